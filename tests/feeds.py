@@ -20,11 +20,11 @@ from grpc_status import rpc_status
 from harness import PATIENCE, RunningHub
 from penstock.hub.v1 import changes_pb2, changes_pb2_grpc
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.cursor import Cursor
 from places import PLACES, log_number, transaction_number
 
-CATALOG = load_catalog(descriptors())
+CATALOG = load_catalog(find_descriptors())
 #: Dataset and key -> the record as the consumer sees it, serialised.
 Replica = dict[tuple[str, str], bytes]
 _GONE = frozenset({"DELETED", "LEFT_VIEW"})

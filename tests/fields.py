@@ -10,10 +10,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.door import Route
-from penstockd.rpc.hub import routes as hub_routes
+from penstockd.rpc.hub import list_hub_routes as hub_routes
 
 _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
@@ -97,7 +97,7 @@ def is_text(field: FieldDescriptor) -> bool:
 
 def all_routes() -> list[Route]:
     """Every method of every service."""
-    return [*hub_routes(), *datasets.routes(load_catalog(descriptors()))]
+    return [*hub_routes(), *datasets.list_routes(load_catalog(find_descriptors()))]
 
 
 def sized_places(route: Route) -> Iterator[Place]:

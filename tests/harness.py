@@ -136,6 +136,8 @@ class RunningHub:
         own = {"PENSTOCK_DATA_DIR": str(self.data), "PENSTOCK_PORT": str(self.port)}
         # Tests call faster than anybody is allowed to; those of the limits set their own.
         own["PENSTOCK_RATE_LIMIT"] = "0"
+        # Commands name their consumer; those of tests that do not are the administrator's.
+        own["PENSTOCK_AS"] = "admin"
         return {**clean, **own, **self.environment}
 
     def command(

@@ -87,7 +87,7 @@ async def worker(
     """A worker of the hub's own settings, some changed, and database, on a socket of its own."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn, **changes)
-    formats.warm()
+    formats.load_ahead()
     with folder() as place:
         socket = f"unix:{Path(place) / 'own.sock'}"
         async with open_hub(settings, worker_database(settings)) as organs:

@@ -98,11 +98,12 @@ def row(dataset: Dataset, fields: tuple[Field, ...]) -> st.SearchStrategy[list[A
         "words": st.dictionaries(TEXT, TEXT, max_size=3),
         "named_parts": st.dictionaries(TEXT, _part(0), max_size=2),
     }
-    complete = values.completer(dataset, fields)
+    complete = values.make_completer(dataset, fields)
 
     def finish(cells: tuple[Any, ...]) -> list[Any]:
         found = [
-            values.check(f, c) if f.repeated else c for f, c in zip(fields, cells, strict=True)
+            values.check_value(f, c) if f.repeated else c
+            for f, c in zip(fields, cells, strict=True)
         ]
         complete(found)
         return found

@@ -48,7 +48,7 @@ class Shelf:
         self, name: str, fields: tuple[Field, ...], chunk: int = 1 << 20
     ) -> tuple[bytes, int]:
         """The table in a format, and how many rows were counted; the stream cut as said."""
-        writer = formats.writer(name, self.dataset, fields)
+        writer = formats.open_writer(name, self.dataset, fields)
         output = bytearray(writer.head())
 
         async def take(data: bytes) -> None:
@@ -72,7 +72,7 @@ def read(
     name: str, dataset: Dataset, data: bytes, chunk: int = 1 << 20
 ) -> tuple[formats.Reader, list[list[Any]], list[formats.BadRow]]:
     """All rows of a file that is fed in pieces of ``chunk`` bytes."""
-    reader = formats.reader(name, dataset, dataset.fields)
+    reader = formats.open_reader(name, dataset, dataset.fields)
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
@@ -95,7 +95,7 @@ def copy(rows: Sequence[Sequence[bytes | None]]) -> bytes:
 def exported(name: str, dataset: Dataset, keys: Sequence[str], paths: Sequence[str]) -> KeySet:
     """The keys of an export of some text fields."""
     fields = [dataset.by_path[p] for p in paths]
-    writer = formats.writer(name, dataset, fields)
+    writer = formats.open_writer(name, dataset, fields)
     rows = [[k.encode() if f.key else b"x" for f in writer.selected] for k in keys]
     body = writer.head() + writer.feed(copy(rows)) + writer.tail()
     assert body and writer.rows == len(keys)

@@ -22,7 +22,7 @@ from penstockd.demo.access import put_demo_access
 from penstockd.egress import EgressGuard, Network
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
+from penstockd.store.migrate import apply_migration
 from penstockd.store.tables import Tables
 from penstockd.store.writer import BEGIN_REVISION
 from penstockd.webhooks.composer import Composer
@@ -232,7 +232,7 @@ async def rigged(
     **sending: Any,
 ) -> AsyncIterator[Rig]:
     """A rig on an empty database, with the demo's roles and consumers."""
-    await migrate(url, catalog)
+    await apply_migration(url, catalog)
     database = Database(url, size=8)
     await database.open()
     await put_demo_access(database, Credentials(b"p" * 32), catalog)

@@ -18,7 +18,7 @@ from penstockd.catalog import values as canonical
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.record import json_ready
 from penstockd.policy.model import Action, Grant, Mask
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.rows import Defaults, stored_row
 
 PROTOS = Path(__file__).parents[1] / "protos"
@@ -201,7 +201,7 @@ def _compile(folder: Path, **models: str) -> Catalog:
     files = [str(source / f"{name}.proto") for name in models]
     subprocess.run([*command, f"--descriptor_set_out={target}", *files], check=True)
     # Sets of files, one after the other, are one set.
-    return load_catalog(descriptors().read_bytes() + target.read_bytes())
+    return load_catalog(find_descriptors().read_bytes() + target.read_bytes())
 
 
 def random_rows(catalog: Catalog, dataset: Dataset, rng: random.Random) -> list[list[Any]]:
@@ -233,7 +233,7 @@ def _value(dataset: Dataset, field: Field, number: int, rng: random.Random, *, t
         for step in field.steps[:-1]:
             holder = getattr(holder, step)
         _fill(holder, field, rng)
-        return canonical.check(field, json_ready(field, getattr(holder, field.steps[-1])))
+        return canonical.check_value(field, json_ready(field, getattr(holder, field.steps[-1])))
     if field.kind is Kind.ENUM:
         return rng.choice(list(field.enum_values or ()))
     return rng.choice(_POOLS[field.kind])

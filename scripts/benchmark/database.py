@@ -8,7 +8,7 @@ import asyncpg
 
 from harness import RunningHub
 from penstock.client import Client
-from penstockd.demo import generate
+from penstockd.demo import generate_records
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 
@@ -27,7 +27,9 @@ def load_customers(hub: RunningHub, rows: int) -> None:
         return
     print(f"Loading {rows:,} customers first …", flush=True)
     with Client(hub.url, api_key=hub.api_key) as client:
-        client.dataset("customers").import_(generate("customers", rows), "CSV", timeout=3600)
+        client.dataset("customers").import_(
+            generate_records("customers", rows), "CSV", timeout=3600
+        )
 
 
 def wait_until_quiet(hub: RunningHub) -> None:

@@ -16,7 +16,7 @@ from benchmark.processes import usage
 from benchmark.table import Row
 from feeds import consumer_with, credentials, grant
 from harness import RunningHub
-from penstockd.node.postgres import psql
+from penstockd.node.postgres import find_psql
 
 #: Format -> the fraction of psql's rows a second that is demanded.
 DEMANDS = {
@@ -142,7 +142,7 @@ def _on_connections(hub: RunningHub, connections: int, rounds: int) -> list[Row]
 def _reference(hub: RunningHub) -> float:
     copy = "\\copy (select * from data.customers order by customer_id) to /dev/null csv header"
     start = time.perf_counter()
-    subprocess.run([psql(), database_url(hub), "-qc", copy], check=True)
+    subprocess.run([find_psql(), database_url(hub), "-qc", copy], check=True)
     return time.perf_counter() - start
 
 

@@ -13,7 +13,7 @@ from benchmark.table import Row
 from harness import RunningHub
 from penstock.client import Client
 from penstock.client.dataset import DatasetClient
-from penstockd.demo import generate
+from penstockd.demo import generate_records
 
 #: Records that the batches write, whatever the rows of the import.
 _BATCHED = 100_000
@@ -24,8 +24,8 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
     """One import of all rows, because they are new only once. Batches are of other records."""
     admin = hub.consumers["admin"]
     few = min(rows, _BATCHED)
-    chunks = list(generate("customers", rows))
-    changed = [_SOURCES.sub(lambda m: m[0].upper(), c) for c in generate("customers", few)]
+    chunks = list(generate_records("customers", rows))
+    changed = [_SOURCES.sub(lambda m: m[0].upper(), c) for c in generate_records("customers", few)]
     with Client(hub.url, api_key=admin["api_key"]) as client:
         customers = client.dataset("customers")
         new, used = _imported(hub, customers, chunks, created=rows - hub.customers)

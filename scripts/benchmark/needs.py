@@ -75,9 +75,9 @@ def _find_envoy() -> bool:
 
 
 def _find_psql() -> bool:
-    from penstockd.node.postgres import psql
+    from penstockd.node.postgres import find_psql
 
-    return os.access(psql(), os.X_OK)
+    return os.access(find_psql(), os.X_OK)
 
 
 H2LOAD = need_program("h2load", "apt-get install nghttp2-client, or brew install nghttp2")

@@ -4,6 +4,7 @@
 - No function of the tests has more than LONGEST lines.
 - Tests use at most PRIVATE private names of the server and the client.
 - No two classes of the server share a name.
+- Functions at module level have a verb and an object, except those of ``names.ONE_WORD``.
 - No modules of the server and the client import each other in a circle, not even inside functions.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rules.circles import find_circles
+from rules.names import find_short_names
 
 ROOT = Path(__file__).parents[2]
 LONGEST, PRIVATE = 50, 10
@@ -102,6 +104,7 @@ def check(root: Path) -> list[str]:
         *find_long_functions(root),
         *([excess] if len(private) > PRIVATE else []),
         *find_shared_class_names(root),
+        *find_short_names(root),
         *find_circles(root),
     ]
 

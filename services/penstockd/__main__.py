@@ -15,18 +15,18 @@ def main() -> None:
     """Run the process that the arguments name. Each loads what it needs: a keeper has no gRPC."""
     match sys.argv[1:]:
         case ["worker", "--socket", path]:
-            from penstockd.app import serve
+            from penstockd.app import serve_calls
 
-            _run(serve(Settings(), Path(path)))
+            _run_process(serve_calls(Settings(), Path(path)))
         case ["keeper"]:
-            from penstockd.keeper import keep
+            from penstockd.keeper import run_keeper
 
-            _run(keep(Settings()))
+            _run_process(run_keeper(Settings()))
         case _:
             sys.exit("usage: python -m penstockd worker --socket PATH | keeper")
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run_process(work: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:  # there is none for Windows

@@ -23,13 +23,13 @@ STOP_GRACE = 10.0
 _log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, socket: Path) -> None:
+async def serve_calls(settings: Settings, socket: Path) -> None:
     """Run a worker on a Unix socket until SIGTERM or SIGINT, then let its calls end."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
         # Not before: what is logged meanwhile may not end a process whose log is full.
         share_interpreter()
-        formats.warm()
+        formats.load_ahead()
         server = Server(hub, f"unix:{socket}")
         # All objects made so far stay alive: the collector need not scan them while a call waits.
         gc.collect()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint, parse_key
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint_key, parse_key
 from penstockd.audit.copy import CopyBroken, verify_copy
 from penstockd.audit.proof import UNSEALED_SECONDS, verify_database
 from penstockd.audit.verify import VerificationReport
@@ -38,17 +38,21 @@ class Evidence:
     outside: Sequence[Checkpoint]
 
 
-def evidence(settings: Settings, keys: Sequence[str], file: Path | None, *, copy: bool) -> Evidence:
-    """The given keys, or this installation's key, and the checkpoints of a file.
+def collect_evidence(
+    settings: Settings, keys: Sequence[str], files: Sequence[Path], *, copy: bool
+) -> Evidence:
+    """The given keys, or this installation's key, and the checkpoints of files: each node keeps
+    one.
 
-    Without ``file``, reads this installation's file if it has one; for a copy, reads none. Raises
+    Without ``files``, reads this installation's file if it has one; for a copy, reads none. Raises
     ValueError if a key is malformed, OSError if the file cannot be read.
     """
     trusted = [parse_key(key) for key in keys]
-    path = file
-    if path is None and not copy and settings.checkpoint_file.exists():
-        path = settings.checkpoint_file
-    outside = CheckpointFile(path).read() if path is not None else []
+    if not files and not copy and settings.checkpoint_file.exists():
+        files = [settings.checkpoint_file]
+    # What several files have is told once, in the order of the numbers.
+    found = {c.digest: c for file in files for c in CheckpointFile(file).read()}
+    outside = sorted(found.values(), key=lambda c: (c.number, c.digest))
     return Evidence(trusted or [checkpoint_key(settings).public], outside)
 
 
@@ -76,20 +80,20 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
         return StoredReport(report, await may_change_audit(connection))
 
 
-def summary(report: VerificationReport, given: Evidence) -> str:
+def summarise_report(report: VerificationReport, given: Evidence) -> str:
     """A report in one line, after a line for each declared gap."""
     speed = report.entries / report.seconds if report.seconds else 0.0
     parts = [
         "intact" if report.intact else f"NOT INTACT, {len(report.findings)} findings",
         f"{report.entries:,} entries ({speed:,.0f}/s)",
-        f"{report.unsealed:,} not sealed yet{_late(report)}",
+        f"{report.unsealed:,} not sealed yet{_warn_late(report)}",
         f"{report.checkpoints:,} checkpoints, {report.outside:,} of the file",
-        f"key {', '.join(map(fingerprint, given.keys))}",
+        f"key {', '.join(map(fingerprint_key, given.keys))}",
     ]
     return "\n".join([*report.restores, "; ".join(parts)])
 
 
-def _late(report: VerificationReport) -> str:
+def _warn_late(report: VerificationReport) -> str:
     """A warning if entries have waited so long that no keeper seems to seal them."""
     if report.waiting is None or report.waiting < UNSEALED_SECONDS:
         return ""

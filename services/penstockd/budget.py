@@ -1,17 +1,20 @@
 """CPU time: how much one call may use, and how it shares the event loop with the others.
 
 A worker serves all its calls on one event loop, so work that does not end soon stops every other
-call. Three rules prevent that, whatever a caller sends:
+call. Four rules prevent that, whatever a caller sends:
 
-- The coroutine of a call runs inside ``metered``, which measures each of its steps, that is the
-  time from one ``await`` that waits to the next. A step above PAUSE is logged as ``loop_paused``.
-- Work that grows with the request either calls ``breathe`` as it goes on, or leaves the event loop
-  by ``offload``: a Python thread gives way to the loop after THREAD_SLICE.
+- The coroutine of a call runs inside ``await_metered``, which measures each of its steps, that is
+  the time from one ``await`` that waits to the next. A step above PAUSE is logged as
+  ``loop_paused``.
+- The steps of all calls share the rounds of the loop: see ``turns``.
+- Work that grows with the request either calls ``let_others_run`` as it goes on, or leaves the
+  event loop by ``run_offloaded``: a Python thread gives way to the loop after THREAD_SLICE, and
+  payers share the threads: see ``threads``.
 - A call's ``Budget`` counts what it has used, whether the event loop, a thread or a task shared
-  with other calls did the work. ``breathe`` and ``offload`` refuse to go on once it is used up, and
-  so does ``check``, for loops inside offloaded work.
+  with other calls did the work. ``let_others_run`` and ``run_offloaded`` refuse to go on once it
+  is used up, and so does ``check_budget``, for loops inside offloaded work.
 
-Work that breathes lets incoming calls go first, because a worker accepts one call in each round of
+``let_others_run`` lets incoming calls go first, because a worker accepts one call in each round of
 its event loop. If every round also spent milliseconds on one consumer's large lists, accepting a
 thousand simultaneous calls would take seconds, and other consumers' calls would wait behind them.
 """
@@ -20,34 +23,31 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import enum
 import functools
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
 from penstockd.errors import CallTooCostly
+from penstockd.shares import payer_var
+from penstockd.threads import SharedThreads
+from penstockd.turns import SLICE, Turns
 
 #: CPU seconds that a step may hold the event loop before it is logged.
 PAUSE = 0.05
 #: Wall-clock seconds that a step may take before it is logged.
 BLOCKED = 0.5
-#: CPU seconds that a step works before ``breathe`` lets others have their turn.
-SLICE = 0.002
-#: CPU seconds that calls may use in one round of the event loop; further steps wait for the next.
-#: Each step that waits is put in line again in every round, so a small bound costs much where
-#: a thousand streams wake at one moment: with 2 ms others' p99 beside them grew thirteenfold.
-ROUND = 0.01
 #: Seconds that a thread works before it lets the event loop have the interpreter: a call waits that
 #: long at each of its steps. With Python's default of 5 ms, a call beside two threads takes several
 #: times as long.
 THREAD_SLICE = 0.0005
-#: ``breathe`` waits _REST seconds at a time while calls are accepted, and at most _MOST_RESTS
+#: ``let_others_run`` waits _REST seconds at a time while calls are accepted, at most _MOST_RESTS
 #: times: the work goes on however many calls there are.
 _REST, _MOST_RESTS = 0.001, 50
 #: CPU seconds that a call may use, unless it is a stream, which ends when its client goes away.
@@ -62,10 +62,22 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 _clock = time.thread_time
+#: Of the event loop of this process.
+_turns = Turns()
 
-#: Threads that work for calls beside the event loop; few, since they share one interpreter.
-_THREADS = max(2, min(4, os.cpu_count() or 1))
-_pool = ThreadPoolExecutor(_THREADS, "offloaded")
+#: Few threads compute at a time, since they share one interpreter; more may also block.
+_CPUS = os.cpu_count() or 1
+_computing = SharedThreads(max(2, min(4, _CPUS)), "offloaded")
+_blocking = SharedThreads(min(31, _CPUS + 3), "blocking")
+
+
+class OwnLine(enum.Enum):
+    """Whose turns on the event loop the steps take that no consumer pays for."""
+
+    #: The hub's own work, for itself or for many.
+    HUB = enum.auto()
+    #: Calls whose consumer is not known yet.
+    ARRIVING = enum.auto()
 
 
 class Budget:
@@ -82,6 +94,7 @@ class Budget:
         self._payer = payer
         self.longest = 0.0  #: the CPU time of the longest step on the event loop
         self.began: float | None = None  #: when the current step began, by the thread's clock
+        self.arrives = False  #: whether the work is a call that came in
         self._used = 0.0
         self._most = seconds
 
@@ -89,6 +102,12 @@ class Budget:
     def used(self) -> float:
         """CPU seconds so far, on the event loop and beside it."""
         return self._used
+
+    @property
+    def line(self) -> Hashable:
+        """Whose turns the current task's steps take."""
+        own = OwnLine.ARRIVING if self.arrives else OwnLine.HUB
+        return payer_var.get().consumer or own
 
     def charge(self, seconds: float) -> None:
         """Count CPU time that was used for the call."""
@@ -139,12 +158,12 @@ def share_interpreter() -> None:
     sys.setswitchinterval(THREAD_SLICE)
 
 
-def current() -> Budget | None:
+def get_budget() -> Budget | None:
     """The budget of the current call, None outside of calls."""
     return _current.get()
 
 
-def check() -> None:
+def check_budget() -> None:
     """Raise CallTooCostly if the current call has used up its budget."""
     budget = _current.get()
     if budget is not None:
@@ -152,7 +171,7 @@ def check() -> None:
         budget.check(0.0 if began is None else _clock() - began)
 
 
-async def breathe() -> None:
+async def let_others_run() -> None:
     """Let other calls have their turn if this one has worked for a while.
 
     Call it in every loop on the event loop whose length the caller decides. Raises CallTooCostly.
@@ -161,7 +180,7 @@ async def breathe() -> None:
     budget = _current.get()
     began = None if budget is None else budget.began
     if _clock() - (_gave_way if began is None else began) > SLICE:
-        check()
+        check_budget()
         await _give_way()
         _gave_way = _clock()
 
@@ -177,45 +196,47 @@ async def _give_way() -> None:
         await asyncio.sleep(_REST)
 
 
-async def offload(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run ``work`` in a thread of a small pool and return its result. Raises CallTooCostly.
+async def run_offloaded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``work`` in a thread of a small pool and return its result.
 
-    For work in pure Python, or in C that releases the interpreter's lock.
+    For work in pure Python, or in C that releases the interpreter's lock. Raises CallTooCostly, and
+    ShareExhausted if very many calls of one consumer wait for a thread.
     """
     budget = _current.get()
     if budget is not None:
         budget.check()
-    context = contextvars.copy_context()
-    job = functools.partial(work, *args, **kwargs)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_pool, lambda: context.run(_charged, budget, job))
+    return await _in_context(_computing, budget, functools.partial(work, *args, **kwargs))
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work that may also block: it uses a larger pool of threads."""
-    check()
-    job = functools.partial(work, *args, **kwargs)
-    return await asyncio.to_thread(_charged, _current.get(), job)
+    """``run_offloaded`` for work that may also block: it uses a larger pool of threads."""
+    check_budget()
+    return await _in_context(_blocking, _current.get(), functools.partial(work, *args, **kwargs))
 
 
-def charging(work: Callable[P, T]) -> Callable[P, T]:
+async def _in_context(threads: SharedThreads, budget: Budget | None, work: Callable[[], T]) -> T:
+    context = contextvars.copy_context()
+    return await threads.run(lambda: context.run(_run_charged, budget, work))
+
+
+def charge_thread(work: Callable[P, T]) -> Callable[P, T]:
     """``work`` for a thread that the caller starts itself, charged to the current call."""
     budget = _current.get()
 
     def charged(*args: P.args, **kwargs: P.kwargs) -> T:
-        return _charged(budget, functools.partial(work, *args, **kwargs))
+        return _run_charged(budget, functools.partial(work, *args, **kwargs))
 
     return charged
 
 
 async def offload_large(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``offload`` for work on ``size`` bytes; runs in place if they are few."""
+    """``run_offloaded`` for work on ``size`` bytes; runs in place if they are few."""
     if size <= LITTLE:
         return work(*args, **kwargs)
-    return await offload(work, *args, **kwargs)
+    return await run_offloaded(work, *args, **kwargs)
 
 
-def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
+def _run_charged(budget: Budget | None, work: Callable[[], T]) -> T:
     began = _clock()
     _offloaded.set(began)
     try:
@@ -226,13 +247,14 @@ def _charged(budget: Budget | None, work: Callable[[], T]) -> T:
 
 
 async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
-    """``metered`` for an incoming call: work that breathes lets it go first."""
+    """``await_metered`` for an incoming call: work that breathes lets it go first."""
     global _begun
     _begun += 1
-    return await metered(budget, work)
+    budget.arrives = True
+    return await await_metered(budget, work)
 
 
-async def metered(budget: Budget, work: Awaitable[T]) -> T:
+async def await_metered(budget: Budget, work: Awaitable[T]) -> T:
     """Await ``work`` and return its result, with ``budget`` current and counting its steps."""
     token = _current.set(budget)
     try:
@@ -242,12 +264,12 @@ async def metered(budget: Budget, work: Awaitable[T]) -> T:
         _current.reset(token)
 
 
-def task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+def create_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task of the current call; its steps count as the call's."""
     budget = _current.get()
     if budget is None:
         return asyncio.create_task(work)
-    return asyncio.create_task(metered(budget, work))
+    return asyncio.create_task(await_metered(budget, work))
 
 
 def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -256,48 +278,12 @@ def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     payer = _current.get()
     if payer is None:
         return asyncio.create_task(work)
-    return asyncio.create_task(metered(Budget(payer.name, None, payer=payer), work))
+    return asyncio.create_task(await_metered(Budget(payer.name, None, payer=payer), work))
 
 
 def own_task(name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task of the hub itself, charged to no call; the name is for the log."""
-    return asyncio.create_task(metered(Budget(name, None), work))
-
-
-class _Round:
-    """The current round of the event loop: how long calls have worked in it.
-
-    A loop polls for input only between rounds, and a round runs all steps that are ready when it
-    begins. Hundreds of calls refused at one moment would hold it for seconds, and delay new calls
-    and health checks.
-    """
-
-    def __init__(self) -> None:
-        self.used = 0.0
-        self._loop: asyncio.AbstractEventLoop | None = None  # the loop that will end the round
-
-    def goes_on(self) -> bool:
-        """Whether this is a round of the running loop."""
-        if self._loop is not asyncio.get_running_loop():
-            self._end()
-        return self._loop is not None
-
-    def add(self, seconds: float) -> None:
-        """Count a step."""
-        self.used += seconds
-        if self._loop is None:
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:  # the work is closed, and no loop runs any more
-                return
-            loop.call_soon(self._end)
-            self._loop = loop
-
-    def _end(self) -> None:
-        self.used, self._loop = 0.0, None
-
-
-_round = _Round()
+    return asyncio.create_task(await_metered(Budget(name, None), work))
 
 
 class _Steps:
@@ -310,12 +296,14 @@ class _Steps:
     def __await__(self) -> Generator[Any, Any, Any]:
         resume: Callable[[], Any] = functools.partial(next, self._work)
         while True:
-            while _round.used > ROUND and _round.goes_on():
+            if _turns.is_full():
                 try:
-                    yield None  # wait for the next round; the loop polls for input before it
+                    yield from _turns.wait(self._budget.line)
+                except GeneratorExit:
+                    self._work.close()
+                    raise
                 except BaseException as exc:
                     resume = functools.partial(self._work.throw, exc)
-                    break
             began, wall = _clock(), time.monotonic()
             self._budget.began = began
             try:
@@ -326,9 +314,12 @@ class _Steps:
                 self._budget.began = None
                 cpu = _clock() - began
                 self._budget.step(cpu, time.monotonic() - wall)
-                _round.add(cpu)
+                _turns.add(cpu)
             try:
                 value = yield waits
+            except GeneratorExit:  # the task is thrown away; no loop may be running any more
+                self._work.close()
+                raise
             except BaseException as exc:  # including cancellation, which the work must see
                 resume = functools.partial(self._work.throw, exc)
             else:

@@ -18,7 +18,7 @@ from penstockd.audit.shown import Shown, insert_shown
 from penstockd.catalog import Dataset
 from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Action, Permission, Principal
-from penstockd.policy.scopes import leaves
+from penstockd.policy.scopes import scopes_permit
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import renew_caller
 from penstockd.policy.view import View
@@ -134,7 +134,7 @@ class Call(ArrivingCall):
 
     def reaches(self, dataset: str, action: Action) -> bool:
         """Whether the scopes of the caller's token allow an action, whatever its roles allow."""
-        return leaves(self.principal.scopes, dataset, action)
+        return scopes_permit(self.principal.scopes, dataset, action)
 
     def asked(self, **query: Any) -> None:
         """Note in the audit entry what the caller asked for; empty parameters are left out."""

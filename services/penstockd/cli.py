@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.client.cli.audit import group_of
+from penstock.client.cli.printing import print_outcome
 
 if TYPE_CHECKING:
     from penstockd.audit.declared_epoch import Epoch
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
-    from penstockd.store.singletons import Singleton
+    from penstockd.store.singleton_rows import Singleton
+    from penstockd.store.steps import Step
 
 #: A JSON line of the supervisor, or one that it passes on from another process.
 _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
@@ -41,6 +43,7 @@ class Because(enum.StrEnum):
 
 def commands(app: typer.Typer) -> None:
     """Add the server's commands to the command line."""
+<<<<<<< HEAD
     app.command()(up)
     app.command()(down)
     app.command("migrate")(migrate)
@@ -48,26 +51,33 @@ def commands(app: typer.Typer) -> None:
     app.command()(nodes)
     app.command()(backup)
     app.command()(restore)
+=======
+    app.command("up")(start_hub)
+    app.command("down")(stop_hub)
+    app.command("migrate")(migrate_database)
+    app.command("administrator")(make_administrator)
+    app.command("nodes")(show_nodes)
+>>>>>>> main
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
-    epochs.callback()(_epochs)
+    epochs.callback()(_describe_epochs)
     epochs.command("new")(new_epoch)
     app.add_typer(epochs, name="epoch")
     cursors = typer.Typer(no_args_is_help=True, help="The keys that seal cursors.")
-    cursors.callback()(_cursors)
+    cursors.callback()(_describe_cursors)
     cursors.command("rotate-key")(rotate_cursor_key)
     app.add_typer(cursors, name="cursors")
 
 
-def up(
+def start_hub(
     demo: Annotated[bool, typer.Option(help="Create the demo company first.")] = False,
     customers: Annotated[int, typer.Option(min=1, help="Customers of the demo company.")] = 5000,
     detach: Annotated[bool, typer.Option(help="Return when the hub is ready.")] = False,
 ) -> None:
     """Start the hub: database, workers, keeper and Envoy; Ctrl-C stops it cleanly."""
-    settings = _settings()
+    settings = _load_settings()
     if detach:
-        _detach(settings, demo, customers)
+        _start_detached(settings, demo, customers)
         return
     import asyncio
 
@@ -80,16 +90,17 @@ def up(
         raise typer.Exit(1) from exc
 
 
-def down() -> None:
+def stop_hub() -> None:
     """Stop the hub that runs on this data folder."""
     from penstockd.node import lock
 
-    settings = _settings()
-    if not lock.stop(settings.data_dir):
-        typer.echo(f"no hub runs on {settings.data_dir}")
+    settings = _load_settings()
+    stopped = lock.stop_supervisor(settings.data_dir)
+    text = [] if stopped else f"no hub runs on {settings.data_dir}"
+    print_outcome({"stopped": stopped, "data_dir": str(settings.data_dir)}, text)
 
 
-def migrate(
+def migrate_database(
     apply: Annotated[bool, typer.Option(help="Apply also what may lose values.")] = False,
 ) -> None:
     """Show how the database differs from the model, and with --apply bring it to it."""
@@ -98,18 +109,26 @@ def migrate(
     from penstockd.up import StartRefused, migrate_store
 
     try:
-        steps = asyncio.run(migrate_store(_settings(), apply=apply))
+        steps = asyncio.run(migrate_store(_load_settings(), apply=apply))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    for step in steps:
-        typer.echo(f"{step.consent.value:8}  {step.description}")
+    document = {
+        "applied": apply,
+        "steps": [{"consent": s.consent.value, "description": s.description} for s in steps],
+    }
+    print_outcome(document, _format_plan(steps, apply))
+
+
+def _format_plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
+    """A migration's steps for people."""
+    yield from (f"{step.consent.value:8}  {step.description}" for step in steps)
     if not steps:
-        typer.echo("the database is as the model wants it")
-    elif apply:
-        typer.echo(f"{len(steps)} changes applied")
+        yield "the database is as the model wants it"
+    elif applied:
+        yield f"{len(steps)} changes applied"
     else:
-        typer.echo("nothing was changed; apply with: penstock migrate --apply")
+        yield "nothing was changed; apply with: penstock migrate --apply"
 
 
 def verify_audit(
@@ -118,8 +137,11 @@ def verify_audit(
         typer.Option(help="Verify this copy (see audit export), not the database."),
     ] = None,
     checkpoints: Annotated[
-        Path | None,
-        typer.Option(help="The file of checkpoints that was kept; by default this host's."),
+        list[Path] | None,
+        typer.Option(
+            help="A file of checkpoints that was kept, of any node; by default this "
+            "host's. May be given several times."
+        ),
     ] = None,
     public_key: Annotated[
         list[str] | None,
@@ -138,9 +160,11 @@ def verify_audit(
 
     from penstockd import auditor
 
-    settings = _settings()
+    settings = _load_settings()
     try:
-        given = auditor.evidence(settings, public_key or [], checkpoints, copy=copy is not None)
+        given = auditor.collect_evidence(
+            settings, public_key or [], checkpoints or [], copy=copy is not None
+        )
         if copy is not None:
             report = auditor.verify_file(copy, given)
         else:
@@ -151,15 +175,20 @@ def verify_audit(
     except auditor.FAILURES as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(2) from exc
-    for finding in report.findings:
-        typer.echo(str(finding))
-    typer.echo(auditor.summary(report, given))
+    findings = [str(finding) for finding in report.findings]
+    summary = auditor.summarise_report(report, given)
+    print_outcome(
+        {"intact": report.intact, "findings": findings, "summary": summary}, [*findings, summary]
+    )
     if not report.intact:
         raise typer.Exit(1)
 
 
-def administrator(
-    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="As admin.")] = "admin",
+def make_administrator(
+    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")],
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the consumer if there is none of this name.")
+    ] = False,
 ) -> None:
     """Let a consumer change access, and print a new client secret for it.
 
@@ -171,49 +200,70 @@ def administrator(
     from penstockd.up import StartRefused, let_administer
 
     try:
-        issued = asyncio.run(let_administer(_settings(), consumer))
+        issued = asyncio.run(let_administer(_load_settings(), consumer, create=create))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
     typer.echo(f"{consumer} may change access; its client secret, shown this once:", err=True)
-    typer.echo(issued.secret)
+    print_outcome({"consumer_id": consumer, "client_secret": issued.secret}, issued.secret)
 
 
-def nodes() -> None:
+def show_nodes() -> None:
     """Show the nodes that share the database, and which tasks each of them does for all.
 
-    It exits with 1 while a task has no holder.
+    It exits with 1 while a task has no holder, or fails.
     """
     import asyncio
 
     from penstockd.up import StartRefused, survey_nodes
 
     try:
-        living, tasks = asyncio.run(survey_nodes(_settings()))
+        living, tasks = asyncio.run(survey_nodes(_load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    for line in _holders(living, tasks):
-        typer.echo(line)
+    document = {
+        "nodes": [
+            {"node_id": n.node_id, "host": n.host, "age": n.age, "stands_by": n.stands_by}
+            for n in living
+        ],
+        "tasks": [
+            {"name": t.name, "node_id": None if t.free else t.node_id, "term": t.term}
+            for t in sorted(tasks, key=lambda task: task.name)
+        ],
+    }
+    print_outcome(document, _format_holders(living, tasks))
     if free := sorted(task.name for task in tasks if task.free):
         typer.echo(f"no node does: {', '.join(free)}", err=True)
+    if failing := sorted(task.name for task in tasks if task.fail_time is not None):
+        typer.echo(f"fails: {', '.join(failing)}", err=True)
+    if free or failing:
         raise typer.Exit(1)
 
 
-def _holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
+def _format_holders(living: Sequence[LiveNode], tasks: Sequence[Singleton]) -> Iterator[str]:
     """The nodes, each with the tasks it holds; a node that is gone but holds a lease is silent."""
-    known = {node.node_id for node in living}
+    known = {node.holder for node in living}
     held = sorted((task for task in tasks if not task.free), key=lambda task: task.name)
     for node in living:
         stands_by = ", stands by: its settings differ" if node.stands_by else ""
-        yield f"{node.host} ({node.node_id}), up for {node.age:.0f} s{stands_by}"
-        yield from (f"  {t.name}, term {t.term}" for t in held if t.node_id == node.node_id)
+        twin = f", has the same node-id as a node on {node.twin}" if node.twin else ""
+        yield f"{node.host} ({node.node_id}), up for {node.age:.0f} s{stands_by}{twin}"
+        yield from (f"  {_describe_task(t)}" for t in held if t.holder == node.holder)
     for task in held:
-        if task.node_id not in known:
-            yield f"{task.host} ({task.node_id}), silent: {task.name}, term {task.term}"
+        if task.holder not in known:
+            yield f"{task.host} ({task.node_id}), silent: {_describe_task(task)}"
 
 
-def _epochs() -> None:
+def _describe_task(task: Singleton) -> str:
+    """A task with its term, and since when it fails, if it does."""
+    if task.fail_time is None:
+        return f"{task.name}, term {task.term}"
+    since = task.fail_time.isoformat(timespec="seconds")
+    return f"{task.name}, term {task.term}, fails since {since}: {task.failure}"
+
+
+def _describe_epochs() -> None:
     """A database that has gone back in time."""
 
 
@@ -232,25 +282,39 @@ def new_epoch(
     from penstockd.up import StartRefused, begin_epoch
 
     try:
-        epoch = asyncio.run(begin_epoch(_settings(), because.value))
+        epoch = asyncio.run(begin_epoch(_load_settings(), because.value))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
+<<<<<<< HEAD
     _echo_epoch(epoch)
 
 
 def _echo_epoch(epoch: Epoch) -> None:
     typer.echo(f"epoch {epoch.number} begins behind change {epoch.last_number} of the log")
+=======
+    checkpoint = epoch.checkpoint
+    document = {"epoch": epoch.number, "last_number": epoch.last_number} | (
+        {} if checkpoint is None else {"checkpoint": checkpoint.number}
+    )
+    print_outcome(document, _format_epoch(epoch))
+
+
+def _format_epoch(epoch: Epoch) -> Iterator[str]:
+    """A declared epoch for people."""
+    yield f"epoch {epoch.number} begins behind change {epoch.last_number} of the log"
+>>>>>>> main
     if epoch.checkpoint is None:
-        typer.echo("the audit has all that the file of checkpoints has: there is no gap to close")
-    else:
-        after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
-        typer.echo(
-            f"the audit goes on with checkpoint {number}; what this host's file has behind"
-            f" checkpoint {after} was undone"
-        )
+        yield "the audit has all that the file of checkpoints has: there is no gap to close"
+        return
+    after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
+    yield (
+        f"the audit goes on with checkpoint {number}; what this host's file has behind"
+        f" checkpoint {after} was undone"
+    )
 
 
+<<<<<<< HEAD
 def backup(
     where: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
     wal: Annotated[
@@ -315,6 +379,9 @@ def restore(
 
 
 def _cursors() -> None:
+=======
+def _describe_cursors() -> None:
+>>>>>>> main
     """The keys that seal cursors."""
 
 
@@ -329,16 +396,17 @@ def rotate_cursor_key() -> None:
     from penstockd.up import StartRefused, let_cursor_key_follow
 
     try:
-        number = asyncio.run(let_cursor_key_follow(_settings()))
+        number = asyncio.run(let_cursor_key_follow(_load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    typer.echo(
-        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept"
+    print_outcome(
+        {"key": number},
+        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept",
     )
 
 
-def _settings() -> Settings:
+def _load_settings() -> Settings:
     from pydantic import ValidationError
 
     from penstockd.config import Settings
@@ -353,7 +421,7 @@ def _settings() -> Settings:
         raise typer.Exit(2) from exc
 
 
-def _detach(settings: Settings, demo: bool, customers: int) -> None:
+def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
     from penstockd.node.private import keep_files_private
 
@@ -377,21 +445,41 @@ def _detach(settings: Settings, demo: bool, customers: int) -> None:
         )
     ready = settings.ready_file
     deadline = time.monotonic() + START_SECONDS
+    seen = start
     while time.monotonic() < deadline and child.poll() is None:
+        seen = _pass_on_progress(log, seen)
         if ready.exists() and ready.read_text() == str(child.pid):
-            typer.echo(_since(log, start))
+            print_outcome({"url": settings.url, "pid": child.pid}, _read_since(log, start))
             return
         time.sleep(0.05)
     child.terminate()
     child.wait()
-    typer.echo(_since(log, start), err=True)
+    typer.echo(_read_since(log, start), err=True)
     typer.echo(f"penstock: the hub did not start; see {log}", err=True)
     raise typer.Exit(1)
 
 
-def _since(log: Path, start: int) -> str:
-    """The text of a log from a position on, without the lines meant for machines."""
+def _pass_on_progress(log: Path, start: int) -> int:
+    """Repeat a log's whole lines about progress on standard error; return where they end."""
+    from penstockd.output import PROGRESS
+
+    with log.open("rb") as file:
+        file.seek(start)
+        text = file.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    for line in whole.decode(errors="replace").splitlines():
+        if line.startswith(PROGRESS):
+            typer.echo(line, err=True)
+    return start + len(whole)
+
+
+def _read_since(log: Path, start: int) -> str:
+    """The text of a log from a position on, without lines about progress or meant for machines."""
+    from penstockd.output import PROGRESS
+
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(line for line in lines if not _MACHINE_LINE.match(line))
+    return "\n".join(
+        line for line in lines if not _MACHINE_LINE.match(line) and not line.startswith(PROGRESS)
+    )

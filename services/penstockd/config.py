@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -77,7 +77,8 @@ class Settings(BaseSettings):
         default=None,
         repr=False,
         description="PostgreSQL 15 or newer to use instead of the embedded one, as "
-        "postgresql://user:password@host:5432/name.",
+        "postgresql://user:password@host:5432/name; of several hosts, separated by commas, the one "
+        "that takes writes is used.",
     )
     database_owner_url: str | None = Field(
         default=None,
@@ -253,11 +254,17 @@ class Settings(BaseSettings):
         try:
             parts = urlsplit(url)
             known = parts.scheme.split("+")[0] in ("postgresql", "postgres")
-            usable = known and (parts.port or 1) > 0
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            usable = known and all((urlsplit(f"//{host}").port or 1) > 0 for host in hosts)
+            wanted = dict(parse_qsl(parts.query)).get("target_session_attrs")
         except ValueError:
             usable = False
         if not usable:
             raise ValueError("must look like postgresql://user:password@host:5432/name")
+        if wanted not in (None, "primary", "read-write", "any"):
+            raise ValueError(
+                f"the hub needs a server that takes writes: not target_session_attrs={wanted}"
+            )
         return url
 
     @field_validator("public_url")

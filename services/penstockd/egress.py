@@ -97,7 +97,7 @@ class EgressGuard:
             raise UrlRefused("may have no fragment")
         if parts.scheme == "http" and not self._allowed:
             raise UrlRefused("must be https")
-        literal = _literal(parts.hostname)
+        literal = _parse_literal(parts.hostname)
         if literal is not None:
             try:
                 self.check(literal, secure=parts.scheme == "https")
@@ -111,12 +111,12 @@ class EgressGuard:
             return
         if not secure:
             raise AddressRefused("without TLS only to networks that the operator allows")
-        for seen in (address, *_within(address)):
-            if not _public(seen):
+        for seen in (address, *_embedded_addresses(address)):
+            if not _is_public(seen):
                 raise AddressRefused("it is not a public address")
 
 
-def dial(
+def dial_guarded(
     guard: EgressGuard, host: str, port: int, *, secure: bool, seconds: float
 ) -> socket.socket:
     """Connect to one of a name's allowed addresses, blocking.
@@ -213,7 +213,7 @@ def address_of(text: str) -> Address:
         raise AddressRefused("no address") from exc
 
 
-def _literal(host: str) -> Address | None:
+def _parse_literal(host: str) -> Address | None:
     """The address that a host denotes, in any spelling a resolver accepts; None for a name."""
     try:
         return ipaddress.ip_address(host)
@@ -225,7 +225,7 @@ def _literal(host: str) -> Address | None:
         return None
 
 
-def _within(address: Address) -> Iterator[Address]:
+def _embedded_addresses(address: Address) -> Iterator[Address]:
     """The IPv4 addresses that an IPv6 address embeds."""
     if isinstance(address, ipaddress.IPv4Address):
         return
@@ -243,7 +243,7 @@ def _within(address: Address) -> Iterator[Address]:
         yield ipaddress.IPv4Address(packed[12:])
 
 
-def _public(address: Address) -> bool:
+def _is_public(address: Address) -> bool:
     """Whether an address is a public unicast address."""
     if isinstance(address, ipaddress.IPv6Address) and (
         address.ipv4_mapped is not None or address in _SIX_TO_FOUR or address in _EMBEDDED[0]

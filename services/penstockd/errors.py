@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 MAX_MESSAGE, MAX_FIELD, MAX_DESCRIPTION, MAX_METADATA = 1024, 256, 512, 1024
 
 
-def shortened(text: str, most: int) -> str:
+def shorten_text(text: str, most: int) -> str:
     """The text in at most ``most`` bytes of UTF-8: a longer text loses its middle."""
     if len(text) <= most // 4:
         return text
@@ -34,15 +34,15 @@ def shortened(text: str, most: int) -> str:
 class Violation:
     """One thing wrong with one field of a request (``google.rpc.BadRequest.FieldViolation``).
 
-    Both texts are bounded: see ``shortened``.
+    Both texts are bounded: see ``shorten_text``.
     """
 
     field: str
     description: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "field", shortened(self.field, MAX_FIELD))
-        object.__setattr__(self, "description", shortened(self.description, MAX_DESCRIPTION))
+        object.__setattr__(self, "field", shorten_text(self.field, MAX_FIELD))
+        object.__setattr__(self, "description", shorten_text(self.description, MAX_DESCRIPTION))
 
 
 class Refused(Exception):
@@ -62,11 +62,11 @@ class Refused(Exception):
         metadata: Mapping[str, str] | None = None,
         places: Mapping[str, Any] | None = None,
     ) -> None:
-        self.message = shortened(message, MAX_MESSAGE)
+        self.message = shorten_text(message, MAX_MESSAGE)
         super().__init__(self.message)
         self.violations = tuple(violations)
         self.metadata = {
-            name: shortened(value, MAX_METADATA) for name, value in (metadata or {}).items()
+            name: shorten_text(value, MAX_METADATA) for name, value in (metadata or {}).items()
         }
         self.places = dict(places or {})
 

@@ -16,7 +16,7 @@ VARIABLE = "HEARTBEAT_FD"
 INTERVAL = 1.0
 
 
-async def beat() -> None:
+async def send_heartbeats() -> None:
     """Beat until cancelled; without a supervisor, only wait."""
     given = os.environ.get(VARIABLE)
     if given is None:

@@ -17,12 +17,12 @@ from penstockd.config import Settings
 from penstockd.node import lock
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 
 
 def read_catalog(tree: Path | None = None) -> Catalog:
     """The catalog of the installed model, or of the model in a tree (see ``resources``)."""
-    return load_catalog(descriptors(tree))
+    return load_catalog(find_descriptors(tree))
 
 
 def root_secret(settings: Settings) -> RootSecret:
@@ -69,10 +69,10 @@ async def find_database(settings: Settings, *, alone: bool = False) -> AsyncIter
         yield FoundDatabase(settings.database_url, hub_runs=True)
         return
     postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
-    if not alone and lock.running(settings.data_dir) is not None:
+    if not alone and lock.find_supervisor(settings.data_dir) is not None:
         yield FoundDatabase(postgres.dsn, hub_runs=True)
         return
-    with lock.hold(settings.data_dir):
+    with lock.hold_folder(settings.data_dir):
         try:
             yield FoundDatabase(await postgres.start(), hub_runs=False)
         finally:

@@ -25,13 +25,15 @@ from penstockd.store.singletons import Leases
 _log = structlog.get_logger(__name__)
 
 
-async def keep(settings: Settings) -> None:
+async def run_keeper(settings: Settings) -> None:
     """Run the keeper until SIGTERM or SIGINT."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
         # The node stands by, taking no lease, until it has seen the others' settings.
         leases = Leases(hub.database, node_id(settings), socket.gethostname(), stands_by=True)
-        agreement = Agreement(hub.database, leases, _shared(settings), _grave(settings))
+        agreement = Agreement(
+            hub.database, leases, _shared_settings(settings), _grave_settings(settings)
+        )
         organs = Organs(wiring.keeper_organs(settings, hub, leases, agreement))
         running = asyncio.create_task(organs.run())
         _log.info("keeper_started")
@@ -45,12 +47,12 @@ async def keep(settings: Settings) -> None:
     await wiring.run_process(settings, "keeper", wiring.keeper_database, work)
 
 
-def _shared(settings: Settings) -> Mapping[str, str]:
+def _shared_settings(settings: Settings) -> Mapping[str, str]:
     """The settings that nodes compare."""
     return shared_values(settings, root_secret(settings).derive("fingerprint").hex()[:16])
 
 
-def _grave(settings: Settings) -> Collection[str]:
+def _grave_settings(settings: Settings) -> Collection[str]:
     """Settings for which a node that differs stands by."""
     if settings.differing_settings == "warn":
         return ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -57,7 +58,34 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
         trace.set_tracer_provider(provider)
 
 
-def flush() -> None:
+class RareLine:
+    """A log line that many calls could write at the same time, as in an outage. It is written at
+    most every ``seconds``, with how many were left out since the last one."""
+
+    def __init__(
+        self,
+        logger: Any,
+        event: str,
+        *,
+        seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger, self._event = logger, event
+        self._seconds, self._clock = seconds, clock
+        self._written = -seconds
+        self._left_out = 0
+
+    def warn(self, **facts: object) -> None:
+        """Write the line as a warning, or count it."""
+        now = self._clock()
+        if now - self._written < self._seconds:
+            self._left_out += 1
+            return
+        self._logger.warning(self._event, **facts, left_out=self._left_out)
+        self._written, self._left_out = now, 0
+
+
+def flush_spans() -> None:
     """Send the spans that are waiting, at the end of a process."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):

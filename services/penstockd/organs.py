@@ -18,15 +18,17 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.database import Database
-from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases
+from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases, SingletonLease
 
 #: The pause before a failed organ is restarted, in seconds, grows from the first to the second.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
 #: An organ that has run for so many seconds counts as recovered.
 STEADY = 10.0
-#: After every so many failures, a singleton lets another node try.
+#: After every so many failures without a steady run between, a singleton lets another node try.
 TRIES = 5
+#: So many failures without a steady run between count as failing; a single one repairs itself.
+FAILS = 2
 #: How often tasks that do not end are cancelled again, in seconds.
 _PULSE = 1.0
 
@@ -54,7 +56,7 @@ class Organs:
     @property
     def failing(self) -> Mapping[str, str]:
         """The errors of the organs that are failing, by name."""
-        return {name: f"{type(e).__name__}: {e}" for name, e in self._failing.items()}
+        return {name: _describe_error(error) for name, error in self._failing.items()}
 
     async def run(self) -> None:
         """Run all of them until cancelled."""
@@ -102,22 +104,51 @@ class Organs:
             _log.info("organ_works_again", organ=name)
 
 
-def singleton(
+class _Trials:
+    """How a singleton's work has fared in this process since it last ran steadily."""
+
+    def __init__(self, name: str, leases: Leases) -> None:
+        self._name, self._leases = name, leases
+        self._failures, self._began = 0, 0.0
+
+    async def note_steady(self) -> None:
+        """Wait until the work has run steadily, then report that it does not fail."""
+        await asyncio.sleep(STEADY)
+        self._failures = 0
+        await self._leases.report_recovery(self._name)
+
+    async def note_end(self, task: asyncio.Future[None], lease: SingletonLease) -> None:
+        """Count an end of the work, report it if it is not the first, and let another node try
+        after TRIES."""
+        error = first_error(_find_error(task) or RuntimeError("it ended"))
+        if isinstance(error, LeaseOver):
+            return
+        if not self._failures:
+            self._began = time.monotonic()
+        self._failures += 1
+        if self._failures >= FAILS:
+            seconds = time.monotonic() - self._began
+            await self._leases.report_failure(self._name, _describe_error(error), seconds)
+        if self._failures % TRIES == 0:
+            await self._leases.decline(lease)
+
+
+def make_singleton(
     name: str,
     leases: Leases,
     database: Database,
     work: Callable[[FencedDatabase], Awaitable[None]],
 ) -> Organ:
     """An organ that works only while this process holds the lease of its name."""
-    failures = 0
+    trials = _Trials(name, leases)
 
     async def run() -> None:
-        nonlocal failures
         while True:
             lease = await leases.obtain(name)
             fenced = FencedDatabase(database, lease)
             task = asyncio.ensure_future(work(fenced))
             signs = [asyncio.create_task(sign.wait()) for sign in (lease.over, lease.wanted)]
+            steady = asyncio.create_task(trials.note_steady())
             try:
                 await asyncio.wait({task, *signs}, return_when=asyncio.FIRST_COMPLETED)
                 if lease.over.is_set():
@@ -126,16 +157,14 @@ def singleton(
                     await end_tasks([task])
                     raise LeaseOver(f"the lease of {name} is over")
                 if task.done():
-                    failures += 1
-                    if failures % TRIES == 0:
-                        await leases.decline(lease)
+                    await trials.note_end(task, lease)
                     return await task
                 # Another node is to take over: end the work first, then release the lease.
                 await end_tasks([task])
                 await leases.release(lease)
             finally:
                 fenced.abandon()
-                await end_tasks([task, *signs])
+                await end_tasks([task, steady, *signs])
 
     return Organ(name, run)
 
@@ -186,3 +215,13 @@ def first_error(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _describe_error(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _find_error(task: asyncio.Future[None]) -> Exception | None:
+    """The error of a task that has ended by itself, if it raised one."""
+    error = None if task.cancelled() else task.exception()
+    return error if isinstance(error, Exception) else None

@@ -14,27 +14,27 @@ _IN_WHEEL = _PACKAGE / "_data"
 _CHECKOUT = _PACKAGE.parents[1]
 
 
-def descriptors(tree: Path | None = None) -> Path:
+def find_descriptors(tree: Path | None = None) -> Path:
     """The descriptor set of all protos, for ``load_catalog`` and for Envoy's transcoder."""
-    return _find(tree, "gen/descriptors/hub.binpb", "descriptors/hub.binpb")
+    return _find_resource(tree, "gen/descriptors/hub.binpb", "descriptors/hub.binpb")
 
 
 def envoy_inputs(tree: Path | None = None) -> Path:
     """The generator's data about the services for Envoy's templates, as JSON."""
-    return _find(tree, "gen/envoy/inputs.json", "envoy/inputs.json")
+    return _find_resource(tree, "gen/envoy/inputs.json", "envoy/inputs.json")
 
 
 def envoy_templates(tree: Path | None = None) -> Path:
     """The folder of Envoy's configuration templates."""
-    return _find(tree, "envoy", "envoy/templates")
+    return _find_resource(tree, "envoy", "envoy/templates")
 
 
-def portal(tree: Path | None = None) -> Path:
+def find_portal(tree: Path | None = None) -> Path:
     """The folder of the built console."""
-    return _find(tree, "gen/portal", "portal")
+    return _find_resource(tree, "gen/portal", "portal")
 
 
-def _find(tree: Path | None, in_checkout: str, in_wheel: str) -> Path:
+def _find_resource(tree: Path | None, in_checkout: str, in_wheel: str) -> Path:
     if tree is not None:
         path = tree.resolve() / in_checkout
     elif _IN_WHEEL.is_dir():

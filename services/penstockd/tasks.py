@@ -24,7 +24,7 @@ class Tasks:
         A cancellation takes effect only when the work has ended and its outcome is known. An error
         of the work is raised in place of the cancellation.
         """
-        task = budget.task(work)
+        task = budget.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
         try:

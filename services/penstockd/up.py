@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from penstockd.access.administrator import make_administrator
+from penstockd.access.administrator import NoSuchConsumer, make_administrator
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
@@ -26,22 +26,24 @@ from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
 from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.sockets import sockets_folder
-from penstockd.node.supervisor import Node, supervise
+from penstockd.node.supervisor import Node, supervise_node
 from penstockd.observe import set_up
-from penstockd.resources import descriptors, envoy_inputs, envoy_templates, portal
-from penstockd.store.database import Database, open_database, place
+from penstockd.output import tell_progress
+from penstockd.resources import envoy_inputs, envoy_templates, find_descriptors, find_portal
+from penstockd.store.capacity import allowed_connections, needed_connections
+from penstockd.store.database import Database, name_place, open_database
 from penstockd.store.migrate import (
     MigrationFailed,
     MigrationNeeded,
     ServerTooOld,
-    migrate,
-    plan,
+    apply_migration,
+    plan_migration,
 )
 from penstockd.store.partitions import add_partitions
 from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 from penstockd.store.sharing import LiveNode, read_live_nodes
-from penstockd.store.singletons import Singleton, read_singletons
+from penstockd.store.singleton_rows import Singleton, read_singletons
 from penstockd.store.steps import Step
 
 _log = structlog.get_logger(__name__)
@@ -57,8 +59,9 @@ class StartRefused(Exception):
     """The hub cannot start, or cannot do what was asked; the message says what to do about it."""
 
 
-_SAYS_WHAT_IT_TAKES = """
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'takes')
+_HAS_INSTANCES = """
+SELECT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'instance')
 """
 #: Errors that an operator can correct, with a message meant for the operator.
 _OPERATORS_ERRORS = (
@@ -80,15 +83,17 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
     set_up("supervisor", settings.log_level, None)
     try:
         _make_folder(settings.data_dir)
-        demo = None
+        demo, room = None, list[str]()
         if demo_customers is not None:
             settings = demo_settings(settings)
-            demo = _demo(settings, demo_customers)
+            demo = _make_demo(settings, demo_customers)
 
         async def prepare(url: str) -> None:
             # The folder is ours from here on: a ready file in it was left by a run that was killed.
             settings.ready_file.unlink(missing_ok=True)
+            tell_progress("bringing the tables to the model")
             await prepare_store(settings, url)
+            room.extend(await _check_room(settings, url))
             if demo is not None:
                 await demo.prepare(url)
 
@@ -100,14 +105,35 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             if settings.database_url is not None and settings.database_owner_url is None:
                 print(_ONE_ROLE)
+            for line in room:
+                print(line)
             sys.stdout.flush()
             _tell_ready(settings)
 
-        await supervise(_node(settings), prepare, on_ready)
+        await supervise_node(_make_node(settings), prepare, on_ready)
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain(settings, exc)) from exc
+        raise StartRefused(_explain_error(settings, exc)) from exc
     finally:
         _forget_ready(settings)
+
+
+async def _check_room(settings: Settings, url: str) -> list[str]:
+    """Log how many database connections the node may open; returns what to tell the operator of a
+    database of their own. Raises DatabaseUnavailable."""
+    needed = needed_connections(settings.workers, settings.connections)
+    async with open_database(url, size=1) as database, database.connection() as connection:
+        allowed = await allowed_connections(connection)
+    if needed > allowed:
+        _log.warning("too_few_database_connections", needed=needed, allowed=allowed)
+    else:
+        _log.info("database_connections", needed=needed, allowed=allowed)
+    if settings.database_url is None:
+        return []
+    warning = "WARNING: " if needed > allowed else ""
+    return [
+        f"{warning}this node opens up to {needed} database connections; its role may have {allowed}"
+        " for all nodes together (PENSTOCK_WORKERS, PENSTOCK_CONNECTIONS)."
+    ]
 
 
 async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
@@ -117,28 +143,30 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
     """
     try:
         async with find_database(settings, alone=apply) as found:
-            steps = await _migrate(settings, settings.database_owner_url or found.url, apply)
+            steps = await _run_migration(settings, settings.database_owner_url or found.url, apply)
         if apply:
             await _part_roles(settings)
         return steps
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain(settings, exc)) from exc
+        raise StartRefused(_explain_error(settings, exc)) from exc
 
 
-async def let_administer(settings: Settings, consumer_id: str) -> Issued:
+async def let_administer(settings: Settings, consumer_id: str, *, create: bool) -> Issued:
     """Let a consumer change access, and return a new client secret for it.
+
+    ``create`` lets the consumer be made if there is none of this name.
 
     Works on the database, whether the hub runs or not, and changes nothing else in it: it never
     migrates, since a hub of another version may be running on it. Raises StartRefused.
     """
     credentials = Credentials(root_secret(settings).derive("credentials"))
     try:
-        async with _store(settings, "hub.policy_revision") as database:
-            return await make_administrator(database, credentials, consumer_id)
-    except ValueInvalid as exc:
+        async with _open_store(settings, "hub.policy_revision") as database:
+            return await make_administrator(database, credentials, consumer_id, create=create)
+    except (NoSuchConsumer, ValueInvalid) as exc:
         raise StartRefused(exc.message) from exc
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain(settings, exc)) from exc
+        raise StartRefused(_explain_error(settings, exc)) from exc
 
 
 async def begin_epoch(settings: Settings, because: str) -> Epoch:
@@ -148,15 +176,14 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
     """
     try:
         owner = settings.database_owner_url  # only the owner may skip revisions
-        async with _store(settings, "hub.epoch", owner) as database:
+        async with _open_store(settings, "hub.epoch", owner) as database:
             file = CheckpointFile(settings.checkpoint_file)
-            return await open_epoch(
-                database, Sealer(database, checkpoint_key(settings), file), because
-            )
+            sealer = Sealer(database, checkpoint_key(settings), file)
+            return await open_epoch(database, sealer, file, because)
     except Conflict as exc:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain(settings, exc)) from exc
+        raise StartRefused(_explain_error(settings, exc)) from exc
 
 
 async def let_cursor_key_follow(settings: Settings) -> int:
@@ -166,12 +193,12 @@ async def let_cursor_key_follow(settings: Settings) -> int:
     """
     try:
         async with (
-            _store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
+            _open_store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
             database.transaction() as connection,
         ):
             number = await rotate_cursor_key(connection)
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain(settings, exc)) from exc
+        raise StartRefused(_explain_error(settings, exc)) from exc
     assert number is not None, "it was not asked by age"
     return number
 
@@ -182,18 +209,21 @@ async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singlet
     Works on the database as ``let_administer`` does. Raises StartRefused.
     """
     try:
-        async with _store(settings, "hub.node") as database, database.connection() as connection:
-            if not await connection.fetchval(_SAYS_WHAT_IT_TAKES):
+        async with (
+            _open_store(settings, "hub.node") as database,
+            database.connection() as connection,
+        ):
+            if not await connection.fetchval(_HAS_INSTANCES):
                 raise StartRefused(
                     "the database is of an earlier version: start the hub, penstock up"
                 )
             return await read_live_nodes(connection), await read_singletons(connection)
     except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain(settings, exc)) from exc
+        raise StartRefused(_explain_error(settings, exc)) from exc
 
 
 @contextlib.asynccontextmanager
-async def _store(
+async def _open_store(
     settings: Settings, table: str, login: str | None = None
 ) -> AsyncIterator[Database]:
     """Open the database, with ``login`` as its URL if given. Raises StartRefused if its version
@@ -232,11 +262,11 @@ def _forget_ready(settings: Settings) -> None:
             settings.ready_file.unlink()
 
 
-def _explain(settings: Settings, error: Exception) -> str:
+def _explain_error(settings: Settings, error: Exception) -> str:
     """What is wrong, for the console: one line, or several if there is a list."""
     if isinstance(error, DatabaseUnavailable):
         url = settings.database_url
-        where = f"at {place(url)}" if url is not None else "of the data folder"
+        where = f"at {name_place(url)}" if url is not None else "of the data folder"
         cause = error.__cause__
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         return f"the database {where} cannot be reached: {reason or type(cause).__name__}"
@@ -245,12 +275,14 @@ def _explain(settings: Settings, error: Exception) -> str:
     return str(error)
 
 
-async def _migrate(settings: Settings, url: str, apply: bool) -> list[Step]:
+async def _run_migration(settings: Settings, url: str, apply: bool) -> list[Step]:
     catalog = read_catalog(settings.resources)
-    return await (migrate(url, catalog, destructive=True) if apply else plan(url, catalog))
+    return await (
+        apply_migration(url, catalog, destructive=True) if apply else plan_migration(url, catalog)
+    )
 
 
-def _demo(settings: Settings, customers: int) -> Demo:
+def _make_demo(settings: Settings, customers: int) -> Demo:
     credentials = Credentials(root_secret(settings).derive("credentials"))
     # A public URL need not lead here yet, and this machine need not trust its certificate.
     door = None
@@ -276,12 +308,13 @@ def demo_settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"webhook_allow": LOOPBACK})
 
 
-def _node(settings: Settings) -> Node:
+def _make_node(settings: Settings) -> Node:
     python = [sys.executable, "-m", "penstockd"]
     return Node(
         data=settings.data_dir,
         database_url=settings.database_url,
         workers=settings.workers,
+        connections=needed_connections(settings.workers, settings.connections),
         worker=lambda socket: [*python, "worker", "--socket", str(socket)],
         keeper=[*python, "keeper"],
         environment=lambda url: {
@@ -297,15 +330,15 @@ def _node(settings: Settings) -> Node:
         ),
         template=envoy_templates(settings.resources) / "sidecar.yaml.j2",
         inputs=envoy_inputs(settings.resources),
-        descriptors=descriptors(settings.resources),
-        portal=portal(settings.resources),
-        edge=_edge(settings),
+        descriptors=find_descriptors(settings.resources),
+        portal=find_portal(settings.resources),
+        edge=_make_edge(settings),
         issuer=settings.issuer,
         audience=settings.audience,
     )
 
 
-def _edge(settings: Settings) -> Edge:
+def _make_edge(settings: Settings) -> Edge:
     """The public port and its limits."""
     limit = None
     if settings.rate_limit:
@@ -340,7 +373,7 @@ async def prepare_store(settings: Settings, url: str) -> None:
 
     Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
     """
-    await migrate(settings.database_owner_url or url, read_catalog(settings.resources))
+    await apply_migration(settings.database_owner_url or url, read_catalog(settings.resources))
     await _part_roles(settings)
     async with open_database(settings.database_keeper_url or url, size=2) as database:
         sealing_key = root_secret(settings).derive("signing-key")

@@ -16,6 +16,7 @@ import structlog
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
 from penstockd.audit.sealer import Sealer
+from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
@@ -30,21 +31,23 @@ from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.feed.retention import LogRetention
-from penstockd.heartbeat import beat
+from penstockd.heartbeat import send_heartbeats
 from penstockd.hub import Hub
 from penstockd.installation import checkpoint_key, read_catalog, root_secret
-from penstockd.observe import flush, set_up
-from penstockd.organs import Organ, end_tasks, singleton, stop_signal, wait_for_event
+from penstockd.observe import flush_spans, set_up
+from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
-from penstockd.store.database import Database, Division
+from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
+from penstockd.store.database import ORDINARY, Database, Division, Limits
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
 from penstockd.store.replies import prune_replies
 from penstockd.store.sequencer import Sequencer, sweep_log
-from penstockd.store.singletons import SINGLETONS, FencedDatabase, Leases
+from penstockd.store.singleton_rows import SINGLETONS
+from penstockd.store.singletons import FencedDatabase, Leases
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
@@ -54,8 +57,9 @@ from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
 
-#: Connections to the database that the singletons share; webhooks have their own.
-KEEPER_CONNECTIONS = 8
+#: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
+#: retention have much to do.
+KEEPER_STATEMENT = 600.0
 #: Seconds between attempts to open a database.
 RETRY = 1.0
 
@@ -79,7 +83,8 @@ def worker_database(settings: Settings) -> Database:
 
 def keeper_database(settings: Settings) -> Database:
     """The connections of a keeper, which all singletons share."""
-    return Database(_database_url(settings), size=KEEPER_CONNECTIONS)
+    limits = Limits(settings.lock_seconds, KEEPER_STATEMENT, settings.commit_seconds)
+    return Database(_database_url(settings), size=KEEPER_CONNECTIONS, limits=limits)
 
 
 def _database_url(settings: Settings) -> str:
@@ -177,7 +182,7 @@ async def run_process(
     """
     set_up(name, settings.log_level, settings.otlp_endpoint)
     stopping = stop_signal()
-    beating = asyncio.create_task(beat())
+    beating = asyncio.create_task(send_heartbeats())
     waits = False
     while not stopping.is_set():
         try:
@@ -189,12 +194,13 @@ async def run_process(
             waits = True
             await wait_for_event(stopping, RETRY)
     await end_tasks([beating])
-    flush()
+    flush_spans()
 
 
 def worker_organs(hub: Hub) -> list[Organ]:
     """The organs that a worker runs besides its calls and their server."""
     return [
+        Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
@@ -205,18 +211,21 @@ def worker_organs(hub: Hub) -> list[Organ]:
 def keeper_organs(
     settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
 ) -> list[Organ]:
-    """The organs that a keeper runs: each singleton under the lease of its name."""
-    work = singletons(settings, hub, leases)
+    """The organs that a keeper runs: each singleton under the lease of its name. Every keeper files
+    the audit's checkpoints, whichever of them signs."""
+    work = list_singletons(settings, hub, leases)
     return [
         Organ("settings", agreement.run),
         Organ("leases", leases.run),
+        Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
-        *(singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
+        Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
+        *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
     ]
 
 
-def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
+def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
     """The work that only one node does at a time, by the names of the rows of ``hub.singleton``."""
     sealing_key = root_secret(settings).derive("signing-key")
     checkpoints, seconds = checkpoint_key(settings), settings.audit_checkpoint_seconds
@@ -228,9 +237,7 @@ def singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Wor
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
-        "audit-sealer": lambda fenced: Sealer(
-            fenced, checkpoints, hub.audit_file, interval=seconds
-        ).run(),
+        "audit-sealer": lambda fenced: Sealer(fenced, checkpoints, None, interval=seconds).run(),
         "signing-keys": lambda fenced: rotate_keys(fenced, sealing_key, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
         "webhook-retention": lambda fenced: WebhookRetention(
@@ -243,7 +250,9 @@ async def _deliver_webhooks(
     hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
-    database = Database(hub.database.dsn, size=webhooks.CONNECTIONS)
+    database = Database(
+        hub.database.dsn, size=WEBHOOK_CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
+    )
     work = webhooks.Webhooks(
         database,
         fenced.by_way_of(database),

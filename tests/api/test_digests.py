@@ -17,7 +17,7 @@ from digesting import DATASETS, Form, range_digest, records
 from harness import ROOT, SECRET, Reply, RunningHub, eventually, new_customer
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
 from penstock.client import Client
-from penstock.client.canonical import canonical, canonical_json, record_digest
+from penstock.client.canonical import canonical_json, format_canonical, record_digest
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.auth.secret import RootSecret
 from penstockd.query import PageTokens, query_digest
@@ -152,7 +152,7 @@ def test_everybody_computes_the_same(nasty: RunningHub, dataset: str, consumer: 
         assert canonical_json(record, type(message)).decode() == form.text(record)
     lines = nasty.get(f"/v1/{dataset}:export", consumer, format="NDJSON", omit_receipt="true").body
     exported = [canonical_json(json.loads(line), type(messages[0])) for line in lines.splitlines()]
-    assert exported == [canonical(m) for m in messages]
+    assert exported == [format_canonical(m) for m in messages]
 
 
 @pytest.mark.parametrize("parts", [1, 7, 64, 4096])
@@ -202,7 +202,7 @@ def test_the_worked_example() -> None:
     record = json.loads("".join(lines[: ending + 1]))
     form, of_record, of_range = "".join(lines[ending + 1 : -2]), *lines[-2:]
     assert canonical_json(record, Customer).decode() == form
-    assert canonical(json_format.ParseDict(record, Customer())).decode() == form
+    assert format_canonical(json_format.ParseDict(record, Customer())).decode() == form
     found = hashlib.sha256(form.encode())
     assert (found.hexdigest(), hashlib.sha256(found.digest()).hexdigest()) == (of_record, of_range)
 

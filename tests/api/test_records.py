@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -193,6 +194,38 @@ def test_a_batch_creates_updates_and_leaves_alone(hub: RunningHub) -> None:
     del changed["email"]
     assert batch(hub, changed).json() == {"updatedCount": "1"}
     assert "email" not in hub.get(path(changed)).json(), "a record replaces all of its fields"
+
+
+def test_no_etag_counts_however_a_record_is_written(hub: RunningHub) -> None:
+    """An etag is drawn: a revision, which counts, would reveal how much everybody writes."""
+    records = [new_customer() for _ in range(150)]
+    changed = [{**record, "notes": "n"} for record in records]
+    first, found = records[0], dict[str, str]()
+    rows = "".join(f"{record['customerId']},Imported\n" for record in [*records, new_customer()])
+
+    def send_file() -> None:
+        headers = {"content-type": "application/octet-stream"}
+        path, body = "/v1/customers:import?format=CSV", f"customer_id,name\n{rows}".encode()
+        reply = hub.request("POST", path, consumer="admin", body=body, headers=headers)
+        assert reply.status == 200, reply.text
+
+    ways: dict[str, Callable[[], object]] = {
+        "create": lambda: create(hub, first),
+        "update": lambda: update(hub, first, {"notes": "m"}),
+        "batch": lambda: batch(hub, changed[0], new_customer()),
+        "large batch of new records": lambda: batch(hub, *records[1:]),
+        "large batch of old records": lambda: batch(hub, *[{**r, "notes": "o"} for r in records]),
+        "import": send_file,
+    }
+    for way, write in ways.items():
+        write()
+        for record in (first, records[-1]):
+            reply = hub.get(path(record))
+            if reply.status == 200:
+                found[f"{way}: {record['customerId']}"] = reply.json()["etag"]
+    assert len(found) == 9
+    assert all(int(etag.strip('"')) >= 1 << 47 for etag in found.values()), found
+    assert len(set(found.values())) >= len(ways)
 
 
 @pytest.mark.parametrize(

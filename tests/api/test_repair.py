@@ -14,7 +14,7 @@ from google.protobuf import json_format
 
 from harness import Reply, RunningHub, eventually
 from penstock.client import Client
-from penstock.client.canonical import canonical, record_digest
+from penstock.client.canonical import format_canonical, record_digest
 from penstock.client.dataset import DatasetClient
 from penstock.client.digest import Repaired, range_digest
 from penstock.hub.v1.digests_pb2 import RangeDigest
@@ -69,7 +69,7 @@ class Copy:
 
     def content(self) -> dict[str, bytes]:
         """What it holds, without what no digest is of."""
-        return {key: canonical(r) for key, r in self.records.items()}
+        return {key: format_canonical(r) for key, r in self.records.items()}
 
 
 @contextmanager
@@ -219,7 +219,9 @@ def follow(hub: RunningHub, consumer: str, copy: dict[str, bytes], of: Repaired,
         assert page.json()["view"] == of.view
         for change in page.json().get("changes", []):
             if "after" in change:
-                copy[change["key"]] = canonical(json_format.ParseDict(change["after"], kind()))
+                copy[change["key"]] = format_canonical(
+                    json_format.ParseDict(change["after"], kind())
+                )
             else:
                 copy.pop(change["key"], None)
         more = page.json().get("more", False)

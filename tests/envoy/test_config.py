@@ -21,7 +21,7 @@ from fake_hub import ROWS, Keys, serve
 from harness import PATIENCE, free_port
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
-from penstockd.node.envoy import Envoy, render, validate, write
+from penstockd.node.envoy import Envoy, render_config, validate_config, write_config
 from penstockd.node.errors import ConfigRefused, PortInUse
 
 TEMPLATES = sorted(resources.envoy_templates().glob("*.j2"))
@@ -48,30 +48,30 @@ def door(lasting: Door) -> Door:
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 async def test_envoy_takes_every_file(template: Path, tmp_path: Path) -> None:
     path = tmp_path / "envoy.yaml"
-    write(config(tmp_path, template), path)
-    await validate(path)
+    write_config(config(tmp_path, template), path)
+    await validate_config(path)
 
 
 async def test_envoy_refuses_a_broken_file(tmp_path: Path) -> None:
     path = tmp_path / "envoy.yaml"
-    text = render(config(tmp_path))
+    text = render_config(config(tmp_path))
     path.write_text(text.replace("convert_grpc_status", "convert_grpc_state"))
     with pytest.raises(ConfigRefused, match="convert_grpc_state"):
-        await validate(path)
+        await validate_config(path)
 
 
 async def test_a_template_names_only_what_there_is(tmp_path: Path) -> None:
     template = tmp_path / "broken.j2"
     template.write_text("port: {{ prot }}")
     with pytest.raises(ConfigRefused, match="prot"):
-        render(config(tmp_path, template))
+        render_config(config(tmp_path, template))
 
 
 async def test_a_value_cannot_leave_its_place(tmp_path: Path) -> None:
     issuer = 'a"\n  b: {{ c }} # \\'
     path = tmp_path / "envoy.yaml"
-    write(replace(config(tmp_path), issuer=issuer), path)
-    await validate(path)
+    write_config(replace(config(tmp_path), issuer=issuer), path)
+    await validate_config(path)
 
 
 async def test_a_port_in_use_is_said_before_envoy_starts(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from harness import PATIENCE, folder
 from http2 import connected
 from penstockd import resources
 
-FOLDER = resources.portal()
+FOLDER = resources.find_portal()
 FILE = max((p for p in FOLDER.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 SCRIPT = f"/portal/{FILE.relative_to(FOLDER).as_posix()}"
 SIZE = FILE.stat().st_size

@@ -13,12 +13,12 @@ import pytest_asyncio
 
 from door import Door, config, opened, raw
 from penstockd import resources
-from penstockd.node.envoy import render
+from penstockd.node.envoy import render_config
 from penstockd.node.errors import ConfigRefused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-FOLDER = resources.portal()
+FOLDER = resources.find_portal()
 FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file())
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 
@@ -161,9 +161,9 @@ async def test_a_file_that_no_browser_should_get_is_refused(tmp_path: Path) -> N
     folder = tmp_path / "portal"
     shutil.copytree(FOLDER, folder)
     changed = replace(config(tmp_path), portal=folder)
-    assert "/portal/more.js" not in render(changed)
+    assert "/portal/more.js" not in render_config(changed)
     (folder / "more.js").write_text("1")
-    assert "/portal/more.js" in render(changed)
+    assert "/portal/more.js" in render_config(changed)
     (folder / "secret.pem").write_text("1")
     with pytest.raises(ConfigRefused, match=r"secret\.pem"):
-        render(changed)
+        render_config(changed)

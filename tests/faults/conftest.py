@@ -11,20 +11,20 @@ from faults.exporting import multiply
 from harness import RunningHub, folder
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
-from penstockd.store.migrate import migrate
+from penstockd.resources import find_descriptors
+from penstockd.store.migrate import apply_migration
 
 
 @pytest.fixture(scope="session")
 def catalog() -> Catalog:
-    return load_catalog(descriptors())
+    return load_catalog(find_descriptors())
 
 
 @pytest.fixture
 async def store_url(catalog: Catalog) -> AsyncIterator[str]:
     """The URL of a PostgreSQL of the test's own, brought to the model."""
     async with running_postgres() as postgres:
-        await migrate(postgres.dsn, catalog)
+        await apply_migration(postgres.dsn, catalog)
         yield postgres.dsn
 
 

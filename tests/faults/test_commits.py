@@ -11,9 +11,13 @@ import asyncpg
 import pytest
 
 from harness import PATIENCE
+from penstockd.audit.entry import Entry
+from penstockd.audit.journal import Journal
 from penstockd.errors import Conflict, DatabaseUnavailable, OutcomeUnknown
+from penstockd.shares import Payer, payer_var
 from penstockd.store.database import Database, Division
-from penstockd.store.shares import Payer, payer_var
+from penstockd.store.own_session import MOST_HANGING, OwnSession
+from penstockd.store.singletons import Leases
 
 IN_COMMIT = (
     "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ILIKE 'COMMIT%'"
@@ -90,7 +94,7 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
                 await write(database, "a")
             # It hangs in the database still, where nobody sees it, and keeps its place.
             assert await server.fetchval("SELECT count(*) FROM t") == 0
-            assert len(database.hanging_sessions) == 1
+            assert len(database.hanging.kept) == 1
             with pytest.raises(OutcomeUnknown):
                 await write(database, "b")
             # Of three places half are taken: nothing more begins that would hang as well.
@@ -99,7 +103,7 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
             assert len(await server.fetch(IN_COMMIT)) == 2
 
         async def let_go() -> bool:
-            return not database.hanging_sessions
+            return not database.hanging.kept
 
         await until(let_go)
         assert {row[0] for row in await server.fetch("SELECT k FROM t")} == {"a", "b"}
@@ -117,15 +121,15 @@ async def test_each_lane_gets_back_the_places_that_hanging_commits_kept(
                     await connection.execute("INSERT INTO t VALUES ('import')")
             with pytest.raises(OutcomeUnknown):
                 await write(database, "a")
-            lanes = set(database.hanging_sessions.values())
+            lanes = set(database.hanging.kept.values())
             assert len(lanes) == 2
-            assert [lane.shares.free for lane in lanes] == [lane.shares.size - 1 for lane in lanes]
+            assert [lane.free for lane in lanes] == [lane.size - 1 for lane in lanes]
 
         async def let_go() -> bool:
-            return not database.hanging_sessions
+            return not database.hanging.kept
 
         await until(let_go)
-        assert [lane.shares.free for lane in lanes] == [lane.shares.size for lane in lanes]
+        assert [lane.free for lane in lanes] == [lane.size for lane in lanes]
 
 
 async def test_a_commit_that_somebody_cancels_is_not_known_to_last(
@@ -166,4 +170,73 @@ async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, se
         async with database.transaction(dry=True) as connection:
             await connection.execute("INSERT INTO t VALUES ('c')")
         assert await server.fetchval("SELECT count(*) FROM t") == 0
-        assert not database.hanging_sessions
+        assert not database.hanging.kept
+
+
+async def in_commit(server: Any) -> int:
+    """How many sessions of the server wait for the standby, whatever began their commit."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    return int(await server.fetchval(waits))
+
+
+async def test_the_journal_leaves_few_sessions_behind_whatever_is_tried(
+    store_url: str, server: Any
+) -> None:
+    async with opened(store_url, 0.5) as database:
+        journal = Journal(database, timeout=0.3)
+        async with standby_is_gone(server):
+            for i in range(3 * MOST_HANGING):
+                with pytest.raises(DatabaseUnavailable):
+                    await journal.record(Entry(f"r{i}", "/m", consumer_id="bi"))
+            assert 0 < await in_commit(server) <= MOST_HANGING
+
+        async def recorded() -> bool:
+            with contextlib.suppress(DatabaseUnavailable):
+                await journal.record(Entry("last", "/m", consumer_id="bi"))
+                return True
+            return False
+
+        await until(recorded)
+        assert not await in_commit(server)
+        await journal.close()
+
+
+async def test_leases_and_nodes_leave_few_sessions_behind(store_url: str, server: Any) -> None:
+    async with opened(store_url, 0.5) as database:
+        session = OwnSession(database)
+        leases = Leases(database, "a", "host")
+        obtaining = [asyncio.create_task(leases.obtain(name)) for name in ("x", "y")]
+        await leases.step()
+        await asyncio.gather(*obtaining)
+        write = "INSERT INTO t VALUES (gen_random_uuid()::text)"
+        async with standby_is_gone(server):
+            for _ in range(MOST_HANGING + 2):
+                with pytest.raises(DatabaseUnavailable):
+                    await session.ask(lambda c: c.execute(write))
+                with pytest.raises(DatabaseUnavailable):
+                    await leases.step()
+            assert await in_commit(server) <= 2 * MOST_HANGING
+        await until(lambda: _works(session, write))
+        session.drop()
+        await leases.close()
+
+
+async def _works(session: OwnSession, statement: str) -> bool:
+    with contextlib.suppress(DatabaseUnavailable):
+        await session.ask(lambda c: c.execute(statement))
+        return True
+    return False
+
+
+async def test_without_places_each_retry_leaves_a_session_behind(
+    store_url: str, server: Any
+) -> None:
+    """The negative control: what journal and own sessions did before."""
+    async with opened(store_url, 0.5) as database, standby_is_gone(server):
+        for i in range(MOST_HANGING + 2):
+            connection = await database.connect()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await connection.execute(f"INSERT INTO t VALUES ('{i}')")
+            connection.terminate()
+        assert await in_commit(server) == MOST_HANGING + 2

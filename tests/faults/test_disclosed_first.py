@@ -21,9 +21,9 @@ import pytest
 from google.protobuf import message_factory
 
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer
-from penstockd.audit.keys import holds
+from penstockd.audit.keys import test_key
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc.door import Route, guard_reply
 from posted import receiving
 from security.calls import every_route, method_of
@@ -145,7 +145,7 @@ def caller(hub: RunningHub) -> Iterator[Caller]:
 class _Organs:
     """As much of a hub as the door needs to look at routes."""
 
-    catalog = load_catalog(descriptors())
+    catalog = load_catalog(find_descriptors())
 
 
 def guarded() -> list[Route]:
@@ -295,7 +295,7 @@ def undisclosed(hub: RunningHub, request_id: str, keys: set[str]) -> set[str]:
     rows = hub.sql(
         "SELECT keys FROM hub.audit_entry WHERE request_id = $1 AND keys IS NOT NULL", request_id
     )
-    return {key for key in keys if not any(holds(row[0], key) for row in rows)}
+    return {key for key in keys if not any(test_key(row[0], key) for row in rows)}
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ class Commits:
 
         async def commit_or_fail(connection: Any, began: Any, seconds: float) -> None:
             wrote = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
-            if budget.current() is not None and await connection.fetchval(wrote):
-                self.note(budget.current())
+            if budget.get_budget() is not None and await connection.fetchval(wrote):
+                self.note(budget.get_budget())
                 if self.failing == BEFORE:
                     connection.terminate()
                 elif self.failing == WITHIN:

@@ -13,7 +13,7 @@ from harness import PATIENCE, eventually, folder, free_port
 from penstockd.catalog import Catalog
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
+from penstockd.store.migrate import apply_migration
 from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases, SingletonLease
 
 NAME = "digging"
@@ -49,7 +49,7 @@ async def test_a_frozen_holder_of_before_a_failover_writes_nothing_after_it(
 ) -> None:
     port = primary.port
     url = Cluster.url_at(port)
-    await migrate(url, catalog)
+    await apply_migration(url, catalog)
     nodes = [Database(url, size=2) for _ in range(3)]
     for node in nodes:
         await node.open()
@@ -99,4 +99,4 @@ async def writes(database: Database, leases: Leases) -> None:
 
 def _as_if_it_ran(lease: SingletonLease) -> SingletonLease:
     """The lease as a holder has it whose own clock stood still with it."""
-    return SingletonLease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0)
+    return SingletonLease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0, lease.holder)

@@ -6,11 +6,15 @@ PENSTOCK_R7_SECONDS sets how long it is away.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +123,7 @@ def test_calls_are_refused_once_a_database_is_found_to_hang(own_hub: RunningHub)
 async def test_an_outage_loses_nothing_that_was_acknowledged(
     catalog: Catalog, own_hub: RunningHub
 ) -> None:
+    logs = {p: p.stat().st_size for p in (own_hub.data / "log").glob("worker-*.log")}
     after = await asyncio.to_thread(own_hub.head)
     validator = FeedValidator(catalog, after, await table_of(own_hub, catalog))
     follower = Follower(own_hub.dsn, validator)
@@ -150,3 +155,16 @@ async def test_an_outage_loses_nothing_that_was_acknowledged(
     table = await table_of(own_hub, catalog)
     validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
     validator.check()
+    assert min(gaps_in_log(logs), default=1.0) > 0.5, "a process logs about one line a second"
+
+
+def gaps_in_log(logs: Mapping[Path, int]) -> list[float]:
+    """Seconds between lines of one process about calls that the database failed, after places in
+    the logs."""
+    gaps: list[float] = []
+    for path, place in logs.items():
+        text = path.read_bytes()[place:].decode()
+        lines = [line for line in text.splitlines() if "database_unavailable" in line]
+        times = [datetime.fromisoformat(json.loads(line)["timestamp"]) for line in lines]
+        gaps += [(b - a).total_seconds() for a, b in pairwise(times)]
+    return gaps

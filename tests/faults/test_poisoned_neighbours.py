@@ -36,7 +36,7 @@ from faults.traffic import Traffic
 from faults.validator import FeedValidator
 from feeds import at
 from harness import PATIENCE, Reply, RunningHub, eventually
-from penstockd.audit.keys import holds, page_keys
+from penstockd.audit.keys import page_keys, test_key
 from penstockd.catalog import Catalog
 from security.calls import every_route, placed
 from security.test_hostile_texts import Door
@@ -275,9 +275,9 @@ def entry_problem(known: Known, entries: list[tuple[Any, ...]]) -> str | None:
         return "the count is missing"
     told = {key for *_, key, _ in entries if key is not None}
     sets = [data for *_, data in entries if data is not None]
-    if not all(key in told or any(holds(data, key) for data in sets) for key in known.told):
+    if not all(key in told or any(test_key(data, key) for data in sets) for key in known.told):
         return "a key is missing"
-    if told - known.keys or any(holds(data, "never-there") for data in sets):
+    if told - known.keys or any(test_key(data, "never-there") for data in sets):
         return "a key is made up"
     return None
 

@@ -38,7 +38,7 @@ from faults.validator import FeedValidator, State, Write, read_marks, read_table
 from feeds import CATALOG, number
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly
 from penstockd.store.sharing import LiveNode, share_out
-from penstockd.store.singletons import LENGTH, SINGLETONS
+from penstockd.store.singleton_rows import LENGTH, SINGLETONS
 from posted import Posts, receiving
 
 pytestmark = pytest.mark.lane(priority=11)
@@ -92,8 +92,8 @@ class Pair:
     def shares(self) -> dict[str, str]:
         """By singleton the node in whose share it is."""
         names = {node_id: name for name, node_id in self.ids.items()}
-        shares = share_out([LiveNode(node_id, "", 0.0, SINGLETONS) for node_id in names])
-        return {name: names[node_id] for name, node_id in shares.items()}
+        shares = share_out([LiveNode(node_id, "", "", 0.0, SINGLETONS) for node_id in names])
+        return {name: names[holder.node_id] for name, holder in shares.items()}
 
     def share(self) -> None:
         """Return when each node holds its share: at once, as if both had run for an hour."""
@@ -321,6 +321,8 @@ class TakenOver:
         return not (failed & kept or moved)
 
 
+#: The runs of keepers that live.
+LIVE = "SELECT instance FROM hub.node WHERE expire_time > clock_timestamp()"
 #: What a keeper logs of a singleton that does not go on.
 FAILURES = ("organ_failed", "lease_over")
 #: What happens, and to which node.
@@ -438,8 +440,11 @@ def test_while_nobody_holds_the_work_there_is_an_alarm_in_log_and_health(pair: P
 
 @pytest.mark.slow
 def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
+    """Also if its data folder is a copy of the other's, so that both have one node id."""
     pair.far.stop()
     pair.far.environment["PENSTOCK_WEBHOOK_ALLOW"] = "10.0.0.0/8"
+    near_id, far_id = pair.ids["near"], pair.ids["far"]
+    (pair.far.data / "node-id").write_text(near_id)
     try:
         pair.far.command("up", "--detach")
         eventually(lambda: not pair.well(pair.far, "settings"))
@@ -447,9 +452,20 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
         [line] = [json.loads(x) for x in told.splitlines() if "settings_differ" in x]
         assert line["setting"] == "PENSTOCK_WEBHOOK_ALLOW" and line["stands_by"]
         assert (line["here"], line["there"]) == ("10.0.0.0/8", "127.0.0.0/8,::1/128")
-        assert pair.well(pair.near, "settings") and "far" not in pair.holders().values()
-        assert b"stands by: its settings differ" in pair.near.command("nodes").stdout
+        # Both say that they share an id; what the one holds the other does not hold.
+        eventually(lambda: not any(pair.well(h, "node-id") for h in (pair.near, pair.far)))
+        held = pair.near.sql("SELECT DISTINCT instance FROM hub.singleton")
+        eventually(lambda: len(pair.near.sql(LIVE)) == 2)
+        assert len(held) == 1 and {row[0] for row in pair.near.sql(LIVE)} > {held[0][0]}
+        assert all(
+            "node_id_shared" in (hub.data / "log" / "keeper.log").read_text()
+            for hub in (pair.near, pair.far)
+        )
+        said = pair.near.command("nodes").stdout
+        assert said.count(b"stands by: its settings differ") == 1, said
+        assert said.count(b"has the same node-id") == 2, said
     finally:
         pair.far.stop()
+        (pair.far.data / "node-id").write_text(far_id)
         pair.far.environment["PENSTOCK_WEBHOOK_ALLOW"] = "127.0.0.0/8,::1/128"
         pair.far.command("up", "--detach")

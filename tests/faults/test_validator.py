@@ -16,7 +16,7 @@ from penstock.hub.v1.changes_pb2 import WatchChangesResponse
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.log import Change
 from penstockd.store.writer import Operation
@@ -58,7 +58,7 @@ def place_of(item: int | Ahead) -> tuple[int, bytes]:
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load_catalog(descriptors())
+    return load_catalog(find_descriptors())
 
 
 def tell(chance: random.Random, transactions: int = 60) -> Story:

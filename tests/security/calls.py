@@ -11,10 +11,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.door import Route
-from penstockd.rpc.hub import routes as hub_routes
+from penstockd.rpc.hub import list_hub_routes as hub_routes
 
 
 class Placed(NamedTuple):
@@ -27,12 +27,12 @@ class Placed(NamedTuple):
 @cache
 def every_route() -> tuple[Route, ...]:
     """The routes that the server hangs in."""
-    return (*hub_routes(), *datasets.routes(load_catalog(descriptors())))
+    return (*hub_routes(), *datasets.list_routes(load_catalog(find_descriptors())))
 
 
 def method_of(route: Route) -> Any:
     """A route's descriptor."""
-    pool = load_catalog(descriptors()).pool
+    pool = load_catalog(find_descriptors()).pool
     return pool.FindMethodByName(f"{route.method.service}.{route.method.name}")
 
 

@@ -18,9 +18,9 @@ from harness import RunningHub
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass
 from penstockd.errors import PermissionDenied
 from penstockd.installation import read_catalog
-from penstockd.policy.decision import FieldDecision, decide
-from penstockd.policy.explain import explain
-from penstockd.policy.masks import fits
+from penstockd.policy.decision import FieldDecision, decide_field
+from penstockd.policy.explain import explain_policy
+from penstockd.policy.masks import fits_mask
 from penstockd.policy.model import Action, Grant, Mask, Principal, Role
 from penstockd.policy.read import Get, Page
 from penstockd.policy.snapshot import PolicySnapshot
@@ -112,11 +112,11 @@ async def test_a_wrong_verdict_would_be_found(
     """Negative control: explanations that are wrong in one thing."""
 
     def lying(*arguments: Any) -> Any:
-        answer = explain(*arguments)
+        answer = explain_policy(*arguments)
         fields = answer.fields
         if lie == "generous":
             fields = tuple(
-                replace(f, decision=decide(f.field, [[g] for g, _ in f.decision.says][:1]))
+                replace(f, decision=decide_field(f.field, [[g] for g, _ in f.decision.says][:1]))
                 for f in fields
             )
         elif lie == "writable":
@@ -132,7 +132,7 @@ async def test_a_wrong_verdict_would_be_found(
 
 
 #: What is put to the test.
-explained = explain
+explained = explain_policy
 
 
 async def compare(hub: RunningHub, rng: random.Random, rounds: int) -> dict[Mask, int]:
@@ -207,7 +207,7 @@ async def _check(
     assert list(page.fields) == [f for f in dataset.fields if masks[f] is not Mask.HIDE]
     for key, row in shown.items():
         for field, value in zip(page.fields, row, strict=True):
-            assert fits(field, masks[field])
+            assert fits_mask(field, masks[field])
             whole = everything[key][field.path]
             if field.members and masks[field] is Mask.CLEAR:
                 assert orjson.loads(value) == left_of(field, orjson.loads(whole), verdicts)
@@ -292,7 +292,7 @@ def _json_grant(rng: random.Random, dataset: Dataset) -> dict[str, Any]:
 
 
 def _fitting(field: Field) -> list[Mask]:
-    return [m for m in Mask if fits(field, m)]
+    return [m for m in Mask if fits_mask(field, m)]
 
 
 def _paths(record: dict[str, Any], dataset: Dataset) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from harness import RunningHub, eventually, folder, new_customer
 from penstockd.audit.shown import digest_of
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 
 pytestmark = pytest.mark.lane(priority=1)
 
@@ -150,7 +150,7 @@ def test_a_field_is_found_by_all_of_its_names(hub: RunningHub) -> None:
     lines = [{"productId": "p", "quantity": 1, "unitPrice": "1"}]
     order = {"orderId": key, "customerId": "c", "lines": lines}
     assert hub.request("POST", "/v1/orders", consumer="admin", json_body=order).status == 200
-    dataset = load_catalog(descriptors())["orders"]
+    dataset = load_catalog(find_descriptors())["orders"]
     asked = {path for f in dataset.every_field for path in (f.path, f.json_path)}
     asked |= {"shipping_address", "shippingAddress"}
     for name in sorted(asked):
@@ -252,7 +252,7 @@ def test_auditors_have_commands(hub: RunningHub) -> None:
     assert "GetCustomer" in listed and "CreateCustomer" in listed
     options = ("customers", key, "--field", "email", "--to", "bi", "--format", "json")
     (shown,) = json.loads(hub.command("audit", "disclosures", *options).stdout)
-    assert (shown["consumerId"], shown["fields"]) == ("bi", {"email": "partial"})
+    assert (shown["consumer_id"], shown["fields"]) == ("bi", {"email": "partial"})
     assert b'"publicKey"' in hub.command("audit", "checkpoint").stdout
     refused = hub.command("audit", "list", "--as", "crm", check=False)
     assert refused.returncode == 1 and b"audit.read" in refused.stderr

@@ -15,8 +15,8 @@ from penstockd.audit.entry import Entry, insert_entries
 from penstockd.catalog.load import load_catalog
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
-from penstockd.resources import descriptors
-from penstockd.store.migrate import migrate
+from penstockd.resources import find_descriptors
+from penstockd.store.migrate import apply_migration
 from penstockd.store.roles import (
     EVERYBODYS_FUNCTIONS,
     KEEPERS_FUNCTIONS,
@@ -86,7 +86,7 @@ def server() -> Iterator[Server]:
         try:
             runner.run(prepare(postgres))
             made = Server(postgres)
-            runner.run(migrate(made.url("owner"), load_catalog(descriptors())))
+            runner.run(apply_migration(made.url("owner"), load_catalog(find_descriptors())))
             runner.run(grant_roles(*(made.url(role) for role in ROLES)))
             yield made
         finally:

@@ -56,7 +56,7 @@ def test_what_was_open_is_closed_at_the_next_start(tmp_path: Path) -> None:
     assert {line.split()[1] for line in open_to_others(tmp_path)} >= {"log/worker-0.log"}
     before = os.umask(0o022)
     try:
-        with lock.hold(tmp_path):
+        with lock.hold_folder(tmp_path):
             (tmp_path / "made").touch()
             found = {line.split()[1] for line in open_to_others(tmp_path)}
             assert found == {"postgres", "postgres/its-own"}, "PostgreSQL sees to these"

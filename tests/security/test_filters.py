@@ -17,8 +17,8 @@ from harness import RunningHub
 from penstockd.catalog.load import load_catalog
 from penstockd.policy.read import ExportQuery
 from penstockd.policy.view import View
-from penstockd.query import QueryError, compile, parse
-from penstockd.resources import descriptors
+from penstockd.query import QueryError, compile_filter, parse_filter
+from penstockd.resources import find_descriptors
 from penstockd.store.sql import compile_statement
 
 CASES = 4000
@@ -46,7 +46,7 @@ PIECES = [
 
 @pytest.fixture(scope="module")
 def view() -> View:
-    return unrestricted(load_catalog(descriptors()), "customers")
+    return unrestricted(load_catalog(find_descriptors()), "customers")
 
 
 def marked(rng: random.Random) -> str:
@@ -82,7 +82,9 @@ def test_only_filters_are_compiled_and_all_else_is_refused(view: View) -> None:
     for case in range(CASES):
         text = broken(rng)
         try:
-            compile_statement(view.select([view.dataset.key], compile(parse(text), view)))
+            compile_statement(
+                view.select([view.dataset.key], compile_filter(parse_filter(text), view))
+            )
         except QueryError as error:
             assert "\x00" not in str(error)
             refused += 1
@@ -96,7 +98,7 @@ def test_no_literal_is_in_the_text_of_sql(view: View) -> None:
     key = view.dataset.key
     for _ in range(300):
         text = marked(rng)
-        statement = compile_statement(view.select([key], compile(parse(text), view)))
+        statement = compile_statement(view.select([key], compile_filter(parse_filter(text), view)))
         export = ExportQuery(view, [key], [view.key_column], filter=text, order_by="")
         copied, settings = export.copy(10)
         for sql, values in (

@@ -25,7 +25,7 @@ import pytest
 from chance import SEED
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from places import PLACES, log_number, transaction_number
 
 from .twin_feeds import Script, answered, questions, streamed
@@ -57,7 +57,7 @@ Pair = tuple[World, World]
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load_catalog(descriptors())
+    return load_catalog(find_descriptors())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from penstockd.auth.jwks import JwksUnavailable, Origins, fetch
+from penstockd.auth.jwks import JwksUnavailable, Origins, fetch_keys
 from penstockd.egress import AddressRefused, EgressGuard, UrlRefused, address_of
 from penstockd.webhooks.sender import Sender
 from webhook_rig import LOOPBACK, Receiver, receiving
@@ -161,7 +161,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.mark.parametrize("url", URLS)
 def test_no_key_set_is_fetched_from_what_is_not_public(connected: list[str], url: str) -> None:
     with pytest.raises(JwksUnavailable):
-        fetch(url, Origins())
+        fetch_keys(url, Origins())
     assert all(map(public, connected)), connected
 
 
@@ -174,7 +174,7 @@ def test_a_key_set_is_fetched_where_its_name_was_judged(
 
     monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     with pytest.raises(JwksUnavailable, match="public"):
-        fetch("https://login.example.com/keys", Origins())
+        fetch_keys("https://login.example.com/keys", Origins())
     assert connected == ["93.184.216.34"]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from harness import Reply, RunningHub
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 
 from .marked import RECORDS, key_field
 
@@ -152,7 +152,7 @@ def sendable(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_the_walk_leaves_no_writing_method_out() -> None:
-    catalog = load_catalog(descriptors().read_bytes())
+    catalog = load_catalog(find_descriptors().read_bytes())
     assert {d.name for d in catalog} == set(RECORDS)
     for dataset in catalog:
         name = "".join(part.capitalize() for part in dataset.name.split("_"))

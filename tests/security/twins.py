@@ -32,7 +32,7 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.policy.admin import put_consumer, put_role
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Role
-from penstockd.store.migrate import migrate
+from penstockd.store.migrate import apply_migration
 
 CUSTOMERS = 150
 
@@ -149,7 +149,7 @@ async def _place_alike(hub: RunningHub, catalog: Catalog) -> None:
     server = EmbeddedPostgres(hub.data, sockets_folder(hub.data))
     url = await server.start()
     try:
-        await migrate(url, catalog)
+        await apply_migration(url, catalog)
         connection = await asyncpg.connect(hub.dsn)
         await connection.execute(_SAME_PLACES)
         await connection.close()

@@ -14,7 +14,7 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.model import Dataset
 from penstockd.installation import read_catalog
 from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.store.migrate import migrate
+from penstockd.store.migrate import apply_migration
 from shelf import COLUMN_TYPES, Shelf
 from worlds import plain_things
 
@@ -35,7 +35,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="session")
 def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
     """The name of a database with the hub's tables. It is copied, and nothing connects to it."""
-    asyncio.run(migrate(server.dsn, catalog))
+    asyncio.run(apply_migration(server.dsn, catalog))
     return "penstock"
 
 

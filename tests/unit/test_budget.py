@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from penstockd import budget
-from penstockd.budget import Budget, breathe, metered, offload
+from penstockd import budget, turns
+from penstockd.budget import Budget, await_metered, let_others_run, run_offloaded
 from penstockd.errors import CallTooCostly, ClientStalled
 from penstockd.writes.pace import LEAST_RATE, Pace
 
@@ -33,7 +33,7 @@ async def test_a_handler_that_blocks_is_told_of() -> None:
         return "done"
 
     with capture_logs() as logs:
-        assert await metered(Budget("/a.B/C"), blocks()) == "done"
+        assert await await_metered(Budget("/a.B/C"), blocks()) == "done"
     (line,) = [entry for entry in logs if entry["event"] == "loop_paused"]
     assert line["method"] == "/a.B/C" and line["cpu_seconds"] >= 2 * budget.PAUSE
 
@@ -43,30 +43,30 @@ async def test_a_handler_that_sleeps_without_awaiting_is_told_of() -> None:
         time.sleep(budget.BLOCKED)  # noqa: ASYNC251  # that is the point
 
     with capture_logs() as logs:
-        await metered(Budget("/a.B/C"), blocks())
+        await await_metered(Budget("/a.B/C"), blocks())
     assert [entry["event"] for entry in logs] == ["loop_paused"]
 
 
 async def test_a_handler_that_breathes_is_not() -> None:
-    turns = 0
+    seen = 0
 
     async def neighbour() -> None:
-        nonlocal turns
+        nonlocal seen
         while True:
             await asyncio.sleep(0)
-            turns += 1
+            seen += 1
 
     async def breathes() -> None:
         for _ in range(300):
             burn(0.001)
-            await breathe()
+            await let_others_run()
 
     beside = asyncio.create_task(neighbour())
     call = Budget("/a.B/C")
-    await metered(call, breathes())
+    await await_metered(call, breathes())
     beside.cancel()
     assert call.used >= 0.3
-    assert turns >= 10
+    assert seen >= 10
     assert call.longest < call.used / 5
 
 
@@ -82,15 +82,15 @@ async def test_calls_that_come_in_go_first() -> None:
             await asyncio.sleep(0)
 
     calls = asyncio.create_task(come_in())
-    burn(2 * budget.SLICE)
-    await metered(Budget("/a.B/C"), _works(order))
+    burn(2 * turns.SLICE)
+    await await_metered(Budget("/a.B/C"), _works(order))
     await calls
     assert order == ["call"] * 5 + ["work"]
 
 
 async def _works(order: list[str]) -> None:
-    burn(2 * budget.SLICE)
-    await breathe()
+    burn(2 * turns.SLICE)
+    await let_others_run()
     order.append("work")
 
 
@@ -102,7 +102,7 @@ async def test_the_work_goes_on_however_many_come_in() -> None:
             await budget.serve_call(Budget("/a.B/D"), asyncio.sleep(0))
 
     calls = asyncio.create_task(come_in())
-    await metered(Budget("/a.B/C"), _works(order))
+    await await_metered(Budget("/a.B/C"), _works(order))
     calls.cancel()
     await asyncio.gather(calls, return_exceptions=True)
     assert order == ["work"]
@@ -111,16 +111,16 @@ async def test_the_work_goes_on_however_many_come_in() -> None:
 async def test_threads_of_a_call_count_as_the_call() -> None:
     async def work() -> None:
         await budget.in_thread(burn, 0.05)
-        thread = threading.Thread(target=budget.charging(burn), args=(0.05,))
+        thread = threading.Thread(target=budget.charge_thread(burn), args=(0.05,))
         thread.start()
         await asyncio.to_thread(thread.join)
 
     call = Budget("/a.B/C")
-    await metered(call, work())
+    await await_metered(call, work())
     assert call.used >= 0.1
     # The control: a thread that nobody charges.
     call = Budget("/a.B/C")
-    await metered(call, asyncio.to_thread(burn, 0.05))
+    await await_metered(call, asyncio.to_thread(burn, 0.05))
     assert call.used < 0.05
 
 
@@ -130,7 +130,7 @@ async def test_a_shared_task_is_paid_by_one_and_ends_for_all() -> None:
     async def shared() -> str:
         for _ in range(20):
             burn(0.005)
-            await breathe()
+            await let_others_run()
         return "read"
 
     tasks = list[asyncio.Task[str]]()
@@ -138,11 +138,11 @@ async def test_a_shared_task_is_paid_by_one_and_ends_for_all() -> None:
     async def first() -> None:
         tasks.append(budget.shared_task(shared()))
         await asyncio.wait(tasks)
-        budget.check()
+        budget.check_budget()
 
     call = Budget("/a.B/C", 0.05)
     with pytest.raises(CallTooCostly):
-        await metered(call, first())
+        await await_metered(call, first())
     assert await tasks[0] == "read" and call.used >= 0.1
 
 
@@ -151,37 +151,37 @@ async def test_a_call_that_takes_too_much_is_refused(how: str) -> None:
     def much() -> None:
         while True:
             burn(0.002)
-            budget.check()
+            budget.check_budget()
 
     async def work() -> None:
         while True:
             if how == "breathe":
                 burn(0.002)
-                await breathe()
+                await let_others_run()
             elif how == "offload":
-                await offload(burn, 0.02)
+                await run_offloaded(burn, 0.02)
             else:
-                await offload(much)
+                await run_offloaded(much)
 
     call = Budget("/a.B/C", 0.1)
     with pytest.raises(CallTooCostly, match="computing time"):
-        await metered(call, work())
+        await await_metered(call, work())
     assert call.used > 0.05
 
 
 async def test_tasks_of_a_call_count_as_the_call() -> None:
     async def work() -> None:
-        await budget.task(asyncio.to_thread(lambda: None))
+        await budget.create_task(asyncio.to_thread(lambda: None))
 
         async def more() -> None:
             burn(0.05)
 
-        await budget.task(more())
+        await budget.create_task(more())
 
     call = Budget("/a.B/C")
-    await metered(call, work())
+    await await_metered(call, work())
     assert call.used >= 0.05
-    assert budget.current() is None
+    assert budget.get_budget() is None
 
 
 async def test_what_is_metered_is_cancelled_and_raises_as_without() -> None:
@@ -191,14 +191,14 @@ async def test_what_is_metered_is_cancelled_and_raises_as_without() -> None:
         except asyncio.CancelledError:
             raise ValueError("seen") from None
 
-    task = asyncio.create_task(metered(Budget("/a.B/C"), waits()))
+    task = asyncio.create_task(await_metered(Budget("/a.B/C"), waits()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(ValueError, match="seen"):
         await task
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await metered(Budget("/a.B/C"), asyncio.sleep(60))
+            await await_metered(Budget("/a.B/C"), asyncio.sleep(60))
 
 
 async def test_an_upload_may_not_come_drop_by_drop() -> None:
@@ -274,14 +274,14 @@ async def test_a_round_of_the_loop_ends_however_much_is_ready(
 
     async def rounds_of(most: float) -> int:
         """In how many rounds calls that all become ready in one are worked off."""
-        monkeypatch.setattr(budget, "ROUND", most)
+        monkeypatch.setattr(turns, "ROUND", most)
         ready, rounds = asyncio.Event(), 0
 
         async def call() -> None:
             await ready.wait()
             burn(0.002)
 
-        calls = [asyncio.create_task(metered(Budget("call"), call())) for _ in range(60)]
+        calls = [asyncio.create_task(await_metered(Budget("call"), call())) for _ in range(60)]
         await asyncio.sleep(0)
         ready.set()
         while not all(each.done() for each in calls):
@@ -290,8 +290,8 @@ async def test_a_round_of_the_loop_ends_however_much_is_ready(
         await asyncio.gather(*calls)
         return rounds
 
-    found = await rounds_of(budget.ROUND)
-    assert found > 60 * 0.002 / (budget.ROUND + 0.002) / 2
+    found = await rounds_of(turns.ROUND)
+    assert found > 60 * 0.002 / (turns.ROUND + 0.002) / 2
     # The negative control: without a bound all work in one round.
     assert await rounds_of(1e9) < 5
 
@@ -301,9 +301,9 @@ async def test_a_call_whose_step_waits_can_be_cancelled() -> None:
 
     async def call(number: int) -> None:
         started.append(number)
-        burn(2 * budget.ROUND)
+        burn(2 * turns.ROUND)
 
-    calls = [asyncio.create_task(metered(Budget("call"), call(i))) for i in range(5)]
+    calls = [asyncio.create_task(await_metered(Budget("call"), call(i))) for i in range(5)]
     await asyncio.sleep(0)
     calls[3].cancel()
     ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -313,7 +313,7 @@ async def test_a_call_whose_step_waits_can_be_cancelled() -> None:
 
 def test_a_round_that_a_loop_left_does_not_hold_up_the_next_loop() -> None:
     async def call() -> None:
-        burn(2 * budget.ROUND)
+        burn(2 * turns.ROUND)
 
     for _ in range(3):
-        asyncio.run(asyncio.wait_for(metered(Budget("call"), call()), 60))
+        asyncio.run(asyncio.wait_for(await_metered(Budget("call"), call()), 60))

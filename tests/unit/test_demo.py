@@ -15,7 +15,7 @@ import pytest
 
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Catalog, Field, Kind
-from penstockd.demo import DATASETS, generate
+from penstockd.demo import DATASETS, generate_records
 
 DESCRIPTORS = Path(__file__).parents[2] / "gen" / "descriptors" / "hub.binpb"
 
@@ -26,7 +26,7 @@ def catalog() -> Catalog:
 
 
 def data(dataset: str, customers: int, **seed: str) -> bytes:
-    return b"".join(generate(dataset, customers, **seed))
+    return b"".join(generate_records(dataset, customers, **seed))
 
 
 def records(dataset: str, customers: int) -> list[dict[str, str]]:
@@ -163,15 +163,15 @@ def test_the_data_is_as_hard_as_real_data() -> None:
 
 def test_what_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="customers, contacts"):
-        next(generate("invoices", 1))
+        next(generate_records("invoices", 1))
     with pytest.raises(ValueError, match="negative"):
-        next(generate("customers", -1))
+        next(generate_records("customers", -1))
 
 
 def test_it_is_quick_enough_to_wait_for() -> None:
     # An eighth of what it does on an idle machine, so that a busy one does not fail here.
     began = time.process_time()
-    for _ in generate("customers", 50_000):
+    for _ in generate_records("customers", 50_000):
         pass
     assert 50_000 / (time.process_time() - began) > 20_000
 

@@ -15,8 +15,9 @@ import structlog
 from harness import PATIENCE
 from penstockd import organs as module
 from penstockd.errors import DatabaseUnavailable
-from penstockd.organs import TRIES, Organ, Organs, end_tasks, singleton
-from penstockd.store.singletons import Leases, SingletonLease, elapsed
+from penstockd.organs import TRIES, Organ, Organs, end_tasks, make_singleton
+from penstockd.store.singleton_rows import Holder
+from penstockd.store.singletons import Leases, SingletonLease, elapsed_seconds
 
 
 class FakeLeases:
@@ -26,11 +27,19 @@ class FakeLeases:
         self.given: list[SingletonLease] = []
         self.released: list[SingletonLease] = []
         self.declined: list[SingletonLease] = []
+        self.failing: dict[str, str] = {}
 
     async def obtain(self, name: str) -> SingletonLease:
         if not self.given or not self.given[-1].runs:
             self.given.append(
-                SingletonLease(name, len(self.given) + 1, datetime.now(UTC), elapsed(), elapsed)
+                SingletonLease(
+                    name,
+                    len(self.given) + 1,
+                    datetime.now(UTC),
+                    elapsed_seconds(),
+                    elapsed_seconds,
+                    Holder("", ""),
+                )
             )
         return self.given[-1]
 
@@ -41,6 +50,12 @@ class FakeLeases:
     async def decline(self, lease: SingletonLease) -> None:
         self.declined.append(lease)
         await self.release(lease)
+
+    async def report_failure(self, name: str, error: str, seconds: float) -> None:
+        self.failing[name] = error
+
+    async def report_recovery(self, name: str) -> None:
+        self.failing.pop(name, None)
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +149,7 @@ async def test_a_singleton_works_while_its_lease_runs_and_waits_for_the_next() -
         finally:
             ended.append(fenced.lease.term)
 
-    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
     running = asyncio.create_task(Organs([organ]).run())
     await until(lambda: terms == [1])
     leases.given[0].end("taken")
@@ -153,10 +168,43 @@ async def test_a_singleton_that_fails_keeps_its_lease_and_lets_it_go_after_some_
         tries += 1
         raise DatabaseUnavailable("it went away")
 
-    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
     running = asyncio.create_task(Organs([organ]).run())
     await until(lambda: leases.declined)
     assert tries == TRIES and [x.term for x in leases.given] == [1]
+    assert leases.failing == {"digging": "DatabaseUnavailable: it went away"}
+    await end_tasks([running])
+
+
+async def test_a_singleton_that_works_again_is_reported_and_one_failure_is_not_failing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STEADY", 0.01)
+    leases = FakeLeases()
+    left, told = 1, []
+
+    async def work(fenced: Any) -> None:
+        nonlocal left
+        told.append(dict(leases.failing))
+        left -= 1
+        if left >= 0:
+            raise ValueError("a defect")
+        await forever()
+
+    def start() -> asyncio.Task[None]:
+        organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
+        return asyncio.create_task(Organs([organ]).run())
+
+    running = start()
+    await until(lambda: left < 0)
+    await end_tasks([running])
+    assert told == [{}, {}] and not leases.failing
+    told.clear()
+    left = 2
+    running = start()
+    await until(lambda: left < 0)
+    assert told == [{}, {}, {"digging": "ValueError: a defect"}]
+    await until(lambda: not leases.failing)
     await end_tasks([running])
 
 
@@ -173,7 +221,7 @@ async def test_a_singleton_ends_its_work_before_it_hands_its_lease_over() -> Non
             assert fenced.lease.runs and not leases.released
             told.append(f"{term} ends")
 
-    organ = singleton("digging", cast(Leases, leases), cast(Any, None), work)
+    organ = make_singleton("digging", cast(Leases, leases), cast(Any, None), work)
     with structlog.testing.capture_logs() as logged:
         running = asyncio.create_task(Organs([organ]).run())
         await until(lambda: told == ["1 begins"])

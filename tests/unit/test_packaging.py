@@ -25,10 +25,10 @@ for module in (penstockd, penstock.client, sys.modules[CustomersStub.__module__]
 assert importlib.util.find_spec("penstock").origin is None, "penstock must be a namespace"
 for name in ("services", "gen"):
     assert importlib.util.find_spec(name) is None, name
-catalog = penstockd.catalog.load.load_catalog(resources.descriptors())
+catalog = penstockd.catalog.load.load_catalog(resources.find_descriptors())
 assert "customers" in catalog
-for path in (resources.descriptors(), resources.envoy_inputs(), resources.envoy_templates(),
-             resources.portal() / "index.html"):
+for path in (resources.find_descriptors(), resources.envoy_inputs(), resources.envoy_templates(),
+             resources.find_portal() / "index.html"):
     assert path.is_relative_to(root), path
 distribution = next(importlib.metadata.distributions(name="penstock-hub", path=[sys.argv[2]]))
 points = {(p.group, p.name): p.value for p in distribution.entry_points}

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_checkout_has_them_all() -> None:
-    assert resources.descriptors() == ROOT / "gen/descriptors/hub.binpb"
+    assert resources.find_descriptors() == ROOT / "gen/descriptors/hub.binpb"
     assert resources.envoy_inputs() == ROOT / "gen/envoy/inputs.json"
     assert resources.envoy_templates() == ROOT / "envoy"
-    assert resources.portal() == ROOT / "gen/portal"
+    assert resources.find_portal() == ROOT / "gen/portal"
 
 
 def test_another_tree_takes_their_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -25,11 +25,11 @@ def test_another_tree_takes_their_place(monkeypatch: pytest.MonkeyPatch, tmp_pat
     tree = Settings().resources
     (tmp_path / "gen/descriptors").mkdir(parents=True)
     (tmp_path / "gen/descriptors/hub.binpb").touch()
-    assert resources.descriptors(tree) == tmp_path / "gen/descriptors/hub.binpb"
+    assert resources.find_descriptors(tree) == tmp_path / "gen/descriptors/hub.binpb"
     with pytest.raises(FileNotFoundError, match=r"inputs\.json is missing"):
         resources.envoy_inputs(tree)
     # Nothing but a setting names the tree.
-    assert resources.descriptors() == ROOT / "gen/descriptors/hub.binpb"
+    assert resources.find_descriptors() == ROOT / "gen/descriptors/hub.binpb"
 
 
 def reads_settings(source: str) -> bool:

@@ -84,12 +84,21 @@ def test_class_names_of_the_server_are_unique(write: Write, tmp_path: Path) -> N
     assert broken.startswith("class Entry: ") and "budget.py" in broken
 
 
+@pytest.mark.parametrize("name", ["read", "_read", "main", "register", "read_log", "__getattr__"])
+def test_functions_have_a_verb_and_an_object(write: Write, tmp_path: Path, name: str) -> None:
+    write(
+        "services/penstockd/turns.py", f"class A:\n  def read(self): ...\nasync def {name}(): ...\n"
+    )
+    broken = rules.check(tmp_path)
+    assert [b.split()[1] for b in broken] == [name] * (name in {"read", "_read", "register"})
+
+
 @pytest.mark.parametrize(
     "source",
     [
         "from penstockd import budget\n",
         "from penstockd.budget import f\n",
-        "def g() -> None:\n    from penstockd.budget import f\n",
+        "def run_g() -> None:\n    from penstockd.budget import f\n",
         "import penstockd.budget\n",
     ],
 )
@@ -97,6 +106,6 @@ def test_a_circle_of_imports_is_named(write: Write, tmp_path: Path, source: str)
     write("services/penstockd/turns.py", source)
     write("services/penstockd/budget.py", "if TYPE_CHECKING:\n    import penstockd.turns\n")
     assert rules.check(tmp_path) == []
-    write("services/penstockd/budget.py", "def f() -> None:\n    import penstockd.turns\n")
+    write("services/penstockd/budget.py", "def run_f() -> None:\n    import penstockd.turns\n")
     (broken,) = rules.check(tmp_path)
     assert "penstockd.budget" in broken and "penstockd.turns" in broken

@@ -17,15 +17,15 @@ from penstockd.config import Settings
 from penstockd.installation import root_secret
 from penstockd.organs import end_tasks, first_error
 from penstockd.store.database import Database
+from penstockd.store.singleton_rows import SINGLETONS, Holder
 from penstockd.store.singletons import (
-    SINGLETONS,
     FencedDatabase,
     LeaseOver,
     Leases,
     SingletonLease,
-    elapsed,
+    elapsed_seconds,
 )
-from penstockd.wiring import keeper_database, open_hub, singletons
+from penstockd.wiring import keeper_database, list_singletons, open_hub
 
 AGO = dt.timedelta(days=400)
 #: What gives each singleton something to do.
@@ -84,7 +84,9 @@ async def lease_of(database: Database, name: str, *, over: bool) -> SingletonLea
             name,
             8 if over else 7,
         )
-    return SingletonLease(name, 7, acquired, elapsed() + 3600, elapsed)
+    return SingletonLease(
+        name, 7, acquired, elapsed_seconds() + 3600, elapsed_seconds, Holder("", "")
+    )
 
 
 @pytest.mark.parametrize("name", SINGLETONS)
@@ -97,7 +99,7 @@ async def test_a_singleton_whose_term_is_over_writes_nothing(
         async with database.transaction() as connection:
             await ensure_signing_key(connection, root_secret(settings).derive("signing-key"))
             await connection.execute(WORK[name])
-        everything = singletons(settings, hub, Leases(database, "n", "host"))
+        everything = list_singletons(settings, hub, Leases(database, "n", "host"))
         assert set(everything) == set(SINGLETONS)
         work = everything[name]
         before = await contents(database)

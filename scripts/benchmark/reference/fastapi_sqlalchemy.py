@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase
 
 from penstockd.catalog.load import load_catalog
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.tables import Tables
 
-_table = Tables(load_catalog(descriptors()))["customers"]
+_table = Tables(load_catalog(find_descriptors()))["customers"]
 _fields = {c.name.replace(".", "_"): c for c in _table.columns}
 
 

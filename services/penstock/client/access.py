@@ -69,7 +69,7 @@ class AccessClient:
 
     def create_consumer(self, consumer: Any, terms: Terms = _NOW) -> api.Consumer:
         """A new consumer."""
-        sent = _message(consumer, api.Consumer)
+        sent = _make_message(consumer, api.Consumer)
         request = api.CreateConsumerRequest(consumer=sent, **terms.fields())
         return self._write(self._consumers.CreateConsumer, request)
 
@@ -77,7 +77,7 @@ class AccessClient:
         self, consumer: Any, mask: Sequence[str] = (), terms: Terms = _NOW
     ) -> api.Consumer:
         """Set what ``mask`` names (title, active, roles, claims), or all that is set."""
-        sent = _message(consumer, api.Consumer)
+        sent = _make_message(consumer, api.Consumer)
         request = api.UpdateConsumerRequest(consumer=sent, **terms.fields())
         request.update_mask.paths.extend(mask)
         return self._write(self._consumers.UpdateConsumer, request)
@@ -145,12 +145,12 @@ class AccessClient:
 
     def create_role(self, role: Any, terms: Terms = _NOW) -> api.Role:
         """A new role."""
-        request = api.CreateRoleRequest(role=_message(role, api.Role), **terms.fields())
+        request = api.CreateRoleRequest(role=_make_message(role, api.Role), **terms.fields())
         return self._write(self._roles.CreateRole, request)
 
     def update_role(self, role: Any, mask: Sequence[str] = (), terms: Terms = _NOW) -> api.Role:
         """Set what ``mask`` names (description, grants, permissions), or all that is set."""
-        request = api.UpdateRoleRequest(role=_message(role, api.Role), **terms.fields())
+        request = api.UpdateRoleRequest(role=_make_message(role, api.Role), **terms.fields())
         request.update_mask.paths.extend(mask)
         return self._write(self._roles.UpdateRole, request)
 
@@ -231,7 +231,7 @@ class AccessClient:
         """What a changed role, or an earlier revision, would mean for recent callers."""
         request = api.RehearseAccessRequest(revision=revision, days=days)
         if role is not None:
-            request.role.CopyFrom(_message(role, api.Role))
+            request.role.CopyFrom(_make_message(role, api.Role))
         return self._read(self._access.RehearseAccess, request)
 
     def _read(self, method: grpc.UnaryUnaryMultiCallable[Any, T], request: Any) -> T:
@@ -256,7 +256,7 @@ def _put_claims(request: Any, claims: Claims | None) -> None:
         request.claims[name].values.extend(values)
 
 
-def _message(given: Any, kind: Any) -> Any:
+def _make_message(given: Any, kind: Any) -> Any:
     """The message itself, or one made of a dict in JSON form. Raises ValueError."""
     if isinstance(given, kind):
         return given

@@ -153,7 +153,7 @@ def post_form(
     )
     for pause in BACKOFF.pauses():
         try:
-            return _post(request, timeout, context)
+            return _post_form(request, timeout, context)
         except PenstockError as error:
             if error.code != "UNAVAILABLE" or pause is None:
                 raise
@@ -161,15 +161,15 @@ def post_form(
     raise AssertionError("the last pause is None")
 
 
-def _post(
+def _post_form(
     request: urllib.request.Request, timeout: float, context: ssl.SSLContext | None
 ) -> dict[str, Any]:
     try:
-        with _opener(request.host, context).open(request, timeout=timeout) as reply:
+        with make_opener(request.host, context).open(request, timeout=timeout) as reply:
             body = reply.read(_MAX_REPLY)
     except urllib.error.HTTPError as error:
         with error:
-            raise _refusal(error) from None
+            raise _read_refusal(error) from None
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         where = f"{request.type}://{request.host}"
@@ -183,7 +183,7 @@ def _post(
     return parsed
 
 
-def _opener(host: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
+def make_opener(host: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
     """An opener that bypasses the environment's proxies for the loopback."""
     handlers: list[urllib.request.BaseHandler] = []
     if is_loopback(host):
@@ -199,7 +199,7 @@ def is_loopback(host: str) -> bool:
     return name in ("localhost", "::1") or name.startswith("127.")
 
 
-def _refusal(error: urllib.error.HTTPError) -> PenstockError:
+def _read_refusal(error: urllib.error.HTTPError) -> PenstockError:
     """The error for a token endpoint's answer of 400 or above: RFC 6749, or a gRPC status."""
     request_id = error.headers.get("x-request-id", "")
     codes = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "UNIMPLEMENTED"}

@@ -28,19 +28,19 @@ _EPOCH_DAYS = 719163
 _Print = Callable[[Any], str | None]
 
 
-def canonical(record: Message) -> bytes:
+def format_canonical(record: Message) -> bytes:
     """The canonical form of a record as the hub sent it: the input of its digest."""
-    return _form(record.DESCRIPTOR, True).of_message(record).encode()
+    return _make_form(record.DESCRIPTOR, True).of_message(record).encode()
 
 
 def canonical_json(record: Mapping[str, Any], record_class: type[Message]) -> bytes:
     """The canonical form of a record in proto JSON, from REST, streams or a line of NDJSON."""
-    return _form(record_class.DESCRIPTOR, True).of_json(record).encode()
+    return _make_form(record_class.DESCRIPTOR, True).of_json(record).encode()
 
 
 def record_digest(record: Message) -> bytes:
     """The SHA-256 of a record's canonical form, 32 bytes."""
-    return hashlib.sha256(canonical(record)).digest()
+    return hashlib.sha256(format_canonical(record)).digest()
 
 
 def range_digest(digests: Iterable[bytes]) -> str:
@@ -49,7 +49,7 @@ def range_digest(digests: Iterable[bytes]) -> str:
 
 
 @cache
-def _form(message: Descriptor, record: bool = False) -> _Form:
+def _make_form(message: Descriptor, record: bool = False) -> _Form:
     return _Form(message, record)
 
 
@@ -62,7 +62,13 @@ class _Form:
             (fd for fd in message.fields if fd.name not in left_out), key=lambda fd: fd.json_name
         )
         self._fields = [
-            (_quote(fd.json_name) + ":", fd.json_name, fd.name, fd.has_presence, *_printers(fd))
+            (
+                _quote(fd.json_name) + ":",
+                fd.json_name,
+                fd.name,
+                fd.has_presence,
+                *_make_printers(fd),
+            )
             for fd in wanted
         ]
 
@@ -88,50 +94,52 @@ class _Form:
         return "{" + ",".join(parts) + "}"
 
 
-def _printers(fd: FieldDescriptor) -> tuple[_Print, _Print]:
+def _make_printers(fd: FieldDescriptor) -> tuple[_Print, _Print]:
     """How to print a field from a message and from JSON."""
     one, is_map = fd, False
     if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
         one, is_map = fd.message_type.fields_by_name["value"], True
-    given, read = _value(one, field_options(fd).WhichOneof("encoding") == "decimal")
+    given, read = _value_printers(one, field_options(fd).WhichOneof("encoding") == "decimal")
     if is_map:
-        return _map(given), _map(read)
+        return _map_printer(given), _map_printer(read)
     if fd.is_repeated:
-        return _list(given), _list(read)
+        return _list_printer(given), _list_printer(read)
     if fd.has_presence:
         return given, read
-    return _set(fd, given), _set(fd, read)
+    return _omit_unset(fd, given), _omit_unset(fd, read)
 
 
-def _value(fd: FieldDescriptor, decimal: bool) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
+def _value_printers(
+    fd: FieldDescriptor, decimal: bool
+) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
     if fd.message_type is not None:
         if fd.message_type.full_name == _TIMESTAMP:
-            return _moment, _moment_text
+            return _print_moment, _moment_text
         # Looked up at each call: messages may contain themselves.
         of = fd.message_type
-        return (lambda v: _form(of).of_message(v)), (lambda v: _form(of).of_json(v))
+        return (lambda v: _make_form(of).of_message(v)), (lambda v: _make_form(of).of_json(v))
     if fd.enum_type is not None:
         names = {v.number: _quote(v.name) for v in reversed(fd.enum_type.values)}
         return names.__getitem__, _quote
     if decimal:
-        return _decimal, _decimal
+        return _print_decimal, _print_decimal
     match fd.cpp_type:
         case fd.CPPTYPE_STRING if fd.type == fd.TYPE_BYTES:
-            return (lambda v: f'"{base64.b64encode(v).decode()}"'), _base64
+            return (lambda v: f'"{base64.b64encode(v).decode()}"'), _print_base64
         case fd.CPPTYPE_STRING:
             return _quote, _quote
         case fd.CPPTYPE_BOOL:
-            return _bool, _bool
+            return _print_bool, _print_bool
         case fd.CPPTYPE_INT64 | fd.CPPTYPE_UINT64:
             return (lambda v: f'"{v}"'), (lambda v: f'"{v}"')
         case fd.CPPTYPE_FLOAT:
-            return (lambda v: _number(_single(v))), _number
+            return (lambda v: _print_number(_round_single(v))), _print_number
         case fd.CPPTYPE_DOUBLE:
-            return _number, _number
+            return _print_number, _print_number
     return str, lambda v: str(int(v))
 
 
-def _set(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
+def _omit_unset(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
     """Omits the value that a field without presence has when it is unset."""
     if fd.cpp_type in (fd.CPPTYPE_FLOAT, fd.CPPTYPE_DOUBLE):
         # A negative zero counts as set, as in a message.
@@ -142,15 +150,15 @@ def _set(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
     return lambda v: None if v in nothing else print_(v)
 
 
-def _list(print_: Callable[[Any], str]) -> _Print:
+def _list_printer(print_: Callable[[Any], str]) -> _Print:
     return lambda values: "[" + ",".join(map(print_, values)) + "]" if len(values) else None
 
 
-def _map(print_: Callable[[Any], str]) -> _Print:
+def _map_printer(print_: Callable[[Any], str]) -> _Print:
     def text(values: Mapping[Any, Any]) -> str | None:
         if not len(values):
             return None
-        named = {_key(k): v for k, v in values.items()}
+        named = {_print_key(k): v for k, v in values.items()}
         # RFC 8785 sorts by UTF-16 code units.
         names = sorted(named, key=lambda k: k.encode("utf-16-be"))
         return "{" + ",".join(f"{_quote(k)}:{print_(named[k])}" for k in names) + "}"
@@ -158,36 +166,36 @@ def _map(print_: Callable[[Any], str]) -> _Print:
     return text
 
 
-def _key(key: Any) -> str:
+def _print_key(key: Any) -> str:
     return ("true" if key else "false") if isinstance(key, bool) else str(key)
 
 
-def _bool(value: bool) -> str:
+def _print_bool(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _base64(text: str) -> str:
+def _print_base64(text: str) -> str:
     return f'"{text}"'
 
 
-def _decimal(text: str) -> str:
+def _print_decimal(text: str) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return f'"{text}"'
 
 
-def _moment(stamp: Any) -> str:
+def _print_moment(stamp: Any) -> str:
     days, seconds = divmod(stamp.seconds, 86400)
-    return f'"{_date(days)}T{_clock(seconds)}.{stamp.nanos // 1000:06}Z"'
+    return f'"{_format_date(days)}T{_format_clock(seconds)}.{stamp.nanos // 1000:06}Z"'
 
 
-def _date(days: int) -> str:
+def _format_date(days: int) -> str:
     import datetime as dt
 
     return dt.date.fromordinal(days + _EPOCH_DAYS).isoformat()
 
 
-def _clock(seconds: int) -> str:
+def _format_clock(seconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
@@ -197,7 +205,7 @@ def _moment_text(text: str) -> str:
     return f'"{whole}.{fraction[:6]:0<6}Z"'
 
 
-def _single(value: float) -> float:
+def _round_single(value: float) -> float:
     """The number with the fewest digits that is the same in 32 bits."""
     if not math.isfinite(value):
         return value
@@ -212,7 +220,7 @@ def _single(value: float) -> float:
     return value
 
 
-def _number(value: Any) -> str:
+def _print_number(value: Any) -> str:
     """A number as ECMAScript prints it."""
     if isinstance(value, str):
         return _quote(value)  # NaN and the infinities

@@ -102,7 +102,7 @@ class Position:
         """The position after these changes have been delivered, too."""
         sequence, keys, digest = self.sequence, set(self.keys), self.digest
         for change in changes:
-            digest = chained(digest, change)
+            digest = chain_change(digest, change)
             if change.sequence != sequence:
                 sequence = change.sequence
                 keys.clear()
@@ -139,7 +139,7 @@ class Position:
         return position
 
 
-def chained(digest: str, change: Change) -> str:
+def chain_change(digest: str, change: Change) -> str:
     """The digest of a series of changes, from that of the series without its last one.
 
     The commit time tells changes of one state of the database from those of another that have the
@@ -177,7 +177,7 @@ class _Typed:
     def read(self, message: Any) -> Change:
         before = message.before if message.HasField("before") else None
         after = message.after if message.HasField("after") else None
-        return _change(message, self._dataset, before, after)
+        return _read_change(message, self._dataset, before, after)
 
 
 class _Mixed:
@@ -185,7 +185,7 @@ class _Mixed:
 
     def read(self, message: Any) -> Change:
         before = self._record(message, "before")
-        return _change(message, message.dataset, before, self._record(message, "after"))
+        return _read_change(message, message.dataset, before, self._record(message, "after"))
 
     def _record(self, message: Any, field: str) -> Message | None:
         if not message.HasField(field):
@@ -194,7 +194,9 @@ class _Mixed:
         return record_class.FromString(getattr(message, field).value)
 
 
-def _change(message: Any, dataset: str, before: Message | None, after: Message | None) -> Change:
+def _read_change(
+    message: Any, dataset: str, before: Message | None, after: Message | None
+) -> Change:
     return Change(
         dataset,
         changes_pb2.Operation.Name(message.operation),

@@ -22,9 +22,9 @@ from penstock.client.files import (
     Source,
     compression_of,
     format_of,
-    frames,
     is_plain,
-    replacing,
+    read_frames,
+    replace_file,
 )
 from penstock.client.link import Link
 from penstock.client.record import Record, key_of, paths_of, to_message
@@ -88,7 +88,7 @@ class DatasetClient(DatasetFeeds):
     def get(self, key: str, *, fields: str | Sequence[str] = ()) -> Any:
         """The record with the key. NOT_FOUND if the caller can see no such record."""
         method = self._stubs.method("Get")
-        return self._call(method, safe=True, **{self.key: key}, fields=_joined(fields))
+        return self._call(method, safe=True, **{self.key: key}, fields=_join_fields(fields))
 
     def list(
         self,
@@ -111,7 +111,7 @@ class DatasetClient(DatasetFeeds):
                 safe=True,
                 filter=filter,
                 order_by=order_by,
-                fields=_joined(fields),
+                fields=_join_fields(fields),
                 page_size=page_size,
                 page_token=token,
             )
@@ -210,7 +210,7 @@ class DatasetClient(DatasetFeeds):
             request_id=request_id,
             validate_only=validate_only,
         )
-        return _counts(reply, len(messages))
+        return _read_counts(reply, len(messages))
 
     def import_(
         self,
@@ -242,9 +242,9 @@ class DatasetClient(DatasetFeeds):
             "request_id": request_id,
             "validate_only": validate_only,
         }
-        requests = self._uploads(method, first, frames(source), progress)
+        requests = self._uploads(method, first, read_frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)
-        return _counts(reply, reply.row_count)
+        return _read_counts(reply, reply.row_count)
 
     def export(
         self,
@@ -272,7 +272,7 @@ class DatasetClient(DatasetFeeds):
         request = self._stubs.request(method)(
             filter=filter,
             order_by=order_by,
-            fields=_joined(fields),
+            fields=_join_fields(fields),
             format=format.upper(),
             limit=limit,
             compression=compression.upper(),
@@ -314,7 +314,7 @@ class DatasetClient(DatasetFeeds):
                 compression=compression_of(path),
             )
 
-        with replacing(Path(path)) as file:
+        with replace_file(Path(path)) as file:
             return write_whole(start, file, progress)
 
     def _write(self, verb: str, record: Record, **more: Any) -> Any:
@@ -380,12 +380,12 @@ def write_whole(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _counts(reply: Any, rows: int) -> Counts:
+def _read_counts(reply: Any, rows: int) -> Counts:
     return Counts(
         *(rows, reply.created_count, reply.updated_count, reply.unchanged_count),
         *(reply.refused_count, tuple(reply.row_errors)),
     )
 
 
-def _joined(fields: str | Sequence[str]) -> str:
+def _join_fields(fields: str | Sequence[str]) -> str:
     return fields if isinstance(fields, str) else ",".join(fields)

@@ -3,7 +3,7 @@
     repaired = client.dataset("customers").digests.repair(store)
     # The store now holds what the hub held at repaired.cursor; continue the changes from there.
 
-``penstock/hub/v1/digests.proto`` defines digests; ``canonical`` computes them.
+``penstock/hub/v1/digests.proto`` defines digests; ``format_canonical`` computes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from penstock.client.canonical import canonical, canonical_json, range_digest, record_digest
+from penstock.client.canonical import canonical_json, format_canonical, range_digest, record_digest
 from penstock.client.errors import PenstockError
 from penstock.client.link import Link
 from penstock.client.stubs import Stubs
@@ -27,8 +27,8 @@ __all__ = [
     "Digests",
     "Repaired",
     "Store",
-    "canonical",
     "canonical_json",
+    "format_canonical",
     "range_digest",
     "record_digest",
 ]
@@ -108,7 +108,7 @@ class Digests:
         return self._call(
             "Digest",
             filter=filter,
-            fields=_joined(fields),
+            fields=_join_fields(fields),
             start_key=start_key,
             end_key=end_key,
             parts=parts,
@@ -125,7 +125,7 @@ class Digests:
         state: str = "",
     ) -> Any:
         """The differences from ranges of a copy (``Repair<Dataset>Response``), in one call."""
-        more = {"filter": filter, "fields": _joined(fields), "state": state}
+        more = {"filter": filter, "fields": _join_fields(fields), "state": state}
         return self._call("Repair", ranges=ranges, **more)
 
     def repair(
@@ -214,7 +214,7 @@ class RepairAttempt:
             begin = some[0][0] if ranges else start
             if ranges:
                 ranges[-1].end_key = begin
-            ranges.append(_untold(begin, "", some))
+            ranges.append(_digest_only(begin, "", some))
         following = next(records, None)
         if following is not None:
             ranges[-1].end_key = following[0]
@@ -256,7 +256,7 @@ class RepairAttempt:
         if not unlike.rows:
             self.deletes += [key for key, _ in kept]
         elif unlike.rows <= FEW_ROWS:
-            yield from _told(unlike.start, rest or unlike.end, kept)
+            yield from _split_records(unlike.start, rest or unlike.end, kept)
         else:
             yield RangeDigest(
                 start_key=unlike.start,
@@ -294,7 +294,9 @@ class RepairAttempt:
             _Unlike(r.start_key, r.end_key, r.row_count, r.sha256) for r in reply.differing
         ]
         if reply.next_key:
-            following += [r for r in (_from(r, reply.next_key) for r in batch) if r is not None]
+            following += [
+                r for r in (_cut_range(r, reply.next_key) for r in batch) if r is not None
+            ]
         self.waiting.extendleft(reversed(following))
 
     def _apply(self, upserts: Sequence[Message], deletes: Sequence[str]) -> None:
@@ -306,7 +308,7 @@ class RepairAttempt:
             self.result.deletes += len(every)
 
 
-def _untold(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> RangeDigest:
+def _digest_only(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> RangeDigest:
     """A range of the store, without its records."""
     return RangeDigest(
         start_key=start,
@@ -316,18 +318,20 @@ def _untold(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> Range
     )
 
 
-def _told(start: str, end: str, records: Sequence[tuple[str, bytes]]) -> Iterator[RangeDigest]:
+def _split_records(
+    start: str, end: str, records: Sequence[tuple[str, bytes]]
+) -> Iterator[RangeDigest]:
     """A range of the store with its records, in pieces that fit in a call."""
     for at in range(0, max(1, len(records)), FEW_ROWS):
         some = records[at : at + FEW_ROWS]
         more = records[at + FEW_ROWS][0] if at + FEW_ROWS < len(records) else end
-        piece = _untold(start, more, some)
+        piece = _digest_only(start, more, some)
         piece.records.extend(RecordDigest(key=k, sha256=d.hex()) for k, d in some)
         yield piece
         start = more
 
 
-def _from(range: RangeDigest, key: str) -> RangeDigest | _Unlike | None:
+def _cut_range(range: RangeDigest, key: str) -> RangeDigest | _Unlike | None:
     """The part of a range from ``key`` on, if only the part before it was compared."""
     if range.end_key and range.end_key <= key:
         return None
@@ -340,5 +344,5 @@ def _from(range: RangeDigest, key: str) -> RangeDigest | _Unlike | None:
     return RangeDigest(start_key=key, end_key=range.end_key, row_count=len(left), records=left)
 
 
-def _joined(fields: str | Sequence[str]) -> str:
+def _join_fields(fields: str | Sequence[str]) -> str:
     return fields if isinstance(fields, str) else ",".join(fields)

@@ -118,24 +118,26 @@ def from_rpc(error: grpc.RpcError) -> PenstockError:
     Reads the ``google.rpc.Status`` in the trailers; without one, only code and text are known.
     """
     call: Any = error
-    trailers = _metadata(call.trailing_metadata())
-    headers = _metadata(call.initial_metadata())
+    trailers = _collect_metadata(call.trailing_metadata())
+    headers = _collect_metadata(call.initial_metadata())
     request_id = trailers.get("x-request-id") or headers.get("x-request-id")
     status = status_pb2.Status()
     if isinstance(details := trailers.get("grpc-status-details-bin"), bytes):
         status.MergeFromString(details)
     message = status.message or call.details() or call.code().name
-    return _decode(status, call.code().name, message, str(request_id or ""))
+    return _decode_status(status, call.code().name, message, str(request_id or ""))
 
 
 def from_status(status: status_pb2.Status, request_id: str = "") -> PenstockError:
     """The PenstockError for a ``google.rpc.Status`` in the body of an HTTP answer."""
     names = {code.value[0]: code.name for code in grpc.StatusCode}
     code = names.get(status.code, "UNKNOWN")
-    return _decode(status, code, status.message or code, request_id)
+    return _decode_status(status, code, status.message or code, request_id)
 
 
-def _decode(status: status_pb2.Status, code: str, message: str, request_id: str) -> PenstockError:
+def _decode_status(
+    status: status_pb2.Status, code: str, message: str, request_id: str
+) -> PenstockError:
     info = error_details_pb2.ErrorInfo()
     violations: list[Violation] = []
     for detail in status.details:
@@ -159,5 +161,5 @@ def _decode(status: status_pb2.Status, code: str, message: str, request_id: str)
     )
 
 
-def _metadata(pairs: Any) -> dict[str, str | bytes]:
+def _collect_metadata(pairs: Any) -> dict[str, str | bytes]:
     return {key: value for key, value in pairs or ()}

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self
 
 from google.protobuf.message import Message
 
-from penstock.client.change import Change, Position, Reader, chained
+from penstock.client.change import Change, Position, Reader, chain_change
 from penstock.client.errors import LOST_PLACES, FeedEnded, PenstockError
 from penstock.client.link import Link
 from penstock.client.retry import Backoff
@@ -210,7 +210,7 @@ class Feed:
                 self._compare_replay()
                 fresh.append(change)
             elif self._replay is not None:
-                self._replay = chained(self._replay, change)
+                self._replay = chain_change(self._replay, change)
         return tuple(fresh)
 
     def _compare_replay(self) -> None:

@@ -90,7 +90,7 @@ class DatasetFeeds:
         asked = Asked(cursor, snapshot, operations, batch_size, include_before)
         method = self._stubs.method("Watch", many=True)
         request = self._stubs.request(method)(
-            filter=filter, fields=_joined(fields), **asked.of_stream()
+            filter=filter, fields=_join_fields(fields), **asked.of_stream()
         )
         return Feed(
             self._link,
@@ -121,10 +121,10 @@ class DatasetFeeds:
         asked = Asked(cursor, False, operations, page_size, include_before)
         method = f"List{self._stubs.singular}Changes"
         request = self._stubs.request(method)(
-            filter=filter, fields=_joined(fields), **asked.of_poll(wait)
+            filter=filter, fields=_join_fields(fields), **asked.of_poll(wait)
         )
         stub = getattr(self._stubs.stub_class(self._link.channel), method)
-        return _poll(self._link, stub, request, reader_of(self._stubs.dataset), wait)
+        return _poll_page(self._link, stub, request, reader_of(self._stubs.dataset), wait)
 
 
 def watch_all(
@@ -151,10 +151,10 @@ def poll_all(link: Link, datasets: Sequence[str], asked: Asked, wait: float) -> 
     """The changes of several datasets after a cursor; see ``Client.changes``."""
     stub = changes_pb2_grpc.ChangesStub(link.channel).ListChanges
     request = changes_pb2.ListChangesRequest(datasets=datasets, **asked.of_poll(wait))
-    return _poll(link, stub, request, reader_of(), wait)
+    return _poll_page(link, stub, request, reader_of(), wait)
 
 
-def _poll(link: Link, method: Any, request: Any, reader: Reader, wait: float) -> Page:
+def _poll_page(link: Link, method: Any, request: Any, reader: Reader, wait: float) -> Page:
     try:
         reply = link.unary(method, request, safe=True, longer=wait)
     except PenstockError as error:
@@ -165,5 +165,5 @@ def _poll(link: Link, method: Any, request: Any, reader: Reader, wait: float) ->
     return Page(changes, reply.next_cursor, reply.view, reply.more)
 
 
-def _joined(fields: str | Sequence[str]) -> str:
+def _join_fields(fields: str | Sequence[str]) -> str:
     return fields if isinstance(fields, str) else ",".join(fields)

@@ -55,25 +55,25 @@ def compression_of(path: str | os.PathLike[str]) -> str:
     return _COMPRESSIONS.get(Path(path).suffix.lower(), "")
 
 
-def frames(source: Source) -> Iterator[bytes]:
+def read_frames(source: Source) -> Iterator[bytes]:
     """The bytes of the source in frames of at most FRAME bytes.
 
     A file given as a path is opened when the first frame is read. Raises OSError.
     """
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
-            yield from _read(file)
+            yield from _read_file(file)
     elif isinstance(source, bytes | bytearray | memoryview):
         view = memoryview(source)
         yield from (bytes(view[at : at + FRAME]) for at in range(0, len(view), FRAME))
     elif hasattr(source, "read"):
-        yield from _read(source)
+        yield from _read_file(source)
     else:
-        yield from _regrouped(source)
+        yield from _regroup_chunks(source)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
     """A new file that replaces ``path`` when the block ends without an error.
 
     Until then it is ``path`` + ".part", and stays there after an error. A target that is not a
@@ -97,12 +97,12 @@ def is_plain(file: IO[bytes]) -> bool:
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
 
 
-def _read(file: Any) -> Iterator[bytes]:
+def _read_file(file: Any) -> Iterator[bytes]:
     while frame := file.read(FRAME):
         yield frame
 
 
-def _regrouped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _regroup_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
     held = bytearray()
     for chunk in chunks:
         held += chunk

@@ -43,7 +43,7 @@ class Link:
     ) -> None:
         self.credentials = credentials
         self._timeout = timeout
-        self._plain = _channel(url, tls or Tls())
+        self._plain = _open_channel(url, tls or Tls())
         self.channel: grpc.Channel = grpc.intercept_channel(
             self._plain, AuthInterceptor(credentials)
         )
@@ -102,7 +102,7 @@ class Link:
             beside.headers = dict(call.initial_metadata() or ())
             yield from first
             if first:
-                yield from _following(call)
+                yield from _following_replies(call)
             beside.trailers = dict(call.trailing_metadata() or ())
         finally:
             call.cancel()
@@ -188,7 +188,7 @@ def parse_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _channel(url: str, tls: Tls) -> grpc.Channel:
+def _open_channel(url: str, tls: Tls) -> grpc.Channel:
     parts = urllib.parse.urlsplit(url)
     secure = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -213,7 +213,7 @@ def _channel(url: str, tls: Tls) -> grpc.Channel:
     return grpc.insecure_channel(target, options)
 
 
-def _following(call: Any) -> Generator[Any, None, None]:
+def _following_replies(call: Any) -> Generator[Any, None, None]:
     """The replies of a call after its first, with errors translated to the client's."""
     while True:
         try:

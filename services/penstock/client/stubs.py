@@ -58,7 +58,7 @@ class Stubs:
 
     def page_field(self, method: str) -> str:
         """The reply field that holds the records of a page."""
-        return str(_records(self.methods[method].output_type).name)
+        return str(_records_field(self.methods[method].output_type).name)
 
 
 @cache
@@ -76,7 +76,7 @@ def load_stubs(dataset: str) -> Stubs:
         raise UnknownDataset(dataset, known_datasets()) from None
     (service,) = messages.DESCRIPTOR.services_by_name.values()
     methods = dict(service.methods_by_name)
-    record = _records(methods[f"List{service.name}"].output_type).message_type
+    record = _records_field(methods[f"List{service.name}"].output_type).message_type
     return Stubs(
         dataset=dataset,
         singular=record.name,
@@ -105,5 +105,5 @@ def known_datasets() -> list[str]:
     return sorted(n.removesuffix(_SUFFIX) for n in names if n.endswith(_SUFFIX))
 
 
-def _records(page: Descriptor) -> FieldDescriptor:
+def _records_field(page: Descriptor) -> FieldDescriptor:
     return next(f for f in page.fields if f.is_repeated and f.message_type is not None)

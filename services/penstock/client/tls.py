@@ -37,14 +37,14 @@ class Tls:
         """For gRPC. Raises ValueError if the files cannot be used."""
         self.context()  # gRPC would report a bad file only at the first call, without naming it
         return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca_file),
-            private_key=_read(self.client_key or self.client_cert),
-            certificate_chain=_read(self.client_cert),
+            root_certificates=_read_file(self.ca_file),
+            private_key=_read_file(self.client_key or self.client_cert),
+            certificate_chain=_read_file(self.client_cert),
         )
 
     def _names(self) -> str:
         return ", ".join(p for p in (self.ca_file, self.client_cert, self.client_key) if p)
 
 
-def _read(path: str) -> bytes | None:
+def _read_file(path: str) -> bytes | None:
     return Path(path).read_bytes() if path else None

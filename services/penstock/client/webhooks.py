@@ -47,16 +47,16 @@ def verify(
     Headers and body may hold anything: they raise nothing else.
     """
     key = _Key(secret)
-    data = _encoded(body) if isinstance(body, str) else body
+    data = _encode_text(body) if isinstance(body, str) else body
     found = {name.lower(): value for name, value in headers.items() if isinstance(name, str)}
-    message_id = _header(found, "webhook-id")
-    timestamp = _header(found, "webhook-timestamp")
-    signatures = _header(found, "webhook-signature")
+    message_id = _find_header(found, "webhook-id")
+    timestamp = _find_header(found, "webhook-timestamp")
+    signatures = _find_header(found, "webhook-signature")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _TIME_DIGITS):
         raise VerificationFailed("the timestamp is no number")
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
         raise VerificationFailed("the timestamp is too far from now")
-    if not key.signed(_encoded(f"{message_id}.{timestamp}.") + data, signatures):
+    if not key.signed(_encode_text(f"{message_id}.{timestamp}.") + data, signatures):
         raise VerificationFailed("no signature fits")
     try:
         return json.loads(data)
@@ -64,21 +64,21 @@ def verify(
         return data
 
 
-def _header(found: Mapping[str, Any], name: str) -> str:
+def _find_header(found: Mapping[str, Any], name: str) -> str:
     value = found.get(name)
     if not isinstance(value, str):
         raise VerificationFailed(f"there is no {name}")
     return value
 
 
-def _encoded(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as exc:
         raise VerificationFailed("half of a surrogate pair was not sent by the hub") from exc
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     """The bytes of base64 text; empty if it is not base64."""
     try:
         return base64.b64decode(text, validate=True)
@@ -91,7 +91,7 @@ class _Key:
 
     def __init__(self, secret: str) -> None:
         kind, _, text = secret.partition("_")
-        self._key = _decoded(text)
+        self._key = _decode_base64(text)
         self._version = {"whsec": "v1", "whpk": "v1a"}.get(kind)
         usable = len(self._key) == _PUBLIC_BYTES if kind == "whpk" else bool(self._key)
         if self._version is None or not usable:
@@ -102,7 +102,7 @@ class _Key:
         given = [s.partition(",") for s in signatures.split(" ")]
         fits = self._by_secret if self._version == "v1" else self._by_key
         # Compare each one, whether one before it matches or not.
-        return any([fits(content, _decoded(s)) for v, _, s in given if v == self._version])
+        return any([fits(content, _decode_base64(s)) for v, _, s in given if v == self._version])
 
     def _by_secret(self, content: bytes, signature: bytes) -> bool:
         return hmac.compare_digest(hmac.digest(self._key, content, hashlib.sha256), signature)

@@ -9,8 +9,14 @@ from typing import Any, TypeVar
 from penstockd.access.reach import check_change
 from penstockd.calls import Call
 from penstockd.policy.checks import check_comment
-from penstockd.policy.difference import differences
-from penstockd.policy.history import Author, PolicyChange, PolicyDocument, change, policy_now
+from penstockd.policy.difference import find_differences
+from penstockd.policy.history import (
+    Author,
+    PolicyChange,
+    PolicyDocument,
+    open_policy_change,
+    policy_now,
+)
 from penstockd.policy.model import Consumer, Permission, Role
 from penstockd.policy.snapshot import Policy
 from penstockd.query import FieldUnknown
@@ -42,22 +48,22 @@ async def change_policy(
     """Run ``work`` in one transaction; return its result and the policy revision that it made.
 
     ``key`` is the audit entry's name for what is changed; ``work`` adds the differences by
-    ``tell``. On return, this process applies the new revision. Raises PermissionDenied,
+    ``put_diff``. On return, this process applies the new revision. Raises PermissionDenied,
     ValueInvalid, PolicyChanged, LastAdministrator, and what ``work`` raises.
     """
     call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = key
-    _note(call, terms, {})
+    _note_terms(call, terms, {})
     check_comment(terms.comment)
     author = Author(call.principal.consumer_id, call.entry.request_id, terms.comment)
 
     async def write() -> tuple[T, int]:
-        changing = change(
+        changing = open_policy_change(
             database, author, expected=terms.policy_revision, dry_run=terms.validate_only
         )
         async with call.writing(changing) as under_way:
             result = await _within_scopes(call, under_way, work)
-            _note(call, terms, under_way.told)
+            _note_terms(call, terms, under_way.told)
             if not terms.validate_only:
                 await call.audit_within(under_way.connection, 1)
         if not terms.validate_only:
@@ -86,25 +92,25 @@ def check_mask(mask: Sequence[str], fields: Sequence[str]) -> None:
             raise FieldUnknown(path)
 
 
-def tell(under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument) -> None:
+def put_diff(under_way: PolicyChange, before: PolicyDocument, after: PolicyDocument) -> None:
     """Write the differences to the audit entry."""
-    lines = [d.text for d in differences(before, after)]
+    lines = [d.text for d in find_differences(before, after)]
     under_way.told["change"] = lines[:TOLD]
     if len(lines) > TOLD:
         under_way.told["change_count"] = len(lines)
 
 
 def roles_document(*roles: Role | None) -> PolicyDocument:
-    """A document of roles, to pass to ``tell``."""
+    """A document of roles, to pass to ``put_diff``."""
     return PolicyDocument({r.role_id: r for r in roles if r is not None}, {})
 
 
 def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
-    """A document of consumers, to pass to ``tell``."""
+    """A document of consumers, to pass to ``put_diff``."""
     return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
 
 
-def _note(call: Call, terms: ChangeTerms, told: Mapping[str, Any]) -> None:
+def _note_terms(call: Call, terms: ChangeTerms, told: Mapping[str, Any]) -> None:
     call.asked(
         comment=terms.comment,
         expected_revision=terms.policy_revision,

@@ -15,7 +15,7 @@ from penstockd.errors import PermissionDenied
 from penstockd.policy.following import followed_datasets
 from penstockd.policy.history import PolicyDocument
 from penstockd.policy.model import Action, Consumer, Grant, Role
-from penstockd.policy.scopes import beyond
+from penstockd.policy.scopes import find_excess
 
 
 def check_gives(call: Call, roles: Iterable[Role]) -> None:
@@ -24,7 +24,7 @@ def check_gives(call: Call, roles: Iterable[Role]) -> None:
     if call.principal.scopes is None:
         return
     given = list(roles)
-    if right := beyond(call.principal.scopes, given):
+    if right := find_excess(call.principal.scopes, given):
         raise PermissionDenied(f"your token may not give {right}: its scopes do not name it")
     for role in given:
         if dataset := _unread_through(call, role.grants):
@@ -40,7 +40,7 @@ def check_change(call: Call, before: PolicyDocument, after: PolicyDocument) -> N
     Only what is new counts: new or changed grants and permissions of a role, and all roles of a
     consumer whose roles or claims changed or that was activated.
     """
-    check_gives(call, _given(before, after))
+    check_gives(call, _changed_roles(before, after))
 
 
 def check_reads(call: Call, dataset: str, grants: Iterable[Grant]) -> None:
@@ -69,7 +69,7 @@ def _unread_through(call: Call, grants: Iterable[Grant]) -> str:
     return ""
 
 
-def _given(before: PolicyDocument, after: PolicyDocument) -> Iterator[Role]:
+def _changed_roles(before: PolicyDocument, after: PolicyDocument) -> Iterator[Role]:
     nothing = Role("")
     for name, role in after.roles.items():
         old = before.roles.get(name, nothing)
@@ -77,11 +77,11 @@ def _given(before: PolicyDocument, after: PolicyDocument) -> Iterator[Role]:
         yield Role(name, "", grants, role.permissions - old.permissions)
     for name, consumer in after.consumers.items():
         known = before.consumers.get(name)
-        if known is None or _moved(known, consumer):
+        if known is None or _consumer_moved(known, consumer):
             yield from roles_of(after, consumer)
 
 
-def _moved(before: Consumer, after: Consumer) -> bool:
+def _consumer_moved(before: Consumer, after: Consumer) -> bool:
     """Whether a consumer's roles or claims changed, or it was activated."""
     woken = after.active and not before.active
     return woken or before.roles != after.roles or before.claims != after.claims

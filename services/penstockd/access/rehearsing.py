@@ -8,12 +8,12 @@ from datetime import datetime
 
 from penstockd.access.reach import check_reads
 from penstockd.audit.calls import read_calls
-from penstockd.budget import breathe, offload
+from penstockd.budget import let_others_run, run_offloaded
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.errors import RehearsalTooLong
 from penstockd.policy.checks import RoleDraft, checked_role
-from penstockd.policy.difference import PolicyDifference, differences
+from penstockd.policy.difference import PolicyDifference, find_differences
 from penstockd.policy.history import (
     PolicyDocument,
     check_document,
@@ -73,13 +73,13 @@ async def rehearse_policy(
     """
     before = with_document(policy, now)
     # Offloaded since it makes the Views of all consumers, under both policies.
-    rehearsal = await offload(Rehearsal, before, with_document(policy, wanted))
+    rehearsal = await run_offloaded(Rehearsal, before, with_document(policy, wanted))
     calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)
     if len(calls) > MAX_QUERIES:
         raise too_long()
     for some in calls:
         rehearsal.add(some)
-        await breathe()
+        await let_others_run()
     counted: dict[tuple[int, int], tuple[int, int, int]] = {}
     effects = rehearsal.effects
     for consumer in effects:
@@ -91,8 +91,8 @@ async def rehearse_policy(
             if key not in counted:
                 counted[key] = await _count_rows(connection, *views)
             dataset.rows = counted[key]
-            await breathe()
-    return RehearsalOutcome(before.revision, since, effects, differences(now, wanted))
+            await let_others_run()
+    return RehearsalOutcome(before.revision, since, effects, find_differences(now, wanted))
 
 
 async def _count_rows(

@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import RequestInfo
 
-from penstockd.answers.problem import problem
+from penstockd.answers.problem import make_problem
 from penstockd.answers.status import status_of
 from penstockd.errors import (
     CallTimeout,
@@ -54,7 +54,7 @@ class EdgeReply:
         return str(self.plain["message"])
 
 
-def replies(url: str) -> list[EdgeReply]:
+def make_edge_replies(url: str) -> list[EdgeReply]:
     """What the sidecar has to say to callers of a hub at ``url``; the first that fits is meant."""
     told: list[tuple[int, Refused]] = [
         (404, MethodUnknown("no such method and path")),
@@ -66,12 +66,12 @@ def replies(url: str) -> list[EdgeReply]:
         (503, HubUnavailable("no worker can take the call at present; try again")),
         (504, CallTimeout("the call took too long")),
     ]
-    found = [_reply(status, False, error, url) for status, error in told]
+    found = [_make_reply(status, False, error, url) for status, error in told]
     internal = Refused("internal error; the request id finds its cause in the hub's log")
     return [
         *found,
-        _reply(500, True, internal, url),
-        _reply(400, True, RequestMalformed(_OWN_TEXT), url),
+        _make_reply(500, True, internal, url),
+        _make_reply(400, True, RequestMalformed(_OWN_TEXT), url),
     ]
 
 
@@ -86,19 +86,19 @@ def codec_refusals() -> Mapping[str, str]:
     }
 
 
-def _reply(status: int, least: bool, error: Refused, url: str) -> EdgeReply:
+def _make_reply(status: int, least: bool, error: Refused, url: str) -> EdgeReply:
     # The link is no format: what it may hold of Envoy's sign is doubled.
     said = status_of(error, _REQUEST_ID, url.replace("%", "%%"))
-    told = problem(said, None if least else status)
+    told = make_problem(said, None if least else status)
     del told["instance"]  # what is refused before it is read has no id
     if least:
         told["status"] = "%RESPONSE_CODE%"
     return EdgeReply(
-        status, least, json_format.MessageToDict(said), told, _details(status, error, url)
+        status, least, json_format.MessageToDict(said), told, _encode_details(status, error, url)
     )
 
 
-def _details(status: int, error: Refused, url: str) -> str:
+def _encode_details(status: int, error: Refused, url: str) -> str:
     """The details for gRPC, in base64. The request id, which only a format can tell, is left out:
     it is in x-request-id.
     """

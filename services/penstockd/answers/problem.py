@@ -48,19 +48,19 @@ def wants_problem(accept: str | None) -> bool:
     return accept is not None and MEDIA_TYPE in accept
 
 
-def problem(status: status_pb2.Status, http: int | None = None) -> dict[str, Any]:
+def make_problem(status: status_pb2.Status, http: int | None = None) -> dict[str, Any]:
     """The problem of RFC 9457 that tells what the status tells; ``http`` if it is not the usual.
 
     ``type`` leads to the reason's description; ``violations``, ``metadata``, ``quota`` and
     ``retryAfter`` (seconds) are there if the error has them.
     """
     name, usual = _CODES[status.code]
-    info = _detail(status, error_details_pb2.ErrorInfo())
-    request = _detail(status, error_details_pb2.RequestInfo())
-    bad = _detail(status, error_details_pb2.BadRequest())
-    retry = _detail(status, error_details_pb2.RetryInfo())
-    quota = _detail(status, error_details_pb2.QuotaFailure())
-    links = _detail(status, error_details_pb2.Help()).links
+    info = _find_detail(status, error_details_pb2.ErrorInfo())
+    request = _find_detail(status, error_details_pb2.RequestInfo())
+    bad = _find_detail(status, error_details_pb2.BadRequest())
+    retry = _find_detail(status, error_details_pb2.RetryInfo())
+    quota = _find_detail(status, error_details_pb2.QuotaFailure())
+    links = _find_detail(status, error_details_pb2.Help()).links
     told: dict[str, Any] = {
         "type": links[0].url if links else "about:blank",
         "title": info.reason.replace("_", " ").capitalize(),
@@ -80,9 +80,9 @@ def problem(status: status_pb2.Status, http: int | None = None) -> dict[str, Any
     return {key: value for key, value in told.items() if value or key == "detail"}
 
 
-def packed(status: status_pb2.Status) -> str:
+def pack_problem(status: status_pb2.Status) -> str:
     """The problem as ASCII JSON that fits into a header: with fewer violations if need be."""
-    told = problem(status)
+    told = make_problem(status)
     while len(text := json.dumps(told, separators=(",", ":"))) > MAX_BYTES:
         if violations := told.get("violations"):
             told["violations"] = violations[: len(violations) // 2]
@@ -94,7 +94,7 @@ def packed(status: status_pb2.Status) -> str:
     return text
 
 
-def _detail(status: status_pb2.Status, into: M) -> M:
+def _find_detail(status: status_pb2.Status, into: M) -> M:
     """The status's detail of one type; an empty message if there is none."""
     for detail in status.details:
         if detail.Unpack(into):

@@ -47,7 +47,7 @@ def status_of(
     info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)
     request = error_details_pb2.RequestInfo(request_id=request_id)
     status = status_pb2.Status(code=reason.code, message=message)
-    for detail in (info, *details, *_advice(reason), request, _help(reason.name, url)):
+    for detail in (info, *details, *_advice_details(reason), request, _help_link(reason.name, url)):
         status.details.add().Pack(detail)
     return status
 
@@ -57,7 +57,7 @@ def help_url(reason: str, url: str) -> str:
     return f"{url}/v1/errors/{reason}"
 
 
-def _advice(reason: ErrorReason) -> Iterator[Message]:
+def _advice_details(reason: ErrorReason) -> Iterator[Message]:
     """Details that say when to try again and which limit was reached."""
     if reason.retry_seconds:
         retry = error_details_pb2.RetryInfo()
@@ -69,7 +69,7 @@ def _advice(reason: ErrorReason) -> Iterator[Message]:
         yield failure
 
 
-def _help(reason: str, url: str) -> error_details_pb2.Help:
+def _help_link(reason: str, url: str) -> error_details_pb2.Help:
     link = error_details_pb2.Help.Link(
         description=f"What {reason} means", url=help_url(reason, url)
     )

@@ -52,7 +52,7 @@ def query_text(query: Mapping[str, Any]) -> str:
     for size, count in _STEPS:
         if len(data) <= QUERY_BYTES:
             break
-        data = orjson.dumps(_cut(query, size, count))
+        data = orjson.dumps(_cut_value(query, size, count))
     else:
         data = data if len(data) <= QUERY_BYTES else orjson.dumps({"cut": f"{len(data)} bytes"})
     return data.decode().replace("\\u0000", "\\ufffd")
@@ -63,16 +63,16 @@ def bounded_json(text: str) -> str:
     return text if len(text.encode()) <= QUERY_BYTES else query_text(orjson.loads(text))
 
 
-def _cut(value: Any, size: int, count: int) -> Any:
+def _cut_value(value: Any, size: int, count: int) -> Any:
     match value:
         case str():
             return bounded_text(value, size)
         case list() | tuple():
             mark = [f"… [cut: {len(value)} elements]"] if len(value) > count else []
-            return [*(_cut(v, size, count) for v in value[:count]), *mark]
+            return [*(_cut_value(v, size, count) for v in value[:count]), *mark]
         case dict():
             names = list(value)[:count]
-            kept = {bounded_text(str(n), size): _cut(value[n], size, count) for n in names}
+            kept = {bounded_text(str(n), size): _cut_value(value[n], size, count) for n in names}
             return kept | ({"…": f"[cut: {len(value)} names]"} if len(value) > count else {})
         case _:
             return value

@@ -24,31 +24,31 @@ _EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _FIRST_DAY = dt.date(2000, 1, 1)
 
 
-def _bigint(value: int) -> bytes:
+def _encode_bigint(value: int) -> bytes:
     return struct.pack(">q", value)
 
 
-def _text(value: str) -> bytes:
+def _encode_text(value: str) -> bytes:
     return value.encode()
 
 
-def _timestamp(value: dt.datetime) -> bytes:
+def _encode_timestamp(value: dt.datetime) -> bytes:
     since = value - _EPOCH
     return struct.pack(">q", (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds)
 
 
-def _date(value: dt.date) -> bytes:
+def _encode_date(value: dt.date) -> bytes:
     return struct.pack(">i", (value - _FIRST_DAY).days)
 
 
-_BIGINT, _TEXT, _BYTEA = (20, _bigint), (25, _text), (17, bytes)
+_BIGINT, _TEXT, _BYTEA = (20, _encode_bigint), (25, _encode_text), (17, bytes)
 _Type = tuple[int, Callable[[Any], bytes]]
 
 #: Every column of ``hub.audit_entry``: the number of its type in PostgreSQL, and its bytes.
 COLUMNS: Mapping[str, _Type] = {
     "entry_id": _BIGINT,
-    "day": (1082, _date),
-    "entry_time": (1184, _timestamp),
+    "day": (1082, _encode_date),
+    "entry_time": (1184, _encode_timestamp),
     "txid": _TEXT,
     "phase": _TEXT,
     "request_id": _TEXT,
@@ -96,12 +96,12 @@ def content_of(values: Mapping[str, Any]) -> bytes:
     return b"".join(parts)
 
 
-def genesis(day: dt.date, anchor: bytes) -> bytes:
+def start_chain(day: dt.date, anchor: bytes) -> bytes:
     """The start of a day's chain; ``anchor`` is the digest of a checkpoint, b"" without one."""
     return hashlib.sha256(_GENESIS + day.isoformat().encode() + anchor).digest()
 
 
-def link(previous: bytes, content: bytes) -> bytes:
+def link_entry(previous: bytes, content: bytes) -> bytes:
     """The hash of an entry, from the previous hash."""
     return hashlib.sha256(previous + content).digest()
 

@@ -223,15 +223,15 @@ class CheckpointFile:
                 lines = file.read().splitlines()
         except FileNotFoundError:
             return None
-        return next(_parsed(reversed(lines)), None)
+        return next(_parse_lines(reversed(lines)), None)
 
     def read(self) -> list[Checkpoint]:
         """All checkpoints in it, skipping truncated lines. Raises OSError."""
         with self.path.open("rb") as file:
-            return list(_parsed(file))
+            return list(_parse_lines(file))
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterator[Checkpoint]:
+def _parse_lines(lines: Iterable[bytes]) -> Iterator[Checkpoint]:
     for line in lines:
         try:
             yield Checkpoint.parse(line)
@@ -260,7 +260,7 @@ def parse_key(text: str) -> bytes:
     return key
 
 
-def fingerprint(key: bytes) -> str:
+def fingerprint_key(key: bytes) -> str:
     """The fingerprint that people compare: the SHA-256 of a public key."""
     return "SHA256:" + hashlib.sha256(key).hexdigest()
 

@@ -19,8 +19,8 @@ import orjson
 
 from penstockd.audit.chain import COLUMNS, HASH_BYTES, VALUES, Sealed, content_of
 from penstockd.audit.checkpoint import Checkpoint, time_text
-from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
+from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.verify import DayCheck, Fault, Finding, Verification, VerificationReport
 from penstockd.errors import ValueInvalid
 from penstockd.store.database import Connection
@@ -67,43 +67,45 @@ async def write_copy(
     chains = await connection.fetch(_CHAINS, first, last)
     anchor = min((chain[1] for chain in chains), default=0)
     checkpoints = await read_checkpoints(connection, after=max(0, anchor - 1))
-    yield _counted(written, [b'{"checkpoint":%s}' % c.line().encode() for c in checkpoints])
+    yield _count_lines(written, [b'{"checkpoint":%s}' % c.line().encode() for c in checkpoints])
     rules = await connection.fetch("SELECT digest, content FROM hub.audit_shown ORDER BY digest")
-    yield _counted(written, [_line(rule={"digest": d.hex(), "content": c}) for d, c in rules])
+    yield _count_lines(
+        written, [_encode_line(rule={"digest": d.hex(), "content": c}) for d, c in rules]
+    )
     for day, number, length in chains:
         head = {"day": day.isoformat(), "anchor": number, "entries": length}
-        yield _counted(written, [_line(chain=head)])
+        yield _count_lines(written, [_encode_line(chain=head)])
         at = 0
         while (group := await connection.fetchrow(_SEALS, day, at)) is not None:
             at, ids, hashes = group
             rows = {row[0]: row for row in await connection.fetch(_ENTRIES, day, ids)}
             present = [(i, rows[e]) for i, e in enumerate(ids) if e in rows]
             written.entries += len(present)
-            yield _counted(
+            yield _count_lines(
                 written,
                 [
-                    _line(
+                    _encode_line(
                         sequence=at + i,
                         hash=hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES].hex(),
-                        entry=dict(zip(COLUMNS, map(_plain, row), strict=True)),
+                        entry=dict(zip(COLUMNS, map(_plain_value, row), strict=True)),
                     )
                     for i, row in present
                 ],
             )
-    yield _counted(written, [_line(end={"entries": written.entries})])
+    yield _count_lines(written, [_encode_line(end={"entries": written.entries})])
 
 
-def _counted(written: Written, lines: Sequence[bytes]) -> bytes:
+def _count_lines(written: Written, lines: Sequence[bytes]) -> bytes:
     data = b"".join(line + b"\n" for line in lines)
     written.size += len(data)
     return data
 
 
-def _line(**values: Any) -> bytes:
+def _encode_line(**values: Any) -> bytes:
     return orjson.dumps(values)
 
 
-def _plain(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     """A value in a form that JSON holds exactly."""
     if isinstance(value, bytes):
         return value.hex()
@@ -112,8 +114,8 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def _value(name: str, value: Any) -> Any:
-    """The reverse of ``_plain``. Raises ValueError."""
+def _parse_plain(name: str, value: Any) -> Any:
+    """The reverse of ``_plain_value``. Raises ValueError."""
     if value is None:
         return None
     if name in ("shown", "keys"):
@@ -138,19 +140,19 @@ def verify_copy(
             check.find(Finding(Fault.RULE_CHANGED, words))
     while (chain := next(source.take("chain", 1), None)) is not None:
         day = check.day(dt.date.fromisoformat(chain["day"]), int(chain["anchor"]))
-        _feed(day, source)
+        _feed_check(day, source)
         day.end(int(chain["entries"]))
     if next(source.take("end", 1), None) is None:
         check.find(Finding(Fault.TRUNCATED, f"the copy breaks off at line {source.number}"))
     return check.report(0, time.perf_counter() - started)
 
 
-def _feed(day: DayCheck, source: _CopyLines) -> None:
+def _feed_check(day: DayCheck, source: _CopyLines) -> None:
     """Feed the entries of a chain to its check."""
     group: list[Sealed] = []
     for found in source.take("entry", whole=True):
         try:
-            group.append(_sealed(found))
+            group.append(_parse_sealed(found))
         except (KeyError, TypeError, ValueError) as exc:
             raise CopyBroken(f"line {source.number} is no entry") from exc
         if len(group) == _GROUP:
@@ -159,11 +161,11 @@ def _feed(day: DayCheck, source: _CopyLines) -> None:
     day.feed(group)
 
 
-def _sealed(found: Any) -> Sealed:
+def _parse_sealed(found: Any) -> Sealed:
     """An entry in its place; unparsable values get no content, so they fail the check."""
     entry = found["entry"]
     try:
-        content = content_of({name: _value(name, entry[name]) for name in COLUMNS})
+        content = content_of({name: _parse_plain(name, entry[name]) for name in COLUMNS})
         hashed = bytes.fromhex(found["hash"])
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, struct.error):
         content = hashed = b""

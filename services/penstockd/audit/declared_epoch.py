@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from penstockd.audit.checkpoint import Checkpoint
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile
 from penstockd.audit.sealer import SEAL_INTERVAL, Sealer
 from penstockd.errors import Conflict
 from penstockd.store.database import Database
@@ -25,15 +25,17 @@ class Epoch:
     checkpoint: Checkpoint | None
 
 
-async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
+async def open_epoch(
+    database: Database, sealer: Sealer, file: CheckpointFile, because: str
+) -> Epoch:
     """Declare an epoch, and close the gap in the audit's chain with a signed checkpoint.
 
     If the hub itself has begun an epoch for the same reason, declares that one and begins no other,
     so that consumers are notified once. Raises Conflict, OSError if the file of checkpoints cannot
     be read, and DatabaseUnavailable.
     """
-    known = sealer.filed()
-    checkpoint = await _declared(sealer)
+    known = file.last()
+    checkpoint = await _declare_checkpoint(sealer, file)
     number = checkpoint.number if checkpoint else None
     lost = known.epochs if known and checkpoint else ()
     async with database.transaction() as connection:
@@ -41,10 +43,10 @@ async def open_epoch(database: Database, sealer: Sealer, because: str) -> Epoch:
     return Epoch(epoch, last, checkpoint)
 
 
-async def _declared(sealer: Sealer) -> Checkpoint | None:
+async def _declare_checkpoint(sealer: Sealer, file: CheckpointFile) -> Checkpoint | None:
     for left in range(TRIES - 1, -1, -1):
         try:
-            return await sealer.declare_restore()
+            return await sealer.declare_restore(file)
         except Conflict:
             if not left:
                 raise

@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from penstockd.audit.entry import Phase
-from penstockd.audit.keys import Certainty, holds
+from penstockd.audit.keys import Certainty, test_key
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import StoredShown
-from penstockd.budget import breathe
+from penstockd.budget import let_others_run
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.store.database import Connection
@@ -143,33 +143,33 @@ async def ever_shown(connection: Connection, dataset: str, field: str) -> bool:
     return bool(await connection.fetchval(_EVER_SHOWN, dataset, field))
 
 
-async def disclosures(
+async def find_disclosures(
     connection: Connection, question: DisclosureQuestion, limit: int, after: Position | None
 ) -> tuple[list[Disclosure], Position | None]:
     """At most ``limit`` disclosures, newest first, and where to continue, None at the end.
 
     A page may have fewer, even none, before the end: at most MAX_CANDIDATES are examined.
     """
-    single = await _rows(connection, _ONE, question, after, limit + 1)
-    several = await _rows(connection, _SEVERAL, question, after, MAX_CANDIDATES)
-    cut = [_position(rows[-1]) for rows, full in ((single, limit + 1), (several, MAX_CANDIDATES))
+    single = await _fetch_rows(connection, _ONE, question, after, limit + 1)
+    several = await _fetch_rows(connection, _SEVERAL, question, after, MAX_CANDIDATES)
+    cut = [_position_of(rows[-1]) for rows, full in ((single, limit + 1), (several, MAX_CANDIDATES))
            if len(rows) == full]  # fmt: skip
     floor = max(cut, default=None)
-    rows = sorted((*single, *several), key=_position, reverse=True)
-    known = rows if floor is None else [r for r in rows if _position(r) >= floor]
+    rows = sorted((*single, *several), key=_position_of, reverse=True)
+    known = rows if floor is None else [r for r in rows if _position_of(r) >= floor]
     rules = await read_rules(connection, [row["shown"] for row in known])
     found: list[Disclosure] = []
     for row in known:
-        await breathe()  # a row may hold the keys of a whole reply
-        made = _disclosure(row, question, rules[row["shown"]])
+        await let_others_run()  # a row may hold the keys of a whole reply
+        made = _make_disclosure(row, question, rules[row["shown"]])
         if made is not None:
             found.append(made)
             if len(found) == limit:
-                return found, _position(row)
+                return found, _position_of(row)
     return found, floor
 
 
-async def _rows(
+async def _fetch_rows(
     connection: Connection,
     sql: str,
     question: DisclosureQuestion,
@@ -185,18 +185,20 @@ async def _rows(
     )
 
 
-def _position(row: Any) -> Position:
+def _position_of(row: Any) -> Position:
     return row["entry_time"], row["entry_id"]
 
 
-def _disclosure(row: Any, question: DisclosureQuestion, rule: StoredShown) -> Disclosure | None:
+def _make_disclosure(
+    row: Any, question: DisclosureQuestion, rule: StoredShown
+) -> Disclosure | None:
     fields = question.asked_of(rule.fields)
     if question.field and not fields:
         return None
     if row["endless"]:
         certainty: Certainty | None = Certainty.POSSIBLE
     elif row["keys"] is not None:
-        certainty = holds(row["keys"], question.key)
+        certainty = test_key(row["keys"], question.key)
     else:
         certainty = Certainty.EXACT
     if certainty is None:
@@ -216,7 +218,7 @@ async def name_question(
     """The question with proto names. Raises ValueInvalid for names that never existed."""
     dataset, field = question.dataset, question.field
     if dataset in catalog:
-        named = dict(_names(catalog[dataset]))
+        named = dict(_field_names(catalog[dataset]))
         if not field or field in named:
             return replace(question, field=named.get(field, ""))
     elif not await ever_shown(connection, dataset, ""):
@@ -226,7 +228,7 @@ async def name_question(
     return question
 
 
-def _names(dataset: Dataset) -> Iterator[tuple[str, str]]:
+def _field_names(dataset: Dataset) -> Iterator[tuple[str, str]]:
     """Every name of a dataset's fields and of the messages that hold them, with its path."""
     for field in dataset.every_field:
         for end in range(1, len(field.steps) + 1):

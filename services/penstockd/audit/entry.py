@@ -20,6 +20,9 @@ from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_j
 from penstockd.audit.given import GivenRecords
 from penstockd.store.database import Connection
 
+#: What an entry takes besides its keys and its query, in bytes, roughly.
+ENTRY_BYTES = 1024
+
 #: Outcome and method of an entry that reports another entry that the database did not keep.
 SUPPRESSED, AUDIT = "SUPPRESSED", "/penstock.hub.v1.Audit/KeepEntry"
 
@@ -67,6 +70,11 @@ class Entry:
     low_key: str | None = None
     high_key: str | None = None
     keys: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Its bytes, roughly: keys and the query, which vary, and an allowance for the rest."""
+        return ENTRY_BYTES + len(self.keys or b"") + len(self.query or "")
 
     def bound(self) -> None:
         """Cut texts that are too long for an entry, and mark the cuts."""

@@ -22,11 +22,14 @@ from penstockd.store.database import (
     Database,
     WorkKind,
     gives_sign,
-    translated,
+    translate_errors,
 )
+from penstockd.store.own_session import OwnSessions
 
 #: The most entries in one transaction.
 MAX_GROUP = 1000
+#: The bytes in one transaction beyond which no further entry joins it.
+MAX_GROUP_BYTES = 4 * 1024 * 1024
 #: How long an entry may take to become durable before the call is refused, in seconds.
 TIMEOUT = 2.0
 
@@ -51,6 +54,7 @@ class Journal:
 
     def __init__(self, database: Database, *, timeout: float = TIMEOUT) -> None:
         self._database, self._timeout = database, timeout
+        self._sessions = OwnSessions(database)
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
@@ -100,7 +104,8 @@ class Journal:
 
     async def _flush_all(self) -> None:
         while self._waiting:
-            group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+            count = _count_group(self._waiting)
+            group, self._waiting = self._waiting[:count], self._waiting[count:]
             begun = self._clock()
             try:
                 entries, rules = [w.entry for w in group], dict(self._unknown)
@@ -116,13 +121,13 @@ class Journal:
                 if isinstance(exc, StorageFull) or self._clock() - begun >= self._timeout / 2:
                     # The database is no better for entries that arrived meanwhile.
                     group, self._waiting = group + self._waiting, []
-                _fail(group, exc)
+                _mark_failed(group, exc)
             except BaseException as exc:  # the process ends
-                _fail(group + self._waiting, exc)
+                _mark_failed(group + self._waiting, exc)
                 raise
             else:
                 for waiting in group:
-                    _succeed(waiting)
+                    _mark_written(waiting)
 
     async def _write_apart(self, group: Sequence[_Waiting], refused: Set[bytes]) -> None:
         """Write the entries of a refused group by halves, down to those that cause the refusal.
@@ -145,9 +150,9 @@ class Journal:
                 except _UNAVAILABLE:
                     raise
                 except Exception as exc:
-                    _fail(part, exc)
+                    _mark_failed(part, exc)
             for waiting in part:
-                _succeed(waiting)
+                _mark_written(waiting)
 
     async def _store_rules(self) -> set[bytes]:
         """Store new rules one by one; returns the digests of refused ones."""
@@ -197,7 +202,7 @@ class Journal:
         """
         if refused and any(entry.shown in refused for entry in entries):
             raise EntryNotKept("the rule by which records were shown cannot be stored")
-        with translated():
+        with translate_errors():
             async with asyncio.timeout_at(deadline):
                 connection = await self._connected()
                 if rules:
@@ -216,7 +221,7 @@ class Journal:
             silent = time.monotonic() - self._answered
             if silent < IDLE_UNCHECKED or await gives_sign(known):
                 return known
-        self._connection = await self._database.connect()
+        self._connection = await self._sessions.open()
         return self._connection
 
     def _clock(self) -> float:
@@ -224,16 +229,26 @@ class Journal:
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            self._connection.terminate()
+            self._sessions.cut(self._connection)
             self._connection = None
 
 
-def _succeed(waiting: _Waiting) -> None:
+def _count_group(waiting: Sequence[_Waiting]) -> int:
+    """How many of the entries share the next transaction: few if they are large, but never none."""
+    size = 0
+    for count, each in enumerate(waiting[:MAX_GROUP]):
+        size += each.entry.size
+        if size > MAX_GROUP_BYTES and count:
+            return count
+    return min(len(waiting), MAX_GROUP)
+
+
+def _mark_written(waiting: _Waiting) -> None:
     if not waiting.done.done():
         waiting.done.set_result(None)
 
 
-def _fail(group: Sequence[_Waiting], error: BaseException) -> None:
+def _mark_failed(group: Sequence[_Waiting], error: BaseException) -> None:
     for waiting in group:
         if not waiting.done.done():
             waiting.done.set_exception(error)

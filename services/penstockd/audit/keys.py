@@ -34,7 +34,7 @@ def stream_keys(encoded: bytes) -> bytes | None:
     return _SET + encoded if encoded else None
 
 
-def holds(data: bytes, key: str) -> Certainty | None:
+def test_key(data: bytes, key: str) -> Certainty | None:
     """Whether the key is among them: EXACT, PROBABLE, or None. Raises ValueError if damaged."""
     if data[:1] == _PAGE:
         try:
@@ -43,5 +43,5 @@ def holds(data: bytes, key: str) -> Certainty | None:
             raise ValueError("the keys of a page are damaged") from exc
         return Certainty.EXACT if found else None
     if data[:1] == _SET:
-        return Certainty.PROBABLE if key_sets.contains(data[1:], key) else None
+        return Certainty.PROBABLE if key_sets.contains_key(data[1:], key) else None
     raise ValueError("keys in an unknown form")

@@ -11,8 +11,8 @@ from typing import Any
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 from penstockd.audit.entry import SUPPRESSED
-from penstockd.audit.sealer import read_checkpoints
 from penstockd.audit.shown import digest_of
+from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification, VerificationReport
 from penstockd.store.database import Connection
 
@@ -73,7 +73,7 @@ async def verify_database(
         "SELECT day, anchor, last_sequence FROM hub.audit_chain ORDER BY day"
     ):
         chain = check.day(day, anchor)
-        async for entries in _sealed(connection, day):
+        async for entries in _read_sealed(connection, day):
             chain.feed(entries)
         chain.end(length)
     passes = [c.time for c in checkpoints if c.kind is CheckpointKind.SEAL]
@@ -88,18 +88,18 @@ async def verify_database(
     return check.report(unsealed, seconds, waiting)
 
 
-async def _sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Sealed]]:
+async def _read_sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Sealed]]:
     """The entries of a day's chain, reading ahead while they are checked."""
     groups = await connection.fetch(_SEALS, day, 0, _GROUPS)
-    reading = asyncio.create_task(_read(connection, day, groups)) if groups else None
+    reading = asyncio.create_task(_read_contents(connection, day, groups)) if groups else None
     try:
         while reading is not None:
             contents, following = await reading
             reading = None
             if following:
-                reading = asyncio.create_task(_read(connection, day, following))
+                reading = asyncio.create_task(_read_contents(connection, day, following))
                 await asyncio.sleep(0)  # so that the query is sent
-            yield [s for group in groups for s in _placed(group, contents)]
+            yield [s for group in groups for s in _place_contents(group, contents)]
             groups = following
     finally:
         if reading is not None:
@@ -107,7 +107,7 @@ async def _sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Se
             await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _read(
+async def _read_contents(
     connection: Connection, day: dt.date, groups: Sequence[Any]
 ) -> tuple[dict[int, bytes], list[Any]]:
     """The contents of the groups' entries by id, and the groups after them."""
@@ -116,7 +116,7 @@ async def _read(
     return contents, await connection.fetch(_SEALS, day, groups[-1][0], _GROUPS)
 
 
-def _placed(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
+def _place_contents(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
     first, ids, hashes = group
     size = HASH_BYTES
     return [

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from penstockd.audit.chain import CONTENT, genesis, link
-from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey, CheckpointKind
+from penstockd.audit.chain import CONTENT, link_entry, start_chain
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
+from penstockd.audit.stored_checkpoints import (
+    insert_checkpoint,
+    read_checkpoint,
+    read_checkpoints,
+)
+from penstockd.audit.witness import CheckpointWitness
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection
 from penstockd.store.singletons import Transactions
@@ -30,9 +35,6 @@ GROUP = 1000
 #: How many new entries may accumulate beside those of another cluster before a rebase counts them
 #: as old, too.
 REBASE_ENTRIES = 100_000
-#: How often a mismatch of file and database is logged, in seconds.
-TELL_INTERVAL = 60.0
-_DECLARE = "penstock epoch new --because restore"
 
 #: Entries that the last pass's snapshot did not see; transaction ids of another cluster are
 #: meaningless.
@@ -53,10 +55,6 @@ FROM hub.audit_head AS h
 """
 _ENTRIES = f"SELECT e.day, e.entry_id, {CONTENT} FROM hub.audit_entry AS e WHERE "
 _ORDER = " ORDER BY e.day, e.entry_id"
-_CHECKPOINT = """
-SELECT number, checkpoint_time, kind, day, sequence, hash, previous, public_key, signature
-FROM hub.audit_checkpoint
-"""
 
 _log = structlog.get_logger(__name__)
 
@@ -75,7 +73,7 @@ class Chain:
         """Link entries; returns their ids and hashes."""
         hashes = []
         for row in rows:
-            self.hash = link(self.hash, row[2])
+            self.hash = link_entry(self.hash, row[2])
             hashes.append(self.hash)
         self.sequence += len(rows)
         return [row[1] for row in rows], b"".join(hashes)
@@ -88,14 +86,14 @@ class Sealer:
         self,
         database: Transactions,
         key: CheckpointKey,
-        file: CheckpointFile,
+        file: CheckpointFile | None,
         *,
         interval: float = 30.0,
     ) -> None:
-        self._database, self._key, self._file = database, key, file
+        """Each checkpoint goes to ``file`` as it is signed, if there is one."""
+        self._database, self._key = database, key
+        self._witness = CheckpointWitness(database, file) if file is not None else None
         self._interval = interval
-        self._filed: Checkpoint | None = None
-        self._told: dict[str, float] = {}  # when each event was logged last
 
     async def run(self) -> None:
         """Seal every SEAL_INTERVAL until cancelled. Raises DatabaseUnavailable."""
@@ -120,87 +118,19 @@ class Sealer:
             await work.seal()
             await work.sign_if(self._interval, checkpoint)
             await work.save()
-        await self._file_all(work.signed)
+        if self._witness is not None:
+            await self._witness.look()
         return work.count
 
-    async def _file_all(self, signed: Sequence[Checkpoint]) -> None:
-        """Append checkpoints missing from the file. If that fails, the next pass tries again."""
-        try:
-            if self._filed is None:
-                self._filed = self._file.last()
-                await self._check_filed()
-            if not signed and not await self._behind():
-                return
-            missing = await self._missing()
-            if missing:
-                self._file.append(missing)
-                self._filed = missing[-1]
-        except OSError as exc:
-            self._tell("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
-
-    async def _check_filed(self) -> None:
-        """Begin a new epoch if the file ends with a checkpoint that the database lacks."""
-        filed = self._filed
-        if filed is None:
-            return
-        async with self._database.transaction() as connection:
-            if filed in await read_checkpoints(connection, after=filed.number - 1):
-                return
-            await connection.execute(
-                "SELECT hub.notice_lost_checkpoint($1, $2)", list(filed.epochs), filed.digest
-            )
-        self._tell("checkpoints_missing", filed=filed.number, advice=_DECLARE)
-
-    async def _behind(self) -> bool:
-        if self._filed is None:
-            return True
-        async with self._database.transaction() as connection:
-            newest = await connection.fetchval("SELECT max(number) FROM hub.audit_checkpoint")
-        return bool(newest and newest > self._filed.number)
-
-    async def _missing(self) -> list[Checkpoint]:
-        """The checkpoints after the file's last; only the newest if the file is empty.
-
-        Returns none if they do not follow it: then the database is no longer the same.
-        """
-        filed = self._filed
-        async with self._database.transaction(isolation="repeatable_read") as connection:
-            epochs = tuple(await connection.fetchval("SELECT hub.epoch_chain()"))
-            if filed is None:
-                newest = await read_checkpoint(connection)
-                return [replace(newest, epochs=epochs)] if newest is not None else []
-            read = await read_checkpoints(connection, after=filed.number)
-        found = [replace(checkpoint, epochs=epochs) for checkpoint in read]
-        # After a declared restore the series continues from the file's end, whatever was signed
-        # before.
-        for at, checkpoint in enumerate(found):
-            if checkpoint.previous == filed.digest:
-                return found[at:]
-        if found:
-            await self._check_filed()
-            self._tell("checkpoints_do_not_follow_the_file", filed=filed.number, advice=_DECLARE)
-        return []
-
-    def _tell(self, event: str, **facts: object) -> None:
-        """Log a lasting error at most every TELL_INTERVAL; passes are far more frequent."""
-        now = time.monotonic()
-        if now - self._told.get(event, -TELL_INTERVAL) >= TELL_INTERVAL:
-            self._told[event] = now
-            _log.error(event, **facts)
-
-    def filed(self) -> Checkpoint | None:
-        """The last checkpoint of the file. Raises OSError."""
-        return self._file.last()
-
-    async def declare_restore(self) -> Checkpoint | None:
-        """Sign that the database has gone back in time, if it lacks checkpoints that the file has;
+    async def declare_restore(self, file: CheckpointFile) -> Checkpoint | None:
+        """Sign that the database has gone back in time, if it lacks checkpoints that ``file`` has;
         the signed checkpoint states which (see ``CheckpointKey.sign_restore``).
 
         Seals all present entries first. Returns the checkpoint, None if nothing is missing. Raises
         Conflict if another process also seals, and OSError.
         """
         await self.seal(checkpoint=True)
-        filed = self._file.read() if self._file.path.exists() else []
+        filed = file.read() if file.path.exists() else []
         if not filed:
             return None
         async with self._database.transaction(isolation="repeatable_read") as connection:
@@ -212,8 +142,8 @@ class Sealer:
             now = await connection.fetchval("SELECT now()")
             made = self._key.sign_restore(last, filed[-1], common, now)
             await insert_checkpoint(connection, made)
-        self._filed = filed[-1]
-        await self._file_all([made])
+        if self._witness is not None:
+            await self._witness.look()
         return made
 
 
@@ -280,7 +210,7 @@ class _Pass:
         last = await self._newest()
         anchor, digest = (last.number, last.digest) if last is not None else (0, b"")
         self._touched.add(day)
-        return Chain(day, anchor, 0, genesis(day, digest), 0)
+        return Chain(day, anchor, 0, start_chain(day, digest), 0)
 
     async def sign_if(self, interval: float, forced: bool) -> None:
         """Sign if the newest checkpoint is old enough: grown chains, or else the newest chain
@@ -339,37 +269,3 @@ class _Pass:
             await self._connection.execute(
                 "UPDATE hub.audit_head SET snapshot = pg_current_snapshot(), foreign_sealed = true"
             )
-
-
-async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
-    """Store a checkpoint."""
-    await connection.execute(
-        "INSERT INTO hub.audit_checkpoint (number, checkpoint_time, kind, day, sequence, hash,"
-        " previous, public_key, signature) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        checkpoint.number,
-        checkpoint.time,
-        checkpoint.kind,
-        checkpoint.day,
-        checkpoint.sequence,
-        checkpoint.hash,
-        checkpoint.previous,
-        checkpoint.public_key,
-        checkpoint.signature,
-    )
-
-
-async def read_checkpoint(connection: Connection) -> Checkpoint | None:
-    """The newest checkpoint."""
-    row = await connection.fetchrow(_CHECKPOINT + "ORDER BY number DESC LIMIT 1")
-    return _checkpoint(row) if row is not None else None
-
-
-async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
-    """All checkpoints with numbers above ``after``, in order."""
-    rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
-    return [_checkpoint(row) for row in rows]
-
-
-def _checkpoint(row: Any) -> Checkpoint:
-    number, time, kind, *rest = row
-    return Checkpoint(number, time, CheckpointKind(kind), *rest)

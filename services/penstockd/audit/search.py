@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import JSON
 from penstockd.audit.shown import StoredShown
 from penstockd.catalog import Field, FieldClass, Kind
 from penstockd.errors import ValueInvalid
-from penstockd.query import And, Expression, Names, Wrap, compile, parse
+from penstockd.query import And, Expression, Names, Wrap, compile_filter, parse_filter
 from penstockd.query.filter import Comparison
 from penstockd.store.database import Connection
 from penstockd.store.sql import Statement, compile_statement
@@ -68,7 +68,7 @@ _KINDS = {"entry_time": Kind.TIMESTAMP}
 _SEARCHED = [c for c in ENTRIES.c if c.name not in ("day", "shown", "low_key", "high_key", "keys")]
 
 
-def _field(column: Column[Any]) -> Field:
+def _make_field(column: Column[Any]) -> Field:
     name = "time" if column.name == "entry_time" else column.name
     head, *tail = name.split("_")
     kind = Kind.INT64 if isinstance(column.type, BigInteger) else Kind.STRING
@@ -103,7 +103,7 @@ class EntryNames:
     """The names in a filter of entries (see ``query.Names``)."""
 
     def __init__(self) -> None:
-        self._columns = {_field(c): c for c in _SEARCHED}
+        self._columns = {_make_field(c): c for c in _SEARCHED}
         named = [(n, f) for f in self._columns for n in (f.json_path, f.path)]
         self._by_name = dict(named)
 
@@ -155,10 +155,10 @@ class Search:
     def statement(self, limit: int, before: int | None) -> Statement:
         """At most ``limit`` entries with ids below ``before``. Raises FilterError, FieldUnknown."""
         columns = [*_SEARCHED, ENTRIES.c.shown]
-        wanted: Select[Any] = within(select(*columns), self.start, self.end)
+        wanted: Select[Any] = restrict_time(select(*columns), self.start, self.end)
         if self.filter.strip():
-            expression = parse(self.filter)
-            wanted = wanted.where(compile(expression, NAMES), *_by_index(expression))
+            expression = parse_filter(self.filter)
+            wanted = wanted.where(compile_filter(expression, NAMES), *_by_index(expression))
         if before is not None:
             wanted = wanted.where(ENTRIES.c.entry_id < before)
         return compile_statement(wanted.order_by(ENTRIES.c.entry_id.desc()).limit(limit))
@@ -178,7 +178,7 @@ def _by_index(expression: Expression) -> Iterator[ColumnElement[bool]]:
                 yield func.hashtextextended(column, 0) == func.hashtextextended(literal.text, 0)
 
 
-def within(
+def restrict_time(
     statement: Select[Any], start: dt.datetime | None, end: dt.datetime | None
 ) -> Select[Any]:
     """Restrict a statement to a time span, and to the partitions of its days."""
@@ -196,7 +196,7 @@ def days_of(start: dt.datetime, end: dt.datetime) -> tuple[dt.date, dt.date]:
     return (max(start, EARLIEST) - day).date(), (min(end, LATEST) + day).date()
 
 
-async def find(
+async def find_entries(
     connection: Connection, search: Search, limit: int, before: int | None
 ) -> list[Found]:
     """The entries, newest first. Raises FilterError, FieldUnknown."""

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from penstockd.audit.chain import Sealed, genesis, link
+from penstockd.audit.chain import Sealed, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
 
 #: The most findings that are reported.
@@ -133,8 +133,8 @@ class Verification:
         before = self._by_number.get(anchor)
         if anchor and before is None:
             self.find(Finding(Fault.CHECKPOINT, "the anchor of the chain is gone", day, 1))
-        start = genesis(day, before.digest if before is not None else b"")
-        return DayCheck(self, day, start, sorted(self._marks.pop(day, ()), key=_sequence))
+        start = start_chain(day, before.digest if before is not None else b"")
+        return DayCheck(self, day, start, sorted(self._marks.pop(day, ()), key=_sort_sequence))
 
     def close(self, now: dt.datetime | None = None, patience: float = 120.0) -> None:
         """Finish after the last day. With ``now``, the newest checkpoint must not be older than
@@ -154,7 +154,7 @@ class Verification:
         self, unsealed: int, seconds: float, waiting: float | None = None
     ) -> VerificationReport:
         """The result so far."""
-        found = sorted(self.findings, key=_place)
+        found = sorted(self.findings, key=_sort_place)
         count = len(self._by_number)
         told = [self._told(restore) for restore in self._restores]
         return VerificationReport(
@@ -273,13 +273,13 @@ class DayCheck:
                 self._sequence = entry.sequence
             elif entry.content is None:
                 self._note(Fault.DELETED, "it is sealed, but not there any more", entry)
-            elif link(self._last, entry.content) != entry.hash:
+            elif link_entry(self._last, entry.content) != entry.hash:
                 if self._follows_earlier(entry):
                     assert self._entry is not None, "an earlier one was looked at"
                     self._unsigned = None
                     self._note(Fault.INSERTED, "the next one does not follow it", self._entry)
                 else:
-                    fault, words = _diagnosis(self._last, entries, at)
+                    fault, words = _diagnose_entry(self._last, entries, at)
                     self._note(fault, words, entry)
                     if fault is Fault.INSERTED:
                         continue
@@ -329,7 +329,7 @@ class DayCheck:
         return (
             self._entry is not None
             and entry.content is not None
-            and link(self._before, entry.content) == entry.hash
+            and link_entry(self._before, entry.content) == entry.hash
         )
 
     def _note(self, fault: Fault, words: str, entry: Sealed) -> None:
@@ -337,26 +337,26 @@ class DayCheck:
         self._whole.find(Finding(fault, words, self._day, entry.sequence, entry.entry_id))
 
 
-def _place(finding: Finding) -> tuple[bool, bool, dt.date, int, int]:
+def _sort_place(finding: Finding) -> tuple[bool, bool, dt.date, int, int]:
     """Sorts places in chains first, then entries outside them, then checkpoints."""
     day = finding.day or dt.date.max
     outside = finding.sequence == 0
     return finding.day is None, outside, day, finding.sequence, finding.checkpoint
 
 
-def _sequence(checkpoint: Checkpoint) -> tuple[int, int]:
+def _sort_sequence(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.sequence, checkpoint.number
 
 
-def _diagnosis(last: bytes, entries: Sequence[Sealed], at: int) -> tuple[Fault, str]:
+def _diagnose_entry(last: bytes, entries: Sequence[Sealed], at: int) -> tuple[Fault, str]:
     """Why the entry at ``at`` does not follow, judged by whether the next one would."""
     entry = entries[at]
     after = entries[at + 1] if at + 1 < len(entries) else None
     if after is not None and after.content is not None and entry.content is not None:
-        if link(last, after.content) == after.hash:
-            if link(after.hash, entry.content) == entry.hash:
+        if link_entry(last, after.content) == after.hash:
+            if link_entry(after.hash, entry.content) == entry.hash:
                 return Fault.REORDERED, "it came after the next one"
             return Fault.INSERTED, "the next one follows what stands before it"
-        if link(last, after.content) == entry.hash:
+        if link_entry(last, after.content) == entry.hash:
             return Fault.REORDERED, "the next one was sealed in its place"
     return Fault.CHANGED, "it is not what was sealed here"

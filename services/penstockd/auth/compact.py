@@ -22,14 +22,14 @@ class Malformed(ValueError):
     """The text is no valid token; the fault is never disclosed."""
 
 
-def opened(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def open_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims of a token, whose signature is not verified. Raises Malformed."""
     if len(token) > MAX_TOKEN_BYTES:
         raise Malformed
     parts = _COMPACT.fullmatch(token)
     if parts is None:
         raise Malformed
-    return _object(parts[1]), _object(parts[2])
+    return _decode_object(parts[1]), _decode_object(parts[2])
 
 
 def whole_times(claims: Mapping[str, Any]) -> bool:
@@ -37,11 +37,13 @@ def whole_times(claims: Mapping[str, Any]) -> bool:
     return all(type(claims[name]) is int for name in ("exp", "iat", "nbf") if name in claims)
 
 
-def _object(encoded: str) -> dict[str, Any]:
+def _decode_object(encoded: str) -> dict[str, Any]:
     """The JSON object in a part, whose names must be unique."""
     try:
         text = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+        found = json.loads(
+            text, object_pairs_hook=_refuse_repeated, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as exc:
         raise Malformed from exc
     if not isinstance(found, dict):
@@ -49,12 +51,12 @@ def _object(encoded: str) -> dict[str, Any]:
     return found
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise Malformed
     return found
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise Malformed

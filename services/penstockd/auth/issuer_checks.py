@@ -30,20 +30,20 @@ def check_issuer(
     """
     violations = [
         Violation(f"issuer.{field}", text)
-        for field, text in _problems(issuer, consumers, own_issuer, origins)
+        for field, text in _find_problems(issuer, consumers, own_issuer, origins)
     ]
     if violations:
         first = violations[0]
         raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)
 
 
-def _problems(
+def _find_problems(
     issuer: Issuer, consumers: Collection[str], own_issuer: str, origins: Origins
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with an issuer, by field."""
     if not _ID.fullmatch(issuer.issuer_id):
         yield "issuer_id", "must be lower-case letters, digits, '-', '_' and '.', 63 at most"
-    if not _text(issuer.issuer, 2048):
+    if not _is_printable(issuer.issuer, 2048):
         yield "issuer", "is required, and may have 2048 characters"
     if issuer.issuer == own_issuer:
         yield "issuer", "is the hub's own"
@@ -51,7 +51,9 @@ def _problems(
         origins.check_url(issuer.jwks_uri)
     except UrlRefused as exc:
         yield "jwks_uri", str(exc)
-    if not 0 < len(issuer.audiences) <= MAX_LIST or not all(_text(a) for a in issuer.audiences):
+    if not 0 < len(issuer.audiences) <= MAX_LIST or not all(
+        _is_printable(a) for a in issuer.audiences
+    ):
         yield "audiences", f"must be 1 to {MAX_LIST} texts"
     if unknown := sorted(set(issuer.algorithms) - KNOWN_ALGORITHMS):
         yield "algorithms", f"'{unknown[0]}' is none of {', '.join(sorted(KNOWN_ALGORITHMS))}"
@@ -80,7 +82,7 @@ def _mapping_problems(issuer: Issuer, consumers: Collection[str]) -> Iterator[tu
         yield "claims", f"may have {MAX_LIST} entries"
     names = [c.claim for c in issuer.claims]
     for i, mapping in enumerate(issuer.claims):
-        if not _text(mapping.token_claim):
+        if not _is_printable(mapping.token_claim):
             yield f"claims[{i}].token_claim", "is required"
         if not CLAIM_NAME.fullmatch(mapping.claim):
             yield f"claims[{i}].claim", "must be lower-case letters, digits and '_', 63 at most"
@@ -88,5 +90,5 @@ def _mapping_problems(issuer: Issuer, consumers: Collection[str]) -> Iterator[tu
             yield f"claims[{i}].claim", "is mapped twice"
 
 
-def _text(text: str, length: int = 200) -> bool:
+def _is_printable(text: str, length: int = 200) -> bool:
     return 0 < len(text) <= length and text.isprintable()

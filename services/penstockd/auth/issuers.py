@@ -16,7 +16,7 @@ from typing import Any
 
 import jwt
 
-from penstockd.auth.compact import Malformed, opened, whole_times
+from penstockd.auth.compact import Malformed, open_token, whole_times
 from penstockd.auth.jwks import KeySource, Origins
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
@@ -145,7 +145,7 @@ class Issuers:
         Waits for the issuer's key set if it must be fetched, which takes seconds at most.
         """
         try:
-            header, claims = opened(token)
+            header, claims = open_token(token)
         except Malformed:
             return None
         name, key_id = claims.get("iss"), header.get("kid")
@@ -196,13 +196,13 @@ class Issuers:
         mapped: dict[str, tuple[str, ...]] = {}
         overriding: dict[str, tuple[str, ...]] = {}
         for mapping in issuer.claims:
-            values = _values(claims.get(mapping.token_claim))
+            values = _claim_values(claims.get(mapping.token_claim))
             if values:
                 (overriding if mapping.override else mapped)[mapping.claim] = values
         scopes = None
         if issuer.scope_claim:
             given = claims.get(issuer.scope_claim)
-            scopes = frozenset(given.split() if isinstance(given, str) else _values(given))
+            scopes = frozenset(given.split() if isinstance(given, str) else _claim_values(given))
         return Identity(issuer, source, consumer_id, float(expires), mapped, overriding, scopes)
 
 
@@ -227,7 +227,7 @@ def _consumer_of(issuer: Issuer, claims: Mapping[str, Any]) -> str | None:
     return said if issuer.consumers_by_claim else issuer.consumers.get(said)
 
 
-def _values(given: Any) -> tuple[str, ...]:
+def _claim_values(given: Any) -> tuple[str, ...]:
     """The values of a token's claim as texts; empty if any is not a string, integer or boolean."""
     listed = given if isinstance(given, list) else [given]
     texts = [

@@ -21,7 +21,7 @@ import jwt
 import orjson
 import structlog
 
-from penstockd.egress import LOOPBACK, EgressGuard, Network, UrlRefused, dial
+from penstockd.egress import LOOPBACK, EgressGuard, Network, UrlRefused, dial_guarded
 
 MAX_BYTES = 64 * 1024
 #: Seconds for connecting, and between two pieces of the reply.
@@ -96,13 +96,13 @@ def read_jwks(data: bytes, algorithms: Sequence[str]) -> dict[str, Key]:
     for jwk in listed:
         key_id = jwk.get("kid")
         if isinstance(key_id, str) and ids.count(key_id) == 1:
-            key = _key(jwk, frozenset(algorithms))
+            key = _read_key(jwk, frozenset(algorithms))
             if key is not None:
                 found[key_id] = key
     return found
 
 
-def _key(jwk: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
+def _read_key(jwk: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
     kind = (str(jwk.get("kty")), str(jwk.get("crv", "")))
     usable = wanted.intersection(ALGORITHMS.get(kind, ()))
     if "alg" in jwk:
@@ -122,7 +122,7 @@ def _key(jwk: Mapping[str, Any], wanted: frozenset[str]) -> Key | None:
     return Key(material, usable)
 
 
-def fetch(url: str, origins: Origins) -> bytes:
+def fetch_keys(url: str, origins: Origins) -> bytes:
     """The reply to a GET, blocking. No proxy, no redirects, at most MAX_BYTES.
 
     Raises JwksUnavailable.
@@ -138,7 +138,7 @@ def fetch(url: str, origins: Origins) -> bytes:
             reply = connection.getresponse()
             if reply.status != 200:
                 raise JwksUnavailable(f"the issuer answered {reply.status}")
-            return _body(reply, deadline)
+            return _read_body(reply, deadline)
         finally:
             connection.close()
     except (OSError, ValueError, http.client.HTTPException) as exc:
@@ -155,7 +155,7 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Dial; called by http.client. Raises OSError, including AddressRefused."""
-        made = dial(self._guard, self.host, self.port, secure=self._secure, seconds=TIMEOUT)
+        made = dial_guarded(self._guard, self.host, self.port, secure=self._secure, seconds=TIMEOUT)
         if self._secure:
             try:
                 made = ssl.create_default_context().wrap_socket(made, server_hostname=self.host)
@@ -165,7 +165,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = made
 
 
-def _body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
+def _read_body(reply: http.client.HTTPResponse, deadline: float) -> bytes:
     body = bytearray()
     while piece := reply.read1(16 * 1024):
         body += piece
@@ -234,7 +234,7 @@ class KeySource:
         try:
             # The deadline also covers the name look-up, which has no timeout of its own.
             async with asyncio.timeout(DEADLINE + 1):
-                data = await loop.run_in_executor(self._pool, fetch, self._url, self._origins)
+                data = await loop.run_in_executor(self._pool, fetch_keys, self._url, self._origins)
             keys = read_jwks(data, self._algorithms)
         except (JwksUnavailable, TimeoutError) as exc:
             _log.warning("jwks_unavailable", url=self._url, error=str(exc))

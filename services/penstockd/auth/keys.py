@@ -81,22 +81,22 @@ class SigningKeys:
 
 async def ensure_signing_key(connection: Connection, sealing_key: bytes) -> None:
     """Create the first signing key if there is none. Safe to call from several processes."""
-    await _lock(connection)
+    await _lock_keys(connection)
     if not await connection.fetchval("SELECT count(*) FROM hub.signing_key"):
-        await _insert(connection, sealing_key, timedelta())
+        await _insert_key(connection, sealing_key, timedelta())
 
 
-async def rotate(connection: Connection, sealing_key: bytes, *, now: bool) -> str:
+async def rotate_key(connection: Connection, sealing_key: bytes, *, now: bool) -> str:
     """Create a key to sign next, and return its id. The connection must be in a transaction.
 
     The new key signs after PUBLISH_AHEAD; a rotation already under way is left as it is. ``now`` is
     for a leaked key: the old ones are deleted, and their tokens become invalid as soon as the other
     processes have read the change.
     """
-    await _lock(connection)
+    await _lock_keys(connection)
     if now:
         await connection.execute("DELETE FROM hub.signing_key")
-        return await _insert(connection, sealing_key, timedelta())
+        return await _insert_key(connection, sealing_key, timedelta())
     waiting = await connection.fetchval(
         "SELECT key_id FROM hub.signing_key WHERE sign_time > now()"
     )
@@ -106,7 +106,7 @@ async def rotate(connection: Connection, sealing_key: bytes, *, now: bool) -> st
         "UPDATE hub.signing_key SET retire_time = now() + $1 WHERE retire_time IS NULL",
         PUBLISH_AHEAD + RETIRE_AFTER,
     )
-    return await _insert(connection, sealing_key, PUBLISH_AHEAD)
+    return await _insert_key(connection, sealing_key, PUBLISH_AHEAD)
 
 
 async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedelta) -> str | None:
@@ -118,7 +118,7 @@ async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedel
     old = await connection.fetchval(
         "SELECT max(create_time) <= now() - $1::interval FROM hub.signing_key", age
     )
-    return await rotate(connection, sealing_key, now=False) if old else None
+    return await rotate_key(connection, sealing_key, now=False) if old else None
 
 
 async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta) -> None:
@@ -158,11 +158,11 @@ async def load_signing_keys(connection: Connection, sealing_key: bytes) -> Signi
     return SigningKeys(keys, orjson.dumps({"keys": [orjson.loads(row[2]) for row in rows]}))
 
 
-async def _lock(connection: Connection) -> None:
+async def _lock_keys(connection: Connection) -> None:
     await connection.execute("LOCK TABLE hub.signing_key IN SHARE ROW EXCLUSIVE MODE")
 
 
-async def _insert(connection: Connection, sealing_key: bytes, ahead: timedelta) -> str:
+async def _insert_key(connection: Connection, sealing_key: bytes, ahead: timedelta) -> str:
     key_id, private = secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1())
     der = private.private_bytes(
         serialization.Encoding.DER,
@@ -176,13 +176,13 @@ async def _insert(connection: Connection, sealing_key: bytes, ahead: timedelta) 
         " VALUES ($1, $2, $3, now() + $4)",
         key_id,
         sealed,
-        orjson.dumps(_jwk(key_id, private.public_key())).decode(),
+        orjson.dumps(_make_jwk(key_id, private.public_key())).decode(),
         ahead,
     )
     return key_id
 
 
-def _jwk(key_id: str, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:
+def _make_jwk(key_id: str, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     """The public key in the form of RFC 7517."""
     numbers = key.public_numbers()
 

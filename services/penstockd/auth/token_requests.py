@@ -43,11 +43,11 @@ def parse_token_request(form: bytes, authorization: str | None) -> TokenRequest:
         raise TokenRefused("invalid_request", "grant_type is missing")
     if values["grant_type"] != "client_credentials":
         raise TokenRefused("unsupported_grant_type", "only client_credentials is supported")
-    client_id, secret = _client(values, authorization)
+    client_id, secret = _client_credentials(values, authorization)
     return TokenRequest(client_id, secret, values.get("scope", ""))
 
 
-def _client(values: dict[str, str], authorization: str | None) -> tuple[str, str]:
+def _client_credentials(values: dict[str, str], authorization: str | None) -> tuple[str, str]:
     """Client id and secret, from the form or from Basic authorization, but not both."""
     in_form = "client_id" in values or "client_secret" in values
     if authorization is None:

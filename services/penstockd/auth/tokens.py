@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 
-from penstockd.auth.compact import MAX_TOKEN_BYTES, Malformed, opened, whole_times
+from penstockd.auth.compact import MAX_TOKEN_BYTES, Malformed, open_token, whole_times
 from penstockd.auth.keys import ALGORITHM, SigningKeys
 
 __all__ = ["MAX_TOKEN_BYTES", "Claims", "Tokens"]
@@ -96,7 +96,7 @@ class Tokens:
 
     def _decode(self, token: str) -> Claims | None:
         try:
-            header, _ = opened(token)
+            header, _ = open_token(token)
             # A closed set of headers: jku, jwk, x5u and crit are refused.
             if set(header) != _HEADERS or header["typ"] != _TYPE or header["alg"] != ALGORITHM:
                 return None
@@ -114,10 +114,10 @@ class Tokens:
             )
         except (jwt.PyJWTError, Malformed, ValueError, TypeError):
             return None
-        return _claims(claims, self._clock())
+        return _parse_claims(claims, self._clock())
 
 
-def _claims(claims: dict[str, Any], now: float) -> Claims | None:
+def _parse_claims(claims: dict[str, Any], now: float) -> Claims | None:
     """The parsed claims; None if any is not in the form that the hub itself writes."""
     expires, scope = claims["exp"], claims.get("scope")
     if not whole_times(claims) or not isinstance(claims["aud"], str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from penstockd.auth.issuers import ClaimMapping, Issuer, Issuers
-from penstockd.auth.keys import load_signing_keys, rotate
+from penstockd.auth.keys import load_signing_keys, rotate_key
 from penstockd.auth.tokens import Tokens
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
@@ -44,8 +44,8 @@ class Trust:
         self.revision = revision
 
     async def rotate(self, connection: Connection, *, now: bool) -> str:
-        """Create a key to sign next (see ``keys.rotate``); returns its id."""
-        return await rotate(connection, self._sealing_key, now=now)
+        """Create a key to sign next (see ``keys.rotate_key``); returns its id."""
+        return await rotate_key(connection, self._sealing_key, now=now)
 
 
 async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:

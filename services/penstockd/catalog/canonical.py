@@ -11,9 +11,9 @@ from penstockd.catalog.model import Field, Kind
 
 
 def from_message(field: Field) -> Callable[[Any], Any] | None:
-    """What makes a value as ``record.getter`` reads it, not None, canonical; None: it is already.
+    """A function that makes canonical what ``record.make_getter`` reads; None if it is already.
 
-    The message is one of ours and not checked; of another, see ``values.check``.
+    The message is one of ours and not checked; of another, see ``values.check_value``.
     """
     match field.kind:
         case Kind.ENUM:

@@ -88,16 +88,16 @@ class FieldRules:
         if self.keys is not None:
             for key in value:
                 for _, description in self.keys.problems(key, path):
-                    yield path + subscript(key), f"key {description}"
+                    yield path + format_subscript(key), f"key {description}"
         if self.items is not None:
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
             for at, item in pairs:
-                yield from self.items.problems(item, path + subscript(at))
+                yield from self.items.problems(item, path + format_subscript(at))
         for name, member, rules in self.members:
             yield from rules.problems(value.get(name), f"{path}.{member}")
 
 
-def subscript(at: Any) -> str:
+def format_subscript(at: Any) -> str:
     """How a path names an element of a list or map."""
     return f"[{str(at).lower() if isinstance(at, bool) else repr(at)}]"
 
@@ -111,7 +111,7 @@ def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> Fi
     if rules is None:
         return None if within is None else FieldRules(presence=True, items=within)
     if not field.repeated:
-        return _value_rules(rules, _view(field), presence=field.presence)
+        return _value_rules(rules, _view_of(field), presence=field.presence)
     kind = rules.WhichOneof("type")
     if kind not in (None, "repeated", "map"):
         raise NoPlainForm
@@ -158,7 +158,7 @@ def _message_rules(
     message: Descriptor, options: RuleOptions, above: tuple[str, ...]
 ) -> FieldRules | None:
     """The rules within one element of a repeated field, which is proto JSON."""
-    from penstockd.catalog.load import leaf
+    from penstockd.catalog.load import load_leaf
     from penstockd.catalog.model import FieldClass
 
     if message.full_name in above:
@@ -185,7 +185,7 @@ def _message_rules(
         if rules is None:
             continue
         own: Any = fd.GetOptions()
-        held = leaf(
+        held = load_leaf(
             fd, own.Extensions[options_pb2.field], fd.name, fd.json_name,
             FieldClass.PUBLIC, False, {},
         )  # fmt: skip
@@ -206,13 +206,13 @@ def _value_rules(
     _refuse_odd(rules, {"required", "ignore", "cel", kind or ""})
     if rules.ignore == _IGNORE_ALWAYS:
         return None
-    checks = [_expression(rule) for rule in rules.cel]
+    checks = [_compile_expression(rule) for rule in rules.cel]
     if kind in _TABLES:
         own = getattr(rules, kind)
         _refuse_odd(own, {*_TABLES[kind], "example"})
         checks += _TABLES[kind]["*"](own) if "*" in _TABLES[kind] else ()
         for name, make in _TABLES[kind].items():
-            if make is not None and name != "*" and _given(own, name):
+            if make is not None and name != "*" and _has_rule(own, name):
                 limit = getattr(own, name)
                 checks.append(Check(name, limit, *make(limit)))
     elif kind is not None:
@@ -226,7 +226,7 @@ def _value_rules(
     )
 
 
-def _expression(rule: Any) -> Check:
+def _compile_expression(rule: Any) -> Check:
     """Compile the one CEL expression that has a plain form, such as a decimal that is not
     negative."""
     match = _NO_PREFIX.fullmatch(rule.expression)
@@ -236,7 +236,7 @@ def _expression(rule: Any) -> Check:
     return Check("no_prefix", prefix, lambda v: not v.startswith(prefix), rule.message)
 
 
-def _given(own: Any, name: str) -> bool:
+def _has_rule(own: Any, name: str) -> bool:
     fd = own.DESCRIPTOR.fields_by_name[name]
     if fd.is_repeated:
         return len(getattr(own, name)) > 0
@@ -256,7 +256,7 @@ def _refuse_odd(message: Any, known: set[str]) -> None:
             raise NoPlainForm
 
 
-def _view(field: Field) -> Callable[[Any], Any] | None:
+def _view_of(field: Field) -> Callable[[Any], Any] | None:
     match field.kind:
         case Kind.DECIMAL:
             return lambda value: format(value, "f")
@@ -291,11 +291,11 @@ def _is_zero(value: Any) -> bool:
 # --- what each rule checks, and the library's words for it ---
 
 
-def _list(values: Sequence[Any]) -> str:
-    return "[" + ", ".join(_number(v) for v in values) + "]"
+def _print_list(values: Sequence[Any]) -> str:
+    return "[" + ", ".join(_print_number(v) for v in values) + "]"
 
 
-def _number(value: Any) -> str:
+def _print_number(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -310,7 +310,7 @@ def _number(value: Any) -> str:
 Make = Callable[[Any], tuple[Holds, str]]
 
 
-def _pattern(limit: str) -> tuple[Holds, str]:
+def _match_pattern(limit: str) -> tuple[Holds, str]:
     try:
         pattern = Pattern(limit)
     except PatternError:
@@ -318,7 +318,7 @@ def _pattern(limit: str) -> tuple[Holds, str]:
     return lambda v: pattern.matches(v) is not None, f"does not match regex pattern `{limit}`"
 
 
-def _bytes(value: str) -> int:
+def _count_bytes(value: str) -> int:
     return len(value.encode())
 
 
@@ -327,16 +327,16 @@ _STRING: Mapping[str, Make] = {
     "len": lambda n: (lambda v: len(v) == n, f"must be {n} characters"),
     "min_len": lambda n: (lambda v: len(v) >= n, f"must be at least {n} characters"),
     "max_len": lambda n: (lambda v: len(v) <= n, f"must be at most {n} characters"),
-    "len_bytes": lambda n: (lambda v: _bytes(v) == n, f"must be {n} bytes"),
-    "min_bytes": lambda n: (lambda v: _bytes(v) >= n, f"must be at least {n} bytes"),
-    "max_bytes": lambda n: (lambda v: _bytes(v) <= n, f"must be at most {n} bytes"),
-    "pattern": _pattern,
+    "len_bytes": lambda n: (lambda v: _count_bytes(v) == n, f"must be {n} bytes"),
+    "min_bytes": lambda n: (lambda v: _count_bytes(v) >= n, f"must be at least {n} bytes"),
+    "max_bytes": lambda n: (lambda v: _count_bytes(v) <= n, f"must be at most {n} bytes"),
+    "pattern": _match_pattern,
     "prefix": lambda n: (lambda v: v.startswith(n), f"does not have prefix `{n}`"),
     "suffix": lambda n: (lambda v: v.endswith(n), f"does not have suffix `{n}`"),
     "contains": lambda n: (lambda v: n in v, f"does not contain substring `{n}`"),
     "not_contains": lambda n: (lambda v: n not in v, f"contains substring `{n}`"),
-    "in": lambda n: (lambda v: v in n, f"must be in list {_list(n)}"),
-    "not_in": lambda n: (lambda v: v not in n, f"must not be in list {_list(n)}"),
+    "in": lambda n: (lambda v: v in n, f"must be in list {_print_list(n)}"),
+    "not_in": lambda n: (lambda v: v not in n, f"must not be in list {_print_list(n)}"),
     "email": lambda n: (
         lambda v: not v or _EMAIL.fullmatch(v) is not None,
         "must be a valid email address",
@@ -349,7 +349,7 @@ def _email_empty(own: Any) -> Iterator[Check]:
         yield Check("email_empty", None, bool, "value is empty, which is not a valid email address")
 
 
-def _bounds(own: Any) -> Iterator[Check]:
+def _bound_checks(own: Any) -> Iterator[Check]:
     """Upper and lower bounds. Together they are a range, or the outside of one if they are
     crossed."""
     over, under = own.WhichOneof("greater_than"), own.WhichOneof("less_than")
@@ -359,13 +359,13 @@ def _bounds(own: Any) -> Iterator[Check]:
     high = getattr(own, under) if under else None
     above: Holds = (lambda v: v > low) if over == "gt" else (lambda v: v >= low)
     below: Holds = (lambda v: v < high) if under == "lt" else (lambda v: v <= high)
-    more = f"greater than {'' if over == 'gt' else 'or equal to '}{_number(low)}"
-    less = f"less than {'' if under == 'lt' else 'or equal to '}{_number(high)}"
+    more = f"greater than {'' if over == 'gt' else 'or equal to '}{_print_number(low)}"
+    less = f"less than {'' if under == 'lt' else 'or equal to '}{_print_number(high)}"
     if under is None:
         yield Check("range", (over, low, None, None), above, f"must be {more}")
     elif over is None:
         yield Check("range", (None, None, under, high), below, f"must be {less}")
-    elif _crossed(high, low):
+    elif _is_crossed(high, low):
         yield Check("outside", None, lambda v: above(v) or below(v), f"must be {more} or {less}")
     else:
         yield Check(
@@ -374,16 +374,16 @@ def _bounds(own: Any) -> Iterator[Check]:
         )  # fmt: skip
 
 
-def _crossed(high: Any, low: Any) -> bool:
+def _is_crossed(high: Any, low: Any) -> bool:
     return bool(high < low)
 
 
 _SAME: Mapping[str, Make] = {
-    "const": lambda n: (lambda v: v == n, f"must equal {_number(n)}"),
-    "in": lambda n: (lambda v: v in n, f"must be in list {_list(n)}"),
-    "not_in": lambda n: (lambda v: v not in n, f"must not be in list {_list(n)}"),
+    "const": lambda n: (lambda v: v == n, f"must equal {_print_number(n)}"),
+    "in": lambda n: (lambda v: v in n, f"must be in list {_print_list(n)}"),
+    "not_in": lambda n: (lambda v: v not in n, f"must not be in list {_print_list(n)}"),
 }
-_BOUNDS: Mapping[str, Any] = {"*": _bounds, "gt": None, "gte": None, "lt": None, "lte": None}
+_BOUNDS: Mapping[str, Any] = {"*": _bound_checks, "gt": None, "gte": None, "lt": None, "lte": None}
 _FINITE: Mapping[str, Make] = {"finite": lambda n: (math.isfinite, "must be finite")}
 _TABLES: Mapping[str, Mapping[str, Any]] = {
     "string": {"*": _email_empty, **_STRING},

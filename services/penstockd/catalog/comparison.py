@@ -65,7 +65,7 @@ class ShapeComparison:
         while waiting:
             old, new = waiting.pop()
             if old.kind in ("LIST", "MAP") and new.kind == old.kind:
-                waiting.append((_element(old), _element(new)))
+                waiting.append((_element_shape(old), _element_shape(new)))
             elif old.kind == new.kind == "MESSAGE" and (old.message, new.message) not in seen:
                 seen.add((old.message, new.message))
                 known = {m.number: m for m in self.after[new.message]}
@@ -88,7 +88,7 @@ class ShapeComparison:
                 whole = before.precision - before.scale <= after.precision - after.scale
                 return whole and before.scale <= after.scale
             case "LIST" | "MAP":
-                return self._holds(_element(before), _element(after), above)
+                return self._holds(_element_shape(before), _element_shape(after), above)
             case "MESSAGE":
                 return self._message_holds(before.message, after.message, above)
         return True
@@ -119,7 +119,7 @@ class ShapeComparison:
         if (before.kind, before.map_key) != (after.kind, after.map_key):
             return False
         if after.kind in ("LIST", "MAP"):
-            return self._same(_element(before), _element(after), above)
+            return self._same(_element_shape(before), _element_shape(after), above)
         if after.kind != "MESSAGE" or (before.message, after.message) in above:
             return True
         within = above | {(before.message, after.message)}
@@ -131,7 +131,7 @@ class ShapeComparison:
         )
 
 
-def _element(shape: ValueShape) -> ValueShape:
+def _element_shape(shape: ValueShape) -> ValueShape:
     assert shape.element is not None, "a list or map has elements"
     return shape.element
 
@@ -142,9 +142,9 @@ def shape_name(shape: ValueShape) -> str:
         case "DECIMAL":
             return f"decimal({shape.precision}, {shape.scale})"
         case "LIST":
-            return f"list of {shape_name(_element(shape))}"
+            return f"list of {shape_name(_element_shape(shape))}"
         case "MAP":
-            return f"map of {shape_name(_element(shape))}"
+            return f"map of {shape_name(_element_shape(shape))}"
         case "MESSAGE":
             return shape.message.rsplit(".", 1)[-1]
     return shape.kind.lower()

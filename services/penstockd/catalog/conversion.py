@@ -16,7 +16,7 @@ import orjson
 
 from penstockd.catalog import scalars
 from penstockd.catalog.comparison import ShapeComparison
-from penstockd.catalog.elements import default
+from penstockd.catalog.elements import default_value
 from penstockd.catalog.manifest import StoredField, ValueShape
 from penstockd.catalog.model import Field, FieldClass, Kind
 from penstockd.catalog.scalars import ValueRefused
@@ -55,7 +55,7 @@ class FieldConversion:
         else:
             data = scalars.to_json(self._old_field, stored)
         if data in self._unset:  # it was never set, and stays unset
-            return None if self._field.nullable else default(self._field)
+            return None if self._field.nullable else default_value(self._field)
         value = self._parse(self._translate(data))
         return orjson.dumps(value).decode() if self._field.repeated else value
 
@@ -66,7 +66,7 @@ class FieldConversion:
             return lambda data: [one(data)]
         if old.kind == "LIST" and new.kind not in _REPEATED:
             assert old.element is not None
-            return _only(self._translation(old.element, new))
+            return _translate_only(self._translation(old.element, new))
         if old.kind != new.kind:
             return _by_text(new)
         match new.kind:
@@ -126,7 +126,7 @@ def _scalar_field(shape: ValueShape) -> Field:
     )
 
 
-def _only(translate: Translate) -> Translate:
+def _translate_only(translate: Translate) -> Translate:
     def only(data: Any) -> Any:
         if len(data) != 1:
             raise ValueRefused(f"has {len(data)} elements, not one")

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import scalars
-from penstockd.catalog.load import leaf
+from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Field, FieldClass, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, type_name
 
@@ -25,28 +25,28 @@ def repeated_parser(field: Field) -> Parser:
         item: Parser = _ElementParser.of(field.element_message, {})
     else:
         assert field.element is not None
-        item = _scalar(field.element)
-    return _items(field, item)
+        item = _scalar_parser(field.element)
+    return _items_parser(field, item)
 
 
-def _items(field: Field, item: Parser) -> Parser:
+def _items_parser(field: Field, item: Parser) -> Parser:
     """The parser of a LIST or MAP whose elements ``item`` parses."""
     if field.kind is Kind.LIST:
-        return _list(item)
+        return _list_parser(item)
     assert field.map_key is not None, "a map has keys"
-    return _map(_map_key(field.map_key), item)
+    return _map_parser(_map_key(field.map_key), item)
 
 
 def _map_key(kind: Kind) -> Parser:
     """The parser of a map's keys, which are text in JSON whatever they are in protobuf."""
     if kind is Kind.STRING:
-        return scalars.string
+        return scalars.parse_string
     key = Field("", "", kind, FieldClass.PUBLIC, False)
     parse = scalars.text_parser(key)
     return lambda text: scalars.to_text(key, parse(text))
 
 
-def default(field: Field) -> Any:
+def default_value(field: Field) -> Any:
     """The canonical value of a field that is not nullable and was not given.
 
     Raises ValueRefused for keys, dates and times, which have none.
@@ -76,7 +76,7 @@ def default(field: Field) -> Any:
     raise ValueRefused("is required")
 
 
-def _scalar(field: Field) -> Parser:
+def _scalar_parser(field: Field) -> Parser:
     parse = scalars.json_parser(field)
     if field.kind in _PLAIN:
         return parse
@@ -85,7 +85,7 @@ def _scalar(field: Field) -> Parser:
     return lambda value: scalars.to_json(field, parse(value))
 
 
-def _list(item: Parser) -> Parser:
+def _list_parser(item: Parser) -> Parser:
     def parse(value: Any) -> list[Any]:
         if type(value) is not list:
             raise ValueRefused(f"must be an array, not {type_name(value)}")
@@ -93,17 +93,19 @@ def _list(item: Parser) -> Parser:
             return [item(v) for v in value]
         except ValueRefused:
             for i, v in enumerate(value):
-                _at(f"[{i}]", item, v)
+                _parse_at(f"[{i}]", item, v)
             raise
 
     return parse
 
 
-def _map(key: Parser, item: Parser) -> Parser:
+def _map_parser(key: Parser, item: Parser) -> Parser:
     def parse(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise ValueRefused(f"must be an object, not {type_name(value)}")
-        parsed = {_at("key", key, k): _at(f"[{k[:40]!r}]", item, v) for k, v in value.items()}
+        parsed = {
+            _parse_at("key", key, k): _parse_at(f"[{k[:40]!r}]", item, v) for k, v in value.items()
+        }
         if len(parsed) < len(value):
             raise ValueRefused("has a key twice, spelled in two ways")
         return parsed
@@ -111,7 +113,7 @@ def _map(key: Parser, item: Parser) -> Parser:
     return parse
 
 
-def _at(where: str, parse: Parser, value: Any) -> Any:
+def _parse_at(where: str, parse: Parser, value: Any) -> Any:
     try:
         return parse(value)
     except ValueRefused as refused:
@@ -142,18 +144,18 @@ class _ElementParser:
             return
         every: Any = fd.GetOptions()
         options = every.Extensions[options_pb2.field]
-        field = leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
+        field = load_leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
         if field.repeated:
             if field.element_message is not None:
                 item: Parser = self.of(field.element_message, known)
             else:
                 assert field.element is not None
-                item = _scalar(field.element)
-            parse = _items(field, item)
+                item = _scalar_parser(field.element)
+            parse = _items_parser(field, item)
         else:
-            parse = _scalar(field)
+            parse = _scalar_parser(field)
         filled = not field.nullable and field.kind not in (Kind.DATE, Kind.TIMESTAMP)
-        value = default(field) if filled else None
+        value = default_value(field) if filled else None
         if filled and not field.repeated and field.kind not in _PLAIN:
             value = scalars.to_json(field, value)
         self._members.append((fd.json_name, parse, filled, value))
@@ -175,7 +177,7 @@ class _ElementParser:
             if v == "" and absent == "0":  # how a message holds a decimal that was never set
                 v = None
             if v is not None:
-                result[name] = _at("." + name, parse, v)
+                result[name] = _parse_at("." + name, parse, v)
             elif filled:
                 result[name] = absent.copy() if isinstance(absent, list | dict) else absent
         return result

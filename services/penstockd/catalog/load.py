@@ -64,11 +64,11 @@ def load_catalog(descriptor_set: Path | bytes) -> Catalog:
     for proto in files.file:
         pool.Add(proto)
         if proto.name.startswith(MODEL_PREFIX):
-            comments.update(_comments(proto))
+            comments.update(_read_comments(proto))
     datasets = {}
     for proto in files.file:
         if proto.name.startswith(MODEL_PREFIX):
-            dataset = _dataset(pool.FindFileByName(proto.name), comments)
+            dataset = _load_dataset(pool.FindFileByName(proto.name), comments)
             datasets[dataset.name] = dataset
     reached = {name for d in datasets.values() for name in check_record(d.message_type)}
     for proto in files.file:
@@ -85,17 +85,19 @@ def load_catalog(descriptor_set: Path | bytes) -> Catalog:
     return Catalog(datasets, pool)
 
 
-def _dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
+def _load_dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
     name = file.name.removeprefix(MODEL_PREFIX).removesuffix(".proto")
-    marked = [m for m in file.message_types_by_name.values() if _options(m, "dataset") is not None]
+    marked = [
+        m for m in file.message_types_by_name.values() if _find_options(m, "dataset") is not None
+    ]
     if len(marked) != 1:
         raise ModelError(
             f"{file.name}: exactly one message must carry (penstock.options.v1.dataset), "
             f"{len(marked)} do"
         )
     message = marked[0]
-    options = _options(message, "dataset")
-    fields = tuple(leaves(message, "", "", FieldClass.INTERNAL, False, comments))
+    options = _find_options(message, "dataset")
+    fields = tuple(load_leaves(message, "", "", FieldClass.INTERNAL, False, comments))
     keys = [f for f in fields if f.key]
     if len(keys) != 1 or keys[0].kind is not Kind.STRING or "." in keys[0].path or keys[0].nullable:
         raise ModelError(
@@ -117,7 +119,7 @@ def _dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
     )
 
 
-def leaves(
+def load_leaves(
     message: Descriptor,
     prefix: str,
     json_prefix: str,
@@ -131,7 +133,7 @@ def leaves(
     ``within`` names the messages of repeated fields and maps that hold it, and what they hold.
     """
     for fd in message.fields:
-        options = _options(fd, "field") or options_pb2.FieldOptions()
+        options = _find_options(fd, "field") or options_pb2.FieldOptions()
         given = getattr(options, "class")
         field_class = FieldClass(given) if given else inherited
         path, json_path = prefix + fd.name, json_prefix + fd.json_name
@@ -145,14 +147,14 @@ def leaves(
                     "itself in repeated fields and maps only"
                 )
             held = (*within, nested_message.full_name) if within else ()
-            yield from leaves(
+            yield from load_leaves(
                 nested_message, path + ".", json_path + ".", field_class, True, comments, held
             )
             continue
-        yield leaf(fd, options, path, json_path, field_class, nested, comments, within)
+        yield load_leaf(fd, options, path, json_path, field_class, nested, comments, within)
 
 
-def leaf(
+def load_leaf(
     fd: FieldDescriptor,
     options: options_pb2.FieldOptions,
     path: str,
@@ -164,12 +166,12 @@ def leaf(
 ) -> Field:
     """The Field of a descriptor that is no nested message; ModelError if none can hold it.
 
-    See ``leaves`` for ``within``.
+    See ``load_leaves`` for ``within``.
     """
     if fd.is_repeated:
-        values = _repeated(fd, options, path, json_path, field_class, comments, within)
+        values = _repeated_facts(fd, options, path, json_path, field_class, comments, within)
     else:
-        values = {"kind": _kind(fd, options), **_limits(fd, options)}
+        values = {"kind": _field_kind(fd, options), **_decimal_limits(fd, options)}
     reference = None
     if options.HasField("reference"):
         alias = getattr(options.reference, "as") or fd.name.removesuffix("_id")
@@ -188,7 +190,7 @@ def leaf(
     )
 
 
-def _repeated(
+def _repeated_facts(
     fd: FieldDescriptor,
     options: options_pb2.FieldOptions,
     path: str,
@@ -206,17 +208,17 @@ def _repeated(
         values = {"kind": Kind.MAP, "map_key": _SCALARS[entry.fields_by_name["key"].type]}
     message = inner_message(one)
     if message is None:
-        kind, limits = _kind(one, options), _limits(one, options)
+        kind, limits = _field_kind(one, options), _decimal_limits(one, options)
         return values | {"element": Field(path, json_path, kind, field_class, False, **limits)}
     return values | {
         "element_message": message,
-        "members": _members(message, path, json_path, field_class, comments, within),
+        "members": _load_members(message, path, json_path, field_class, comments, within),
         # One level of a message that contains itself shows all field classes in it.
         "recursive": message.full_name in within,
     }
 
 
-def _members(
+def _load_members(
     message: Descriptor,
     path: str,
     json_path: str,
@@ -230,11 +232,11 @@ def _members(
     if path.count(".") > _MOST_STEPS:
         raise ModelError(f"{path}: nested too deeply")
     held = (*within, message.full_name)
-    found = leaves(message, path + ".", json_path + ".", inherited, False, comments, held)
+    found = load_leaves(message, path + ".", json_path + ".", inherited, False, comments, held)
     return tuple(found)
 
 
-def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
+def _field_kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
     encoding = options.WhichOneof("encoding")
     if encoding and fd.type != FieldDescriptor.TYPE_STRING:
         raise ModelError(f"{fd.full_name}: '{encoding}' is for strings only")
@@ -251,7 +253,7 @@ def _kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
     return _SCALARS[fd.type]
 
 
-def _limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str, Any]:
+def _decimal_limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str, Any]:
     if fd.enum_type is not None:
         return {"enum_values": {v.name: v.number for v in fd.enum_type.values}}
     if options.WhichOneof("encoding") == "decimal":
@@ -266,13 +268,13 @@ def _limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str,
     return {}
 
 
-def _options(descriptor: Any, name: str) -> Any:
+def _find_options(descriptor: Any, name: str) -> Any:
     extension = getattr(options_pb2, name)
     options = descriptor.GetOptions()
     return options.Extensions[extension] if options.HasExtension(extension) else None
 
 
-def _comments(file: descriptor_pb2.FileDescriptorProto) -> dict[str, str]:
+def _read_comments(file: descriptor_pb2.FileDescriptorProto) -> dict[str, str]:
     """Leading comments by full name, as written in the proto (one line per paragraph)."""
     names: dict[tuple[int, ...], str] = {}
 

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pydantic import TypeAdapter
 
 from penstock.options.v1 import options_pb2
-from penstockd.catalog.load import leaf
+from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.catalog.rules import rules_text
 
@@ -101,11 +101,11 @@ def parse_manifest(text: str) -> Manifest:
 def _stored_field(
     dataset: Dataset, field: Field, messages: dict[str, tuple[MemberShape, ...]]
 ) -> StoredField:
-    numbers = tuple(_numbers(dataset.message_type, field))
+    numbers = tuple(_field_numbers(dataset.message_type, field))
     return StoredField(field.path, numbers, value_shape(field, messages), field.nullable, field.key)
 
 
-def _numbers(message: Descriptor, field: Field) -> Iterator[int]:
+def _field_numbers(message: Descriptor, field: Field) -> Iterator[int]:
     for step in field.steps:
         fd = message.fields_by_name[step]
         yield fd.number
@@ -133,10 +133,10 @@ def _add_message(message: Descriptor, messages: dict[str, tuple[MemberShape, ...
     if message.full_name in messages:
         return
     messages[message.full_name] = ()  # a message can contain itself
-    messages[message.full_name] = tuple(_member(fd, messages) for fd in message.fields)
+    messages[message.full_name] = tuple(_member_shape(fd, messages) for fd in message.fields)
 
 
-def _member(fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]) -> MemberShape:
+def _member_shape(fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]) -> MemberShape:
     of = fd.message_type
     if of is not None and not fd.is_repeated and of.full_name not in VALUE_MESSAGES:
         _add_message(of, messages)
@@ -144,6 +144,6 @@ def _member(fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]) -
         return MemberShape(fd.number, fd.json_name, shape, filled=False)
     own: Any = fd.GetOptions()
     options = own.Extensions[options_pb2.field]
-    member = leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
+    member = load_leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
     filled = not member.nullable and member.kind not in (Kind.DATE, Kind.TIMESTAMP)
     return MemberShape(fd.number, fd.json_name, value_shape(member, messages), filled)

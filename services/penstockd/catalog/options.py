@@ -31,9 +31,9 @@ def check_record(record: Descriptor) -> set[str]:
     Raises ModelError for the first option in any of them that has no effect.
     """
     seen: set[tuple[str, _OptionPlace]] = set()
-    _walk(record, _OptionPlace.RECORD, seen)
+    _check_message(record, _OptionPlace.RECORD, seen)
     aliases: dict[str, str] = {}
-    for fd, alias in _references(record):
+    for fd, alias in _find_references(record):
         if alias in aliases:
             raise ModelError(
                 f"{fd.full_name}: '{aliases[alias]}' has the reference '{alias}' already; name "
@@ -45,7 +45,7 @@ def check_record(record: Descriptor) -> set[str]:
 
 def check_unreached(file: descriptor_pb2.FileDescriptorProto, reached: set[str]) -> None:
     """Raise ModelError for an option in a message that no dataset's record holds."""
-    for name, message in _messages(file.package, file.message_type):
+    for name, message in _list_messages(file.package, file.message_type):
         if name in reached:
             continue
         if message.options.HasExtension(options_pb2.dataset):
@@ -61,22 +61,24 @@ def check_unreached(file: descriptor_pb2.FileDescriptorProto, reached: set[str])
                 )
 
 
-def _walk(message: Descriptor, place: _OptionPlace, seen: set[tuple[str, _OptionPlace]]) -> None:
+def _check_message(
+    message: Descriptor, place: _OptionPlace, seen: set[tuple[str, _OptionPlace]]
+) -> None:
     """Check a message and those in it, each once for every place where it stands."""
     if (message.full_name, place) in seen:
         return
     seen.add((message.full_name, place))
     for fd in message.fields:
-        for problem in _problems(fd, place):
+        for problem in _find_problems(fd, place):
             raise ModelError(f"{fd.full_name}: {problem}")
         inner = _message_of(fd)
         if inner is not None:
             within = _OptionPlace.NESTED if place is _OptionPlace.RECORD else place
-            _walk(inner, _OptionPlace.ELEMENT if fd.is_repeated else within, seen)
+            _check_message(inner, _OptionPlace.ELEMENT if fd.is_repeated else within, seen)
 
 
-def _problems(fd: FieldDescriptor, place: _OptionPlace) -> Iterator[str]:
-    options = _options(fd)
+def _find_problems(fd: FieldDescriptor, place: _OptionPlace) -> Iterator[str]:
+    options = _find_options(fd)
     if options is None:
         return
     given = [option.name for option, _ in options.ListFields()]
@@ -84,12 +86,12 @@ def _problems(fd: FieldDescriptor, place: _OptionPlace) -> Iterator[str]:
     if encoding and encoding not in given:
         given.append(encoding)
     for option in given:
-        problem = _problem(fd, place, option, options)
+        problem = _describe_problem(fd, place, option, options)
         if problem:
             yield f"the option '{option}' has no effect here: {problem}"
 
 
-def _problem(fd: FieldDescriptor, place: _OptionPlace, option: str, options: Any) -> str:
+def _describe_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, options: Any) -> str:
     held, text = _message_of(fd), fd.type == FieldDescriptor.TYPE_STRING
     match option:
         case "class":
@@ -123,28 +125,28 @@ def _class_problem(fd: FieldDescriptor, held: Descriptor | None, options: Any) -
     is_map = fd.message_type is not None and fd.message_type.GetOptions().map_entry
     if held is None or is_map or not held.fields:  # it is also the class of a map's keys
         return ""
-    if any(_inherits(inner, {held.full_name}) for inner in held.fields):
+    if any(_inherits_class(inner, {held.full_name}) for inner in held.fields):
         return ""
     return "every field in the message has a class of its own"
 
 
-def _inherits(fd: FieldDescriptor, seen: set[str]) -> bool:
+def _inherits_class(fd: FieldDescriptor, seen: set[str]) -> bool:
     """Whether a field, or a field within it, takes the class of its parent."""
-    options, held = _options(fd), _message_of(fd)
+    options, held = _find_options(fd), _message_of(fd)
     if options is not None and getattr(options, "class"):
         return False
     if held is None or held.full_name in seen or not held.fields:
         return True
-    return any(_inherits(inner, seen | {held.full_name}) for inner in held.fields)
+    return any(_inherits_class(inner, seen | {held.full_name}) for inner in held.fields)
 
 
-def _references(message: Descriptor) -> Iterator[tuple[FieldDescriptor, str]]:
+def _find_references(message: Descriptor) -> Iterator[tuple[FieldDescriptor, str]]:
     for fd in message.fields:
-        options, held = _options(fd), _message_of(fd)
+        options, held = _find_options(fd), _message_of(fd)
         if options is not None and options.HasField("reference"):
             yield fd, getattr(options.reference, "as") or fd.name.removesuffix("_id")
         if held is not None and not fd.is_repeated:
-            yield from _references(held)
+            yield from _find_references(held)
 
 
 def _message_of(fd: FieldDescriptor) -> Descriptor | None:
@@ -155,14 +157,14 @@ def _message_of(fd: FieldDescriptor) -> Descriptor | None:
     return None if of is None or of.full_name in VALUE_MESSAGES else of
 
 
-def _options(fd: FieldDescriptor) -> Any:
+def _find_options(fd: FieldDescriptor) -> Any:
     options: Any = fd.GetOptions()
     known = options_pb2.field
     return options.Extensions[known] if options.HasExtension(known) else None
 
 
-def _messages(scope: str, messages: Any) -> Iterator[tuple[str, Any]]:
+def _list_messages(scope: str, messages: Any) -> Iterator[tuple[str, Any]]:
     for message in messages:
         name = f"{scope}.{message.name}"
         yield name, message
-        yield from _messages(name, message.nested_type)
+        yield from _list_messages(name, message.nested_type)

@@ -46,7 +46,7 @@ class Pattern:
     def __init__(self, text: str) -> None:
         if not (text.startswith("^") and text.endswith("$")) or text.endswith("\\$"):
             raise PatternError
-        self.parts = tuple(_parts(text[1:-1]))
+        self.parts = tuple(_parse_parts(text[1:-1]))
         for i, part in enumerate(self.parts):
             if part.least == part.most:
                 continue
@@ -55,13 +55,13 @@ class Pattern:
                     raise PatternError
                 if following.least:
                     break
-        self.matches = re.compile("".join(map(_source, self.parts)) + r"\Z").match
+        self.matches = re.compile("".join(map(_format_part, self.parts)) + r"\Z").match
 
     def __repr__(self) -> str:
         return f"Pattern({self.parts})"
 
 
-def _parts(body: str) -> list[Part]:
+def _parse_parts(body: str) -> list[Part]:
     found, at = [], 0
     while at < len(body):
         match = _PART.match(body, at)
@@ -75,14 +75,14 @@ def _parts(body: str) -> list[Part]:
                 raise PatternError  # the library refuses such counts, too
         else:
             least, most = _COUNTS[count]
-        found.append(Part(_ranges(match["set"]), least, most))
+        found.append(Part(_parse_ranges(match["set"]), least, most))
         at = match.end()
     return found
 
 
-def _ranges(text: str) -> Ranges:
+def _parse_ranges(text: str) -> Ranges:
     if not text.startswith("["):
-        return _one(text)
+        return _parse_character(text)
     inner = text[1:-1]
     negated = inner.startswith("^")
     inner = inner.removeprefix("^")
@@ -93,9 +93,9 @@ def _ranges(text: str) -> Ranges:
     while at < len(inner):
         match = _MEMBER.match(inner, at)
         assert match is not None
-        first = _one(match[1])
+        first = _parse_character(match[1])
         if match[2] is not None:
-            last = _one(match[2])
+            last = _parse_character(match[2])
             if len(first) > 1 or len(last) > 1 or first[0][0] != first[0][1]:
                 raise PatternError
             if last[0][0] != last[0][1] or last[0][0] < first[0][0]:
@@ -104,10 +104,10 @@ def _ranges(text: str) -> Ranges:
         else:
             ranges += first
         at = match.end()
-    return _complement(ranges) if negated else tuple(sorted(ranges))
+    return _complement_ranges(ranges) if negated else tuple(sorted(ranges))
 
 
-def _one(text: str) -> Ranges:
+def _parse_character(text: str) -> Ranges:
     """A character or an escape."""
     if len(text) == 1:
         return ((ord(text), ord(text)),)
@@ -122,7 +122,7 @@ def _one(text: str) -> Ranges:
     return ((ord(kind), ord(kind)),)
 
 
-def _complement(ranges: list[tuple[int, int]]) -> Ranges:
+def _complement_ranges(ranges: list[tuple[int, int]]) -> Ranges:
     found, at = [], 0
     for low, high in sorted(ranges):
         if low > at:
@@ -133,7 +133,7 @@ def _complement(ranges: list[tuple[int, int]]) -> Ranges:
     return tuple(found)
 
 
-def _source(part: Part) -> str:
+def _format_part(part: Part) -> str:
     inner = "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in part.ranges)
     most = "" if part.most == MANY else part.most
     return f"[{inner}]{{{part.least},{most}}}"

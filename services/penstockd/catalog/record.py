@@ -38,7 +38,7 @@ class Codec:
             (i, convert) for i, f in enumerate(fields) if (convert := _to_protobuf(f, dataset))
         ]
         self._shape = _RecordShape(dataset.message_type, fields, 0)
-        self._getters = [getter(f) for f in fields]
+        self._getters = [make_getter(f) for f in fields]
         self._json = [i for i, f in enumerate(fields) if f.repeated]
 
     def message(self, row: Sequence[Any]) -> Message:
@@ -53,7 +53,7 @@ class Codec:
                     values[i] = convert(values[i])
             return self._shape.build(values)
         except UNREADABLE as exc:
-            raise unreadable(self._dataset, self.fields, row) or exc from exc
+            raise explain_unreadable(self._dataset, self.fields, row) or exc from exc
 
     def json_size(self, row: Sequence[Any]) -> int:
         """Characters of JSON in a row. They dominate the time that building a message takes."""
@@ -65,7 +65,7 @@ class Codec:
         return [get(message) for get in self._getters]
 
 
-def unreadable(
+def explain_unreadable(
     dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]
 ) -> RecordUnreadable | None:
     """What to raise if a row cannot be made a record; None if each of its values can.
@@ -193,7 +193,7 @@ def _scalar_json(field: Field, value: Any) -> Any:
         case Kind.BYTES:
             return base64.b64encode(value).decode()
         case Kind.TIMESTAMP:
-            return _time(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            return _read_time(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return value
 
 
@@ -262,11 +262,11 @@ def _enum_name(field: Field) -> dict[int, str]:
     return {number: name for name, number in field.enum_values.items()}
 
 
-def _time(stamp: Any) -> dt.datetime:
+def _read_time(stamp: Any) -> dt.datetime:
     return _EPOCH + dt.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
 
 
-def _walk(steps: Sequence[str]) -> Callable[[Any], Any]:
+def _make_walk(steps: Sequence[str]) -> Callable[[Any], Any]:
     """From a record to the message that holds the leaf."""
     if not steps:
         return lambda record: record
@@ -282,13 +282,13 @@ def _walk(steps: Sequence[str]) -> Callable[[Any], Any]:
     return walk
 
 
-def getter(field: Field) -> Getter:
+def make_getter(field: Field) -> Getter:
     """From a record's message to what it holds in a field, as ``Codec.row`` has it."""
     name, steps = field.steps[-1], field.steps[:-1]
     read = _leaf_getter(field, name)
     if not steps:
         return read
-    walk, parents = _walk(steps), [_walk(steps[:i]) for i in range(len(steps))]
+    walk, parents = _make_walk(steps), [_make_walk(steps[:i]) for i in range(len(steps))]
 
     def nested(record: Any) -> Any:
         for parent, step in zip(parents, steps, strict=True):
@@ -303,7 +303,9 @@ def _leaf_getter(field: Field, name: str) -> Getter:
     if field.repeated:
         return lambda message: json_ready(field, getattr(message, name))
     if field.kind is Kind.TIMESTAMP:
-        return lambda message: _time(getattr(message, name)) if message.HasField(name) else None
+        return lambda message: (
+            _read_time(getattr(message, name)) if message.HasField(name) else None
+        )
     if field.presence:
         return lambda message: getattr(message, name) if message.HasField(name) else None
     return lambda message: getattr(message, name)

@@ -20,7 +20,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from penstockd.catalog.checks import FieldRules, NoPlainForm, compile_rules, subscript
+from penstockd.catalog.checks import FieldRules, NoPlainForm, compile_rules, format_subscript
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, ModelError
 from penstockd.catalog.record import Codec
 
@@ -75,11 +75,11 @@ class Rules:
             if rules is not None:
                 self.by_path[field.path] = rules
                 found = True
-        for message in _messages(dataset.message_type):
+        for message in _list_messages(dataset.message_type):
             if options.message(message):
                 self.slow = self.over_several = found = True
             for fd in message.fields:
-                if _nested(fd) is not None and options.field(fd) is not None:
+                if _nested_message(fd) is not None and options.field(fd) is not None:
                     self.slow = found = True  # of the nested message as such
         return found
 
@@ -96,7 +96,7 @@ class Rules:
         """Problems of a new record that come from fields other than ``fields``, the only ones
         given."""
         given = [f.path for f in fields]
-        return [p for p, at in self._empty if at and not _covers(given, at)]
+        return [p for p, at in self._empty if at and not _is_covered(given, at)]
 
     def row(self, fields: Sequence[Field], codec: Codec, stored: Sequence[Any]) -> list[Problem]:
         """What is wrong with the values of ``fields`` in a row, as stored, of a record that they
@@ -110,11 +110,11 @@ class Rules:
         if not self.any:
             return []
         found = self._violations(message)
-        return [p for p, at in found if not at or _covers(given, at)]
+        return [p for p, at in found if not at or _is_covered(given, at)]
 
     def _violations(self, message: Message) -> list[tuple[Problem, str]]:
         """The violations, each with the path of its field without subscripts."""
-        return [_problem(v.proto) for v in self._validator.collect_violations(message)]
+        return [_read_violation(v.proto) for v in self._validator.collect_violations(message)]
 
 
 class RowRules:
@@ -127,7 +127,7 @@ class RowRules:
             (i, f, rules.by_path[f.path]) for i, f in enumerate(fields) if f.path in rules.by_path
         ]
         self._codec = Codec(dataset, fields) if rules.slow else None
-        self._present = _parents(self._fields)
+        self._present = _index_parents(self._fields)
 
     def problems(self, rows: Sequence[Sequence[Any]]) -> dict[int, list[Problem]]:
         """The problems of rows of canonical values, by index of the row."""
@@ -236,23 +236,23 @@ class _OptionReader:
         return options.Extensions[extension] if options.HasExtension(extension) else None
 
 
-def _nested(fd: FieldDescriptor) -> Descriptor | None:
+def _nested_message(fd: FieldDescriptor) -> Descriptor | None:
     message = fd.message_type
     if message is None or fd.is_repeated or message.full_name in VALUE_MESSAGES:
         return None
     return message
 
 
-def _messages(message: Descriptor) -> Iterator[Descriptor]:
+def _list_messages(message: Descriptor) -> Iterator[Descriptor]:
     """A record's message and those that are flattened into it."""
     yield message
     for fd in message.fields:
-        nested = _nested(fd)
+        nested = _nested_message(fd)
         if nested is not None:
-            yield from _messages(nested)
+            yield from _list_messages(nested)
 
 
-def _parents(fields: Sequence[Field]) -> dict[int, list[int]]:
+def _index_parents(fields: Sequence[Field]) -> dict[int, list[int]]:
     """By field of a nested message: the indexes of all fields of that message."""
     found = {}
     for i, field in enumerate(fields):
@@ -262,18 +262,18 @@ def _parents(fields: Sequence[Field]) -> dict[int, list[int]]:
     return found
 
 
-def _covers(given: Sequence[str], at: str) -> bool:
+def _is_covered(given: Sequence[str], at: str) -> bool:
     """Whether the problem of a field concerns a value that was given."""
     return any(at == g or at.startswith(g + ".") or g.startswith(at + ".") for g in given)
 
 
-def _problem(violation: Any) -> tuple[Problem, str]:
+def _read_violation(violation: Any) -> tuple[Problem, str]:
     path, names = "", []
     for element in violation.field.elements if violation.field else ():
         names.append(element.field_name)
         path += ("." if path else "") + element.field_name
         if element.subscript is not None:
-            path += subscript(element.subscript.value)
+            path += format_subscript(element.subscript.value)
     description = f"key {violation.message}" if violation.for_key else violation.message
     return Problem(path, description), ".".join(names)
 

@@ -29,7 +29,7 @@ class ValueRefused(ValueError):
 
     def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
         self.problem, self.path = problem, path
-        self.reason = f"at {_joined(path)}: {problem}" if path else problem
+        self.reason = f"at {_join_path(path)}: {problem}" if path else problem
         super().__init__(self.reason)
 
     def within(self, part: str) -> ValueRefused:
@@ -37,7 +37,7 @@ class ValueRefused(ValueError):
         return ValueRefused(self.problem, (part, *self.path))
 
 
-def _joined(path: tuple[str, ...]) -> str:
+def _join_path(path: tuple[str, ...]) -> str:
     first, *rest = path
     return first + "".join(part if part[0] in ".[" else f": {part}" for part in rest)
 
@@ -61,7 +61,7 @@ _FIRST_TIME, _LAST_TIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace
 _ODD_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def string(text: str) -> str:
+def parse_string(text: str) -> str:
     """The text, if every format and the store can hold it; else ValueRefused."""
     if text.isprintable():
         return text
@@ -76,23 +76,23 @@ def text_parser(field: Field) -> Parser:
     """A parser of the text form, which raises ValueRefused. Not for LIST and MAP."""
     match field.kind:
         case Kind.STRING:
-            return _key if field.key else string
+            return _check_key if field.key else parse_string
         case Kind.ENUM:
             return _enum_parser(field)
         case Kind.BOOL:
-            return _bool
+            return _parse_bool
         case Kind.INT32 | Kind.INT64 | Kind.UINT32 | Kind.UINT64:
             return _whole_parser(field.kind)
         case Kind.FLOAT | Kind.DOUBLE:
-            return _single if field.kind is Kind.FLOAT else _double
+            return _parse_single if field.kind is Kind.FLOAT else _parse_double
         case Kind.BYTES:
-            return _bytes
+            return _parse_bytes
         case Kind.DECIMAL:
             return _decimal_parser(field)
         case Kind.DATE:
-            return _date
+            return _parse_date
         case Kind.TIMESTAMP:
-            return _timestamp
+            return _parse_timestamp
     raise AssertionError(field.kind)
 
 
@@ -110,10 +110,10 @@ def json_parser(field: Field) -> Parser:
             if type(value) is int:
                 if low <= value <= high:
                     return value
-                raise _range(kind)
+                raise _out_of_range(kind)
             if type(value) is str:
                 return parse(value)  # type: ignore[no-any-return]
-            raise _type("a whole number", value)
+            raise _wrong_type("a whole number", value)
 
         return whole
     if kind in (Kind.FLOAT, Kind.DOUBLE):
@@ -121,11 +121,11 @@ def json_parser(field: Field) -> Parser:
     if kind is Kind.DECIMAL:
         return lambda value: _json_decimal(value, parse)
     if kind is Kind.ENUM:
-        return lambda value: parse(str(value) if type(value) is int else _text(value))
-    return lambda value: parse(value if type(value) is str else _text(value))
+        return lambda value: parse(str(value) if type(value) is int else _check_string(value))
+    return lambda value: parse(value if type(value) is str else _check_string(value))
 
 
-def checker(field: Field) -> Parser:
+def make_checker(field: Field) -> Parser:
     """For values that are canonical already, or as a protobuf message holds them.
 
     There a decimal or date that was never set is "": the result is 0, or None.
@@ -145,7 +145,7 @@ def checker(field: Field) -> Parser:
         Kind.FLOAT: lambda v: v,
         Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
         Kind.DATE: lambda v: v if isinstance(v, date) else parse(v),
-        Kind.TIMESTAMP: lambda v: _utc(v) if isinstance(v, datetime) else parse(v),
+        Kind.TIMESTAMP: lambda v: _convert_utc(v) if isinstance(v, datetime) else parse(v),
         Kind.ENUM: lambda v: parse(str(v)),
     }
     return kinds.get(field.kind) or json_parser(field)
@@ -157,9 +157,9 @@ def to_text(field: Field, value: Any) -> str:
         case Kind.BOOL:
             return "true" if value else "false"
         case Kind.FLOAT:
-            return _shortest(value, single=True)
+            return _format_shortest(value, single=True)
         case Kind.DOUBLE:
-            return _shortest(value, single=False)
+            return _format_shortest(value, single=False)
         case Kind.BYTES:
             return base64.b64encode(value).decode()
         case Kind.DECIMAL:
@@ -196,31 +196,31 @@ def type_name(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _key(text: str) -> str:
+def _check_key(text: str) -> str:
     if text:
-        return string(text)
+        return parse_string(text)
     raise ValueRefused("must not be empty")
 
 
-def _type(wanted: str, value: Any) -> ValueRefused:
+def _wrong_type(wanted: str, value: Any) -> ValueRefused:
     if isinstance(value, float | Decimal):
         return ValueRefused(f"must be {wanted}, not {value}")
     return ValueRefused(f"must be {wanted}, not {type_name(value)}")
 
 
-def _range(kind: Kind) -> ValueRefused:
+def _out_of_range(kind: Kind) -> ValueRefused:
     low, high = _WHOLE[kind]
     return ValueRefused(f"is out of range of {kind.name.lower()} ({low} to {high})")
 
 
-def _quote(text: str) -> str:
+def _quote_text(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-def _text(value: Any) -> str:
+def _check_string(value: Any) -> str:
     if isinstance(value, str):
         return value
-    raise _type("a string", value)
+    raise _wrong_type("a string", value)
 
 
 def _enum_parser(field: Field) -> Parser:
@@ -235,12 +235,12 @@ def _enum_parser(field: Field) -> Parser:
             return known[text]
         except KeyError:
             names = ", ".join(values)
-            raise ValueRefused(f"is {_quote(text)}, which is none of {names}") from None
+            raise ValueRefused(f"is {_quote_text(text)}, which is none of {names}") from None
 
     return parse
 
 
-def _bool(text: str) -> bool:
+def _parse_bool(text: str) -> bool:
     if text == "true":
         return True
     if text == "false":
@@ -248,19 +248,19 @@ def _bool(text: str) -> bool:
     lower = text.lower()
     if lower in ("true", "false"):
         return lower == "true"
-    raise ValueRefused(f"is {_quote(text)}, not true or false")
+    raise ValueRefused(f"is {_quote_text(text)}, not true or false")
 
 
 def _json_string(value: Any) -> str:
     if type(value) is str and value.isprintable():
         return value
-    return string(_text(value))
+    return parse_string(_check_string(value))
 
 
 def _json_bool(value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
-    raise _type("true or false", value)
+    raise _wrong_type("true or false", value)
 
 
 def _whole_parser(kind: Kind) -> Parser:
@@ -269,32 +269,32 @@ def _whole_parser(kind: Kind) -> Parser:
     def parse(text: str) -> int:
         digits = text[1:] if text[:1] == "-" else text
         if not (digits.isascii() and digits.isdigit()):
-            raise ValueRefused(f"is {_quote(text)}, not a whole number")
+            raise ValueRefused(f"is {_quote_text(text)}, not a whole number")
         if len(digits) > 20:  # int() itself refuses thousands of digits
             digits = digits.lstrip("0") or "0"
             if len(digits) > 20:
-                raise _range(kind)
+                raise _out_of_range(kind)
         value = -int(digits) if text[:1] == "-" else int(digits)
         if low <= value <= high:
             return value
-        raise _range(kind)
+        raise _out_of_range(kind)
 
     return parse
 
 
-def _double(text: str) -> float:
+def _parse_double(text: str) -> float:
     if text in _ODD_FLOATS:
         return _ODD_FLOATS[text]
     if not _FLOAT.fullmatch(text):
-        raise ValueRefused(f"is {_quote(text)}, not a number")
+        raise ValueRefused(f"is {_quote_text(text)}, not a number")
     value = float(text)
     if math.isinf(value):
         raise ValueRefused("is out of range of double")
     return value
 
 
-def _single(text: str) -> float:
-    return _to_single(_double(text))
+def _parse_single(text: str) -> float:
+    return _to_single(_parse_double(text))
 
 
 def _to_single(value: float) -> float:
@@ -306,13 +306,13 @@ def _to_single(value: float) -> float:
 
 def _json_float(value: Any, parse: Parser) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
-        raise _type("a number", value)
+        raise _wrong_type("a number", value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueRefused("is out of range of double")
     return parse(value if isinstance(value, str) else str(value))  # type: ignore[no-any-return]
 
 
-def _bytes(text: str) -> bytes:
+def _parse_bytes(text: str) -> bytes:
     plain = text.rstrip("=").translate(_BASE64)
     try:
         if len(text) - len(plain) > 2 or not plain.isascii():
@@ -331,7 +331,7 @@ def _decimal_parser(field: Field) -> Parser:
         if scale and precision > scale and usual.fullmatch(text):
             return Decimal(text)
         if type(text) is not str or not _DECIMAL.fullmatch(text):
-            raise ValueRefused(f"is {_quote(str(text))}, not a decimal number")
+            raise ValueRefused(f"is {_quote_text(str(text))}, not a decimal number")
         point = text.find(".")
         if point >= 0 and len(text) - point - 1 > scale:
             raise ValueRefused(f"has more than {scale} digits after the point")
@@ -356,30 +356,30 @@ def _json_decimal(value: Any, parse: Parser) -> Decimal:
         return parse(format(value, "f") if isinstance(value, Decimal) else str(value))  # type: ignore[no-any-return]
     if isinstance(value, float):
         raise ValueRefused("must be a string: a binary number is not exact")
-    raise _type("a decimal number as a string", value)
+    raise _wrong_type("a decimal number as a string", value)
 
 
-def _date(text: str) -> date:
+def _parse_date(text: str) -> date:
     try:
         if len(text) == 10 and text[4] == text[7] == "-":
             return date.fromisoformat(text)
     except ValueError:
         pass
-    raise ValueRefused(f"is {_quote(text)}, not a date such as 2024-02-29")
+    raise ValueRefused(f"is {_quote_text(text)}, not a date such as 2024-02-29")
 
 
-def _timestamp(text: str) -> datetime:
+def _parse_timestamp(text: str) -> datetime:
     if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
         try:
             moment = datetime.fromisoformat(text)  # digits past the sixth are cut off
         except ValueError:
             pass
         else:
-            return _utc(moment)
-    raise ValueRefused(f"is {_quote(text)}, not a time such as 2024-02-29T12:00:00Z")
+            return _convert_utc(moment)
+    raise ValueRefused(f"is {_quote_text(text)}, not a time such as 2024-02-29T12:00:00Z")
 
 
-def _utc(value: datetime) -> datetime:
+def _convert_utc(value: datetime) -> datetime:
     if value.tzinfo is not UTC:
         try:
             value = value.astimezone(UTC)
@@ -397,7 +397,7 @@ def _is_single(text: str, value: float) -> bool:
         return False
 
 
-def _shortest(value: float, single: bool) -> str:
+def _format_shortest(value: float, single: bool) -> str:
     """The fewest digits that read back as the same number, laid out as PostgreSQL lays them out."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

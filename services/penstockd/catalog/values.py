@@ -18,21 +18,21 @@ import orjson
 from google.protobuf.descriptor import Descriptor
 
 from penstockd.catalog import scalars
-from penstockd.catalog.elements import default, repeated_parser
+from penstockd.catalog.elements import default_value, repeated_parser
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, timestamp_text
 
 __all__ = [
     "Parser",
     "ValueRefused",
-    "check",
-    "completer",
-    "default",
+    "check_value",
+    "default_value",
     "from_json",
     "from_text",
     "implicit_defaults",
     "json_parser",
     "load_json",
+    "make_completer",
     "text_parser",
     "timestamp_text",
     "to_json",
@@ -65,19 +65,19 @@ def from_text(field: Field, text: str) -> Any:
 def from_json(field: Field, value: Any) -> Any:
     """The value of parsed proto JSON; null is None, or the default where that is not allowed."""
     if value is None:
-        return None if field.nullable else default(field)
+        return None if field.nullable else default_value(field)
     return json_parser(field)(value)
 
 
-def check(field: Field, value: Any) -> Any:
+def check_value(field: Field, value: Any) -> Any:
     """The canonical form of a value from a protobuf message. Raises ValueRefused.
 
     Takes canonical values, and what a message holds in their place: decimals and dates as text,
     enum numbers, aware datetimes of any offset, repeated fields as proto JSON data.
     """
     if value is None:
-        return None if field.nullable else default(field)
-    return repeated_parser(field)(value) if field.repeated else scalars.checker(field)(value)
+        return None if field.nullable else default_value(field)
+    return repeated_parser(field)(value) if field.repeated else scalars.make_checker(field)(value)
 
 
 def to_text(field: Field, value: Any) -> str:
@@ -104,7 +104,7 @@ def load_json(text: str | bytes) -> Any:
         raise ValueRefused(f"is not JSON: {error}") from None
     data = text.encode() if isinstance(text, str) else text
     try:
-        members = _members(value)
+        members = _count_members(value)
     except RecursionError:
         raise ValueRefused("is nested too deeply") from None
     spaced = b" :" in data or b"\t:" in data or b"\n:" in data or b"\r:" in data
@@ -119,13 +119,13 @@ def implicit_defaults(fields: Sequence[Field]) -> dict[int, Any]:
     These are the leaves without ``optional``; a date among them has no default and may be None.
     """
     return {
-        i: default(replace(field, nullable=False))
+        i: default_value(replace(field, nullable=False))
         for i, field in enumerate(fields)
         if "." in field.path and not field.presence and field.kind is not Kind.DATE
     }
 
 
-def completer(dataset: Dataset, fields: Sequence[Field]) -> Callable[[list[Any]], None]:
+def make_completer(dataset: Dataset, fields: Sequence[Field]) -> Callable[[list[Any]], None]:
     """Fills in, in a row of ``fields``, what a nested message that is present must have.
 
     A message is present if any of its leaves is not None; then leaves without ``optional`` take
@@ -133,7 +133,7 @@ def completer(dataset: Dataset, fields: Sequence[Field]) -> Callable[[list[Any]]
     """
     defaults = implicit_defaults(fields)
     groups: list[tuple[list[int], list[tuple[int, Any]]]] = []
-    for prefix in _messages(dataset.message_type, ""):
+    for prefix in _message_prefixes(dataset.message_type, ""):
         leaves = [i for i, f in enumerate(fields) if f.path.startswith(prefix)]
         own = [(i, defaults[i]) for i in leaves if i in defaults]
         direct = [(i, v) for i, v in own if "." not in fields[i].path.removeprefix(prefix)]
@@ -150,7 +150,7 @@ def completer(dataset: Dataset, fields: Sequence[Field]) -> Callable[[list[Any]]
     return complete
 
 
-def _messages(message: Descriptor, prefix: str) -> list[str]:
+def _message_prefixes(message: Descriptor, prefix: str) -> list[str]:
     """The path prefixes of nested messages, innermost first."""
     found: list[str] = []
     for fd in message.fields:
@@ -158,11 +158,11 @@ def _messages(message: Descriptor, prefix: str) -> list[str]:
         if nested is None or fd.is_repeated or nested.full_name in VALUE_MESSAGES:
             continue
         path = f"{prefix}{fd.name}."
-        found += [*_messages(nested, path), path]
+        found += [*_message_prefixes(nested, path), path]
     return found
 
 
-def _members(value: Any) -> int:
+def _count_members(value: Any) -> int:
     """The number of members of all objects in a value; negative if it contains a float."""
     if type(value) is dict:
         count, values = len(value), value.values()
@@ -172,7 +172,7 @@ def _members(value: Any) -> int:
         return -(1 << 40) if type(value) is float else 0
     for v in values:
         if type(v) in (dict, list, float):
-            count += _members(v)
+            count += _count_members(v)
     return count
 
 

@@ -17,7 +17,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.catalog.record import UNREADABLE, seconds_and_micros, unreadable
+from penstockd.catalog.record import UNREADABLE, explain_unreadable, seconds_and_micros
 
 #: One value that is not None -> the bytes of its field, including the tag.
 Encode = Callable[[Any], bytes]
@@ -62,7 +62,7 @@ class WireCodec:
             return self._group.encode(columns)
         except UNREADABLE as exc:
             for row in zip(*columns, strict=True):
-                if refused := unreadable(self._dataset, self._fields, row):
+                if refused := explain_unreadable(self._dataset, self._fields, row):
                     raise refused from exc
             raise
 
@@ -97,7 +97,7 @@ class _Group:
                 encoded = group.encode(within)
                 pieces.append(
                     [
-                        _delimited(tag, data) if there else b""
+                        _delimit_bytes(tag, data) if there else b""
                         for there, data in zip(present, encoded, strict=True)
                     ]
                 )
@@ -117,25 +117,27 @@ def column_encoder(fd: FieldDescriptor, field: Field) -> EncodeColumn:
             return _bytes_column(fd, field, lambda value: value.isoformat().encode())
         case Kind.BYTES:
             return _bytes_column(fd, field, bytes)
-    encode = _encoder(fd, field)
+    encode = _field_encoder(fd, field)
     return lambda column: [b"" if v is None else encode(v) for v in column]
 
 
-def _encoder(fd: FieldDescriptor, field: Field) -> Encode:
+def _field_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     match field.kind:
         case Kind.LIST | Kind.MAP:
-            return _repeated(fd, field)
+            return _repeated_encoder(fd, field)
         case Kind.TIMESTAMP:
-            return _timestamp(tag_of(fd))
+            return _timestamp_encoder(tag_of(fd))
         case Kind.ENUM:
             assert field.enum_values is not None
             tag = tag_of(fd)
             known = {
-                name: tag + varint(number & 0xFFFFFFFFFFFFFFFF) if number or field.presence else b""
+                name: tag + encode_varint(number & 0xFFFFFFFFFFFFFFFF)
+                if number or field.presence
+                else b""
                 for name, number in field.enum_values.items()
             }
             return known.__getitem__
-    return _number(fd, field)
+    return _number_encoder(fd, field)
 
 
 def _bytes_column(
@@ -149,14 +151,14 @@ def _bytes_column(
     def column(values: Sequence[Any]) -> list[bytes]:
         raw = [None if v is None else encode(v) for v in values]
         return [
-            b"" if b is None else heads[len(b)] + b if len(b) < _SHORT else _delimited(tag, b)
+            b"" if b is None else heads[len(b)] + b if len(b) < _SHORT else _delimit_bytes(tag, b)
             for b in raw
         ]
 
     return column
 
 
-def _number(fd: FieldDescriptor, field: Field) -> Encode:
+def _number_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     if fd.type in _STRUCTS:
         tag, pack = tag_of(fd), struct.Struct(_STRUCTS[fd.type][0]).pack
         whole = field.kind not in (Kind.FLOAT, Kind.DOUBLE)
@@ -173,12 +175,12 @@ def _number(fd: FieldDescriptor, field: Field) -> Encode:
         number = int(value)
         if zigzag:
             number = (number << 1) ^ (number >> 63)
-        return tag + varint(number & 0xFFFFFFFFFFFFFFFF) if number or kept else b""
+        return tag + encode_varint(number & 0xFFFFFFFFFFFFFFFF) if number or kept else b""
 
     return plain
 
 
-def _timestamp(tag: bytes) -> Encode:
+def _timestamp_encoder(tag: bytes) -> Encode:
     latest: tuple[dt.datetime | None, bytes] = (None, b"")
 
     def encode(value: dt.datetime) -> bytes:
@@ -187,23 +189,23 @@ def _timestamp(tag: bytes) -> Encode:
         if latest[0] is value:
             return latest[1]
         seconds, micros = seconds_and_micros(value)
-        inner = b"\x08" + varint(seconds & 0xFFFFFFFFFFFFFFFF) if seconds else b""
+        inner = b"\x08" + encode_varint(seconds & 0xFFFFFFFFFFFFFFFF) if seconds else b""
         if micros:
-            inner += b"\x10" + varint(micros * 1000)
-        latest = (value, _delimited(tag, inner))
+            inner += b"\x10" + encode_varint(micros * 1000)
+        latest = (value, _delimit_bytes(tag, inner))
         return latest[1]
 
     return encode
 
 
-def _repeated(fd: FieldDescriptor, field: Field) -> Encode:
+def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     if field.kind is Kind.LIST and field.element and field.element.kind is Kind.STRING:
         tag = tag_of(fd)
 
         def strings(text: str) -> bytes:
             if text == "[]":
                 return b""
-            return b"".join([_delimited(tag, item.encode()) for item in orjson.loads(text)])
+            return b"".join([_delimit_bytes(tag, item.encode()) for item in orjson.loads(text)])
 
         return strings
     assert fd.containing_type is not None, "a field of a message"
@@ -219,16 +221,16 @@ def _repeated(fd: FieldDescriptor, field: Field) -> Encode:
     return others
 
 
-def _delimited(tag: bytes, data: bytes) -> bytes:
-    return tag + varint(len(data)) + data
+def _delimit_bytes(tag: bytes, data: bytes) -> bytes:
+    return tag + encode_varint(len(data)) + data
 
 
 def tag_of(fd: FieldDescriptor) -> bytes:
     """The bytes before every value of a field, or of one element."""
-    return varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
+    return encode_varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
 
 
-def varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
     """A whole number that is not negative, as the wire format has it."""
     if value < 0x80:
         return _SMALL[value]

@@ -42,6 +42,7 @@ async def batch_upsert(
     call.asked(partial=partial)
     check_settable(reply.view, records)
     batch = WriteBatch(reply.view, records, partial=partial)
+    await batch.prepare(call.books.writer)
 
     async def work(transaction: WriteTransaction) -> tuple[Report, int]:
         report = await batch.write(transaction)

@@ -10,7 +10,7 @@ from penstockd.catalog import Dataset
 from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.idempotency import Request, write_once
-from penstockd.writes.incoming import Incoming, check_fields, populated
+from penstockd.writes.incoming import Incoming, check_fields, populated_paths
 from penstockd.writes.outgoing import ReplyView, SetValues, WrittenRecord, record_form
 
 
@@ -24,10 +24,10 @@ async def create_record(call: Call, dataset: Dataset, record: Message, request: 
     view = reply.view
     key = getattr(record, dataset.key.path)
     call.entry.record_key = key
-    check_fields(view, populated(dataset, record))
+    check_fields(view, populated_paths(dataset, record))
     incoming = Incoming(view, view.writable)
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
-    given = SetValues(dataset, incoming.fields, row).only(populated(dataset, record))
+    given = SetValues(dataset, incoming.fields, row).only(populated_paths(dataset, record))
     written = WrittenRecord(reply, key, given, dry=request.validate_only)
     await written.introduce(call)
 

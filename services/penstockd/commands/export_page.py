@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.formats import writer
+from penstockd.formats import open_writer
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
@@ -45,7 +45,7 @@ async def export_page(
     bound = query.bound_to(call.principal.consumer_id, view)
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     fields = parse_fields(query.fields, view)
-    target = writer(format, dataset, fields, spreadsheet_safe=spreadsheet_safe)
+    target = open_writer(format, dataset, fields, spreadsheet_safe=spreadsheet_safe)
     columns = [target.sql(f, view.column(f)) for f in target.selected]
     read = ExportQuery(view, target.selected, columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.formats import pick, reader
+from penstockd.formats import open_reader, pick_format
 from penstockd.policy.model import Action
 from penstockd.writes.idempotency import Request
 from penstockd.writes.imports import Import
@@ -38,7 +38,7 @@ async def import_records(
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     view = reply.view
     file = await UploadedFile.begin(upload, request, stall_seconds)
-    format = pick(file.format, file.content_type or None)
+    format = pick_format(file.format, file.content_type or None)
     compression, validate_only = file.compression, request.validate_only
     call.asked(
         format=format,
@@ -47,6 +47,6 @@ async def import_records(
         validate_only=validate_only,
     )
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    source = reader(format, dataset, offered, compression=compression)
+    source = open_reader(format, dataset, offered, compression=compression)
     load = Import(dataset, view, source, partial=partial)
     return reply.report(await load_once(call, upload, file, load, request))

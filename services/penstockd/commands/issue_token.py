@@ -38,13 +38,13 @@ def issue_token(
     call.entry.consumer_id = principal.consumer_id
     call.entry.credential_id = principal.credential_id
     hub.uses.note(principal.credential_id)
-    scopes = _scopes(call.policy, principal, request.scope)
+    scopes = _pick_scopes(call.policy, principal, request.scope)
     token = hub.tokens.issue(principal.consumer_id, principal.credential_id, scopes)
     scope = None if scopes is None else " ".join(sorted(scopes))
     return IssuedToken(token, hub.tokens.lifetime, scope)
 
 
-def _scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> frozenset[str] | None:
+def _pick_scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> frozenset[str] | None:
     """The scopes requested; None if none were, or an empty text (RFC 6749 section 3.2).
 
     The error does not say whether a scope is unknown or merely out of the consumer's reach.

@@ -24,11 +24,11 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
         found = await find_repair(hub.database, comparison, held, repair.ranges)
         cursor = hub.places.seal(held.cursor)
-    await _disclose(call, comparison.view, repair.fields, found)
+    await _disclose_repair(call, comparison.view, repair.fields, found)
     return RepairReply(found, cursor, state, comparison.view_id)
 
 
-async def _disclose(call: Call, view: View, fields: str, found: Repaired) -> None:
+async def _disclose_repair(call: Call, view: View, fields: str, found: Repaired) -> None:
     """Disclose the records shown, and the keys where ranges begin, without those records."""
     name = view.dataset.name
     call.disclose(given_records(name, call.rule(view, fields), found.keys))

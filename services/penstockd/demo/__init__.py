@@ -16,16 +16,16 @@ from penstockd.demo.draw import SEED
 DATASETS = ("customers", "contacts", "products", "orders", "interactions")
 
 _ROWS: dict[str, tuple[str, Callable[[int, str], Iterator[str]]]] = {
-    "customers": (customers.HEADER, customers.rows),
-    "contacts": (customers.CONTACTS_HEADER, customers.contacts),
-    "products": (orders.PRODUCTS_HEADER, orders.products),
-    "orders": (orders.HEADER, orders.rows),
-    "interactions": (customers.INTERACTIONS_HEADER, customers.interactions),
+    "customers": (customers.HEADER, customers.generate_customers),
+    "contacts": (customers.CONTACTS_HEADER, customers.generate_contacts),
+    "products": (orders.PRODUCTS_HEADER, orders.generate_products),
+    "orders": (orders.HEADER, orders.generate_orders),
+    "interactions": (customers.INTERACTIONS_HEADER, customers.generate_interactions),
 }
 _ROWS_PER_CHUNK = 1000
 
 
-def generate(dataset: str, customers: int, seed: str = SEED) -> Iterator[bytes]:
+def generate_records(dataset: str, customers: int, seed: str = SEED) -> Iterator[bytes]:
     """The records of a dataset in a company with so many customers, as chunks of one CSV file.
 
     The header names field paths; NULL is empty and unquoted, the empty string ``""``; lists and
@@ -36,10 +36,10 @@ def generate(dataset: str, customers: int, seed: str = SEED) -> Iterator[bytes]:
     if customers < 0:
         raise ValueError("the number of customers must not be negative")
     header, rows = _ROWS[dataset]
-    return _chunks(header, rows(customers, seed))
+    return _chunk_rows(header, rows(customers, seed))
 
 
-def _chunks(header: str, rows: Iterator[str]) -> Iterator[bytes]:
+def _chunk_rows(header: str, rows: Iterator[str]) -> Iterator[bytes]:
     yield (header + "\n").encode()
     while chunk := "".join(islice(rows, _ROWS_PER_CHUNK)):
         yield chunk.encode()

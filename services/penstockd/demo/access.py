@@ -8,7 +8,7 @@ from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, Credentials
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.policy.admin import put_consumer, put_role, read_role
 from penstockd.policy.checks import check_consumer, checked_role, draft_of
-from penstockd.policy.history import Author, change
+from penstockd.policy.history import Author, open_policy_change
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
 from penstockd.store.database import Database
 from penstockd.store.tables import Tables
@@ -36,7 +36,7 @@ async def put_demo_access(
     """Create roles and consumers, and issue new credentials; return these by consumer."""
     tables, roles = Tables(catalog), {r.role_id: r for r in demo_roles(catalog)}
     issued = {}
-    async with change(database, Author("", "", "demo")) as under_way:
+    async with open_policy_change(database, Author("", "", "demo")) as under_way:
         for role in roles.values():
             await put_role(under_way.connection, checked_role(draft_of(role), catalog, tables))
         for name, title in CONSUMERS.items():
@@ -58,29 +58,29 @@ async def cover_new_datasets(database: Database, catalog: Catalog) -> None:
     known = {g.dataset for g in role.grants} if role is not None else set()
     if not {d.name for d in catalog} <= known:
         admin = next(r for r in demo_roles(catalog) if r.role_id == "admin")
-        async with change(database, Author("", "", "datasets are new")) as under_way:
+        async with open_policy_change(database, Author("", "", "datasets are new")) as under_way:
             await put_role(under_way.connection, admin)
 
 
 def demo_roles(catalog: Catalog) -> Iterator[Role]:
     """The roles, each named like the consumer that has it."""
-    yield Role("admin", CONSUMERS["admin"], tuple(_admin(catalog)), frozenset(Permission))
+    yield Role("admin", CONSUMERS["admin"], tuple(_admin_grants(catalog)), frozenset(Permission))
     webhooks = frozenset({Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE})
-    yield Role("crm", CONSUMERS["crm"], tuple(_crm()), webhooks)
-    yield Role("bi", CONSUMERS["bi"], tuple(_bi()))
+    yield Role("crm", CONSUMERS["crm"], tuple(_crm_grants()), webhooks)
+    yield Role("bi", CONSUMERS["bi"], tuple(_bi_grants()))
 
 
-def _admin(catalog: Catalog) -> Iterator[Grant]:
+def _admin_grants(catalog: Catalog) -> Iterator[Grant]:
     for dataset in catalog:
         yield Grant("admin", dataset.name, _ALL, _EVERYTHING, {})
 
 
-def _crm() -> Iterator[Grant]:
+def _crm_grants() -> Iterator[Grant]:
     for dataset in ("customers", "contacts", "orders", "interactions"):
         yield Grant("crm", dataset, _ALL, _NO_SECRETS, {})
 
 
-def _bi() -> Iterator[Grant]:
+def _bi_grants() -> Iterator[Grant]:
     masks = {"email": Mask.PARTIAL, "credit_limit": Mask.NULL}
     yield Grant("bi", "customers", _READ, _NO_PERSONS, masks, "status = ACTIVE")
     yield Grant("bi", "contacts", _READ, _NO_PERSONS, {"email": Mask.PARTIAL}, _OF_ACTIVE)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
-from penstockd.demo.draw import POOL, draws, first, pool, quoted, weighted
-from penstockd.demo.people import Pools, pools
+from penstockd.demo.draw import POOL, draw_first, draw_numbers, make_pool, quote_csv, weighted_pool
+from penstockd.demo.people import Pools, make_pools
 
 HEADER = (
     "customer_id,name,kind,status,email,phone,tax_id,"
@@ -29,7 +29,7 @@ INTERACTIONS_HEADER = (
 #: The random bytes of a customer. The first three say its country and name.
 FORM = "16B"
 
-_STATUS = weighted((48, "LEAD"), (168, "ACTIVE"), (40, "CHURNED"))
+_STATUS = weighted_pool((48, "LEAD"), (168, "ACTIVE"), (40, "CHURNED"))
 _DOMAINS = ["@example.com", "@example.org", "@mail.example.com", "@example.net"]
 _TAGS = [
     "[]", "[]", "[]", '["vip"]', '["b2b","net-30"]', '["newsletter"]', '["b2b"]', '["vip","日本"]',
@@ -45,20 +45,20 @@ _LIMITS = [
     "0", "500", "1000.00", "2500.5", "5000.0000", "7500.25", "10000", "25000.00", "100000",
     "0.0001", "999999.9999",
 ]  # fmt: skip
-_SOURCES = weighted((128, "crm"), (80, "shop"), (48, "erp"))
-_OPT_IN = weighted((100, "true"), (156, "false"))
+_SOURCES = weighted_pool((128, "crm"), (80, "shop"), (48, "erp"))
+_OPT_IN = weighted_pool((100, "true"), (156, "false"))
 
 
-def rows(customers: int, seed: str) -> Iterator[str]:
+def generate_customers(customers: int, seed: str) -> Iterator[str]:
     """The lines of customers 1 to ``customers``, in the order of HEADER."""
-    countries = pools(seed)
-    domains = pool(_DOMAINS, seed, "domains")
-    limits = ["", *pool(_LIMITS, seed, "limits")[1:]]
+    countries = make_pools(seed)
+    domains = make_pool(_DOMAINS, seed, "domains")
+    limits = ["", *make_pool(_LIMITS, seed, "limits")[1:]]
     limits[1::5] = [""] * len(limits[1::5])
-    tags = pool([quoted(tag) for tag in _TAGS], seed, "tags")
-    notes = _mostly_null([quoted(note) for note in _NOTES], seed, "notes")
-    births = _births(seed)
-    for i, drawn in enumerate(first(customers, FORM, seed, "customers"), 1):
+    tags = make_pool([quote_csv(tag) for tag in _TAGS], seed, "tags")
+    notes = _mostly_null([quote_csv(note) for note in _NOTES], seed, "notes")
+    births = _birth_dates(seed)
+    for i, drawn in enumerate(draw_first(customers, FORM, seed, "customers"), 1):
         a, b, c, d, e, f, g, h, j, k, m, n, o, p, q, r = drawn
         country = countries[a]
         code = country.country.code
@@ -80,26 +80,26 @@ def rows(customers: int, seed: str) -> Iterator[str]:
         )
 
 
-def named(countries: list[Pools], drawn: tuple[int, ...]) -> str:
+def format_name(countries: list[Pools], drawn: tuple[int, ...]) -> str:
     """The name, as CSV, of the customer with these random bytes."""
     country = countries[drawn[0]]
     return country.companies[drawn[2]] if drawn[1] < 90 else country.people[drawn[2]].name
 
 
-_CONTACTS = weighted((172, 1), (68, 2), (16, 3))
+_CONTACTS = weighted_pool((172, 1), (68, 2), (16, 3))
 _TITLES = [
     "Buyer", "Head of Purchasing", "Accountant", "Managing Director, Europe", "Geschäftsführerin",
     'Engineer ("on call")', "Directrice des achats", "", "営業部長", "Owner",
 ]  # fmt: skip
 
 
-def contacts(customers: int, seed: str) -> Iterator[str]:
+def generate_contacts(customers: int, seed: str) -> Iterator[str]:
     """The lines of the contacts of each customer, one to three, of the customer's country."""
-    countries = pools(seed)
-    titles = pool([quoted(title) for title in _TITLES], seed, "titles")
+    countries = make_pools(seed)
+    titles = make_pool([quote_csv(title) for title in _TITLES], seed, "titles")
     titles[::6] = [""] * len(titles[::6])
-    mine = draws("6B", seed, "contacts")
-    for i, drawn in enumerate(first(customers, FORM, seed, "customers"), 1):
+    mine = draw_numbers("6B", seed, "contacts")
+    for i, drawn in enumerate(draw_first(customers, FORM, seed, "customers"), 1):
         country = countries[drawn[0]]
         language = country.country.language
         for number in range(1, _CONTACTS[drawn[15]] + 1):
@@ -114,8 +114,8 @@ def contacts(customers: int, seed: str) -> Iterator[str]:
             )
 
 
-_INTERACTIONS = weighted((48, 0), (96, 1), (64, 2), (32, 3), (16, 4))
-_CHANNELS = weighted((110, "EMAIL"), (70, "PHONE"), (26, "MEETING"), (50, "WEB"))
+_INTERACTIONS = weighted_pool((48, 0), (96, 1), (64, 2), (32, 3), (16, 4))
+_CHANNELS = weighted_pool((110, "EMAIL"), (70, "PHONE"), (26, "MEETING"), (50, "WEB"))
 _SUBJECTS = [
     "Invoice", 'Question about "Premium"', "Delivery, delayed", "Renewal", "Complaint", "Demo",
     "Anfrage: Rücksendung", "Solicitud de catálogo", "Питання щодо рахунку", "请求报价", "",
@@ -130,14 +130,14 @@ _SENTIMENTS = [str(n / 8) for n in range(-8, 9)] + ["0.1", "-0.3333333333333333"
 _START = datetime(2022, 1, 3, 8, 0, 0, tzinfo=UTC)
 
 
-def interactions(customers: int, seed: str) -> Iterator[str]:
+def generate_interactions(customers: int, seed: str) -> Iterator[str]:
     """The lines of the interactions with each customer, none to four."""
-    subjects = pool([quoted(subject) for subject in _SUBJECTS], seed, "subjects")
-    bodies = _mostly_null([quoted(body) for body in _BODIES], seed, "bodies", null=5)
+    subjects = make_pool([quote_csv(subject) for subject in _SUBJECTS], seed, "subjects")
+    bodies = _mostly_null([quote_csv(body) for body in _BODIES], seed, "bodies", null=5)
     sentiments = _mostly_null(_SENTIMENTS, seed, "sentiments", null=3)
     days = [str((_START + timedelta(days=n)).date()) for n in range(4 * POOL)]
-    mine = draws("6BHI", seed, "interactions")
-    for i, drawn in enumerate(first(customers, FORM, seed, "customers"), 1):
+    mine = draw_numbers("6BHI", seed, "interactions")
+    for i, drawn in enumerate(draw_first(customers, FORM, seed, "customers"), 1):
         for number in range(1, _INTERACTIONS[drawn[14]] + 1):
             a, b, c, d, e, f, day, moment = next(mine)
             channel = _CHANNELS[a]
@@ -153,13 +153,13 @@ def interactions(customers: int, seed: str) -> Iterator[str]:
 
 def _mostly_null(pieces: list[str], *seeds: str, null: int = 7) -> list[str]:
     """A pool of the pieces in which ``null`` of ten are NULL."""
-    found = pool(pieces, *seeds)
+    found = make_pool(pieces, *seeds)
     return [piece if i % 10 >= null else "" for i, piece in enumerate(found)]
 
 
-def _births(seed: str) -> list[str]:
+def _birth_dates(seed: str) -> list[str]:
     youngest = date(2006, 12, 31)
     days = [str(youngest - timedelta(days=n * 97)) for n in range(POOL - 2)]
-    births = pool([*days, "1952-02-29", "1999-12-31"], seed, "births")
+    births = make_pool([*days, "1952-02-29", "1999-12-31"], seed, "births")
     births[::5] = [""] * len(births[::5])
     return births

@@ -10,8 +10,8 @@ from datetime import date, timedelta
 from itertools import islice
 
 from penstockd.demo import customers as people
-from penstockd.demo.draw import POOL, draws, first, pool, quoted, weighted
-from penstockd.demo.people import pools
+from penstockd.demo.draw import POOL, draw_first, draw_numbers, make_pool, quote_csv, weighted_pool
+from penstockd.demo.people import make_pools
 
 PRODUCTS_HEADER = (
     "product_id,name,description,category,supplier,package,unit_price,currency_code,"
@@ -41,42 +41,42 @@ def product_count(customers: int) -> int:
     return min(2000, max(50, customers // 10))
 
 
-def products(customers: int, seed: str) -> Iterator[str]:
+def generate_products(customers: int, seed: str) -> Iterator[str]:
     """The lines of all products, in the order of PRODUCTS_HEADER."""
     forms = [_SUPPLIERS, _PACKAGES, _TAGS, _ATTRIBUTES, _CATEGORIES]
     suppliers, packages, tags, attributes, categories = (
-        pool([quoted(text) for text in texts], seed, texts[1]) for texts in forms
+        make_pool([quote_csv(text) for text in texts], seed, texts[1]) for texts in forms
     )
     for p, drawn in enumerate(_product_draws(product_count(customers), seed)):
         a, b, c, d, e, f, g, stock, _ = drawn
-        name = quoted(f"{_FIRST[a % len(_FIRST)]} {_SECOND[b % len(_SECOND)]} No. {p + 1}")
-        about = quoted(f'Made with care.\nNumber {p + 1}, "the best".') if c > 128 else ""
-        price = _cents(drawn)
+        name = quote_csv(f"{_FIRST[a % len(_FIRST)]} {_SECOND[b % len(_SECOND)]} No. {p + 1}")
+        about = quote_csv(f'Made with care.\nNumber {p + 1}, "the best".') if c > 128 else ""
+        price = _price_of(drawn)
         yield (
             f"p{p + 1:04d},{name},{about},{categories[d] if c > 20 else ''},"
             f"{suppliers[d] if e > 30 else ''},{packages[e] if f > 15 else ''},"
             f"{price // 100}.{price % 100:02d},EUR,{stock},{f if f > 200 else 0},{g % 50},"
-            f"{'true' if g > 235 else 'false'},{tags[a]},{_weight(b, stock)},{attributes[b]},"
-            f"erp,{p + 1:x}\n"
+            f"{'true' if g > 235 else 'false'},{tags[a]},{_format_weight(b, stock)},"
+            f"{attributes[b]},erp,{p + 1:x}\n"
         )
 
 
 def _product_draws(count: int, seed: str) -> Iterator[tuple[int, ...]]:
-    return first(count, "7BHH", seed, "products")
+    return draw_first(count, "7BHH", seed, "products")
 
 
-def _cents(drawn: tuple[int, ...]) -> int:
+def _price_of(drawn: tuple[int, ...]) -> int:
     """The price of the product with these random bytes."""
     return 45 + drawn[8] % 20000
 
 
-def _weight(some: int, more: int) -> str:
+def _format_weight(some: int, more: int) -> str:
     return repr((more % 5000 + 1) / 1000) if some > 50 else ""
 
 
-_ORDERS = weighted((32, 0), (80, 1), (64, 2), (48, 3), (16, 4), (16, 5))
-_LINES = weighted((76, 1), (68, 2), (48, 3), (32, 4), (20, 5), (12, 6))
-_STATUS = weighted((40, "PLACED"), (56, "SHIPPED"), (140, "DELIVERED"), (20, "CANCELLED"))
+_ORDERS = weighted_pool((32, 0), (80, 1), (64, 2), (48, 3), (16, 4), (16, 5))
+_LINES = weighted_pool((76, 1), (68, 2), (48, 3), (32, 4), (20, 5), (12, 6))
+_STATUS = weighted_pool((40, "PLACED"), (56, "SHIPPED"), (140, "DELIVERED"), (20, "CANCELLED"))
 _QUANTITIES = (1, 1, 1, 2, 2, 3, 4, 5, 6, 10, 12, 15, 20, 24, 48, 120)
 #: Discounts as written, and in hundredths; a NULL discount is not written.
 _DISCOUNTS = (
@@ -89,26 +89,28 @@ _DAYS = 4 * POOL
 _STRIDE = 7919
 
 
-def rows(customers: int, seed: str) -> Iterator[str]:
+def generate_orders(customers: int, seed: str) -> Iterator[str]:
     """The lines of the orders of each customer, none to five, in the order of HEADER.
 
     An order holds only products that exist in a company that ends with its customer.
     """
-    heads, cents = _lines(product_count(customers), seed)
-    tails = [_tail(quantity, text) for text, _ in _DISCOUNTS for quantity in _QUANTITIES]
+    heads, cents = _make_lines(product_count(customers), seed)
+    tails = [_format_tail(quantity, text) for text, _ in _DISCOUNTS for quantity in _QUANTITIES]
     factors = [quantity * (100 - off) for _, off in _DISCOUNTS for quantity in _QUANTITIES]
-    countries = pools(seed)
+    countries = make_pools(seed)
     days = [str(date(2022, 1, 1) + timedelta(days=n)) for n in range(_DAYS + 60)]
-    freights = pool(["", "0", "3.25", "12.5", "4.90", "148.33", "0.0125", "9"], seed, "freights")
-    carriers = pool([quoted(name) if name else "" for name in _CARRIERS], seed, "carriers")
-    employees = pool([*_EMPLOYEES, ""], seed, "employees")
-    mine, lines = draws("7BHH", seed, "orders"), draws("6B", seed, "lines")
-    for i, drawn in enumerate(first(customers, people.FORM, seed, "customers"), 1):
+    freights = make_pool(
+        ["", "0", "3.25", "12.5", "4.90", "148.33", "0.0125", "9"], seed, "freights"
+    )
+    carriers = make_pool([quote_csv(name) if name else "" for name in _CARRIERS], seed, "carriers")
+    employees = make_pool([*_EMPLOYEES, ""], seed, "employees")
+    mine, lines = draw_numbers("7BHH", seed, "orders"), draw_numbers("6B", seed, "lines")
+    for i, drawn in enumerate(draw_first(customers, people.FORM, seed, "customers"), 1):
         orders = _ORDERS[drawn[13]]
         if not orders:
             continue
         country = countries[drawn[0]]
-        recipient = people.named(countries, drawn)
+        recipient = people.format_name(countries, drawn)
         place = f"{country.streets[drawn[6]]},{country.places[drawn[7]]},{country.country.code}"
         products = product_count(i)
         for number, (a, b, c, d, e, f, g, day, p) in enumerate(islice(mine, orders), 1):
@@ -129,9 +131,9 @@ def rows(customers: int, seed: str) -> Iterator[str]:
             )
 
 
-def _lines(count: int, seed: str) -> tuple[list[str], list[int]]:
+def _make_lines(count: int, seed: str) -> tuple[list[str], list[int]]:
     """The beginning of each product's order line, as JSON within CSV, and its price in cents."""
-    cents = [_cents(drawn) for drawn in _product_draws(count, seed)]
+    cents = [_price_of(drawn) for drawn in _product_draws(count, seed)]
     heads = [
         f'{{""productId"":""p{p:04d}"",""unitPrice"":""{price // 100}.{price % 100:02d}"",'
         for p, price in enumerate(cents, 1)
@@ -139,7 +141,7 @@ def _lines(count: int, seed: str) -> tuple[list[str], list[int]]:
     return heads, cents
 
 
-def _tail(quantity: int, discount: str) -> str:
+def _format_tail(quantity: int, discount: str) -> str:
     """The end of an order line."""
     off = f',""discount"":""{discount}""' if discount else ""
     return f'""quantity"":{quantity}{off}}}'

@@ -26,7 +26,7 @@ _RANGE_BYTES = 96
 
 
 class Differences:
-    """The differences, in order of key. Rows are taken run by run (see ``runs``)."""
+    """The differences, in order of key. Rows are taken run by run (see ``group_ranges``)."""
 
     def __init__(self) -> None:
         self.upserts: list[str] = []
@@ -104,7 +104,7 @@ class Differences:
         )
 
 
-def runs(ranges: Sequence[Range]) -> list[list[Range]]:
+def group_ranges(ranges: Sequence[Range]) -> list[list[Range]]:
     """Group adjacent ranges, so that one read serves all of a group."""
     found: list[list[Range]] = []
     for range in ranges:

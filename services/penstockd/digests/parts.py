@@ -80,7 +80,7 @@ async def digest_parts(
     try:
         async with database.snapshot() as connection:
             await held.share(connection)
-            found.step = await _step(connection, comparison, asked)
+            found.step = await _part_size(connection, comparison, asked)
             await comparison.digest(connection, asked.start_key, asked.end_key, found.take)
     except Enough as enough:
         next_key = enough.next_key
@@ -88,7 +88,7 @@ async def digest_parts(
     return found, next_key
 
 
-async def _step(connection: Connection, comparison: DigestComparison, asked: Asked) -> int:
+async def _part_size(connection: Connection, comparison: DigestComparison, asked: Asked) -> int:
     """The rows of each range that give the requested number of ranges."""
     if asked.keys:
         return MAX_RECORDS

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from penstockd.budget import breathe
+from penstockd.budget import let_others_run
 from penstockd.digests.comparison import DigestComparison, check_bounds
-from penstockd.digests.differences import Differences, runs
+from penstockd.digests.differences import Differences, group_ranges
 from penstockd.digests.ranges import Enough, Range
 from penstockd.errors import RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import record_of
@@ -71,15 +71,15 @@ async def find_repair(
     It ends early when a reply is full. Raises DatabaseUnavailable.
     """
     found = Differences()
-    next_key = await _compare(database, comparison, held, ranges, found)
-    records, next_key = await _records(database, comparison, held, found.upserts, next_key)
+    next_key = await _compare_ranges(database, comparison, held, ranges, found)
+    records, next_key = await _read_records(database, comparison, held, found.upserts, next_key)
     deletes = [k for k in found.deletes if not next_key or k < next_key]
     differing = [r for r in found.differing if not next_key or r.start < next_key]
     keys = found.upserts[: len(records)]
     return Repaired(records, keys, deletes, differing, next_key, found.rows)
 
 
-async def _compare(
+async def _compare_ranges(
     database: Database,
     comparison: DigestComparison,
     held: Held,
@@ -90,7 +90,7 @@ async def _compare(
     try:
         async with database.snapshot() as connection:
             await held.share(connection)
-            for i, run in enumerate(runs(ranges)):
+            for i, run in enumerate(group_ranges(ranges)):
                 if i and found.full:
                     return run[0].start
                 found.begin(run)
@@ -102,7 +102,7 @@ async def _compare(
     return ""
 
 
-async def _records(
+async def _read_records(
     database: Database, comparison: DigestComparison, held: Held, keys: Sequence[str], next_key: str
 ) -> tuple[list[Message], str]:
     """The records with the keys, as many as a reply takes, and the key before which it ends."""
@@ -120,7 +120,7 @@ async def _records(
                     return records, key
                 records.append(await record_of(several.codec, tuple(row)))
                 size += records[-1].ByteSize()
-                await breathe()
+                await let_others_run()
     return records, next_key
 
 

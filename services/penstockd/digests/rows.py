@@ -46,7 +46,7 @@ class Rows:
         chunk = bytes(self._gathered)
         self._gathered.clear()
         await self._settle()
-        self._job = budget.task(in_thread(self._work, chunk))
+        self._job = budget.create_task(in_thread(self._work, chunk))
 
     async def _settle(self) -> None:
         if self._job is not None:

@@ -25,7 +25,7 @@ async def held_state(
     # Of all datasets, since a client may follow several of them with one cursor.
     bound = query_digest(dataset="", filter="", order_by="state", fields="", scope=owner)
     try:
-        name = _read(tokens, token, bound) if token else None
+        name = _read_token(tokens, token, bound) if token else None
         async with states.use(owner, name) as (held, named):
             position = (named.origin, named.name, named.cursor.stored)
             yield held, tokens.issue(bound, position)
@@ -33,7 +33,7 @@ async def held_state(
         raise StateGone("the state is no longer kept; start again without one") from exc
 
 
-def _read(tokens: PageTokens, token: str, bound: bytes) -> StateName:
+def _read_token(tokens: PageTokens, token: str, bound: bytes) -> StateName:
     try:
         origin, name, cursor = tokens.read(token, bound)
     except PageTokenError:

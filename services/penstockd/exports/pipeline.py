@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from penstockd import budget
-from penstockd.budget import charging, in_thread
+from penstockd.budget import charge_thread, in_thread
 from penstockd.calls import Permit
 from penstockd.formats import DocumentWriter
 from penstockd.native.copy_messages import CopyMessages
@@ -137,7 +137,7 @@ class Encoder:
         return data[kept:]
 
 
-async def pump(
+async def pump_pieces(
     read: Callable[[Take], Awaitable[None]],
     encoder: Encoder,
     gate: Gate,
@@ -179,11 +179,13 @@ async def pump(
 
 
 async def pump_beside(copy: CopyOut, query: str, encoder: Encoder, gate: Gate) -> None:
-    """Like ``pump``, for one COPY that one thread reads and another encodes: the event loop only
-    sends."""
+    """Like ``pump_pieces``, for one COPY that one thread reads and another encodes.
+
+    The event loop only sends.
+    """
     encoded: asyncio.Queue[Piece] = asyncio.Queue()
     threads = _Threads(copy, encoder, encoded)
-    await send_pieces(encoded, copy.run(query, charging(threads.read)), gate, threads.taken)
+    await send_pieces(encoded, copy.run(query, charge_thread(threads.read)), gate, threads.taken)
 
 
 class _Threads:
@@ -194,7 +196,7 @@ class _Threads:
         self._loop = asyncio.get_running_loop()
         self._room = threading.Semaphore(QUEUE_PIECES + BATCH_PIECES)
         self._gathered: list[bytes] = []
-        self._start, self._feed = charging(encoder.start), charging(encoder.feed)
+        self._start, self._feed = charge_thread(encoder.start), charge_thread(encoder.feed)
 
     def taken(self) -> None:
         """Make room for a piece, since one is about to be sent: the queue itself has no bound."""
@@ -248,9 +250,9 @@ async def send_pieces(
 ) -> None:
     """Send pieces from the queue until the producer has ended: some pieces are encoded while the
     entry of others is on its way to the disk, and earlier ones are on their way to the client."""
-    producing = budget.task(produce)
+    producing = budget.create_task(produce)
     batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
-    disclosing = budget.task(_disclose_all(encoded, producing, gate, batches))
+    disclosing = budget.create_task(_disclose_all(encoded, producing, gate, batches))
     try:
         while not disclosing.done() or not batches.empty():
             try:
@@ -278,17 +280,17 @@ async def _disclose_all(
     seconds = 0.0
     while not producing.done() or not encoded.empty():
         try:
-            pieces = await _gather(encoded, producing, seconds)
+            pieces = await _gather_pieces(encoded, producing, seconds)
         except asyncio.QueueEmpty:
             break
         seconds = GATHER_SECONDS
-        disclosed = budget.task(gate.disclose(pieces))
-        disclosed.add_done_callback(_hear)
+        disclosed = budget.create_task(gate.disclose(pieces))
+        disclosed.add_done_callback(_retrieve_error)
         await batches.put((disclosed, pieces))
     producing.result()
 
 
-async def _gather(
+async def _gather_pieces(
     encoded: asyncio.Queue[Piece], producing: asyncio.Task[None], seconds: float
 ) -> list[Piece]:
     """The next piece and those that come within ``seconds`` of it, BATCH_PIECES in all at most.
@@ -315,7 +317,7 @@ async def _gather(
     return pieces
 
 
-def _hear(task: asyncio.Task[Permit]) -> None:
+def _retrieve_error(task: asyncio.Task[Permit]) -> None:
     """Retrieve the error of an entry that nobody awaits, since its pieces are no longer sent."""
     if not task.cancelled():
         task.exception()

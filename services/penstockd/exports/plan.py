@@ -11,7 +11,7 @@ import orjson
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.errors import ValueInvalid
-from penstockd.formats import DocumentWriter, writer
+from penstockd.formats import DocumentWriter, open_writer
 from penstockd.policy.model import Action
 from penstockd.policy.read import ExportQuery as Read
 from penstockd.policy.view import View
@@ -68,7 +68,7 @@ class ExportPlan:
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
         fields = parse_fields(export.fields, view)
-        target = writer(
+        target = open_writer(
             export.format,
             dataset,
             fields,

@@ -50,8 +50,8 @@ class _Crew:
         # A range ends with b""; None follows the last range of a reader.
         self._blocks: list[asyncio.Queue[bytes | None]]
         self._blocks = [asyncio.Queue(QUEUE_BLOCKS) for _ in range(count)]
-        self._dealing = budget.task(self._deal())
-        self._working = [budget.task(self._work(n, c)) for n, c in enumerate(connections)]
+        self._dealing = budget.create_task(self._deal())
+        self._working = [budget.create_task(self._work(n, c)) for n, c in enumerate(connections)]
 
     async def hand_on(self, take: Take) -> None:
         """Pass on the blocks of all ranges, in order."""

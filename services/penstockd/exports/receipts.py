@@ -87,15 +87,15 @@ def new_receipt_id() -> str:
 async def open_receipt(database: Database, receipt: Receipt, held: Held) -> None:
     """Make a receipt durable, as RUNNING on the held state."""
     receipt.snapshot = held.name
-    await _insert(database, receipt, held.session.pid, held.session.start)
+    await _insert_receipt(database, receipt, held.session.pid, held.session.start)
 
 
 async def store_receipt(database: Database, receipt: Receipt) -> None:
     """Write the receipt of a stream of changes, which is known only at the end of the stream."""
-    await _insert(database, receipt, 0, receipt.start_time)
+    await _insert_receipt(database, receipt, 0, receipt.start_time)
 
 
-async def _insert(database: Database, receipt: Receipt, pid: int, start: datetime) -> None:
+async def _insert_receipt(database: Database, receipt: Receipt, pid: int, start: datetime) -> None:
     """Write all fields of a new receipt, and the session that holds its state."""
     values = {name: getattr(receipt, name) for name in _COLUMNS}
     values |= {"session_pid": pid, "session_start": start}

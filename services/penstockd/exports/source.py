@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from penstockd.exports.pipeline import Encoder, Gate, Take, pump, pump_beside
+from penstockd.exports.pipeline import Encoder, Gate, Take, pump_beside, pump_pieces
 from penstockd.exports.plan import ExportPlan
 from penstockd.exports.ranges import read_ranges
 from penstockd.store.copyout import CopyOut
@@ -38,7 +38,7 @@ class RangesSource:
         async def read(take: Take) -> None:
             await read_ranges(self._connections, self._held, self._plan.read, take)
 
-        await pump(read, encoder, gate)
+        await pump_pieces(read, encoder, gate)
 
 
 class ThreadSource:
@@ -67,7 +67,7 @@ class LoopSource:
             await self._connection.copy_from_query(self._plan.sql, output=take, format="binary")
 
         await apply_settings(self._connection, self._plan.settings)
-        await pump(read, encoder, gate)
+        await pump_pieces(read, encoder, gate)
 
 
 def choose_source(connections: Sequence[Connection], held: Held, plan: ExportPlan) -> RowSource:

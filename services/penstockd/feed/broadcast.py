@@ -24,10 +24,10 @@ from penstockd.feed.event import EventBatch
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import Block, FeedSource
 from penstockd.feed.tail import Tail
+from penstockd.shares import for_the_hub
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, Extent, read_extent
 from penstockd.store.database import Database
-from penstockd.store.shares import for_the_hub
 
 #: A subscriber that catches up reads to the next multiple of this number.
 STRIDE = 2000

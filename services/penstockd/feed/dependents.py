@@ -7,14 +7,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from penstockd.budget import breathe, offload_large
+from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.record import Codec
 from penstockd.feed.event import Event, FeedOperation
 from penstockd.feed.past import Past, PastQuestion
 from penstockd.policy.lens import Follow, Lens
 from penstockd.store.database import Connection
-from penstockd.store.history import PastState, Place, Step, referring, states
+from penstockd.store.history import PastState, Place, Step, find_referring, read_states
 from penstockd.store.log import Change, Stretch, read_stretch, transaction_at
 
 #: Changes read at a time; fewer if they are large.
@@ -108,12 +108,12 @@ class Dependents:
         routes = [(way.steps, keys) for way, keys in cause.keys.items()]
         full = True
         while full:
-            keys = await referring(
+            keys = await find_referring(
                 self._connection, routes, cause.last, after=after, upto=upto, limit=KEYS
             )
             full = len(keys) == KEYS
             places = [(key, cause.first - 1) for key in keys]
-            async with aclosing(states(self._connection, self.dataset, places)) as pieces:
+            async with aclosing(read_states(self._connection, self.dataset, places)) as pieces:
                 async for piece in pieces:
                     for event in await self._moved(cause, piece):
                         yield event
@@ -160,7 +160,7 @@ class Dependents:
                 size = len(image)
                 event = await offload_large(size, self._event, cause, key, image, entered=entered)
                 events.append(event)
-                await breathe()
+                await let_others_run()
         return events
 
     def _event(self, cause: FollowedChange, key: str, image: bytes, *, entered: bool) -> Event:

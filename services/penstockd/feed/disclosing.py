@@ -44,7 +44,7 @@ class FeedDisclosure:
 
     async def blocks(self, blocks: Sequence[Block]) -> Permit:
         """The same for the blocks of one reply."""
-        return await self.records(_joined([frame.keys for b in blocks for frame in b.frames]))
+        return await self.records(_join_keys([frame.keys for b in blocks for frame in b.frames]))
 
     async def block(self, block: Block) -> Permit:
         """The same for a block that other streams share (see ``SHARED_SECONDS``)."""
@@ -59,10 +59,10 @@ class FeedDisclosure:
         shared: dict[object, _Shared] = block.shared.setdefault("disclosed", {})
         known = shared.get(self._shares)
         if known is None or known.outdated(self._clock()):
-            keys = _joined([frame.keys for frame in block.frames])
+            keys = _join_keys([frame.keys for frame in block.frames])
             writing = self._call.write_parts(self._given(keys))
             known = _Shared(self._clock(), shared_task(writing))
-            known.task.add_done_callback(_hear)
+            known.task.add_done_callback(_retrieve_error)
             shared[self._shares] = known
         return known.task
 
@@ -83,7 +83,7 @@ class _Shared(NamedTuple):
         return failed or now - self.time > SHARED_SECONDS
 
 
-def _joined(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
+def _join_keys(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
     """The keys of several frames, by dataset, each once."""
     found: dict[str, dict[str, None]] = {}
     for keys in frames:
@@ -92,7 +92,7 @@ def _joined(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[str
     return {dataset: list(keys) for dataset, keys in found.items()}
 
 
-def _hear(task: asyncio.Task[None]) -> None:
+def _retrieve_error(task: asyncio.Task[None]) -> None:
     """Mark the task's error as seen: those who wait for the task get it; nobody else needs it."""
     if not task.cancelled():
         task.exception()

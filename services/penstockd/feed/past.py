@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from penstockd.budget import breathe, offload_large
+from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog import Catalog, Field
 from penstockd.policy.lens import Lens
 from penstockd.store.database import Connection
-from penstockd.store.history import states
+from penstockd.store.history import read_states
 from penstockd.store.log import STRETCH_BYTES
 
 #: Questions judged at a time; fewer if their rules read large records.
@@ -75,7 +75,7 @@ class Past:
                 size = len(question.image)
                 if not await offload_large(size, self._judged, question, missing):
                     open_ones.append(question)
-                await breathe()
+                await let_others_run()
             left = open_ones
             if not await self._fetch(missing, bounded=len(questions) > 1):
                 return False
@@ -106,7 +106,7 @@ class Past:
             by_dataset.setdefault(name, set()).add((key, number))
         for name, places in by_dataset.items():
             dataset, fields = self._catalog[name], self._reads[name]
-            reading = states(self._connection, dataset, sorted(places), fields)
+            reading = read_states(self._connection, dataset, sorted(places), fields)
             async with aclosing(reading) as pieces:
                 async for piece in pieces:
                     for (key, number), state in piece.items():

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 
-from penstockd.budget import LITTLE, breathe, offload, offload_large
+from penstockd.budget import LITTLE, let_others_run, offload_large, run_offloaded
 from penstockd.catalog import Catalog
 from penstockd.feed.dependents import Dependents, FollowedChange
 from penstockd.feed.event import Event, EventBatch, FeedOperation
@@ -24,8 +24,8 @@ from penstockd.store.cursor import (
     Cursor,
     check_place,
     cursor_at,
+    find_numbered,
     newest_cursor,
-    numbered,
     still_ahead,
 )
 from penstockd.store.database import Connection, Database
@@ -64,21 +64,21 @@ async def read_events(
             # Past states of records are read by several statements, which must see one state.
             single = connection.transaction(isolation="repeatable_read", readonly=True)
             await stack.enter_async_context(single)
-        names = _needed(lenses)
+        names = _needed_datasets(lenses)
         stretch = await read_stretch(connection, cursor.number, last, names, place=cursor.end)
         check_place(cursor, stretch.log, stretch.place_mark)
-        places = await numbered(connection, cursor)
+        places = await find_numbered(connection, cursor)
         reading = _Reading(lenses, stretch, cursor, end, frozenset(places.values()))
         events = await reading.events(connection, catalog)
         number, told = reading.reached
         ahead = still_ahead(cursor, places, number)
         following = replace(cursor, number=number, ahead=ahead, told=told)
-        mark = await _mark(connection, following, cursor, stretch)
+        mark = await _mark_place(connection, following, cursor, stretch)
     following, log = replace(following, mark=mark), stretch.log
     return EventBatch(events, following, reading.whole, number < log.head, newest_cursor(log))
 
 
-async def _mark(
+async def _mark_place(
     connection: Connection, following: Cursor, cursor: Cursor, stretch: Stretch
 ) -> bytes:
     """The mark of the place that a reading from ``cursor`` has reached."""
@@ -90,7 +90,7 @@ async def _mark(
     return (await cursor_at(connection, following.end)).mark
 
 
-def _needed(lenses: Lenses) -> Sequence[str]:
+def _needed_datasets(lenses: Lenses) -> Sequence[str]:
     """The datasets whose changes must be read."""
     followed = {f.dataset for lens in lenses.values() for f in lens.follows}
     return sorted({*lenses, *followed})
@@ -210,11 +210,11 @@ class _Reading:
             if images <= LITTLE:
                 event = self._seen(change, lens)
             else:
-                event = await offload(self._seen, change, lens)
+                event = await run_offloaded(self._seen, change, lens)
             if event is not None:
                 events.append(event)
             if size > LITTLE:
-                await breathe()
+                await let_others_run()
                 size = 0
         return events
 
@@ -222,9 +222,9 @@ class _Reading:
         """What a lens that needs only the record itself shows of a change."""
         before, after = change.before, change.after
         if lens.view_id not in self._whole:
-            before = None if before is None else lens.see(before, _nowhere)
-            after = None if after is None else lens.see(after, _nowhere)
-        return _told(change, lens, before, after)
+            before = None if before is None else lens.see(before, _find_nothing)
+            after = None if after is None else lens.see(after, _find_nothing)
+        return _make_event(change, lens, before, after)
 
     async def _judged(self, past: Past) -> Sequence[Event]:
         """Changes of records whose lenses look at other records, too."""
@@ -244,28 +244,30 @@ class _Reading:
             event = await offload_large(each.change.size, _judged_event, each)
             if event is not None:
                 events.append(event)
-            await breathe()
+            await let_others_run()
         return events
 
 
-def _nowhere(dataset: str, key: str) -> bytes | None:
+def _find_nothing(dataset: str, key: str) -> bytes | None:
     """Never called: for lenses that follow no reference."""
     raise AssertionError(f"no rule leads to {dataset}")
 
 
 def _judged_event(seen: _Seen) -> Event | None:
     """What the lens shows of a change that has been judged."""
-    return _told(seen.change, seen.lens, _shown(seen.before), _shown(seen.after))
+    return _make_event(seen.change, seen.lens, _shown_image(seen.before), _shown_image(seen.after))
 
 
-def _shown(question: PastQuestion | None) -> bytes | None:
+def _shown_image(question: PastQuestion | None) -> bytes | None:
     """What the lens shows of an image that has been judged."""
     if question is None or not question.answer:
         return None
     return question.lens.project(question.image)
 
 
-def _told(change: Change, lens: Lens, before: bytes | None, after: bytes | None) -> Event | None:
+def _make_event(
+    change: Change, lens: Lens, before: bytes | None, after: bytes | None
+) -> Event | None:
     """The event of a change as a lens shows it, images included; None if it shows nothing."""
     changed: Sequence[str] = ()
     if before is not None and after is not None:

@@ -37,15 +37,17 @@ async def snapshot_frames(
         lens = source.lenses[name]
         codec = WireCodec(lens.dataset, lens.fields)
         scan = Scan(lens.view, lens.fields, wanted.filter)
-        rows = await _cursor(connection, scan.statement)
-        ahead = _SizesAhead(await _cursor(connection, scan.sizes))
+        rows = await _open_cursor(connection, scan.statement)
+        ahead = _SizesAhead(await _open_cursor(connection, scan.sizes))
         most = FIRST_ROWS
         while step := await ahead.fitting(most):
             found = await rows.fetch(step)
             columns = [list(c) for c in zip(*found, strict=True)]
             images = codec.images(columns[1:])
             most = min(10 * most, ROWS)
-            for frame in source.frames(_events(held, lens.dataset, columns[0], images, time)):
+            for frame in source.frames(
+                _snapshot_events(held, lens.dataset, columns[0], images, time)
+            ):
                 yield frame
 
 
@@ -67,11 +69,11 @@ class _SizesAhead:
         return count
 
 
-async def _cursor(connection: Connection, statement: Statement) -> Rows:
+async def _open_cursor(connection: Connection, statement: Statement) -> Rows:
     return await connection.cursor(statement.text, *statement.arguments())
 
 
-def _events(
+def _snapshot_events(
     held: Held, dataset: Dataset, keys: Sequence[str], images: Sequence[bytes], time: datetime
 ) -> Sequence[Event]:
     number = held.cursor.number

@@ -34,7 +34,7 @@ from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
 from penstockd.store.cursor import Cursor
-from penstockd.store.database import translated
+from penstockd.store.database import translate_errors
 
 #: Changes in a message, unless the caller sets their number.
 USUAL_BATCH = 500
@@ -209,7 +209,7 @@ class ChangeStream:
         receipt.sha256, receipt.cursor = self._digest.digest(), self._cursor
         receipt.finish_time = datetime.now(UTC)
         left = isinstance(error, asyncio.CancelledError)
-        receipt.reason = _reason(error)
+        receipt.reason = _reason_of(error)
         # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
         receipt.state = ReceiptState.CANCELLED if left else ReceiptState.FAILED
         if isinstance(error, Refused) and not self._stalled:
@@ -228,14 +228,14 @@ class ChangeStream:
         message = "internal error; the request id finds its cause"
         if isinstance(error, Refused):
             message = error.message
-        end = End(_reason(error), message, self._cursor, reconcile_of(error), self._receipt)
+        end = End(_reason_of(error), message, self._cursor, reconcile_of(error), self._receipt)
         try:
             await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
     async def _send_snapshot(self) -> None:
-        with translated():
+        with translate_errors():
             async with aclosing(self._disclosed(self._snapshot)) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
@@ -258,10 +258,10 @@ class ChangeStream:
                 return None
             return frame, await self._disclosure.records(frame.keys)
 
-        coming = budget.task(following())
+        coming = budget.create_task(following())
         try:
             while (found := await coming) is not None:
-                coming = budget.task(following())
+                coming = budget.create_task(following())
                 yield found
         finally:
             coming.cancel()
@@ -339,7 +339,7 @@ async def _no_frames() -> AsyncGenerator[Frame, None]:
         yield frame
 
 
-def _reason(error: BaseException) -> str:
+def _reason_of(error: BaseException) -> str:
     if isinstance(error, Refused):
         return error.reason
     return "" if isinstance(error, asyncio.CancelledError) else "INTERNAL"

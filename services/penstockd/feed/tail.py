@@ -13,7 +13,7 @@ import structlog
 from penstockd.feed.bells import Bells
 from penstockd.store.announcements import BELL_CHANNEL, LOG_CHANNEL, Announcements, Mailbox
 from penstockd.store.cursor import Cursor, newest_cursor
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, translate_errors
 from penstockd.store.epochs import notice_epoch
 from penstockd.store.log import LOG, Log
 
@@ -87,7 +87,7 @@ class Tail:
         self._drop()
 
     async def _read(self) -> None:
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(READ_TIMEOUT):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._database.connect()
@@ -111,7 +111,7 @@ class Tail:
             self.newest, self.head, self._heard = newest, newest.number, {}
             self._ask()
             self.bells.ring("")
-            with translated():
+            with translate_errors():
                 await notice_epoch(self._connection, memory)
             self._on_return()
         self.hear(newest)

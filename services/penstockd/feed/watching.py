@@ -84,7 +84,7 @@ def reconcile_of(error: BaseException) -> Reconcile:
     return Reconcile.RESUME
 
 
-def readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
+def list_readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
     """The datasets of these names, or all that the caller may read. Raises PermissionDenied."""
     if not names:
         found = []

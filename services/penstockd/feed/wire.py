@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from penstockd.catalog.record import seconds_and_micros
-from penstockd.catalog.wire import varint
+from penstockd.catalog.wire import encode_varint
 from penstockd.feed.event import Event, FeedOperation
 from penstockd.store.sequences import Sequences
 
@@ -30,11 +30,11 @@ _BEFORE, _AFTER, _FIELD, _TRANSACTION, _TIME, _SEQUENCE, _DATASET = (
     b"\x4a",
 )
 _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
-_HEADS = {o: b"\x08" + varint(o) + b"\x12" for o in FeedOperation}
+_HEADS = {o: b"\x08" + encode_varint(o) + b"\x12" for o in FeedOperation}
 _NAMES = {o: o.name for o in FeedOperation}
 #: Varints in tables: small ones, and the lowest 14 bits of larger ones.
 _SMALL = 1 << 14
-_SIZES = [varint(i) for i in range(_SMALL)]
+_SIZES = [encode_varint(i) for i in range(_SMALL)]
 _LOW = [bytes((i & 0x7F | 0x80, i >> 7 | 0x80)) for i in range(_SMALL)]
 #: Encoded names of changed fields; there are at most as many as fields.
 _FIELDS: dict[str, bytes] = {}
@@ -58,9 +58,9 @@ class ChangeCodec:
         self._type = b""
         if dataset:
             name = dataset.encode()
-            self._tail = _DATASET + varint(len(name)) + name
+            self._tail = _DATASET + encode_varint(len(name)) + name
             url = b"type.googleapis.com/" + type_name.encode()
-            self._type = _ANY_TYPE + varint(len(url)) + url + _ANY_VALUE
+            self._type = _ANY_TYPE + encode_varint(len(url)) + url + _ANY_VALUE
         self._transaction = -1
         self._rest = b""
 
@@ -68,55 +68,57 @@ class ChangeCodec:
         """One change as an element of ``changes``."""
         key = event.key.encode()
         after = event.after
-        parts = [_HEADS[event.operation], _size(len(key)), key]
+        parts = [_HEADS[event.operation], _encode_size(len(key)), key]
         if self._before and event.before is not None:
             parts += self._record(_BEFORE, event.before)
         if after is not None:
             if self._type:
                 parts += self._record(_AFTER, after)
             else:
-                parts += (_AFTER, _size(len(after)), after)
+                parts += (_AFTER, _encode_size(len(after)), after)
         for path in event.changed:
-            parts.append(_FIELDS.get(path) or _field(path))
+            parts.append(_FIELDS.get(path) or _encode_field(path))
         transaction = event.transaction
         if transaction != self._transaction:
             self._behind(event)
         sequence = self._sequences.sequence(event.number)
-        parts += (self._rest, _number(sequence), self._tail)
+        parts += (self._rest, _encode_sequence(sequence), self._tail)
         data = b"".join(parts)
-        return b"".join((_CHANGES, _size(len(data)), data))
+        return b"".join((_CHANGES, _encode_size(len(data)), data))
 
     def _behind(self, event: Event) -> None:
         """Encode what changes of one transaction share: its name and time, and the next tag."""
         self._transaction = event.transaction
-        stamp = timestamp(event.commit_time)
-        name = _name(self._sequences.transaction(event.transaction))
-        self._rest = b"".join((_TRANSACTION, name, _TIME, varint(len(stamp)), stamp, _SEQUENCE))
+        stamp = encode_timestamp(event.commit_time)
+        name = _encode_transaction(self._sequences.transaction(event.transaction))
+        self._rest = b"".join(
+            (_TRANSACTION, name, _TIME, encode_varint(len(stamp)), stamp, _SEQUENCE)
+        )
 
     def _record(self, tag: bytes, record: bytes) -> tuple[bytes, ...]:
         if not self._type:
-            return tag, _size(len(record)), record
-        value = _size(len(record))
+            return tag, _encode_size(len(record)), record
+        value = _encode_size(len(record))
         size = len(self._type) + len(value) + len(record)
-        return tag, _size(size), self._type, value, record
+        return tag, _encode_size(size), self._type, value, record
 
 
-def _size(number: int) -> bytes:
+def _encode_size(number: int) -> bytes:
     """A varint; most are small."""
-    return _SIZES[number] if number < _SMALL else varint(number)
+    return _SIZES[number] if number < _SMALL else encode_varint(number)
 
 
-def _number(number: int) -> bytes:
+def _encode_sequence(number: int) -> bytes:
     """A varint of a sequence; neighbours share all but the lowest bits."""
     if number < _SMALL:
         return _SIZES[number]
     high = number >> 14
     if high < _SMALL:
         return _LOW[number & 0x3FFF] + _SIZES[high]
-    return _LOW[number & 0x3FFF] + _LOW[high & 0x3FFF] + _high(high >> 14)
+    return _LOW[number & 0x3FFF] + _LOW[high & 0x3FFF] + _encode_high(high >> 14)
 
 
-def _name(number: int) -> bytes:
+def _encode_transaction(number: int) -> bytes:
     """A varint of 63 bits; neighbours share nothing."""
     parts = []
     while number >= _SMALL:
@@ -127,24 +129,24 @@ def _name(number: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _high(bits: int) -> bytes:
-    return varint(bits)
+def _encode_high(bits: int) -> bytes:
+    return encode_varint(bits)
 
 
-def _field(path: str) -> bytes:
+def _encode_field(path: str) -> bytes:
     """A changed field, encoded."""
     name = path.encode()
-    encoded = _FIELDS[path] = _FIELD + varint(len(name)) + name
+    encoded = _FIELDS[path] = _FIELD + encode_varint(len(name)) + name
     return encoded
 
 
-def timestamp(moment: datetime) -> bytes:
+def encode_timestamp(moment: datetime) -> bytes:
     """A serialised google.protobuf.Timestamp."""
     seconds, micros = seconds_and_micros(moment)
     return (
         b"\x08"
-        + varint(seconds & 0xFFFFFFFFFFFFFFFF)
-        + (b"\x10" + varint(micros * 1000) if micros else b"")
+        + encode_varint(seconds & 0xFFFFFFFFFFFFFFFF)
+        + (b"\x10" + encode_varint(micros * 1000) if micros else b"")
     )
 
 

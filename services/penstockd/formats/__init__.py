@@ -1,4 +1,6 @@
-"""The file formats: ``writer`` and ``reader`` make and read them, ``pick`` chooses one.
+"""The file formats: ``open_writer`` and ``open_reader`` write and read files in them.
+
+``pick_format`` chooses the format that a call asks for.
 
 CSV, JSON, NDJSON, XML, Parquet and Arrow are written and read; XLSX is only written.
 """
@@ -12,9 +14,9 @@ from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
 from penstockd.formats.columns import ArrowWriter
-from penstockd.formats.columns import arrow as _arrow
-from penstockd.formats.compression import Unpacker, compressed
-from penstockd.formats.compression import compression as _compression
+from penstockd.formats.columns import import_arrow as _arrow
+from penstockd.formats.compression import Unpacker, compress_writer
+from penstockd.formats.compression import find_compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
 from penstockd.formats.parquet import ParquetWriter
@@ -30,7 +32,7 @@ from penstockd.formats.writing import (
 from penstockd.formats.xlsx import XlsxWriter
 from penstockd.formats.xml_reader import XmlReader
 from penstockd.native.errors import FormatError
-from penstockd.native.kernel import warm as _warm_kernel
+from penstockd.native.kernel import compile_ahead as _warm_kernel
 
 __all__ = [
     "READERS",
@@ -40,10 +42,10 @@ __all__ = [
     "FormatError",
     "Reader",
     "RowBatch",
-    "pick",
-    "reader",
-    "warm",
-    "writer",
+    "load_ahead",
+    "open_reader",
+    "open_writer",
+    "pick_format",
 ]
 
 #: By name, in the order of preference for `Accept: */*` and of listings in messages.
@@ -82,7 +84,7 @@ _MEDIA = {
 }
 
 
-def writer(
+def open_writer(
     name: str,
     dataset: Dataset,
     fields: Sequence[Field],
@@ -96,15 +98,15 @@ def writer(
     a spreadsheet would run as a formula; XLSX has no such cells. ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens.
     """
-    known = _known(name, WRITERS)
+    known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
         reason = f"is for {' and '.join(_SAFE)} alone"
         raise ValueInvalid.of("spreadsheet_safe", reason)
     kind = _SAFE[known] if spreadsheet_safe else WRITERS[known]
-    return compressed(kind(dataset, fields), compression)
+    return compress_writer(kind(dataset, fields), compression)
 
 
-def reader(
+def open_reader(
     name: str, dataset: Dataset, fields: Sequence[Field], *, compression: str = ""
 ) -> Reader:
     """A reader for one file that may hold ``fields``; FormatUnknown if the format does not exist.
@@ -113,19 +115,19 @@ def reader(
     bytes. ValueInvalid for another compression.
     """
     by = _compression(compression)
-    made = READERS[_known(name, READERS)](dataset, fields)
+    made = READERS[_known_format(name, READERS)](dataset, fields)
     made.unpacker = Unpacker(by)
     return made
 
 
-def warm() -> None:
+def load_ahead() -> None:
     """Loads what the first export or import would wait for: the kernel now, and Arrow, which takes
     half a second, in a thread."""
     _warm_kernel()
     threading.Thread(target=_arrow, name="arrow", daemon=True).start()
 
 
-def pick(format: str, accept: str | None) -> str:
+def pick_format(format: str, accept: str | None) -> str:
     """The name of the format that a call asks for: by name in any case, else by media type.
 
     ``accept`` is an ``Accept`` or ``Content-Type`` header. The format is JSON if neither is given,
@@ -133,17 +135,17 @@ def pick(format: str, accept: str | None) -> str:
     name and for a header that names no media type of ours.
     """
     if format:
-        return _known(format, WRITERS)
-    wanted = sorted(_preferences(accept or "*/*"), reverse=True)
+        return _known_format(format, WRITERS)
+    wanted = sorted(_parse_accept(accept or "*/*"), reverse=True)
     for _, _, media in wanted:
         for known, name in _MEDIA.items():
             group, _, kind = media.partition("/")
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
-    raise FormatUnknown(f"'{(accept or '')[:200]}' is no media type of {_names(WRITERS)}")
+    raise FormatUnknown(f"'{(accept or '')[:200]}' is no media type of {_join_names(WRITERS)}")
 
 
-def _preferences(accept: str) -> list[tuple[float, int, str]]:
+def _parse_accept(accept: str) -> list[tuple[float, int, str]]:
     """The media types of an Accept header, with their quality; earlier ones win ties."""
     found = []
     for place, item in enumerate(accept.lower().split(",")):
@@ -160,11 +162,13 @@ def _preferences(accept: str) -> list[tuple[float, int, str]]:
     return found
 
 
-def _known(name: str, formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]) -> str:
+def _known_format(
+    name: str, formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]
+) -> str:
     if (upper := name.upper()) in formats:
         return upper
-    raise FormatUnknown(f"unknown format '{name[:40]}': choose one of {_names(formats)}")
+    raise FormatUnknown(f"unknown format '{name[:40]}': choose one of {_join_names(formats)}")
 
 
-def _names(formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]) -> str:
+def _join_names(formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]) -> str:
     return ", ".join(formats)

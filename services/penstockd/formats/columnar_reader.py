@@ -92,7 +92,7 @@ class ColumnarReader(CsvReader):
         """The frames of the other process; FormatError if it ends before the last frame."""
         with self._process() as process:
             try:
-                yield from _said(process)
+                yield from _read_frames(process)
             except BaseException:  # including GeneratorExit, when the caller stops reading
                 process.kill()
                 raise
@@ -126,7 +126,7 @@ class ArrowReader(ColumnarReader):
     format = "ARROW"
 
 
-def _said(process: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _read_frames(process: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
     stream = process.stdout
     assert stream is not None
     while True:

@@ -2,7 +2,7 @@
 
 The kernel lays the columns out (``columns.c``) and Arrow reads them in place, so that no value
 passes through the interpreter. Arrow is loaded at its first use, which takes half a second;
-``formats.warm`` does so in advance.
+``formats.load_ahead`` does so in advance.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIRST_BYTES = 256 << 10
 
 
 @functools.cache
-def arrow() -> Any:
+def import_arrow() -> Any:
     """pyarrow with the modules that are used here; it has no type hints."""
     # Its own pools keep freed memory: with them an export of Parquet takes twice the memory. It
     # reads the variable when it is loaded; ``set_memory_pool`` later does not affect all of it.
@@ -43,7 +43,7 @@ def arrow() -> Any:
 
 def arrow_type(field: Field) -> Any:
     """The type of a field in Arrow and Parquet."""
-    pa = arrow()
+    pa = import_arrow()
     match field.kind:
         case Kind.DECIMAL:
             return pa.decimal128(field.precision or 38, field.scale)
@@ -65,7 +65,7 @@ def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
 
     Every field but the key may be null, since a role may see null in place of any other.
     """
-    pa = arrow()
+    pa = import_arrow()
     columns = [
         pa.field(
             *(f.path, arrow_type(f), not f.key),
@@ -120,7 +120,7 @@ class ColumnarWriter(DocumentWriter):
         self.schema = arrow_schema(dataset, fields)
         #: For each column: its storage type, and the extension type around it or None.
         self._types = [
-            (t.storage_type, t) if isinstance(t, arrow().BaseExtensionType) else (t, None)
+            (t.storage_type, t) if isinstance(t, import_arrow().BaseExtensionType) else (t, None)
             for t in self.schema.types
         ]
         self._gathered: list[Data] = []
@@ -180,13 +180,13 @@ class ColumnarWriter(DocumentWriter):
             self._seen += filled.rows
             self._ended = self._ended or filled.status == Status.END
             taken += filled.consumed
-        self._rest = b"" if self._ended else _last(data, sum(map(len, data)) - taken)
+        self._rest = b"" if self._ended else _last_bytes(data, sum(map(len, data)) - taken)
         self._check_size(len(self._rest))
         return b"".join(ready), rows
 
     def _batch(self, filled: Filled) -> Any:
         """The columns as an Arrow batch; its buffers stay valid as long as ``_buffer`` says."""
-        pa, arrays = arrow(), []
+        pa, arrays = import_arrow(), []
         skipped = len(self.selected) - len(self.fields)
         for (storage, around), place in zip(self._types, filled.columns[skipped:], strict=True):
             valid, ends, data, size, nulls = place
@@ -200,7 +200,7 @@ class ColumnarWriter(DocumentWriter):
 
     def _buffer(self, address: int, size: int) -> Any:
         """The bytes at an address of the kernel's memory, valid until the kernel's next call."""
-        return arrow().foreign_buffer(address, size)
+        return import_arrow().foreign_buffer(address, size)
 
     def _write(self, batch: Any) -> Output:
         """The output that a batch completes."""
@@ -211,7 +211,7 @@ class ColumnarWriter(DocumentWriter):
         raise NotImplementedError
 
 
-def _last(parts: Sequence[Data], size: int) -> bytes:
+def _last_bytes(parts: Sequence[Data], size: int) -> bytes:
     """The last ``size`` bytes of the concatenated parts."""
     found: list[bytes] = []
     for part in reversed(parts):

@@ -50,11 +50,11 @@ class Compression:
     compressor: Callable[[], _Compressor]
 
 
-def _gzip() -> _Compressor:
+def _gzip_compressor() -> _Compressor:
     return zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP)
 
 
-def _zstd() -> _Compressor:
+def _zstd_compressor() -> _Compressor:
     parameter = zstd.CompressionParameter
     # With a checksum zstd detects a damaged file, as gzip does.
     options: dict[int, int] = {parameter.compression_level: _ZSTD_LEVEL, parameter.checksum_flag: 1}
@@ -64,13 +64,13 @@ def _zstd() -> _Compressor:
 COMPRESSIONS = {
     c.name: c
     for c in (
-        Compression("GZIP", ".gz", "application/gzip", b"\x1f\x8b", _gzip),
-        Compression("ZSTD", ".zst", "application/zstd", b"\x28\xb5\x2f\xfd", _zstd),
+        Compression("GZIP", ".gz", "application/gzip", b"\x1f\x8b", _gzip_compressor),
+        Compression("ZSTD", ".zst", "application/zstd", b"\x28\xb5\x2f\xfd", _zstd_compressor),
     )
 }
 
 
-def compression(name: str) -> Compression | None:
+def find_compression(name: str) -> Compression | None:
     """The compression with this name, in any case; None for "". ValueInvalid if it is unknown."""
     if not name:
         return None
@@ -169,7 +169,7 @@ class Unpacker:
         else:
             self._known = True
         if self._known and self._by is not None:
-            self._member = _decompressor(self._by)
+            self._member = _make_decompressor(self._by)
         return self._known
 
     def _pieces(self, chunk: bytes | bytearray | memoryview) -> Iterator[bytes | memoryview]:
@@ -187,9 +187,9 @@ class Unpacker:
             if self._member.eof and data:
                 if not data.strip(b"\0"):  # padding, as on tapes
                     return
-                self._member = _decompressor(self._by)
+                self._member = _make_decompressor(self._by)
             try:
-                piece, data, more = _step(self._member, data)
+                piece, data, more = _decompress_once(self._member, data)
             except (zlib.error, zstd.ZstdError, EOFError) as exc:
                 name = self._by.name.lower()
                 raise FormatError(f"the file is no {name} or is damaged: {exc}") from exc
@@ -207,14 +207,14 @@ class Unpacker:
             )
 
 
-def _decompressor(by: Compression) -> Any:
+def _make_decompressor(by: Compression) -> Any:
     if by.name == "GZIP":
         return zlib.decompressobj(_GZIP)
     limits: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
     return zstd.ZstdDecompressor(options=limits)
 
 
-def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
+def _decompress_once(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
     """Decompress once: a piece, the rest of ``data``, and whether the member holds more."""
     piece: bytes = member.decompress(data, _PIECE)
     if member.eof:
@@ -225,10 +225,10 @@ def _step(member: Any, data: bytes) -> tuple[bytes, bytes, bool]:
     return piece, rest, len(piece) == _PIECE
 
 
-def compressed(writer: DocumentWriter, name: str) -> DocumentWriter:
+def compress_writer(writer: DocumentWriter, name: str) -> DocumentWriter:
     """A writer whose file is compressed with ``name``; the writer itself for ""."""
-    by = compression(name)
+    by = find_compression(name)
     return writer if by is None else CompressedWriter(writer, by)
 
 
-__all__ = ["COMPRESSIONS", "CompressedWriter", "Unpacker", "compressed", "compression"]
+__all__ = ["COMPRESSIONS", "CompressedWriter", "Unpacker", "compress_writer", "find_compression"]

@@ -12,9 +12,9 @@ from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.values import (
     Parser,
     ValueRefused,
-    completer,
-    default,
+    default_value,
     implicit_defaults,
+    make_completer,
     text_parser,
 )
 from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Reader, RowBatch
@@ -96,7 +96,7 @@ class CsvReader(Reader):
             if not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
-        self._complete = completer(self.dataset, self.fields)
+        self._complete = make_completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
         if self._written is not None:
             plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
@@ -241,7 +241,7 @@ class _CsvColumn:
         """The value of one cell; raises ValueRefused."""
         if cell != _NULL_TEXT:
             return self._parse(cell)
-        return None if self.field.nullable else default(self.field)
+        return None if self.field.nullable else default_value(self.field)
 
     def convert(self, cells: list[str]) -> list[Any]:
         """The values of many cells that hold nothing forbidden; raises ValueRefused."""

@@ -10,7 +10,7 @@ from penstockd.catalog.scalars import type_name
 from penstockd.catalog.values import (
     Parser,
     ValueRefused,
-    default,
+    default_value,
     implicit_defaults,
     json_parser,
     load_json,
@@ -147,7 +147,7 @@ class _Object:
 
     def _must_be(self, place: int, field: Field) -> None:
         try:
-            self._defaults.append((place, default(field)))
+            self._defaults.append((place, default_value(field)))
         except ValueRefused:
             self._required.append((place, field.path))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.formats.allocator import give_back
-from penstockd.formats.columns import ColumnarWriter, JobThread, Output, arrow
+from penstockd.formats.columns import ColumnarWriter, JobThread, Output, import_arrow
 
 #: Bytes of columns that become one row group. Two of them are in memory at a time, and two encoded
 #: groups. Groups of 4 to 8 MiB take the same time and make files of the same size.
@@ -77,7 +77,7 @@ class ParquetWriter(ColumnarWriter):
 
     def _taken_group(self) -> Any:
         group, self._group, self._group_bytes = self._group, [], 0
-        return arrow().Table.from_batches(group)
+        return import_arrow().Table.from_batches(group)
 
     def _write_group(self, table: Any) -> Output:
         self._file.write_table(table, table.num_rows)
@@ -87,7 +87,7 @@ class ParquetWriter(ColumnarWriter):
         return self._sink.taken(), table.num_rows
 
     def _open(self, recurring: list[str]) -> Any:
-        return arrow().parquet.ParquetWriter(
+        return import_arrow().parquet.ParquetWriter(
             *(self._sink, self.schema),
             version="2.6",
             compression="snappy",
@@ -102,7 +102,7 @@ class ParquetWriter(ColumnarWriter):
         sample, found = batch.slice(0, _SAMPLE), []
         for field, column in zip(self.fields, sample.columns, strict=True):
             values = getattr(column, "storage", column)
-            different = arrow().compute.count_distinct(values).as_py()
+            different = import_arrow().compute.count_distinct(values).as_py()
             if not field.key and 2 * different <= len(values) - values.null_count:
                 found.append(field.path)
         return found
@@ -132,7 +132,7 @@ class _Space:
             at = 0
         else:
             self._used += -(-size // _ALIGNED) * _ALIGNED
-        buffer = arrow().py_buffer(block).slice(at, size)
+        buffer = import_arrow().py_buffer(block).slice(at, size)
         ctypes.memmove(buffer.address, address, size)
         return buffer
 

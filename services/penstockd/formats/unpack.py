@@ -62,8 +62,8 @@ def main() -> None:
     pa.set_io_thread_count(1)
     limit_process(request["memory"], request["seconds"])
     try:
-        for kind, data in frames(_input(), request["format"], request["kinds"]):
-            _put(kind, data)
+        for kind, data in make_frames(_read_input(), request["format"], request["kinds"]):
+            _put_frame(kind, data)
     except FileUnreadable as refused:
         problem = refused.problem
     except MemoryError:
@@ -73,18 +73,18 @@ def main() -> None:
         said = (str(error).splitlines() or [""])[0][:200]
         problem = FileUnreadable(f"the file is damaged or no {request['format']}: {said}").problem
     else:
-        _put(END, b"")
+        _put_frame(END, b"")
         return
-    _put(PROBLEM, json.dumps(problem).encode())
+    _put_frame(PROBLEM, json.dumps(problem).encode())
 
 
-def frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes, bytes]]:
+def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes, bytes]]:
     """The frames of ``data``, the buffer of a file in the format ``name``.
 
     ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. Raises
     FileUnreadable and what Arrow raises.
     """
-    batches = (_parquet if name == "PARQUET" else _arrow)(data)
+    batches = (_read_parquet if name == "PARQUET" else _read_arrow)(data)
     schema = _flat_schema(next(batches))
     if len(schema) > _COLUMN_LIMIT:
         raise FileUnreadable(f"the file has more than {_COLUMN_LIMIT} columns")
@@ -95,7 +95,7 @@ def frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes,
     rows = 0
     for batch in batches:
         batch.validate(full=False)
-        for cells, count, suspect in _cells(_flat(batch), kinds, rows):
+        for cells, count, suspect in _make_cells(_flatten_table(batch), kinds, rows):
             yield SUSPECT if suspect else ROWS, cells
             rows += count
 
@@ -103,7 +103,7 @@ def frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes,
 # --- files as batches: the schema first ---
 
 
-def _parquet(data: Any) -> Iterator[Any]:
+def _read_parquet(data: Any) -> Iterator[Any]:
     tail = data.slice(max(data.size - 4, 0)).to_pybytes()
     if tail != b"PAR1":
         if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
@@ -122,7 +122,7 @@ def _parquet(data: Any) -> Iterator[Any]:
         yield from file.iter_batches(rows, row_groups=[i], use_threads=False)
 
 
-def _arrow(data: Any) -> Iterator[Any]:
+def _read_arrow(data: Any) -> Iterator[Any]:
     options = pa.ipc.IpcReadOptions(use_threads=False)
     if data.slice(0, min(data.size, 6)).to_pybytes() == b"ARROW1":
         if data.slice(max(data.size - 6, 0)).to_pybytes() != b"ARROW1":
@@ -130,7 +130,7 @@ def _arrow(data: Any) -> Iterator[Any]:
         file = pa.ipc.open_file(data, options=options)
         yield file.schema
         for i in range(file.num_record_batches):
-            yield from _slices(file.get_batch(i))
+            yield from _slice_batch(file.get_batch(i))
         return
     if data.slice(max(data.size - 8, 0)).to_pybytes() != _END_OF_STREAM:
         stream = pa.ipc.open_stream(data, options=options)  # raises if it is no stream at all
@@ -140,10 +140,10 @@ def _arrow(data: Any) -> Iterator[Any]:
     stream = pa.ipc.open_stream(data, options=options)
     yield stream.schema
     for batch in stream:
-        yield from _slices(batch)
+        yield from _slice_batch(batch)
 
 
-def _slices(batch: Any) -> Iterator[Any]:
+def _slice_batch(batch: Any) -> Iterator[Any]:
     batch.validate(full=False)
     step = _batch_rows(batch.num_rows, batch.nbytes)
     for at in range(0, batch.num_rows, step):
@@ -159,12 +159,12 @@ def _batch_rows(rows: int, size: int) -> int:
 
 
 def _flat_schema(schema: Any) -> Any:
-    return _flat(schema.empty_table()).schema if _nested(schema) else schema
+    return _flatten_table(schema.empty_table()).schema if _has_structs(schema) else schema
 
 
-def _flat(table: Any) -> Any:
+def _flatten_table(table: Any) -> Any:
     for _ in range(100):
-        if not _nested(table.schema):
+        if not _has_structs(table.schema):
             return table
         if isinstance(table, pa.RecordBatch):
             table = pa.Table.from_batches([table])
@@ -172,14 +172,16 @@ def _flat(table: Any) -> Any:
     raise FileUnreadable("messages are nested too deeply")
 
 
-def _nested(schema: Any) -> bool:
+def _has_structs(schema: Any) -> bool:
     return any(pa.types.is_struct(f.type) for f in schema)
 
 
 # --- columns as text ---
 
 
-def _cells(table: Any, kinds: dict[str, str], before: int) -> Iterator[tuple[bytes, int, bool]]:
+def _make_cells(
+    table: Any, kinds: dict[str, str], before: int
+) -> Iterator[tuple[bytes, int, bool]]:
     """The rows of a batch as cells, their number, and whether they hold control characters."""
     columns, suspect = [], False
     for name, column in zip(table.schema.names, table.columns, strict=True):
@@ -188,8 +190,8 @@ def _cells(table: Any, kinds: dict[str, str], before: int) -> Iterator[tuple[byt
             continue
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
-        text = _text(kinds[name], column)
-        odd = bytes(_data(text)).translate(None, _ALLOWED)
+        text = _column_text(kinds[name], column)
+        odd = bytes(_column_data(text)).translate(None, _ALLOWED)
         if odd:
             suspect = True
             values = [None if v is None else v.translate(_REFUSED) for v in text.to_pylist()]
@@ -209,7 +211,7 @@ def _cells(table: Any, kinds: dict[str, str], before: int) -> Iterator[tuple[byt
             start = i + 1
 
 
-def _data(column: Any) -> Any:
+def _column_data(column: Any) -> Any:
     """The bytes of all values of a binary column."""
     ends = struct.unpack_from("<i", column.buffers()[1], 4 * column.offset)
     ends += struct.unpack_from("<i", column.buffers()[1], 4 * (column.offset + len(column)))
@@ -217,7 +219,7 @@ def _data(column: Any) -> Any:
 
 
 def _check_type(name: str, kind: str, found: Any) -> None:
-    if not _takes(kind, _plain_type(found)):
+    if not _takes_type(kind, _plain_type(found)):
         raise FileUnreadable(
             f"the column '{name}' is of type {found}, which does not fit {kind.lower()}"
         )
@@ -249,7 +251,7 @@ def _is_bytes(t: Any) -> bool:
     )
 
 
-def _takes(kind: str, t: Any) -> bool:
+def _takes_type(kind: str, t: Any) -> bool:
     """Whether a field of a kind takes values of an Arrow type; every field takes text."""
     is_ = pa.types
     if _is_text(t) or is_.is_null(t):
@@ -271,28 +273,28 @@ def _takes(kind: str, t: Any) -> bool:
     )
 
 
-def _text(kind: str, column: Any) -> Any:
+def _column_text(kind: str, column: Any) -> Any:
     """A column as the text that CSV would have, in binary: the reader checks that it is UTF-8."""
     t = column.type
     if isinstance(t, pa.BaseExtensionType):
-        return _text(kind, column.storage)
+        return _column_text(kind, column.storage)
     if isinstance(t, pa.DictionaryType):
         column.validate(full=False)
         column.indices.validate(full=True)
         _check_indices(column)
-        return _text(kind, column.dictionary).take(column.indices)
+        return _column_text(kind, column.dictionary).take(column.indices)
     if isinstance(t, pa.RunEndEncodedType):
         column.validate(full=True)
-        return _text(kind, pc.run_end_decode(column))
+        return _column_text(kind, pc.run_end_decode(column))
     if pa.types.is_null(t):
         return pa.nulls(len(column), pa.binary())
     if _is_text(t) or _is_bytes(t):
-        text = _binary(column)
+        text = _column_binary(column)
         if kind == "BYTES" and _is_bytes(t):
-            return _each(text, base64.b64encode)
+            return _map_values(text, base64.b64encode)
         return text
     column.validate(full=True)
-    return _TEXTS[_family(t)](kind, column).cast(pa.binary())
+    return _TEXTS[_type_family(t)](kind, column).cast(pa.binary())
 
 
 def _check_indices(column: Any) -> None:
@@ -302,7 +304,7 @@ def _check_indices(column: Any) -> None:
         raise FileUnreadable("a dictionary lacks a value that is used")
 
 
-def _binary(column: Any) -> Any:
+def _column_binary(column: Any) -> Any:
     """A column of any binary or text type as binary, validated except for being UTF-8."""
     t = column.type
     if pa.types.is_string(t) or pa.types.is_large_string(t):
@@ -315,12 +317,12 @@ def _binary(column: Any) -> Any:
     return column.cast(pa.binary())
 
 
-def _each(column: Any, form: Any) -> Any:
+def _map_values(column: Any, form: Any) -> Any:
     """A column with ``form`` applied to each value."""
     return pa.array([None if v is None else form(v) for v in column.to_pylist()], pa.binary())
 
 
-def _family(t: Any) -> str:
+def _type_family(t: Any) -> str:
     is_ = pa.types
     names = ("boolean", "integer", "floating", "decimal", "date", "timestamp")
     return next((name for name in names if getattr(is_, "is_" + name)(t)), "nested")
@@ -330,9 +332,9 @@ def _as_it_is(kind: str, column: Any) -> Any:
     return column.cast(pa.utf8())
 
 
-def _floats(kind: str, column: Any) -> Any:
+def _float_text(kind: str, column: Any) -> Any:
     if kind == "DECIMAL":  # all digits of its exact value, which may be too many
-        return _each(column, _digits)
+        return _map_values(column, _format_digits)
     column = column.cast(pa.float32() if kind == "FLOAT" and column.type.bit_width < 64
                          else pa.float64())  # fmt: skip
     text = column.cast(pa.utf8())
@@ -341,16 +343,16 @@ def _floats(kind: str, column: Any) -> Any:
     return pc.if_else(pc.is_inf(column), infinite, text)
 
 
-def _digits(value: float) -> str:
+def _format_digits(value: float) -> str:
     return format(Decimal(value), "f") if abs(value) < 1e40 else str(value)
 
 
-def _decimals(kind: str, column: Any) -> Any:
+def _decimal_text(kind: str, column: Any) -> Any:
     """Decimals without the trailing zeros that a fixed scale adds."""
     text = column.cast(pa.utf8())
     scientific = pc.match_substring(text, "E")
     if pc.any(scientific).as_py():
-        return _each(column, lambda v: _without_zeros(format(v, "f")).encode())
+        return _map_values(column, lambda v: _without_zeros(format(v, "f")).encode())
     if column.type.scale <= 0:
         return text
     return pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), ".")
@@ -360,7 +362,7 @@ def _without_zeros(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _times(kind: str, column: Any) -> Any:
+def _time_text(kind: str, column: Any) -> Any:
     """RFC 3339 in UTC, truncated to microseconds."""
     unit = column.type.unit
     column = column.view(pa.timestamp(unit))  # the same moments, without looking up a time zone
@@ -383,27 +385,27 @@ def _times(kind: str, column: Any) -> Any:
     )  # fmt: skip
 
 
-def _lists(kind: str, column: Any) -> Any:
+def _list_text(kind: str, column: Any) -> Any:
     """Lists, maps and their content as JSON."""
-    encode = functools.partial(json.dumps, default=_plain, ensure_ascii=False)
-    plain = functools.partial(_members, t=column.type)
-    return _each(column, lambda v: encode(plain(v)).encode(errors="surrogatepass"))
+    encode = functools.partial(json.dumps, default=_plain_value, ensure_ascii=False)
+    plain = functools.partial(_dict_members, t=column.type)
+    return _map_values(column, lambda v: encode(plain(v)).encode(errors="surrogatepass"))
 
 
-def _members(value: Any, t: Any) -> Any:
+def _dict_members(value: Any, t: Any) -> Any:
     """A value of ``to_pylist`` with maps as dicts."""
     if value is None:
         return None
     if pa.types.is_map(t):
-        return {str(k): _members(v, t.item_type) for k, v in value}
+        return {str(k): _dict_members(v, t.item_type) for k, v in value}
     if pa.types.is_struct(t):
-        return {f.name: _members(value[f.name], f.type) for f in t}
+        return {f.name: _dict_members(value[f.name], f.type) for f in t}
     if isinstance(value, list):
-        return [_members(v, t.value_type) for v in value]
+        return [_dict_members(v, t.value_type) for v in value]
     return value
 
 
-def _plain(value: Any) -> str:
+def _plain_value(value: Any) -> str:
     """A value that JSON lacks, as proto JSON writes it."""
     if isinstance(value, Decimal):
         return _without_zeros(format(value, "f"))
@@ -417,22 +419,22 @@ def _plain(value: Any) -> str:
 _TEXTS = {
     "boolean": _as_it_is,
     "integer": _as_it_is,
-    "floating": _floats,
-    "decimal": _decimals,
+    "floating": _float_text,
+    "decimal": _decimal_text,
     "date": _as_it_is,
-    "timestamp": _times,
-    "nested": _lists,
+    "timestamp": _time_text,
+    "nested": _list_text,
 }
 
 
 # --- the process ---
 
 
-def _input() -> Any:
+def _read_input() -> Any:
     return pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
 
 
-def _put(kind: bytes, data: Sequence[int] | bytes) -> None:
+def _put_frame(kind: bytes, data: Sequence[int] | bytes) -> None:
     sys.stdout.buffer.write(kind + struct.pack(">I", len(data)))
     sys.stdout.buffer.write(bytes(data))
     if kind != ROWS:

@@ -104,8 +104,8 @@ class XlsxWriter(DocumentWriter):
         for name, text in _PARTS.items():
             if "%s" in text:
                 text = text % escape(self.dataset.title[:31].translate(_NOT_IN_NAMES))
-            self._zip.writestr(_entry(name), (_XML + text).encode())
-        self._sheet = self._zip.open(_entry(_SHEET), "w")
+            self._zip.writestr(_make_entry(name), (_XML + text).encode())
+        self._sheet = self._zip.open(_make_entry(_SHEET), "w")
         cells = "".join(f'<c s="3" t="inlineStr"><is><t>{f.path}</t></is></c>' for f in self.fields)
         self._sheet.write(f"{_OPENING}<row>{cells}</row>".encode())
         return self._sink.take()
@@ -166,7 +166,7 @@ class _ZipSink(io.RawIOBase):
 _NOT_IN_NAMES = str.maketrans(dict.fromkeys('[]:*?/\\"', " "))
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
+def _make_entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _TIME)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry._compresslevel = _LEVEL  # type: ignore[attr-defined]  # has no other way in

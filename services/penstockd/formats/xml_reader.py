@@ -14,7 +14,7 @@ from xml.parsers import expat
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.values import (
     ValueRefused,
-    default,
+    default_value,
     implicit_defaults,
     json_parser,
     text_parser,
@@ -327,7 +327,7 @@ class _XmlColumn:
         """The value of one cell; raises ValueRefused."""
         if cell is not None:
             return self._parse(cell)
-        return None if self.field.nullable else default(self.field)
+        return None if self.field.nullable else default_value(self.field)
 
     def convert(self, cells: Sequence[Any]) -> list[Any]:
         """The values of many cells; raises ValueRefused."""

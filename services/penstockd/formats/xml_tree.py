@@ -28,27 +28,27 @@ _TEXT, _BOOL = XmlNode("text"), XmlNode("bool")
 def node_of(column: Field) -> XmlNode:
     """The node of a repeated field."""
     if column.element_message is not None:
-        item = _message(column.element_message, {})
+        item = _message_node(column.element_message, {})
     else:
         assert column.element is not None
         item = _BOOL if column.element.kind is Kind.BOOL else _TEXT
     return XmlNode("map" if column.kind is Kind.MAP else "list", item)
 
 
-def _message(message: Descriptor, known: dict[str, XmlNode]) -> XmlNode:
+def _message_node(message: Descriptor, known: dict[str, XmlNode]) -> XmlNode:
     if message.full_name not in known:
         node = known[message.full_name] = XmlNode("message")
         for fd in message.fields:
-            node.members[fd.name] = _member(fd, known)
+            node.members[fd.name] = _member_node(fd, known)
     return known[message.full_name]
 
 
-def _member(fd: FieldDescriptor, known: dict[str, XmlNode]) -> XmlNode:
+def _member_node(fd: FieldDescriptor, known: dict[str, XmlNode]) -> XmlNode:
     of, repeated = fd, "list"
     if fd.message_type is not None and fd.message_type.GetOptions().map_entry:
         of, repeated = fd.message_type.fields_by_name["value"], "map"
     if of.message_type is not None and of.message_type.full_name not in VALUE_MESSAGES:
-        node = _message(of.message_type, known)
+        node = _message_node(of.message_type, known)
     else:
         node = _BOOL if of.type == FieldDescriptor.TYPE_BOOL else _TEXT
     return XmlNode(repeated, node) if fd.is_repeated else node

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
-from penstockd.catalog.load import leaf
+from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, FieldClass, Kind
 
 _XS = "http://www.w3.org/2001/XMLSchema"
@@ -61,11 +61,11 @@ class _Schema:
         self._simples: dict[str, tuple[str, _Facets]] = {
             name: (base, (("pattern", pattern),)) for name, (base, pattern) in _PATTERNS.items()
         }
-        _document(self._root, f"{dataset.title}. {dataset.description}".strip())
+        _add_documentation(self._root, f"{dataset.title}. {dataset.description}".strip())
         root = ElementTree.SubElement(self._root, "xs:element", name=dataset.name)
-        within = _add(_add(root, "complexType"), "sequence")
-        record = _add(within, "element", name=dataset.singular, **_MANY)
-        self._members(_add(_add(record, "complexType"), "all"), fields, 0)
+        within = _add_element(_add_element(root, "complexType"), "sequence")
+        record = _add_element(within, "element", name=dataset.singular, **_MANY)
+        self._members(_add_element(_add_element(record, "complexType"), "all"), fields, 0)
         self._named_types()
 
     def document(self) -> bytes:
@@ -79,9 +79,11 @@ class _Schema:
             members = list(run)
             element = ElementTree.SubElement(parent, "xs:element", name=name, minOccurs="0")
             if len(members[0].steps) > depth + 1:
-                self._members(_add(_add(element, "complexType"), "all"), members, depth + 1)
+                self._members(
+                    _add_element(_add_element(element, "complexType"), "all"), members, depth + 1
+                )
             else:
-                _document(element, members[0].description)
+                _add_documentation(element, members[0].description)
                 self._value(element, members[0])
 
     def _value(self, element: Element, field: Field) -> None:
@@ -89,9 +91,9 @@ class _Schema:
         if not field.repeated:
             element.set("type", self._simple(field))
             return
-        within = _add(_add(element, "complexType"), "sequence")
+        within = _add_element(_add_element(element, "complexType"), "sequence")
         name = "entry" if field.kind is Kind.MAP else "item"
-        item = _add(within, "element", name=name, **_MANY)
+        item = _add_element(within, "element", name=name, **_MANY)
         if any(f in self._hidden for f in field.walk()):
             self._shown_members(item, field)
             return
@@ -104,16 +106,18 @@ class _Schema:
             item.set("type", kind)
             return
         content = "simpleContent" if field.element_message is None else "complexContent"
-        extension = _add(_add(_add(item, "complexType"), content), "extension", base=kind)
-        _add(extension, "attribute", **_KEY)
+        extension = _add_element(
+            _add_element(_add_element(item, "complexType"), content), "extension", base=kind
+        )
+        _add_element(extension, "attribute", **_KEY)
 
     def _shown_members(self, item: Element, field: Field) -> None:
         """Declare a separate type for a field's messages, since other fields may show more."""
-        own = _add(item, "complexType")
+        own = _add_element(item, "complexType")
         shown = [m for m in field.members if m not in self._hidden]
-        self._members(_add(own, "all"), shown, len(field.steps))
+        self._members(_add_element(own, "all"), shown, len(field.steps))
         if field.kind is Kind.MAP:
-            _add(own, "attribute", **_KEY)
+            _add_element(own, "attribute", **_KEY)
 
     def _simple(self, field: Field) -> str:
         """The name of the type of a field's values."""
@@ -144,16 +148,16 @@ class _Schema:
         while pending := [m for name, m in self._messages.items() if name not in done]:
             for message in pending:
                 done.add(message.full_name)
-                named = _add(self._root, "complexType", name=_type_name(message))
-                members = _add(named, "all")
+                named = _add_element(self._root, "complexType", name=_type_name(message))
+                members = _add_element(named, "all")
                 for fd in message.fields:
-                    element = _add(members, "element", name=fd.name, minOccurs="0")
+                    element = _add_element(members, "element", name=fd.name, minOccurs="0")
                     self._member(element, fd)
         for name, (base, facets) in self._simples.items():
-            simple = _add(self._root, "simpleType", name=name)
-            restriction = _add(simple, "restriction", base=base)
+            simple = _add_element(self._root, "simpleType", name=name)
+            restriction = _add_element(simple, "restriction", base=base)
             for facet, value in facets:
-                _add(restriction, facet, value=value)
+                _add_element(restriction, facet, value=value)
 
     def _member(self, element: Element, fd: FieldDescriptor) -> None:
         of = fd.message_type
@@ -163,16 +167,16 @@ class _Schema:
         every: Any = fd.GetOptions()
         options = every.Extensions[options_pb2.field]
         public = FieldClass.PUBLIC
-        self._value(element, leaf(fd, options, fd.name, fd.json_name, public, False, {}))
+        self._value(element, load_leaf(fd, options, fd.name, fd.json_name, public, False, {}))
 
 
-def _add(parent: Element, tag: str, **attributes: str) -> Element:
+def _add_element(parent: Element, tag: str, **attributes: str) -> Element:
     return ElementTree.SubElement(parent, f"xs:{tag}", attributes)
 
 
-def _document(element: Element, text: str) -> None:
+def _add_documentation(element: Element, text: str) -> None:
     if text:
-        note = _add(_add(element, "annotation"), "documentation")
+        note = _add_element(_add_element(element, "annotation"), "documentation")
         note.text = " ".join(text.split())
 
 

@@ -18,7 +18,7 @@ SOURCES = (
 )
 
 
-def build(target: Path) -> None:
+def build_kernel(target: Path) -> None:
     """Compiles the sources into ``target``; raises CalledProcessError if they do not compile."""
     subprocess.run(
         [
@@ -33,4 +33,4 @@ def build(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(PACKAGE / "rows.wasm")
+    build_kernel(PACKAGE / "rows.wasm")

@@ -51,35 +51,35 @@ class KernelRule:
 def kernel_rules(field: Field, rules: FieldRules) -> list[KernelRule] | None:
     """The rules of a column that is not an enum; None if the kernel must not read it."""
     try:
-        return list(_rules(field, rules))
+        return list(_make_rules(field, rules))
     except _NotForTheKernel:
         return None
 
 
-def _rules(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
+def _make_rules(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
     if rules.skip_zero:
         yield KernelRule(LoadCheck.ZERO_PASSES)
     if field.kind in _TEXT:
         if rules.required and not rules.presence:
             yield KernelRule(LoadCheck.BYTES, 1, _MOST)
         for check in rules.checks:
-            yield _text(check)
+            yield _text_rule(check)
     elif field.kind in (Kind.LIST, Kind.MAP):
-        yield from _repeated(field, rules)
+        yield from _repeated_rules(field, rules)
     elif rules.required and not rules.presence:
         raise _NotForTheKernel
     elif field.kind in _WHOLE:
         for check in rules.checks:
-            yield _range(check, 1, -(2**63), _MOST)
+            yield _range_rule(check, 1, -(2**63), _MOST)
     elif field.kind in (Kind.FLOAT, Kind.DOUBLE) and not rules.skip_zero:
         for check in rules.checks:
             if check.name != "finite":  # the kernel reads only finite numbers
-                yield _range(check, 0, -math.inf, math.inf)
+                yield _range_rule(check, 0, -math.inf, math.inf)
     elif rules.checks:
         raise _NotForTheKernel
 
 
-def _text(check: Check) -> KernelRule:
+def _text_rule(check: Check) -> KernelRule:
     limit = check.limit
     match check.name:
         case "len":
@@ -97,13 +97,13 @@ def _text(check: Check) -> KernelRule:
         case "email" | "email_empty":
             return KernelRule(LoadCheck.EMAIL)
         case "pattern":
-            return _pattern(limit)
+            return _pattern_rule(limit)
         case "no_prefix" if len(limit) == 1 and limit.isascii():
             return KernelRule(LoadCheck.NO_PREFIX, arg=ord(limit))
     raise _NotForTheKernel
 
 
-def _pattern(text: str) -> KernelRule:
+def _pattern_rule(text: str) -> KernelRule:
     parts = Pattern(text).parts
     packed = b""
     for part in parts:
@@ -118,7 +118,7 @@ def _pattern(text: str) -> KernelRule:
     return KernelRule(LoadCheck.PATTERN, len(parts), parts=packed)
 
 
-def _range(check: Check, step: int, least: int | float, most: int | float) -> KernelRule:
+def _range_rule(check: Check, step: int, least: int | float, most: int | float) -> KernelRule:
     """A rule with inclusive bounds; an exclusive bound of whole numbers moves by one."""
     if check.name != "range":
         raise _NotForTheKernel
@@ -132,7 +132,7 @@ def _range(check: Check, step: int, least: int | float, most: int | float) -> Ke
     return KernelRule(LoadCheck.RANGE, first, last)
 
 
-def _repeated(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
+def _repeated_rules(field: Field, rules: FieldRules) -> Iterator[KernelRule]:
     """The rules of a list or map; the kernel reads lists of strings, and others if empty."""
     low, high = 0, _MOST
     for check in rules.checks:

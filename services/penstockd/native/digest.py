@@ -151,7 +151,7 @@ class _DigestLayout:
         """The block."""
         items = [*itertools.chain.from_iterable(self._ops)]
         head = DIGEST_PLAN_WORDS + DIGEST_OP_WORDS * len(self._ops)
-        sizes = [sum(_width(i) for i in shape) for shape in self._shapes]
+        sizes = [sum(_item_width(i) for i in shape) for shape in self._shapes]
         places = [4 * (head + n) for n in itertools.accumulate(sizes, initial=0)]
         items += itertools.chain.from_iterable(self._shapes)
         text, words = bytearray(), []
@@ -185,7 +185,7 @@ class _DigestLayout:
         self._columns += 1
 
     def _op(self, code: int, name: str) -> list[int | bytes | tuple[int]]:
-        op: list[int | bytes | tuple[int]] = [code, 0, 0, 0, (0,), _named(name), b""]
+        op: list[int | bytes | tuple[int]] = [code, 0, 0, 0, (0,), _encode_name(name), b""]
         self._ops.append(op)
         return op
 
@@ -223,7 +223,7 @@ class _DigestLayout:
             for fd in sorted(message.fields, key=lambda fd: fd.json_name):
                 presence = int(fd.has_presence)
                 name = fd.json_name
-                shape += [name.encode(), _named(name), presence, (self._member(fd),)]
+                shape += [name.encode(), _encode_name(name), presence, (self._member(fd),)]
         return self._known[message.full_name]
 
     def _member(self, fd: FieldDescriptor) -> int:
@@ -264,11 +264,11 @@ _KINDS = {
 }
 
 
-def _width(item: int | bytes | tuple[int]) -> int:
+def _item_width(item: int | bytes | tuple[int]) -> int:
     return 2 if isinstance(item, bytes) else 1
 
 
-def _named(name: str) -> bytes:
+def _encode_name(name: str) -> bytes:
     return json.dumps(name).encode() + b":"
 
 

@@ -39,9 +39,9 @@ class DigestKernel(Kernel):
         digests = self._write(self.input_start, data)
         ends = digests + 32 * DIGEST_MOST_ROWS + _SLACK
         keys = ends + 4 * DIGEST_MOST_ROWS + _SLACK
-        scratch = _aligned(keys + len(data) + _SLACK)
+        scratch = _align_offset(keys + len(data) + _SLACK)
         scratch_room = 2 * len(data) + _SCRATCH
-        target = _aligned(scratch + scratch_room + _SLACK)
+        target = _align_offset(scratch + scratch_room + _SLACK)
         text = target + _SLACK
         room, start, size = _TEXT, self.input_start, len(data)
         while True:
@@ -75,5 +75,5 @@ class DigestKernel(Kernel):
             )
 
 
-def _aligned(offset: int) -> int:
+def _align_offset(offset: int) -> int:
     return -(-offset // 64) * 64

@@ -90,14 +90,14 @@ class Loaded(NamedTuple):
 
 
 @functools.cache
-def _module() -> tuple[Engine, Module]:
+def _load_module() -> tuple[Engine, Module]:
     engine = Engine()
     return engine, Module(engine, resources.files(__package__).joinpath("rows.wasm").read_bytes())
 
 
-def warm() -> None:
+def compile_ahead() -> None:
     """Compile the kernel now, so that the first export or import need not wait for it."""
-    _module()
+    _load_module()
 
 
 class Kernel:
@@ -109,15 +109,15 @@ class Kernel:
     """
 
     def __init__(self, plan: bytes = b"", keys: KeySet | None = None) -> None:
-        engine, module = _module()
+        engine, module = _load_module()
         self._store = Store(engine)
         self._exports = Instance(self._store, module, []).exports(self._store)
         memory, heap = self._exports["memory"], self._exports["__heap_base"]
         assert isinstance(memory, Memory) and isinstance(heap, Global)
         self._memory = memory
         self._results: int = self._function("results")(self._store)
-        self._plan = _align(heap.value(self._store))
-        self.input_start = _align(self._plan + len(plan) + _SLACK)
+        self._plan = _align_offset(heap.value(self._store))
+        self.input_start = _align_offset(self._plan + len(plan) + _SLACK)
         self._write(self._plan, plan)
         # KeySet refers back to the kernel; a weak reference avoids a cycle that would hold its
         # memory until the next collection.
@@ -218,7 +218,7 @@ class Kernel:
         sizes = array("i", map(len, records))
         index = self._write(self.input_start, b"".join(records))
         scratch = self._write(index, sizes.tobytes())
-        out = _align(scratch + 3 * max(sizes, default=0) + _SLACK)
+        out = _align_offset(scratch + 3 * max(sizes, default=0) + _SLACK)
         room = 2 * sum(sizes) + ROOM
         while True:
             self._require(out + room + _SLACK)
@@ -234,8 +234,8 @@ class Kernel:
         ``ordinal`` is that of the first log entry. The plan comes from ``load_plan.load_plan``.
         """
         index = self._write(self.input_start, cells)
-        keys = _align(index + 4 * (LOAD_INDEX_WORDS + 2 * count))
-        rows = _align(keys + len(cells) + _SLACK)
+        keys = _align_offset(index + 4 * (LOAD_INDEX_WORDS + 2 * count))
+        rows = _align_offset(keys + len(cells) + _SLACK)
         room = 4 * len(cells) + ROOM
         entries = rows + room + _SLACK
         self._require(entries + room + _SLACK)
@@ -247,7 +247,7 @@ class Kernel:
             base, done = self._address(), self._result()
             if status not in (Status.DONE, Status.FULL) or not done.rows:
                 raise AssertionError("the kernel was given no whole row")  # split_csv cuts those
-            ends = LoadIndex(*_words(base + index, LOAD_INDEX_WORDS))
+            ends = LoadIndex(*_read_words(base + index, LOAD_INDEX_WORDS))
             pairs = ctypes.string_at(base + index + 4 * LOAD_INDEX_WORDS, 8 * done.rows)
             yield Loaded(
                 ctypes.string_at(base + keys, ends.keys),
@@ -277,7 +277,7 @@ class Kernel:
         return CallResult(done.consumed, output, done.rows, done.detail, status)
 
     def _result(self) -> Result:
-        return Result(*_words(self._address() + self._results, RESULT_WORDS))
+        return Result(*_read_words(self._address() + self._results, RESULT_WORDS))
 
     def _function(self, name: str) -> Func:
         function = self._exports[name]
@@ -286,11 +286,11 @@ class Kernel:
 
     def _write(self, at: int, *data: Data) -> int:
         """Write ``data`` at an offset of the memory; return the first free offset after it."""
-        after = _align(at + sum(map(len, data)) + _SLACK)
+        after = _align_offset(at + sum(map(len, data)) + _SLACK)
         self._require(after)
         address = self._address() + at
         for part in data:
-            ctypes.memmove(address, _source(part), len(part))
+            ctypes.memmove(address, _pointer_to(part), len(part))
             address += len(part)
         return after
 
@@ -312,7 +312,7 @@ class Kernel:
 _Window = ctypes.c_char * _MOST
 
 
-def _source(data: Data) -> Any:
+def _pointer_to(data: Data) -> Any:
     if isinstance(data, bytes):
         return data
     if isinstance(data, memoryview) and data.readonly:
@@ -320,9 +320,9 @@ def _source(data: Data) -> Any:
     return ctypes.byref(ctypes.c_char.from_buffer(data)) if data else b""
 
 
-def _words(address: int, count: int) -> Iterator[int]:
+def _read_words(address: int, count: int) -> Iterator[int]:
     return iter((ctypes.c_int32 * count).from_address(address))
 
 
-def _align(offset: int) -> int:
+def _align_offset(offset: int) -> int:
     return (offset + 15) // 16 * 16

@@ -40,7 +40,7 @@ class KeySet:
             self._segments.append(segment)
 
     def encode(self) -> bytes:
-        """The set, for ``contains``, without drained segments."""
+        """The set, for ``contains_key``, without drained segments."""
         self.complete()
         return b"".join(self._segments)
 
@@ -53,18 +53,18 @@ class KeySet:
         return ready
 
 
-def contains(data: bytes, key: str) -> bool:
+def contains_key(data: bytes, key: str) -> bool:
     """Whether the key is in an encoded set; ValueError if the data is not a set."""
-    hashed = _hash(key.encode())
-    return any(_within(data, at, count, hashed) for at, count in _segments(data))
+    hashed = _hash_key(key.encode())
+    return any(_is_in_segment(data, at, count, hashed) for at, count in _iterate_segments(data))
 
 
-def count(data: bytes) -> int:
+def count_keys(data: bytes) -> int:
     """How many keys an encoded set holds; ValueError if the data is not a set."""
-    return sum(number for _, number in _segments(data))
+    return sum(number for _, number in _iterate_segments(data))
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+def _iterate_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """The offset of each segment's body, and its number of keys."""
     at = 0
     while at < len(data):
@@ -72,23 +72,23 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
             raise ValueError("the set of keys is cut off")
         number, size = _HEAD.unpack_from(data, at)
         at += _HEAD.size
-        if size > len(data) - at or size < 4 * _buckets(number):
+        if size > len(data) - at or size < 4 * _count_buckets(number):
             raise ValueError("the set of keys is cut off")
         yield at, number
         at += size
 
 
-def _buckets(number: int) -> int:
+def _count_buckets(number: int) -> int:
     return (number + (1 << _BUCKET) - 1) >> _BUCKET
 
 
-def _within(data: bytes, at: int, number: int, hashed: int) -> bool:
+def _is_in_segment(data: bytes, at: int, number: int, hashed: int) -> bool:
     """Whether a hash is in the segment whose body is at ``at``; reads one bucket."""
     wanted = ((hashed >> 32) * number >> 32) << _RATE | hashed & _LOW
     bucket = wanted >> (_RATE + _BUCKET)
     ends = struct.unpack_from("<II" if bucket else "<I", data, at + 4 * max(bucket - 1, 0))
     start, end = ends if bucket else (0, *ends)
-    bits = at + 4 * _buckets(number)
+    bits = at + 4 * _count_buckets(number)
     held = int.from_bytes(data[bits + start // 8 : bits + (end + 7) // 8], "little")
     held, left = held >> start % 8, end - start
     value = bucket << (_RATE + _BUCKET)
@@ -105,7 +105,7 @@ def _within(data: bytes, at: int, number: int, hashed: int) -> bool:
     return False
 
 
-def _hash(key: bytes) -> int:
+def _hash_key(key: bytes) -> int:
     """The hash of ``keys.c``."""
     h = len(key)
     for at in range(0, len(key), 8):

@@ -101,7 +101,7 @@ def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: i
         ops = list(_Planner(dataset, columns, stamps).ops(dataset.message_type, dataset.fields, 0))
     except _NoPlan:
         return None
-    return _pack(dataset, len(header), columns[dataset.key.path], ops)
+    return _pack_plan(dataset, len(header), columns[dataset.key.path], ops)
 
 
 class _Planner:
@@ -157,16 +157,21 @@ class _Planner:
             op.required = LoadRequired.ALWAYS
         if field.key:
             op.required = LoadRequired.ALWAYS
-        literals = [_column(field, value), image(value), _column(field, within), image(within)]
+        literals = [
+            _encode_column(field, value),
+            image(value),
+            _encode_column(field, within),
+            image(within),
+        ]
         op.literals = [tag_of(fd), *literals]
         if op.column >= 0:
-            _reading(op, fd, field, image)
+            _set_reading(op, fd, field, image)
         if rules := self._rules.by_path.get(field.path):
-            _judging(op, field, rules, value, within)
+            _set_judging(op, field, rules, value, within)
         return op
 
 
-def _reading(
+def _set_reading(
     op: _LoadStep, fd: FieldDescriptor, field: Field, image: Callable[[Any], bytes]
 ) -> None:
     """Set how the cells of a column are read, if the kernel can read them."""
@@ -185,7 +190,7 @@ def _reading(
             op.arg = int.from_bytes(b"[]" if field.kind is Kind.LIST else b"{}", "little")
 
 
-def _judging(op: _LoadStep, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
+def _set_judging(op: _LoadStep, field: Field, rules: FieldRules, value: Any, within: Any) -> None:
     """Add the model's rules for a column's cells; require a cell if the default violates them."""
     nested = len(field.steps) > 1
     default = within if nested else value
@@ -206,41 +211,41 @@ def _judging(op: _LoadStep, field: Field, rules: FieldRules, value: Any, within:
         op.rules = found
 
 
-def _column(field: Field, value: Any) -> bytes:
+def _encode_column(field: Field, value: Any) -> bytes:
     """A column of COPY BINARY with a value that the hub itself sets."""
     if value is None:
         return _NULL
     if field.is_etag:
-        return _sized(struct.pack(">q", value))
+        return _prefix_size(struct.pack(">q", value))
     match field.kind:
         case Kind.STRING | Kind.ENUM:
-            return _sized(value.encode())
+            return _prefix_size(value.encode())
         case Kind.BOOL:
-            return _sized(struct.pack(">?", value))
+            return _prefix_size(struct.pack(">?", value))
         case Kind.INT32:
-            return _sized(struct.pack(">i", value))
+            return _prefix_size(struct.pack(">i", value))
         case Kind.INT64 | Kind.UINT32:
-            return _sized(struct.pack(">q", value))
+            return _prefix_size(struct.pack(">q", value))
         case Kind.UINT64 | Kind.DECIMAL if not value:
-            return _sized(bytes(8))
+            return _prefix_size(bytes(8))
         case Kind.FLOAT:
-            return _sized(struct.pack(">f", value))
+            return _prefix_size(struct.pack(">f", value))
         case Kind.DOUBLE:
-            return _sized(struct.pack(">d", value))
+            return _prefix_size(struct.pack(">d", value))
         case Kind.BYTES:
-            return _sized(value)
+            return _prefix_size(value)
         case Kind.TIMESTAMP:
-            return _sized(struct.pack(">q", (value - _EPOCH) // timedelta(microseconds=1)))
+            return _prefix_size(struct.pack(">q", (value - _EPOCH) // timedelta(microseconds=1)))
         case Kind.LIST | Kind.MAP:
-            return _sized(b"\x01" + value.encode())
+            return _prefix_size(b"\x01" + value.encode())
     raise _NoPlan
 
 
-def _sized(data: bytes) -> bytes:
+def _prefix_size(data: bytes) -> bytes:
     return struct.pack(">i", len(data)) + data
 
 
-def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadStep]) -> bytes:
+def _pack_plan(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadStep]) -> bytes:
     text = bytearray()
     names: list[LoadName] = []
     names_at = LOAD_PLAN_WORDS + LOAD_OP_WORDS * len(ops)
@@ -257,8 +262,8 @@ def _pack(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadStep]) -> b
     opening = [
         struct.pack(">h", len(dataset.fields)),
         struct.pack(">hi", len(ENTRY_COLUMNS), 8),
-        _sized(dataset.name.encode()),
-        _sized(struct.pack(">h", Operation.CREATED)),
+        _prefix_size(dataset.name.encode()),
+        _prefix_size(struct.pack(">h", Operation.CREATED)),
     ]
     heads = [put(literal) for literal in opening]
     rows = []

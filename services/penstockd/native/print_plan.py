@@ -199,7 +199,7 @@ def xml_plan(dataset: Dataset, fields: Sequence[Field]) -> bytes:
 
 
 def _json_members(plan: _Builder, fields: Sequence[Field], depth: int) -> None:
-    for i, (name, members) in enumerate(_members(fields, depth, json_names=True)):
+    for i, (name, members) in enumerate(_group_members(fields, depth, json_names=True)):
         lead = ("," if i else "").encode() + json.dumps(name).encode() + b":"
         if members[0].steps[depth + 1 :]:
             group = plan.group(lead + b"{", lead + b"null")
@@ -211,7 +211,7 @@ def _json_members(plan: _Builder, fields: Sequence[Field], depth: int) -> None:
 
 
 def _xml_members(plan: _Builder, fields: Sequence[Field], depth: int) -> None:
-    for name, members in _members(fields, depth, json_names=False):
+    for name, members in _group_members(fields, depth, json_names=False):
         opening, closing = f"<{name}>".encode(), f"</{name}>".encode()
         if members[0].steps[depth + 1 :]:
             group = plan.group(opening, b"")
@@ -221,7 +221,7 @@ def _xml_members(plan: _Builder, fields: Sequence[Field], depth: int) -> None:
             plan.leaf(members[0], opening, closing, b"")
 
 
-def _members(
+def _group_members(
     fields: Sequence[Field], depth: int, json_names: bool
 ) -> list[tuple[str, list[Field]]]:
     """Fields by their name at a depth, in order; ValueError if a message's are not adjacent."""

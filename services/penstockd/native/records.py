@@ -133,7 +133,7 @@ def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
     """
     shapes: list[_Shape] = [_Shape()]
     columns = {f.path: i for i, f in enumerate(fields)}
-    _add(shapes, 0, dataset.message_type, fields, columns, 0)
+    _add_shape(shapes, 0, dataset.message_type, fields, columns, 0)
     if len(shapes) > MESSAGE_MOST_SHAPES or len(columns) > MESSAGE_MOST_COLUMNS:
         return None
     leaves = [leaf for shape in shapes for leaf in shape.leaves]
@@ -158,7 +158,7 @@ def message_plan(dataset: Dataset, fields: tuple[Field, ...]) -> bytes | None:
     return pack_words(flatten_words(plan, *parts, *rows, *names)) + bytes(text)
 
 
-def _add(
+def _add_shape(
     shapes: list[_Shape],
     index: int,
     message: Descriptor,
@@ -172,9 +172,9 @@ def _add(
         members, fd = list(run), message.fields_by_name[name]
         if len(members[0].steps) == depth + 1:
             column = columns[members[0].path]
-            kind = _kind(fd, members[0])
-            leaf = _LeafStep(fd.number, _wires(fd), kind, members[0].presence, index, column)
-            leaf.names = list(_names(members[0])) if kind == MessageKind.ENUM else ()
+            kind = _shape_kind(fd, members[0])
+            leaf = _LeafStep(fd.number, _wire_types(fd), kind, members[0].presence, index, column)
+            leaf.names = list(_enum_names(members[0])) if kind == MessageKind.ENUM else ()
             leaves.append(leaf)
             continue
         assert fd.message_type is not None, "a path goes through messages only"
@@ -182,11 +182,11 @@ def _add(
         leaves.append(
             _LeafStep(fd.number, _SIZED_WIRE, MessageKind.GROUP, True, index, len(shapes) - 1)
         )
-        _add(shapes, len(shapes) - 1, fd.message_type, members, columns, depth + 1)
+        _add_shape(shapes, len(shapes) - 1, fd.message_type, members, columns, depth + 1)
     leaves.sort(key=lambda leaf: leaf.number)
 
 
-def _kind(fd: FieldDescriptor, field: Field) -> int:
+def _shape_kind(fd: FieldDescriptor, field: Field) -> int:
     match field.kind:
         case Kind.MAP:
             return MessageKind.MAP
@@ -202,12 +202,12 @@ def _kind(fd: FieldDescriptor, field: Field) -> int:
     return _KINDS[fd.type]
 
 
-def _wires(fd: FieldDescriptor) -> int:
+def _wire_types(fd: FieldDescriptor) -> int:
     """The wire types that values of a field can have; repeated scalars may be packed."""
     return _WIRES.get(fd.type, _VARINT_WIRE) | (_SIZED_WIRE if fd.is_repeated else 0)
 
 
-def _names(field: Field) -> Iterator[tuple[int, bytes]]:
+def _enum_names(field: Field) -> Iterator[tuple[int, bytes]]:
     """The numbers and names of an enum; the first name of each number."""
     known: dict[int, str] = {}
     for name, number in (field.enum_values or {}).items():

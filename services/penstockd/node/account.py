@@ -20,7 +20,7 @@ NAME = "penstock"
 _log = structlog.get_logger(__name__)
 
 
-def unprivileged(folder: Path) -> Account | None:
+def find_account(folder: Path) -> Account | None:
     """The account for PostgreSQL: None unless we are root.
 
     It is the owner of an existing folder, so that data never changes hands, or else the user
@@ -37,11 +37,11 @@ def unprivileged(folder: Path) -> Account | None:
                 "PostgreSQL cannot run as that user. Give the folder to an existing user."
             ) from None
     else:
-        entry = _entry(NAME)
+        entry = _find_entry(NAME)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def _entry(name: str) -> pwd.struct_passwd:
+def _find_entry(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -68,7 +68,7 @@ def open_way(path: Path, account: Account) -> None:
     """
     for folder in reversed(path.absolute().parents):
         mode = folder.stat()
-        if _may(mode, account, stat.S_IXUSR):
+        if _is_allowed(mode, account, stat.S_IXUSR):
             continue
         try:
             folder.chmod(stat.S_IMODE(mode.st_mode) | stat.S_IXOTH)
@@ -82,7 +82,7 @@ def open_way(path: Path, account: Account) -> None:
 
 def open_tree(tree: Path, account: Account) -> None:
     """Let ``account`` read and run everything in ``tree``: a wheel unpacked under a tight umask."""
-    if _may(tree.stat(), account, stat.S_IRUSR | stat.S_IXUSR) and _may(
+    if _is_allowed(tree.stat(), account, stat.S_IRUSR | stat.S_IXUSR) and _is_allowed(
         (tree / "bin" / "postgres").stat(), account, stat.S_IRUSR | stat.S_IXUSR
     ):
         return
@@ -92,7 +92,7 @@ def open_tree(tree: Path, account: Account) -> None:
         path.chmod(mode | stat.S_IROTH | passing)
 
 
-def _may(status: os.stat_result, account: Account, bits: int) -> bool:
+def _is_allowed(status: os.stat_result, account: Account, bits: int) -> bool:
     """Whether the owner's ``bits`` hold for ``account``: as owner, group or others."""
     mode = status.st_mode
     if status.st_uid == account.uid:

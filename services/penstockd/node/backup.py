@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from penstockd.node.errors import NodeError
-from penstockd.node.postgres import PORT, USER, EmbeddedPostgres, install, server_environment
+from penstockd.node.postgres import PORT, USER, EmbeddedPostgres, clean_environment, install
 from penstockd.node.vault import Vault
 from penstockd.store.database import Connection
 
@@ -185,7 +185,7 @@ class ServerBackup:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
-            env=server_environment(),
+            env=clean_environment(),
             cwd="/",
         )
 

@@ -45,9 +45,9 @@ class Certificates:
 
     def check(self) -> datetime:
         """When the certificate expires. Raises CertificateUnusable, naming the file and reason."""
-        own = _certificates(self.chain)[0]
+        own = _load_certificates(self.chain)[0]
         try:
-            key = serialization.load_pem_private_key(_read(self.key), password=None)
+            key = serialization.load_pem_private_key(_read_file(self.key), password=None)
         except (ValueError, TypeError) as error:
             raise CertificateUnusable(f"{self.key} holds no private key without a password") from (
                 error
@@ -56,7 +56,7 @@ class Certificates:
             raise CertificateUnusable(f"{self.key} is not the key of {self.chain}")
         _in_time(self.chain, own)
         if self.client_ca is not None:
-            for authority in _certificates(self.client_ca):
+            for authority in _load_certificates(self.client_ca):
                 _in_time(self.client_ca, authority)
         return own.not_valid_after_utc
 
@@ -64,7 +64,7 @@ class Certificates:
         """File name -> the SDS resource, as JSON, that tells the sidecar where the files are."""
         folder = {"path": str(self.folder.absolute())}
         found = {
-            "certificate.json": _resource(
+            "certificate.json": _make_resource(
                 "certificate",
                 tls_certificate={
                     "certificate_chain": {"filename": str(self.chain)},
@@ -75,7 +75,7 @@ class Certificates:
         }
         if self.client_ca is not None:
             path = self.client_ca.absolute()
-            found["authorities.json"] = _resource(
+            found["authorities.json"] = _make_resource(
                 "authorities",
                 validation_context={
                     "trusted_ca": {"filename": str(path)},
@@ -85,20 +85,20 @@ class Certificates:
         return found
 
 
-def _resource(name: str, **content: Any) -> dict[str, Any]:
+def _make_resource(name: str, **content: Any) -> dict[str, Any]:
     return {"resources": [{"@type": _SECRET, "name": name, **content}]}
 
 
-def _read(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise CertificateUnusable(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _certificates(path: Path) -> list[x509.Certificate]:
+def _load_certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(path))
+        return x509.load_pem_x509_certificates(_read_file(path))
     except ValueError as error:
         raise CertificateUnusable(f"{path} holds no certificate in PEM") from error
 

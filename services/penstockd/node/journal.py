@@ -51,12 +51,12 @@ def is_severe_envoy(line: str) -> bool:
     return re.match(r"\[[^]]*]\[\d+]\[(error|critical)]", line) is not None
 
 
-def never(line: str) -> bool:
+def never_severe(line: str) -> bool:
     """Always False: for files that are only bounded, never repeated."""
     return False
 
 
-async def follow(
+async def follow_log(
     name: str, path: Path, severe: Callable[[str], bool], console: TextIO | None = None
 ) -> None:
     """Repeat severe lines of ``path`` on the console (stderr) from now on, until cancelled.
@@ -64,14 +64,14 @@ async def follow(
     A file that has reached LOG_LIMIT is copied to ``<name>.1`` and emptied; a line written at that
     very moment may be lost. A file that cannot be read is logged once and tried again.
     """
-    offset = _size(path)
+    offset = _file_size(path)
     rest = b""
     told: int | None = None  # the errno of the failure that was logged last
     while True:
         try:
-            data, offset = _read(path, offset)
+            data, offset = _read_file(path, offset)
             if offset >= LOG_LIMIT:
-                await asyncio.to_thread(_empty, path)
+                await asyncio.to_thread(_empty_file, path)
                 offset = 0
             told = None
         except OSError as error:
@@ -88,14 +88,14 @@ async def follow(
             await asyncio.sleep(INTERVAL)
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
 
 
-def _empty(path: Path) -> None:
+def _empty_file(path: Path) -> None:
     """Keep a copy and empty the file, or only empty it if there is no room for the copy."""
     copy = path.with_name(path.name + ".1")
     try:
@@ -107,7 +107,7 @@ def _empty(path: Path) -> None:
     os.truncate(path, 0)
 
 
-def _read(path: Path, offset: int) -> tuple[bytes, int]:
+def _read_file(path: Path, offset: int) -> tuple[bytes, int]:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())

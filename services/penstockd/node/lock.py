@@ -17,7 +17,7 @@ _NAME = "penstock.pid"
 
 
 @contextlib.contextmanager
-def hold(data: Path) -> Iterator[None]:
+def hold_folder(data: Path) -> Iterator[None]:
     """Hold ``data``, made if missing, for this process; the file contains our process id.
 
     Meanwhile this process and its children create files that only their owner can read. The kernel
@@ -35,9 +35,9 @@ def hold(data: Path) -> Iterator[None]:
             os.umask(mask)
         raise FolderUnusable(f"cannot write in {data}: {error.strerror}") from error
     try:
-        if not _taken(handle):
+        if not _take_lock(handle):
             raise AlreadyRunning(
-                f"Penstock runs on {data} already, as process {_pid(handle)}. Stop it with "
+                f"Penstock runs on {data} already, as process {_read_pid(handle)}. Stop it with "
                 "'penstock down', or choose another PENSTOCK_DATA_DIR."
             )
         os.ftruncate(handle, 0)
@@ -48,37 +48,37 @@ def hold(data: Path) -> Iterator[None]:
         os.umask(mask)
 
 
-def running(data: Path) -> int | None:
+def find_supervisor(data: Path) -> int | None:
     """The process id of the supervisor on ``data``, or None."""
     try:
         handle = os.open(data / _NAME, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        return None if _taken(handle) else _pid(handle)
+        return None if _take_lock(handle) else _read_pid(handle)
     finally:
         os.close(handle)
 
 
-def stop(data: Path, seconds: float = 60.0) -> bool:
+def stop_supervisor(data: Path, seconds: float = 60.0) -> bool:
     """End the supervisor on ``data`` and wait until it is gone; False if there was none.
 
     Blocks. Raises ProcessFailed after ``seconds``, PermissionError if it belongs to another user.
     """
-    pid = running(data)
+    pid = find_supervisor(data)
     if pid is None:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while running(data) == pid:
+    while find_supervisor(data) == pid:
         if time.monotonic() > deadline:
             raise ProcessFailed(f"process {pid} does not end within {seconds:g} s")
         time.sleep(0.05)
     return True
 
 
-def _taken(handle: int) -> bool:
+def _take_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -86,6 +86,6 @@ def _taken(handle: int) -> bool:
     return True
 
 
-def _pid(handle: int) -> int | None:
+def _read_pid(handle: int) -> int | None:
     text = os.pread(handle, 32, 0).split()
     return int(text[0]) if text else None

@@ -70,7 +70,7 @@ def write_compressed(folder: Path, target: Path) -> None:
     Compressing once, here, saves a codec for each reply, which would hold up to 19 MB for as long
     as the client reads. Raises OSError.
     """
-    for path in _files(folder):
+    for path in _list_files(folder):
         if _is_compressed(path):
             copy = target / path.relative_to(folder)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -82,10 +82,10 @@ def served_variants(folder: Path, compressed: Path) -> list[Variant]:
 
     Raises OSError, and ConfigRefused for an unknown type.
     """
-    return [v for path in _files(folder) for v in _variants(folder, compressed, path)]
+    return [v for path in _list_files(folder) for v in _file_variants(folder, compressed, path)]
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
@@ -93,7 +93,7 @@ def _is_compressed(path: Path) -> bool:
     return path.stat().st_size >= _COMPRESSED_FROM
 
 
-def _variants(folder: Path, compressed: Path, path: Path) -> Iterator[Variant]:
+def _file_variants(folder: Path, compressed: Path, path: Path) -> Iterator[Variant]:
     name = path.relative_to(folder).as_posix()
     kind = _TYPES.get(path.suffix)
     if kind is None:

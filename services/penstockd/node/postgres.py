@@ -21,10 +21,10 @@ import asyncpg
 import psutil
 import structlog
 
-from penstockd.node.account import open_tree, open_way, unprivileged
+from penstockd.node.account import find_account, open_tree, open_way
 from penstockd.node.errors import FolderUnusable, ProcessFailed
 from penstockd.node.guard import ChildGuard
-from penstockd.node.process import Account, Process, spawn
+from penstockd.node.process import Account, Process, spawn_process
 
 DATABASE = "penstock"
 USER = "penstock"
@@ -34,6 +34,9 @@ PORT = 5432
 START_SECONDS = 300.0
 """Recovery after a crash replays up to max_wal_size of log, which takes its time."""
 STOP_SECONDS = 30.0
+LEAST_CONNECTIONS = 200
+SPARE_CONNECTIONS = 40
+"""For commands, tools and PostgreSQL itself, besides those of the node."""
 
 # The first lines of a new cluster's postgresql.conf; settings that the user adds there win.
 _INCLUDE = """\
@@ -42,7 +45,7 @@ include = 'penstock.conf'
 """
 
 _SETTINGS = """\
-max_connections = 200
+max_connections = {connections}
 shared_buffers = {shared_buffers}MB
 effective_cache_size = {cache}MB
 work_mem = 16MB
@@ -82,15 +85,22 @@ class EmbeddedPostgres:
 
     ``data`` is the hub's data folder, the cluster is ``data/postgres``, the log
     ``data/log/postgres.log``. ``sockets`` is a short private folder (see ``sockets_folder``); the
-    socket goes into ``sockets/pg``.
+    socket goes into ``sockets/pg``. It allows ``connections`` and some for commands.
     """
 
-    def __init__(self, data: Path, sockets: Path, *, guard: ChildGuard | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        sockets: Path,
+        *,
+        guard: ChildGuard | None = None,
+        connections: int = 0,
+    ) -> None:
         self.cluster = data.absolute() / "postgres"
         self.socket = sockets.absolute() / "pg"
         self.log = data.absolute() / "log" / "postgres.log"
         self.process: Process | None = None
-        self._guard = guard
+        self._guard, self._connections = guard, connections
         self._account: Account | None = None
 
     @property
@@ -140,15 +150,15 @@ class EmbeddedPostgres:
             await process.stop(signal.SIGQUIT, 10)
 
     def _prepare(self) -> None:
-        self._account = unprivileged(self.cluster)
+        self._account = find_account(self.cluster)
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self.socket.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise FolderUnusable(f"{error.filename}: {error.strerror}") from error
         if self._account is not None:
-            open_tree(install(), self._account)
-            for path in (install(), self.cluster, self.socket):
+            open_tree(find_installation(), self._account)
+            for path in (find_installation(), self.cluster, self.socket):
                 open_way(path, self._account)
             os.chown(self.socket, self._account.uid, self._account.gid)
         if not self.cluster.exists():
@@ -163,7 +173,13 @@ class EmbeddedPostgres:
         fresh.mkdir(mode=0o700)
         if self._account is not None:
             os.chown(fresh, self._account.uid, self._account.gid)
-        command: list[str | Path] = [install() / "bin" / "initdb", "-D", fresh, "-U", USER]
+        command: list[str | Path] = [
+            find_installation() / "bin" / "initdb",
+            "-D",
+            fresh,
+            "-U",
+            USER,
+        ]
         # The builtin provider sorts and classifies alike on every system.
         command += ["--encoding=UTF8", "--locale=C"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -172,7 +188,7 @@ class EmbeddedPostgres:
         done = subprocess.run(
             command,
             cwd="/",
-            env=server_environment(),
+            env=clean_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -189,7 +205,9 @@ class EmbeddedPostgres:
     def _write_settings(self) -> None:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
         settings = _SETTINGS.format(
-            shared_buffers=max(32, min(256, memory // 8)), cache=max(64, memory // 2)
+            shared_buffers=max(32, min(256, memory // 8)),
+            cache=max(64, memory // 2),
+            connections=max(LEAST_CONNECTIONS, self._connections + SPARE_CONNECTIONS),
         )
         path = self.cluster / "penstock.conf"
         path.write_text(settings)
@@ -224,17 +242,17 @@ class EmbeddedPostgres:
 
     def _spawn(self) -> Process:
         options = [f"unix_socket_directories={self.socket}", "listen_addresses=", f"port={PORT}"]
-        return spawn(
+        return spawn_process(
             "postgres",
             [
-                install() / "bin" / "postgres",
+                find_installation() / "bin" / "postgres",
                 "-D",
                 self.cluster,
                 *(part for option in options for part in ("-c", option)),
             ],
             log=self.log,
             cwd=Path("/"),
-            env=server_environment(),
+            env=clean_environment(),
             account=self._account,
             guard=self._guard,
             last_signal=signal.SIGINT,
@@ -250,7 +268,7 @@ class EmbeddedPostgres:
                 await connection.close()
                 return
             if process.code is not None:
-                end = _tail(self.log, started)
+                end = _read_tail(self.log, started)
                 if "is still in use" in end and time.monotonic() < deadline:
                     raise _StillInUse
                 raise ProcessFailed(f"PostgreSQL ended with code {process.code}:\n{end}")
@@ -274,7 +292,7 @@ class EmbeddedPostgres:
         return f"postgresql://{USER}@/{database}?host={quote(str(self.socket))}&port={PORT}"
 
 
-def install() -> Path:
+def find_installation() -> Path:
     """The folder of the wheel's PostgreSQL 18 (``bin``, ``lib``, ``share``).
 
     The package is found, not imported: importing it makes folders and lock files.
@@ -285,9 +303,9 @@ def install() -> Path:
     return Path(spec.origin).resolve().parent / "pginstall18"
 
 
-def psql() -> Path:
+def find_psql() -> Path:
     """The wheel's psql program."""
-    return install() / "bin" / "psql"
+    return find_installation() / "bin" / "psql"
 
 
 _log = structlog.get_logger(__name__)
@@ -297,12 +315,12 @@ class _StillInUse(Exception):
     """The shared memory of a killed postmaster is still attached."""
 
 
-def server_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """The server's environment, without the user's locale, PGDATA, PGPORT and the like."""
     return {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC"}
 
 
-def _tail(log: Path, start: int) -> str:
+def _read_tail(log: Path, start: int) -> str:
     with log.open("rb") as file:
         file.seek(start)
         return file.read()[-2000:].decode(errors="replace").strip()

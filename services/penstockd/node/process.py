@@ -84,7 +84,7 @@ class Process:
             self._loop.call_soon_threadsafe(self._ended.set)
 
 
-def spawn(
+def spawn_process(
     name: str,
     argv: Sequence[str | Path],
     *,
@@ -103,7 +103,7 @@ def spawn(
     dies. It inherits ``descriptors``. If the log cannot be opened, the child runs without one.
     Raises OSError if the program cannot be started.
     """
-    with _opened(log) as output:
+    with _open_log(log) as output:
         popen = subprocess.Popen(
             [str(arg) for arg in argv],
             stdin=subprocess.DEVNULL,
@@ -122,7 +122,7 @@ def spawn(
     return Process(name, popen, guard)
 
 
-def _opened(log: Path) -> BinaryIO:
+def _open_log(log: Path) -> BinaryIO:
     """The log file, opened to append; the null device if it cannot be opened."""
     try:
         set_aside(log)

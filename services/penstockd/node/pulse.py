@@ -1,7 +1,9 @@
 """Which of the supervisor's children still beat, and which one hangs and must be restarted.
 
 One child at a time is restarted, and none while all are silent: then the machine is asleep or
-overloaded, and a restart would make it worse.
+overloaded, and a restart would make it worse. A process that starts holds the others' restarts up,
+unless it has failed to start before: otherwise one that dies at each start would shield for ever
+another that hangs.
 """
 
 from __future__ import annotations
@@ -24,10 +26,13 @@ INTERVAL = 1.0
 
 @dataclass(slots=True)
 class _Life:
-    """One run of a process: when it started, and its last beat, if any."""
+    """One run of a process: when it started, its last beat, if any, and whether it has ended.
+    One that is not ``spawned`` is expected to start soon."""
 
     started: float
     beat: float | None = None
+    spawned: bool = False
+    ended: bool = False
 
 
 class Pulse:
@@ -37,6 +42,8 @@ class Pulse:
         self._clock = clock
         self._lives: dict[str, _Life] = {}
         self._beaters: set[str] = set()
+        # Processes whose last run ended, or hung, before its first beat.
+        self._stillborn: set[str] = set()
         self._looked = clock()
 
     def listen(self, name: str) -> int:
@@ -44,7 +51,7 @@ class Pulse:
         the process is started. Raises OSError."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
-        self.begin(name)
+        self.begin(name, spawned=True)
         loop = asyncio.get_running_loop()
 
         def readable() -> None:
@@ -61,13 +68,22 @@ class Pulse:
         loop.add_reader(reading, readable)
         return writing
 
-    def begin(self, name: str) -> None:
-        """Note that a process of that name starts, or is about to."""
-        self._lives[name] = _Life(self._clock())
+    def begin(self, name: str, *, spawned: bool = False) -> None:
+        """Note that a process of that name starts, or if it is not ``spawned`` is about to."""
+        self._lives[name] = _Life(self._clock(), spawned=spawned)
+
+    def end(self, name: str) -> None:
+        """Note that a process has ended, or could not be started."""
+        life = self._lives.get(name)
+        if life is not None and life.spawned:
+            life.ended = True
+            if life.beat is None:
+                self._stillborn.add(name)
 
     def beat(self, name: str) -> None:
         """Note a beat of a process."""
         self._beaters.add(name)
+        self._stillborn.discard(name)
         if (life := self._lives.get(name)) is not None:
             life.beat = self._clock()
 
@@ -83,21 +99,28 @@ class Pulse:
         silent = {name: self._silence(name, now) for name in self._lives if name in self._beaters}
         if not silent or all(seconds > LAG for seconds in silent.values()):
             return None
-        if any(life.beat is None for name, life in self._lives.items() if name in self._beaters):
-            return self._never_began(now)
+        if (name := self._never_began(now)) is not None:
+            self._stillborn.add(name)
+            return name
+        if any(self._lives[name].beat is None for name in silent.keys() - self._stillborn):
+            return None  # while one starts, no other is restarted
         name = max(silent, key=lambda n: silent[n])
         return name if silent[name] > SILENCE else None
 
     def _silence(self, name: str, now: float) -> float:
-        """Seconds of silence; a process that has just begun is given time."""
+        """Seconds of silence; a process that has just begun is given time, and one that has ended
+        is restarted anyway."""
         life = self._lives[name]
+        if life.ended:
+            return 0.0
         if life.beat is None:
             return max(0.0, now - life.started - START)
         return now - life.beat
 
     def _never_began(self, now: float) -> str | None:
-        """A process that hangs as it starts, if any; while one starts, no other is restarted."""
+        """A process that hangs as it starts, if any."""
         for name, life in self._lives.items():
-            if name in self._beaters and life.beat is None and now - life.started > START:
+            late = life.beat is None and not life.ended and now - life.started > START
+            if name in self._beaters and late:
                 return name
         return None

@@ -27,18 +27,19 @@ from penstockd.node.envoy import Edge, Envoy, EnvoyConfig, check_port
 from penstockd.node.errors import NodeError, ProcessFailed
 from penstockd.node.guard import ChildGuard
 from penstockd.node.journal import (
-    follow,
+    follow_log,
     is_severe,
     is_severe_envoy,
     is_severe_postgres,
-    never,
+    never_severe,
 )
-from penstockd.node.lock import hold
+from penstockd.node.lock import hold_folder
 from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.process import Process, spawn
+from penstockd.node.process import Process, spawn_process
 from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
 from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
+from penstockd.output import tell_progress
 
 READY_SECONDS = 60.0
 """From the start of the workers until a call through Envoy succeeds."""
@@ -68,7 +69,8 @@ _log = structlog.get_logger(__name__)
 class Node:
     """What to run. The sidecar's paths are files of the repository or the wheel.
 
-    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one. ``worker``
+    ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one, which allows
+    ``connections`` and some more. ``worker``
     returns the command of a worker that listens on a socket, ``keeper`` is the keeper's command.
     ``environment`` returns variables for both from the database's URL, which are added to our own
     environment without ``withheld``; ``keeper_environment`` is for the keeper alone.
@@ -77,6 +79,7 @@ class Node:
     data: Path
     database_url: str | None
     workers: int
+    connections: int
     worker: Callable[[Path], Sequence[str]]
     keeper: Sequence[str]
     environment: Callable[[str], Mapping[str, str]]
@@ -111,7 +114,7 @@ class Node:
         )
 
 
-async def supervise(
+async def supervise_node(
     node: Node,
     prepare: Callable[[str], Awaitable[None]],
     on_ready: Callable[[], Awaitable[None]],
@@ -125,7 +128,7 @@ async def supervise(
     stream. Returns after an orderly end. Raises NodeError if the node cannot start, and what
     ``prepare`` or ``on_ready`` raise; everything started is ended first.
     """
-    with hold(node.data):
+    with hold_folder(node.data):
         check_port(node.envoy(node.data))
         _check_certificates(node.edge)
         sockets = sockets_folder(node.data)
@@ -136,9 +139,9 @@ async def supervise(
             raise ProcessFailed(f"what an earlier run left behind does not end: {error}") from error
         _raise_file_limit()
         running = _Running(node, sockets, guard, console)
-        with _signals() as asked:
+        with _catch_signals() as asked:
             try:
-                await _until(asked, running.run(prepare, on_ready))
+                await _work_until(asked, running.run(prepare, on_ready))
             finally:
                 await running.stop()
                 await asyncio.to_thread(guard.close)
@@ -172,7 +175,10 @@ class _Running:
         node = self._node
         url = node.database_url
         if url is None:
-            self._postgres = EmbeddedPostgres(node.data, self._sockets, guard=self._guard)
+            tell_progress("starting PostgreSQL")
+            self._postgres = EmbeddedPostgres(
+                node.data, self._sockets, guard=self._guard, connections=node.connections
+            )
             await self._postgres.start()
             url = self._postgres.dsn
         await prepare(url)
@@ -180,6 +186,7 @@ class _Running:
         calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
         ours = {k: v for k, v in os.environ.items() if k not in node.withheld}
         self._environment = {**_FRUGAL, **ours, **calm, **node.environment(url)}
+        tell_progress(f"starting {node.workers} workers, the keeper and Envoy")
         try:
             async with asyncio.TaskGroup() as group:
                 self._follow(group)
@@ -219,6 +226,7 @@ class _Running:
                 reason = f"exit code {await process.wait()}"
             except (NodeError, OSError) as error:
                 reason = str(error)
+            self._pulse.end(name)
             deaths += 1
             if not self._ready and deaths >= EARLY_DEATHS:
                 log = self._node.logs / f"{name}.log"
@@ -273,7 +281,7 @@ class _Running:
             log.parent.mkdir(parents=True, exist_ok=True)
         heartbeat = self._pulse.listen(name)
         try:
-            child = spawn(
+            child = spawn_process(
                 name,
                 argv,
                 log=log,
@@ -289,10 +297,14 @@ class _Running:
     def _follow(self, group: asyncio.TaskGroup) -> None:
         names = ["keeper", *(path.stem for path in self._worker_sockets)]
         judged = [(name, is_severe) for name in names]
-        judged += [("postgres", is_severe_postgres), ("envoy", is_severe_envoy), ("access", never)]
+        judged += [
+            ("postgres", is_severe_postgres),
+            ("envoy", is_severe_envoy),
+            ("access", never_severe),
+        ]
         for name, severe in judged:
             path = self._node.logs / f"{name}.log"
-            group.create_task(follow(name, path, severe, self._console))
+            group.create_task(follow_log(name, path, severe, self._console))
 
 
 def _check_certificates(edge: Edge) -> None:
@@ -311,7 +323,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:
+async def _work_until(asked: asyncio.Event, work: Awaitable[None]) -> None:
     """Do ``work`` until it ends or raises, or ``asked`` is set."""
     task = asyncio.ensure_future(work)
     waiter = asyncio.create_task(asked.wait())
@@ -327,7 +339,7 @@ async def _until(asked: asyncio.Event, work: Awaitable[None]) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[asyncio.Event]:
+def _catch_signals() -> Iterator[asyncio.Event]:
     """An event that is set by SIGINT, SIGTERM and SIGHUP while the block runs."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()

@@ -1,7 +1,7 @@
 """Reads and writes consumers, roles and grants as they are stored.
 
 Every change is part of a new policy revision (see the store). Callers check first (see ``checks``)
-and write within a ``history.change``.
+and write within a ``history.open_policy_change``.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ async def remove_consumer(connection: Connection, consumer_id: str) -> None:
     await connection.execute("DELETE FROM hub.consumer WHERE consumer_id = $1", consumer_id)
 
 
-async def holders(connection: Connection, role_id: str) -> Sequence[str]:
+async def list_holders(connection: Connection, role_id: str) -> Sequence[str]:
     """The ids of the consumers that hold a role, in order."""
     rows = await connection.fetch(
         "SELECT consumer_id FROM hub.consumer_role WHERE role_id = $1 ORDER BY 1", role_id

@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 
 from penstockd.catalog import Catalog, Dataset, FieldClass
 from penstockd.errors import Invalid, ValueInvalid, Violation
-from penstockd.policy.masks import fits
+from penstockd.policy.masks import fits_mask
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
 from penstockd.policy.view import check_grant
 from penstockd.query.rules import CLAIM_NAME, MAX_VALUE_LENGTH, MAX_VALUES
-from penstockd.query.syntax import storable
+from penstockd.query.syntax import is_storable
 from penstockd.store.tables import Tables
 
 #: The ids that consumers and roles may have: they are part of paths, tokens and log lines.
@@ -86,7 +86,7 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
         elif any(g.dataset == grant.dataset for g in draft.grants[:i]):
             check.add(at + "dataset", f"'{grant.dataset}' has a grant in this role already")
         else:
-            grants.append(_grant(check, at, draft.role_id, grant, catalog, tables))
+            grants.append(_check_grant(check, at, draft.role_id, grant, catalog, tables))
     check.finish(f"role '{draft.role_id}' cannot be applied")
     return Role(draft.role_id, draft.description, tuple(grants), frozenset(permissions))
 
@@ -116,7 +116,7 @@ def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | No
             found.add(at, "is no name of a claim: lower-case letters, digits and _ only")
         if len(values) > MAX_VALUES:
             found.add(at, f"has more than {MAX_VALUES} values")
-        if any(not 0 < len(v) <= MAX_VALUE_LENGTH or not storable(v) for v in values):
+        if any(not 0 < len(v) <= MAX_VALUE_LENGTH or not is_storable(v) for v in values):
             found.add(at, "has a value that is empty, too long, or not text")
     if check is None:
         found.finish("the claims cannot be used")
@@ -152,7 +152,7 @@ class _ViolationList:
     def text(self, field: str, value: str) -> None:
         if len(value) > MAX_TEXT:
             self.add(field, f"is longer than {MAX_TEXT} characters")
-        elif not storable(value):
+        elif not is_storable(value):
             self.add(field, "holds a character that is not text")
 
     def one_of(self, field: str, value: str, known: Mapping[str, T]) -> T | None:
@@ -167,7 +167,7 @@ class _ViolationList:
             raise ValueInvalid(text, violations=self.violations)
 
 
-def _grant(
+def _check_grant(
     check: _ViolationList, at: str, role: str, draft: GrantDraft, catalog: Catalog, tables: Tables
 ) -> Grant:
     dataset = catalog[draft.dataset]
@@ -218,5 +218,5 @@ def _mask_problems(dataset: Dataset, path: str, mask: Mask) -> Iterator[str]:
     for leaf in held:
         if leaf.key and mask is not Mask.CLEAR:
             yield "the key is always clear"
-        elif not fits(leaf, mask):
+        elif not fits_mask(leaf, mask):
             yield f"{mask.value} is for text, and {leaf.path} is {leaf.kind.name}"

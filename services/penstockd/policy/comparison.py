@@ -48,7 +48,7 @@ class _Leaf:
             inner = holder.fields_by_name[step].message_type
             assert inner is not None, "a path goes through messages only"
             holder = inner
-        self._read = _read(holder, field, field.steps[-1])
+        self._read = _make_read(holder, field, field.steps[-1])
         floating = field.kind in (Kind.FLOAT, Kind.DOUBLE)
         # Unequal values differ, except NaN, which may also occur in lists and maps.
         self._decided = not floating and not field.repeated
@@ -74,7 +74,7 @@ class _Leaf:
         return self._read(message)
 
 
-def _read(message: Descriptor, field: Field, name: str) -> Read:
+def _make_read(message: Descriptor, field: Field, name: str) -> Read:
     if field.repeated:
         holder = message_factory.GetMessageClass(message)
         # Where a present message need not have a value here, an empty one counts as unset.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from penstockd.catalog import Field, Kind
-from penstockd.policy.masks import fits
+from penstockd.policy.masks import fits_mask
 from penstockd.policy.model import Decision, Grant, Mask
 
 
@@ -53,7 +53,7 @@ class FieldDecision:
         return "\n".join(sorted({g.domain for g in self.deciding}))
 
 
-def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
+def decide_field(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
     """The strictest of what each group of grants shows of a field.
 
     Within a group the most generous mask applies if all grants show the same rows, else the
@@ -62,7 +62,7 @@ def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
     """
     found = [_of_group(field, group) for group in groups]
     decision = max(found, key=lambda d: d.mask.strictness, default=_NOTHING)
-    if fits(field, decision.mask):
+    if fits_mask(field, decision.mask):
         return decision
     return FieldDecision(Mask.HIDE, decision.says, Combination.UNFIT)
 
@@ -70,13 +70,13 @@ def decide(field: Field, groups: Sequence[Sequence[Grant]]) -> FieldDecision:
 def decide_all(
     field: Field, groups: Sequence[Sequence[Grant]]
 ) -> Iterator[tuple[Field, FieldDecision]]:
-    """``decide`` for a field and for its members, in the order of ``Field.walk``.
+    """``decide_field`` for a field and for its members, in the order of ``Field.walk``.
 
     A list of messages follows its members: it is clear if any of them shows anything, null if all
     are null or hidden and at least one is null, else hidden. A map must itself be clear, too, since
     its class also covers its keys. A message that contains itself is shown whole or hidden.
     """
-    own = decide(field, groups)
+    own = decide_field(field, groups)
     if not field.members:
         yield field, own
         return

@@ -23,97 +23,105 @@ class PolicyDifference:
         """As a line: "role bi: customers.email partial -> hidden"."""
         part = f"{self.part} " if self.part else ""
         if not self.before:
-            return f"{self.subject}: {part}added{_said(self.after)}"
+            return f"{self.subject}: {part}added{_format_value(self.after)}"
         if not self.after:
-            return f"{self.subject}: {part}removed{_said(self.before)}"
+            return f"{self.subject}: {part}removed{_format_value(self.before)}"
         return f"{self.subject}: {part}{self.before} -> {self.after}"
 
 
-def differences(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
+def find_differences(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
     """All differences, first of roles, then of consumers, each in order of id."""
     found: list[PolicyDifference] = []
     for name in sorted(before.roles.keys() | after.roles.keys()):
-        found += _roles(f"role {name}", before.roles.get(name), after.roles.get(name))
+        found += _compare_roles(f"role {name}", before.roles.get(name), after.roles.get(name))
     for name in sorted(before.consumers.keys() | after.consumers.keys()):
         subject = f"consumer {name}"
-        found += _consumers(subject, before.consumers.get(name), after.consumers.get(name))
+        found += _compare_consumers(subject, before.consumers.get(name), after.consumers.get(name))
     return found
 
 
-def _said(value: str) -> str:
+def _format_value(value: str) -> str:
     return "" if value in ("yes", "") else f" ({value})"
 
 
-def _roles(subject: str, before: Role | None, after: Role | None) -> Iterator[PolicyDifference]:
+def _compare_roles(
+    subject: str, before: Role | None, after: Role | None
+) -> Iterator[PolicyDifference]:
     if before is None or after is None:
-        yield PolicyDifference(subject, "", _there(before), _there(after))
+        yield PolicyDifference(subject, "", _say_presence(before), _say_presence(after))
     old, new = before or Role(""), after or Role("")
-    yield from _differs(subject, "description", old.description, new.description)
-    yield from _differs(subject, "permissions", _list(old.permissions), _list(new.permissions))
+    yield from _compare_values(subject, "description", old.description, new.description)
+    yield from _compare_values(
+        subject, "permissions", _join_sorted(old.permissions), _join_sorted(new.permissions)
+    )
     grants = {g.dataset: g for g in old.grants}, {g.dataset: g for g in new.grants}
     for dataset in sorted(grants[0].keys() | grants[1].keys()):
-        yield from _grants(subject, dataset, grants[0].get(dataset), grants[1].get(dataset))
+        yield from _compare_grants(subject, dataset, grants[0].get(dataset), grants[1].get(dataset))
 
 
-def _grants(
+def _compare_grants(
     subject: str, dataset: str, before: Grant | None, after: Grant | None
 ) -> Iterator[PolicyDifference]:
-    old, new = before or _nothing(dataset), after or _nothing(dataset)
-    yield from _differs(subject, f"{dataset} actions", _list(old.actions), _list(new.actions))
+    old, new = before or _empty_grant(dataset), after or _empty_grant(dataset)
+    yield from _compare_values(
+        subject, f"{dataset} actions", _join_sorted(old.actions), _join_sorted(new.actions)
+    )
     for held in sorted(old.class_masks.keys() | new.class_masks.keys()):
         masks = [g.class_masks.get(held, Mask.HIDE) for g in (old, new)]
-        yield from _differs(subject, f"{dataset} class {held.name}", *map(_mask, masks))
+        yield from _compare_values(subject, f"{dataset} class {held.name}", *map(_name_mask, masks))
     for path in sorted(old.field_masks.keys() | new.field_masks.keys()):
-        texts = [_mask(g.field_masks[path]) if path in g.field_masks else "" for g in (old, new)]
-        yield from _differs(
+        texts = [
+            _name_mask(g.field_masks[path]) if path in g.field_masks else "" for g in (old, new)
+        ]
+        yield from _compare_values(
             subject, f"{dataset}.{path}", texts[0] or "as its class", texts[1] or "as its class"
         )
     domains = [g.hash_domain or "of the role" for g in (old, new)]
-    yield from _differs(subject, f"{dataset} hash domain", *domains)
+    yield from _compare_values(subject, f"{dataset} hash domain", *domains)
     if before is not None and after is not None:
         rows = [g.row_filter or "all" for g in (old, new)]
-        yield from _differs(subject, f"{dataset} rows", *rows)
+        yield from _compare_values(subject, f"{dataset} rows", *rows)
     else:
         filters = [(g.row_filter or "all") if g is not None else "" for g in (before, after)]
-        yield from _differs(subject, f"{dataset} rows", *filters)
+        yield from _compare_values(subject, f"{dataset} rows", *filters)
 
 
-def _consumers(
+def _compare_consumers(
     subject: str, before: Consumer | None, after: Consumer | None
 ) -> Iterator[PolicyDifference]:
     if before is None or after is None:
-        yield PolicyDifference(subject, "", _there(before), _there(after))
+        yield PolicyDifference(subject, "", _say_presence(before), _say_presence(after))
     old = before or Consumer("", True, frozenset())
     new = after or Consumer("", True, frozenset())
-    yield from _differs(subject, "title", old.title, new.title)
-    yield from _differs(subject, "", _active(old), _active(new))
-    yield from _differs(subject, "roles", _list(old.roles), _list(new.roles))
+    yield from _compare_values(subject, "title", old.title, new.title)
+    yield from _compare_values(subject, "", _say_state(old), _say_state(new))
+    yield from _compare_values(subject, "roles", _join_sorted(old.roles), _join_sorted(new.roles))
     for name in sorted(old.claims.keys() | new.claims.keys()):
-        values = [_list(c.claims.get(name, ())) for c in (old, new)]
-        yield from _differs(subject, f"claims.{name}", *values)
+        values = [_join_sorted(c.claims.get(name, ())) for c in (old, new)]
+        yield from _compare_values(subject, f"claims.{name}", *values)
 
 
-def _differs(subject: str, part: str, before: str, after: str) -> Iterator[PolicyDifference]:
+def _compare_values(subject: str, part: str, before: str, after: str) -> Iterator[PolicyDifference]:
     if before != after:
         yield PolicyDifference(subject, part, before, after)
 
 
-def _there(found: Role | Consumer | None) -> str:
+def _say_presence(found: Role | Consumer | None) -> str:
     return "" if found is None else "yes"
 
 
-def _active(consumer: Consumer) -> str:
+def _say_state(consumer: Consumer) -> str:
     return "active" if consumer.active else "inactive"
 
 
-def _mask(mask: Mask) -> str:
+def _name_mask(mask: Mask) -> str:
     return "hidden" if mask is Mask.HIDE else mask.value
 
 
-def _list(values: Iterable[str]) -> str:
+def _join_sorted(values: Iterable[str]) -> str:
     return ", ".join(sorted(values))
 
 
-def _nothing(dataset: str) -> Grant:
+def _empty_grant(dataset: str) -> Grant:
     masks: Mapping[str, Mask] = {}
     return Grant("", dataset, frozenset(), {}, masks)

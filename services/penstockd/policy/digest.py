@@ -9,7 +9,7 @@ from sqlalchemy import ARRAY, Text, any_, bindparam, func, literal_column, selec
 from penstockd.catalog import Field
 from penstockd.catalog.record import Codec
 from penstockd.policy.view import View
-from penstockd.query import compile, parse
+from penstockd.query import compile_filter, parse_filter
 from penstockd.store.sql import Statement, compile_statement
 
 
@@ -18,7 +18,7 @@ class Count:
     The count stops at ``most`` + 1."""
 
     def __init__(self, view: View, filter: str, most: int) -> None:
-        condition = compile(parse(filter), view) if filter.strip() else None
+        condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         key = view.key_column
         one = view.narrow([literal_column("1").label("__one")], condition)
         self._rows = one.where(key >= bindparam("lower", type_=Text()))

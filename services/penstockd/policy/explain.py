@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import PermissionDenied
-from penstockd.policy.decision import Combination, FieldDecision, decide
+from penstockd.policy.decision import Combination, FieldDecision, decide_field
 from penstockd.policy.model import Action, Decision, Grant, Mask, MaskRule, Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.policy.view import View
@@ -58,12 +58,11 @@ class Explanation:
             return f"no rows: no grant allows to read {self.dataset.name}"
         everything = [r.grant.role for r in self.rows if not r.grant.row_filter]
         if everything:
-            return f"all rows: {_roles(everything)} has no row filter"
+            return f"all rows: {_name_roles(everything)} has no row filter"
         if len(self.rows) == 1:
             return f"the rows that the filter of role {self.rows[0].grant.role} lets through"
-        return (
-            f"the rows that any filter of {_roles([r.grant.role for r in self.rows])} lets through"
-        )
+        names = _name_roles([r.grant.role for r in self.rows])
+        return f"the rows that any filter of {names} lets through"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +90,9 @@ async def explain_record(database: Database, explanation: Explanation, key: str)
     return RecordAnswer(key, row is not None, bool(roles), roles, reason)
 
 
-def explain(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> Explanation:
+def explain_policy(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> Explanation:
     """What the principal may do with the dataset, field by field and rule by rule."""
-    views = {action: _view(policy, principal, dataset, action) for action in Action}
+    views = {action: _find_view(policy, principal, dataset, action) for action in Action}
     reading = views[Action.READ]
     writable = {
         f
@@ -110,8 +109,10 @@ def explain(policy: PolicySnapshot, principal: Principal, dataset: Dataset) -> E
         dataset,
         reading,
         actions,
-        tuple(_field(f, reading, top in writable) for top in dataset.fields for f in top.walk()),
-        tuple(RowAnswer(g, _claims(g, principal)) for g in readers),
+        tuple(
+            _answer_field(f, reading, top in writable) for top in dataset.fields for f in top.walk()
+        ),
+        tuple(RowAnswer(g, _claims_of(g, principal)) for g in readers),
     )
 
 
@@ -120,13 +121,13 @@ def record_reason(visible: bool, exists: bool, roles: Sequence[str], answer: Exp
     if not exists:
         return "there is no such record"
     if visible:
-        return f"visible: {_roles(roles)} shows it"
+        return f"visible: {_name_roles(roles)} shows it"
     if answer.view is None:
         return f"hidden: no grant allows to read {answer.dataset.name}"
     return "hidden: no row filter lets it through"
 
 
-def _view(
+def _find_view(
     policy: PolicySnapshot, principal: Principal, dataset: Dataset, action: Action
 ) -> View | None:
     try:
@@ -135,20 +136,20 @@ def _view(
         return None
 
 
-def _claims(grant: Grant, principal: Principal) -> Mapping[str, tuple[str, ...]]:
-    return {name: tuple(principal.claims.get(name, ())) for name in _names(grant)}
+def _claims_of(grant: Grant, principal: Principal) -> Mapping[str, tuple[str, ...]]:
+    return {name: tuple(principal.claims.get(name, ())) for name in _claim_names(grant)}
 
 
-def _names(grant: Grant) -> Sequence[str]:
+def _claim_names(grant: Grant) -> Sequence[str]:
     return parse_rule(grant.row_filter).claims
 
 
-def _field(field: Field, view: View | None, writable: bool) -> FieldAnswer:
-    decision = view.decision(field) if view is not None else decide(field, [])
-    return FieldAnswer(field, decision, writable, _reason(field, decision))
+def _answer_field(field: Field, view: View | None, writable: bool) -> FieldAnswer:
+    decision = view.decision(field) if view is not None else decide_field(field, [])
+    return FieldAnswer(field, decision, writable, _give_reason(field, decision))
 
 
-def _reason(field: Field, decision: FieldDecision) -> str:
+def _give_reason(field: Field, decision: FieldDecision) -> str:
     """The decision as a sentence: "role bi shows it partial: field_masks names email"."""
     shown = "hides it" if decision.mask is Mask.HIDE else f"shows it {decision.mask.value}"
     if decision.combination is Combination.NONE:
@@ -160,15 +161,15 @@ def _reason(field: Field, decision: FieldDecision) -> str:
     grant, said = next(
         (g, d) for g, d in decision.says if g in decision.deciding or len(decision.says) == 1
     )
-    why = f"role {grant.role} {shown}: {_why(said)}"
+    why = f"role {grant.role} {shown}: {_give_cause(said)}"
     if decision.combination is Combination.UNFIT:
         return (
             f"hidden: role {grant.role} asks for {said.mask.value}, which does not fit "
-            f"{field.kind.name} ({_why(said)})"
+            f"{field.kind.name} ({_give_cause(said)})"
         )
     if decision.combination is Combination.ONLY:
         return why
-    roles = _roles([g.role for g, _ in decision.says])
+    roles = _name_roles([g.role for g, _ in decision.says])
     if decision.combination is Combination.GENEROUS:
         return f"{why}; the most generous of {roles}, which show the same rows"
     return f"{why}; the strictest of {roles}, which show different rows"
@@ -181,7 +182,7 @@ def _reason_of_members(decision: FieldDecision) -> str:
     return f"shown for its members: {shown} of {len(decision.members)} are"
 
 
-def _why(said: Decision) -> str:
+def _give_cause(said: Decision) -> str:
     if said.rule is MaskRule.KEY:
         return "the key is always clear"
     if said.rule in (MaskRule.FIELD, MaskRule.MESSAGE):
@@ -191,5 +192,5 @@ def _why(said: Decision) -> str:
     return f"nothing names it or its class {said.names}"
 
 
-def _roles(names: Sequence[str]) -> str:
+def _name_roles(names: Sequence[str]) -> str:
     return f"role {names[0]}" if len(names) == 1 else f"roles {', '.join(names)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.catalog import Catalog
 from penstockd.policy.model import Grant
 from penstockd.policy.view import RowNames
-from penstockd.query import FilterError, named, parse_rule
+from penstockd.query import FilterError, named_fields, parse_rule
 from penstockd.store.tables import Tables
 
 
@@ -20,7 +20,9 @@ def followed_datasets(grant: Grant, catalog: Catalog, tables: Tables) -> tuple[s
     names = RowNames(dataset, catalog, tables, tables[dataset.name])
     found = set()
     try:
-        prefixes = {prefix for prefix, _ in named(parse_rule(grant.row_filter).expression, names)}
+        prefixes = {
+            prefix for prefix, _ in named_fields(parse_rule(grant.row_filter).expression, names)
+        }
     except FilterError:
         return ()
     for prefix in prefixes:

@@ -81,7 +81,7 @@ class PolicyDocument:
 
 
 @asynccontextmanager
-async def change(
+async def open_policy_change(
     database: Database, author: Author, *, expected: int = 0, dry_run: bool = False
 ) -> AsyncIterator[PolicyChange]:
     """A transaction that changes the policy; one at a time, and each makes a new revision.

@@ -17,12 +17,12 @@ from google.protobuf.message import Message
 from penstockd.catalog import MOVING, Catalog, Field
 from penstockd.catalog.record import Codec
 from penstockd.policy.comparison import MessageComparison
-from penstockd.policy.masks import TEXT_MASKS, masking
+from penstockd.policy.masks import TEXT_MASKS, make_mask
 from penstockd.policy.model import Mask
 from penstockd.policy.projection import Projection
 from penstockd.policy.question import Find, Follow, Question
 from penstockd.policy.view import View
-from penstockd.query import Expression, canonical, parse, parse_fields
+from penstockd.query import Expression, make_canonical, parse_fields, parse_filter
 
 __all__ = ["Find", "Follow", "Lens"]
 
@@ -38,7 +38,7 @@ class Lens:
         """Raise FieldUnknown, SelectionError and FilterError as lists and exports do."""
         self.view, self.dataset, self.revision = view, view.dataset, view.revision
         self.fields: tuple[Field, ...] = parse_fields(fields, view)
-        asked = parse(filter) if filter.strip() else None
+        asked = parse_filter(filter) if filter.strip() else None
         rule = view.row_rule
         self._rule = self._filter = None
         if rule is not None:
@@ -150,10 +150,10 @@ class Lens:
         """How the caller's filter sees a field's values; None for unchanged."""
         mask = self.view.mask(field)
         if mask in TEXT_MASKS:
-            return masking(mask, self.view.hash_key(field))
+            return make_mask(mask, self.view.hash_key(field))
         if (stripping := self.view.stripping(field)) is not None:
             return stripping.json
-        return _nothing if mask is Mask.NULL else None
+        return _show_nothing if mask is Mask.NULL else None
 
     def _digest(self, rule: Expression | None, asked: Expression | None) -> str:
         """Identifies what the Lens shows; stable across processes and revisions.
@@ -164,8 +164,8 @@ class Lens:
         seen = {
             "dataset": self.dataset.name,
             "fields": [(f.path, self.view.seen(f)) for f in self.fields],
-            "rows": rule and canonical(rule),
-            "filter": asked and canonical(asked),
+            "rows": rule and make_canonical(rule),
+            "filter": asked and make_canonical(asked),
             "filtered": [
                 (f.path, self.view.seen(f)) for f in sorted(filtered, key=lambda f: f.path)
             ],
@@ -179,5 +179,5 @@ def _as_it_is(field: Field) -> None:
     return None
 
 
-def _nothing(value: Any) -> None:
+def _show_nothing(value: Any) -> None:
     return None

@@ -36,19 +36,21 @@ _ADDRESS = "[A-Za-z0-9.!#&*+/=?^_~-]+@[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*"
 _IS_ADDRESS = re.compile(_ADDRESS).fullmatch
 
 
-def fits(field: Field, mask: Mask) -> bool:
+def fits_mask(field: Field, mask: Mask) -> bool:
     """Whether a field of this kind can carry the mask."""
     return mask not in TEXT_MASKS or field.kind is Kind.STRING
 
 
-def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> ColumnElement[Any]:
+def mask_column(
+    field: Field, column: ColumnElement[Any], mask: Mask, key: bytes
+) -> ColumnElement[Any]:
     """The expression that masks a column. ``key`` keys the hashes; it is a bind parameter."""
     if mask is Mask.CLEAR:
         return column
     if mask is Mask.NULL:
         return cast(null(), column.type)
     if mask is Mask.HASH:
-        inner, outer = (literal(pad, LargeBinary()) for pad in _pads(key))
+        inner, outer = (literal(pad, LargeBinary()) for pad in _hmac_pads(key))
         within = func.sha256(inner.op("||")(func.convert_to(column, "UTF8")))
         return func.encode(func.sha256(outer.op("||")(within)), "hex").collate("C")
     assert mask is Mask.PARTIAL, "a hidden field has no expression"
@@ -58,8 +60,8 @@ def masked(field: Field, column: ColumnElement[Any], mask: Mask, key: bytes) -> 
     return case((address, shown), (column.is_not(None), _STARS)).collate("C")
 
 
-def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
-    """A function that does to a text what ``masked`` does in SQL, for one of TEXT_MASKS."""
+def make_mask(mask: Mask, key: bytes) -> Callable[[str], str]:
+    """A function that does to a text what ``mask_column`` does in SQL, for one of TEXT_MASKS."""
     if mask is Mask.HASH:
         keyed = hmac.new(key, digestmod=hashlib.sha256)
 
@@ -79,7 +81,7 @@ def masking(mask: Mask, key: bytes) -> Callable[[str], str]:
     return partial
 
 
-def _pads(key: bytes) -> tuple[bytes, bytes]:
+def _hmac_pads(key: bytes) -> tuple[bytes, bytes]:
     """The pads that HMAC-SHA-256 puts before the text and before the inner digest: PostgreSQL has
     SHA-256 only."""
     assert len(key) <= _BLOCK, "a longer key would be hashed first"

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Text, case, cast, func, literal_column, nu
 from sqlalchemy.dialects.postgresql import JSONB
 
 from penstockd.catalog import Field, Kind
-from penstockd.policy.masks import TEXT_MASKS, masked, masking
+from penstockd.policy.masks import TEXT_MASKS, make_mask, mask_column
 from penstockd.policy.model import Mask
 
 #: The View's mask for each field and member, and the keys of their hashes.
@@ -46,7 +46,7 @@ class Stripping:
             pairs = func.jsonb_each(value).table_valued("key", "value").render_derived()
             held = cast(pairs.c.value, JSONB)
             made = func.jsonb_object_agg(pairs.c.key, self._message.sql(held))
-            found = select(func.coalesce(made, _json("'{}'"))).select_from(pairs)
+            found = select(func.coalesce(made, _json_literal("'{}'"))).select_from(pairs)
         else:
             item = func.jsonb_array_elements(value, type_=JSONB()).column_valued()
             items = select(self._message.sql(item))
@@ -100,14 +100,14 @@ class _MaskedMessage:
         gone = [json_name for json_name, _ in self._dropped] + [name for name, _ in changed]
         left: ColumnElement[Any] = value
         if gone:
-            names = ", ".join(map(_quoted, gone))
+            names = ", ".join(map(_quote_literal, gone))
             without: ColumnElement[Any] = literal_column(f"ARRAY[{names}]::text[]")
             left = value.op("-", return_type=JSONB())(without)
         for start in range(0, len(changed), _PAIRS):
             pairs = [
                 argument
                 for name, made in changed[start : start + _PAIRS]
-                for argument in (literal_column(f"{_quoted(name)}::text"), made)
+                for argument in (literal_column(f"{_quote_literal(name)}::text"), made)
             ]
             # Canonical data holds no nulls, so every null that is removed is an absent member.
             made = func.jsonb_strip_nulls(func.jsonb_build_object(*pairs), type_=JSONB())
@@ -120,13 +120,13 @@ class _MaskedMessage:
             text = _text_of(value, json_name)
             if not field.presence:
                 text = func.coalesce(text, literal_column("''"))
-            yield json_name, func.to_jsonb(cast(masked(field, text, mask, key), Text()))
+            yield json_name, func.to_jsonb(cast(mask_column(field, text, mask, key), Text()))
         for json_name, _, many in self._many:
             yield json_name, many.sql(_member_of(value, json_name))
         for json_name, _, inner, fragile in self._nested:
             held = _member_of(value, json_name)
             left = inner.sql(held)
-            yield json_name, func.nullif(left, _json("'{}'")) if fragile else left
+            yield json_name, func.nullif(left, _json_literal("'{}'")) if fragile else left
 
     # --- of JSON data ------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class _MaskedMessage:
             left.pop(name, None)
         for name, _, field, mask, key in self._masked:
             if name in left or not field.presence:
-                left[name] = masking(mask, key)(left.get(name, ""))
+                left[name] = make_mask(mask, key)(left.get(name, ""))
         for name, _, many in self._many:
             if name in left:
                 left[name] = many.json(left[name])
@@ -156,7 +156,7 @@ class _MaskedMessage:
             message.ClearField(name)
         for _, name, field, mask, key in self._masked:
             if not field.presence or message.HasField(name):
-                setattr(message, name, masking(mask, key)(getattr(message, name)))
+                setattr(message, name, make_mask(mask, key)(getattr(message, name)))
         for _, name, many in self._many:
             many.apply(getattr(message, name))
         for _, name, inner, fragile in self._nested:
@@ -173,17 +173,17 @@ def _always_there(member: Field) -> bool:
 
 
 def _member_of(value: ColumnElement[Any], name: str) -> ColumnElement[Any]:
-    return value.op("->", return_type=JSONB())(literal_column(f"{_quoted(name)}::text"))
+    return value.op("->", return_type=JSONB())(literal_column(f"{_quote_literal(name)}::text"))
 
 
 def _text_of(value: ColumnElement[Any], name: str) -> ColumnElement[Any]:
-    return value.op("->>", return_type=Text())(literal_column(f"{_quoted(name)}::text"))
+    return value.op("->>", return_type=Text())(literal_column(f"{_quote_literal(name)}::text"))
 
 
-def _json(text: str) -> ColumnElement[Any]:
+def _json_literal(text: str) -> ColumnElement[Any]:
     return literal_column(f"{text}::jsonb", JSONB())
 
 
-def _quoted(name: str) -> str:
+def _quote_literal(name: str) -> str:
     """A name of the model as an SQL string literal."""
     return "'" + name.replace("'", "''") + "'"

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Field
 from penstockd.catalog.record import holds_its_message
-from penstockd.policy.masks import TEXT_MASKS, masking
+from penstockd.policy.masks import TEXT_MASKS, make_mask
 from penstockd.policy.members import Stripping
 from penstockd.policy.model import Mask
 from penstockd.policy.view import View
@@ -49,7 +49,7 @@ class Projection:
             elif len(leaves[0].steps) > depth + 1:
                 self._nest(message, name, leaves, masks, view, depth)
             elif masks[shown[0]] in TEXT_MASKS:
-                mask = masking(masks[shown[0]], view.hash_key(shown[0]))
+                mask = make_mask(masks[shown[0]], view.hash_key(shown[0]))
                 self._masked.append((name, shown[0].presence, mask))
             elif (stripping := view.stripping(shown[0])) is not None:
                 self._stripped.append((name, stripping))

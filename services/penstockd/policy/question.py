@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 
 from penstockd.catalog import Catalog, Dataset, Field, Kind
 from penstockd.catalog.canonical import from_message
-from penstockd.catalog.record import getter
-from penstockd.query import Expression, Names, matcher, named
+from penstockd.catalog.record import make_getter
+from penstockd.query import Expression, Names, make_matcher, named_fields
 
 #: Looks up the image of a record by dataset and key; None if it does not exist.
 Find = Callable[[str, str], bytes | None]
@@ -46,16 +46,16 @@ class Question:
     def __init__(
         self, expression: Expression, names: Names, dataset: Dataset, catalog: Catalog, show: Show
     ) -> None:
-        """Raise FilterError as ``query.compile`` does."""
-        self._matches = matcher(expression, names)
+        """Raise FilterError as ``query.compile_filter`` does."""
+        self._matches = make_matcher(expression, names)
         by_path: dict[tuple[str, ...], list[Field]] = {}
-        for prefix, field in named(expression, names):
+        for prefix, field in named_fields(expression, names):
             by_path.setdefault(tuple(prefix.split(".")[:-1]), []).append(field)
         self._place = QuestionPlace(dataset, (), by_path, catalog)
         places = list(self._place.all())
         self._names = [".".join((*p.path, f.path)) for p in places for f in p.fields]
         fields = [f for p in places for f in p.fields]
-        self._converts = [(i, c) for i, f in enumerate(fields) for c in _steps(f, show)]
+        self._converts = [(i, c) for i, f in enumerate(fields) for c in _conversion_steps(f, show)]
         self.fields: tuple[Field, ...] = self._place.fields
         self.follows = tuple(p.follow for p in places if p.follow is not None)
         few = all(f.kind in (Kind.ENUM, Kind.BOOL) for f in fields)
@@ -82,7 +82,7 @@ class Question:
         return self._matches(dict(zip(self._names, values, strict=True)))
 
 
-def _steps(field: Field, show: Show) -> Iterator[Callable[[Any], Any]]:
+def _conversion_steps(field: Field, show: Show) -> Iterator[Callable[[Any], Any]]:
     """The conversions from a message's value to the canonical value, then to what is shown."""
     yield from (step for step in (from_message(field), show(field)) if step is not None)
 
@@ -101,15 +101,15 @@ class QuestionPlace:
         self.path = path
         self.fields = tuple(named.get(path, ()))
         self._parse = dataset.message_class.FromString
-        self._getters = [getter(f) for f in self.fields]
+        self._getters = [make_getter(f) for f in self.fields]
         self._further: list[tuple[Callable[[Any], Any], str, QuestionPlace]] = []
         reads = list(self.fields)
-        for alias in dict.fromkeys(p[len(path)] for p in named if _beyond(p, path)):
+        for alias in dict.fromkeys(p[len(path)] for p in named if _leads_beyond(p, path)):
             onward = dataset.references[alias]
             assert onward.reference is not None, "references are found by their aliases"
             target = onward.reference.dataset
             place = QuestionPlace(catalog[target], (*path, alias), named, catalog, onward)
-            self._further.append((getter(onward), target, place))
+            self._further.append((make_getter(onward), target, place))
             reads.append(onward)
         self.follow = None if via is None else Follow(path, dataset.name, via, tuple(reads))
 
@@ -132,5 +132,5 @@ class QuestionPlace:
             place.read(None if image is None else place._parse(image), find, values)
 
 
-def _beyond(path: tuple[str, ...], start: tuple[str, ...]) -> bool:
+def _leads_beyond(path: tuple[str, ...], start: tuple[str, ...]) -> bool:
     return len(path) > len(start) and path[: len(start)] == start

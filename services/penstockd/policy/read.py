@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, liter
 from penstockd.catalog import MOVING, Field
 from penstockd.catalog.record import Codec
 from penstockd.policy.view import View
-from penstockd.query import OrderBy, compile, parse, parse_fields
+from penstockd.query import OrderBy, compile_filter, parse_fields, parse_filter
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
 from penstockd.store.tables import row_size
 
@@ -48,7 +48,7 @@ class EtagCodec:
         return sum(len(row[i]) for i in self._json if row[i] is not None)
 
 
-def _codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
+def _make_codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
     """The codec for rows that are read by key or in pages."""
     if view.derives_etag and any(f.is_etag for f in selected):
         return EtagCodec(view, selected)
@@ -59,7 +59,7 @@ class Get:
     """One record by its ``key``."""
 
     def __init__(self, view: View, fields: str) -> None:
-        self.codec = _codec(view, parse_fields(fields, view))
+        self.codec = _make_codec(view, parse_fields(fields, view))
         condition = view.key_column == bindparam("key", type_=Text())
         self.statement = compile_statement(view.select(self.codec.fields, condition))
 
@@ -71,11 +71,11 @@ class Page:
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
-        self.codec = _codec(view, parse_fields(fields, view))
+        self.codec = _make_codec(view, parse_fields(fields, view))
         self.fields = self.codec.fields
         self.width = len(self.fields)
         self._order = OrderBy.parse(order_by, view, view.dataset.key)
-        condition = compile(parse(filter), view) if filter.strip() else None
+        condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         self._base = view.select(self.fields, condition)
         self._first = self._compiled(self._base)
 
@@ -106,7 +106,7 @@ class Scan:
     """
 
     def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
-        condition = compile(parse(filter), view) if filter.strip() else None
+        condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         columns = [view.column(f).label(f.path) for f in fields]
         key = view.key_column
         rows = view.narrow([key.label("~key"), *columns], condition)
@@ -132,7 +132,7 @@ class ExportQuery:
     ) -> None:
         self._order = OrderBy.parse(order_by, view, view.dataset.key)
         self._key = view.key_column
-        condition = compile(parse(filter), view) if filter.strip() else None
+        condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         labelled = [c.label(f.path) for f, c in zip(fields, columns, strict=True)]
         self._rows = view.narrow(labelled, condition)
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
@@ -141,7 +141,7 @@ class ExportQuery:
     def copy(self, limit: int, after: Sequence[Any] | None = None) -> tuple[str, Mapping[str, str]]:
         """SQL for COPY and the settings it reads (see ``store.sql``). 0 means no limit."""
         statement = self._from(self._rows, after)
-        return compile_for_copy(statement.limit(_whole(limit)) if limit else statement)
+        return compile_for_copy(statement.limit(_count_literal(limit)) if limit else statement)
 
     @property
     def splittable(self) -> bool:
@@ -152,21 +152,23 @@ class ExportQuery:
     def copy_range(self, *, last: bool) -> tuple[str, Mapping[str, str]]:
         """As ``copy``, for the keys from setting LOWER up to but not including UPPER; the ``last``
         range has no UPPER. The returned settings contain neither."""
-        statement = self._rows.where(self._key >= _setting(LOWER))
+        statement = self._rows.where(self._key >= _read_setting(LOWER))
         if not last:
-            statement = statement.where(self._key < _setting(UPPER))
+            statement = statement.where(self._key < _read_setting(UPPER))
         return compile_for_copy(statement.order_by(*self._order.columns()))
 
     def step(self, keys: int) -> Statement:
         """The key ``keys`` places after key ``after``; keys that the caller may not see count."""
         after = self._key >= bindparam("after", type_=Text())
         statement = select(self._key).where(after).order_by(self._key)
-        return compile_statement(statement.offset(_whole(keys)).limit(_whole(1)))
+        return compile_statement(statement.offset(_count_literal(keys)).limit(_count_literal(1)))
 
     def end(self, limit: int, after: Sequence[Any] | None = None) -> Statement:
         """The position of row ``limit``, and of the row after it if there is one."""
         statement = self._from(self._ends, after)
-        return compile_statement(statement.offset(_whole(limit - 1)).limit(_whole(2)))
+        return compile_statement(
+            statement.offset(_count_literal(limit - 1)).limit(_count_literal(2))
+        )
 
     def _from(self, statement: Select[Any], after: Sequence[Any] | None) -> Select[Any]:
         if after is not None:
@@ -174,11 +176,11 @@ class ExportQuery:
         return statement.order_by(*self._order.columns())
 
 
-def _setting(name: str) -> ColumnElement[str]:
+def _read_setting(name: str) -> ColumnElement[str]:
     """A setting's value, read once per statement."""
     return literal_column(f"(SELECT current_setting('{name}'))", Text())
 
 
-def _whole(number: int) -> ColumnElement[Any]:
+def _count_literal(number: int) -> ColumnElement[Any]:
     """A row count as SQL text: it is an int of ours, and a literal gives COPY a better plan."""
     return literal_column(str(int(number)))

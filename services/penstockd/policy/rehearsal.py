@@ -18,13 +18,13 @@ from penstockd.query import (
     Expression,
     OrderBy,
     QueryError,
-    compile,
-    parse,
+    compile_filter,
     parse_fields,
+    parse_filter,
     parse_rule,
 )
 from penstockd.query.filter import And, Comparison, Not, Or
-from penstockd.query.resolve import resolve
+from penstockd.query.resolve import resolve_comparison
 
 #: The actions of a dataset's methods, by the start of their names; all other methods read.
 _ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
@@ -148,22 +148,22 @@ class Rehearsal:
         """Count calls of a consumer to a dataset, both of which ``datasets`` must name."""
         effect = self._effects[calls.consumer_id].datasets[calls.dataset]
         effect.calls += calls.count
-        effect.last = _later(effect.last, calls.last)
+        effect.last = _later_of(effect.last, calls.last)
         old = self._view(self._before, calls)
         new = self._view(self._after, calls)
         if old is None:
             return  # the current policy would deny it, too
-        for path in _named(calls, old):
+        for path in _named_fields(calls, old):
             if path in effect.fields:
                 effect.fields[path].count += calls.count
-                effect.fields[path].last = _later(effect.fields[path].last, calls.last)
+                effect.fields[path].last = _later_of(effect.fields[path].last, calls.last)
         if new is None:
             effect.denied += calls.count
-        elif not (_problems(calls, new) - _problems(calls, old)):
+        elif not (_query_problems(calls, new) - _query_problems(calls, old)):
             return
         else:
             effect.failing += calls.count
-        effect.last_failing = _later(effect.last_failing, calls.last)
+        effect.last_failing = _later_of(effect.last_failing, calls.last)
 
     def _affected(self) -> Iterator[ConsumerEffect]:
         for name, consumer in sorted(self._before.consumers.items()):
@@ -173,7 +173,7 @@ class Rehearsal:
             for dataset in self._before.catalog:
                 before = self._sight(self._before, name, dataset.name)
                 after = self._sight(self._after, name, dataset.name)
-                found = _difference(dataset, before, after)
+                found = _compare_sights(dataset, before, after)
                 if found is not None:
                     effect.datasets[dataset.name] = found
             if effect.datasets:
@@ -185,11 +185,11 @@ class Rehearsal:
         claims = tuple(sorted(consumer.claims.items()))
         key = (policy is self._after, dataset, consumer.roles, claims)
         if key not in self._sights:
-            self._sights[key] = _sight(policy, _principal(consumer), dataset)
+            self._sights[key] = _consumer_sight(policy, _make_principal(consumer), dataset)
         return self._sights[key]
 
     def _view(self, policy: PolicySnapshot, calls: Calls) -> View | None:
-        principal = _principal(policy.consumers[calls.consumer_id])
+        principal = _make_principal(policy.consumers[calls.consumer_id])
         try:
             return policy.view(principal, calls.dataset, *calls.actions)
         except PermissionDenied:
@@ -207,7 +207,7 @@ def with_document(policy: PolicySnapshot, document: PolicyDocument) -> PolicySna
     )
 
 
-def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> ConsumerSight:
+def _consumer_sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> ConsumerSight:
     view = policy.visible(principal, dataset)
     if view is None:
         return ConsumerSight(None, frozenset(), {}, frozenset(), {}, {})
@@ -225,24 +225,24 @@ def _sight(policy: PolicySnapshot, principal: Principal, dataset: str) -> Consum
     return ConsumerSight(
         view,
         view.actions,
-        _masks(view) if view.allows(Action.READ) else {},
+        _shown_masks(view) if view.allows(Action.READ) else {},
         frozenset(writable),
         {a: frozenset({""}) if "" in filters else filters for a, filters in rules.items()},
         {name: tuple(principal.claims.get(name, ())) for name in used},
     )
 
 
-def _masks(view: View) -> Mapping[str, Mask]:
+def _shown_masks(view: View) -> Mapping[str, Mask]:
     """The masks of what is shown, including members of repeated messages and maps."""
     every = (f for top in view.fields() for f in top.walk())
     return {f.path: view.mask(f) for f in every if view.mask(f) is not Mask.HIDE}
 
 
-def _principal(consumer: Consumer) -> Principal:
+def _make_principal(consumer: Consumer) -> Principal:
     return Principal(consumer.consumer_id, "", consumer.roles, consumer.claims)
 
 
-def _difference(
+def _compare_sights(
     dataset: Dataset, before: ConsumerSight, after: ConsumerSight
 ) -> DatasetEffect | None:
     """What differs for a consumer, except the row counts; None if nothing does."""
@@ -256,18 +256,18 @@ def _difference(
     same_rows = (before.rules, before.claims) == (after.rules, after.claims)
     if same_rows and not (fields or lost or gained):
         return None
-    return DatasetEffect(dataset.name, _ordered(lost), _ordered(gained), fields)
+    return DatasetEffect(dataset.name, _order_actions(lost), _order_actions(gained), fields)
 
 
-def _ordered(actions: frozenset[Action]) -> tuple[Action, ...]:
+def _order_actions(actions: frozenset[Action]) -> tuple[Action, ...]:
     return tuple(a for a in Action if a in actions)
 
 
-def _later(one: datetime | None, other: datetime) -> datetime:
+def _later_of(one: datetime | None, other: datetime) -> datetime:
     return other if one is None else max(one, other)
 
 
-def _named(calls: Calls, view: View) -> set[str]:
+def _named_fields(calls: Calls, view: View) -> set[str]:
     """The paths of the fields that calls named, as the View resolves the names now.
 
     Names that the View no longer knows are skipped: the current policy would refuse them, too.
@@ -281,18 +281,18 @@ def _named(calls: Calls, view: View) -> set[str]:
         if (leaf := view.field(name)) is not None:
             found.add(leaf.path)
     with contextlib.suppress(QueryError):
-        for comparison in _comparisons(parse(calls.filter)):
+        for comparison in _list_comparisons(parse_filter(calls.filter)):
             with contextlib.suppress(QueryError):
-                found.update(t.field.path for t in resolve(comparison, view))
+                found.update(t.field.path for t in resolve_comparison(comparison, view))
     return found
 
 
-def _problems(calls: Calls, view: View) -> set[str]:
+def _query_problems(calls: Calls, view: View) -> set[str]:
     """The parts of the query that the hub refuses under this View."""
     refused: set[str] = set()
     parts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("fields", lambda: parse_fields(calls.fields, view)),
-        ("filter", lambda: compile(parse(calls.filter), view)),
+        ("filter", lambda: compile_filter(parse_filter(calls.filter), view)),
         ("order_by", lambda: OrderBy.parse(calls.order_by, view, view.dataset.key)),
         ("update_mask", lambda: parse_fields(calls.update_mask, view)),
     )
@@ -309,12 +309,12 @@ def _problems(calls: Calls, view: View) -> set[str]:
     return refused
 
 
-def _comparisons(expression: Expression) -> Iterator[Comparison]:
+def _list_comparisons(expression: Expression) -> Iterator[Comparison]:
     match expression:
         case And(terms) | Or(terms):
             for term in terms:
-                yield from _comparisons(term)
+                yield from _list_comparisons(term)
         case Not(term):
-            yield from _comparisons(term)
+            yield from _list_comparisons(term)
         case Comparison():
             yield expression

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstockd.budget import breathe, offload_large
+from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog.record import Codec
 from penstockd.policy.read import EtagCodec
 
@@ -22,5 +22,5 @@ async def records_of(codec: Codec | EtagCodec, rows: Sequence[Sequence[Any]]) ->
     records = []
     for row in rows:
         records.append(await record_of(codec, row))
-        await breathe()
+        await let_others_run()
     return records

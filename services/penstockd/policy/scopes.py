@@ -18,7 +18,7 @@ _PERMISSIONS = frozenset(p.value for p in Permission)
 _ACTIONS = frozenset(a.value for a in Action)
 
 
-def known(scope: str, catalog: Catalog) -> bool:
+def is_known_scope(scope: str, catalog: Catalog) -> bool:
     """Whether the scope names a permission, or a dataset and an action, that exist."""
     if scope in _PERMISSIONS:
         return True
@@ -36,17 +36,17 @@ def actions_in(scopes: Iterable[str], dataset: str) -> frozenset[Action]:
     return frozenset(left)
 
 
-def leaves(scopes: frozenset[str] | None, dataset: str, action: Action) -> bool:
+def scopes_permit(scopes: frozenset[str] | None, dataset: str, action: Action) -> bool:
     """Whether scopes permit an action on a dataset; None permits everything."""
     return scopes is None or action in actions_in(scopes, dataset)
 
 
-def beyond(scopes: frozenset[str] | None, roles: Iterable[Role]) -> str:
+def find_excess(scopes: frozenset[str] | None, roles: Iterable[Role]) -> str:
     """The first thing that the roles allow and the scopes do not permit, as a scope; else ""."""
     if scopes is None:
         return ""
     for role in roles:
-        for permission in sorted(role.permissions - _named(scopes)):
+        for permission in sorted(role.permissions - _named_permissions(scopes)):
             return permission.value
         for grant in role.grants:
             for action in sorted(grant.actions - actions_in(scopes, grant.dataset)):
@@ -54,5 +54,5 @@ def beyond(scopes: frozenset[str] | None, roles: Iterable[Role]) -> str:
     return ""
 
 
-def _named(scopes: frozenset[str]) -> frozenset[Permission]:
+def _named_permissions(scopes: frozenset[str]) -> frozenset[Permission]:
     return frozenset(p for p in Permission if p.value in scopes)

@@ -15,11 +15,11 @@ import structlog
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.errors import DatabaseUnavailable, PermissionDenied, PolicyStale
 from penstockd.policy.model import Action, Consumer, Credential, Grant, Mask, Permission, Principal
-from penstockd.policy.scopes import actions_in, known
+from penstockd.policy.scopes import actions_in, is_known_scope
 from penstockd.policy.view import Reads, View
 from penstockd.query import FilterError, parse_rule
 from penstockd.store.announcements import POLICY_CHANNEL, Announcements
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, translate_errors
 from penstockd.store.tables import Tables
 
 #: How often the revision is checked when no announcement arrives, in seconds.
@@ -117,7 +117,7 @@ class PolicySnapshot:
 
     def grantable(self, principal: Principal, scope: str) -> bool:
         """Whether a token of the principal may carry the scope, which must allow something."""
-        if not known(scope, self.catalog):
+        if not is_known_scope(scope, self.catalog):
             return False
         narrowed = replace(principal, scopes=frozenset({scope}))
         return any(self.permits(narrowed, p) for p in Permission) or any(
@@ -130,7 +130,7 @@ class PolicySnapshot:
             access = self.accesses[key]
             self.accesses.move_to_end(key)
         except KeyError:
-            access = _remember(self.accesses, key, self._judge(principal, dataset))
+            access = _cache_value(self.accesses, key, self._judge(principal, dataset))
         return access
 
     def _judge(self, principal: Principal, dataset: str) -> Access | None:
@@ -169,10 +169,10 @@ class PolicySnapshot:
             claims=dict(zip(access.claims, values, strict=True)),
             reads=self._reads,
         )
-        return _remember(self.views, key, made)
+        return _cache_value(self.views, key, made)
 
 
-def _remember(memory: OrderedDict[K, V], key: K, value: V) -> V:
+def _cache_value(memory: OrderedDict[K, V], key: K, value: V) -> V:
     """Cache a value and evict the least recently used one if the cache is full."""
     memory[key] = value
     if len(memory) > MAX_VIEWS:
@@ -213,7 +213,7 @@ async def load_policy(
             row[0],
             row[1],
             frozenset(row[2]),
-            {name: _values(given) for name, given in orjson.loads(row[3]).items()},
+            {name: _claim_values(given) for name, given in orjson.loads(row[3]).items()},
         )
         for row in await connection.fetch(_CONSUMERS)
     }
@@ -244,7 +244,7 @@ async def load_policy(
     )
 
 
-def _values(claim: str | list[str]) -> tuple[str, ...]:
+def _claim_values(claim: str | list[str]) -> tuple[str, ...]:
     """The values of a claim: one, or a list of them."""
     return (claim,) if isinstance(claim, str) else tuple(claim)
 
@@ -316,7 +316,7 @@ class Policy:
         async with self._reading:
             asked = self._clock()
             try:
-                with translated():
+                with translate_errors():
                     async with asyncio.timeout(READ_TIMEOUT):
                         await self._read(await self._connected())
             except BaseException:

@@ -67,15 +67,17 @@ class Standing:
     def _shows_all(self, view: View, caller: Principal) -> bool:
         """Whether a View shows everything that the stream's View shows."""
         every = [f for top in self._view.fields() for f in top.walk()]
-        if any(_strictness(view, f) > _strictness(self._view, f) for f in every):
+        if any(_mask_strictness(view, f) > _mask_strictness(self._view, f) for f in every):
             return False
         # Hashes of another domain are other values.
         if any(self._view.hash_domain(f) not in ("", view.hash_domain(f)) for f in every):
             return False
-        if view.predicate is None or _rows(view) == _rows(self._view):
+        if view.predicate is None or _row_rule(view) == _row_rule(self._view):
             return True
         # A row needs only one rule that shows it: further rules lose no row.
-        return caller.claims == self._caller.claims and _rules(self._view) <= _rules(view)
+        return caller.claims == self._caller.claims and _row_filters(self._view) <= _row_filters(
+            view
+        )
 
 
 def renew_caller(caller: Principal, began: PolicySnapshot, now: PolicySnapshot) -> Principal:
@@ -106,15 +108,15 @@ def credential_end(caller: Principal, policy: PolicySnapshot) -> float:
     return credential.expire_time.timestamp()
 
 
-def _strictness(view: View, field: Field) -> int:
+def _mask_strictness(view: View, field: Field) -> int:
     return view.mask(field).strictness
 
 
-def _rules(view: View) -> frozenset[str]:
+def _row_filters(view: View) -> frozenset[str]:
     return frozenset(g.row_filter for g in view.grants if Action.READ in g.actions)
 
 
-def _rows(view: View) -> tuple[str, Mapping[str, Any]]:
+def _row_rule(view: View) -> tuple[str, Mapping[str, Any]]:
     """The row rule as SQL with its claims."""
     if view.predicate is None:
         return "", {}

@@ -36,10 +36,19 @@ from sqlalchemy import (
 
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.policy.decision import Combination, FieldDecision, decide_all
-from penstockd.policy.masks import masked
+from penstockd.policy.masks import mask_column
 from penstockd.policy.members import Stripping, is_whole
 from penstockd.policy.model import Action, Grant, Mask
-from penstockd.query import And, Expression, FilterError, Names, Or, Wrap, compile, parse_rule
+from penstockd.query import (
+    And,
+    Expression,
+    FilterError,
+    Names,
+    Or,
+    Wrap,
+    compile_filter,
+    parse_rule,
+)
 from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Guard
@@ -220,11 +229,11 @@ class View:
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on masked values too."""
-        column = _readable(self._table, field)
+        column = _readable_column(self._table, field)
         stripping = self._strippings.get(field)
         if stripping is not None:
             return stripping.sql(column)
-        return masked(field, column, self._masks[field], self.hash_key(field))
+        return mask_column(field, column, self._masks[field], self.hash_key(field))
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """Callers' filters do not follow references; only row rules do."""
@@ -373,7 +382,7 @@ class RowNames:
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """The field's column."""
-        return _readable(self._table, field)
+        return _readable_column(self._table, field)
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """The dataset of a reference, and how a predicate on it becomes a predicate here."""
@@ -391,7 +400,7 @@ class RowNames:
         return RowNames(target, self._catalog, self._tables, table), wrap
 
 
-def _readable(table: FromClause, field: Field) -> ColumnElement[Any]:
+def _readable_column(table: FromClause, field: Field) -> ColumnElement[Any]:
     """The field's value as readers see it: an etag is stored as a number and shown as text."""
     column: ColumnElement[Any] = table.c[field.path]
     return cast(column, Text()) if field.is_etag else column
@@ -427,7 +436,7 @@ def _row_rules(
     """The rules of the grants; a row must match any of them. None for all rows."""
     if any(not g.row_filter for g in grants):
         return None
-    shown = [_rendered(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
+    shown = [_render_grant(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
     return [s for s in shown if s is not None]
 
 
@@ -435,11 +444,11 @@ def _any_of(rules: Sequence[Rendered]) -> ColumnElement[bool]:
     return or_(*[predicate for _, predicate in rules]) if rules else false()
 
 
-def _rendered(grant: Grant, names: RowNames, claims: Claims) -> Rendered | None:
+def _render_grant(grant: Grant, names: RowNames, claims: Claims) -> Rendered | None:
     """A grant's row filter, also in SQL; None if it shows nothing with these claims."""
     try:
         rule = row_rule(grant, claims)
-        return None if rule is None else (rule, compile(rule, names))
+        return None if rule is None else (rule, compile_filter(rule, names))
     except FilterError:
         # A claim is no value of the field that it is compared with. A rule without claims is
         # checked when it is written; if the model has changed since, it shows nothing either.

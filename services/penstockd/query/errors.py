@@ -55,9 +55,9 @@ class FieldUnknown(FilterError, OrderError, SelectionError):
     reason = "FIELD_UNKNOWN"
 
     def __init__(self, name: str, position: int | None = None) -> None:
-        super().__init__(f"unknown field '{shown(name)}'", position)
+        super().__init__(f"unknown field '{shorten_input(name)}'", position)
 
 
-def shown(text: str) -> str:
+def shorten_input(text: str) -> str:
     """A client's text as an error message repeats it: cut where it is long."""
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

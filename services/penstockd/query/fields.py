@@ -30,12 +30,12 @@ def parse_fields(text: str, names: Names) -> tuple[Field, ...]:
         at = position + len(part) - len(part.lstrip())
         if not name:
             raise SelectionError("a selection of fields holds an empty name", position)
-        wanted.update(_leaves(name, at, names))
+        wanted.update(_leaf_paths(name, at, names))
         position += len(part) + 1
     return tuple(f for f in visible if f.path in wanted)
 
 
-def _leaves(name: str, position: int, names: Names) -> list[str]:
+def _leaf_paths(name: str, position: int, names: Names) -> list[str]:
     field = names.field(name)
     if field is not None:
         return [field.path]

@@ -1,4 +1,6 @@
-"""AIP-160 filters: ``parse`` the text, then ``compile`` it to SQL or ``evaluate`` it in Python.
+"""AIP-160 filters: ``parse_filter`` reads one, then two functions apply it.
+
+``compile_filter`` makes it SQL, and ``evaluate_filter`` evaluates it in Python.
 
 What is supported, beside AIP-160's grammar of AND (also implied), OR (which binds tighter), NOT,
 ``-`` and parentheses:
@@ -15,9 +17,18 @@ Refused, with the reason: functions, bare values, ``null``, comparisons of bytes
 what comparisons mean for fields that are not set.
 """
 
-from penstockd.query.plain import Matcher, evaluate, matcher, named
-from penstockd.query.sql import compile
-from penstockd.query.syntax import And, Comparison, Expression, Literal, Not, Or, canonical, parse
+from penstockd.query.plain import Matcher, evaluate_filter, make_matcher, named_fields
+from penstockd.query.sql import compile_filter
+from penstockd.query.syntax import (
+    And,
+    Comparison,
+    Expression,
+    Literal,
+    Not,
+    Or,
+    make_canonical,
+    parse_filter,
+)
 
 __all__ = [
     "And",
@@ -27,10 +38,10 @@ __all__ = [
     "Matcher",
     "Not",
     "Or",
-    "canonical",
-    "compile",
-    "evaluate",
-    "matcher",
-    "named",
-    "parse",
+    "compile_filter",
+    "evaluate_filter",
+    "make_canonical",
+    "make_matcher",
+    "named_fields",
+    "parse_filter",
 ]

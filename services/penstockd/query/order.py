@@ -18,7 +18,7 @@ from sqlalchemy import Column, ColumnElement, and_, false, or_, tuple_
 from penstockd.catalog import Field, Kind
 from penstockd.query.errors import FieldUnknown, OrderError, PageTokenError
 from penstockd.query.names import Names
-from penstockd.query.sql import operand, parameter
+from penstockd.query.sql import bind_value, make_operand
 
 MAX_BYTES: Final = 4096
 MAX_KEYS: Final = 8
@@ -58,7 +58,7 @@ class Sort:
         column = self.column
         if value is None:
             return column.is_not(None) if self.descending else false()
-        bound = parameter(self.field.kind, value)
+        bound = bind_value(self.field.kind, value)
         if self.descending:
             return column < bound
         return or_(column > bound, column.is_(None)) if self.nullable else column > bound
@@ -67,7 +67,7 @@ class Sort:
         """The rows that hold ``value`` in this column; NULL equals NULL."""
         if value is None:
             return self.column.is_(None)
-        return self.column == parameter(self.field.kind, value)
+        return self.column == bind_value(self.field.kind, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class OrderBy:
         bad syntax, a name given twice, more than 8 names, and lists, maps and bytes.
         """
         named: dict[str, Sort] = {}
-        for name, descending, position in _items(text):
+        for name, descending, position in _parse_items(text):
             field = names.field(name)
             if field is None:
                 raise FieldUnknown(name, position)
@@ -94,14 +94,14 @@ class OrderBy:
                 raise OrderError(f"'{name}' has no order", position)
             if field.path in named:
                 raise OrderError(f"'{name}' is named twice", position)
-            named[field.path] = _sort(field, names, descending)
+            named[field.path] = _make_sort(field, names, descending)
         if len(named) > MAX_KEYS:
             raise OrderError(f"an order may have {MAX_KEYS} names at most")
         sorts = list(named.values())
         if key_field.path in named:
             sorts = sorts[: list(named).index(key_field.path) + 1]
         else:
-            sorts.append(_sort(key_field, names, bool(sorts) and sorts[-1].descending))
+            sorts.append(_make_sort(key_field, names, bool(sorts) and sorts[-1].descending))
         return cls(tuple(sorts))
 
     @property
@@ -129,7 +129,7 @@ class OrderBy:
         if self._uniform:
             columns = tuple_(*[s.column for s in self.sorts])
             values = tuple_(
-                *[parameter(s.field.kind, v) for s, v in zip(self.sorts, position, strict=True)]
+                *[bind_value(s.field.kind, v) for s, v in zip(self.sorts, position, strict=True)]
             )
             return columns < values if self.sorts[0].descending else columns > values
         return self._steps(position)
@@ -151,24 +151,25 @@ class OrderBy:
 
     def _check(self, position: Sequence[Any]) -> None:
         fits = len(position) == len(self.sorts) and all(
-            v is None or _fits(s.field.kind, v) for s, v in zip(self.sorts, position, strict=True)
+            v is None or _fits_kind(s.field.kind, v)
+            for s, v in zip(self.sorts, position, strict=True)
         )
         if not fits:
             raise PageTokenError("the page token belongs to another query")
 
 
-def _fits(kind: Kind, value: Any) -> bool:
+def _fits_kind(kind: Kind, value: Any) -> bool:
     # Python's bool is an int and its datetime a date; a field's are not.
     if isinstance(value, bool | dt.datetime):
         return kind is (Kind.BOOL if isinstance(value, bool) else Kind.TIMESTAMP)
     return isinstance(value, _PYTHON[kind])
 
 
-def _sort(field: Field, names: Names, descending: bool) -> Sort:
-    return Sort(field, operand(field.kind, names.column(field)), descending)
+def _make_sort(field: Field, names: Names, descending: bool) -> Sort:
+    return Sort(field, make_operand(field.kind, names.column(field)), descending)
 
 
-def _items(text: str) -> list[tuple[str, bool, int]]:
+def _parse_items(text: str) -> list[tuple[str, bool, int]]:
     """Name, whether descending, and position of each item."""
     if len(text) > MAX_BYTES:
         raise OrderError(f"an order may be {MAX_BYTES} bytes long at most")

@@ -76,8 +76,8 @@ class PageTokens:
         Raises PageTokenError if the values do not fit into a token of 4 KiB, TypeError if one is
         of a type that no order has.
         """
-        payload = orjson.dumps([_digest(query), [_write(v) for v in position]])
-        token = _text(self._seal.encrypt(payload, None))
+        payload = orjson.dumps([_query_digest(query), [_write_value(v) for v in position]])
+        token = _encode_text(self._seal.encrypt(payload, None))
         if len(token) > MAX_BYTES:
             raise PageTokenError(_LONG)
         return token
@@ -90,9 +90,9 @@ class PageTokens:
         """
         payload = self._opened(token)
         digest, position = orjson.loads(payload)
-        if not hmac.compare_digest(digest.encode(), _digest(query).encode()):
+        if not hmac.compare_digest(digest.encode(), _query_digest(query).encode()):
             raise PageTokenError(_FOREIGN)
-        return tuple(_value(v) for v in position)
+        return tuple(_read_value(v) for v in position)
 
     def _opened(self, token: str) -> bytes:
         if len(token) > MAX_BYTES or not token.isascii():
@@ -102,7 +102,7 @@ class PageTokens:
         except (binascii.Error, ValueError):
             raise PageTokenError(_BROKEN) from None
         # One token, one spelling: the bits that base64 leaves unused must be those we wrote.
-        if _text(data) != token or not data:
+        if _encode_text(data) != token or not data:
             raise PageTokenError(_BROKEN)
         try:
             return self._seal.decrypt(data, None)
@@ -110,15 +110,15 @@ class PageTokens:
             raise PageTokenError(_BROKEN) from None
 
 
-def _text(data: bytes) -> str:
+def _encode_text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def _digest(query: bytes | str) -> str:
+def _query_digest(query: bytes | str) -> str:
     return query if isinstance(query, str) else query.hex()
 
 
-def _write(value: Any) -> Any:
+def _write_value(value: Any) -> Any:
     """JSON of a value: what JSON cannot tell apart or hold exactly goes as [type, text]."""
     match value:
         case None | bool() | str():
@@ -138,5 +138,5 @@ def _write(value: Any) -> Any:
     raise TypeError(f"no order has a value of type {type(value).__name__}")
 
 
-def _value(data: Any) -> Any:
+def _read_value(data: Any) -> Any:
     return _READ[data[0]](data[1]) if isinstance(data, list) else data

@@ -20,8 +20,8 @@ from penstockd.query.resolve import (
     Test,
     TextPattern,
     default_of,
-    resolve,
-    single,
+    resolve_comparison,
+    round_single,
 )
 from penstockd.query.syntax import And, Expression, Not, Or
 
@@ -39,7 +39,7 @@ COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def matcher(expression: Expression, names: Names) -> Matcher:
+def make_matcher(expression: Expression, names: Names) -> Matcher:
     """The filter, resolved once, for many records. Raises FilterError as ``compile`` does.
 
     The matcher raises KeyError if a record lacks a field that the filter names: what is not set
@@ -47,52 +47,52 @@ def matcher(expression: Expression, names: Names) -> Matcher:
     """
     match expression:
         case Not(term):
-            inner = matcher(term, names)
+            inner = make_matcher(term, names)
             return lambda record: not inner(record)
         case And(terms):
-            every = [matcher(t, names) for t in terms]
+            every = [make_matcher(t, names) for t in terms]
             return lambda record: all([m(record) for m in every])
         case Or(terms):
-            some = [matcher(t, names) for t in terms]
+            some = [make_matcher(t, names) for t in terms]
             return lambda record: any([m(record) for m in some])
-    tests = resolve(expression, names)
-    return lambda record: any([_passes(t, record) for t in tests])
+    tests = resolve_comparison(expression, names)
+    return lambda record: any([_passes_test(t, record) for t in tests])
 
 
-def named(expression: Expression, names: Names) -> tuple[tuple[str, Field], ...]:
+def named_fields(expression: Expression, names: Names) -> tuple[tuple[str, Field], ...]:
     """The fields that a matcher reads, with the references before them ("customer.").
 
-    Each once, in the order of the expression. Raises FilterError as ``matcher`` does.
+    Each once, in the order of the expression. Raises FilterError as ``make_matcher`` does.
     """
     match expression:
         case Not(term):
-            return named(term, names)
+            return named_fields(term, names)
         case And(terms) | Or(terms):
-            return tuple(dict.fromkeys(n for t in terms for n in named(t, names)))
-    return tuple(dict.fromkeys((t.prefix, t.field) for t in resolve(expression, names)))
+            return tuple(dict.fromkeys(n for t in terms for n in named_fields(t, names)))
+    return tuple(dict.fromkeys((t.prefix, t.field) for t in resolve_comparison(expression, names)))
 
 
-def evaluate(expression: Expression, names: Names, record: Mapping[str, Any]) -> bool:
-    """Whether one record matches; see ``matcher``. The record holds what the caller sees."""
-    return matcher(expression, names)(record)
+def evaluate_filter(expression: Expression, names: Names, record: Mapping[str, Any]) -> bool:
+    """Whether one record matches; see ``make_matcher``. The record holds what the caller sees."""
+    return make_matcher(expression, names)(record)
 
 
-def _passes(test: Test, record: Mapping[str, Any]) -> bool:
-    values = _values(test, record[test.prefix + test.field.path])
-    return any(v is not None and _matches(test.match, test.leaf.kind, v) for v in values)
+def _passes_test(test: Test, record: Mapping[str, Any]) -> bool:
+    values = _reached_values(test, record[test.prefix + test.field.path])
+    return any(v is not None and _matches_value(test.match, test.leaf.kind, v) for v in values)
 
 
-def _values(test: Test, value: Any) -> Iterator[Any]:
+def _reached_values(test: Test, value: Any) -> Iterator[Any]:
     if test.reach is Reach.COLUMN or value is None:
         yield value
     elif test.reach is Reach.ELEMENT:
         for element in value:
-            yield _read(test.leaf, element, test.keys)
+            yield _read_value(test.leaf, element, test.keys)
     elif (held := value.get(test.keys[0])) is not None:
-        yield held if test.leaf is test.field else _read(test.leaf, held, test.keys[1:])
+        yield held if test.leaf is test.field else _read_value(test.leaf, held, test.keys[1:])
 
 
-def _read(leaf: Field, data: Any, keys: tuple[str, ...]) -> Any:
+def _read_value(leaf: Field, data: Any, keys: tuple[str, ...]) -> Any:
     """Convert JSON-ready data to a value of the leaf's kind."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
@@ -119,28 +119,28 @@ def _from_json(leaf: Field, data: Any) -> Any:
     return int(data)
 
 
-def _matches(match: Match, kind: Kind, value: Any) -> bool:
+def _matches_value(match: Match, kind: Kind, value: Any) -> bool:
     match match:
         case Compare(comparator, wanted):
-            return COMPARE[comparator](_ordered(kind, value), _ordered(kind, wanted))
+            return COMPARE[comparator](_order_key(kind, value), _order_key(kind, wanted))
         case TextPattern(text, leading, trailing, negated):
-            return _fits(value, text, leading, trailing) is not negated
+            return _fits_text(value, text, leading, trailing) is not negated
         case Present(None):
             return True
         case Present(default):
-            return bool(_ordered(kind, value) != _ordered(kind, default))
+            return bool(_order_key(kind, value) != _order_key(kind, default))
 
 
-def _fits(value: str, text: str, leading: bool, trailing: bool) -> bool:
+def _fits_text(value: str, text: str, leading: bool, trailing: bool) -> bool:
     if leading and trailing:
         return text in value
     return value.endswith(text) if leading else value.startswith(text)
 
 
-def _ordered(kind: Kind, value: Any) -> Any:
+def _order_key(kind: Kind, value: Any) -> Any:
     """A sort key with PostgreSQL's order: NaN equals itself and is greater than all numbers."""
     if kind is Kind.FLOAT:
-        value = single(value)
+        value = round_single(value)
     elif kind is not Kind.DOUBLE:
         return value
     return (True, 0.0) if math.isnan(value) else (False, value)

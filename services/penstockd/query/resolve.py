@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from penstockd.catalog import Field, Kind
-from penstockd.catalog.values import ValueRefused, default, text_parser
-from penstockd.query.errors import FieldUnknown, FilterError, shown
+from penstockd.catalog.values import ValueRefused, default_value, text_parser
+from penstockd.query.errors import FieldUnknown, FilterError, shorten_input
 from penstockd.query.names import Names, Wrap
 from penstockd.query.syntax import MAX_STEPS, Comparison, Literal
 
@@ -95,26 +95,26 @@ class _NamedPlace:
     prefix: str
 
 
-def resolve(comparison: Comparison, names: Names) -> tuple[Test, ...]:
+def resolve_comparison(comparison: Comparison, names: Names) -> tuple[Test, ...]:
     """The tests of a comparison, usually one; the comparison is true if any of them passes.
 
     Raises FilterError for names that are unknown or hidden (the same text), comparators that the
     field's kind does not know and literals that are no value of it.
     """
-    place = _locate(comparison, comparison.steps, names, (), "")
+    place = _locate_name(comparison, comparison.steps, names, (), "")
     if place.field is None:
-        return _message(comparison, place, names)
+        return _message_tests(comparison, place, names)
     match place.field.kind:
         case Kind.LIST:
-            return (_list(comparison, place, place.field),)
+            return (_list_test(comparison, place, place.field),)
         case Kind.MAP:
-            return (_map(comparison, place, place.field),)
+            return (_map_test(comparison, place, place.field),)
     if place.rest:
         raise FieldUnknown(comparison.name, comparison.position)
-    return (_test(place, place.field, place.field, _match(comparison, place.field)),)
+    return (_make_test(place, place.field, place.field, _make_match(comparison, place.field)),)
 
 
-def _locate(
+def _locate_name(
     comparison: Comparison,
     steps: tuple[str, ...],
     names: Names,
@@ -130,104 +130,106 @@ def _locate(
     followed = names.follow(steps[0]) if len(steps) > 1 else None
     if followed is not None:
         inner, wrap = followed
-        return _locate(comparison, steps[1:], inner, (*wraps, wrap), f"{prefix}{steps[0]}.")
-    if whole == len(steps) and _members(names, steps):
+        return _locate_name(comparison, steps[1:], inner, (*wraps, wrap), f"{prefix}{steps[0]}.")
+    if whole == len(steps) and _find_members(names, steps):
         return _NamedPlace(names, None, steps, wraps, prefix)
     raise FieldUnknown(comparison.name, comparison.position)
 
 
-def _members(names: Names, steps: tuple[str, ...]) -> list[Field]:
+def _find_members(names: Names, steps: tuple[str, ...]) -> list[Field]:
     """The visible fields of a message, by its proto or JSON path."""
     start = ".".join(steps) + "."
     return [f for f in names.fields() if f.path.startswith(start) or f.json_path.startswith(start)]
 
 
-def _test(place: _NamedPlace, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
+def _make_test(place: _NamedPlace, field: Field, leaf: Field, match: Match, **more: Any) -> Test:
     return Test(place.names, field, leaf, match, wraps=place.wraps, prefix=place.prefix, **more)
 
 
-def _message(comparison: Comparison, place: _NamedPlace, names: Names) -> tuple[Test, ...]:
+def _message_tests(comparison: Comparison, place: _NamedPlace, names: Names) -> tuple[Test, ...]:
     """``address:*`` asks for the message, ``address:city`` for a field of it."""
     literal = comparison.literal
     if comparison.comparator != ":":
         raise FilterError(
-            f"'{shown(comparison.name)}' is a message: compare one of its fields",
+            f"'{shorten_input(comparison.name)}' is a message: compare one of its fields",
             comparison.position,
         )
     _refuse_claim(literal)
     if literal.star:
-        return tuple(_test(place, f, f, Present()) for f in _members(place.names, place.rest))
+        return tuple(
+            _make_test(place, f, f, Present()) for f in _find_members(place.names, place.rest)
+        )
     steps = (*comparison.steps, *literal.text.split("."))
     if len(steps) > MAX_STEPS:
         raise FieldUnknown(".".join(steps), comparison.position)
     star = Literal("*", literal.position, leading=True, trailing=True)
     asked = Comparison(steps, ":", star, comparison.position)
-    return resolve(asked, names)
+    return resolve_comparison(asked, names)
 
 
-def _list(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
+def _list_test(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     if comparison.comparator != ":":
         raise FilterError(
-            f"'{shown(comparison.name)}' is repeated: ask whether it has a value, as "
-            f"{shown(comparison.name)}:value",
+            f"'{shorten_input(comparison.name)}' is repeated: ask whether it has a value, as "
+            f"{shorten_input(comparison.name)}:value",
             comparison.position,
         )
     if not place.rest:
         if comparison.literal.star:
-            return _test(place, field, field, Present([]))
+            return _make_test(place, field, field, Present([]))
         if field.element is None:
             raise FilterError(
-                f"'{shown(comparison.name)}' holds messages: name one of their fields, as "
-                f"{shown(comparison.name)}.name:value",
+                f"'{shorten_input(comparison.name)}' holds messages: name one of their fields, as "
+                f"{shorten_input(comparison.name)}.name:value",
                 comparison.position,
             )
-    leaf, keys = _inside(comparison, place.names, field, place.rest)
-    match = _match(comparison, leaf)
-    return _test(place, field, leaf, match, reach=Reach.ELEMENT, keys=keys)
+    leaf, keys = _look_inside(comparison, place.names, field, place.rest)
+    match = _make_match(comparison, leaf)
+    return _make_test(place, field, leaf, match, reach=Reach.ELEMENT, keys=keys)
 
 
-def _map(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
+def _map_test(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     literal = comparison.literal
     if not place.rest:
         if comparison.comparator != ":":
             raise FilterError(
-                f"'{shown(comparison.name)}' is a map: compare one of its keys, as "
-                f"{shown(comparison.name)}.key = value",
+                f"'{shorten_input(comparison.name)}' is a map: compare one of its keys, as "
+                f"{shorten_input(comparison.name)}.key = value",
                 comparison.position,
             )
         if literal.star:
-            return _test(place, field, field, Present({}))
+            return _make_test(place, field, field, Present({}))
         _refuse_claim(literal)
         if literal.leading or literal.trailing:
             raise FilterError("the key of a map cannot have a wildcard", literal.position)
-        return _test(place, field, field, Present(), reach=Reach.KEY, keys=(literal.text,))
+        return _make_test(place, field, field, Present(), reach=Reach.KEY, keys=(literal.text,))
     key, deeper = place.rest[0], place.rest[1:]
     if comparison.comparator == ":" and literal.star and not deeper:
-        return _test(place, field, field, Present(), reach=Reach.KEY, keys=(key,))
-    leaf, keys = _inside(comparison, place.names, field, deeper)
-    match = _match(comparison, leaf)
-    return _test(place, field, leaf, match, reach=Reach.KEY, keys=(key, *keys))
+        return _make_test(place, field, field, Present(), reach=Reach.KEY, keys=(key,))
+    leaf, keys = _look_inside(comparison, place.names, field, deeper)
+    match = _make_match(comparison, leaf)
+    return _make_test(place, field, leaf, match, reach=Reach.KEY, keys=(key, *keys))
 
 
-def _inside(
+def _look_inside(
     comparison: Comparison, names: Names, field: Field, steps: tuple[str, ...]
 ) -> tuple[Field, tuple[str, ...]]:
     """What a list or map holds, or a field of its messages, and the JSON names that lead there."""
     if field.element is not None and not steps:
         return field.element, ()
-    leaf = _member(field, names.members(field), steps)
+    leaf = _find_member(field, names.members(field), steps)
     if leaf is None:
         raise FieldUnknown(comparison.name, comparison.position)
     if leaf.repeated:
         raise FilterError(
-            f"'{shown(comparison.name)}' is repeated within a list or map, which filters do "
-            "not look into",
+            f"'{shorten_input(comparison.name)}' is repeated within a list or map, "
+            "which filters do not look into",
             comparison.position,
         )
     return leaf, leaf.json_steps[len(field.json_steps) :]
 
 
-def _member(field: Field, members: Sequence[Field], steps: tuple[str, ...]) -> Field | None:
+def _find_member(field: Field, members: Sequence[Field], steps: tuple[str, ...]) -> Field | None:
     """The member that proto or JSON names lead to from the field on."""
     if any("." in step for step in steps):
         return None
@@ -236,11 +238,11 @@ def _member(field: Field, members: Sequence[Field], steps: tuple[str, ...]) -> F
     return next(fitting, None)
 
 
-def _match(comparison: Comparison, leaf: Field) -> Match:
+def _make_match(comparison: Comparison, leaf: Field) -> Match:
     literal, comparator = comparison.literal, comparison.comparator
     if leaf.kind is Kind.BYTES:
         raise FilterError(
-            f"'{shown(comparison.name)}' holds bytes, which filters do not look into",
+            f"'{shorten_input(comparison.name)}' holds bytes, which filters do not look into",
             comparison.position,
         )
     if comparator == ":":
@@ -249,20 +251,21 @@ def _match(comparison: Comparison, leaf: Field) -> Match:
         comparator = "="
     if comparator not in ("=", "!=") and leaf.kind in _UNORDERED:
         raise FilterError(
-            f"'{shown(comparison.name)}' has no order: compare it with = or !=",
+            f"'{shorten_input(comparison.name)}' has no order: compare it with = or !=",
             comparison.position,
         )
     if literal.text == "null" and not literal.quoted:
         raise FilterError(
-            f"null is not a value; write NOT {shown(comparison.name)}:* for what is not set",
+            "null is not a value; "
+            f"write NOT {shorten_input(comparison.name)}:* for what is not set",
             literal.position,
         )
     if literal.claim:
         return Compare(comparator, None)  # not known yet: the test is for checks alone
     wild = literal.leading or literal.trailing
     if wild and leaf.kind is Kind.STRING and comparator in ("=", "!="):
-        return _pattern(literal, negated=comparator == "!=")
-    return Compare(comparator, _value(comparison, leaf))
+        return _make_pattern(literal, negated=comparator == "!=")
+    return Compare(comparator, _read_value(comparison, leaf))
 
 
 def _refuse_claim(literal: Literal) -> None:
@@ -270,14 +273,14 @@ def _refuse_claim(literal: Literal) -> None:
         raise FilterError("a claim is a value: it cannot name a field or key", literal.position)
 
 
-def _pattern(literal: Literal, *, negated: bool) -> TextPattern:
+def _make_pattern(literal: Literal, *, negated: bool) -> TextPattern:
     text = literal.text[1:] if literal.leading else literal.text
     trailing = literal.trailing and bool(text)  # one star alone is both ends
     return TextPattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
 
 
 @lru_cache(maxsize=4096)
-def _reader(leaf: Field) -> Callable[[str], Any]:
+def _value_reader(leaf: Field) -> Callable[[str], Any]:
     """From a literal to a value of the leaf's kind, made once per field."""
     # Rules on stored values, apart from the kind, do not apply to the literal.
     if leaf.key:
@@ -287,20 +290,21 @@ def _reader(leaf: Field) -> Callable[[str], Any]:
     return text_parser(leaf)
 
 
-def _value(comparison: Comparison, leaf: Field) -> Any:
+def _read_value(comparison: Comparison, leaf: Field) -> Any:
     try:
-        value = _reader(leaf)(comparison.literal.text)
-        return single(value) if leaf.kind is Kind.FLOAT else value
+        value = _value_reader(leaf)(comparison.literal.text)
+        return round_single(value) if leaf.kind is Kind.FLOAT else value
     except ValueRefused as exc:
         reason = exc.reason
     except OverflowError:
         reason = "is out of range"
     raise FilterError(
-        f"the value for '{shown(comparison.name)}' {shown(reason)}", comparison.literal.position
+        f"the value for '{shorten_input(comparison.name)}' {shorten_input(reason)}",
+        comparison.literal.position,
     )
 
 
-def single(value: float) -> float:
+def round_single(value: float) -> float:
     """The nearest number that a FLOAT can hold. Raises OverflowError if it is out of range."""
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
@@ -309,4 +313,4 @@ def default_of(field: Field) -> Any:
     """The value of a field without presence that does not count as present; None: any counts."""
     if field.presence or field.kind in (Kind.DATE, Kind.TIMESTAMP):
         return None
-    return "" if field.key else default(field)
+    return "" if field.key else default_value(field)

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from penstockd.query.errors import FilterError, shown
+from penstockd.query.errors import FilterError, shorten_input
 from penstockd.query.names import Names
-from penstockd.query.resolve import resolve
+from penstockd.query.resolve import resolve_comparison
 from penstockd.query.syntax import (
     And,
     Comparison,
@@ -27,8 +27,8 @@ from penstockd.query.syntax import (
     Literal,
     Not,
     Or,
-    parse,
-    storable,
+    is_storable,
+    parse_filter,
 )
 
 #: The allowed names of claims.
@@ -50,25 +50,25 @@ class Rule:
 
     def bound(self, claims: Mapping[str, Sequence[str]]) -> Expression | None:
         """The filter for a caller with these claims; None if it sees no row."""
-        if not all(_usable(claims.get(name, ())) for name in self.claims):
+        if not all(_is_usable(claims.get(name, ())) for name in self.claims):
             return None
-        return _bound(self.expression, claims) if self.claims else self.expression
+        return _bind_claims(self.expression, claims) if self.claims else self.expression
 
     def check(self, names: Names) -> None:
         """Raise FilterError if the rule does not fit a dataset, whatever the caller's claims."""
-        for comparison in _comparisons(self.expression):
-            resolve(comparison, names)
+        for comparison in _list_comparisons(self.expression):
+            resolve_comparison(comparison, names)
 
 
 @lru_cache(maxsize=1024)
 def parse_rule(text: str) -> Rule:
     """The rule of a text; an empty one shows every row.
 
-    Raises FilterError as ``parse`` does, and for a claim under another comparator, or one whose
-    name is none.
+    Raises FilterError as ``parse_filter`` does, and for a claim under another comparator or with
+    an invalid name.
     """
-    expression = _marked(parse(text))
-    found = {claim_of(c.literal) for c in _comparisons(expression) if c.literal.claim}
+    expression = _mark_claims(parse_filter(text))
+    found = {claim_of(c.literal) for c in _list_comparisons(expression) if c.literal.claim}
     return Rule(expression, tuple(sorted(found)))
 
 
@@ -77,20 +77,20 @@ def claim_of(literal: Literal) -> str:
     return literal.text.removeprefix(_PREFIX)
 
 
-def _marked(expression: Expression) -> Expression:
+def _mark_claims(expression: Expression) -> Expression:
     """The expression with its claims marked."""
     match expression:
         case And(terms):
-            return And(tuple(map(_marked, terms)))
+            return And(tuple(map(_mark_claims, terms)))
         case Or(terms):
-            return Or(tuple(map(_marked, terms)))
+            return Or(tuple(map(_mark_claims, terms)))
         case Not(term):
-            return Not(_marked(term))
+            return Not(_mark_claims(term))
     literal = expression.literal
     if literal.quoted or not literal.text.startswith(_PREFIX):
         return expression
     if not CLAIM_NAME.fullmatch(claim_of(literal)):
-        raise FilterError(f"'{shown(literal.text)}' is not a claim", literal.position)
+        raise FilterError(f"'{shorten_input(literal.text)}' is not a claim", literal.position)
     if expression.comparator not in _COMPARATORS:
         raise FilterError(
             "a claim may have several values and has no order: compare it with =, != or :",
@@ -99,32 +99,32 @@ def _marked(expression: Expression) -> Expression:
     return replace(expression, literal=replace(literal, claim=True))
 
 
-def _comparisons(expression: Expression) -> Iterator[Comparison]:
+def _list_comparisons(expression: Expression) -> Iterator[Comparison]:
     match expression:
         case And(terms) | Or(terms):
             for term in terms:
-                yield from _comparisons(term)
+                yield from _list_comparisons(term)
         case Not(term):
-            yield from _comparisons(term)
+            yield from _list_comparisons(term)
         case Comparison():
             yield expression
 
 
-def _usable(values: Sequence[str]) -> bool:
+def _is_usable(values: Sequence[str]) -> bool:
     """Whether the caller has the claim, with values that can be compared."""
     return 0 < len(values) <= MAX_VALUES and all(
-        0 < len(v) <= MAX_VALUE_LENGTH and storable(v) for v in values
+        0 < len(v) <= MAX_VALUE_LENGTH and is_storable(v) for v in values
     )
 
 
-def _bound(expression: Expression, claims: Mapping[str, Sequence[str]]) -> Expression:
+def _bind_claims(expression: Expression, claims: Mapping[str, Sequence[str]]) -> Expression:
     match expression:
         case And(terms):
-            return And(tuple(_bound(t, claims) for t in terms))
+            return And(tuple(_bind_claims(t, claims) for t in terms))
         case Or(terms):
-            return Or(tuple(_bound(t, claims) for t in terms))
+            return Or(tuple(_bind_claims(t, claims) for t in terms))
         case Not(term):
-            return Not(_bound(term, claims))
+            return Not(_bind_claims(term, claims))
     literal = expression.literal
     if not literal.claim:
         return expression

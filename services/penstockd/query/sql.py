@@ -1,8 +1,8 @@
 """Filters as SQLAlchemy expressions. Clients' texts are always bind parameters.
 
 Negations are pushed down to the tests, where ``IS NOT TRUE`` makes an unset field's unknown into
-the false that ``resolve`` promises; tests that are not negated stay bare, so that they can use an
-index.
+the false that ``resolve_comparison`` promises; tests that are not negated stay bare, so that they
+can use an index.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from penstockd.query.resolve import (
     Test,
     TextPattern,
     default_of,
-    resolve,
+    resolve_comparison,
 )
 from penstockd.query.syntax import And, Expression, Not, Or
 
@@ -81,15 +81,15 @@ _COMPARE: Final[Mapping[str, Callable[[Any, Any], ColumnElement[bool]]]] = {
 }
 
 
-def compile(expression: Expression, names: Names) -> ColumnElement[bool]:
+def compile_filter(expression: Expression, names: Names) -> ColumnElement[bool]:
     """The filter as a predicate for WHERE, where NULL counts as false; do not negate it.
 
-    Raises FilterError as ``resolve`` does.
+    Raises FilterError as ``resolve_comparison`` does.
     """
-    return _render(expression, names, True)
+    return _render_node(expression, names, True)
 
 
-def operand(kind: Kind, column: ColumnElement[Any]) -> ColumnElement[Any]:
+def make_operand(kind: Kind, column: ColumnElement[Any]) -> ColumnElement[Any]:
     """The column as it is compared and sorted: strings by bytes, whatever a mask made of them."""
     if kind not in _TEXTS:
         return column
@@ -102,7 +102,7 @@ def operand(kind: Kind, column: ColumnElement[Any]) -> ColumnElement[Any]:
     return column.collate("C")
 
 
-def parameter(kind: Kind, value: Any) -> ColumnElement[Any]:
+def bind_value(kind: Kind, value: Any) -> ColumnElement[Any]:
     """A canonical value as a bind parameter of its kind's SQL type."""
     if kind in (Kind.LIST, Kind.MAP):
         # As text: the encoding of a jsonb parameter depends on the driver's setup.
@@ -113,46 +113,48 @@ def parameter(kind: Kind, value: Any) -> ColumnElement[Any]:
     return literal(value, _TYPES[kind])
 
 
-def _render(node: Expression, names: Names, wanted: bool) -> ColumnElement[bool]:
+def _render_node(node: Expression, names: Names, wanted: bool) -> ColumnElement[bool]:
     match node:
         case Not(term):
-            return _render(term, names, not wanted)
+            return _render_node(term, names, not wanted)
         case And(terms) | Or(terms):
-            parts = [_render(t, names, wanted) for t in terms]
+            parts = [_render_node(t, names, wanted) for t in terms]
             if not parts:
                 return true() if wanted else sql_false()
             return and_(*parts) if isinstance(node, And) is wanted else or_(*parts)
-    tests = [_test(t) for t in resolve(node, names)]
+    tests = [_render_test(t) for t in resolve_comparison(node, names)]
     if wanted:
         return or_(*tests) if len(tests) > 1 else tests[0]
-    return and_(*[_denied(t) for t in tests]) if len(tests) > 1 else _denied(tests[0])
+    return (
+        and_(*[_deny_predicate(t) for t in tests]) if len(tests) > 1 else _deny_predicate(tests[0])
+    )
 
 
-def _denied(predicate: ColumnElement[bool]) -> ColumnElement[bool]:
+def _deny_predicate(predicate: ColumnElement[bool]) -> ColumnElement[bool]:
     if isinstance(predicate, Exists):
         return not_(predicate)
     return predicate.is_not(true())
 
 
-def _test(test: Test) -> ColumnElement[bool]:
+def _render_test(test: Test) -> ColumnElement[bool]:
     column = test.names.column(test.field)
     match test.reach:
         case Reach.COLUMN:
-            predicate = _matches(test, operand(test.leaf.kind, column))
+            predicate = _match_value(test, make_operand(test.leaf.kind, column))
         case Reach.KEY:
-            predicate = _key(test, column)
+            predicate = _key_predicate(test, column)
         case Reach.ELEMENT:
-            predicate = _element(test, column)
+            predicate = _element_predicate(test, column)
     for wrap in reversed(test.wraps):
         predicate = wrap(predicate)
     return predicate
 
 
-def _matches(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
+def _match_value(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
     kind = test.leaf.kind
     match test.match:
         case Compare(comparator, wanted):
-            return _COMPARE[comparator](value, parameter(kind, wanted))
+            return _COMPARE[comparator](value, bind_value(kind, wanted))
         case TextPattern(text, leading, trailing, negated):
             escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
             pattern = ("%" if leading else "") + escaped + ("%" if trailing else "")
@@ -161,46 +163,50 @@ def _matches(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
         case Present(None):
             return value.is_not(None)
         case Present(default):
-            return value != parameter(kind, default)
+            return value != bind_value(kind, default)
 
 
-def _key(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
+def _key_predicate(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
     key = literal(test.keys[0], Text())
     held = func.jsonb_extract_path_text(column, key, type_=Text())
     if test.leaf is test.field:
         return held.is_not(None)
     if len(test.keys) == 1:
-        return _matches(test, _typed(test.leaf, held))
+        return _match_value(test, _type_text(test.leaf, held))
     message = func.jsonb_extract_path(column, key, type_=JSONB())
-    member = _member(test.leaf, message, test.keys[1:])
-    return _matches(test, case((held.is_not(None), member)))
+    member = _member_column(test.leaf, message, test.keys[1:])
+    return _match_value(test, case((held.is_not(None), member)))
 
 
-def _element(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
+def _element_predicate(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
     kind, match = test.leaf.kind, test.match
     if not test.keys:
         if isinstance(match, Compare) and kind in (Kind.STRING, Kind.ENUM, Kind.BOOL):
             # A GIN index supports containment only.
-            return column.op("@>", is_comparison=True)(parameter(Kind.LIST, [match.value]))
+            return column.op("@>", is_comparison=True)(bind_value(Kind.LIST, [match.value]))
         text = func.jsonb_array_elements_text(column, type_=Text()).column_valued()
-        return exists(select(literal_column("1")).where(_matches(test, _typed(test.leaf, text))))
+        return exists(
+            select(literal_column("1")).where(_match_value(test, _type_text(test.leaf, text)))
+        )
     element = func.jsonb_array_elements(column, type_=JSONB()).column_valued()
-    value = _member(test.leaf, element, test.keys)
-    return exists(select(literal_column("1")).where(_matches(test, value)))
+    value = _member_column(test.leaf, element, test.keys)
+    return exists(select(literal_column("1")).where(_match_value(test, value)))
 
 
-def _member(leaf: Field, holder: ColumnElement[Any], keys: tuple[str, ...]) -> ColumnElement[Any]:
+def _member_column(
+    leaf: Field, holder: ColumnElement[Any], keys: tuple[str, ...]
+) -> ColumnElement[Any]:
     """A field of a JSON message. A missing field without presence has its default."""
     steps = [literal(k, Text()) for k in keys]
-    value = _typed(leaf, func.jsonb_extract_path_text(holder, *steps, type_=Text()))
+    value = _type_text(leaf, func.jsonb_extract_path_text(holder, *steps, type_=Text()))
     default = None if leaf.nullable else default_of(leaf)
-    return value if default is None else func.coalesce(value, parameter(leaf.kind, default))
+    return value if default is None else func.coalesce(value, bind_value(leaf.kind, default))
 
 
-def _typed(leaf: Field, text: ColumnElement[Any]) -> ColumnElement[Any]:
+def _type_text(leaf: Field, text: ColumnElement[Any]) -> ColumnElement[Any]:
     """The text of a JSON value as a value of the leaf's kind; "" is none but for strings."""
     if leaf.kind in _TEXTS:
-        return operand(leaf.kind, text)
+        return make_operand(leaf.kind, text)
     text = func.nullif(text, literal_column("''"))
     if leaf.kind is Kind.TIMESTAMP:
         # Cut to microseconds, as everywhere; the cast alone would round.

@@ -11,7 +11,7 @@ import orjson
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
-from penstockd.query.errors import FilterError, shown
+from penstockd.query.errors import FilterError, shorten_input
 
 MAX_BYTES: Final = 4096
 MAX_DEPTH: Final = 32
@@ -140,13 +140,13 @@ class _Build(Transformer[Token, Any]):
         return parts[0] if parts else And(())
 
     def expression(self, parts: list[Any]) -> Any:
-        return _joined(And, parts)
+        return _join_terms(And, parts)
 
     def sequence(self, parts: list[Any]) -> Any:
-        return _joined(And, parts)
+        return _join_terms(And, parts)
 
     def factor(self, parts: list[Any]) -> Any:
-        return _joined(Or, parts)
+        return _join_terms(Or, parts)
 
     def term(self, parts: list[Any]) -> Any:
         sign, term = parts
@@ -163,12 +163,12 @@ class _Build(Transformer[Token, Any]):
             return value
         _, comparator, arg = parts
         if isinstance(arg, Token):
-            return Comparison(value.steps, str(comparator), _literal(arg), value.position)
+            return Comparison(value.steps, str(comparator), _make_literal(arg), value.position)
         return _ListComparison(value.steps, str(comparator), arg, value.position)
 
     def member(self, parts: list[Token]) -> _Value:
         position = parts[0].start_pos or 0
-        literals = [_literal(p) for p in parts]
+        literals = [_make_literal(p) for p in parts]
         steps: list[str] = []
         for x in literals:
             steps.extend((x.text,) if x.quoted else x.text.split("."))
@@ -178,14 +178,18 @@ class _Build(Transformer[Token, Any]):
             return _Value(tuple(steps), literals[0], position)
         if any(x.quoted for x in literals):
             return _Value(tuple(steps), None, position)
-        return _Value(tuple(steps), _starred(".".join(steps), position, quoted=False), position)
+        return _Value(
+            tuple(steps), _starred_literal(".".join(steps), position, quoted=False), position
+        )
 
     def function(self, parts: list[Any]) -> Any:
         name = str(parts[0])[:-1]
-        raise FilterError(f"functions are not supported: '{shown(name)}'", parts[0].start_pos)
+        raise FilterError(
+            f"functions are not supported: '{shorten_input(name)}'", parts[0].start_pos
+        )
 
 
-def _joined(node: type[And] | type[Or], parts: list[Any]) -> Any:
+def _join_terms(node: type[And] | type[Or], parts: list[Any]) -> Any:
     """One node for terms of the same relation: ``a AND (b AND c)`` is as flat as it means."""
     terms: list[Any] = []
     for part in parts:
@@ -197,20 +201,20 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES = {"\\": "\\", '"': '"', "'": "'", "*": "*", "n": "\n", "r": "\r", "t": "\t"}
 
 
-def _literal(token: Token) -> Literal:
+def _make_literal(token: Token) -> Literal:
     position = token.start_pos or 0
     if token.type != "STRING":
-        return _starred(str(token), position, quoted=False)
+        return _starred_literal(str(token), position, quoted=False)
     raw = token[1:-1]
     if "\\" not in raw:
-        return _starred(raw, position, quoted=True)
+        return _starred_literal(raw, position, quoted=True)
 
     def resolve(match: re.Match[str]) -> str:
         code = match[1]
         text = chr(int(code[1:], 16)) if len(code) > 1 else _ESCAPES.get(code)
         if text is None:
             raise FilterError(f"unknown escape '\\{code}'", position + 1 + match.start())
-        if _unfit(text):
+        if _find_unfit(text):
             raise FilterError(
                 f"the escape '\\{code}' is of a character that no value can hold",
                 position + 1 + match.start(),
@@ -228,22 +232,22 @@ def _literal(token: Token) -> Literal:
     )
 
 
-def _starred(text: str, position: int, *, quoted: bool) -> Literal:
+def _starred_literal(text: str, position: int, *, quoted: bool) -> Literal:
     return Literal(text, position, quoted, text.startswith("*"), text.endswith("*"))
 
 
 _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def canonical(expression: Expression) -> Any:
+def make_canonical(expression: Expression) -> Any:
     """JSON-ready data that is the same for expressions of the same terms, in whatever order and
     wherever in their texts the terms stand."""
     match expression:
         case Not(term):
-            return ["NOT", canonical(term)]
+            return ["NOT", make_canonical(term)]
         case And(terms) | Or(terms):
             # Each once, in the order of their texts.
-            each = {orjson.dumps(c): c for c in map(canonical, terms)}
+            each = {orjson.dumps(c): c for c in map(make_canonical, terms)}
             relation = "AND" if isinstance(expression, And) else "OR"
             return [relation, *[each[text] for text in sorted(each)]]
     given = expression.literal
@@ -252,12 +256,12 @@ def canonical(expression: Expression) -> Any:
     return ["IS", expression.steps, expression.comparator, literal]
 
 
-def storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether a text holds only characters that values can hold."""
-    return _unfit(text) is None
+    return _find_unfit(text) is None
 
 
-def _unfit(text: str) -> re.Match[str] | None:
+def _find_unfit(text: str) -> re.Match[str] | None:
     """The position of a character that neither PostgreSQL nor XML can carry."""
     return _UNFIT.search(text)
 
@@ -275,14 +279,14 @@ _PARENTHESES = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[()]""", re.DO
 
 
 @lru_cache(maxsize=1024)
-def parse(text: str) -> Expression:
+def parse_filter(text: str) -> Expression:
     """The tree of an AIP-160 filter; an empty one matches every record.
 
     Raises FilterError, with the position, if the text breaks the grammar or a limit: 4 KiB of
     UTF-8, parentheses 32 deep, 100 comparisons, 16 steps in a name; or if it uses what is not
     supported: functions, and bare values that would search every field.
     """
-    _check(text)
+    _check_text(text)
     try:
         raw = _PARSER.parse(text)
     except UnexpectedInput as exc:
@@ -291,8 +295,8 @@ def parse(text: str) -> Expression:
     return settled(raw, None)
 
 
-def _check(text: str) -> None:
-    if unfit := _unfit(text):
+def _check_text(text: str) -> None:
+    if unfit := _find_unfit(text):
         raise FilterError("a filter cannot hold a character that no value can hold", unfit.start())
     if len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
         raise FilterError(f"a filter may be {MAX_BYTES} bytes long at most")
@@ -312,7 +316,7 @@ def _syntax_error(text: str, exc: UnexpectedInput) -> FilterError:
         return FilterError("the filter ends too early", len(text))
     position = exc.pos_in_stream if exc.pos_in_stream is not None else 0
     if isinstance(exc, UnexpectedToken):
-        return FilterError(f"unexpected '{shown(str(exc.token))}'", position)
+        return FilterError(f"unexpected '{shorten_input(str(exc.token))}'", position)
     if isinstance(exc, UnexpectedCharacters) and text[position] in "\"'":
         if _PARENTHESES.match(text, position):
             return FilterError("unexpected quoted string", position)
@@ -345,7 +349,7 @@ class _Settle:
     def _value(self, value: _Value, subject: _ListComparison | None) -> Expression:
         if subject is None:
             raise FilterError(
-                f"a bare value is not supported: '{shown('.'.join(value.steps))}'; "
+                f"a bare value is not supported: '{shorten_input('.'.join(value.steps))}'; "
                 "compare a field with it, as name = value",
                 value.position,
             )

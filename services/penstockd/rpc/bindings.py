@@ -62,7 +62,9 @@ class Bindings:
     """All ways to reach a method by REST."""
 
     def __init__(self, method: MethodDescriptor) -> None:
-        self.all_bindings = tuple(_binding(method, verb, path) for verb, path in http_rules(method))
+        self.all_bindings = tuple(
+            _make_binding(method, verb, path) for verb, path in http_rules(method)
+        )
         #: Whether there is anything to compare.
         self.any = any(b.bound for b in self.all_bindings)
         if self.any and method.client_streaming:
@@ -84,7 +86,7 @@ class Bindings:
             if (match := binding.pattern.fullmatch(path)) is not None:
                 for bound, text in zip(binding.bound, match.groups(), strict=True):
                     if not bound.same(bound.value(message), text):
-                        raise _differs(bound.path)
+                        raise _path_differs(bound.path)
                 return
         raise RequestMalformed("the path is none of the method's")
 
@@ -104,12 +106,12 @@ def http_rules(method: MethodDescriptor) -> Iterator[tuple[str, str]]:
             yield kind.upper(), getattr(each, kind)
 
 
-def _binding(method: MethodDescriptor, verb: str, template: str) -> Binding:
+def _make_binding(method: MethodDescriptor, verb: str, template: str) -> Binding:
     pattern, bound, at = "", [], 0
     for found in _VARIABLE.finditer(template):
         within = found[2] or "*"
         pattern += segment_pattern(template[at : found.start()]) + f"({segment_pattern(within)})"
-        bound.append(_bound(method, found[1], whole_segment=within == "*"))
+        bound.append(_make_bound(method, found[1], whole_segment=within == "*"))
         at = found.end()
     pattern += segment_pattern(template[at:])
     return Binding(verb, re.compile(pattern + "/?"), tuple(bound))
@@ -121,16 +123,16 @@ def segment_pattern(template: str) -> str:
     return escaped.replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
 
 
-def _bound(method: MethodDescriptor, path: str, *, whole_segment: bool) -> Bound:
+def _make_bound(method: MethodDescriptor, path: str, *, whole_segment: bool) -> Bound:
     steps, message = tuple(path.split(".")), method.input_type
     for step in steps[:-1]:
         inner = message.fields_by_name[step].message_type
         assert inner is not None, "a path goes through messages only"
         message = inner
-    return Bound(path, steps, _comparison(message.fields_by_name[steps[-1]], whole_segment))
+    return Bound(path, steps, _choose_comparison(message.fields_by_name[steps[-1]], whole_segment))
 
 
-def _comparison(field: FieldDescriptor, whole_segment: bool) -> Same:
+def _choose_comparison(field: FieldDescriptor, whole_segment: bool) -> Same:
     """How a field's value is compared. Raises TypeError for kinds that no path should bind."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.type == field.TYPE_STRING:
         return _same_segment if whole_segment else same_segments
@@ -147,10 +149,10 @@ def _same_segment(value: str, text: str) -> bool:
 
 def same_segments(value: str, text: str) -> bool:
     """Compare several segments, in which the sidecar keeps reserved escapes, such as "%2F"."""
-    return value.encode() == _ESCAPED.sub(_decoded, text.encode())
+    return value.encode() == _ESCAPED.sub(_decode_escape, text.encode())
 
 
-def _decoded(escaped: re.Match[bytes]) -> bytes:
+def _decode_escape(escaped: re.Match[bytes]) -> bytes:
     byte = unquote_to_bytes(escaped[0])
     return escaped[0] if byte in _RESERVED else byte
 
@@ -162,6 +164,6 @@ def _same_integer(value: int, text: str) -> bool:
         return False
 
 
-def _differs(path: str) -> ValueInvalid:
+def _path_differs(path: str) -> ValueInvalid:
     violation = Violation(path, "differs from the path of the call")
     return ValueInvalid(f"{path}: differs from the path of the call", violations=[violation])

@@ -27,21 +27,21 @@ from penstockd.commands.watch_changes import watch_changes
 from penstockd.exports.plan import ExportRequest
 from penstockd.exports.receipts import Receipt
 from penstockd.feed.watching import Wanted
-from penstockd.formats import pick
+from penstockd.formats import pick_format
 from penstockd.policy.pages import Query
 from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
-from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
+from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
 from penstockd.rpc.routes import routes_of
-from penstockd.rpc.writes import GrpcUpload, replied, reported, write_request
+from penstockd.rpc.writes import GrpcUpload, fill_report, mark_replayed, write_request
 
 PACKAGE = "penstock.api.v1"
 
 
-def routes(catalog: Catalog) -> Iterator[Route]:
+def list_routes(catalog: Catalog) -> Iterator[Route]:
     """The routes of every dataset's service. A method without a handler is a defect."""
     for dataset in catalog:
         name = "".join(part.capitalize() for part in dataset.name.split("_"))
@@ -95,7 +95,7 @@ class DatasetHandlers:
 
     async def list(self, request: Any, call: ServedCall) -> Any:
         """List…: one page."""
-        query = _query(request)
+        query = _read_query(request)
         records, token = await list_records(call.hub, call, self.dataset, query)
         return self._list_reply(**{self.dataset.name: records, "next_page_token": token})
 
@@ -104,7 +104,7 @@ class DatasetHandlers:
         record = getattr(request, self.dataset.singular)
         asked = write_request(request, call.exchange)
         reply = await create_record(call, self.dataset, record, asked)
-        return await replied(call, reply)
+        return await mark_replayed(call, reply)
 
     async def update(self, request: Any, call: ServedCall) -> Any:
         """Update…: some fields of a record."""
@@ -118,7 +118,7 @@ class DatasetHandlers:
             write_request(request, call.exchange),
             allow_missing=request.allow_missing,
         )
-        return await replied(call, reply)
+        return await mark_replayed(call, reply)
 
     async def delete(self, request: Any, call: ServedCall) -> Any:
         """Delete…: one record."""
@@ -131,7 +131,7 @@ class DatasetHandlers:
             write_request(request, call.exchange),
             allow_missing=request.allow_missing,
         )
-        return await replied(call, Empty())
+        return await mark_replayed(call, Empty())
 
     async def batch_upsert(self, request: Any, call: ServedCall) -> Any:
         """BatchUpsert…: many records."""
@@ -143,7 +143,7 @@ class DatasetHandlers:
             write_request(request, call.exchange),
             partial=request.partial,
         )
-        return await replied(call, reported(self._batch_reply, report))
+        return await mark_replayed(call, fill_report(self._batch_reply, report))
 
     async def import_(self, requests: Any, call: ServedCall) -> Any:
         """Import…: an uploaded file."""
@@ -157,17 +157,19 @@ class DatasetHandlers:
             stall_seconds=call.hub.import_stall_seconds,
             partial=partial,
         )
-        return await replied(call, reported(self._import_reply, report, row_count=report.rows))
+        return await mark_replayed(
+            call, fill_report(self._import_reply, report, row_count=report.rows)
+        )
 
     async def export(self, request: Any, call: ServedCall) -> bytes:
         """Export…: one page as a file."""
-        form = pick(request.format, call.exchange.metadata.get("accept"))
-        query = _query(request)
+        form = pick_format(request.format, call.exchange.metadata.get("accept"))
+        query = _read_query(request)
         page = await export_page(
             call.hub, call, self.dataset, query, form, request.spreadsheet_safe
         )
         headers = {
-            "content-disposition": attachment(page.file_name),
+            "content-disposition": attach_file(page.file_name),
             **receipts.page_headers(page.body, call.entry.row_count or 0),
         }
         if page.next_token:
@@ -178,7 +180,7 @@ class DatasetHandlers:
     async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""
         export = ExportRequest(
-            pick(request.format, call.exchange.metadata.get("accept")),
+            pick_format(request.format, call.exchange.metadata.get("accept")),
             request.filter,
             request.order_by,
             request.fields,
@@ -239,7 +241,7 @@ class _FileReply:
         self._first = True
 
     async def begin(self, receipt_id: str, file_name: str) -> None:
-        headers = {"content-disposition": attachment(file_name), receipts.HEADER: receipt_id}
+        headers = {"content-disposition": attach_file(file_name), receipts.HEADER: receipt_id}
         await self._exchange.send_headers(headers)
 
     async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
@@ -250,10 +252,10 @@ class _FileReply:
             await self._exchange.send(frame, permit)
 
     def end(self, receipt: Receipt) -> None:
-        self._exchange.add_trailers(receipts.trailers(receipt, self._exchange.hub.places))
+        self._exchange.add_trailers(receipts.make_trailers(receipt, self._exchange.hub.places))
 
 
-def _query(request: Any) -> Query:
+def _read_query(request: Any) -> Query:
     return Query(
         request.filter, request.order_by, request.fields, request.page_size, request.page_token
     )

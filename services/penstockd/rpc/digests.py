@@ -29,7 +29,7 @@ def digest_request(request: Any) -> Asked:
 def digest_reply(made: Any, reply: DigestReply) -> Any:
     """A Digest… method's reply, of the class ``made``."""
     return made(
-        ranges=[_message(r) for r in reply.ranges],
+        ranges=[_range_values(r) for r in reply.ranges],
         row_count=sum(r.count for r in reply.ranges),
         next_key=reply.next_key,
         cursor=reply.cursor,
@@ -40,7 +40,7 @@ def digest_reply(made: Any, reply: DigestReply) -> Any:
 
 def repair_request(request: Any) -> Repair:
     """A Repair… request as the command takes it. Raises ValueInvalid for a malformed digest."""
-    ranges = [_range(r, f"ranges[{i}].") for i, r in enumerate(request.ranges)]
+    ranges = [_read_range(r, f"ranges[{i}].") for i, r in enumerate(request.ranges)]
     return Repair(ranges, request.filter, request.fields, request.state)
 
 
@@ -49,7 +49,7 @@ def repair_reply(made: Any, reply: RepairReply) -> Any:
     return made(
         upserts=reply.found.upserts,
         deletes=reply.found.deletes,
-        differing=[_message(r) for r in reply.found.differing],
+        differing=[_range_values(r) for r in reply.found.differing],
         next_key=reply.found.next_key,
         complete=reply.found.complete,
         row_count=reply.found.rows,
@@ -59,7 +59,7 @@ def repair_reply(made: Any, reply: RepairReply) -> Any:
     )
 
 
-def _message(range: Range) -> dict[str, Any]:
+def _range_values(range: Range) -> dict[str, Any]:
     """A RangeDigest as a message's constructor takes it, whichever pool the message is from."""
     records = (range.records or {}).items()
     return {
@@ -71,23 +71,23 @@ def _message(range: Range) -> dict[str, Any]:
     }
 
 
-def _range(given: Any, where: str) -> Range:
+def _read_range(given: Any, where: str) -> Range:
     records: dict[str, bytes] | None = None
     if given.records or not given.row_count:
-        records = dict(_records(given, where))
+        records = dict(_read_records(given, where))
     elif given.row_count < 0:
         raise ValueInvalid.of(f"{where}row_count", "is negative")
     # If the records are listed, the range's own digest adds nothing.
-    sha256 = b"" if records is not None else _digest(given.sha256, f"{where}sha256")
+    sha256 = b"" if records is not None else _decode_digest(given.sha256, f"{where}sha256")
     return Range(given.start_key, given.end_key, given.row_count, sha256, records)
 
 
-def _records(given: Any, where: str) -> Iterator[tuple[str, bytes]]:
+def _read_records(given: Any, where: str) -> Iterator[tuple[str, bytes]]:
     for i, record in enumerate(given.records):
-        yield record.key, _digest(record.sha256, f"{where}records[{i}].sha256")
+        yield record.key, _decode_digest(record.sha256, f"{where}records[{i}].sha256")
 
 
-def _digest(text: str, field: str) -> bytes:
+def _decode_digest(text: str, field: str) -> bytes:
     try:
         digest = bytes.fromhex(text)
     except ValueError:

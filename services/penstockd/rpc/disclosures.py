@@ -54,7 +54,7 @@ class ReplyGuard:
         if not self._steps:
             return False
         message = self._output.FromString(reply) if isinstance(reply, bytes) else reply
-        return _holds(message, self._steps)
+        return _has_value(message, self._steps)
 
     def _steps_of(self, kind: Descriptor, above: tuple[str, ...]) -> tuple[_DisclosureStep, ...]:
         found = []
@@ -73,20 +73,22 @@ class ReplyGuard:
         return tuple(found)
 
 
-def _holds(message: Any, steps: tuple[_DisclosureStep, ...]) -> bool:
+def _has_value(message: Any, steps: tuple[_DisclosureStep, ...]) -> bool:
     for name, is_repeated, inner in steps:
         value = getattr(message, name)
         if is_repeated:
-            if len(value) and (inner is None or any(_holds(v, inner) for v in _values(value))):
+            if len(value) and (
+                inner is None or any(_has_value(v, inner) for v in _repeated_values(value))
+            ):
                 return True
         elif isinstance(value, bytes):
             if value:
                 return True
-        elif message.HasField(name) and (inner is None or _holds(value, inner)):
+        elif message.HasField(name) and (inner is None or _has_value(value, inner)):
             return True
     return False
 
 
-def _values(repeated: Any) -> Any:
+def _repeated_values(repeated: Any) -> Any:
     """The elements of a repeated field, or the values of a map."""
     return repeated.values() if hasattr(repeated, "values") else repeated

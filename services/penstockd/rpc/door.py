@@ -15,7 +15,7 @@ from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 from penstockd.rpc.exchange import Exchange, Method
-from penstockd.rpc.interceptors import around
+from penstockd.rpc.interceptors import wrap_answer
 from penstockd.rpc.reading import RequestReader
 
 Serializer = Callable[[Any], bytes] | None
@@ -45,22 +45,24 @@ class Route:
         return MESSAGE if self.method.public else message_limit(self.request.DESCRIPTOR)
 
 
-def install(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
+def install_routes(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
     """Register the routes with the server, one generic handler for each service."""
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
     for route in routes:
-        services.setdefault(route.method.service, {})[route.method.name] = _handler(hub, route)
+        services.setdefault(route.method.service, {})[route.method.name] = _route_handler(
+            hub, route
+        )
     for service, handlers in services.items():
-        server.add_generic_rpc_handlers((_generic(service, handlers),))
+        server.add_generic_rpc_handlers((_generic_handler(service, handlers),))
 
 
-def _generic(
+def _generic_handler(
     service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
 ) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(service, dict(handlers))
 
 
-def _bindings(hub: Hub, route: Route) -> Bindings | None:
+def _route_bindings(hub: Hub, route: Route) -> Bindings | None:
     """What REST paths bind in the method's messages; None if they bind nothing."""
     service, name = route.method.service, route.method.name
     try:
@@ -71,8 +73,8 @@ def _bindings(hub: Hub, route: Route) -> Bindings | None:
     return bindings if bindings.any else None
 
 
-def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
-    bindings = _bindings(hub, route)
+def _route_handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
+    bindings = _route_bindings(hub, route)
     reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
     # A stream ends when its client goes away or stalls, not when it has used CALL_SECONDS.
     seconds = None if route.streams_reply else CALL_SECONDS
@@ -93,7 +95,7 @@ def _handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
         await exchange.record()
         return reply
 
-    serve = around(answer)
+    serve = wrap_answer(answer)
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         exchange = Exchange(hub, route.method, context, request, guard=guard)

@@ -95,7 +95,7 @@ class StreamReply:
             message=end.message,
             cursor=self._places.seal(end.cursor),
             reconcile=int(end.reconcile),  # type: ignore[arg-type]  # an enum's number
-            receipt=receipts.message(end.receipt, self._places),
+            receipt=receipts.make_message(end.receipt, self._places),
         )
         return await self._say(end=said)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.catalog.wire import varint
+from penstockd.catalog.wire import encode_varint
 
 _CONTENT_TYPE_TAG = b"\x0a"  # field 1, length-delimited
 _DATA_TAG = b"\x12"  # field 2, length-delimited
@@ -16,10 +16,10 @@ def http_body(data: bytes, content_type: str = "") -> bytes:
     head = b""
     if content_type:
         text = content_type.encode()
-        head = _CONTENT_TYPE_TAG + varint(len(text)) + text
-    return b"".join((head, _DATA_TAG, varint(len(data)), data))
+        head = _CONTENT_TYPE_TAG + encode_varint(len(text)) + text
+    return b"".join((head, _DATA_TAG, encode_varint(len(data)), data))
 
 
-def attachment(file_name: str) -> str:
+def attach_file(file_name: str) -> str:
     """The content-disposition of a file; dataset names need no quoting."""
     return f'attachment; filename="{file_name}"'

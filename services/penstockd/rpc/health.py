@@ -11,8 +11,8 @@ from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.rpc.server import Server
 from penstockd.store.epochs import Undeclared
-from penstockd.store.nodes import STANDS_BY
-from penstockd.store.singletons import SINGLETONS, read_singletons
+from penstockd.store.nodes import NODE_STATE
+from penstockd.store.singleton_rows import SINGLETONS, read_singletons
 from penstockd.store.vacancies import Vacancies
 
 #: How often a worker checks that the database answers, in seconds.
@@ -56,8 +56,9 @@ async def report_node_health(
 ) -> None:
     """Report the health of the worker and of its node.
 
-    That is whether the worker's organs work, each singleton has a holder, the node has the same
-    settings as the others, and each return of the database to an earlier state was declared.
+    That is whether the worker's organs work, each singleton has a holder that does not fail at it,
+    the node has the same settings as the others and an id of its own, and each return of the
+    database to an earlier state was declared. None of them decides whether the worker serves calls.
     ``failing`` returns the failing organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
@@ -65,12 +66,15 @@ async def report_node_health(
         await server.set_health("organs", not failing())
         async with hub.database.connection() as connection:
             rows = await read_singletons(connection)
-            stands_by = await connection.fetchval(STANDS_BY, node)
+            state = await connection.fetchrow(NODE_STATE, node)
             declared = await undeclared.look(connection, hub.database.memory)
-        held = vacancies.look(rows)
-        for name, well in held.items():
+        done = vacancies.look(rows)
+        for name, well in done.items():
             await server.set_health(f"singletons/{name}", well)
-        await server.set_health("singletons", all(held.values()))
+        await server.set_health("singletons", all(done.values()))
+        assert state is not None, "an aggregate has a row"
+        stands_by, twin = state
         await server.set_health("settings", not stands_by)
+        await server.set_health("node-id", not twin)
         await server.set_health("epochs", declared)
         await asyncio.sleep(NODE_PULSE)

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from penstockd.budget import breathe
+from penstockd.budget import let_others_run
 from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid, Violation
 from penstockd.rpc.bounds import is_record, limit_of
 from penstockd.rpc.texts import refuse_null
@@ -83,7 +83,7 @@ class RequestReader:
             await _Parts(message, data, "").merge()
         for i, _ in enumerate(_looked_at(message, "")):
             if i % _LOOK == _LOOK - 1:
-                await breathe()
+                await let_others_run()
 
 
 class _BoundPassed(Exception):
@@ -113,7 +113,7 @@ def _looked_at(message: Message, where: str) -> Iterator[None]:
         if field.is_repeated:
             _check_count(field, path, len(value))
             if inner is not None and inner.GetOptions().map_entry:
-                yield from _pairs(inner, value, path)
+                yield from _read_pairs(inner, value, path)
             elif inner is not None and not is_record(inner):
                 for i, item in enumerate(value):
                     yield
@@ -130,7 +130,7 @@ def _looked_at(message: Message, where: str) -> Iterator[None]:
             yield from _looked_at(value, path + ".")
 
 
-def _pairs(entry: Descriptor, value: Any, path: str) -> Iterator[None]:
+def _read_pairs(entry: Descriptor, value: Any, path: str) -> Iterator[None]:
     field = entry.fields_by_name["value"]
     for key in value:
         yield
@@ -179,15 +179,15 @@ class _Parts:
         data, end = self._data, len(self._data)
         while at < end:
             start = at
-            key, at = _varint(data, at)
+            key, at = _decode_varint(data, at)
             kind, field = key & 7, known.get(key >> 3)
             size = 0
             if kind == _DELIMITED:
-                size, at = _varint(data, at)
+                size, at = _decode_varint(data, at)
                 inside, at = at, at + size
             else:
                 inside = at
-                at = _behind(data, at, kind)
+                at = _skip_value(data, at, kind)
             if at > end:
                 raise DecodeError(_NO_MESSAGE)
             self._count(field, kind, size)
@@ -204,7 +204,7 @@ class _Parts:
         if end > self._from:
             self._message.MergeFromString(self._data[self._from : end])
         self._from, self._fields = end, 0
-        await breathe()
+        await let_others_run()
 
     async def _within(self, field: FieldDescriptor, data: bytes) -> None:
         """Parse a message inside this one that is large by itself."""
@@ -242,10 +242,10 @@ class _Parts:
         return self._where + field.name
 
 
-def _behind(data: bytes, at: int, kind: int) -> int:
+def _skip_value(data: bytes, at: int, kind: int) -> int:
     """Where the value of fixed size, or the number, that begins at ``at`` ends."""
     if kind == _VARINT:
-        return _varint(data, at)[1]
+        return _decode_varint(data, at)[1]
     if kind == _FIXED64:
         return at + 8
     if kind == _FIXED32:
@@ -253,7 +253,7 @@ def _behind(data: bytes, at: int, kind: int) -> int:
     raise DecodeError(_NO_MESSAGE)  # a group: none of our messages has one
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _decode_varint(data: bytes, at: int) -> tuple[int, int]:
     """The number that begins at ``at``, and where it ends."""
     value = shift = 0
     try:

@@ -13,7 +13,7 @@ from penstockd.store.places import Places
 HEADER = "penstock-receipt"
 
 
-def message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
+def make_message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
     """A receipt as callers see it."""
     return receipts_pb2.Receipt(
         receipt_id=receipt.receipt_id,
@@ -43,10 +43,10 @@ def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
     }
 
 
-def trailers(receipt: Receipt, places: Places) -> Mapping[str, str | bytes]:
+def make_trailers(receipt: Receipt, places: Places) -> Mapping[str, str | bytes]:
     """The trailers of a stream: the receipt for programs, and its main parts as text."""
     found: dict[str, str | bytes] = {
-        f"{HEADER}-bin": message(receipt, places).SerializeToString(),
+        f"{HEADER}-bin": make_message(receipt, places).SerializeToString(),
         f"{HEADER}-state": receipt.state.value,
         f"{HEADER}-rows": str(receipt.row_count),
         f"{HEADER}-bytes": str(receipt.byte_count),

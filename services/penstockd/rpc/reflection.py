@@ -26,7 +26,7 @@ def enable_reflection(
 ) -> None:
     """Describe the services, whose descriptors are in ``pool``, and those of gRPC itself."""
     names = sorted({*services, _HEALTH, *SERVICES})
-    servicer = aio.ReflectionServicer(names, pool=_Pools([pool, _own_pool()]))
+    servicer = aio.ReflectionServicer(names, pool=_JoinedPools([pool, _own_pool()]))
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -49,19 +49,19 @@ def _own_pool() -> DescriptorPool:
     for message in stable.message_type:
         for field in message.field:
             if field.type_name:
-                field.type_name = _renamed(field.type_name)
+                field.type_name = _rename_stable(field.type_name)
     for method in stable.service[0].method:
-        method.input_type = _renamed(method.input_type)
-        method.output_type = _renamed(method.output_type)
+        method.input_type = _rename_stable(method.input_type)
+        method.output_type = _rename_stable(method.output_type)
     pool.Add(stable)
     return pool
 
 
-def _renamed(name: str) -> str:
+def _rename_stable(name: str) -> str:
     return name.replace(f".{_ALPHA}.", f".{_STABLE}.")
 
 
-class _Pools:
+class _JoinedPools:
     """Several pools as one, as far as a reflection servicer uses a pool."""
 
     def __init__(self, pools: Sequence[DescriptorPool]) -> None:

@@ -25,7 +25,7 @@ def routes_of(
     """
     for method in service.methods:
         named = Method(service.full_name, method.name, dataset)
-        yield _route(method, named, handlers[method.name], documents=method.name in documents)
+        yield _make_route(method, named, handlers[method.name], documents=method.name in documents)
 
 
 def public_routes_of(
@@ -42,10 +42,10 @@ def public_routes_of(
     for method in service.methods:
         name = method.name
         named = Method(service.full_name, name, public=True, audited=name in audited)
-        yield _route(method, named, handlers[name], documents=name in documents)
+        yield _make_route(method, named, handlers[name], documents=name in documents)
 
 
-def _route(
+def _make_route(
     method: MethodDescriptor,
     named: Method,
     handler: Callable[[Any, Any], Awaitable[Any]],

@@ -10,8 +10,8 @@ from grpc_health.v1.health import aio as health_aio
 
 from penstockd.hub import Hub
 from penstockd.rpc import datasets
-from penstockd.rpc.door import install
-from penstockd.rpc.hub import routes as hub_routes
+from penstockd.rpc.door import install_routes
+from penstockd.rpc.hub import list_hub_routes as hub_routes
 from penstockd.rpc.reflection import enable_reflection
 
 #: The largest message accepted; larger uploads come as streams of pieces.
@@ -40,8 +40,8 @@ class Server:
     def __init__(self, hub: Hub, address: str) -> None:
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = health_aio.HealthServicer()
-        routes = [*hub_routes(), *datasets.routes(hub.catalog)]
-        install(self._server, hub, routes)
+        routes = [*hub_routes(), *datasets.list_routes(hub.catalog)]
+        install_routes(self._server, hub, routes)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         enable_reflection(self._server, {r.method.service for r in routes}, hub.catalog.pool)
         self._server.add_insecure_port(address)

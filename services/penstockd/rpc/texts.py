@@ -13,7 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from penstockd.budget import offload
+from penstockd.budget import run_offloaded
 from penstockd.errors import ValueInvalid
 
 FORBIDDEN = "\0"
@@ -38,7 +38,7 @@ async def refuse_null(message: Message, prefix: str = "") -> None:
     try:
         found = _find_null(message, _INLINE)
     except _Large:
-        found = await offload(_find_null, message)
+        found = await run_offloaded(_find_null, message)
     if found is None:
         return
     path, position = found
@@ -54,7 +54,7 @@ def find_null(message: Message) -> str | None:
 
 
 def _find_null(message: Message, most: int | None = None) -> tuple[str, int] | None:
-    for count, (path, text) in enumerate(_texts(message, "", 0)):
+    for count, (path, text) in enumerate(_list_texts(message, "", 0)):
         if (position := text.find(FORBIDDEN)) >= 0:
             return path, position
         if most is not None and count >= most:
@@ -62,7 +62,7 @@ def _find_null(message: Message, most: int | None = None) -> tuple[str, int] | N
     return None
 
 
-def _texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+def _list_texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
     """The texts of a message with their paths, and "" for each other value that was passed."""
     for field, value in message.ListFields():
         path = prefix + field.name
@@ -77,7 +77,7 @@ def _texts(message: Message, prefix: str, depth: int) -> Iterator[tuple[str, str
             if field.is_repeated:
                 yield from _element_texts(value, path, depth)
             else:
-                yield from _texts(value, path + ".", depth + 1)
+                yield from _list_texts(value, path + ".", depth + 1)
         else:
             yield path, ""
 
@@ -86,7 +86,7 @@ def _element_texts(elements: Any, path: str, depth: int) -> Iterator[tuple[str, 
     for i, element in enumerate(elements):
         yield path, ""
         if depth >= _SIEVED or b"\0" in element.SerializeToString():
-            yield from _texts(element, f"{path}[{i}].", depth + 1)
+            yield from _list_texts(element, f"{path}[{i}].", depth + 1)
 
 
 def _map_texts(field: Any, entries: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,7 @@ def _map_texts(field: Any, entries: Any, path: str, depth: int) -> Iterator[tupl
         if kinds["value"].type == _TEXT:
             yield name, entries[key]
         elif kinds["value"].cpp_type == _MESSAGE:
-            yield from _texts(entries[key], name + ".", depth + 1)
+            yield from _list_texts(entries[key], name + ".", depth + 1)
 
 
 @functools.cache

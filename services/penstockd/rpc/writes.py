@@ -31,14 +31,14 @@ def write_request(request: Any, exchange: Exchange) -> Request:
     return Request(request_id, digest, request.validate_only)
 
 
-async def replied(call: ServedCall, reply: Any) -> Any:
+async def mark_replayed(call: ServedCall, reply: Any) -> Any:
     """The reply, with a header if it is a replay."""
     if call.replayed:
         await call.exchange.send_headers({REPLAYED: "true"})
     return reply
 
 
-def reported(reply: Any, report: Report, **more: int) -> Any:
+def fill_report(reply: Any, report: Report, **more: int) -> Any:
     """A reply of the class ``reply`` with the counts and problems of a report."""
     return reply(
         created_count=report.counts.created,

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
-from penstockd.store.database import Connection, Database, translated
+from penstockd.store.database import Connection, Database, translate_errors
 
 #: The sequencer has numbered changes; the payload is the last number and its mark (see the
 #: migrations).
@@ -187,7 +187,7 @@ class PostgresAnnouncements:
         connection.add_termination_listener(lambda _: self._look.set())
         listening: frozenset[str] = frozenset()
         try:
-            with translated():
+            with translate_errors():
                 while True:
                     self._look.clear()
                     listening = await self._listen(connection, listening)

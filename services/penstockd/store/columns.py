@@ -68,12 +68,12 @@ def column_ddl(field: Field) -> str:
     default = column_default(field)
     if default is None and not field.nullable and not field.key:
         default = "now()"  # create_time and update_time of rows older than the column
-    return f'"{field.column}" {type_name(field)}{collation(field)}{null}' + (
+    return f'"{field.column}" {type_name(field)}{collation_clause(field)}{null}' + (
         f" DEFAULT {default}" if default else ""
     )
 
 
-def collation(field: Field) -> str:
+def collation_clause(field: Field) -> str:
     """The clause that makes text sort by bytes; empty for other types."""
     return ' COLLATE "C"' if type_name(field) == "text" else ""
 
@@ -118,7 +118,7 @@ def judge_values(
     async def judge(driver: asyncpg.Connection[Any]) -> ValueReport:
         changed = refused = 0
         named: list[tuple[str, str]] = []
-        async for keys, rows in _batches(driver, dataset, key, [column]):
+        async for keys, rows in _read_batches(driver, dataset, key, [column]):
             for name, (value,) in zip(keys, rows, strict=True):
                 try:
                     changed += differ(value, convert(value))
@@ -128,7 +128,7 @@ def judge_values(
                         named.append((name, exc.reason))
         return ValueReport(changed, refused, named)
 
-    return _driven(connection, judge)
+    return _run_on_driver(connection, judge)
 
 
 def rewrite_values(
@@ -148,15 +148,19 @@ def rewrite_values(
         written = target
         if fresh:
             written = '"~converted"'
-            await driver.execute(f"ALTER TABLE {table} ADD {written} {wanted}{collation(field)}")
+            await driver.execute(
+                f"ALTER TABLE {table} ADD {written} {wanted}{collation_clause(field)}"
+            )
         array = "text[]" if wanted == "jsonb" else f"{wanted}[]"
         update = (
             f"UPDATE {table} AS t SET {written} = v.value::{wanted}"
             f" FROM unnest($1::text[], $2::{array}) AS v (key, value) WHERE t.{key} = v.key"
         )
-        async for keys, rows in _batches(driver, dataset.name, dataset.key.column, [field.column]):
+        async for keys, rows in _read_batches(
+            driver, dataset.name, dataset.key.column, [field.column]
+        ):
             pairs = [
-                (name, _converted(convert, name, value), value)
+                (name, _convert_value(convert, name, value), value)
                 for name, (value,) in zip(keys, rows, strict=True)
             ]
             pairs = [p for p in pairs if fresh or p[1] != p[2]]
@@ -173,7 +177,7 @@ def rewrite_values(
             if field.reference is not None:
                 await driver.execute(f"CREATE INDEX ON {table} ({target})")
 
-    _driven(connection, rewrite)
+    _run_on_driver(connection, rewrite)
 
 
 def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:
@@ -185,8 +189,8 @@ def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:
     async def judge(driver: asyncpg.Connection[Any]) -> ValueReport:
         refused = 0
         named: list[tuple[str, str]] = []
-        async for keys, batch in _batches(driver, dataset.name, dataset.key.column, columns):
-            rows = [_canonical(fields, row) for row in batch]
+        async for keys, batch in _read_batches(driver, dataset.name, dataset.key.column, columns):
+            rows = [_canonical_row(fields, row) for row in batch]
             for index, problems in rules.problems(rows).items():
                 refused += 1
                 if len(named) < _NAMED:
@@ -194,17 +198,17 @@ def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:
                     named.append((keys[index], f"{path} {description}".strip()))
         return ValueReport(0, refused, named)
 
-    return _driven(connection, judge)
+    return _run_on_driver(connection, judge)
 
 
-def _converted(convert: Convert, key: Any, value: Any) -> Any:
+def _convert_value(convert: Convert, key: Any, value: Any) -> Any:
     try:
         return convert(value)
     except ValueRefused as exc:
         raise ValueRefused(f"of {key} {exc.reason}") from None
 
 
-def _canonical(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
+def _canonical_row(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
     """A row in the form that the rules take."""
     return [
         load_json(v) if f.repeated and v is not None else v
@@ -212,7 +216,7 @@ def _canonical(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
     ]
 
 
-async def _batches(
+async def _read_batches(
     driver: asyncpg.Connection[Any], dataset: str, key: str, columns: Sequence[str]
 ) -> AsyncIterator[tuple[Sequence[str], Sequence[Any]]]:
     """The keys and the rows of a table, in batches. No cursor stays open: it would prevent the
@@ -228,7 +232,9 @@ async def _batches(
         yield [row[0] for row in found], [tuple(row)[1:] for row in found]
 
 
-def _driven(connection: Connection, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
+def _run_on_driver(
+    connection: Connection, work: Callable[[asyncpg.Connection[Any]], Awaitable[T]]
+) -> T:
     """Run a coroutine on the driver's connection, in the open transaction."""
     adapted: Any = connection.connection.dbapi_connection
 

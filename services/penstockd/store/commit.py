@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
-from penstockd.store.session import Connection, Isolation, cut_session, usable
+from penstockd.store.session import Connection, Isolation, cut_session, is_usable
 
 #: A server that answers with one of these may already have done the COMMIT.
 _BROKEN_OFF = (
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def transaction(
+async def open_transaction(
     connection: Connection, seconds: float, *, isolation: Isolation | None = None, dry: bool = False
 ) -> AsyncIterator[None]:
     """A transaction that commits if the block ends without an error; a ``dry`` one never does.
@@ -53,7 +53,7 @@ async def transaction(
 
 async def _roll_back(connection: Any, began: Any) -> None:
     """Roll back; a connection that fails or takes too long is cut, which rolls it back too."""
-    if not usable(connection):
+    if not is_usable(connection):
         return
     try:
         await began.rollback()
@@ -63,7 +63,7 @@ async def _roll_back(connection: Any, began: Any) -> None:
 
 
 async def send_commit(connection: Any, began: Any, seconds: float) -> None:
-    """Send COMMIT over a bare connection. Raises as ``transaction`` does."""
+    """Send COMMIT over a bare connection. Raises as ``open_transaction`` does."""
     warnings: list[str] = []
 
     def heard(_: object, message: Any) -> None:
@@ -71,7 +71,7 @@ async def send_commit(connection: Any, began: Any, seconds: float) -> None:
         if message.severity_en == "WARNING":
             warnings.append(str(message))
 
-    if not usable(connection):
+    if not is_usable(connection):
         raise DatabaseUnavailable("the connection broke before the COMMIT")
     loop = asyncio.get_running_loop()
     # Cut, not cancelled: a server asked to cancel the wait for a standby makes the transaction
@@ -82,25 +82,25 @@ async def send_commit(connection: Any, began: Any, seconds: float) -> None:
         await began.commit()
     except asyncpg.PostgresError as exc:
         if isinstance(exc, _BROKEN_OFF):
-            raise _unknown(connection, "the database broke off") from exc
+            raise _outcome_unknown(connection, "the database broke off") from exc
         raise
     except asyncio.CancelledError:
         cut_session(connection)
         raise
     except Exception as exc:
-        raise _unknown(connection, "the database did not answer") from exc
+        raise _outcome_unknown(connection, "the database did not answer") from exc
     finally:
         if timer is not None:
             timer.cancel()
-        if usable(connection):
+        if is_usable(connection):
             connection.remove_log_listener(heard)
     if warnings:
-        raise _unknown(connection, f"the database warns: {warnings[0]}")
+        raise _outcome_unknown(connection, f"the database warns: {warnings[0]}")
 
 
-def _unknown(connection: Any, why: str) -> OutcomeUnknown:
+def _outcome_unknown(connection: Any, why: str) -> OutcomeUnknown:
     _log.warning("outcome_unknown", why=why)
-    if usable(connection):
+    if is_usable(connection):
         cut_session(connection)
     return OutcomeUnknown(
         "it is not known whether this was written: the database did not confirm it in time; repeat"

@@ -76,7 +76,7 @@ class CopyOut:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
             self._stopped.set()
-            await _settled(ended)
+            await _wait_settled(ended)
             raise
         finally:
             if self.done and not self._transport.is_closing():
@@ -112,7 +112,7 @@ class CopyOut:
         """Process a message that is not CopyData. Raises the driver's error once the server is
         done, if it reported one."""
         if kind == b"E":
-            self._error = asyncpg.PostgresError.new(_fields(body))
+            self._error = asyncpg.PostgresError.new(_parse_fields(body))
         elif kind == b"Z":
             self.done = True
             if self._error is not None:
@@ -136,7 +136,7 @@ class CopyOut:
                     os.set_blocking(self._socket.fileno(), False)
         except BaseException as exc:  # raised to the waiter in ``run``
             error = exc
-        loop.call_soon_threadsafe(_end, ended, error)
+        loop.call_soon_threadsafe(_end_future, ended, error)
 
     def _begin(self, query: str) -> None:
         # Both sockets share one open file, so this affects the driver's too; the driver is paused.
@@ -160,12 +160,12 @@ class CopyStopped(Exception):
     """The reader of a COPY has gone."""
 
 
-def _fields(body: bytes) -> dict[str, str]:
+def _parse_fields(body: bytes) -> dict[str, str]:
     """The fields of an ErrorResponse, by the letters that the driver expects."""
     return {f[:1].decode(): f[1:].decode(errors="replace") for f in body.split(b"\0") if f}
 
 
-def _end(ended: asyncio.Future[None], error: BaseException | None) -> None:
+def _end_future(ended: asyncio.Future[None], error: BaseException | None) -> None:
     if ended.done():
         return
     if error is None:
@@ -174,7 +174,7 @@ def _end(ended: asyncio.Future[None], error: BaseException | None) -> None:
         ended.set_exception(error)
 
 
-async def _settled(future: asyncio.Future[None]) -> None:
+async def _wait_settled(future: asyncio.Future[None]) -> None:
     """Wait until it is done, ignoring cancellation."""
     while not future.done():
         try:

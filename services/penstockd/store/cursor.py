@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from penstockd.catalog.wire import varint
+from penstockd.catalog.wire import encode_varint
 from penstockd.errors import CursorExpired, CursorInvalid, DatabaseUnavailable
 from penstockd.store.database import Connection
 from penstockd.store.log import LOG, Change, Log, read_changes
@@ -108,25 +108,25 @@ class Cursor:
     @property
     def stored(self) -> str:
         """The text that the store keeps; clients get the text of ``Places.seal``."""
-        return _text(self.to_bytes())
+        return _encode_text(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """The serialised cursor, with its checksum."""
         epoch = self.epoch.encode()
-        told = [text for name in self.told or () for text in _sized(name)]
+        told = [text for name in self.told or () for text in _prefix_size(name)]
         version = _VERSION if self.told is None else _WITHIN
         if not self.mark:
             version = _OLD_VERSION if self.told is None else _OLD_WITHIN
-        head = (version, varint(self.number), varint(len(epoch)), epoch, self.mark)
+        head = (version, encode_varint(self.number), encode_varint(len(epoch)), epoch, self.mark)
         steps = itertools.pairwise((0, *(t.revision for t in self.ahead)))
-        ahead = [varint(b - a) + t.mark for (a, b), t in zip(steps, self.ahead, strict=True)]
+        ahead = [encode_varint(b - a) + t.mark for (a, b), t in zip(steps, self.ahead, strict=True)]
         data = b"".join((*head, *told, *ahead))
         return data + zlib.crc32(data).to_bytes(_CHECKSUM)
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """Parse a cursor that the store keeps as text. Raises CursorInvalid."""
-        cursor = cls.of_bytes(_decoded(text))
+        cursor = cls.of_bytes(_decode_text(text))
         if cursor.stored != text:  # one cursor, one spelling
             raise CursorInvalid(BROKEN)
         return cursor
@@ -134,7 +134,7 @@ class Cursor:
     @classmethod
     def of_bytes(cls, data: bytes) -> Cursor:
         """Parse a serialised cursor. Raises CursorInvalid."""
-        version, data = _checked(data)
+        version, data = _check_cursor(data)
         numbers = _Numbers(data)
         number = numbers.take()
         epoch = numbers.bytes(numbers.take())
@@ -196,7 +196,7 @@ async def cursor_at(connection: Connection, number: int) -> Cursor:
     if number > log.head:
         raise CursorInvalid(_UNDONE, metadata=REPAIR)
     if mark is None:
-        raise _expired(log)
+        raise _cursor_expired(log)
     return Cursor(log.epoch, number, mark=mark)
 
 
@@ -205,7 +205,7 @@ async def check_cursor(connection: Connection, cursor: Cursor) -> Log:
     ``check_place``."""
     log, mark = await _read_log(connection, cursor.end)
     check_place(cursor, log, mark)
-    await numbered(connection, cursor)
+    await find_numbered(connection, cursor)
     return log
 
 
@@ -240,12 +240,12 @@ def _check_place(cursor: Cursor, log: Log, mark: bytes | None) -> None:
     if not cursor.mark and cursor.end > log.marked_after:
         raise CursorInvalid(_UNMARKED, metadata=REPAIR)
     if cursor.number < log.oldest:
-        raise _expired(log)
+        raise _cursor_expired(log)
     if cursor.mark and cursor.mark != mark:
         raise CursorInvalid(_UNDONE, metadata=REPAIR)
 
 
-def _expired(log: Log) -> CursorExpired:
+def _cursor_expired(log: Log) -> CursorExpired:
     return CursorExpired(_EXPIRED, places={"oldest": oldest_cursor(log)})
 
 
@@ -278,7 +278,7 @@ async def read_after(
     if not changes:
         return (), cursor
     # Queried after reading the changes, so any transaction numbered there is numbered here.
-    places = await numbered(connection, cursor)
+    places = await find_numbered(connection, cursor)
     last = await cursor_at(connection, changes[-1].number)
     seen = set(places.values())
     fresh = [c for c in changes if c.transaction not in seen]
@@ -300,7 +300,7 @@ async def place_snapshot(connection: Connection, tries: int = 5) -> Cursor:
     raise DatabaseUnavailable("the change log has fallen behind: nothing numbers it")
 
 
-async def numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
+async def find_numbered(connection: Connection, cursor: Cursor) -> dict[Ahead, int]:
     """The last numbers of those transactions ahead of a cursor that have since been numbered.
 
     Raises CursorInvalid if one of them no longer exists: what the cursor's snapshot saw was undone.
@@ -354,13 +354,13 @@ class _Numbers:
         return self._at < len(self._data)
 
 
-def _sized(text: str) -> tuple[bytes, bytes]:
+def _prefix_size(text: str) -> tuple[bytes, bytes]:
     """A text preceded by its length."""
     data = text.encode()
-    return varint(len(data)), data
+    return encode_varint(len(data)), data
 
 
-def _decoded(text: str) -> bytes:
+def _decode_text(text: str) -> bytes:
     """Decode a base64url text. Raises CursorInvalid."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise CursorInvalid(BROKEN)
@@ -370,7 +370,7 @@ def _decoded(text: str) -> bytes:
         raise CursorInvalid(BROKEN) from None
 
 
-def _checked(data: bytes) -> tuple[bytes, bytes]:
+def _check_cursor(data: bytes) -> tuple[bytes, bytes]:
     """The version and the fields of a serialised cursor, after verifying its checksum."""
     data, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
     if data[:1] not in _VERSIONS or zlib.crc32(data).to_bytes(_CHECKSUM) != checksum:
@@ -378,5 +378,5 @@ def _checked(data: bytes) -> tuple[bytes, bytes]:
     return data[:1], data[1:]
 
 
-def _text(data: bytes) -> str:
+def _encode_text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")

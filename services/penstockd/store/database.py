@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from weakref import WeakSet
 
-import structlog
-
-from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, Refused
+from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
+from penstockd.shares import ShareTerms, payer_var
 from penstockd.store import commit
 from penstockd.store.epochs import Memory, notice_epoch
-from penstockd.store.pool import LOOK, LaneTerms, Limits, PoolLane, WorkKind
+from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
+from penstockd.store.pool import ORDINARY, OWN, LaneTerms, Limits, PoolLane, WorkKind
+from penstockd.store.servers import LOOK, identify_server
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
     Connection,
     Isolation,
+    OwnConnection,
     Rows,
     as_ours,
     cut_session,
     gives_sign,
     prepare_session,
-    translated,
+    translate_errors,
 )
-from penstockd.store.shares import Payer, ShareTerms, payer_var
 from penstockd.store.sockets import READ_SLOWLY, open_session
 
 __all__ = [
     "CONNECT_TIMEOUT",
     "IDLE_UNCHECKED",
+    "ORDINARY",
     "Connection",
     "Database",
     "Division",
     "Isolation",
+    "Limits",
     "Rows",
     "WorkKind",
     "gives_sign",
+    "name_place",
     "open_database",
-    "place",
     "plain_dsn",
-    "translated",
+    "translate_errors",
 ]
-
-_IN_COMMIT = """
-SELECT pid FROM pg_stat_activity
-WHERE pid = ANY ($1::int[]) AND state = 'active' AND query ILIKE 'COMMIT%'
-"""
-
-_log = structlog.get_logger(__name__)
 
 
 def plain_dsn(url: str) -> str:
@@ -59,7 +57,7 @@ def plain_dsn(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme.split("+")[0]))
 
 
-def place(url: str) -> str:
+def name_place(url: str) -> str:
     """Where a database is, without user and password: "host:5432/name"."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
@@ -68,6 +66,10 @@ def place(url: str) -> str:
     return f"{host}{port}{parts.path}"
 
 
+#: Of the connections of a command.
+_COMMANDS = Limits(
+    lock=30.0, statement=0.0, unlimited="an operator watches a command, and can interrupt it"
+)
 #: Whether the server is a standby, or read-only.
 _TAKES_NO_WRITES = """
 SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
@@ -109,7 +111,12 @@ class Division:
             WorkKind.WRITE: LaneTerms(sizes[WorkKind.WRITE], short, ShareTerms(1, 2, self.wait)),
             WorkKind.BULK: LaneTerms(
                 sizes[WorkKind.BULK],
-                Limits(self.lock, commit=self.commit),
+                Limits(
+                    self.lock,
+                    0.0,
+                    self.commit,
+                    unlimited="a COPY takes as long as its client, which has limits of its own",
+                ),
                 ShareTerms(1, 2, self.wait),
             ),
         }
@@ -137,7 +144,7 @@ class _LentConnection:
         return self._connection  # type: ignore[no-any-return]  # a proxy with its methods
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with translated():
+        with translate_errors():
             await self._lane.give_back(
                 self._connection, self._payer, self._weight, clean=error is None
             )
@@ -148,22 +155,33 @@ class _LentConnection:
 class Database:
     """The connections of one process. Opened once; safe to share between tasks."""
 
-    def __init__(self, url: str, *, size: int = 20, division: Division | None = None) -> None:
-        """Divide the connections as ``division`` says, or share ``size`` between all kinds."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = 20,
+        limits: Limits = ORDINARY,
+        division: Division | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        """Divide the connections as ``division`` says, or share ``size`` with the same
+        ``limits`` between all kinds. The databases of one process share a ``memory``."""
         self.dsn = plain_dsn(url)
-        self.memory = Memory()
+        self.memory = memory if memory is not None else Memory()
         if division is None:
-            lane = PoolLane(self.dsn, "everything", LaneTerms(size, ready=1), self._prepare)
+            lane = self._lane("everything", LaneTerms(size, limits, ready=1))
             self._lanes = dict.fromkeys(WorkKind, lane)
         else:
             lanes = division.lanes().items()
-            self._lanes = {
-                k: PoolLane(self.dsn, k.value, terms, self._prepare) for k, terms in lanes
-            }
+            self._lanes = {kind: self._lane(kind.value, terms) for kind, terms in lanes}
         self._pulse: Connection | None = None
-        #: Server sessions that hang in a COMMIT, and the lanes in which they keep a place.
-        self.hanging_sessions: dict[int, PoolLane] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._single: WeakSet[OwnConnection] = WeakSet()
+        self.memory.servers.when_replaced(self._cut_earlier)
+        #: Server sessions that hang in a COMMIT, and where they keep a place.
+        self.hanging = HangingSessions(self._read_active)
+
+    def _lane(self, name: str, terms: LaneTerms) -> PoolLane:
+        return PoolLane(self.dsn, name, terms, self._prepare, self.memory.servers)
 
     @property
     def _each_lane(self) -> list[PoolLane]:
@@ -171,15 +189,15 @@ class Database:
 
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if the database cannot be reached."""
-        with translated():
+        with translate_errors():
             for lane in self._each_lane:
                 await lane.open()
 
     async def close(self) -> None:
         """Close all connections, waiting at most two seconds for those in use."""
+        self.memory.servers.forget(self._cut_earlier)
         self._drop_pulse()
-        if self._watch is not None:
-            self._watch.cancel()
+        self.hanging.stop()
         try:
             async with asyncio.timeout(2):
                 for lane in self._each_lane:
@@ -195,7 +213,7 @@ class Database:
         It has a connection of its own: an exhausted pool is not an outage.
         """
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     if self._pulse is None or self._pulse.is_closed():
                         self._pulse = await self.connect()
@@ -242,17 +260,18 @@ class Database:
         """
         kind = WorkKind.BULK if bulk else WorkKind.WRITE
         lane = self._lanes[kind]
-        hanging = sum(kept is lane for kept in self.hanging_sessions.values())
-        if 2 * hanging >= lane.shares.size:
+        if 2 * self.hanging.count(lane.shares) >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
         async with self.connection(kind) as connection:
             pid = connection.get_server_pid()
             try:
                 seconds = lane.limits.commit
-                async with commit.transaction(connection, seconds, isolation=isolation, dry=dry):
+                async with commit.open_transaction(
+                    connection, seconds, isolation=isolation, dry=dry
+                ):
                     yield connection
             except OutcomeUnknown:
-                self._keep_place(pid, lane)
+                self.hanging.keep(pid, lane.shares)
                 raise
 
     @property
@@ -280,47 +299,66 @@ class Database:
 
     async def connect(self) -> Connection:
         """A new connection outside the lanes: for listeners and session locks."""
-        with translated():
-            connection: Connection = await open_session(
-                self.dsn, timeout=CONNECT_TIMEOUT, server_settings={"timezone": "UTC"}
+        with translate_errors():
+            connection: OwnConnection = await open_session(
+                self.dsn,
+                timeout=CONNECT_TIMEOUT,
+                connection_class=OwnConnection,
+                server_settings=OWN.settings,
             )
             try:
                 await self._prepare(connection)
             except BaseException:
                 connection.terminate()
                 raise
+            self._single.add(connection)
             return connection
 
-    async def _prepare(self, connection: Connection) -> None:
-        """Make a new session ready. Raises DatabaseUnavailable if the server is a standby."""
-        await prepare_session(connection)
-        await notice_epoch(connection, self.memory)
-
-    def _keep_place(self, pid: int, lane: PoolLane) -> None:
-        """Hold a place for a session that hangs in its COMMIT: it lives on though its connection is
-        cut. Without this, each hanging write would cost the server one more session."""
-        self.hanging_sessions[pid] = lane
-        lane.shares.hold(Payer())
-        if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._watch_hanging())
-
-    async def _watch_hanging(self) -> None:
-        while self.hanging_sessions:
+    async def follow_server(self) -> None:
+        """Look again and again where new connections lead, until cancelled: open ones would stay
+        with a server that was replaced. Raises DatabaseUnavailable."""
+        while True:
+            await self.look_at_server()
             await asyncio.sleep(LOOK)
-            try:
-                async with self.connection(WorkKind.OWN) as connection:
-                    rows = await connection.fetch(_IN_COMMIT, list(self.hanging_sessions))
-            except Refused as exc:
-                _log.warning("commits_unwatched", error=str(exc))
-                continue
-            for pid in self.hanging_sessions.keys() - {row[0] for row in rows}:
-                self.hanging_sessions.pop(pid).shares.give_back(Payer())
+
+    async def look_at_server(self) -> None:
+        """Open a connection, and cut those to earlier servers. Raises DatabaseUnavailable."""
+        connection = await self.connect()
+        connection.terminate()
+
+    async def _prepare(self, connection: Any) -> None:
+        """Make a new session ready.
+
+        Raises DatabaseUnavailable if the server is a standby, or one that was replaced. Nothing is
+        written there before that is known.
+        """
+        await prepare_session(connection)
+        servers = self.memory.servers
+        server = await identify_server(connection)
+        connection.note_server(server)
+        servers.note(server)
+        await notice_epoch(connection, self.memory)
+        if not servers.leads_to(server):
+            raise DatabaseUnavailable("the database server was replaced meanwhile")
+
+    def _cut_earlier(self) -> None:
+        """Cut the connections to servers other than the newest."""
+        for lane in self._each_lane:
+            lane.cut_earlier()
+        for connection in list(self._single):
+            if not self.memory.servers.leads_to(connection.server):
+                connection.terminate()
+
+    async def _read_active(self, pids: Sequence[int]) -> Collection[int]:
+        """Those of some server processes that are at work. Raises as ``connection``."""
+        async with self.connection(WorkKind.OWN) as connection:
+            return [row[0] for row in await connection.fetch(STILL_ACTIVE, list(pids))]
 
 
 @asynccontextmanager
 async def open_database(url: str, *, size: int) -> AsyncIterator[Database]:
     """A database with ``size`` connections, closed after the block. Raises DatabaseUnavailable."""
-    database = Database(url, size=size)
+    database = Database(url, size=size, limits=_COMMANDS)
     await database.open()
     try:
         yield database

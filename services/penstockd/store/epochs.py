@@ -22,6 +22,7 @@ import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
+from penstockd.store.servers import NewestServer
 
 #: NULL if the server is in recovery.
 _NOTICE = """
@@ -38,11 +39,13 @@ _log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class Memory:
     """What a process remembers of the database: the ids of its epochs, the newest last, and the
-    newest place of the log that the database had in the newest epoch, None if it knows none."""
+    newest place of the log that the database had in the newest epoch, None if it knows none; and
+    the newest server."""
 
     epochs: tuple[UUID, ...] = ()
     number: int | None = None
     mark: bytes = b""
+    servers: NewestServer = field(default_factory=NewestServer)
     _forget: list[Callable[[], None]] = field(default_factory=list)
 
     def confirm(self, number: int, mark: bytes, epochs: Sequence[UUID]) -> None:

@@ -81,13 +81,13 @@ class FreshRows:
 
     def rows_at(self, places: Sequence[int]) -> bytes | bytearray:
         """The table's rows at ``places``, in that order."""
-        return _chosen(self.rows, self.row_sizes, places)
+        return _choose_rows(self.rows, self.row_sizes, places)
 
     def entries_at(self, places: Sequence[int], ordinal: int) -> bytearray:
         """The entries at ascending ``places``, with ordinals from ``ordinal`` on."""
         if len(places) == len(self) and ordinal == self.first:
             return self.entries
-        chosen = bytearray(_chosen(self.entries, self.entry_sizes, places))
+        chosen = bytearray(_choose_rows(self.entries, self.entry_sizes, places))
         at = 0
         for i, place in enumerate(places, ordinal):
             _PACK_ORDINAL(chosen, at + _ORDINAL, i)
@@ -95,7 +95,7 @@ class FreshRows:
         return chosen
 
 
-def _chosen(data: bytearray, sizes: array[int], places: Sequence[int]) -> bytes | bytearray:
+def _choose_rows(data: bytearray, sizes: array[int], places: Sequence[int]) -> bytes | bytearray:
     if places == range(len(sizes)):
         return data
     ends = list(accumulate(sizes))

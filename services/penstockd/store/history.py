@@ -68,7 +68,7 @@ class PastState:
     given: bool = True
 
 
-async def states(
+async def read_states(
     connection: Connection,
     dataset: Dataset,
     places: Iterable[Place],
@@ -81,15 +81,15 @@ async def states(
     (with all fields), plus one more image. About three pieces are in memory at a time.
     """
     wanted = list(dict.fromkeys(places))
-    logged = await _logged(connection, dataset, wanted, size)
+    logged = await _read_logged(connection, dataset, wanted, size)
     keys = list(dict.fromkeys(p[0] for p in wanted if p not in logged))
-    present = await _present(connection, dataset, keys, fields, size)
-    slim = _slimming(dataset, tuple(fields)) if fields is not None else None
-    for group in _groups(wanted, logged, present, size):
+    present = await _read_present(connection, dataset, keys, fields, size)
+    slim = _make_slimming(dataset, tuple(fields)) if fields is not None else None
+    for group in _group_places(wanted, logged, present, size):
         more = [p for p in group if p in logged and not logged[p].given]
-        logged |= await _logged(connection, dataset, more, _NO_BOUND)
+        logged |= await _read_logged(connection, dataset, more, _NO_BOUND)
         absent = [p[0] for p in group if p[0] in present and not present[p[0]].given]
-        present |= await _present(connection, dataset, absent, fields, _NO_BOUND)
+        present |= await _read_present(connection, dataset, absent, fields, _NO_BOUND)
         piece = {}
         for place in group:
             state = logged.pop(place, None)
@@ -104,7 +104,7 @@ async def states(
         yield piece
 
 
-def _groups(
+def _group_places(
     places: Sequence[Place],
     logged: Mapping[Place, PastState],
     present: Mapping[str, PastState],
@@ -124,7 +124,7 @@ def _groups(
         yield group
 
 
-async def _logged(
+async def _read_logged(
     connection: Connection, dataset: Dataset, places: Sequence[Place], size: int
 ) -> dict[Place, PastState]:
     """The states at those places after which the log has a change of the record."""
@@ -138,7 +138,7 @@ async def _logged(
     }
 
 
-async def _present(
+async def _read_present(
     connection: Connection,
     dataset: Dataset,
     keys: Collection[str],
@@ -149,7 +149,7 @@ async def _present(
     if not keys:
         return {}
     chosen = tuple(dataset.fields if fields is None else fields)
-    rows = await connection.fetch(_rows(dataset, chosen), list(keys), size)
+    rows = await connection.fetch(_rows_sql(dataset, chosen), list(keys), size)
     given = [row for row in rows if row[2]]
     columns = [list(c) for c in zip(*given, strict=True)][3:]
     images = iter(WireCodec(dataset, chosen).images(columns) if columns else [b""] * len(given))
@@ -159,7 +159,7 @@ async def _present(
     }
 
 
-async def referring(
+async def find_referring(
     connection: Connection,
     routes: Sequence[tuple[Sequence[Step], Collection[str] | None]],
     transaction: int,
@@ -179,13 +179,13 @@ async def referring(
     first: list[str] = []
     for steps, targets in routes:
         if targets is None:
-            arguments += [transaction, _target(steps[-1])]
+            arguments += [transaction, _step_target(steps[-1])]
             keys = f"ARRAY({_CHANGED.format(len(arguments) - 1, len(arguments))})"
         else:
             arguments.append(list(targets))
             keys = f"${len(arguments)}::text[]"
         for step in reversed(steps):
-            parts.append(f"r{len(parts)} AS MATERIALIZED ({_referring(step, keys)})")
+            parts.append(f"r{len(parts)} AS MATERIALIZED ({_referring_sql(step, keys)})")
             keys = f"ARRAY(SELECT key FROM r{len(parts) - 1})"
         first.append(f"SELECT key FROM r{len(parts) - 1}")
     rows = await connection.fetch(
@@ -202,7 +202,7 @@ _CHANGED = (
 )
 
 
-def _target(step: Step) -> str:
+def _step_target(step: Step) -> str:
     """The dataset that a step leads to."""
     dataset, path = step
     reference = dataset.by_path[path].reference
@@ -210,7 +210,7 @@ def _target(step: Step) -> str:
     return reference.dataset
 
 
-def _referring(step: Step, keys: str) -> str:
+def _referring_sql(step: Step, keys: str) -> str:
     """SQL for the keys of all records whose field in the step holds, or held, one of ``keys``."""
     dataset, field = step
     column = dataset.by_path[field].column
@@ -223,7 +223,7 @@ def _referring(step: Step, keys: str) -> str:
 
 
 @cache
-def _rows(dataset: Dataset, fields: tuple[Field, ...]) -> str:
+def _rows_sql(dataset: Dataset, fields: tuple[Field, ...]) -> str:
     """SQL for keys and sizes, and the fields of as many rows as stay within a bound."""
     key, table = f'"{dataset.key.column}"', f'{DATA_SCHEMA}."{dataset.name}"'
     columns = "".join(f', t."{f.column}"' for f in fields)
@@ -238,7 +238,7 @@ def _rows(dataset: Dataset, fields: tuple[Field, ...]) -> str:
 
 
 @cache
-def _slimming(dataset: Dataset, fields: tuple[Field, ...]) -> Callable[[bytes], bytes]:
+def _make_slimming(dataset: Dataset, fields: tuple[Field, ...]) -> Callable[[bytes], bytes]:
     """Returns a function that strips an image to the top-level fields that contain ``fields``."""
     kept = {f.steps[0] for f in fields}
     dropped = [fd.name for fd in dataset.message_type.fields if fd.name not in kept]

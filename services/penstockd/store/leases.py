@@ -17,7 +17,13 @@ import asyncpg
 from penstockd.errors import AcknowledgedBackwards, LeaseExpired, LeaseUnknown
 from penstockd.store.cursor import Cursor, check_cursor
 from penstockd.store.database import Connection
-from penstockd.store.subscriptions import WHOSE, Subscription, absent, check_epoch, first
+from penstockd.store.subscriptions import (
+    WHOSE,
+    Subscription,
+    check_epoch,
+    first_cursor,
+    subscription_absent,
+)
 
 #: The most leases that an unordered subscription has at one time.
 MAX_LEASES = 100
@@ -69,7 +75,7 @@ class LockedSubscription:
     async def place(self) -> tuple[Place | None, float]:
         """Where the next stretch begins; None and the seconds until a lease expires, if the
         subscription has all the leases that it may have."""
-        return await _place(self._connection, self._key, self._ordered, self._fresh)
+        return await _choose_place(self._connection, self._key, self._ordered, self._fresh)
 
     @property
     def _fresh(self) -> Place:
@@ -161,7 +167,7 @@ class LockedSubscription:
         done = await self._acknowledged()
         await check_cursor(self._connection, cursor)
         if cursor.place < done.place:
-            raise _backwards(done)
+            raise _acknowledged_backwards(done)
         if cursor.place == done.place:
             return done
         row = await self._connection.fetchrow(
@@ -239,12 +245,12 @@ class LockedSubscription:
         if row is not None and row["acknowledged"]:
             if again:
                 return number
-            raise _backwards(await self._acknowledged())
+            raise _acknowledged_backwards(await self._acknowledged())
         if row is not None and not row["expired"]:
             return number
         done = await self._acknowledged()
         if row is None and end <= done.number:
-            raise _backwards(done)
+            raise _acknowledged_backwards(done)
         raise LeaseExpired(_LOST)
 
     async def _acknowledged(self) -> Cursor:
@@ -253,7 +259,7 @@ class LockedSubscription:
             " ORDER BY start_number",
             *self._key,
         )
-        return first([row[0] for row in rows]) or self._position
+        return first_cursor([row[0] for row in rows]) or self._position
 
     async def _moved(self) -> Cursor:
         """Delete leases acknowledged long ago; returns how far everything is acknowledged."""
@@ -268,7 +274,7 @@ class LockedSubscription:
         return await self._acknowledged()
 
 
-async def hold(
+async def lock_subscription(
     connection: Connection, consumer_id: str, subscription_id: str
 ) -> LockedSubscription:
     """Lock a subscription for the rest of the transaction. Raises SubscriptionNotFound."""
@@ -279,7 +285,7 @@ async def hold(
         subscription_id,
     )
     if row is None:
-        raise absent(subscription_id)
+        raise subscription_absent(subscription_id)
     return LockedSubscription(connection, row)
 
 
@@ -289,10 +295,10 @@ async def next_place(
     """Like ``LockedSubscription.place`` but without a lock: the result may be out of date."""
     key = (subscription.consumer_id, subscription.subscription_id)
     fresh = Place(subscription.lineage, subscription.position)
-    return await _place(connection, key, subscription.terms.ordered, fresh)
+    return await _choose_place(connection, key, subscription.terms.ordered, fresh)
 
 
-async def outstanding(
+async def list_outstanding(
     connection: Connection, consumer_id: str, subscription_id: str, lease_ids: Sequence[str]
 ) -> Sequence[str]:
     """Those of ``lease_ids`` that are neither acknowledged nor expired."""
@@ -307,7 +313,7 @@ async def outstanding(
     return [numbers[row[0]] for row in rows]
 
 
-async def _place(
+async def _choose_place(
     connection: Connection, key: tuple[str, str], ordered: bool, fresh: Place
 ) -> tuple[Place | None, float]:
     live = await connection.fetchrow(
@@ -324,7 +330,7 @@ async def _place(
         " AND expire_time <= clock_timestamp() ORDER BY start_number, number",
         *key,
     )
-    place = first([row["start_cursor"] for row in rows])
+    place = first_cursor([row["start_cursor"] for row in rows])
     if place is None:
         return fresh, 0.0
     row = next(row for row in rows if row["start_cursor"] == place.stored)
@@ -332,5 +338,5 @@ async def _place(
     return Place(fresh.lineage, start, end, row["number"], row["attempt"] + 1), 0.0
 
 
-def _backwards(done: Cursor) -> AcknowledgedBackwards:
+def _acknowledged_backwards(done: Cursor) -> AcknowledgedBackwards:
     return AcknowledgedBackwards("these changes were acknowledged before", places={"cursor": done})

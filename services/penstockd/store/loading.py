@@ -15,11 +15,11 @@ from typing import Any
 
 import asyncpg
 
-from penstockd.budget import offload, offload_large
+from penstockd.budget import offload_large, run_offloaded
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import Violation
 from penstockd.store.fresh import ENTRY_COLUMNS, FreshRows
-from penstockd.store.merge import Merge, unchanged
+from penstockd.store.merge import Merge, unchanged_sql
 from penstockd.store.rows import stored_row
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
 from penstockd.store.writer import Counts, DuplicateKey, Guard, Refusals, WriteTransaction
@@ -93,7 +93,7 @@ class Load:
             await self.log_rows(fresh, new)
             counts.created += len(new)
         if again or rows:
-            again_rows = await offload(self._decoded, fresh, again)
+            again_rows = await run_offloaded(self._decoded, fresh, again)
             await self._upsert(
                 [*(fresh.numbers[i] for i in again), *numbers], [*again_rows, *rows], counts
             )
@@ -106,7 +106,7 @@ class Load:
         await self._copy(self._merge.stage, "pg_temp", self._merge.columns, fresh.rows_at(places))
         lock = self._guard.lock
         found = await self._transaction.connection.fetch(
-            unchanged(self._dataset, self._fields, lock.text),
+            unchanged_sql(self._dataset, self._fields, lock.text),
             *lock.arguments(keys=sorted(there)),
         )
         await self._transaction.connection.execute(self._merge.clear_stage)
@@ -161,7 +161,7 @@ class Load:
         counts: Counts,
     ) -> None:
         """Write everything by upsert, which can tell which rows to refuse."""
-        together = await offload(self._in_order, fresh, numbers, rows)
+        together = await run_offloaded(self._in_order, fresh, numbers, rows)
         await self._upsert(*together, counts)
 
     def _in_order(
@@ -190,7 +190,7 @@ class Load:
             exc.row = numbers[exc.row]
             raise
         if refused is not None and self._refused is not None:
-            await offload(self._refused.take, refused, numbers)
+            await run_offloaded(self._refused.take, refused, numbers)
         counts.created += more.created
         counts.updated += more.updated
         counts.unchanged += more.unchanged

@@ -109,7 +109,7 @@ class Merge:
         )
 
 
-def unchanged(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
+def unchanged_sql(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
     """SQL for the keys of staged rows that exist with the same values of ``fields``. It embeds a
     guard's ``lock`` and takes its parameters. Rows that the transaction itself wrote are
     excluded."""
@@ -117,11 +117,11 @@ def unchanged(dataset: Dataset, fields: Sequence[Field], lock: str) -> str:
         lock=lock,
         stage=f'pg_temp."{Merge.of(dataset).stage}"',
         key=f'"{dataset.key.column}"',
-        here=", ".join(_compared(f, "l") for f in fields),
-        staged=", ".join(_compared(f, "s") for f in fields),
+        here=", ".join(_compared_column(f, "l") for f in fields),
+        staged=", ".join(_compared_column(f, "s") for f in fields),
     )
 
 
-def _compared(field: Field, row: str) -> str:
+def _compared_column(field: Field, row: str) -> str:
     column = f'{row}."{field.column}"'
     return f"trim_scale({column})" if field.kind is Kind.DECIMAL else column

@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from penstockd.catalog import Catalog
 from penstockd.catalog.scalars import ValueRefused
-from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translated
+from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translate_errors
 from penstockd.store.script import run_script
 from penstockd.store.sockets import open_session
 from penstockd.store.steps import Consent, Step, keep_manifest, model_steps
@@ -43,7 +43,7 @@ class MigrationFailed(Exception):
     """The database refuses something that the hub needs; the message says what."""
 
 
-async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> list[Step]:
+async def apply_migration(url: str, catalog: Catalog, *, destructive: bool = False) -> list[Step]:
     """Apply all differences in one transaction and return them.
 
     Raises MigrationNeeded, changing nothing, if a difference is not additive and ``destructive`` is
@@ -53,18 +53,18 @@ async def migrate(url: str, catalog: Catalog, *, destructive: bool = False) -> l
     """
     engine = make_engine(url)
     try:
-        with _explained():
+        with _explain_errors():
             async with engine.begin() as connection:
-                return await connection.run_sync(_migrate, catalog, destructive)
+                return await connection.run_sync(_migrate_within, catalog, destructive)
     finally:
         await engine.dispose()
 
 
-async def plan(url: str, catalog: Catalog) -> list[Step]:
-    """The differences, without applying any. Raises as ``migrate`` does."""
+async def plan_migration(url: str, catalog: Catalog) -> list[Step]:
+    """The differences, without applying any. Raises as ``apply_migration`` does."""
     engine = make_engine(url)
     try:
-        with _explained():
+        with _explain_errors():
             async with engine.connect() as connection:
                 return await connection.run_sync(lambda c: list(model_steps(c, catalog)))
     finally:
@@ -72,10 +72,10 @@ async def plan(url: str, catalog: Catalog) -> list[Step]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explain_errors() -> Iterator[None]:
     """Unwrap and translate SQLAlchemy's errors; others become MigrationFailed with the reason."""
     try:
-        with translated():
+        with translate_errors():
             try:
                 yield
             except DBAPIError as exc:
@@ -95,7 +95,7 @@ def make_engine(url: str) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 
 
-def _migrate(connection: Connection, catalog: Catalog, destructive: bool) -> list[Step]:
+def _migrate_within(connection: Connection, catalog: Catalog, destructive: bool) -> list[Step]:
     version = connection.execute(text("SHOW server_version_num")).scalar_one()
     if int(version) < 150000:
         raise ServerTooOld(f"PostgreSQL 15 or newer is needed; the server is {version}")
@@ -114,7 +114,7 @@ def _migrate(connection: Connection, catalog: Catalog, destructive: bool) -> lis
             ) from exc
         raise
     steps = list(model_steps(connection, catalog))
-    _refuse(steps, destructive)
+    _refuse_steps(steps, destructive)
     for step in steps:
         try:
             step.apply(connection)
@@ -126,13 +126,13 @@ def _migrate(connection: Connection, catalog: Catalog, destructive: bool) -> lis
     return steps
 
 
-def _refuse(steps: list[Step], destructive: bool) -> None:
+def _refuse_steps(steps: list[Step], destructive: bool) -> None:
     """Raise MigrationFailed or MigrationNeeded unless all steps may be applied."""
     impossible = [s for s in steps if s.consent is Consent.NEVER]
     if impossible:
         raise MigrationFailed(
             "the model changed in ways that stored values stand against:\n"
-            + _listed(impossible)
+            + _format_steps(impossible)
             + "\nSet these values right with the model of before, or give the field of the new "
             "model another number and name. Nothing was changed."
         )
@@ -140,10 +140,10 @@ def _refuse(steps: list[Step], destructive: bool) -> None:
     if refused and not destructive:
         raise MigrationNeeded(
             "the model changed in ways that are not additive:\n"
-            + _listed(refused)
+            + _format_steps(refused)
             + "\nSee them with `penstock migrate`, apply them with `penstock migrate --apply`."
         )
 
 
-def _listed(steps: list[Step]) -> str:
+def _format_steps(steps: list[Step]) -> str:
     return "\n".join(f"  - {s.description}" for s in steps)

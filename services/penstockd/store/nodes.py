@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import orjson
 import structlog
 
 from penstockd.store.database import Connection, Database
 from penstockd.store.own_session import OwnSession
-from penstockd.store.singletons import Leases
+from penstockd.store.singletons import Leases, is_alive
 
 #: Seconds of silence after which a node no longer counts, and seconds between its announcements.
 #: LENGTH is less than a lease, so that nothing a dead node held is reserved for it.
@@ -25,21 +25,34 @@ LENGTH = 5.0
 INTERVAL = 1.0
 
 _ANNOUNCE = """
-INSERT INTO hub.node AS n (node_id, host, settings, stands_by, takes, start_time, expire_time)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6)
-ON CONFLICT (node_id) DO UPDATE SET host = $2, settings = $3, stands_by = $4, takes = $5,
+INSERT INTO hub.node AS n
+    (node_id, instance, host, settings, stands_by, takes, twin, start_time, expire_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($9, clock_timestamp()), clock_timestamp() + $8)
+ON CONFLICT (node_id, instance) DO UPDATE SET
+    host = $3, settings = $4, stands_by = $5, takes = $6, twin = $7,
     start_time = CASE WHEN n.expire_time > clock_timestamp() THEN n.start_time
                       ELSE excluded.start_time END,
     expire_time = excluded.expire_time
 """
+#: The live rows of other processes with the id of this node.
+_NAMESAKES = """
+SELECT instance, host, start_time, expire_time FROM hub.node
+WHERE node_id = $1 AND instance <> $2 AND expire_time > clock_timestamp()
+"""
 _OLDEST = """
 SELECT node_id, host, settings FROM hub.node WHERE expire_time > clock_timestamp()
-ORDER BY start_time, node_id LIMIT 1
+ORDER BY start_time, node_id, instance LIMIT 1
 """
 _FORGET = "DELETE FROM hub.node WHERE expire_time < clock_timestamp() - interval '1 day'"
-#: Whether a node stands by; no row if its keeper has not announced itself.
-STANDS_BY = "SELECT stands_by FROM hub.node WHERE node_id = $1"
-_LEAVE = "DELETE FROM hub.node WHERE node_id = $1"
+#: Whether a node stands by, and the host of another node with its id, if any. NULL if its keeper is
+#: not there.
+NODE_STATE = """
+SELECT bool_or(stands_by), max(twin) FROM hub.node
+WHERE node_id = $1 AND expire_time > clock_timestamp()
+"""
+_LEAVE = "DELETE FROM hub.node WHERE node_id = $1 AND instance = $2"
+
+_TWIN_ADVICE = "remove node-id from the copied data folder, and start that node again"
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +97,9 @@ class Agreement:
         self._settings, self._grave = settings, grave
         self._told: Sequence[Difference] = []
         self._stands_by = False
+        # Other processes with the node's id: when their rows expired as first seen, by instance.
+        self._seen: dict[str, datetime] = {}
+        self._announced, self._twin = False, ""
 
     async def run(self) -> None:
         """Compare every INTERVAL until cancelled. Raises DatabaseUnavailable."""
@@ -113,7 +129,7 @@ class Agreement:
         """Sign off at an orderly stop, so that the others need not wait to notice. Raises
         DatabaseUnavailable."""
         try:
-            await self._session.ask(lambda c: c.execute(_LEAVE, self._leases.node_id))
+            await self._session.ask(lambda c: c.execute(_LEAVE, *self._leases.holder))
         finally:
             self.close()
 
@@ -121,13 +137,36 @@ class Agreement:
         leases = self._leases
         told = orjson.dumps(dict(self._settings)).decode()
         length = timedelta(seconds=LENGTH)
-        await connection.execute(
-            _ANNOUNCE, leases.node_id, leases.host, told, self._stands_by, leases.takes, length
-        )
+        since = await self._look_for_namesakes(connection)
+        state = (self._stands_by, leases.takes, self._twin, length, since)
+        await connection.execute(_ANNOUNCE, *leases.holder, leases.host, told, *state)
+        self._announced = True
         await connection.execute(_FORGET)
         oldest = await connection.fetchrow(_OLDEST)
         assert oldest is not None, "this node has just spoken"
         return oldest[1], orjson.loads(oldest[2])
+
+    async def _look_for_namesakes(self, connection: Connection) -> datetime | None:
+        """Take over the rows of earlier processes of this node; returns when the first of them
+        began, at the first look.
+
+        A row that is renewed belongs to a live process: another node has this node's id.
+        """
+        began = None
+        node_id, instance = self._leases.holder
+        rows = await connection.fetch(_NAMESAKES, node_id, instance)
+        for other, _, start_time, _ in rows:
+            if not self._announced and not await is_alive(other, connection):
+                await connection.execute(_LEAVE, node_id, other)
+                began = min(began or start_time, start_time)
+        renewed = [row for row in rows if row[3] > self._seen.setdefault(row[0], row[3])]
+        twin = renewed[0][1] if renewed else ""
+        if twin and not self._twin:
+            _log.error("node_id_shared", node_id=node_id, other_node=twin, advice=_TWIN_ADVICE)
+        elif self._twin and not twin:
+            _log.info("node_id_shared_no_longer", node_id=node_id)
+        self._twin = twin
+        return began
 
     def _tell(self, differences: Sequence[Difference], host: str) -> None:
         for each in differences:

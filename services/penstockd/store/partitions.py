@@ -29,7 +29,7 @@ async def add_partitions(database: Transactions) -> list[str]:
     Returns the functions for which another session reads the parent for too long: try them again.
     Each has a transaction of its own, so that while one waits the other parent is not locked.
     """
-    return [parent for parent in PARENTS if not await _add(database, parent)]
+    return [parent for parent in PARENTS if not await _add_partition(database, parent)]
 
 
 async def keep_partitions(database: Transactions) -> None:
@@ -39,7 +39,7 @@ async def keep_partitions(database: Transactions) -> None:
         await asyncio.sleep(RETRY if locked else INTERVAL)
 
 
-async def _add(database: Transactions, parent: str) -> bool:
+async def _add_partition(database: Transactions, parent: str) -> bool:
     try:
         async with database.transaction() as connection:
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")

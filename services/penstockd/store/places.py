@@ -95,7 +95,7 @@ class Places:
 
     def open(self, text: str) -> Cursor:
         """The cursor that a reader's text stands for. Raises CursorInvalid."""
-        data = _decoded(text)
+        data = _decode_text(text)
         if data[:1] != _VERSION:
             return self._unsealed(text)
         return Cursor.of_bytes(self._opened(data, _CURSOR))
@@ -106,7 +106,7 @@ class Places:
 
     def open_lease(self, text: str) -> str:
         """The id of the lease that a reader's text names. Raises CursorInvalid."""
-        return self._opened(_decoded(text), _LEASE).decode()
+        return self._opened(_decode_text(text), _LEASE).decode()
 
     def _sealing(self) -> int:
         """The number of the key that seals now."""
@@ -132,7 +132,7 @@ class Places:
 
     def _sealed(self, number: int, data: bytes, what: bytes) -> str:
         head = _VERSION + bytes([number & 0xFF])
-        sealed = self._aead(number).encrypt(_filled(data), [head, what])
+        sealed = self._aead(number).encrypt(_pad_data(data), [head, what])
         return base64.urlsafe_b64encode(head + sealed).decode().rstrip("=")
 
     def _opened(self, data: bytes, what: bytes) -> bytes:
@@ -193,14 +193,14 @@ async def rotate_cursor_key(connection: Connection, *, age: timedelta | None = N
     return int(number) + 1
 
 
-def _filled(data: bytes) -> bytes:
+def _pad_data(data: bytes) -> bytes:
     """Pad the data to hide its length: a byte that ends it, then zeros."""
     most = len(data) + 1
     length = next((n for n in _LENGTHS if n >= most), -(-most // _LENGTHS[-1]) * _LENGTHS[-1])
     return data + b"\x80" + bytes(length - most)
 
 
-def _decoded(text: str) -> bytes:
+def _decode_text(text: str) -> bytes:
     """Decode a text, accepting only its canonical spelling. Raises CursorInvalid."""
     if len(text) > _MAX_TEXT or not text.isascii():
         raise CursorInvalid(BROKEN)

@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import structlog
 
 from penstockd.errors import DatabaseUnavailable
+from penstockd.shares import Payer, Shares, ShareTerms
+from penstockd.store.servers import NewestServer
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
     PooledConnection,
     cut_session,
     gives_sign,
-    usable,
+    is_usable,
 )
-from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.sockets import open_session
 
 #: How much longer the hub waits for a statement than the database's own limit, in seconds: after
 #: that the database counts as silent.
 SILENCE = 5.0
-#: How often the hub checks whether sessions that hang in their COMMIT have ended, in seconds.
-LOOK = 1.0
 
 #: Makes a new session ready to be lent.
 Prepare = Callable[[Any], Coroutine[Any, Any, None]]
@@ -51,15 +50,43 @@ class WorkKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits of a connection, in seconds; 0 is no limit.
+    """Time limits of a connection, in seconds; 0 is no limit, for which ``unlimited`` gives the
+    reason.
 
     ``lock``: waiting for a lock. ``statement``: one statement. ``commit``: a COMMIT, after which
-    its outcome is unknown.
+    its outcome is unknown. ``idle``: a transaction in which nothing happens.
     """
 
-    lock: float = 0.0
-    statement: float = 0.0
+    lock: float
+    statement: float
     commit: float = 10.0
+    idle: float = 60.0
+    unlimited: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if something is unlimited without a reason."""
+        if not self.unlimited and 0 in (self.lock, self.statement, self.commit, self.idle):
+            raise ValueError("say why there is no limit")
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The limits that the server applies, as settings of a session, in milliseconds."""
+        return {
+            "lock_timeout": str(int(self.lock * 1000)),
+            "statement_timeout": str(int(self.statement * 1000)),
+            "idle_in_transaction_session_timeout": str(int(self.idle * 1000)),
+        }
+
+
+#: Limits of connections for which nothing else is said.
+ORDINARY = Limits(lock=10.0, statement=60.0)
+#: Of sessions outside the lanes.
+OWN = Limits(
+    lock=10.0,
+    statement=0.0,
+    unlimited="each organ gives up by its own time limit, cutting the session; the holder of a "
+    "snapshot may have to sort a large table",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +97,7 @@ class LaneTerms:
     """
 
     size: int
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = ORDINARY
     shared: ShareTerms = field(default_factory=ShareTerms)
     ready: int = 0
     read_only: bool = False
@@ -79,10 +106,13 @@ class LaneTerms:
 class PoolLane:
     """The connections of one kind of work. Opened once; belongs to one event loop."""
 
-    def __init__(self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare) -> None:
+    def __init__(
+        self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare, servers: NewestServer
+    ) -> None:
         self.limits = terms.limits
         self.shares = Shares(terms.size, terms.shared, what=f"connections for {name}")
         self._dsn, self._terms, self._prepare = dsn, terms, prepare
+        self._servers = servers
         self._lent: set[Any] = set()
         # Acquired from the pool and idle: releasing and acquiring one again costs more than a short
         # query. They are released when they fail.
@@ -104,19 +134,8 @@ class PoolLane:
             init=self._prepare,
             connection_class=PooledConnection,
             server_settings={
-                "application_name": "penstock",
-                "timezone": "UTC",
-                "datestyle": "ISO",
-                "intervalstyle": "iso_8601",
-                # Overrides the server's setting: the sequencer relies on this one.
-                "default_transaction_isolation": "read committed",
-                "extra_float_digits": "1",
-                "bytea_output": "hex",
-                "jit": "off",
                 **({"default_transaction_read_only": "on"} if self._terms.read_only else {}),
-                "idle_in_transaction_session_timeout": "60000",
-                "lock_timeout": str(int(limits.lock * 1000)),
-                "statement_timeout": str(int(limits.statement * 1000)),
+                **limits.settings,
             },
         )
 
@@ -158,10 +177,15 @@ class PoolLane:
         assert self._pool is not None, "the database is not open"
         while self._warm:
             connection = self._warm.pop()
-            if usable(connection):
+            if is_usable(connection):
                 return connection
             await self._pool.release(connection)
-        return await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        while True:
+            connection = cast(Any, await self._pool.acquire(timeout=CONNECT_TIMEOUT))
+            if self._servers.leads_to(connection.server):
+                return connection
+            connection.terminate()  # it lay in the pool while its server was replaced
+            await self._pool.release(connection)
 
     async def _answers(self, connection: Any) -> bool:
         """Whether a connection responds; only idle or doubted ones are asked.
@@ -186,6 +210,13 @@ class PoolLane:
         connection.note_answer()
         return True
 
+    def cut_earlier(self) -> None:
+        """Cut the connections to servers that were replaced. Those that lie in the pool are cut
+        when it lends them."""
+        for connection in [*self._lent, *self._warm]:
+            if is_usable(connection) and not self._servers.leads_to(connection.server):
+                cut_session(connection)
+
     def doubt(self) -> None:
         """Doubt all connections that last answered before now: one like them was dead."""
         self._doubted = time.monotonic()
@@ -194,7 +225,7 @@ class PoolLane:
         """Drop the idle connections that have not answered since then."""
         assert self._pool is not None
         self._doubted = max(self._doubted, since)
-        for connection in [c for c in self._warm if not usable(c) or c.answered < since]:
+        for connection in [c for c in self._warm if not is_usable(c) or c.answered < since]:
             self._warm.remove(connection)
             connection.terminate()
         await self._pool.expire_connections()
@@ -204,7 +235,7 @@ class PoolLane:
         assert self._pool is not None
         self._lent.discard(connection)
         try:
-            if clean and usable(connection):
+            if clean and is_usable(connection):
                 connection.note_answer()
                 self._warm.append(connection)
             else:

@@ -47,7 +47,7 @@ class StoredReply:
     row_count: int
 
 
-async def claim(connection: Connection, consumer: str, request_id: str) -> bool:
+async def claim_request(connection: Connection, consumer: str, request_id: str) -> bool:
     """Claim a consumer's request id until the transaction ends; False if another transaction has
     it.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from penstockd.store.database import Connection, plain_dsn, translated
+from penstockd.store.database import Connection, plain_dsn, translate_errors
 from penstockd.store.sockets import open_session
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
 
@@ -99,13 +99,13 @@ async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
     Call it after each migration. Raises RolesUnusable if a role already has more rights, and
     DatabaseUnavailable.
     """
-    worker, keeper = await _login(worker_url), await _login(keeper_url)
-    with translated():
+    worker, keeper = await _login_role(worker_url), await _login_role(keeper_url)
+    with translate_errors():
         owner = await open_session(plain_dsn(owner_url))
         try:
             async with owner.transaction():
-                await _check(owner, worker, keeper)
-                for statement in [s async for s in _statements(owner, worker, keeper)]:
+                await _check_roles(owner, worker, keeper)
+                for statement in [s async for s in _grant_statements(owner, worker, keeper)]:
                     await owner.execute(statement)
                 for role in (worker, keeper):
                     if await owner.fetchval(_MAY_CHANGE, role):
@@ -130,9 +130,9 @@ async def stated_tables(connection: Connection) -> Mapping[tuple[str, str], Gran
     }
 
 
-async def _login(url: str) -> str:
+async def _login_role(url: str) -> str:
     """The role that a URL logs in as."""
-    with translated():
+    with translate_errors():
         connection = await open_session(plain_dsn(url))
         try:
             return str(await connection.fetchval("SELECT current_user"))
@@ -140,7 +140,7 @@ async def _login(url: str) -> str:
             await connection.close()
 
 
-async def _check(owner: Connection, worker: str, keeper: str) -> None:
+async def _check_roles(owner: Connection, worker: str, keeper: str) -> None:
     name = str(await owner.fetchval("SELECT current_user"))
     if len({name, worker, keeper}) < 3:
         raise RolesUnusable(
@@ -157,9 +157,9 @@ async def _check(owner: Connection, worker: str, keeper: str) -> None:
             )
 
 
-async def _statements(owner: Connection, worker: str, keeper: str) -> AsyncIterator[str]:
+async def _grant_statements(owner: Connection, worker: str, keeper: str) -> AsyncIterator[str]:
     tables = await stated_tables(owner)
-    roles = [(_quoted(worker), "worker"), (_quoted(keeper), "keeper")]
+    roles = [(_quote_name(worker), "worker"), (_quote_name(keeper), "keeper")]
     for role, kind in roles:
         for schema in (HUB_SCHEMA, DATA_SCHEMA):
             yield f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}"
@@ -168,18 +168,18 @@ async def _statements(owner: Connection, worker: str, keeper: str) -> AsyncItera
         for (schema, name), granted in tables.items():
             rights = getattr(granted, kind) if granted is not None else NONE
             if rights:
-                yield f"GRANT {rights} ON {schema}.{_quoted(name)} TO {role}"
+                yield f"GRANT {rights} ON {schema}.{_quote_name(name)} TO {role}"
     for name in (*KEEPERS_FUNCTIONS, *EVERYBODYS_FUNCTIONS):
         for (signature,) in await owner.fetch(
             "SELECT oid::regprocedure::text FROM pg_proc"
             " WHERE pronamespace = 'hub'::regnamespace AND proname = $1",
             name,
         ):
-            yield f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC, {_quoted(worker)}"
-            yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quoted(keeper)}"
+            yield f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC, {_quote_name(worker)}"
+            yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quote_name(keeper)}"
             if name in EVERYBODYS_FUNCTIONS:
-                yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quoted(worker)}"
+                yield f"GRANT EXECUTE ON FUNCTION {signature} TO {_quote_name(worker)}"
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

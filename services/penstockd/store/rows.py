@@ -31,13 +31,16 @@ class Defaults:
     """The values of fields that a writer leaves out (proto3 defaults, or NULL)."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._template = [None if f.nullable else _empty(f) for f in dataset.fields]
+        self._template = [None if f.nullable else _empty_value(f) for f in dataset.fields]
         groups: dict[str, list[int]] = {}
         for i, f in enumerate(dataset.fields):
             if len(f.steps) > 1:
                 groups.setdefault(f.steps[0], []).append(i)
         self._nested = [
-            (members, [(i, _empty(f)) for i in members if not (f := dataset.fields[i]).presence])
+            (
+                members,
+                [(i, _empty_value(f)) for i in members if not (f := dataset.fields[i]).presence],
+            )
             for members in groups.values()
         ]
 
@@ -93,7 +96,7 @@ def repeated_places(fields: tuple[Field, ...]) -> tuple[int, ...]:
     return tuple(i for i, f in enumerate(fields) if f.repeated)
 
 
-def unchanged(field: Field, old: Any, new: Any) -> bool:
+def is_unchanged(field: Field, old: Any, new: Any) -> bool:
     """Whether two values of a field are the same.
 
     Decimals are compared as numbers, whatever their trailing zeros, since fixed-scale formats add
@@ -106,7 +109,7 @@ def unchanged(field: Field, old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def _empty(field: Field) -> Any:
+def _empty_value(field: Field) -> Any:
     if field.is_etag:
         return 0
     if field.kind is Kind.ENUM:

@@ -71,7 +71,7 @@ class Sequences:
             shares = self._random(_SPLIT, height, begin, len(bounds) - 1)
             parted = [0] * (2 * len(bounds) - 1)
             parted[::2] = bounds
-            parted[1::2] = _middles(bounds, height, shares)
+            parted[1::2] = _split_bounds(bounds, height, shares)
             bounds = parted
         places = self._random(_PLACE, 0, first, count)
         sequences = array(
@@ -86,7 +86,7 @@ class Sequences:
             return index << _RANGE, (index + 1) << _RANGE
         low, high = self._node(height + 1, index >> 1)
         (share,) = self._random(_SPLIT, height + 1, index >> 1, 1)
-        (middle,) = _middles((low, high), height + 1, (share,))
+        (middle,) = _split_bounds((low, high), height + 1, (share,))
         return (middle, high) if index & 1 else (low, middle)
 
     def _random(self, kind: int, height: int, first: int, count: int) -> array[int]:
@@ -99,7 +99,7 @@ class Sequences:
         return found[::2]
 
 
-def _middles(bounds: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
+def _split_bounds(bounds: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
     """Where each range between bounds divides: each half keeps room for all of its numbers."""
     least = _ROOM << (height - 1)
     # One expression, since this is half the cost of a sequence.

@@ -18,6 +18,7 @@ from penstockd.errors import (
     QueryTooLong,
     StorageFull,
 )
+from penstockd.store.servers import Server
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
@@ -70,7 +71,7 @@ def as_ours(error: BaseException) -> Exception | None:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Raise driver errors as domain errors; their text stays in the cause, for the log."""
     try:
         yield
@@ -97,7 +98,18 @@ async def prepare_session(connection: Any) -> None:
     )
 
 
-class PooledConnection(asyncpg.Connection):
+class OwnConnection(asyncpg.Connection):
+    """A connection that knows where it leads."""
+
+    #: Its server; None until it was asked.
+    server: Server | None = None
+
+    def note_server(self, server: Server) -> None:
+        """Note where it leads."""
+        self.server = server
+
+
+class PooledConnection(OwnConnection):
     """A connection that returns to the pool without a reset.
 
     Everything that the hub sets in a session ends with its transaction, so there is nothing to
@@ -116,7 +128,7 @@ class PooledConnection(asyncpg.Connection):
         self.answered = time.monotonic()
 
 
-def usable(connection: Any) -> bool:
+def is_usable(connection: Any) -> bool:
     """Whether a connection from the pool is open. The pool takes broken ones back by itself; using
     one after that raises InterfaceError."""
     try:

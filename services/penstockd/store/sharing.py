@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstockd.store.database import Connection
+from penstockd.store.singleton_rows import Holder
 
 #: Seconds that a node must live without a break before it is handed the tasks of its share, and
 #: seconds before a task that was handed over and came back is handed over again.
@@ -21,21 +22,30 @@ SETTLED = 15.0
 HEAD_START = 2.0
 
 _READ = """
-SELECT node_id, host, extract(epoch FROM clock_timestamp() - start_time)::float8, takes, stands_by
-FROM hub.node WHERE expire_time > clock_timestamp() ORDER BY start_time, node_id
+SELECT node_id, instance, host, extract(epoch FROM clock_timestamp() - start_time)::float8, takes,
+       stands_by, twin
+FROM hub.node WHERE expire_time > clock_timestamp() ORDER BY start_time, node_id, instance
 """
 
 
 @dataclass(frozen=True, slots=True)
 class LiveNode:
     """A node that has recently announced itself; ``age`` is how many seconds it has lived without a
-    break. ``takes`` are the tasks that it does if it holds their leases."""
+    break. ``takes`` are the tasks that it does if it holds their leases. ``twin`` is the host of
+    another live node with the same id, if there is one."""
 
     node_id: str
+    instance: str
     host: str
     age: float
     takes: Collection[str]
     stands_by: bool = False
+    twin: str = ""
+
+    @property
+    def holder(self) -> Holder:
+        """The node as a holder of leases."""
+        return Holder(self.node_id, self.instance)
 
     @property
     def settled(self) -> bool:
@@ -48,16 +58,16 @@ async def read_live_nodes(connection: Connection) -> list[LiveNode]:
     return [LiveNode(*row) for row in await connection.fetch(_READ)]
 
 
-def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, str]:
-    """Map each task to the id of the node in whose share it is, except tasks that no node takes."""
+def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, Holder]:
+    """Map each task to the node in whose share it is, except tasks that no node takes."""
     takers = [node for node in nodes if node.takes]
     names = sorted({name for node in takers for name in node.takes})
-    room = {node.node_id: -(-len(names) // len(takers)) for node in takers}
-    shares: dict[str, str] = {}
+    room = {node.holder: -(-len(names) // len(takers)) for node in takers}
+    shares: dict[str, Holder] = {}
     for name in names:
-        able = [node.node_id for node in takers if name in node.takes]
-        able.sort(key=lambda node_id: _rank(name, node_id))
-        chosen = next((node_id for node_id in able if room[node_id] > 0), able[0])
+        able = [node.holder for node in takers if name in node.takes]
+        able.sort(key=lambda holder: _rank_node(name, holder))
+        chosen = next((holder for holder in able if room[holder] > 0), able[0])
         room[chosen] -= 1
         shares[name] = chosen
     return shares
@@ -65,16 +75,17 @@ def share_out(nodes: Sequence[LiveNode]) -> Mapping[str, str]:
 
 def with_node(own: LiveNode, nodes: Sequence[LiveNode]) -> list[LiveNode]:
     """The nodes, with this node's own state in place of its last announcement."""
-    heard = next((node.age for node in nodes if node.node_id == own.node_id), own.age)
-    return [replace(own, age=heard), *(node for node in nodes if node.node_id != own.node_id)]
+    heard = next((node.age for node in nodes if node.holder == own.holder), own.age)
+    return [replace(own, age=heard), *(node for node in nodes if node.holder != own.holder)]
 
 
-def shares_elsewhere(nodes: Sequence[LiveNode], own_id: str) -> Mapping[str, LiveNode]:
+def shares_elsewhere(nodes: Sequence[LiveNode], own: Holder) -> Mapping[str, LiveNode]:
     """Map each task in another node's share to that node; only this and settled nodes count."""
-    counted = {n.node_id: n for n in nodes if n.settled or n.node_id == own_id}
+    counted = {n.holder: n for n in nodes if n.settled or n.holder == own}
     shares = share_out(list(counted.values()))
-    return {name: counted[holder] for name, holder in shares.items() if holder != own_id}
+    return {name: counted[holder] for name, holder in shares.items() if holder != own}
 
 
-def _rank(name: str, node_id: str) -> bytes:
-    return hashlib.sha256(f"{name}\0{node_id}".encode()).digest()
+def _rank_node(name: str, holder: Holder) -> tuple[bytes, str]:
+    """By the node's id, which a restart does not change; the instance tells twins apart."""
+    return hashlib.sha256(f"{name}\0{holder.node_id}".encode()).digest(), holder.instance

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from penstockd.errors import Refused
-from penstockd.store.database import Connection, Database, Isolation, translated
-from penstockd.store.own_session import ANSWER, OwnSession
+from penstockd.store.database import Connection, Database, Isolation, translate_errors
+from penstockd.store.own_session import ANSWER, OwnSession, OwnSessions
 from penstockd.store.session import cut_session
 from penstockd.store.sharing import (
     HEAD_START,
@@ -37,20 +38,16 @@ from penstockd.store.sharing import (
     shares_elsewhere,
     with_node,
 )
-
-#: Tasks that only one node does at a time; see ``keeper``.
-SINGLETONS = (
-    "sequencer",
-    "partitions",
-    "stored-replies",
-    "log-retention",
-    "audit-sealer",
-    "signing-keys",
-    "webhooks",
-    "webhook-retention",
+from penstockd.store.singleton_rows import (
+    LENGTH,
+    Holder,
+    Singleton,
+    note_failure,
+    note_recovery,
+    read_singletons,
 )
-#: Seconds that a lease lasts, and seconds between two renewals.
-LENGTH = 6.0
+
+#: Seconds between two renewals of a lease.
 RENEWAL = 1.0
 #: Seconds before the end of its lease at which a holder stops by itself.
 MARGIN = 1.0
@@ -59,11 +56,6 @@ BLOCKED = 0.5
 #: Seconds for which a node leaves a task that failed repeatedly to other nodes.
 DECLINED = 300.0
 
-_READ = """
-SELECT name, term, node_id, host, extract(epoch FROM clock_timestamp() - expire_time)::float8,
-       expire_time > clock_timestamp() + $1
-FROM hub.singleton
-"""
 _SEED = """
 INSERT INTO hub.singleton (name, term, node_id, host, acquire_time, expire_time)
 SELECT name, 0, '', '', clock_timestamp(), clock_timestamp() FROM unnest($1::text[]) AS n (name)
@@ -71,9 +63,10 @@ ON CONFLICT DO NOTHING
 """
 #: An expire_time later than any renewal could set means that the clock has since gone back.
 _TAKE = """
-UPDATE hub.singleton SET term = term + 1, node_id = $2, host = $3, acquire_time = clock_timestamp(),
-       expire_time = clock_timestamp() + $4
-WHERE name = $1 AND term = $5 AND (node_id = $6 OR expire_time <= clock_timestamp()
+UPDATE hub.singleton SET term = term + 1, node_id = $2, host = $3, instance = $7,
+       acquire_time = clock_timestamp(), expire_time = clock_timestamp() + $4
+WHERE name = $1 AND term = $5 AND (instance = $6 AND node_id = $2
+                                   OR expire_time <= clock_timestamp()
                                    OR expire_time > clock_timestamp() + $4)
 RETURNING term, acquire_time
 """
@@ -81,19 +74,33 @@ _RENEW = """
 UPDATE hub.singleton AS s SET expire_time = clock_timestamp() + $3
 FROM unnest($1::text[], $2::bigint[], $4::timestamptz[]) AS h (name, term, acquire_time)
 WHERE s.name = h.name AND s.term = h.term AND s.acquire_time = h.acquire_time
-  AND s.expire_time > clock_timestamp()
+  AND s.node_id = $5 AND s.instance = $6 AND s.expire_time > clock_timestamp()
 RETURNING s.name
 """
 _RELEASE = """
 UPDATE hub.singleton SET expire_time = clock_timestamp()
-WHERE name = $1 AND term = $2 AND acquire_time = $3
+WHERE name = $1 AND term = $2 AND acquire_time = $3 AND node_id = $4 AND instance = $5
 """
 _FENCE = """
 SELECT true FROM hub.singleton
-WHERE name = $1 AND term = $2 AND acquire_time = $3 AND expire_time > clock_timestamp()
+WHERE name = $1 AND term = $2 AND acquire_time = $3 AND node_id = $4 AND instance = $5
+  AND expire_time > clock_timestamp()
 FOR KEY SHARE
 """
 _ALONE = "SELECT pg_try_advisory_xact_lock(hashtext('penstock.singleton'), hashtext($1))"
+#: A lock of the session that lasts as long as the instance, for others to see: it ends at once
+#: with the process, and with a lost network when the server notices.
+_SHOW_LIFE = (
+    "SELECT pg_advisory_lock_shared(hashtext('penstock.instance'), hashtext($1)) IS NOT NULL"
+)
+_ALIVE = """
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid::bigint = hashtext('penstock.instance')::bigint & 4294967295
+      AND objid::bigint = hashtext($1)::bigint & 4294967295)
+"""
 _END_BLOCKERS = """
 SELECT pid, pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS b (pid)
 """
@@ -115,32 +122,10 @@ class Transactions(Protocol):
         ...
 
 
-def elapsed() -> float:
+def elapsed_seconds() -> float:
     """Seconds of a monotonic clock that also runs while the machine sleeps, where there is one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
-@dataclass(frozen=True, slots=True)
-class Singleton:
-    """A row as read. ``unheld`` is the seconds since its lease ended, negative before that."""
-
-    name: str
-    term: int
-    node_id: str
-    host: str
-    unheld: float
-    impossible: bool = False
-
-    @property
-    def free(self) -> bool:
-        """Whether the lease may be taken."""
-        return self.unheld >= 0 or self.impossible
-
-
-async def read_singletons(connection: Connection) -> list[Singleton]:
-    """All rows. Raises the driver's errors."""
-    return [Singleton(*row) for row in await connection.fetch(_READ, timedelta(seconds=LENGTH))]
 
 
 class SingletonLease:
@@ -158,12 +143,18 @@ class SingletonLease:
         acquired: datetime,
         asked: float,
         clock: Callable[[], float],
+        holder: Holder,
     ) -> None:
-        self.name, self.term, self.acquired = name, term, acquired
+        self.name, self.term, self.acquired, self.holder = name, term, acquired, holder
         self.over, self.wanted = asyncio.Event(), asyncio.Event()
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
         self.renewed(asked)
+
+    @property
+    def key(self) -> tuple[str, int, datetime, str, str]:
+        """What identifies the lease in the database: name, term, when it was taken, holder."""
+        return self.name, self.term, self.acquired, *self.holder
 
     @property
     def runs(self) -> bool:
@@ -196,7 +187,7 @@ class SingletonLease:
         """
         if not self.runs:
             raise LeaseOver(f"the lease of {self.name} is over")
-        if not await connection.fetchval(_FENCE, self.name, self.term, self.acquired):
+        if not await connection.fetchval(_FENCE, *self.key):
             self.end("taken")
             raise LeaseOver(f"term {self.term} of {self.name} is over")
 
@@ -240,8 +231,9 @@ class FencedDatabase:
 class Leases:
     """The leases of one process: takes wanted leases when free, and renews them.
 
-    ``node_id`` identifies the node permanently: leases of an earlier process of the node are taken
-    at once, since a node runs one keeper at a time. ``host`` is the name for people.
+    ``node_id`` identifies the node permanently, and ``holder`` this process: leases of an earlier
+    process of the node are taken at once if its session with the database has ended. ``host`` is
+    the name for people.
     """
 
     def __init__(
@@ -250,15 +242,18 @@ class Leases:
         node_id: str,
         host: str,
         *,
-        clock: Callable[[], float] = elapsed,
+        clock: Callable[[], float] = elapsed_seconds,
         stands_by: bool = False,
     ) -> None:
         self.node_id, self.host = node_id, host
-        self._database, self._clock = database, clock
-        self._session = OwnSession(database)
+        self._clock = clock
+        self.holder = Holder(node_id, secrets.token_hex(8))
+        self._session = OwnSession(database, self._show_life)
+        self._sessions = OwnSessions(database)
         self._held: dict[str, SingletonLease] = {}
         self._wanted: dict[str, asyncio.Future[SingletonLease]] = {}
-        self._inherited: set[str] = set()
+        # Other instances of the node that were alive when this one looked.
+        self._twins: set[str] = set()
         # When this process handed a lease over, and when it gave one up because its work failed.
         self._handed: dict[str, float] = {}
         self._declined: dict[str, float] = {}
@@ -304,9 +299,17 @@ class Leases:
             return
         lease.end("released")
         with contextlib.suppress(Refused):
-            await self._session.ask(
-                lambda c: c.execute(_RELEASE, lease.name, lease.term, lease.acquired)
-            )
+            await self._session.ask(lambda c: c.execute(_RELEASE, *lease.key))
+
+    async def report_failure(self, name: str, error: str, seconds: float) -> None:
+        """Tell all nodes that a task has failed for so many seconds, if the database answers."""
+        with contextlib.suppress(Refused):
+            await self._session.ask(lambda c: note_failure(c, name, error, seconds))
+
+    async def report_recovery(self, name: str) -> None:
+        """Tell all nodes that a task works, if the database answers."""
+        with contextlib.suppress(Refused):
+            await self._session.ask(lambda c: note_recovery(c, name))
 
     async def stand_by(self, stands_by: bool) -> None:
         """Release all leases and take none, or take part again."""
@@ -330,7 +333,7 @@ class Leases:
         wanted = [name for name, future in self._wanted.items() if not future.done()]
         if self._stands_by or not (wanted or self._held):
             return
-        own = LiveNode(self.node_id, self.host, 0.0, self.takes)
+        own = LiveNode(*self.holder, self.host, 0.0, self.takes)
         nodes = with_node(own, await self._session.ask(read_live_nodes))
         self._hand_over(nodes)
         if wanted:
@@ -338,7 +341,7 @@ class Leases:
 
     def _hand_over(self, nodes: Sequence[LiveNode]) -> None:
         """Ask the holder to release leases in others' shares; at most once per SETTLED seconds."""
-        elsewhere, now = shares_elsewhere(nodes, self.node_id), self._clock()
+        elsewhere, now = shares_elsewhere(nodes, self.holder), self._clock()
         for name in self._held.keys() & elsewhere.keys():
             if now - self._handed.get(name, -SETTLED) >= SETTLED:
                 self._handed[name] = now
@@ -346,7 +349,7 @@ class Leases:
                 _log.info("lease_handed_over", singleton=name, term=lease.term, to=host)
                 lease.wanted.set()
 
-    async def _take_free(self, wanted: Sequence[str], shares: Mapping[str, str]) -> None:
+    async def _take_free(self, wanted: Sequence[str], shares: Mapping[str, Holder]) -> None:
         """Begin to take leases that nobody holds, or that this node's last process held."""
         found = {s.name: s for s in await self._session.ask(read_singletons)}
         if not found.keys() >= set(wanted):
@@ -354,14 +357,26 @@ class Leases:
             found = {s.name: s for s in await self._session.ask(read_singletons)}
         for name in wanted:
             row = found[name]
-            inherited = row.node_id == self.node_id and name not in self._inherited
-            self._inherited.add(name)
-            own = shares.get(name, self.node_id) == self.node_id
+            inherited = not row.free and await self._is_left_behind(row.holder)
+            own = shares.get(name, self.holder) == self.holder
             free = row.free and (own or row.unheld >= HEAD_START)
             if (free or inherited) and name not in self._taking:
                 task = asyncio.create_task(self._take(row, inherited))
                 self._taking[name] = task
                 task.add_done_callback(lambda _, name=name: self._taking.pop(name, None))  # type: ignore[misc]
+
+    async def _is_left_behind(self, holder: Holder) -> bool:
+        """Whether a holder is an earlier process of this node that has ended without a word.
+
+        One that was ever seen alive is another node with this node's id: its leases end like those
+        of any other node.
+        """
+        if holder.node_id != self.node_id or holder.instance in self._twins:
+            return False
+        if await self._session.ask(partial(is_alive, holder.instance)):
+            self._twins.add(holder.instance)
+            return False
+        return holder != self.holder
 
     async def close(self) -> None:
         """Release all leases."""
@@ -371,6 +386,9 @@ class Leases:
         for lease in list(self._held.values()):
             await self.release(lease)
         self._session.drop()
+
+    async def _show_life(self, connection: Connection) -> None:
+        await connection.fetchval(_SHOW_LIFE, self.holder.instance)
 
     async def _renew(self) -> None:
         self._held = {name: lease for name, lease in self._held.items() if lease.runs}
@@ -383,8 +401,9 @@ class Leases:
         if not held:
             return
         length = timedelta(seconds=LENGTH)
+        arguments = (names, terms, length, moments, *self.holder)
         asked = self._clock()
-        rows = await self._session.ask(lambda c: c.fetch(_RENEW, names, terms, length, moments))
+        rows = await self._session.ask(lambda c: c.fetch(_RENEW, *arguments))
         renewed = {row[0] for row in rows}
         for lease in held:
             if lease.name in renewed:
@@ -404,24 +423,28 @@ class Leases:
         if taken is None or future is None or future.done():
             return
         term, acquired = taken
-        lease = SingletonLease(found.name, term, acquired, asked, self._clock)
+        lease = SingletonLease(found.name, term, acquired, asked, self._clock, self.holder)
         self._held[found.name] = lease
         _log.info("lease_taken", singleton=found.name, term=term, before=found.host)
         future.set_result(lease)
 
     async def _raise_term(self, found: Singleton, inherited: bool) -> tuple[int, datetime] | None:
         """The new term and when it began; None if another process was faster."""
-        length, own = timedelta(seconds=LENGTH), self.node_id if inherited else None
-        connection = await self._database.connect()
+        length, before = timedelta(seconds=LENGTH), found.instance if inherited else None
+        node_id, instance = self.holder
+        connection = await self._sessions.open()
         watch = asyncio.create_task(self._end_blockers(connection.get_server_pid(), found))
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(ANSWER), connection.transaction():
                     if not await connection.fetchval(_ALONE, found.name):
                         return None
-                    arguments = (found.name, self.node_id, self.host, length, found.term, own)
-                    row = await connection.fetchrow(_TAKE, *arguments)
+                    arguments = (found.name, node_id, self.host, length, found.term, before)
+                    row = await connection.fetchrow(_TAKE, *arguments, instance)
                     return None if row is None else (row[0], row[1])
+        except BaseException:
+            self._sessions.cut(connection)
+            raise
         finally:
             watch.cancel()
             connection.terminate()
@@ -437,3 +460,8 @@ class Leases:
             return
         for row in rows:
             _log.warning("session_ended", singleton=found.name, of=found.host, pid=row[0])
+
+
+async def is_alive(instance: str, connection: Connection) -> bool:
+    """Whether an instance has a session with the database; one of an earlier version never has."""
+    return bool(await connection.fetchval(_ALIVE, instance))

@@ -20,9 +20,9 @@ import asyncpg
 import structlog
 
 from penstockd.errors import Refused
+from penstockd.shares import payer_var
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
-from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translated
-from penstockd.store.shares import payer_var
+from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translate_errors
 
 #: How many states a process keeps for clients that may come back; the oldest of the consumer with
 #: the most is released first.
@@ -70,7 +70,7 @@ class Held:
 
         Raises SnapshotGone if its holder has died.
         """
-        await _import(connection, self.name)
+        await _import_snapshot(connection, self.name)
 
     async def fetch(self, sql: str, *arguments: Any) -> Sequence[Any]:
         """Query this state on the holder's own connection."""
@@ -94,7 +94,7 @@ class Snapshots:
         """Hold the current state. Raises DatabaseUnavailable."""
         connection, session = await self._connection()
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(PATIENCE):
                     cursor = await place_snapshot(connection)
                     return await self._hold(connection, session, cursor)
@@ -110,10 +110,10 @@ class Snapshots:
         """
         connection, session = await self._connection()
         try:
-            with translated():
+            with translate_errors():
                 async with asyncio.timeout(PATIENCE):
                     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    await _import(connection, name)
+                    await _import_snapshot(connection, name)
                     if await current_cursor(connection) != cursor:
                         raise SnapshotGone(name)
                     return await self._hold(connection, session, cursor)
@@ -171,7 +171,7 @@ class Snapshots:
                 return connection, session
         connection = await self._database.connect()
         try:
-            with translated():
+            with translate_errors():
                 start = await connection.fetchval(
                     "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()",
                     timeout=PATIENCE,
@@ -222,6 +222,8 @@ class Snapshots:
                 _log.warning("snapshots_unchecked", error=str(exc))
 
     async def _speak(self, held: Held) -> None:
+        if held.lock.locked():
+            return  # a query that is under way shows the server that it lives
         try:
             async with asyncio.timeout(PATIENCE), held.lock:
                 await held.connection.execute("SELECT 1")
@@ -248,16 +250,16 @@ class Snapshots:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _import(connection: Connection, name: str) -> None:
+async def _import_snapshot(connection: Connection, name: str) -> None:
     try:
-        await connection.execute(f"SET TRANSACTION SNAPSHOT '{_plain(name)}'")
+        await connection.execute(f"SET TRANSACTION SNAPSHOT '{_check_name(name)}'")
     except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as exc:
         raise SnapshotGone(name) from exc
     except asyncpg.ObjectNotInPrerequisiteStateError as exc:  # its transaction has just ended
         raise SnapshotGone(name) from exc
 
 
-def _plain(name: str) -> str:
+def _check_name(name: str) -> str:
     """The name, if it has the form of a snapshot's name; SET takes no parameters. Raises
     SnapshotGone."""
     if not name or not set(name) <= set("0123456789ABCDEF-"):

@@ -9,8 +9,9 @@ this way.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
@@ -24,8 +25,22 @@ UNACKNOWLEDGED = 15
 #: itself: see READ_SLOWLY.
 UNACKNOWLEDGED_BY_SERVER = 10
 
-#: The server's half, as settings of a session.
+#: What the hub sets in every session, whatever the server, the database or the role sets: the
+#: server's half, how values are written, and limits, which a lane replaces by its own.
 SERVER_SETTINGS: Mapping[str, str] = {
+    "application_name": "penstock",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "iso_8601",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    # The sequencer relies on it.
+    "default_transaction_isolation": "read committed",
+    "jit": "off",
+    "lock_timeout": "0",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     "tcp_keepalives_idle": str(KEEP_ALIVE[0]),
     "tcp_keepalives_interval": str(KEEP_ALIVE[1]),
     "tcp_keepalives_count": str(KEEP_ALIVE[2]),
@@ -33,6 +48,18 @@ SERVER_SETTINGS: Mapping[str, str] = {
     # A query whose client has gone ends, even if it returns no row.
     "client_connection_check_interval": "1s",
 }
+#: Errors for which another host is tried.
+_UNUSABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+#: By URL the place of the host that was usable last, or after a failure of the next one.
+_chosen: dict[str, int] = {}
+#: A limit that servers have from this version on, and that no earlier one knows.
+_TRANSACTION_LIMIT = (17, "SET transaction_timeout = 0")
 #: For a transaction whose reader may pause: a full window counts as unacknowledged data.
 READ_SLOWLY = "SET LOCAL tcp_user_timeout = 0"
 
@@ -58,13 +85,58 @@ def socket_options() -> dict[tuple[int, int], int]:
 async def open_session(
     *arguments: Any, server_settings: Mapping[str, str] | None = None, **options: Any
 ) -> Any:
-    """Connect with the keep-alive options set; arguments and errors are those of
-    ``asyncpg.connect``."""
-    settings = {**SERVER_SETTINGS, **(server_settings or {})}
-    connection = await asyncpg.connect(*arguments, server_settings=settings, **options)
+    """Connect to a URL with the keep-alive options set; options and errors are those of
+    ``asyncpg.connect``.
+
+    If the URL names several hosts, it connects to the first one that takes writes, beginning with
+    the one that did so last. ``timeout`` counts for each of them.
+    """
+    (dsn,) = arguments
+    options["server_settings"] = {**SERVER_SETTINGS, **(server_settings or {})}
+    hosts = read_hosts(dsn)
+    if len(hosts) > 1 or "target_session_attrs" in dsn:
+        # Not read-write: a lane for reads alone would be refused everywhere.
+        options["target_session_attrs"] = "primary"
+    if len(hosts) == 1:
+        return await _connect_host(dsn, options)
+    first = _chosen.get(dsn, 0)
+    error: Exception | None = None
+    for index in (*range(first, len(hosts)), *range(first)):
+        # If this attempt fails, or its caller gives up meanwhile, the next begins elsewhere.
+        _chosen[dsn] = (index + 1) % len(hosts)
+        host, port = hosts[index]
+        try:
+            found = await _connect_host(dsn, {**options, "host": host, "port": port})
+        except _UNUSABLE as exc:
+            error = exc
+            continue
+        _chosen[dsn] = index
+        return found
+    assert error is not None, "there are hosts"
+    raise error
+
+
+def read_hosts(dsn: str) -> Sequence[tuple[str | None, int | None]]:
+    """The hosts of a URL with their ports; None where the URL leaves one out."""
+    parts = urlsplit(dsn)
+    query = dict(parse_qsl(parts.query))
+    if "host" in query:
+        ports = query.get("port", "").split(",")
+        hosts = query["host"].split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        return [(h or None, int(p) if p else None) for h, p in zip(hosts, ports, strict=True)]
+    given = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+    return [(host.hostname, host.port) for host in given]
+
+
+async def _connect_host(dsn: str, options: Mapping[str, Any]) -> Any:
+    connection = await asyncpg.connect(dsn, **options)
     try:
-        _watch(connection)
-    except OSError:
+        _set_options(connection)
+        version, statement = _TRANSACTION_LIMIT
+        if connection.get_server_version() >= (version,):
+            await connection.execute(statement)
+    except BaseException:
         connection.terminate()
         raise
     return connection
@@ -75,7 +147,7 @@ def socket_of(connection: Any) -> Any:
     return connection._transport.get_extra_info("socket")
 
 
-def _watch(connection: Any) -> None:
+def _set_options(connection: Any) -> None:
     """Set the options, unless the session is on a Unix socket."""
     found = socket_of(connection)
     if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):

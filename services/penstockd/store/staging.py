@@ -140,11 +140,11 @@ def _plain_column(text: Callable[[Any], str] | None) -> Callable[[Column], list[
 def _escaped_column(values: Column) -> list[str]:
     together = "".join([v for v in values if v is not None])
     if any(c in together for c in "\\\t\n\r"):
-        return [_NULL if v is None else _escaped(v) for v in values]
+        return [_NULL if v is None else _escape_text(v) for v in values]
     return [_NULL if v is None else v for v in values] if None in values else values
 
 
-def _escaped(text: str) -> str:
+def _escape_text(text: str) -> str:
     text = text.replace("\\", "\\\\").replace("\t", "\\t")
     return text.replace("\n", "\\n").replace("\r", "\\r")
 

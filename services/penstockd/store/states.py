@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from penstockd.shares import Payer, Shares, ShareTerms
 from penstockd.store.cursor import Cursor
-from penstockd.store.shares import Payer, Shares, ShareTerms
 from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
 
 #: States that a process holds for one caller; the least recently used is released first.

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Table, text
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.comparison import ShapeComparison, match_fields, shape_name
 from penstockd.catalog.conversion import FieldConversion
-from penstockd.catalog.elements import default
+from penstockd.catalog.elements import default_value
 from penstockd.catalog.manifest import (
     Manifest,
     StoredDataset,
@@ -76,7 +76,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
 
     Reads every value of the columns whose meaning changes.
     """
-    history = _history(connection)
+    history = _read_history(connection)
     before = history[-1] if history else Manifest({}, {})
     after = write_manifest(catalog)
     present = read_columns(connection)
@@ -85,7 +85,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
     for dataset in catalog:
         if dataset.name not in present:
             ddl = table_ddl(dataset, tables[dataset.name])
-            yield Step(f"new dataset {dataset.name}", Consent.START, _script(ddl))
+            yield Step(f"new dataset {dataset.name}", Consent.START, _script_step(ddl))
             if any(dataset.name in m.datasets for m in history):
                 closing.append((dataset.name, f"the former dataset {dataset.name}"))
             continue
@@ -98,7 +98,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
         yield Step(
             f"dataset {name} is no longer in the model: its table would be dropped",
             consent,
-            _script(gone + _literal(name)),
+            _script_step(gone + _quote_literal(name)),
         )
     closing = [c for c in closing if _log_holds(connection, c[0])]
     if closing:
@@ -115,7 +115,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
 def keep_manifest(connection: Connection, catalog: Catalog) -> None:
     """Record the catalog as the one that the tables now have."""
     manifest = write_manifest(catalog)
-    history = _history(connection)
+    history = _read_history(connection)
     if not history or history[-1] != manifest:
         connection.execute(
             text("INSERT INTO hub.model (manifest) VALUES (CAST(:manifest AS json))"),
@@ -167,7 +167,7 @@ class _DatasetChanges:
             sql = f"ALTER TABLE {self._table} ADD {column_ddl(added)}"
             if added.reference is not None:
                 sql += f'; CREATE INDEX ON {self._table} ("{added.column}")'
-            yield Step(f"new field {self._where(added)}", Consent.START, _script(sql))
+            yield Step(f"new field {self._where(added)}", Consent.START, _script_step(sql))
         for old, new in self._matches.kept:
             yield from self._field_steps(old, new)
         yield from self._rule_steps()
@@ -215,13 +215,13 @@ class _DatasetChanges:
     def _removal(self, gone: StoredField) -> Step:
         where = f"{self._dataset.name}.{gone.path}"
         if gone.key:
-            return Step(f"the key {where} is no longer in the model", Consent.NEVER, _nothing)
+            return Step(f"the key {where} is no longer in the model", Consent.NEVER, _do_nothing)
         sql = f'ALTER TABLE {self._table} DROP COLUMN "{column_name(gone.path)}"'
         rows = has_rows(self._connection, self._dataset.name)
         return Step(
             f"{where} is no longer in the model: its values would be dropped",
             Consent.COMMAND if rows else Consent.START,
-            _script(sql),
+            _script_step(sql),
         )
 
     def _renames(self) -> Iterator[Step]:
@@ -237,11 +237,14 @@ class _DatasetChanges:
             f'ALTER TABLE {self._table} RENAME COLUMN "~{i}" TO "{column_name(new.path)}"'
             for i, (_, new) in enumerate(renamed)
         ]
-        pairs = [(_literal(column_name(o.path)), _literal(column_name(n.path))) for o, n in renamed]
+        pairs = [
+            (_quote_literal(column_name(o.path)), _quote_literal(column_name(n.path)))
+            for o, n in renamed
+        ]
         cases = " ".join(f"WHEN {old} THEN {new}" for old, new in pairs)
         sql.append(
             f"UPDATE hub.lost_reference SET field = CASE field {cases} ELSE field END"
-            f" WHERE dataset = {_literal(self._dataset.name)}"
+            f" WHERE dataset = {_quote_literal(self._dataset.name)}"
         )
         names = ", ".join(f"{self._dataset.name}.{o.path} to {n.path}" for o, n in renamed)
         rows = has_rows(self._connection, self._dataset.name)
@@ -249,7 +252,7 @@ class _DatasetChanges:
             f"renamed: {names}; the values stay, but grants, filters and files that use the old"
             " name must use the new one",
             Consent.COMMAND if rows else Consent.START,
-            _script("; ".join(sql)),
+            _script_step("; ".join(sql)),
         )
 
     def _field_steps(self, old: StoredField, new: StoredField) -> Iterator[Step]:
@@ -260,7 +263,7 @@ class _DatasetChanges:
                 f"the key of {self._dataset.name} moves to {field.path}: records cannot change"
                 " their keys; make another dataset",
                 Consent.NEVER,
-                _nothing,
+                _do_nothing,
             )
             return
         typed = type_name(field) == column.type_name
@@ -272,7 +275,7 @@ class _DatasetChanges:
             yield Step(
                 f"{where} may now be unset",
                 Consent.START,
-                _script(
+                _script_step(
                     f'ALTER TABLE {self._table} ALTER "{field.column}" DROP NOT NULL,'
                     f' ALTER "{field.column}" DROP DEFAULT'
                 ),
@@ -286,7 +289,7 @@ class _DatasetChanges:
         return Step(
             f"{self._where(field)} may no longer be unset: unset values become {default}",
             Consent.COMMAND if unset else Consent.START,
-            _script(
+            _script_step(
                 f"UPDATE {self._table} SET {column} = {default} WHERE {column} IS NULL; "
                 f"ALTER TABLE {self._table} ALTER {column} SET DEFAULT {default},"
                 f" ALTER {column} SET NOT NULL"
@@ -296,19 +299,19 @@ class _DatasetChanges:
     def _conversion(
         self, old: StoredField, new: StoredField, field: Field, column: PresentColumn
     ) -> Iterator[Step]:
-        convert = _filled(FieldConversion(old, new, field, self._shapes), field)
+        convert = _fill_default(FieldConversion(old, new, field, self._shapes), field)
         report = judge_values(
             self._connection,
             self._dataset.name,
             self._key_now,
             column_name(old.path),
             convert,
-            _differing(field, column),
+            _make_differ(field, column),
         )
         what = f"{self._where(field)} {self._difference(old, new)}"
         yield Step(
-            f"{what}: {_effect(report)}",
-            _consent(report),
+            f"{what}: {_describe_effect(report)}",
+            _needed_consent(report),
             lambda connection: rewrite_values(
                 connection, self._dataset, field, column.type_name, convert
             ),
@@ -344,18 +347,18 @@ class _DatasetChanges:
                 f"{self._dataset.name}: {report.refused} records break the current rules; they can"
                 f" be read, and are refused when they are written again: {report.reasons()}",
                 Consent.START,
-                _nothing,
+                _do_nothing,
             )
 
 
-def _filled(convert: FieldConversion, field: Field) -> Callable[[object], object]:
+def _fill_default(convert: FieldConversion, field: Field) -> Callable[[object], object]:
     """The conversion, with the default in place of NULL where the field is not nullable."""
     if field.nullable:
         return convert
-    return lambda value: default(field) if value is None else convert(value)
+    return lambda value: default_value(field) if value is None else convert(value)
 
 
-def _differing(field: Field, column: PresentColumn) -> Differ:
+def _make_differ(field: Field, column: PresentColumn) -> Differ:
     """Whether a conversion changed a value: always if the type differs; JSON is compared as
     data."""
     if type_name(field) != column.type_name:
@@ -365,7 +368,7 @@ def _differing(field: Field, column: PresentColumn) -> Differ:
     return lambda before, after: bool(before != after)
 
 
-def _effect(report: ValueReport) -> str:
+def _describe_effect(report: ValueReport) -> str:
     if report.refused:
         return f"{report.refused} values cannot be held ({report.reasons()})"
     if report.changed:
@@ -373,13 +376,13 @@ def _effect(report: ValueReport) -> str:
     return "no value is affected"
 
 
-def _consent(report: ValueReport) -> Consent:
+def _needed_consent(report: ValueReport) -> Consent:
     if report.refused:
         return Consent.NEVER
     return Consent.COMMAND if report.changed else Consent.START
 
 
-def _history(connection: Connection) -> list[Manifest]:
+def _read_history(connection: Connection) -> list[Manifest]:
     """All manifests of the store, the newest last; none before the first migration."""
     if connection.execute(text("SELECT to_regclass('hub.model') IS NULL")).scalar_one():
         return []
@@ -404,13 +407,13 @@ def _close_log(connection: Connection) -> None:
     connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))
 
 
-def _script(sql: str) -> Apply:
+def _script_step(sql: str) -> Apply:
     return lambda connection: run_script(connection, sql)
 
 
-def _nothing(_: Connection) -> None:
+def _do_nothing(_: Connection) -> None:
     """Do nothing: for steps that only report."""
 
 
-def _literal(value: str) -> str:
+def _quote_literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"

@@ -80,7 +80,7 @@ FROM hub.epoch_head AS h CROSS JOIN hub.subscription AS s CROSS JOIN LATERAL (
 """
 
 
-async def create(
+async def insert_subscription(
     connection: Connection,
     consumer_id: str,
     subscription_id: str,
@@ -121,15 +121,17 @@ async def create(
         )
 
 
-async def every(connection: Connection, consumer_id: str) -> list[Subscription]:
+async def list_all(connection: Connection, consumer_id: str) -> list[Subscription]:
     """The subscriptions of a consumer, by id."""
     rows = await connection.fetch(
         f"{_COLUMNS} WHERE s.consumer_id = $1 ORDER BY s.subscription_id", consumer_id
     )
-    return [_subscription(row) for row in rows]
+    return [_read_subscription(row) for row in rows]
 
 
-async def find(connection: Connection, consumer_id: str, subscription_id: str) -> Subscription:
+async def find_subscription(
+    connection: Connection, consumer_id: str, subscription_id: str
+) -> Subscription:
     """One subscription. Raises SubscriptionNotFound."""
     row = await connection.fetchrow(
         f"{_COLUMNS} WHERE s.consumer_id = $1 AND s.subscription_id = $2",
@@ -137,25 +139,27 @@ async def find(connection: Connection, consumer_id: str, subscription_id: str) -
         subscription_id,
     )
     if row is None:
-        raise absent(subscription_id)
-    return _subscription(row)
+        raise subscription_absent(subscription_id)
+    return _read_subscription(row)
 
 
-def absent(subscription_id: str) -> SubscriptionNotFound:
+def subscription_absent(subscription_id: str) -> SubscriptionNotFound:
     """The error for a subscription that does not exist or belongs to another consumer."""
     return SubscriptionNotFound(f"there is no subscription '{subscription_id}'")
 
 
-async def delete(connection: Connection, consumer_id: str, subscription_id: str) -> None:
+async def remove_subscription(
+    connection: Connection, consumer_id: str, subscription_id: str
+) -> None:
     """Delete a subscription. Raises SubscriptionNotFound."""
     done = await connection.execute(
         f"DELETE FROM hub.subscription WHERE {WHOSE}", consumer_id, subscription_id
     )
     if done == "DELETE 0":
-        raise absent(subscription_id)
+        raise subscription_absent(subscription_id)
 
 
-def _subscription(row: asyncpg.Record) -> Subscription:
+def _read_subscription(row: asyncpg.Record) -> Subscription:
     terms = SubscriptionTerms(
         row["datasets"],
         row["filter"],
@@ -171,7 +175,7 @@ def _subscription(row: asyncpg.Record) -> Subscription:
         row["lineage"],
         terms,
         position,
-        first(row["starts"] or ()) or position,
+        first_cursor(row["starts"] or ()) or position,
         row["lease_count"],
         row["outstanding"],
         row["create_time"],
@@ -187,7 +191,7 @@ def check_epoch(*, undone: bool) -> None:
         raise CursorInvalid(_UNDONE, metadata=REPAIR)
 
 
-def first(cursors: Sequence[str]) -> Cursor | None:
+def first_cursor(cursors: Sequence[str]) -> Cursor | None:
     """The first of some cursors, which are in order of their numbers; None if there are none."""
     found: Cursor | None = None
     for text in cursors:

@@ -1,7 +1,7 @@
 """Triggers on datasets' tables that note references which records no longer hold.
 
 A feed must know which records referred to another one at any place that the log has (see
-``history.referring``); a table shows only which do now.
+``history.find_referring``); a table shows only which do now.
 """
 
 from __future__ import annotations
@@ -32,28 +32,29 @@ def missing_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
     )
     present = {(row[0], row[1]): bytes(row[2]) for row in rows}
     for dataset in catalog:
-        wanted = _arguments(dataset)
+        wanted = _trigger_arguments(dataset)
         for event in _EVENTS:
-            name = _name(event)
+            name = _trigger_name(event)
             kept = b"".join(a.encode() + b"\0" for a in wanted)
             if dataset.references and present.get((dataset.name, name)) != kept:
-                yield trigger(dataset, event)
+                yield trigger_sql(dataset, event)
 
 
-def trigger(dataset: Dataset, event: str) -> str:
+def trigger_sql(dataset: Dataset, event: str) -> str:
     """The trigger of a dataset with references, after UPDATE or DELETE."""
-    arguments = ", ".join("'" + a.replace("'", "''") + "'" for a in _arguments(dataset))
+    arguments = ", ".join("'" + a.replace("'", "''") + "'" for a in _trigger_arguments(dataset))
+    table = f'{DATA_SCHEMA}."{dataset.name}"'
     return (
-        f'CREATE OR REPLACE TRIGGER {_name(event)} AFTER {event} ON {DATA_SCHEMA}."{dataset.name}"'
+        f"CREATE OR REPLACE TRIGGER {_trigger_name(event)} AFTER {event} ON {table}"
         f" {_EVENTS[event]} FOR EACH STATEMENT"
         f" EXECUTE FUNCTION hub.note_lost_references({arguments})"
     )
 
 
-def _name(event: str) -> str:
+def _trigger_name(event: str) -> str:
     return f"lost_references_{event.lower()}"
 
 
-def _arguments(dataset: Dataset) -> list[str]:
+def _trigger_arguments(dataset: Dataset) -> list[str]:
     """The dataset, its key and its references."""
     return [dataset.name, dataset.key.column, *(f.column for f in dataset.references.values())]

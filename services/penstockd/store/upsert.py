@@ -18,7 +18,7 @@ from penstockd.errors import (
     ValueInvalid,
     Violation,
 )
-from penstockd.store.rows import Defaults, unchanged
+from penstockd.store.rows import Defaults, is_unchanged
 from penstockd.store.staging import Staged, Stager
 
 _ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP)
@@ -113,7 +113,7 @@ class Plan:
         self.fields = fields
         self.key_at = next(i for i, f in enumerate(fields) if f.key)
         self.defaults = Defaults.of(dataset)
-        # Most values are the same if they are equal; odd kinds need ``rows.unchanged``.
+        # Most values are the same if they are equal; odd kinds need ``rows.is_unchanged``.
         self._odd = [(i, f) for i, f in enumerate(dataset.fields) if f.kind in _ODD]
         odd = {i for i, _ in self._odd}
         self._plain = itemgetter(*(i for i in range(len(dataset.fields)) if i not in odd))
@@ -211,7 +211,7 @@ class Plan:
             full[target] = self.defaults.value(target) if value is None else value
         self.defaults.complete(full)
         if self._plain(old) == self._plain(full) and all(
-            old[i] is full[i] or unchanged(f, old[i], full[i]) for i, f in self._odd
+            old[i] is full[i] or is_unchanged(f, old[i], full[i]) for i, f in self._odd
         ):
             return None
         full[self._update_at], full[self._etag_at] = self.time, self.new_etag

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from penstockd.budget import LITTLE, offload
+from penstockd.budget import LITTLE, run_offloaded
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import (
     Conflict,
@@ -24,7 +24,7 @@ from penstockd.errors import (
     RecordNotFound,
     Violation,
 )
-from penstockd.store.database import Connection, Database
+from penstockd.store.database import Connection, Database, WorkKind
 from penstockd.store.merge import Merge
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.sql import Statement
@@ -55,8 +55,7 @@ T = TypeVar("T")
 
 #: Draws the revision of a transaction and sets it for the log, whose rows carry the revision.
 BEGIN_REVISION = """
-SELECT now(), r.revision, set_config('penstock.revision', r.revision::text, true)
-FROM nextval('hub.revision') AS r (revision)
+SELECT now(), set_config('penstock.revision', nextval('hub.revision')::text, true)
 """
 #: Random bits of an etag, which has 15 digits: a record hardly ever has the same one twice.
 ETAG_BITS = 47
@@ -87,19 +86,29 @@ class Guard:
     leaving: Statement | None
 
 
+def draw_etag() -> int:
+    """A new etag. It is random: readers see it, and a number that counts would reveal how much
+    everybody writes."""
+    return (1 << ETAG_BITS) + secrets.randbits(ETAG_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The time and the etag that new records carry."""
+
+    time: datetime
+    etag: int = field(default_factory=draw_etag)
+
+
 @dataclass(slots=True)
 class WriteTransaction:
-    """One transaction of writes: its time, its revision, and how many log rows it has.
-
-    ``etag`` is the etag of all records that it writes. It is random: readers see it, and a revision
-    would reveal how much everybody writes.
-    """
+    """One transaction of writes: its time, the etag of all records that it writes, and how many log
+    rows it has."""
 
     connection: Connection
     time: datetime
-    revision: int
     logged: int = 0
-    etag: int = field(default_factory=lambda: (1 << ETAG_BITS) + secrets.randbits(ETAG_BITS))
+    etag: int = field(default_factory=draw_etag)
     staged: set[str] = field(default_factory=set)
 
     async def upsert(
@@ -126,9 +135,9 @@ class WriteTransaction:
         """
         plan = Plan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
-            await _worked(rows, plan.check_keys, rows)
+            await _work_through(rows, plan.check_keys, rows)
             return await self._upsert(plan, list(enumerate(rows)), guard, None)
-        pending = await _worked(rows, plan.first_of_each, rows, refused)
+        pending = await _work_through(rows, plan.first_of_each, rows, refused)
         if guard.leaving is None:
             return await self._upsert(plan, pending, guard, refused)
         return await self._upsert_staying(plan, pending, guard, refused)
@@ -220,7 +229,7 @@ class WriteTransaction:
     ) -> Staged:
         """Lock the existing rows and compute the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
-        return await _worked(pending, plan.stage, pending, existing, counts, refused)
+        return await _work_through(pending, plan.stage, pending, existing, counts, refused)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
@@ -258,7 +267,7 @@ class WriteTransaction:
             )
         else:
             await self.make_stage(dataset)
-            text = await offload(Stager.of(dataset).copy_text, staged)
+            text = await run_offloaded(Stager.of(dataset).copy_text, staged)
             await self.connection.copy_to_table(
                 merge.stage,
                 source=io.BytesIO(text),
@@ -275,16 +284,16 @@ class WriteTransaction:
         return {row[0] for row in lost}
 
 
-async def _worked(
+async def _work_through(
     rows: Sequence[Any], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Run ``work``, which goes through ``rows``: offloaded unless they are few and small."""
-    if len(rows) <= SMALL_BATCH and _size(rows) <= LITTLE:
+    if len(rows) <= SMALL_BATCH and _text_size(rows) <= LITTLE:
         return work(*args, **kwargs)
-    return await offload(work, *args, **kwargs)
+    return await run_offloaded(work, *args, **kwargs)
 
 
-def _size(rows: Sequence[Any]) -> int:
+def _text_size(rows: Sequence[Any]) -> int:
     """The approximate size of the texts in some rows, which dominate the work."""
     return sum(
         len(value)
@@ -324,7 +333,14 @@ class Writer:
     async def _begun(self, connection: Connection) -> WriteTransaction:
         row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
-        return WriteTransaction(connection, row[0], row[1])
+        return WriteTransaction(connection, row[0])
+
+    async def stamp(self) -> Stamp:
+        """A stamp for records that are made before their transaction begins, so that it does not
+        hold a connection meanwhile. Their time is the database's, slightly before the
+        transaction's."""
+        async with self._database.connection(WorkKind.WRITE) as connection:
+            return Stamp(await connection.fetchval("SELECT now()"))
 
     async def close(self) -> None:
         """Wait until committed changes are numbered."""

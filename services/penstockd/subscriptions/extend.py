@@ -8,23 +8,23 @@ from penstockd.store.database import Connection
 from penstockd.store.leases import Lease
 from penstockd.subscriptions.manage import (
     SubscriptionOrgans,
-    changing,
-    found,
+    find_own,
     named_lease,
-    owner,
+    owner_of,
+    run_change,
 )
 
 
-async def extend(
+async def prolong_lease(
     organs: SubscriptionOrgans, call: Call, subscription_id: str, lease_id: str, seconds: int
 ) -> Lease:
     """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
 
     async def work(connection: Connection) -> Lease:
-        await found(call, connection, subscription_id)
+        await find_own(call, connection, subscription_id)
         lease = named_lease(organs.places, lease_id)
-        held = await leases.hold(connection, owner(call), subscription_id)
+        held = await leases.lock_subscription(connection, owner_of(call), subscription_id)
         return await held.extend(lease, seconds)
 
-    return await changing(organs, call, subscription_id, work)
+    return await run_change(organs, call, subscription_id, work)

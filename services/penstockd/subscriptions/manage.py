@@ -12,7 +12,7 @@ from penstockd.errors import CursorInvalid, LeaseUnknown, PermissionDenied, Valu
 from penstockd.feed.bells import ring_everywhere, subscription_line
 from penstockd.feed.organs import FeedOrgans
 from penstockd.feed.source import FeedSource
-from penstockd.feed.watching import Wanted, readable
+from penstockd.feed.watching import Wanted, list_readable
 from penstockd.policy.model import Action
 from penstockd.store import leases
 from penstockd.store import subscriptions as store
@@ -40,7 +40,7 @@ class SubscriptionOrgans(FeedOrgans, Protocol):
         """Wakes waiting calls of other processes."""
 
 
-def owner(call: Call) -> str:
+def owner_of(call: Call) -> str:
     """The consumer whose subscriptions the caller may use: its own."""
     return call.principal.consumer_id
 
@@ -48,7 +48,7 @@ def owner(call: Call) -> str:
 def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
     """Raise PermissionDenied if the caller may not read any dataset. Each command calls this first,
     so that such a caller does not learn which subscriptions exist."""
-    readable(organs.catalog, call, ())
+    list_readable(organs.catalog, call, ())
 
 
 def source_of(
@@ -59,7 +59,7 @@ def source_of(
     Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
     """
     wanted = Wanted(
-        readable(catalog, call, terms.datasets),
+        list_readable(catalog, call, terms.datasets),
         mixed=True,
         filter=terms.filter,
         fields=terms.fields,
@@ -69,19 +69,19 @@ def source_of(
     return wanted.source(catalog, places, call, changes)
 
 
-async def changing(
+async def run_change(
     organs: SubscriptionOrgans,
     call: Call,
     subscription_id: str,
     work: Callable[[Connection], Awaitable[T]],
 ) -> T:
     """Run ``work`` to its end in one transaction with its audit entry, and return its result."""
-    call.entry.record_key = known(subscription_id)
+    call.entry.record_key = check_id(subscription_id)
 
     async def write() -> T:
         async with call.writing(organs.database.transaction()) as connection:
             result = await work(connection)
-            line = subscription_line(owner(call), subscription_id)
+            line = subscription_line(owner_of(call), subscription_id)
             await ring_everywhere(organs.announcements, connection, line)
             await call.audit_within(connection, 1)
         return result
@@ -89,28 +89,28 @@ async def changing(
     return await call.finish(write())
 
 
-async def found(call: Call, connection: Connection, subscription_id: str) -> Subscription:
+async def find_own(call: Call, connection: Connection, subscription_id: str) -> Subscription:
     """A subscription of the caller's consumer, for a caller whose token may read all of it.
 
     Only the token's scopes count: the owner may still delete a subscription to a dataset that it
     may no longer read. Raises SubscriptionNotFound and PermissionDenied.
     """
-    subscription = await store.find(connection, owner(call), subscription_id)
-    if dataset := unread(call, subscription):
+    subscription = await store.find_subscription(connection, owner_of(call), subscription_id)
+    if dataset := first_unread(call, subscription):
         raise PermissionDenied(f"the subscription is of {dataset}, which your token may not read")
     return subscription
 
 
-def unread(call: Call, subscription: Subscription) -> str:
+def first_unread(call: Call, subscription: Subscription) -> str:
     """The first dataset of a subscription that the caller's token may not read, or ""."""
     names = (d for d in subscription.terms.datasets if not call.reaches(d, Action.READ))
     return next(names, "")
 
 
-def known(subscription_id: str) -> str:
+def check_id(subscription_id: str) -> str:
     """The id, if it is well formed. Raises SubscriptionNotFound."""
     if not _ID.fullmatch(subscription_id):
-        raise store.absent(subscription_id[:63])
+        raise store.subscription_absent(subscription_id[:63])
     return subscription_id
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from penstockd.feed.broadcast import STRIDE, Broadcast
 from penstockd.feed.event import Event
 from penstockd.feed.source import FeedSource
-from penstockd.store.cursor import Cursor, cursor_at, numbered, still_ahead
+from penstockd.store.cursor import Cursor, cursor_at, find_numbered, still_ahead
 from penstockd.store.database import Database
 
 
@@ -54,7 +54,7 @@ async def read_stretch(
         events += found
         size += sum(event.size for event in found)
         reached, whole = batch.cursor, batch.whole
-    number = fitting(events, bounds, reached.end, whole=whole)
+    number = fit_events(events, bounds, reached.end, whole=whole)
     if number == reached.end:
         return LeaseStretch(events, reached)
     end = await _cursor_at(database, start, number)
@@ -66,10 +66,10 @@ def _has_room(events: Sequence[Event], size: int, bounds: Bounds) -> bool:
     return len(events) <= bounds.changes // 2 and size <= bounds.size // 2
 
 
-def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: bool) -> int:
+def fit_events(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: bool) -> int:
     """The number up to which events stay within bounds. They were read up to ``reached``, which
     ends a transaction and all its consequences if it is ``whole``."""
-    count = _count(events, bounds)
+    count = _count_fitting(events, bounds)
     if count == len(events):
         if whole or not events or events[-1].transaction < reached:
             return reached
@@ -85,7 +85,7 @@ def fitting(events: Sequence[Event], bounds: Bounds, reached: int, *, whole: boo
     return over if events[0].number == over else over - 1
 
 
-def _count(events: Sequence[Event], bounds: Bounds) -> int:
+def _count_fitting(events: Sequence[Event], bounds: Bounds) -> int:
     """How many of the first events are within bounds."""
     size = 0
     for i, event in enumerate(events):
@@ -98,6 +98,6 @@ def _count(events: Sequence[Event], bounds: Bounds) -> int:
 async def _cursor_at(database: Database, start: Cursor, number: int) -> Cursor:
     """The cursor at a number after ``start``."""
     async with database.connection() as connection:
-        places = await numbered(connection, start)
+        places = await find_numbered(connection, start)
         place = await cursor_at(connection, number)
     return replace(place, ahead=still_ahead(start, places, number))

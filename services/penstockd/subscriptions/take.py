@@ -20,7 +20,7 @@ from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease, Place
 from penstockd.store.log import last_number
-from penstockd.subscriptions.manage import SubscriptionOrgans, known, owner, source_of
+from penstockd.subscriptions.manage import SubscriptionOrgans, check_id, owner_of, source_of
 from penstockd.subscriptions.stretch import Bounds, LeaseStretch, read_stretch
 
 #: Changes in a stretch, unless the caller says how many.
@@ -80,7 +80,7 @@ class Taking:
         ack: int,
     ) -> None:
         self._organs, self._call = organs, call
-        self._key = (owner(call), known(subscription_id))
+        self._key = (owner_of(call), check_id(subscription_id))
         self._bounds, self._ack = bounds, ack
         self.line = organs.feed.tail.bells.line(subscription_line(*self._key))
         # The line's count at the last look in vain, when to look again even if the count is the
@@ -102,7 +102,7 @@ class Taking:
         and CursorExpired.
         """
         async with self._organs.database.connection() as connection:
-            found = await store.find(connection, *self._key)
+            found = await store.find_subscription(connection, *self._key)
         store.check_epoch(undone=found.undone)
         self.terms = found.terms
         self.source = source_of(
@@ -180,13 +180,13 @@ class Taking:
     async def held(self, lease_ids: Sequence[str]) -> Sequence[str]:
         """The given leases that are neither acknowledged nor expired."""
         async with self._organs.database.connection() as connection:
-            return await leases.outstanding(connection, *self._key, lease_ids)
+            return await leases.list_outstanding(connection, *self._key, lease_ids)
 
     async def _look(self) -> tuple[Place | None, float, int]:
         """The result of ``leases.next_place``, and the newest number of the log, from the database:
         changes written before a call must not be missed."""
         async with self._organs.database.connection() as connection:
-            found = await store.find(connection, *self._key)
+            found = await store.find_subscription(connection, *self._key)
             store.check_epoch(undone=found.undone)
             place, busy = await leases.next_place(connection, found)
             return place, busy, await last_number(connection)
@@ -215,7 +215,7 @@ class Taking:
         async def claim() -> Lease | None:
             writing = self._call.writing(self._organs.database.transaction())
             async with writing as connection:
-                held = await leases.hold(connection, *self._key)
+                held = await leases.lock_subscription(connection, *self._key)
                 try:
                     return await held.claim(place, stretch.end, len(stretch.events), self._ack)
                 except CursorInvalid:
@@ -236,7 +236,7 @@ class Taking:
         place, end = self._empty
         self._empty = None
         async with self._call.writing(self._organs.database.transaction()) as connection:
-            held = await leases.hold(connection, *self._key)
+            held = await leases.lock_subscription(connection, *self._key)
             with contextlib.suppress(CursorInvalid):  # there is nothing left to move past
                 await held.claim(place, end, 0, self._ack)
 

@@ -15,7 +15,7 @@ from penstockd.audit.bounds import query_text
 from penstockd.audit.entry import Entry
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
-from penstockd.budget import breathe, offload_large
+from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog import Catalog
 from penstockd.errors import CursorExpired
 from penstockd.policy.lens import Lens
@@ -74,7 +74,7 @@ class Composer:
             self._payloads.message, delivery, webhook.options, sights, at, previous
         )
         message = await offload_large(size, write)
-        await breathe()
+        await let_others_run()
         return Composed(delivery, message, policy)
 
     async def _shown(
@@ -109,7 +109,7 @@ def place_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if url else ""
 
 
-def entries(
+def make_entries(
     endpoint: Endpoint, sights: Mapping[str, Lens], composed: Sequence[Composed]
 ) -> tuple[list[Entry], list[Shown]]:
     """The audit's entries and rules for messages to one endpoint, before any of them leaves."""

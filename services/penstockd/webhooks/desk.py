@@ -14,7 +14,7 @@ from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
-from penstockd.webhooks.composer import entries, make_composer
+from penstockd.webhooks.composer import make_composer, make_entries
 from penstockd.webhooks.endpoints import (
     Endpoint,
     Stored,
@@ -24,7 +24,7 @@ from penstockd.webhooks.endpoints import (
     read_webhook,
 )
 from penstockd.webhooks.lanes import Composed
-from penstockd.webhooks.model import Delivery, Webhook, now
+from penstockd.webhooks.model import Delivery, Webhook, read_clock
 from penstockd.webhooks.owners import find_problems, unread_by
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.search import Listed
@@ -133,13 +133,13 @@ class WebhookDesk:
         composed: list[Composed] = []
         dead: list[SendResult] = []
         for delivery in found:
-            made = await composer.compose(call.policy, endpoint, delivery, now())
+            made = await composer.compose(call.policy, endpoint, delivery, read_clock())
             if isinstance(made, Composed):
                 composed.append(made)
             else:
                 dead.append(made)
         if composed:
             sights = owners.sights(call.policy, endpoint.webhook)
-            told, shown = entries(endpoint, sights, composed)
+            told, shown = make_entries(endpoint, sights, composed)
             await call.disclose_within(connection, told, shown)
         return composed, dead

@@ -17,19 +17,19 @@ from penstockd.errors import PolicyStale
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.singletons import SingletonLease, Transactions
-from penstockd.webhooks.composer import Composer, entries
+from penstockd.webhooks.composer import Composer, make_entries
 from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
 from penstockd.webhooks.lanes import Composed, Lane
-from penstockd.webhooks.model import Chance, Clock, DeliveryState, Reason, State, now
+from penstockd.webhooks.model import Chance, Clock, DeliveryState, Reason, State, read_clock
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import (
     SendResult,
-    claim,
+    claim_due,
     promote_stuck,
     release_all,
 )
 from penstockd.webhooks.sender import Reply, Sender
-from penstockd.webhooks.settling import Settling, attempt_of, judge, rest_of
+from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt, rest_of
 from penstockd.webhooks.signing import Seal
 
 #: Most messages that one transaction claims, and most results that one settles.
@@ -54,7 +54,7 @@ class Dispatcher:
         sender: Sender,
         composer: Composer,
         *,
-        clock: Clock = now,
+        clock: Clock = read_clock,
         chance: Chance = random.random,
         lease: SingletonLease | None = None,
     ) -> None:
@@ -136,7 +136,7 @@ class Dispatcher:
             self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
-            found = await claim(connection, room, self._clock(), self._term)
+            found = await claim_due(connection, room, self._clock(), self._term)
             taken = Counter(d.webhook_id for d in found)
             self._more |= any(taken[name] == most for name, most in room.items())
             if not found:
@@ -213,7 +213,9 @@ class Dispatcher:
         shown: dict[bytes, Shown] = {}
         for name, group in by_endpoint.items():
             endpoint = self._lanes[name].endpoint
-            told, rules = entries(endpoint, self._roster.sights(policy, endpoint.webhook), group)
+            told, rules = make_entries(
+                endpoint, self._roster.sights(policy, endpoint.webhook), group
+            )
             made += told
             shown |= {r.digest: r for r in rules if r.digest not in self._shown}
         if shown:
@@ -269,7 +271,7 @@ class Dispatcher:
         size = len(composed.message.body)
         attempt = attempt_of(reply, at or now, headers, webhook.url, size)
         schedule = webhook.options.schedule
-        result = judge(composed.delivery, schedule, reply, attempt, now, self._chance)
+        result = judge_attempt(composed.delivery, schedule, reply, attempt, now, self._chance)
         if (rest := rest_of(reply)) is not None:
             lane.rest(rest.total_seconds())
         self._done(lane, composed, result)

@@ -72,10 +72,10 @@ async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoi
         "SELECT webhook_id, secret_id, scheme, sealed, create_time, expire_time"
         " FROM hub.webhook_secret ORDER BY create_time DESC, secret_id"
     ):
-        secrets.setdefault(row[0], []).append(_secret(row, seal))
+        secrets.setdefault(row[0], []).append(_read_secret(row, seal))
     found = {}
     for row in webhooks:
-        webhook = _webhook(row, seal)
+        webhook = _read_webhook(row, seal)
         own = tuple(secrets.get(webhook.webhook_id, ()))
         found[webhook.webhook_id] = Endpoint(webhook, own, Signer(own))
     return found
@@ -90,7 +90,7 @@ async def read_webhook(
         + (" FOR UPDATE" if lock else ""),
         webhook_id,
     )
-    return _webhook(row, seal) if row is not None else None
+    return _read_webhook(row, seal) if row is not None else None
 
 
 async def read_webhooks(
@@ -104,7 +104,7 @@ async def read_webhooks(
         after,
         limit,
     )
-    return [_webhook(row, seal) for row in rows]
+    return [_read_webhook(row, seal) for row in rows]
 
 
 async def count_webhooks(connection: Connection, consumer_id: str) -> int:
@@ -204,7 +204,7 @@ async def read_secrets(connection: Connection, webhook_id: str, seal: Seal) -> l
         " FROM hub.webhook_secret WHERE webhook_id = $1 ORDER BY create_time DESC, secret_id",
         webhook_id,
     )
-    return [_secret(row, seal) for row in rows]
+    return [_read_secret(row, seal) for row in rows]
 
 
 async def put_secret(connection: Connection, webhook_id: str, secret: Secret, seal: Seal) -> None:
@@ -255,7 +255,7 @@ async def announce_due(announcements: Announcements, connection: Connection) -> 
     await ring_everywhere(announcements, connection, webhook_line(""))
 
 
-def _webhook(row: Any, seal: Seal) -> Webhook:
+def _read_webhook(row: Any, seal: Seal) -> Webhook:
     headers: dict[str, str] = {}
     if row["headers"] is not None:
         headers = orjson.loads(seal.open(row["headers"], f"headers/{row['webhook_id']}"))
@@ -284,7 +284,7 @@ def _webhook(row: Any, seal: Seal) -> Webhook:
     )
 
 
-def _secret(row: Any, seal: Seal) -> Secret:
+def _read_secret(row: Any, seal: Seal) -> Secret:
     key = seal.open(row["sealed"], f"secret/{row['webhook_id']}/{row['secret_id']}")
     return Secret(
         row["secret_id"], Scheme(row["scheme"]), key, row["create_time"], row["expire_time"]

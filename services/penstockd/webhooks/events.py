@@ -60,7 +60,7 @@ class FeedLog:
         Raises CursorExpired, CursorInvalid, DatabaseUnavailable.
         """
         batch = await read_events(self._database, self._catalog, lenses, cursor, upto)
-        events = [_seen(e, lenses[e.dataset]) for e in batch.events]
+        events = [_make_occurrence(e, lenses[e.dataset]) for e in batch.events]
         return EventStretch(events, batch.cursor, batch.more)
 
     async def reread(self, lens: Lens, event: Occurrence) -> Occurrence | None:
@@ -119,7 +119,7 @@ async def attach_events(connection: Connection, deliveries: Sequence[Delivery]) 
         delivery.previous = [previous for _, previous in kept]
 
 
-def _seen(event: Event, lens: Lens) -> Occurrence:
+def _make_occurrence(event: Event, lens: Lens) -> Occurrence:
     """An event of the log as a lens shows it, without the record's earlier content."""
     return Occurrence(
         event.number,

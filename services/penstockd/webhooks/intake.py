@@ -29,7 +29,7 @@ from penstockd.webhooks.model import (
     State,
     Webhook,
     WebhookKind,
-    now,
+    read_clock,
 )
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import Draft, put_deliveries
@@ -91,7 +91,7 @@ class Intake:
         log: FeedLog,
         places: Places,
         *,
-        clock: Clock = now,
+        clock: Clock = read_clock,
     ) -> None:
         self._database, self._announcements = database, announcements
         self._catalog, self._policy = catalog, policy
@@ -184,7 +184,7 @@ class Intake:
         options = webhook.options
         ordered = options.ordering is Ordering.KEY
         dead = webhook.state is State.DISABLED
-        for group in _batches(told, options.batch_size, by_key=ordered):
+        for group in _batch_events(told, options.batch_size, by_key=ordered):
             event = group[0][0]
             dataset = self._catalog[event.dataset]
             single = len({(e.dataset, e.key) for e, _, _ in group}) == 1
@@ -292,7 +292,7 @@ def _by_view(listeners: Iterable[Listener]) -> list[list[Listener]]:
     return list(groups.values())
 
 
-def _batches(
+def _batch_events(
     told: Sequence[tuple[Occurrence, int, int]], size: int, *, by_key: bool
 ) -> Iterable[Sequence[tuple[Occurrence, int, int]]]:
     """Groups of at most ``size`` events, in the log's order, or in each record's (``by_key``)."""

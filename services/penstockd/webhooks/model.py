@@ -252,7 +252,7 @@ class Delivery:
     claim_term: int | None = None
 
 
-def now() -> datetime:
+def read_clock() -> datetime:
     """The current time of the system's clock."""
     return datetime.now(UTC)
 

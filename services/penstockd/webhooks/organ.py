@@ -23,14 +23,12 @@ from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
-from penstockd.webhooks.model import Chance, Clock, now
+from penstockd.webhooks.model import Chance, Clock, read_clock
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
 
-#: Database connections for all of it.
-CONNECTIONS = 8
 #: How often to read the log without an announcement, in seconds.
 POLL_SECONDS = 1.0
 
@@ -81,7 +79,7 @@ class Webhooks:
         terms: DeliveryTerms,
         places: Places,
         *,
-        clock: Clock = now,
+        clock: Clock = read_clock,
         chance: Chance = random.random,
     ) -> None:
         self._database, self._fenced = database, fenced

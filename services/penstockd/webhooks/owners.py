@@ -18,7 +18,7 @@ from penstockd.egress import EgressGuard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
-from penstockd.policy.scopes import leaves
+from penstockd.policy.scopes import scopes_permit
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
 from penstockd.store.database import Connection
@@ -141,9 +141,9 @@ def unread_by(policy: PolicySnapshot, catalog: Catalog, caller: Principal, webho
     """
     for selection in webhook.selections:
         name = selection.dataset
-        if not leaves(webhook.scopes, name, Action.READ):
+        if not scopes_permit(webhook.scopes, name, Action.READ):
             continue
-        if not leaves(caller.scopes, name, Action.READ):
+        if not scopes_permit(caller.scopes, name, Action.READ):
             return name
         if caller.consumer_id == webhook.consumer_id:
             consumer = policy.consumers[webhook.consumer_id]
@@ -201,7 +201,7 @@ def check_webhook(
     Raises ValueInvalid and WebhookUrlRefused for its settings, PermissionDenied if its owner cannot
     have webhooks or cannot read a dataset, FieldUnknown and FilterInvalid as lists do.
     """
-    violations = [Violation(f"webhook.{f}", text) for f, text in _problems(policy, webhook)]
+    violations = [Violation(f"webhook.{f}", text) for f, text in _find_problems(policy, webhook)]
     if violations:
         first = violations[0]
         raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)
@@ -215,7 +215,7 @@ def check_webhook(
         lens_of(policy, catalog, owner, selection)
 
 
-def origin(url: str) -> tuple[str, str, int | None]:
+def parse_origin(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port of a URL: in lower case, and with the default port filled in."""
     parts = urlsplit(url)
     try:
@@ -233,7 +233,7 @@ def _check_url(guard: EgressGuard, url: str) -> None:
         raise WebhookUrlRefused(f"url: {exc}", violations=[violation]) from exc
 
 
-def _problems(policy: PolicySnapshot, webhook: Webhook) -> Iterator[tuple[str, str]]:
+def _find_problems(policy: PolicySnapshot, webhook: Webhook) -> Iterator[tuple[str, str]]:
     if webhook.consumer_id not in policy.consumers:
         yield "consumer_id", f"there is no consumer '{webhook.consumer_id}'"
     if len(webhook.title) > 200 or "\0" in webhook.title:

@@ -40,7 +40,7 @@ class RecordWriter:
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self._dataset, self._codec = dataset, Codec(dataset, fields)
         self._parse = dataset.message_class.FromString
-        self._converts = [_convert(f) for f in fields]
+        self._converts = [_make_convert(f) for f in fields]
         self._json = [f.json_steps for f in fields]
         self._xml = [f.steps for f in fields]
 
@@ -69,7 +69,7 @@ class RecordWriter:
 def xml_of(value: Any) -> str:
     """JSON data as the content of an element: lists become items, maps become members."""
     if isinstance(value, Mapping):
-        return "".join(_element(name, v) for name, v in value.items())
+        return "".join(_xml_element(name, v) for name, v in value.items())
     if isinstance(value, list | tuple):
         return "".join(f"<item>{xml_of(v)}</item>" for v in value)
     if isinstance(value, bool):
@@ -86,7 +86,7 @@ class Entries(dict[str, Any]):
     """A map field, which XML writes as entries with keys."""
 
 
-def _element(name: str, value: Any) -> str:
+def _xml_element(name: str, value: Any) -> str:
     if isinstance(value, Entries):
         inner = "".join(
             f"<entry key={quoteattr(str(k).translate(_NOT_XML))}>{xml_of(v)}</entry>"
@@ -96,13 +96,13 @@ def _element(name: str, value: Any) -> str:
     return f"<{name}>{xml_of(value)}</{name}>"
 
 
-def _convert(field: Field) -> Convert | None:
+def _make_convert(field: Field) -> Convert | None:
     """Converts a value of ``Codec.row`` to JSON data; None if they are the same."""
     match field.kind:
         case Kind.INT64 | Kind.UINT64:
             return str
         case Kind.FLOAT | Kind.DOUBLE:
-            return _number
+            return _json_number
         case Kind.BYTES:
             return lambda value: base64.b64encode(value).decode()
         case Kind.ENUM:
@@ -116,7 +116,7 @@ def _convert(field: Field) -> Convert | None:
     return None
 
 
-def _number(value: float) -> float | str:
+def _json_number(value: float) -> float | str:
     if math.isnan(value):
         return "NaN"
     return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
@@ -211,7 +211,7 @@ class Payloads:
         whole: dict[str, Any] = found[0]
         if options.batch_size > 1 and delivery.cause not in (Cause.TEST, Cause.NOTICE):
             whole = {"type": BATCH, "timestamp": time_text(at), "data": found}
-        return _encoded(whole, options.body), {"content-type": _MEDIA[options.body]}
+        return _encode_document(whole, options.body), {"content-type": _MEDIA[options.body]}
 
     def _cloud_events(
         self,
@@ -239,9 +239,9 @@ class Payloads:
         if options.envelope is Envelope.CLOUDEVENTS_BINARY:
             attributes, data = made[0]
             content_type = attributes.pop("datacontenttype")
-            headers = {f"ce-{n}": _header(v) for n, v in attributes.items()}
-            return _encoded(data, options.body), {"content-type": content_type, **headers}
-        documents = [_structured(a, d, options.body) for a, d in made]
+            headers = {f"ce-{n}": _encode_header(v) for n, v in attributes.items()}
+            return _encode_document(data, options.body), {"content-type": content_type, **headers}
+        documents = [_structured_event(a, d, options.body) for a, d in made]
         if options.batch_size > 1 and delivery.cause not in (Cause.TEST, Cause.NOTICE):
             return orjson.dumps(documents), {"content-type": "application/cloudevents-batch+json"}
         return orjson.dumps(documents[0]), {"content-type": "application/cloudevents+json"}
@@ -251,30 +251,32 @@ class _Xml(str):
     """Text that is already XML."""
 
 
-def _encoded(document: Mapping[str, Any], body: Body) -> bytes:
+def _encode_document(document: Mapping[str, Any], body: Body) -> bytes:
     if body is Body.JSON:
         return orjson.dumps(document)
     root = "webhook" if "type" in document and "data" in document else "data"
-    return f"{_DECLARATION}<{root}>{_xml(document)}</{root}>".encode()
+    return f"{_DECLARATION}<{root}>{_xml_value(document)}</{root}>".encode()
 
 
-def _xml(value: Any) -> str:
+def _xml_value(value: Any) -> str:
     if isinstance(value, _Xml):
         return value
     if isinstance(value, Mapping):
-        return "".join(f"<{n}>{_xml(v)}</{n}>" for n, v in value.items())
+        return "".join(f"<{n}>{_xml_value(v)}</{n}>" for n, v in value.items())
     if isinstance(value, list):
-        return "".join(f"<item>{_xml(v)}</item>" for v in value)
+        return "".join(f"<item>{_xml_value(v)}</item>" for v in value)
     return xml_of(value)
 
 
-def _structured(attributes: dict[str, str], data: Mapping[str, Any], body: Body) -> dict[str, Any]:
+def _structured_event(
+    attributes: dict[str, str], data: Mapping[str, Any], body: Body
+) -> dict[str, Any]:
     """A CloudEvent as one JSON document, with XML as text in it."""
-    held: Any = data if body is Body.JSON else _encoded(data, body).decode()
+    held: Any = data if body is Body.JSON else _encode_document(data, body).decode()
     return {**attributes, "data": held}
 
 
-def _header(text: str) -> str:
+def _encode_header(text: str) -> str:
     """An attribute's value as a header: UTF-8, percent-encoded where it is not plain."""
     return "".join(
         c if c in _PLAIN else "".join(f"%{b:02X}" for b in c.encode("utf-8", "replace"))

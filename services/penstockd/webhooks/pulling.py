@@ -17,10 +17,10 @@ from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
 from penstockd.webhooks.endpoints import LISTEN_SECONDS, Endpoint, read_secrets, set_expiry
 from penstockd.webhooks.lanes import Composed
-from penstockd.webhooks.model import Delivery, Reason, State, Webhook, WebhookKind, now
-from penstockd.webhooks.queue import SendResult, claim, lend, next_due, return_lent
+from penstockd.webhooks.model import Delivery, Reason, State, Webhook, WebhookKind, read_clock
+from penstockd.webhooks.queue import SendResult, claim_due, lend_deliveries, next_due, return_lent
 from penstockd.webhooks.sender import Reply
-from penstockd.webhooks.settling import Settling, attempt_of, judge
+from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt
 from penstockd.webhooks.signing import Seal, Signer
 
 #: Most messages that one call pulls or acknowledges.
@@ -64,7 +64,7 @@ async def listening_endpoint(connection: Connection, webhook: Webhook, seal: Sea
 def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
     """A message with the headers that it would be posted with."""
     delivery, message = composed.delivery, composed.message
-    signed = endpoint.signer.sign(delivery.delivery_id, now(), message.body)
+    signed = endpoint.signer.sign(delivery.delivery_id, read_clock(), message.body)
     headers = {**endpoint.webhook.headers, **message.headers, **signed}
     return Pulled(delivery.delivery_id, delivery.event_type, headers, message.body)
 
@@ -72,8 +72,10 @@ def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
 def judge_outcome(webhook: Webhook, delivery: Delivery, outcome: Outcome) -> SendResult:
     """The result of a delivery that was pulled, as if the hub had posted it."""
     reply = _reply_of(outcome)
-    attempt = attempt_of(reply, now(), {}, "(forwarded)", 0)
-    return judge(delivery, webhook.options.schedule, reply, attempt, now(), lambda: 0.5)
+    attempt = attempt_of(reply, read_clock(), {}, "(forwarded)", 0)
+    return judge_attempt(
+        delivery, webhook.options.schedule, reply, attempt, read_clock(), lambda: 0.5
+    )
 
 
 def _reply_of(outcome: Outcome) -> Reply:
@@ -125,17 +127,17 @@ async def pull_due(organs: PullOrgans, call: Call, webhook_id: str, most: int) -
         if webhook.consumer_id != call.entry.consumer_id:
             raise PermissionDenied("only the owner pulls: messages are made through its View")
         endpoint = await listening_endpoint(connection, webhook, desk.seal)
-        await set_expiry(connection, webhook_id, now() + timedelta(seconds=LISTEN_SECONDS))
+        await set_expiry(connection, webhook_id, read_clock() + timedelta(seconds=LISTEN_SECONDS))
         if webhook.state is not State.ACTIVE:
             return []
-        await return_lent(connection, webhook_id, now())
-        taken = await claim(connection, {webhook_id: most}, now())
+        await return_lent(connection, webhook_id, read_clock())
+        taken = await claim_due(connection, {webhook_id: most}, read_clock())
         if not taken:
             return []
-        await lend(connection, taken, now() + LEASE)
+        await lend_deliveries(connection, taken, read_clock() + LEASE)
         composed, dead = await desk.compose(call, connection, endpoint, taken)
         if dead:
-            settling = Settling(desk.seal, now)
+            settling = Settling(desk.seal, read_clock)
             await settling.write(connection, dead, {webhook_id: endpoint})
     return [as_posted(endpoint, each) for each in composed]
 
@@ -170,7 +172,7 @@ async def _until_due(database: Database, webhook_id: str) -> float:
     That is a retry, or a pulled message that was not acknowledged.
     """
     async with database.connection() as connection:
-        due = await next_due(connection, webhook_id, now())
+        due = await next_due(connection, webhook_id, read_clock())
     if due is None:
         return LOOK
-    return min(LOOK, max(REST, (due - now()).total_seconds()))
+    return min(LOOK, max(REST, (due - read_clock()).total_seconds()))

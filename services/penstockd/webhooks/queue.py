@@ -149,7 +149,7 @@ async def put_deliveries(
 
     Returns their ids, in order. The connection must be in a transaction.
     """
-    await _park(connection, drafts)
+    await _park_deliveries(connection, drafts)
     records = []
     for draft in drafts:
         draft.delivery_id = draft.delivery_id or new_id()
@@ -170,7 +170,7 @@ async def put_deliveries(
     return [d.delivery_id for d in drafts]
 
 
-async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
+async def _park_deliveries(connection: Connection, drafts: Iterable[Draft]) -> None:
     """Park ordered deliveries, except the first of each record that has none before it."""
     ordered = [d for d in drafts if d.order_key is not None and d.state is DeliveryState.PENDING]
     if not ordered:
@@ -186,7 +186,7 @@ async def _park(connection: Connection, drafts: Iterable[Draft]) -> None:
         busy.add(place)
 
 
-async def claim(
+async def claim_due(
     connection: Connection, room: Mapping[str, int], at: datetime, term: int | None = None
 ) -> list[Delivery]:
     """Claim due deliveries of some endpoints, at most as many of each as it has room for.
@@ -209,7 +209,7 @@ async def claim(
 
 
 async def return_lent(connection: Connection, webhook_id: str, at: datetime) -> None:
-    """Make lent deliveries pending again that were not settled in time (see ``lend``)."""
+    """Make lent deliveries that were not settled in time pending again."""
     await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'PENDING'"
         " WHERE webhook_id = $1 AND state = 'SENDING' AND next_time <= $2",
@@ -218,7 +218,9 @@ async def return_lent(connection: Connection, webhook_id: str, at: datetime) -> 
     )
 
 
-async def lend(connection: Connection, deliveries: Sequence[Delivery], until: datetime) -> None:
+async def lend_deliveries(
+    connection: Connection, deliveries: Sequence[Delivery], until: datetime
+) -> None:
     """Lend claimed deliveries to a caller that pulls, until a time."""
     await connection.execute(
         "UPDATE hub.webhook_delivery SET next_time = $2 WHERE delivery_id = ANY ($1)",
@@ -238,7 +240,9 @@ async def next_due(connection: Connection, webhook_id: str, after: datetime) -> 
     return due
 
 
-async def settle(connection: Connection, results: Sequence[SendResult], at: datetime) -> None:
+async def settle_results(
+    connection: Connection, results: Sequence[SendResult], at: datetime
+) -> None:
     """Store the results of claimed deliveries, and free those parked behind them.
 
     The connection must be in a transaction.
@@ -296,7 +300,9 @@ async def release_all(connection: Connection, at: datetime) -> int:
     return int(done.rpartition(" ")[2])
 
 
-async def bury(connection: Connection, webhook_id: str, reason: Reason, at: datetime) -> int:
+async def bury_deliveries(
+    connection: Connection, webhook_id: str, reason: Reason, at: datetime
+) -> int:
     """Mark all that waits for an endpoint as dead, for a reason; returns how many."""
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'DEAD', reason = $2, next_time = NULL,"
@@ -308,21 +314,25 @@ async def bury(connection: Connection, webhook_id: str, reason: Reason, at: date
     return int(done.rpartition(" ")[2])
 
 
-async def resend(connection: Connection, webhook_id: str, delivery_id: str, at: datetime) -> None:
+async def requeue_delivery(
+    connection: Connection, webhook_id: str, delivery_id: str, at: datetime
+) -> None:
     """Let one delivery be tried again, under its id and from the start of its schedule."""
     await connection.execute(
         f"{_REVIVE} AND delivery_id = $3 AND state <> 'SENDING'", webhook_id, at, delivery_id
     )
 
 
-async def recover(
+async def requeue_dead(
     connection: Connection,
     webhook_id: str,
     at: datetime,
     since: datetime,
     until: datetime | None = None,
 ) -> int:
-    """``resend`` all dead deliveries of a period, in order for each record; returns how many.
+    """Let all dead deliveries of a period be tried again, as ``requeue_delivery`` does.
+
+    Each record's keep their order. Returns how many.
 
     The connection must be in a transaction.
     """
@@ -340,7 +350,9 @@ async def recover(
 
 
 async def promote_stuck(connection: Connection, at: datetime) -> None:
-    """Free parked deliveries with nothing before them: what was before ended without ``settle``."""
+    """Free parked deliveries that wait for nothing.
+
+    What was before them ended without ``settle_results``."""
     await connection.execute(_ORDER_LOCK)
     rows = await connection.fetch(
         "SELECT DISTINCT webhook_id, order_key FROM hub.webhook_delivery WHERE state = 'PARKED'"

@@ -187,7 +187,7 @@ async def list_notices(
     return [dict(row) for row in rows]
 
 
-async def figures(connection: Connection, webhook_id: str, since: datetime) -> Figures:
+async def measure_deliveries(connection: Connection, webhook_id: str, since: datetime) -> Figures:
     """How the deliveries of a webhook went since a time, and what waits now."""
     tried = await connection.fetchrow(_FIGURES, webhook_id, since)
     waiting = await connection.fetchrow(

@@ -61,11 +61,13 @@ class _Response(aiohttp.ClientResponse):
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
         transport = connection.transport
         place = transport.get_extra_info("peername") if transport is not None else None
-        self.peer = f"[{place[0]}]:{place[1]}" if place and ":" in place[0] else _place(place)
+        self.peer = (
+            f"[{place[0]}]:{place[1]}" if place and ":" in place[0] else _format_place(place)
+        )
         return await super().start(connection)
 
 
-def _place(place: Any) -> str:
+def _format_place(place: Any) -> str:
     return f"{place[0]}:{place[1]}" if place else ""
 
 
@@ -121,11 +123,11 @@ class Sender:
             async with session.post(
                 URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
             ) as response:
-                kept = await _read(response)
+                kept = await _read_body(response)
                 assert isinstance(response, _Response), "the session makes no others"
-                return _reply(response, kept, time.perf_counter() - start)
+                return _make_reply(response, kept, time.perf_counter() - start)
         except Exception as exc:  # a receiver may do anything: none of it may end the dispatcher
-            reason, text = _why(exc)
+            reason, text = _explain_failure(exc)
             # The time of a look-up would reveal whether some resolver near the hub knows the name.
             refused = reason is Reason.ADDRESS_REFUSED
             latency = 0.0 if refused else time.perf_counter() - start
@@ -148,7 +150,7 @@ class Sender:
         await self.close()
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     """The beginning of the body. A longer body is cut off by closing the connection."""
     taken, kept = 0, b""
     while taken < READ_BYTES:
@@ -162,7 +164,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return kept
 
 
-def _reply(response: _Response, body: bytes, latency: float) -> Reply:
+def _make_reply(response: _Response, body: bytes, latency: float) -> Reply:
     lines = [f"HTTP/{response.version.major}.{response.version.minor} "
              f"{response.status} {response.reason or ''}"] if response.version else []  # fmt: skip
     lines += [f"{name}: {value}" for name, value in response.headers.items()]
@@ -199,7 +201,7 @@ def retry_after(text: str | None, at: datetime) -> timedelta | None:
     return max(when - at, timedelta())
 
 
-def _why(error: BaseException) -> tuple[Reason, str]:
+def _explain_failure(error: BaseException) -> tuple[Reason, str]:
     """The reason of a failure, and a text about it."""
     seen: BaseException | None = error
     while seen is not None:

@@ -32,7 +32,14 @@ from penstockd.webhooks.model import (
     next_time,
 )
 from penstockd.webhooks.payload import time_text
-from penstockd.webhooks.queue import Attempt, Draft, SendResult, bury, put_deliveries, settle
+from penstockd.webhooks.queue import (
+    Attempt,
+    Draft,
+    SendResult,
+    bury_deliveries,
+    put_deliveries,
+    settle_results,
+)
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.signing import Seal
 
@@ -128,7 +135,7 @@ def attempt_of(
     )
 
 
-def judge(
+def judge_attempt(
     delivery: Delivery,
     schedule: Sequence[int],
     reply: Reply,
@@ -165,7 +172,7 @@ class Health:
     disable: bool = False
 
 
-def health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
+def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
     """An endpoint's health after some results, in order of arrival."""
     failing, warned, warning, disable = webhook.failing_time, webhook.warned, None, False
     for result in results:
@@ -216,7 +223,7 @@ class Settling:
             if reason is not None:
                 ended.append((webhook, reason))
         if written:
-            await settle(connection, written, at)
+            await settle_results(connection, written, at)
         for webhook, reason in ended:
             await self._disable(connection, webhook, reason, at)
 
@@ -232,7 +239,7 @@ class Settling:
         stored = await read_webhook(connection, webhook.webhook_id, self._seal, lock=True)
         if stored is None:
             return None
-        found: Health = health(stored, results)
+        found: Health = judge_health(stored, results)
         if found.failing_time is None:
             self._failing.discard(webhook.webhook_id)
         else:
@@ -255,7 +262,7 @@ class Settling:
     ) -> None:
         _log.warning("webhook_disabled", webhook=webhook.webhook_id, reason=reason.value)
         await set_state(connection, webhook.webhook_id, State.DISABLED, reason.value)
-        await bury(connection, webhook.webhook_id, Reason.ENDPOINT_DISABLED, at)
+        await bury_deliveries(connection, webhook.webhook_id, Reason.ENDPOINT_DISABLED, at)
         await self._tell(connection, webhook, DISABLED, {"reason": reason.value}, at)
 
     async def _tell(

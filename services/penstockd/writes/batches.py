@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd import budget
-from penstockd.budget import offload
+from penstockd.budget import run_offloaded
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
@@ -16,8 +16,15 @@ from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
-from penstockd.store.writer import Counts, DuplicateKey, Refusals, WriteTransaction
-from penstockd.writes.incoming import Incoming, invalid, lacking
+from penstockd.store.writer import (
+    Counts,
+    DuplicateKey,
+    Refusals,
+    Stamp,
+    Writer,
+    WriteTransaction,
+)
+from penstockd.writes.incoming import Incoming, find_lacking, refuse_values
 from penstockd.writes.report import Report, RowProblem
 
 #: Up to so many records are not worth the kernel's plan.
@@ -31,26 +38,39 @@ class WriteBatch:
         self._view, self._records, self._partial = view, records, partial
         self._incoming = Incoming(view, view.writable)
         self._bad: dict[int, list[Violation]] = {}
+        self._fresh = FreshRows()
+        self._numbers: list[int] = []
+        self._rows: list[list[Any]] = []
+        self._etag: int | None = None
+
+    async def prepare(self, writer: Writer) -> None:
+        """Make rows of the records, before a transaction holds a connection. ``write`` reports what
+        is wrong with them."""
+        left: Sequence[int] = range(len(self._records))
+        if len(left) > SMALL_BATCH:
+            stamp = await writer.stamp()
+            self._fresh, left = await run_offloaded(self._made_natively, stamp)
+            self._etag = stamp.etag
+        self._numbers, self._rows = await run_offloaded(self._made, left)
 
     async def write(self, transaction: WriteTransaction) -> Report:
-        """Write the records. Raises ValueInvalid and RecordNotFound, but not if ``partial``."""
-        fresh, left = FreshRows(), list(range(len(self._records)))
-        if len(left) > SMALL_BATCH:
-            fresh, left = await offload(self._made_natively, transaction)
-        numbers, rows = await offload(self._made, left)
+        """Write the prepared rows. Raises ValueInvalid and RecordNotFound, but not if
+        ``partial``."""
+        if self._etag is not None:
+            transaction.etag = self._etag
         if self._bad and not self._partial:
-            raise invalid([v for i in sorted(self._bad) for v in self._placed(i)])
+            raise refuse_values([v for i in sorted(self._bad) for v in self._placed(i)])
         refused = Refusals() if self._partial else None
         load = Load(
             transaction,
             self._view.dataset,
             self._incoming.fields,
             self._view.guard,
-            lacking=lacking(self._view, self._incoming.fields),
+            lacking=find_lacking(self._view, self._incoming.fields),
             refused=refused,
         )
         try:
-            counts = await load.run(fresh, numbers, rows)
+            counts = await load.run(self._fresh, self._numbers, self._rows)
         except DuplicateKey as exc:
             twice = Violation(f"{self._place(exc.row)}.{self._key}", "occurs twice")
             raise ValueInvalid(str(exc), violations=[twice]) from exc
@@ -62,12 +82,12 @@ class WriteBatch:
     def _key(self) -> str:
         return self._view.dataset.key.path
 
-    def _made_natively(self, transaction: WriteTransaction) -> tuple[FreshRows, list[int]]:
+    def _made_natively(self, stamp: Stamp) -> tuple[FreshRows, list[int]]:
         reader = RecordReader(self._view.dataset, self._incoming.fields)
         return reader.read(
             self._records,
-            transaction.time,
-            transaction.revision,
+            stamp.time,
+            stamp.etag,
             lambda places: [self._incoming.values(self._records[i])[0] for i in places],
         )
 
@@ -75,7 +95,7 @@ class WriteBatch:
         """The indexes of the good ones of some records, and their rows."""
         numbers, rows = [], []
         for index in indexes:
-            budget.check()
+            budget.check_budget()
             row, violations = self._incoming.values(self._records[index])
             if violations:
                 self._bad[index] = violations

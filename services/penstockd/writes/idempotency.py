@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from penstockd.calls import Call
 from penstockd.errors import RequestIdReused, RequestInFlight, ValueInvalid, Violation
-from penstockd.store.replies import StoredReply, claim, read_reply, store_reply
+from penstockd.store.replies import StoredReply, claim_request, read_reply, store_reply
 from penstockd.store.writer import WriteTransaction
 
 #: Larger replies are not stored whole: a replay reads the record again.
@@ -101,7 +101,7 @@ class Once:
         if not self._request_id:
             return None
         self._call.asked(request_id=self._request_id)
-        if not await claim(transaction.connection, self._consumer, self._request_id):
+        if not await claim_request(transaction.connection, self._consumer, self._request_id):
             raise RequestInFlight("a call with this request id is under way; repeat it")
         return await read_reply(transaction.connection, self._consumer, self._request_id)
 

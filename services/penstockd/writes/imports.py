@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstockd import budget
-from penstockd.budget import offload
+from penstockd.budget import run_offloaded
 from penstockd.catalog import Dataset
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.errors import ImportRowInvalid, Violation
@@ -20,7 +20,7 @@ from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import DuplicateKey, Refusals, WriteTransaction
 from penstockd.tasks import next_item
-from penstockd.writes.incoming import key_problem, lacking
+from penstockd.writes.incoming import find_lacking, key_problem
 from penstockd.writes.report import Report, RowProblem
 
 #: Rows that are merged at once.
@@ -86,10 +86,10 @@ class Import:
 
         async def take(found: Iterator[RowBatch]) -> None:
             # One batch at a time: a small compressed piece may hold very many rows.
-            while (batch := await offload(self._collect, found)) is not None:
+            while (batch := await run_offloaded(self._collect, found)) is not None:
                 await batches.put(batch)
 
-        parser = budget.task(parse())
+        parser = budget.create_task(parse())
         try:
             while (batch := await next_item(batches, parser)) is not None:
                 if self._partial or not self._report.refused:
@@ -118,7 +118,7 @@ class Import:
             return
         self._report.counts.add(counts)
         if refused is not None and refused.found:
-            await offload(self._refuse_all, refused, batch)
+            await run_offloaded(self._refuse_all, refused, batch)
 
     def _refuse_all(self, refused: Refusals, batch: _Parsed) -> None:
         keys, by_number = batch.keys(self._key_at), refused.by_index()
@@ -132,7 +132,7 @@ class Import:
     def _collect(self, found: Iterator[RowBatch]) -> _Parsed | None:
         """The next full batch of rows; None if there are too few for one."""
         for part in found:
-            budget.check()
+            budget.check_budget()
             self._check(part)
             if part.fresh:
                 self._parsed.fresh.extend(part.fresh)
@@ -175,7 +175,7 @@ class Import:
         """Prepare for the file's fields, which are known once its first rows are."""
         fields = self._reader.fields
         self._rules = RowRules(self._dataset, fields)
-        self._lacking = lacking(self._view, fields)
+        self._lacking = find_lacking(self._view, fields)
         if Rules.of(self._dataset).over_several and len(fields) < len(self._view.writable):
             raise FormatError(
                 f"{self._dataset.name} have rules over several fields: name all columns"

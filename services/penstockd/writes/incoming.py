@@ -13,7 +13,7 @@ from penstockd.catalog.elements import repeated_parser
 from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.catalog.record import Codec, item_counter
 from penstockd.catalog.rules import Rules
-from penstockd.catalog.scalars import ValueRefused, checker
+from penstockd.catalog.scalars import ValueRefused, make_checker
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.policy.view import View
 from penstockd.query import FieldUnknown
@@ -36,7 +36,7 @@ class Incoming:
         self._key = dataset.key.path
         self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
-        self._checkers = [repeated_parser(f) if f.repeated else checker(f) for f in fields]
+        self._checkers = [repeated_parser(f) if f.repeated else make_checker(f) for f in fields]
         self._counted = [
             (f.path, item_counter(f), *self._rules.most_items(f.path, MAX_ELEMENTS))
             for f in fields
@@ -55,14 +55,14 @@ class Incoming:
             problems = self._rules.row(self.fields, self._codec, row)
             violations = [Violation(*p) for p in problems if p.path or whole]
         if violations:
-            raise invalid(violations)
+            raise refuse_values(violations)
         return row
 
     def new_row(self, record: Message) -> list[Any]:
         """The row of a new record, in which the values that are not set must be right, too."""
         row = self.row(record, whole=True)
-        if violations := lacking(self._view, self.fields):
-            raise invalid(violations)
+        if violations := find_lacking(self._view, self.fields):
+            raise refuse_values(violations)
         return row
 
     def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
@@ -90,14 +90,14 @@ class Incoming:
         return row, violations
 
 
-def invalid(violations: Sequence[Violation]) -> ValueInvalid:
+def refuse_values(violations: Sequence[Violation]) -> ValueInvalid:
     """The error for violations; its message is that of the first."""
     first = violations[0]
     message = f"{first.field}: {first.description}" if first.field else first.description
     return ValueInvalid(message, violations=violations)
 
 
-def lacking(view: View, fields: Sequence[Field]) -> list[Violation]:
+def find_lacking(view: View, fields: Sequence[Field]) -> list[Violation]:
     """What is wrong with new records that have only ``fields``.
 
     Fields that the caller does not see are not named.
@@ -148,10 +148,10 @@ def check_settable(view: View, records: Sequence[Message]) -> None:
     settable = {f.path for f in view.writable}
     if all(f.output_only or f.path in settable for f in view.dataset.fields):
         return
-    check_fields(view, sorted({p for r in records for p in populated(view.dataset, r)}))
+    check_fields(view, sorted({p for r in records for p in populated_paths(view.dataset, r)}))
 
 
-def populated(dataset: Dataset, record: Message) -> list[str]:
+def populated_paths(dataset: Dataset, record: Message) -> list[str]:
     """The paths of the leaves that are set in a record."""
     return [path for path in _set_paths(record, "") if path in dataset.by_path]
 

@@ -42,13 +42,15 @@ class ReplyView:
 
     async def read(self, transaction: WriteTransaction, key: str) -> Message | None:
         """The record as the caller may read it; None if it cannot read it."""
-        return None if self.readable is None else await _record(transaction, self.readable, key)
+        return (
+            None if self.readable is None else await _read_record(transaction, self.readable, key)
+        )
 
     async def etag(self, transaction: WriteTransaction, key: str) -> str:
         """The record's etag, for a caller who cannot read the record; "" if it is hidden."""
         if not self._gives("etag"):
             return ""
-        record: Any = await _record(transaction, self.view, key, "etag")
+        record: Any = await _read_record(transaction, self.view, key, "etag")
         return "" if record is None else str(record.etag)
 
     async def mismatch(
@@ -153,7 +155,7 @@ class WrittenRecord:
         the caller may no longer touch the record.
         """
         view, etag = self._reply.view, getattr(stored, "etag")  # noqa: B009  # of any dataset
-        if await _record(transaction, view, self._key, view.dataset.key.path) is None:
+        if await _read_record(transaction, view, self._key, view.dataset.key.path) is None:
             raise RecordNotFound(f"{view.dataset.singular} '{self._key}' does not exist")
         record: Any = await self._reply.read(transaction, self._key)
         if record is not None and etag and record.etag == etag:
@@ -183,12 +185,12 @@ async def known_record(
     transaction: WriteTransaction, view: View, key: str, fields: Sequence[Field]
 ) -> Message:
     """Some fields of a record that the call has written, for checking rules; never for a reply."""
-    record = await _record(transaction, view, key, ",".join(f.path for f in fields))
+    record = await _read_record(transaction, view, key, ",".join(f.path for f in fields))
     assert record is not None, "a written record is visible to its writer: the guard saw to it"
     return record
 
 
-async def _record(
+async def _read_record(
     transaction: WriteTransaction, view: View, key: str, fields: str = ""
 ) -> Message | None:
     query = view.prepared(Get, fields)

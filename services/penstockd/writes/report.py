@@ -52,7 +52,7 @@ class Report:
         return Report(self.counts, self.refused, problems)
 
 
-def _decode(data: bytes) -> Report:
+def _decode_report(data: bytes) -> Report:
     document = orjson.loads(data)
     return Report(
         Counts(**document["counts"]),
@@ -62,4 +62,4 @@ def _decode(data: bytes) -> Report:
 
 
 #: The stored form of a report.
-REPORT: Form[Report] = Form(orjson.dumps, _decode)
+REPORT: Form[Report] = Form(orjson.dumps, _decode_report)

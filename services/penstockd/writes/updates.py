@@ -13,7 +13,7 @@ from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violati
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.writer import Mode, WriteTransaction
-from penstockd.writes.incoming import Incoming, check_fields, invalid, populated
+from penstockd.writes.incoming import Incoming, check_fields, populated_paths, refuse_values
 from penstockd.writes.outgoing import ReplyView, SetValues, known_record
 
 #: How often to try to update a record, then to create it: others may do so meanwhile.
@@ -53,12 +53,12 @@ class Update:
 
     async def _create(self, transaction: WriteTransaction) -> None:
         dataset, guard = self._view.dataset, self._view.guard
-        check_fields(self._view, populated(dataset, self._record))
+        check_fields(self._view, populated_paths(dataset, self._record))
         whole = Incoming(self._view, self._view.writable)
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
         whole_given = SetValues(dataset, whole.fields, rows[0])
-        self.given = whole_given.only(populated(dataset, self._record))
+        self.given = whole_given.only(populated_paths(dataset, self._record))
 
 
 async def check_whole(
@@ -78,14 +78,16 @@ async def check_whole(
         return
     told = [f for f in clear if f.path in given or reply.reads_in_clear([f])]
     known = rules.message(await known_record(transaction, view, key, told), given)
-    raise invalid([Violation(*p) if p in known else Violation(p.path, _UNREAD) for p in problems])
+    raise refuse_values(
+        [Violation(*p) if p in known else Violation(p.path, _UNREAD) for p in problems]
+    )
 
 
 def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:
     """The fields to set, the key among them, in the order of the schema."""
     dataset = view.dataset
     named = parse_fields(",".join(mask), view) if mask else None
-    paths = [f.path for f in named] if named is not None else populated(dataset, record)
+    paths = [f.path for f in named] if named is not None else populated_paths(dataset, record)
     check_fields(view, paths)
     wanted = set(paths) | {dataset.key.path}
     return tuple(f for f in view.writable if f.path in wanted)

@@ -57,7 +57,7 @@ class UploadedFile:
 
     async def read(self) -> AsyncIterator[bytes]:
         """The bytes of the file. Each extends the import's computing time. Raises ClientStalled."""
-        spending, data = budget.current(), self._first
+        spending, data = budget.get_budget(), self._first
         while True:
             if spending is not None:
                 spending.allow(len(data) * SECONDS_PER_BYTE)

@@ -13,13 +13,13 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 import penstockd
 from penstock.hub.v1 import error_reason_pb2
-from penstockd.answers.edge import replies
-from penstockd.answers.problem import MAX_BYTES, http_status, packed, problem
+from penstockd.answers.edge import make_edge_replies
+from penstockd.answers.problem import MAX_BYTES, http_status, make_problem, pack_problem
 from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import status_of
 from penstockd.errors import DatabaseUnavailable, Invalid, Refused, StorageFull, Violation
 from penstockd.query.errors import QueryError
-from penstockd.rpc.hub.errors import described
+from penstockd.rpc.hub.errors import describe_reasons
 
 CONTRACT = set(error_reason_pb2.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
 
@@ -45,7 +45,7 @@ def details(status: status_pb2.Status) -> dict[str, dict[str, object]]:
 
 def test_reasons_classes_and_statuses_are_the_same_set() -> None:
     assert {error.reason for error in every_error()} == CONTRACT
-    assert set(REASONS) == set(described()) == CONTRACT
+    assert set(REASONS) == set(describe_reasons()) == CONTRACT
 
 
 def test_errors_have_one_home_and_those_of_queries_another() -> None:
@@ -71,7 +71,7 @@ def test_every_reason_that_is_declared_in_code_is_declared_by_a_refused() -> Non
 
 @pytest.mark.parametrize("reason", sorted(CONTRACT))
 def test_every_reason_is_described_with_an_example_that_holds(reason: str) -> None:
-    description, sent = described()[reason], REASONS[reason]
+    description, sent = describe_reasons()[reason], REASONS[reason]
     assert description.text.endswith(".")
     said = re.findall(r"Status ([A-Z_]+), (\d{3})", description.text)
     assert said == [(sent.status, str(http_status(sent.code)))]
@@ -130,7 +130,7 @@ def test_an_error_names_its_reason_and_request() -> None:
 def test_a_problem_tells_what_the_status_tells() -> None:
     bad = Invalid("two", violations=[Violation("a", "b")], metadata={"k": "v"})
     status = status_of(bad, "8f14e45f-ceea-467f-a0e6-c1a1c1b1c1d1", "https://h")
-    assert problem(status) == {
+    assert make_problem(status) == {
         "type": "https://h/v1/errors/VALUE_INVALID",
         "title": "Value invalid",
         "status": 400,
@@ -143,7 +143,7 @@ def test_a_problem_tells_what_the_status_tells() -> None:
         "requestId": "8f14e45f-ceea-467f-a0e6-c1a1c1b1c1d1",
     }
     full = status_of(StorageFull("no room"), "r", "https://h")
-    assert problem(full)["quota"] and problem(full)["status"] == 429
+    assert make_problem(full)["quota"] and make_problem(full)["status"] == 429
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,13 @@ def test_a_problem_tells_what_the_status_tells() -> None:
 )
 def test_a_problem_fits_into_a_header(error: Refused) -> None:
     status = status_of(error, "r1")
-    text = packed(status)
+    text = pack_problem(status)
     assert len(text) <= MAX_BYTES and text.isascii() and text.isprintable()
     assert json.loads(text)["reason"] == "VALUE_INVALID"
 
 
 def test_what_the_sidecar_says_is_of_the_same_table() -> None:
-    told = replies("https://h")
+    told = make_edge_replies("https://h")
     assert [reply.least for reply in told].count(True) == 2
     for reply in told:
         status = json_format.ParseDict(reply.plain, status_pb2.Status())

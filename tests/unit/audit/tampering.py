@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstockd.audit.chain import COLUMNS, Sealed, content_of, genesis, link
+from penstockd.audit.chain import COLUMNS, Sealed, content_of, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKey
 from penstockd.audit.verify import Fault, Verification, VerificationReport
 
@@ -65,10 +65,10 @@ class Log:
     def relink(self, day: dt.date, start: int) -> None:
         """Compute the hashes of a chain anew from a place on, as who rewrites history would."""
         anchor, links = self.chains[day]
-        last = links[start - 1].hash if start else genesis(day, self.digest(anchor))
+        last = links[start - 1].hash if start else start_chain(day, self.digest(anchor))
         for entry in links[start:]:
             assert entry.values is not None
-            last = entry.hash = link(last, content_of(entry.values))
+            last = entry.hash = link_entry(last, content_of(entry.values))
 
     def digest(self, number: int) -> bytes:
         """The digest of a checkpoint."""
@@ -94,13 +94,13 @@ def make_log(chance: random.Random, *, days: int = 2, entries: int = 20, every: 
     for number in range(days):
         day = FIRST_DAY + dt.timedelta(days=number)
         anchor = len(log.checkpoints)
-        last = genesis(day, log.digest(anchor))
+        last = start_chain(day, log.digest(anchor))
         links: list[Link] = []
         for at in range(1, entries + 1):
             entry_id += chance.randint(1, 3)
             time += dt.timedelta(microseconds=chance.randint(1, 10**6))
             values = make_values(chance, entry_id, day, time)
-            last = link(last, content_of(values))
+            last = link_entry(last, content_of(values))
             links.append(Link(values, last, entry_id))
             if at % every == 0 or at == entries:
                 newest = log.checkpoints[-1] if log.checkpoints else None
@@ -206,8 +206,8 @@ def _delete_link(chance: random.Random, log: Log) -> Tampering:
 def _insert(chance: random.Random, log: Log) -> Tampering:
     day, links, at = _pick(chance, log)
     values = make_values(chance, 10**6, day, log.now)
-    before = links[at - 1].hash if at else genesis(day, log.digest(log.chains[day][0]))
-    linked = link(before, content_of(values))
+    before = links[at - 1].hash if at else start_chain(day, log.digest(log.chains[day][0]))
+    linked = link_entry(before, content_of(values))
     links.insert(at, Link(values, chance.choice([linked, chance.randbytes(32)]), 10**6))
     return _told("insert", log, day, at, Fault.INSERTED, Fault.CHANGED)
 

@@ -136,6 +136,33 @@ async def test_whoever_waits_behind_a_slow_group_waits_no_longer(
     await journal.close()
 
 
+@pytest.mark.parametrize(("bound", "groups"), [(journals.MAX_GROUP_BYTES, 7), (1 << 40, 2)])
+async def test_a_group_is_bounded_in_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch, bound: int, groups: int
+) -> None:
+    """Large entries share a transaction with few; the second bound is the negative control."""
+    monkeypatch.setattr(journals, "MAX_GROUP_BYTES", bound)
+    written: list[int] = []
+    writing = asyncio.Event()
+
+    async def insert(_: object, entries: list[Entry]) -> None:
+        written.append(sum(e.size for e in entries))
+        writing.set()
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(journals, "insert_entries", insert)
+    journal = Journal(database, timeout=60.0)
+    first = asyncio.create_task(journal.record(entry("first")))
+    await writing.wait()  # the others wait together behind it
+    large = [entry(f"r{i}", keys=bytes(1 << 20)) for i in range(13)] + [entry("vast")]
+    large[-1].keys = bytes(2 * journals.MAX_GROUP_BYTES if bound < 1 << 40 else 1)
+    await record_all(journal, large)
+    await first
+    assert len(written) == groups
+    assert max(written[:-1]) <= bound
+    await journal.close()
+
+
 def test_known_rules_are_bounded() -> None:
     known = KnownDigests(3)
     for i in range(5):

@@ -21,10 +21,12 @@ from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
 from penstockd.audit.proof import verify_database
-from penstockd.audit.sealer import Sealer, insert_checkpoint, read_checkpoints
+from penstockd.audit.sealer import Sealer
 from penstockd.audit.shown import digest_of
+from penstockd.audit.stored_checkpoints import insert_checkpoint, read_checkpoints
 from penstockd.audit.verify import Fault, Finding
-from penstockd.auditor import Evidence, summary
+from penstockd.audit.witness import CheckpointWitness
+from penstockd.auditor import Evidence, summarise_report
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection, Database
 
@@ -193,7 +195,7 @@ async def test_what_nobody_has_sealed_yet_is_not_taken_for_inserted(
         report = await verify_database(connection, [KEY.public], patience=None)
         assert report.intact and report.unsealed == 3
         assert report.waiting is not None and report.waiting >= 50 * 60
-        assert "does a keeper run?" in summary(report, Evidence([KEY.public], []))
+        assert "does a keeper run?" in summarise_report(report, Evidence([KEY.public], []))
         assert [f.fault for f in await findings(connection, patience=120.0)] == [Fault.STALE]
         # What its last pass must have seen is another matter.
         await connection.execute(late, dt.timedelta(minutes=70), "request-101")
@@ -399,9 +401,9 @@ async def test_a_restore_that_is_declared_closes_the_gap(
     async with database.connection() as connection:
         faults = {f.fault for f in await findings(connection, file.read())}
         assert faults and faults <= {Fault.TRUNCATED, Fault.REBUILT}, "the control: it is a gap"
-    made = await sealer.declare_restore()
+    made = await sealer.declare_restore(file)
     assert made is not None and made.sequence == 1
-    assert await sealer.declare_restore() is None, "there is no gap any more"
+    assert await sealer.declare_restore(file) is None, "there is no gap any more"
     async with database.connection() as connection:
         await insert_entries(connection, [entry(400)])
         await sealer.seal(checkpoint=True)
@@ -500,6 +502,39 @@ async def test_an_idle_audit_is_signed_too(database: Database, file: CheckpointF
     async with database.connection() as connection:
         assert await findings(connection) == []
     assert dt.datetime.now(dt.UTC) - times[-1] < dt.timedelta(seconds=60)
+
+
+async def test_every_node_files_every_checkpoint_whichever_of_them_signs(
+    database: Database, file: CheckpointFile, tmp_path: Path
+) -> None:
+    other = CheckpointFile(tmp_path / "other")
+    witnesses = [CheckpointWitness(database, f) for f in (file, other)]
+    sealer = Sealer(database, KEY, None, interval=3600)
+
+    async def sign(number: int) -> None:
+        async with database.connection() as connection:
+            await insert_entries(connection, [entry(number)])
+        await sealer.seal(checkpoint=True)
+        for witness in witnesses:
+            await witness.look()
+
+    for i in range(3):
+        await sign(i)
+    assert [c.number for c in file.read()] == [1, 2, 3] and other.read() == file.read()
+    # So either shows what is missing; the file of a node that filed only what it signed would not.
+    await go_back(database, 1)
+    async with database.connection() as connection:
+        for filed in (file.read(), other.read()):
+            faults = {f.fault for f in await findings(connection, filed)}
+            assert faults and faults <= {Fault.TRUNCATED, Fault.REBUILT}
+        assert await findings(connection, file.read()[:1]) == [], "the control"
+    # It is declared at one node; the files of both go on.
+    assert await sealer.declare_restore(file) is not None
+    for i in range(3, 5):
+        await sign(i)
+    assert other.read() == file.read() and [c.number for c in file.read()][-3:] == [4, 5, 6]
+    async with database.connection() as connection:
+        assert await findings(connection, other.read()) == []
 
 
 async def test_two_sealers_do_not_seal_the_same(database: Database, file: CheckpointFile) -> None:

@@ -18,7 +18,7 @@ from foreign import AUDIENCE, NAME, ForeignIssuer, KeyServer, b64, part
 from harness import duration, promptly
 from penstockd.auth import jwks
 from penstockd.auth.issuers import ClaimMapping, Identity, Issuer, Issuers
-from penstockd.auth.jwks import JwksUnavailable, Origins, fetch, read_jwks
+from penstockd.auth.jwks import JwksUnavailable, Origins, fetch_keys, read_jwks
 from penstockd.egress import UrlRefused
 
 #: Key sets of this machine, as a test's own issuer publishes them.
@@ -287,14 +287,14 @@ def test_hostile_replies(
 
     def unavailable() -> None:
         with pytest.raises(JwksUnavailable):
-            fetch(server.issuer.url, NEAR)
+            fetch_keys(server.issuer.url, NEAR)
 
     for answer in (redirect, huge, endless, silent, garbage):
         server.answer = answer
         promptly(5, lambda: duration(unavailable))
     server.answer = None
     monkeypatch.undo()
-    assert json.loads(fetch(server.issuer.url, NEAR))["keys"]
+    assert json.loads(fetch_keys(server.issuer.url, NEAR))["keys"]
 
 
 @pytest.mark.parametrize(

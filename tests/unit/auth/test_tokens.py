@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from foreign import AUDIENCE, NAME, ForeignIssuer, KeyServer, part
 from forging import FOREIGN_TYPES, Forger, bad_tokens
-from penstockd.auth.compact import Malformed, opened
+from penstockd.auth.compact import Malformed, open_token
 from penstockd.auth.issuers import Issuer, Issuers
 from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKey, SigningKeys
@@ -48,10 +48,10 @@ def test_a_key_that_is_published_signs_when_its_time_comes() -> None:
     old, new = key("old", -100, ends=1000), key("new", 60)
     made = tokens(old, new, clock=lambda: now)
     before = made.issue("crm", "c1")
-    assert opened(before)[0]["kid"] == "old"
+    assert open_token(before)[0]["kid"] == "old"
     now += 61
     after = made.issue("crm", "c1")
-    assert opened(after)[0]["kid"] == "new"
+    assert open_token(after)[0]["kid"] == "new"
     for token in (before, after):
         assert made.verify(token) is not None
 
@@ -93,7 +93,7 @@ def server() -> Iterator[KeyServer]:
 
 
 def own_forger(made: Tokens) -> Forger:
-    header, claims = opened(made.issue("admin", "c1"))
+    header, claims = open_token(made.issue("admin", "c1"))
     return Forger(
         header=header,
         claims=claims,
@@ -168,4 +168,4 @@ async def test_bad_tokens_of_others_too(server: KeyServer) -> None:
 @pytest.mark.parametrize("text", ["", "a.b", "a.b.c.d", "a.b.c ", " a.b.c", "a.b.c\n", "ä.b.c"])
 def test_what_is_no_token(text: str) -> None:
     with pytest.raises(Malformed):
-        opened(text)
+        open_token(text)

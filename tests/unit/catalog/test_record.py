@@ -12,14 +12,14 @@ from penstockd.catalog.load import load_catalog
 from penstockd.catalog.record import Codec
 from penstockd.catalog.wire import WireCodec
 from penstockd.errors import RecordUnreadable
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 
 Make = Callable[[Catalog, str, Sequence[str], Sequence[Any]], object]
 
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load_catalog(descriptors())
+    return load_catalog(find_descriptors())
 
 
 def by_message(catalog: Catalog, name: str, paths: Sequence[str], row: Sequence[Any]) -> object:

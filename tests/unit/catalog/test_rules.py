@@ -23,10 +23,10 @@ from penstockd.catalog.load import load_catalog
 from penstockd.catalog.patterns import Pattern, PatternError
 from penstockd.catalog.record import Codec
 from penstockd.catalog.rules import RowRules, Rules
-from penstockd.demo import DATASETS, generate
-from penstockd.formats import reader
+from penstockd.demo import DATASETS, generate_records
+from penstockd.formats import open_reader
 from penstockd.native.records import RecordReader
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.rows import stored_row
 
 PROTOS = Path(__file__).parents[3] / "protos"
@@ -292,12 +292,14 @@ def test_the_kernel_takes_only_what_is_right(gadgets: Dataset) -> None:
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_demo_meets_the_rules_natively_and_as_the_library_sees_it(name: str) -> None:
-    dataset = load_catalog(descriptors())[name]
+    dataset = load_catalog(find_descriptors())[name]
     rules = Rules.of(dataset)
     assert rules.any and not rules.slow, "our own rules have plain forms"
-    source = reader("CSV", dataset, dataset.fields)
+    source = open_reader("CSV", dataset, dataset.fields)
     source.write_as(TIME, 1)
-    batches = [b for c in generate(name, 300) for b in source.feed(c)] + list(source.close())
+    batches = [b for c in generate_records(name, 300) for b in source.feed(c)] + list(
+        source.close()
+    )
     rows = [r for b in batches if b.fresh for r in b.fresh.decode(range(len(b.fresh)))]
     left = [r for b in batches for r in b.rows]
     assert len(rows + left) >= 50
@@ -330,8 +332,8 @@ def csv_of(fields: list[str], *rows: list[str]) -> bytes:
     ],
 )
 def test_the_kernel_knows_the_limits(column: str, good: str, bad: str) -> None:
-    dataset = load_catalog(descriptors())["customers"]
-    source = reader("CSV", dataset, dataset.fields)
+    dataset = load_catalog(find_descriptors())["customers"]
+    source = open_reader("CSV", dataset, dataset.fields)
     source.write_as(TIME, 1)
     data = csv_of(["customer_id", column], ["a", good], ["b", bad])
     batches = list(source.feed(data)) + list(source.close())
@@ -365,7 +367,7 @@ message Note {
         1: [("", "needs a text or a link")],
         2: [("link", "must be a valid URI")],
     }
-    source = reader("CSV", dataset, dataset.fields)
+    source = open_reader("CSV", dataset, dataset.fields)
     source.write_as(TIME, 1)
     batches = [*source.feed(b"note_id,text\n1,t\n"), *source.close()]
     assert [len(b.rows) for b in batches] == [1], "nothing is taken unjudged"

@@ -64,7 +64,7 @@ LINES = CATALOG["orders"].by_path["lines"]
 def test_text_that_is_taken(of: Field, text: str, value: Any) -> None:
     found = values.from_text(of, text)
     assert found == value and str(found) == str(value)
-    assert values.check(of, found) == value
+    assert values.check_value(of, found) == value
 
 
 @pytest.mark.parametrize(
@@ -144,20 +144,22 @@ def test_json_that_is_taken() -> None:
 
 
 def test_what_a_message_holds() -> None:
-    assert values.check(MONEY, "12.50") == Decimal("12.50")
-    assert values.check(replace(MONEY, presence=False), "") == 0
-    assert values.check(field(Kind.DATE), "") is None
-    assert values.check(ENUM, 1) == "RED"
+    assert values.check_value(MONEY, "12.50") == Decimal("12.50")
+    assert values.check_value(replace(MONEY, presence=False), "") == 0
+    assert values.check_value(field(Kind.DATE), "") is None
+    assert values.check_value(ENUM, 1) == "RED"
     local = datetime(2024, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
-    assert values.check(field(Kind.TIMESTAMP), local).isoformat() == "2024-01-01T00:00:00+00:00"
+    assert (
+        values.check_value(field(Kind.TIMESTAMP), local).isoformat() == "2024-01-01T00:00:00+00:00"
+    )
     for bad in (MONEY, ""), (field(Kind.STRING), "\0"), (ENUM, 9):
         with pytest.raises(ValueRefused):
-            values.check(*bad)
+            values.check_value(*bad)
 
 
 def test_equal_repeated_values_are_equal_data() -> None:
     one = values.from_text(LINES, '[{"quantity":0,"unitPrice":"1","productId":"p"}]')
-    two = values.check(LINES, [{"product_id": "p", "unit_price": "1", "discount": None}])
+    two = values.check_value(LINES, [{"product_id": "p", "unit_price": "1", "discount": None}])
     assert one == two and list(one[0]) == list(two[0]) == ["productId", "quantity", "unitPrice"]
 
 
@@ -186,7 +188,7 @@ def test_floats_look_as_in_postgresql(number: float, text: str) -> None:
 def test_completion_of_nested_messages() -> None:
     customers: Dataset = CATALOG["customers"]
     paths = ("billing_address.line1", "billing_address.line2", "name")
-    complete = values.completer(customers, [customers.by_path[p] for p in paths])
+    complete = values.make_completer(customers, [customers.by_path[p] for p in paths])
     row: list[Any] = [None, "flat", "n"]
     complete(row)
     assert row == ["", "flat", "n"]

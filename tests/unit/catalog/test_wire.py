@@ -9,19 +9,21 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.record import Codec
 from penstockd.catalog.wire import WireCodec
-from penstockd.demo import DATASETS, generate
-from penstockd.formats import reader
-from penstockd.resources import descriptors
+from penstockd.demo import DATASETS, generate_records
+from penstockd.formats import open_reader
+from penstockd.resources import find_descriptors
 from penstockd.store.rows import Defaults, stored_row
 
-CATALOG = load_catalog(descriptors())
+CATALOG = load_catalog(find_descriptors())
 TIME = dt.datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=dt.UTC)
 
 
 def full_rows(dataset: Dataset, customers: int) -> list[list[object]]:
     """Demo records as full rows."""
-    source = reader("CSV", dataset, dataset.fields)
-    rows = [r for c in generate(dataset.name, customers) for b in source.feed(c) for r in b.rows]
+    source = open_reader("CSV", dataset, dataset.fields)
+    rows = [
+        r for c in generate_records(dataset.name, customers) for b in source.feed(c) for r in b.rows
+    ]
     rows += [r for b in source.close() for r in b.rows]
     places = [dataset.fields.index(f) for f in source.fields]
     defaults = Defaults.of(dataset)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.client.canonical import canonical, canonical_json, range_digest
+from penstock.client.canonical import canonical_json, format_canonical, range_digest
 from penstock.model.v1.customers_pb2 import Customer
 from penstock.model.v1.orders_pb2 import Order
 from penstock.model.v1.products_pb2 import Product
@@ -35,14 +35,14 @@ NUMBERS = {
 @pytest.mark.parametrize(("number", "text"), NUMBERS.items(), ids=str)
 def test_numbers(number: float, text: str) -> None:
     form = f'{{"weightKg":{text}}}'
-    assert canonical(Product(weight_kg=number)).decode() == form
+    assert format_canonical(Product(weight_kg=number)).decode() == form
     assert canonical_json({"weightKg": number}, Product).decode() == form
 
 
 def test_numbers_that_json_has_not() -> None:
     for number, text in ((math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")):
         form = f'{{"weightKg":"{text}"}}'
-        assert canonical(Product(weight_kg=number)).decode() == form
+        assert format_canonical(Product(weight_kg=number)).decode() == form
         assert canonical_json({"weightKg": text}, Product).decode() == form
 
 
@@ -53,7 +53,7 @@ def test_names_of_a_map_are_in_the_order_of_utf16() -> None:
         '{"attributes":{"\\r":"","1":"","\u0080":"","\u00f6":"","\u20ac":"","\U0001f600":"",'
         '"\ufb33":""}}'
     )
-    assert canonical(Product(attributes=dict.fromkeys(names, ""))).decode() == form
+    assert format_canonical(Product(attributes=dict.fromkeys(names, ""))).decode() == form
 
 
 def test_what_has_no_value_is_left_out() -> None:
@@ -61,20 +61,20 @@ def test_what_has_no_value_is_left_out() -> None:
         "customerId": "", "name": "", "kind": "KIND_UNSPECIFIED", "email": None,
         "marketingOptIn": False, "tags": [], "updateTime": "2026-01-01T00:00:00Z", "etag": "1",
     }  # fmt: skip
-    assert canonical_json(nothing, Customer) == canonical(Customer(etag="1")) == b"{}"
+    assert canonical_json(nothing, Customer) == format_canonical(Customer(etag="1")) == b"{}"
     # What is `optional` tells nothing from empty, and a message that is there is there.
     there = {"notes": "", "billingAddress": {"city": "", "line2": None}}
     message = Customer(notes="", billing_address=Customer.Address())
     form = b'{"billingAddress":{},"notes":""}'
-    assert canonical_json(there, Customer) == canonical(message) == form
+    assert canonical_json(there, Customer) == format_canonical(message) == form
 
 
 def test_decimals_are_numbers_within_lists_too() -> None:
     line = Order.Line(product_id="p", unit_price="10.00", discount="0.250")
     form = b'{"lines":[{"discount":"0.25","productId":"p","unitPrice":"10"}],"total":"100"}'
-    assert canonical(Order(lines=[line], total="100")) == form
+    assert format_canonical(Order(lines=[line], total="100")) == form
     # Text that looks like a decimal stays as it is.
-    assert canonical(Order(carrier="10.00")) == b'{"carrier":"10.00"}'
+    assert format_canonical(Order(carrier="10.00")) == b'{"carrier":"10.00"}'
 
 
 @pytest.mark.parametrize("fraction", ["", ".12", ".120", ".120000", ".120000000"])

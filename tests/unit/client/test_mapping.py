@@ -11,7 +11,7 @@ import pytest
 from harness import PATIENCE
 from penstock.client import Client, PenstockError
 from penstock.client.mapping.errors import BadRow, BadRows, MappingError
-from penstock.client.mapping.load import bind, load, ndjson, unused
+from penstock.client.mapping.load import bind_sources, load_sources, unused_columns, write_ndjson
 from penstock.client.mapping.plan import load_plan, parse_plan
 from penstock.client.mapping.table import Dialect, open_table
 
@@ -31,8 +31,8 @@ def mapped(tmp_path: Path) -> Mapped:
             f"[datasets.fields]\n{fields}\n{more}",
             "map.toml",
         )
-        (source,) = bind(plan, tmp_path)
-        return [json.loads(line) for line in ndjson(source)]
+        (source,) = bind_sources(plan, tmp_path)
+        return [json.loads(line) for line in write_ndjson(source)]
 
     return run
 
@@ -368,7 +368,7 @@ def test_columns_that_are_not_taken_over_are_known(tmp_path: Path) -> None:
         '[datasets.fields]\ncontact_id = "id"\ngiven_name = "n"',
         "map.toml",
     )
-    assert unused(bind(plan, tmp_path)) == ["in.csv: fax"]
+    assert unused_columns(bind_sources(plan, tmp_path)) == ["in.csv: fax"]
 
 
 def test_bad_rows_that_the_hub_finds_name_their_source_line(
@@ -392,13 +392,13 @@ def test_bad_rows_that_the_hub_finds_name_their_source_line(
     ]
     with Client(hub.url, api_key="key-1") as client:
         with pytest.raises(BadRows) as caught:
-            list(load(client, bind(plan, tmp_path)))
+            list(load_sources(client, bind_sources(plan, tmp_path)))
         assert caught.value.rows == (
             BadRow("in.csv", 5, "credit_limit", "'c' is not a decimal number"),
         )
         assert caught.value.total == 7
         with pytest.raises(PenstockError, match="may not import"):
-            list(load(client, bind(plan, tmp_path)))
+            list(load_sources(client, bind_sources(plan, tmp_path)))
 
 
 def test_bad_rows_that_the_mapping_finds_cancel_the_import(hub: Any, tmp_path: Path) -> None:
@@ -412,7 +412,11 @@ def test_bad_rows_that_the_mapping_finds_cancel_the_import(hub: Any, tmp_path: P
     seen: list[tuple[str, int]] = []
     hub.upload_is_cancelled = True
     with Client(hub.url, api_key="key-1") as client, pytest.raises(BadRows) as caught:
-        list(load(client, bind(plan, tmp_path), lambda name, count: seen.append((name, count))))
+        list(
+            load_sources(
+                client, bind_sources(plan, tmp_path), lambda name, count: seen.append((name, count))
+            )
+        )
     assert caught.value.rows[0].line == 20_002
     assert seen[-1] == ("customers", 20_000)
     assert hub.upload_ended.wait(PATIENCE)

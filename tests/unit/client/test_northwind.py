@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from penstock.client import Client
-from penstock.client.mapping.load import bind, load, unused
+from penstock.client.mapping.load import bind_sources, load_sources, unused_columns
 from penstock.client.mapping.plan import load_plan
 
 SAMPLES = Path(
@@ -30,10 +30,10 @@ def source_rows(name: str) -> list[dict[str, str]]:
 
 @needs_northwind
 def test_northwind_arrives_whole(hub: Any) -> None:
-    sources = bind(load_plan("northwind"), NORTHWIND)
-    assert unused(sources) == []
+    sources = bind_sources(load_plan("northwind"), NORTHWIND)
+    assert unused_columns(sources) == []
     with Client(hub.url, api_key="key-1") as client:
-        counts = {loaded.dataset: loaded.counts.rows for loaded in load(client, sources)}
+        counts = {loaded.dataset: loaded.counts.rows for loaded in load_sources(client, sources)}
     assert counts == {"customers": 91, "contacts": 91, "products": 77, "orders": 830}
     check_customers(hub.records["customers"], hub.records["contacts"])
     check_products(hub.records["products"])

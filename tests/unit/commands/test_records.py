@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from fake_organs import CALLER, HubLike, Row
 from penstock.model.v1 import customers_pb2
 from penstockd.audit.entry import Entry
 from penstockd.auth.token_requests import TokenRefused
+from penstockd.budget import run_offloaded
 from penstockd.calls import ArrivingCall
 from penstockd.catalog import Dataset, FieldClass
 from penstockd.commands.batch_upsert import MAX_RECORDS, batch_upsert
@@ -173,6 +176,26 @@ async def test_batch_upsert_has_a_bound(writing: HubLike, customers: Dataset) ->
     with pytest.raises(RequestTooLarge):
         await batch_upsert(writing.call(), customers, [customer()] * (MAX_RECORDS + 1), Request())
     assert writing.database.transactions == []
+
+
+async def test_a_batch_is_made_before_its_transaction_begins(
+    writing: HubLike, customers: Dataset
+) -> None:
+    """A batch that waits for a thread holds no connection."""
+    end = threading.Event()
+    others = [asyncio.create_task(run_offloaded(end.wait)) for _ in range(100)]
+    await asyncio.sleep(0)
+    batch = asyncio.create_task(
+        batch_upsert(writing.call(), customers, [customer()] * 20, Request())
+    )
+    done, _ = await asyncio.wait({batch}, timeout=0.05)
+    assert not done and writing.database.transactions == []
+    end.set()
+    await asyncio.gather(*others)
+    # The same key twice: found within the transaction, which has begun by now.
+    with pytest.raises(ValueInvalid, match="twice"):
+        await batch
+    assert len(writing.database.transactions) == 1
 
 
 class CutOff:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from penstock.client import digest as sdk
 from penstock.hub.v1.digests_pb2 import RangeDigest
 from penstockd.digests import differences
-from penstockd.digests.differences import Differences, runs
+from penstockd.digests.differences import Differences, group_ranges
 from penstockd.digests.ranges import Enough, Patience, Range
 from penstockd.digests.repair import check_ranges
 from penstockd.native.abi import Status
@@ -57,7 +57,7 @@ class Hub:
         check_ranges(asked)
         self.calls.append(list(asked))
         found, next_key = Differences(), ""
-        for i, run in enumerate(runs(asked)):
+        for i, run in enumerate(group_ranges(asked)):
             if i and found.full:
                 next_key = run[0].start
                 break

@@ -21,11 +21,11 @@ from penstockd import formats
 from penstockd.calls import Permit
 from penstockd.catalog.model import Dataset
 from penstockd.exports import pipeline
-from penstockd.exports.pipeline import Encoder, Piece, Take, pump, pump_beside
+from penstockd.exports.pipeline import Encoder, Piece, Take, pump_beside, pump_pieces
 from penstockd.formats import columns, parquet
 from penstockd.formats.parquet import ParquetWriter
 from penstockd.native import kernel
-from penstockd.native.keys import KeySet, contains
+from penstockd.native.keys import KeySet, contains_key
 from penstockd.store.copyout import CopyOut
 from shelf import HEAD, copy, exported
 
@@ -53,7 +53,7 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("name", formats.WRITERS)
 def test_the_kernel_goes_with_its_export(things: Dataset, name: str) -> None:
-    writer = formats.writer(name, things, [things.key], compression="GZIP")
+    writer = formats.open_writer(name, things, [things.key], compression="GZIP")
     held = weakref.ref(writer.inner._kernel)  # type: ignore[attr-defined]
     assert writer.head() + writer.feed(copy([[b"a"], [b"b"]])) + writer.tail()
     assert held() is not None
@@ -65,7 +65,7 @@ def test_the_kernel_goes_with_its_export(things: Dataset, name: str) -> None:
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("name", ["CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW"])
 def test_the_kernel_goes_with_an_export_that_was_cut_off(things: Dataset, name: str) -> None:
-    writer = formats.writer(name, things, [things.key])
+    writer = formats.open_writer(name, things, [things.key])
     held = weakref.ref(writer._kernel)
     writer.head()
     writer.feed(copy([[b"a"], [b"b"]])[:-2])
@@ -89,12 +89,12 @@ def test_a_circle_would_keep_it() -> None:
 
 
 def test_keys_outlive_their_writer(things: Dataset) -> None:
-    writer = formats.writer("CSV", things, [things.key])
+    writer = formats.open_writer("CSV", things, [things.key])
     writer.feed(HEAD + copy([[b"a"], [b"b"]])[len(HEAD) : -2])
     keys = writer.keys
     del writer
-    assert contains(keys.encode(), "a") and contains(keys.encode(), "b")
-    assert contains(exported("CSV", things, ["c"], ["thing_id"]).encode(), "c")
+    assert contains_key(keys.encode(), "a") and contains_key(keys.encode(), "b")
+    assert contains_key(exported("CSV", things, ["c"], ["thing_id"]).encode(), "c")
 
 
 class Collecting:
@@ -119,7 +119,7 @@ async def pieces(
     """What an export would send, piece by piece."""
     found: list[Piece] = []
     fields = [things.key, things.by_path["title"]]
-    encoder = Encoder(formats.writer(name, things, fields))
+    encoder = Encoder(formats.open_writer(name, things, fields))
 
     gate = Collecting(found)
     connection: Any = await asyncpg.connect(module_url)
@@ -127,7 +127,7 @@ async def pieces(
         if beside:
             await pump_beside(CopyOut(connection), QUERY, encoder, gate)
         else:
-            await pump(reading(connection), encoder, gate)
+            await pump_pieces(reading(connection), encoder, gate)
     finally:
         connection.terminate()
     return found, encoder
@@ -164,7 +164,7 @@ async def test_groups_are_larger_than_pieces(
 
 
 def test_rows_count_with_their_last_byte(things: Dataset) -> None:
-    encoder = Encoder(formats.writer("CSV", things, [things.key]))
+    encoder = Encoder(formats.open_writer("CSV", things, [things.key]))
     key = b"k" * (PIECE_BYTES + PIECE_BYTES // 2)
     first = list(encoder.cut(encoder.start(copy([[key]])[:-2])))
     assert [(len(p.data), p.rows) for p in first[:-1]] == [(PIECE_BYTES, 0)]

@@ -33,7 +33,7 @@ async def export(
     shelf: Shelf, name: str, fields: tuple[Field, ...], chunk: int = 1 << 20, **options: Any
 ) -> bytes:
     """A document of the shelf's rows, the database's stream cut into chunks."""
-    writer = formats.writer(name, shelf.dataset, fields, **options)
+    writer = formats.open_writer(name, shelf.dataset, fields, **options)
     stream = bytearray()
 
     async def take(data: bytes) -> None:
@@ -53,7 +53,7 @@ def read(
     name: str, dataset: Dataset, data: bytes, chunk: int, compression: str = ""
 ) -> tuple[formats.Reader, list[list[Any]]]:
     """The rows of a document that has no bad one."""
-    reader = formats.reader(name, dataset, dataset.fields, compression=compression)
+    reader = formats.open_reader(name, dataset, dataset.fields, compression=compression)
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
@@ -116,18 +116,18 @@ async def test_a_changed_value_is_noticed(
 
 def test_unknown_formats_and_compressions_are_refused(things: Dataset) -> None:
     with pytest.raises(FormatUnknown, match="choose one of JSON, NDJSON, CSV, XML"):
-        formats.writer("pdf", things, things.fields)
+        formats.open_writer("pdf", things, things.fields)
     with pytest.raises(ValueInvalid, match="not one of GZIP, ZSTD"):
-        formats.writer("csv", things, things.fields, compression="rar")
+        formats.open_writer("csv", things, things.fields, compression="rar")
     with pytest.raises(ValueInvalid, match="not one of GZIP, ZSTD"):
-        formats.reader("csv", things, things.fields, compression="br")
+        formats.open_reader("csv", things, things.fields, compression="br")
     with pytest.raises(ValueInvalid, match="spreadsheet_safe is for CSV and XLSX"):
-        formats.writer("json", things, things.fields, spreadsheet_safe=True)
+        formats.open_writer("json", things, things.fields, spreadsheet_safe=True)
 
 
 def test_files_are_named_for_what_they_are(things: Dataset) -> None:
     names = {
-        formats.writer(n, things, things.fields, compression=c).file_name
+        formats.open_writer(n, things, things.fields, compression=c).file_name
         for n in ("CSV", "NDJSON", "XLSX") for c in ("", "gzip", "zstd")
     }  # fmt: skip
     assert {"things.csv", "things.csv.gz", "things.ndjson.zst", "things.xlsx"} < names
@@ -286,7 +286,7 @@ async def test_xlsx_says_when_it_is_too_small(
 
 async def test_xlsx_cannot_be_read(things: Dataset) -> None:
     with pytest.raises(FormatUnknown, match="choose one of"):
-        formats.reader("XLSX", things, things.fields)
+        formats.open_reader("XLSX", things, things.fields)
 
 
 # --- receipts ------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ async def test_a_receipt_stands_behind_the_rows(
     some = (things.by_path["thing_id"],)
     await shelf.fill([["a"], ["b"]], some)
     document = await export(shelf, name, some, compression=compression)
-    writer = formats.writer(name, things, some, compression=compression)
+    writer = formats.open_writer(name, things, some, compression=compression)
     good = writer.receipt(b'{"state":"COMPLETE","rowCount":"2","note":"?>"}')
     assert len(read(name, things, document + good, 7)[1]) == 2
     for bad in (b'{"state":"FAILED","rowCount":"2"}', b'{"state":"COMPLETE","rowCount":"3"}'):

@@ -177,7 +177,7 @@ def test_many_batches_and_groups(
     fields = [things.by_path["thing_id"], things.by_path["remark"]]
     stream, documents = copy(text_rows(5000)), []
     for chunk in (1 << 20, 8191):
-        writer = formats.writer(name, things, fields)
+        writer = formats.open_writer(name, things, fields)
         document = writer.head()
         for at in range(0, len(stream), chunk):
             document += writer.feed(stream[at : at + chunk])
@@ -198,7 +198,7 @@ def test_many_batches_and_groups(
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_rows_are_a_file_too(things: Dataset, name: str) -> None:
-    writer = formats.writer(name, things, things.fields)
+    writer = formats.open_writer(name, things, things.fields)
     document = writer.head() + writer.feed(copy([])) + writer.tail()
     assert table(name, document).num_rows == 0
     assert read(name, things, document)[1:] == ([], [])
@@ -206,19 +206,19 @@ def test_no_rows_are_a_file_too(things: Dataset, name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_stream_that_breaks_off_has_no_end(things: Dataset, name: str) -> None:
-    writer = formats.writer(name, things, [things.key])
+    writer = formats.open_writer(name, things, [things.key])
     writer.feed(copy([[b"a"], [b"b"]])[:-2])
     with pytest.raises(formats.FormatError, match="broke off"):
         writer.tail()
     with pytest.raises(formats.FormatError, match="columns that were asked for"):
-        other = formats.writer(name, things, [things.key])
+        other = formats.open_writer(name, things, [things.key])
         other.feed(HEAD + b"\0\5")
         other.tail()
 
 
 def test_values_that_recur_have_a_dictionary(things: Dataset) -> None:
     fields = [things.by_path[p] for p in ("thing_id", "title", "remark")]
-    writer = formats.writer("PARQUET", things, fields)
+    writer = formats.open_writer("PARQUET", things, fields)
     rows = [[b"k%d" % i, b"t%d" % (i % 5), b"r%d" % i] for i in range(2000)]
     document = writer.head() + writer.feed(copy(rows)) + writer.tail()
     group = pq.ParquetFile(io.BytesIO(document)).metadata.row_group(0)
@@ -236,6 +236,6 @@ def test_the_schema_describes_itself(hub_customers: Dataset) -> None:
 def hub_customers() -> Dataset:
     """The dataset ``customers`` of the hub's own model."""
     from penstockd.catalog.load import load_catalog
-    from penstockd.resources import descriptors
+    from penstockd.resources import find_descriptors
 
-    return load_catalog(descriptors())["customers"]
+    return load_catalog(find_descriptors())["customers"]

@@ -62,7 +62,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         kinds = {f.path: f.kind.name for f in self.offered if not f.output_only}
         data = pa.py_buffer(self._spool.read())
         try:
-            yield from unpack.frames(data, self.format, kinds)
+            yield from unpack.make_frames(data, self.format, kinds)
         except unpack.FileUnreadable as refused:
             yield unpack.PROBLEM, json.dumps(refused.problem).encode()
         else:

@@ -47,7 +47,7 @@ def fed(
     name: str, things: Dataset, pieces: Iterator[bytes], compression: str = ""
 ) -> tuple[int, list[formats.BadRow]]:
     """How many rows a file has, and the bad ones; what the readers give is drawn and dropped."""
-    reader = formats.reader(name, things, things.fields, compression=compression)
+    reader = formats.open_reader(name, things, things.fields, compression=compression)
     good, bad = 0, []
     for piece in pieces:
         for batch in reader.feed(piece):
@@ -261,7 +261,7 @@ def test_an_empty_element_is_no_null(things: Dataset) -> None:
         b"<things><thing><thing_id>a</thing_id><remark/><home_place/></thing>"
         b"<thing><thing_id>b</thing_id><etag><x><y/>7</x></etag></thing></things>"
     )
-    reader = formats.reader("XML", things, things.fields)
+    reader = formats.open_reader("XML", things, things.fields)
     rows = [r for b in [*reader.feed(data), *reader.close()] for r in b.rows]
     paths = [f.path for f in reader.fields]
     at = [paths.index(p) for p in ("remark", "home_place.line1", "home_place.line2", "title")]

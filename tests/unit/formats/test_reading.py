@@ -190,7 +190,7 @@ def test_noise_never_crashes_a_reader(things: Dataset, name: str) -> None:
 
 
 def test_memory_is_bounded(things: Dataset) -> None:
-    reader = formats.reader("csv", things, things.fields)
+    reader = formats.open_reader("csv", things, things.fields)
     line = b'k,"' + b"x" * 1000 + b'"\n'
     count = 0
     tracemalloc.start()

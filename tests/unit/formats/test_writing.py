@@ -100,18 +100,18 @@ async def test_the_last_day_survives_asyncpg(shelf: Shelf, things: Dataset) -> N
 
 def test_a_stream_that_breaks_off_has_no_tail(things: Dataset) -> None:
     head = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"
-    writer = formats.writer("json", things, things.fields)
+    writer = formats.open_writer("json", things, things.fields)
     assert writer.feed(head) == writer.feed(b"\0") == b""
     with pytest.raises(FormatError, match="broke off"):
         writer.tail()
     with pytest.raises(FormatError, match="binary COPY"):
-        formats.writer("json", things, things.fields).feed(b"x" * 100)
+        formats.open_writer("json", things, things.fields).feed(b"x" * 100)
     with pytest.raises(FormatError, match="not send the columns"):
-        formats.writer("json", things, things.fields).feed(head + b"\0\1")
+        formats.open_writer("json", things, things.fields).feed(head + b"\0\1")
 
 
 def test_masks_are_given_as_expressions(things: Dataset) -> None:
-    writer = formats.writer("csv", things, things.fields)
+    writer = formats.open_writer("csv", things, things.fields)
     etag = things.by_path["etag"]
     assert writer.sql(etag, '"etag"') == '("etag")::text'
     null: sa.ColumnElement[Any] = sa.null()
@@ -123,9 +123,9 @@ def test_masks_are_given_as_expressions(things: Dataset) -> None:
 def test_leaves_of_a_message_stand_together(things: Dataset) -> None:
     apart = fields(things, "home_place.line1", "title", "home_place.line2")
     with pytest.raises(ValueError, match="stand together"):
-        formats.writer("json", things, apart)
+        formats.open_writer("json", things, apart)
     with pytest.raises(ValueError, match="at least one"):
-        formats.writer("csv", things, ())
+        formats.open_writer("csv", things, ())
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ def test_leaves_of_a_message_stand_together(things: Dataset) -> None:
     ],
 )
 def test_pick(format: str, accept: str | None, name: str) -> None:
-    assert formats.pick(format, accept) == name
+    assert formats.pick_format(format, accept) == name
 
 
 @pytest.mark.parametrize(("format", "accept"), [("YAML", None), ("", "text/html"), ("", "a;q=x")])
 def test_an_unknown_format_lists_those_there_are(format: str, accept: str | None) -> None:
     with pytest.raises(FormatUnknown, match="JSON, NDJSON, CSV, XML"):
-        formats.pick(format, accept)
+        formats.pick_format(format, accept)
 
 
 def test_every_field_kind_has_a_plan(things: Dataset) -> None:
     for name in formats.WRITERS:
-        assert formats.writer(name, things, writable(things)).rows == 0
+        assert formats.open_writer(name, things, writable(things)).rows == 0

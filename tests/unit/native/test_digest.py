@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.client.canonical import canonical, canonical_json
+from penstock.client.canonical import canonical_json, format_canonical
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.record import Codec
 from penstockd.formats import FormatError
@@ -84,7 +84,7 @@ async def test_the_kernel_and_the_sdk_digest_alike(
     found = await digests(shelf, fields, chunk)
     assert [key for key, _ in found] == [r.thing_id for r in records]
     for (key, digest), record in zip(found, records, strict=True):
-        text = canonical(record)
+        text = format_canonical(record)
         assert digest == hashlib.sha256(text).digest(), (key, text)
         document = json_format.MessageToDict(record)
         assert canonical_json(document, things.message_class) == text, document
@@ -96,7 +96,9 @@ async def test_of_some_fields(shelf: Shelf, things: Dataset) -> None:
     some = tuple(f for f in fields if f.path in ("home_place.deep_part.code", "price", "color"))
     shown = (things.key, *some)
     picked = [[r[fields.index(f)] for f in shown] for r in rows]
-    expected = [hashlib.sha256(canonical(m)).digest() for m in messages(things, shown, picked)]
+    expected = [
+        hashlib.sha256(format_canonical(m)).digest() for m in messages(things, shown, picked)
+    ]
     assert [digest for _, digest in await digests(shelf, some)] == expected
 
 
@@ -108,7 +110,9 @@ async def test_rows_of_any_size(shelf: Shelf, things: Dataset) -> None:
         for i, n in enumerate(sizes)
     ]
     await shelf.fill(rows, fields)
-    expected = [hashlib.sha256(canonical(m)).digest() for m in messages(things, fields, rows)]
+    expected = [
+        hashlib.sha256(format_canonical(m)).digest() for m in messages(things, fields, rows)
+    ]
     for chunk in (1 << 20, 70_000):
         assert [digest for _, digest in await digests(shelf, fields, chunk)] == expected
 
@@ -127,9 +131,9 @@ async def test_numbers_of_the_fewest_digits(shelf: Shelf, things: Dataset) -> No
     await shelf.fill(rows, fields)
     made = messages(things, fields, rows)
     wrong = [
-        canonical(m)
+        format_canonical(m)
         for m, (_, digest) in zip(made, await digests(shelf, fields), strict=True)
-        if hashlib.sha256(canonical(m)).digest() != digest
+        if hashlib.sha256(format_canonical(m)).digest() != digest
     ]
     assert not wrong, (len(wrong), wrong[:5])
 

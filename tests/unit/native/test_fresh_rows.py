@@ -19,13 +19,13 @@ from csv_drawn import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quote
 from penstockd.catalog import Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
-from penstockd.demo import DATASETS, generate
-from penstockd.formats import BadRow, FormatError, reader
+from penstockd.demo import DATASETS, generate_records
+from penstockd.formats import BadRow, FormatError, open_reader
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.native import kernel
 from penstockd.native.kernel import Kernel
 from penstockd.native.load_plan import load_plan
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row
 from penstockd.store.staging import Stager
@@ -44,7 +44,7 @@ class Outcome:
         self.rows: dict[int, list[Any]] = {}
         self.bad: list[BadRow] = []
         self.error = ""
-        self.reader = reader("CSV", dataset, dataset.fields)
+        self.reader = open_reader("CSV", dataset, dataset.fields)
         if native:
             self.reader.write_as(TIME, REVISION)
         try:
@@ -145,9 +145,9 @@ def test_any_file_gives_the_same_rows_images_and_complaints(things: Dataset) -> 
 
 
 def test_all_demo_data_that_can_be_is_taken() -> None:
-    catalog = load_catalog(descriptors())
+    catalog = load_catalog(find_descriptors())
     for name in DATASETS:
-        fast = agree(catalog[name], b"".join(generate(name, 300)))
+        fast = agree(catalog[name], b"".join(generate_records(name, 300)))
         assert fast.reader.rows >= 50
         # Lines of orders are messages, and attributes of some products are a map that holds some.
         if name == "orders":

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from chance import SEED
 from penstockd.catalog import Dataset
-from penstockd.catalog.wire import varint
+from penstockd.catalog.wire import encode_varint
 from penstockd.native.kernel import Kernel
 from penstockd.native.records import message_plan
 
@@ -27,7 +27,7 @@ MUTATIONS = int(os.environ.get("PENSTOCK_KERNEL_MUTATIONS", "10000"))
 #: Mutations that the kernel gets in one call.
 BATCH = 50
 VALUES: dict[int, Callable[[random.Random], bytes]] = {
-    0: lambda chance: varint(chance.getrandbits(chance.choice((1, 7, 31, 32, 63, 64)))),
+    0: lambda chance: encode_varint(chance.getrandbits(chance.choice((1, 7, 31, 32, 63, 64)))),
     1: lambda chance: chance.randbytes(8),
     2: lambda chance: _sized(chance.randbytes(chance.choice((0, 1, 5, 200)))),
     5: lambda chance: chance.randbytes(4),
@@ -36,7 +36,7 @@ _LEFT, _ROW, _CELL = b"\x01", b"\x1e", b"\x1f"
 
 
 def _sized(data: bytes) -> bytes:
-    return varint(len(data)) + data
+    return encode_varint(len(data)) + data
 
 
 def full(things: Dataset) -> Message:
@@ -66,7 +66,7 @@ def mutated(chance: random.Random, data: bytes, numbers: list[int]) -> bytes:
             case _:
                 wire = chance.choice(list(VALUES))
                 number = chance.choice([*numbers, 30, 5000, 2**29 - 1])
-                data += varint(number << 3 | wire) + VALUES[wire](chance)
+                data += encode_varint(number << 3 | wire) + VALUES[wire](chance)
     return data
 
 
@@ -100,9 +100,9 @@ def test_every_number_with_every_other_wire_type_is_passed_over(things: Dataset)
         ]
         for field in message.fields:
             for wire, value in VALUES.items():
-                body = varint(field.number << 3 | wire) + value(random.Random(SEED))
+                body = encode_varint(field.number << 3 | wire) + value(random.Random(SEED))
                 for number in reversed(path):
-                    body = varint(number << 3 | 2) + _sized(body)
+                    body = encode_varint(number << 3 | 2) + _sized(body)
                 record: Any = things.message_class()
                 try:
                     record.ParseFromString(good.SerializeToString() + body)

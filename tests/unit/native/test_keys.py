@@ -11,7 +11,7 @@ import pytest
 from penstockd import formats
 from penstockd.catalog.model import Dataset, Field
 from penstockd.native import kernel
-from penstockd.native.keys import KeySet, contains, count
+from penstockd.native.keys import KeySet, contains_key, count_keys
 from shelf import HEAD, exported
 
 SEGMENT = 1 << 20
@@ -34,9 +34,9 @@ def test_every_key_that_was_given_out_is_found(
     keys = random_keys(3000, 7)
     found = exported(name, things, keys, paths)
     data = found.encode()
-    assert found.count == count(data) == len(keys)
-    assert all(contains(data, key) for key in keys)
-    assert not contains(data, "another")
+    assert found.count == count_keys(data) == len(keys)
+    assert all(contains_key(data, key) for key in keys)
+    assert not contains_key(data, "another")
 
 
 def test_a_key_that_was_not_given_out_is_hardly_found(things: Dataset) -> None:
@@ -44,28 +44,28 @@ def test_a_key_that_was_not_given_out_is_hardly_found(things: Dataset) -> None:
     data = exported("CSV", things, keys, ["thing_id"]).encode()
     absent = [f"absent-{i}" for i in range(10_000)]
     # One of a hundred times so many would be found by chance.
-    assert [k for k in absent if contains(data, k)] == []
+    assert [k for k in absent if contains_key(data, k)] == []
     assert len(data) < 2.8 * len(keys)
 
 
 def test_the_set_of_no_keys_is_no_bytes(things: Dataset) -> None:
     data = exported("CSV", things, [], ["thing_id"]).encode()
-    assert data == b"" and count(data) == 0 and not contains(data, "")
+    assert data == b"" and count_keys(data) == 0 and not contains_key(data, "")
 
 
 @pytest.mark.parametrize("number", [1, 2, 255, 256, 257, 1000])
 def test_sets_of_any_size(things: Dataset, number: int) -> None:
     keys = [f"c-{i}" for i in range(number)]
     data = exported("NDJSON", things, keys, ["thing_id"]).encode()
-    assert all(contains(data, key) for key in keys)
-    assert [i for i in range(2000) if contains(data, f"d-{i}")] == []
+    assert all(contains_key(data, key) for key in keys)
+    assert [i for i in range(2000) if contains_key(data, f"d-{i}")] == []
 
 
 def test_what_was_written_once_is_read_for_ever(things: Dataset) -> None:
     """Sets are kept, so that neither the hash nor the layout may ever change."""
     data = exported("CSV", things, ["a", "customer-42", "日本語のキー"], ["thing_id"]).encode()
     assert data.hex() == GOLDEN
-    assert contains(bytes.fromhex(GOLDEN), "日本語のキー")
+    assert contains_key(bytes.fromhex(GOLDEN), "日本語のキー")
 
 
 GOLDEN = "030000000c0000003f000000955f33675ffd9c22"
@@ -74,14 +74,16 @@ GOLDEN = "030000000c0000003f000000955f33675ffd9c22"
 def test_sets_are_joined_end_to_end(things: Dataset) -> None:
     first = exported("CSV", things, ["a", "b"], ["thing_id"]).encode()
     second = exported("CSV", things, ["c"], ["thing_id"]).encode()
-    assert all(contains(first + second, key) for key in "abc") and count(first + second) == 3
-    assert not contains(first, "c") and not contains(second, "a")
+    assert (
+        all(contains_key(first + second, key) for key in "abc") and count_keys(first + second) == 3
+    )
+    assert not contains_key(first, "c") and not contains_key(second, "a")
 
 
 def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.DocumentWriter, int]]:
     """A writer after each piece of an export of so many keys, and the keys so far."""
     fields: list[Field] = [things.key]
-    writer = formats.writer("CSV", things, fields)
+    writer = formats.open_writer("CSV", things, fields)
     writer.feed(HEAD)
     for start in range(0, rows, 1 << 16):
         keys = [b"%d" % i for i in range(start, min(start + (1 << 16), rows))]
@@ -95,32 +97,32 @@ def test_segments_of_a_large_export(things: Dataset) -> None:
     rows, drained = SEGMENT + 1000, []
     for writer, _ in segments(things, rows):
         drained += writer.keys.drain()
-    assert writer.keys.count == rows and [count(d) for d in drained] == [SEGMENT, 1000]
+    assert writer.keys.count == rows and [count_keys(d) for d in drained] == [SEGMENT, 1000]
     data = b"".join(drained)
     assert 21 * rows / 8 < len(data) < 22 * rows / 8
     draw = random.Random(3)
     sample = [0, SEGMENT - 1, SEGMENT, rows - 1, *(draw.randrange(rows) for _ in range(2000))]
-    assert all(contains(data, str(i)) for i in sample)
-    assert sum(contains(data, f"x{i}") for i in range(10_000)) <= 2
+    assert all(contains_key(data, str(i)) for i in sample)
+    assert sum(contains_key(data, f"x{i}") for i in range(10_000)) <= 2
     assert writer.keys.encode() == b""
 
 
 def test_an_export_that_is_cut_off_tells_its_keys_so_far(things: Dataset) -> None:
     for writer, taken in segments(things, 1 << 17):
         data = writer.keys.encode()
-        assert count(data) == taken and contains(data, str(taken - 1))
-        assert not contains(data, str(taken))
+        assert count_keys(data) == taken and contains_key(data, str(taken - 1))
+        assert not contains_key(data, str(taken))
 
 
 def test_data_that_is_no_set_is_refused(things: Dataset) -> None:
     data = exported("CSV", things, random_keys(600, 5), ["thing_id"]).encode()
     for size in (1, 7, 8, 12, len(data) - 1):
         with pytest.raises(ValueError, match="cut off"):
-            contains(data[:size], "a")
+            contains_key(data[:size], "a")
     damaged = data[:20] + bytes(len(data) - 20)
     with pytest.raises(ValueError, match="damaged"):
         for i in range(100):
-            contains(damaged, str(i))
+            contains_key(damaged, str(i))
 
 
 def test_a_kernel_that_only_reads_keeps_no_keys() -> None:

@@ -15,11 +15,11 @@ from penstockd.catalog import Dataset, values
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Field, Kind
 from penstockd.catalog.record import Codec
-from penstockd.demo import DATASETS, generate
-from penstockd.formats import reader
+from penstockd.demo import DATASETS, generate_records
+from penstockd.formats import open_reader
 from penstockd.native.kernel import Kernel
 from penstockd.native.records import RecordReader, message_plan
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row
 from penstockd.store.staging import Stager
@@ -95,7 +95,7 @@ def plain(dataset: Dataset, **values: Any) -> list[Any]:
 @st.composite
 def some_rows(draw: st.DrawFn, dataset: Dataset, fields: tuple[Field, ...]) -> list[list[Any]]:
     """Rows of any values, and of few that are not plain; one that is plain, and one that is odd."""
-    complete = values.completer(dataset, fields)
+    complete = values.make_completer(dataset, fields)
     rows = draw(st.lists(row(dataset, fields), max_size=2))
     for found in draw(st.lists(row(dataset, fields), max_size=3)):
         few = plain(dataset)
@@ -161,11 +161,13 @@ def test_odd_values_are_left_and_harm_no_other_record(
 
 
 def test_all_demo_records_that_can_be_are_taken() -> None:
-    catalog = load_catalog(descriptors())
+    catalog = load_catalog(find_descriptors())
     for name in DATASETS:
         dataset = catalog[name]
-        source = reader("CSV", dataset, written(dataset))
-        batches = [b for c in generate(name, 300) for b in source.feed(c)] + list(source.close())
+        source = open_reader("CSV", dataset, written(dataset))
+        batches = [b for c in generate_records(name, 300) for b in source.feed(c)] + list(
+            source.close()
+        )
         place = {f.path: i for i, f in enumerate(source.fields)}
         rows = [[r[place[f.path]] for f in written(dataset)] for b in batches for r in b.rows]
         _, left = read(dataset, rows)

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[3]))
 from penstockd import resources
 from penstockd.node.envoy import Edge
 from penstockd.node.errors import NodeError
-from penstockd.node.supervisor import Node, supervise
+from penstockd.node.supervisor import Node, supervise_node
 
 FAKE_HUB = Path(__file__).parents[2] / "fake_hub.py"
 SLEEPER = "import signal; signal.pause()"
@@ -45,19 +45,20 @@ def main() -> None:
         data=data,
         database_url=os.environ.get("TEST_DATABASE_URL"),
         workers=2,
+        connections=8,
         worker=worker,
         keeper=[sys.executable, "-S", "-c", SLEEPER],
         environment=lambda url: {"DATABASE_URL": url},
         template=resources.envoy_templates() / "sidecar.yaml.j2",
         inputs=resources.envoy_inputs(),
-        descriptors=resources.descriptors(),
-        portal=resources.portal(),
+        descriptors=resources.find_descriptors(),
+        portal=resources.find_portal(),
         edge=Edge(host="127.0.0.1", port=int(sys.argv[2]), public_url="http://127.0.0.1"),
         issuer="penstock",
         audience="penstock",
     )
     try:
-        asyncio.run(supervise(node, prepare, ready))
+        asyncio.run(supervise_node(node, prepare, ready))
     except NodeError as error:
         tell("failed", error=type(error).__name__, text=str(error))
         sys.exit(1)

@@ -10,7 +10,7 @@ import pytest
 
 from harness import PATIENCE
 from penstockd.node import journal
-from penstockd.node.journal import follow, is_severe
+from penstockd.node.journal import follow_log, is_severe
 
 
 class Console(io.StringIO):
@@ -32,7 +32,7 @@ async def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(
     path, console = tmp_path / "worker.log", Console()
     path.write_text("")
     (tmp_path / "worker.log.1").mkdir()  # nothing can be copied there
-    following = asyncio.create_task(follow("worker", path, is_severe, console))
+    following = asyncio.create_task(follow_log("worker", path, is_severe, console))
     await asyncio.sleep(0)
     for number in range(3):
         console.told.clear()
@@ -49,7 +49,7 @@ async def test_a_log_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
     """As /dev/null or /dev/full, which could be read for ever."""
     path, console = tmp_path / "worker.log", Console()
     path.symlink_to("/dev/full")
-    following = asyncio.create_task(follow("worker", path, is_severe, console))
+    following = asyncio.create_task(follow_log("worker", path, is_severe, console))
     await asyncio.sleep(3 * journal.INTERVAL)
     assert not following.done() and not console.getvalue()
     following.cancel()

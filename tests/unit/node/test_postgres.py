@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from harness import folder
 from penstockd.node.errors import FolderUnusable, ProcessFailed
-from penstockd.node.postgres import EmbeddedPostgres, psql
+from penstockd.node.postgres import EmbeddedPostgres, find_psql
 from penstockd.node.sockets import sockets_folder
 
 
@@ -52,7 +52,7 @@ async def test_every_client_can_use_its_urls(postgres: EmbeddedPostgres) -> None
     async with engine.connect() as connection:
         assert (await connection.scalar(sa.text("SELECT current_database()"))) == "penstock"
     await engine.dispose()
-    command = [str(psql()), postgres.dsn, "-Atc", "SELECT current_user"]
+    command = [str(find_psql()), postgres.dsn, "-Atc", "SELECT current_user"]
     client = await asyncio.create_subprocess_exec(
         *command,
         stdout=asyncio.subprocess.PIPE,

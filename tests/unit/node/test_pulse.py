@@ -72,6 +72,35 @@ def test_a_new_process_is_given_time_but_not_for_ever() -> None:
     assert watch.run(2, "worker-1", "keeper") == ["worker-0"]
 
 
+def test_a_process_that_dies_before_its_first_beat_shields_no_other() -> None:
+    watch = Watch()
+    ended: list[str] = []
+    for _ in range(int(SILENCE) + 5):  # it is started every two seconds, and dies each time
+        watch.pulse.begin("worker-0", spawned=True)
+        ended += watch.run(1, "keeper")
+        watch.pulse.end("worker-0")
+        ended += watch.run(1, "keeper")
+    assert set(ended) == {"worker-1"}
+
+
+def test_a_process_that_hangs_at_each_start_shields_no_other() -> None:
+    watch = Watch()
+    watch.pulse.begin("worker-0", spawned=True)
+    assert watch.run(START + 1, "worker-1", "keeper") == ["worker-0"]
+    assert "worker-1" in watch.run(SILENCE + 2, "keeper")
+    assert "worker-0" in watch.run(START + 2, "worker-1", "keeper")
+
+
+def test_while_one_is_started_again_no_other_is_even_if_that_takes_a_pause() -> None:
+    watch = Watch()
+    assert watch.run(SILENCE + 2, "keeper") == ["worker-0"]
+    watch.pulse.end("worker-0")  # as it is killed; its restart waits for a pause
+    assert watch.run(5, "keeper") == []
+    watch.pulse.begin("worker-0", spawned=True)
+    assert watch.run(5, "keeper") == []
+    assert watch.run(1, "keeper", "worker-0") == ["worker-1"]
+
+
 def test_a_process_that_never_beat_is_not_judged() -> None:
     watch = Watch()
     watch.pulse.begin("other")
@@ -87,7 +116,7 @@ async def test_beats_come_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -> N
 
     descriptor = Heard().listen("worker-0")
     monkeypatch.setenv(heartbeat.VARIABLE, str(descriptor))
-    beating = asyncio.create_task(heartbeat.beat())
+    beating = asyncio.create_task(heartbeat.send_heartbeats())
     async with asyncio.timeout(PATIENCE):
         await heard.wait()
     beating.cancel()

@@ -19,7 +19,7 @@ import pytest
 
 from harness import PATIENCE, eventually, free_port
 from penstockd.node.errors import AlreadyRunning
-from penstockd.node.lock import hold, running, stop
+from penstockd.node.lock import find_supervisor, hold_folder, stop_supervisor
 
 pytestmark = pytest.mark.lane(priority=7)
 
@@ -193,11 +193,11 @@ async def test_one_folder_has_one_supervisor(start: Start) -> None:
     assert told["error"] == "AlreadyRunning"
     assert str(node.process.pid) in told["text"]
     await node.event("ready")
-    assert running(node.data) == node.process.pid
-    assert await asyncio.to_thread(stop, node.data)
+    assert find_supervisor(node.data) == node.process.pid
+    assert await asyncio.to_thread(stop_supervisor, node.data)
     assert await node.process.wait() == 0
-    assert running(node.data) is None
-    assert not await asyncio.to_thread(stop, node.data)
+    assert find_supervisor(node.data) is None
+    assert not await asyncio.to_thread(stop_supervisor, node.data)
 
 
 async def test_a_worker_that_never_starts_fails_the_start(start: Start, tmp_path: Path) -> None:
@@ -248,9 +248,13 @@ async def test_it_can_be_ended_while_it_starts(start: Start) -> None:
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
-    with hold(tmp_path), pytest.raises(AlreadyRunning, match=str(os.getpid())), hold(tmp_path):
+    with (
+        hold_folder(tmp_path),
+        pytest.raises(AlreadyRunning, match=str(os.getpid())),
+        hold_folder(tmp_path),
+    ):
         pass
-    with hold(tmp_path):
+    with hold_folder(tmp_path):
         pass
 
 

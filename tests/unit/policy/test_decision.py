@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.policy.decision import Combination, decide
-from penstockd.policy.explain import explain
+from penstockd.policy.decision import Combination, decide_field
+from penstockd.policy.explain import explain_policy
 from penstockd.policy.model import Action, Grant, Mask, MaskRule, Principal, Role
 
 from .conftest import MakePolicy
@@ -39,31 +39,31 @@ def test_the_same_rows_show_the_most_generous_and_others_the_strictest(catalog: 
     email = catalog["customers"].by_path["email"]
     partial, clear = grant("a", email="partial"), grant("b", email="clear")
     narrow = grant("c", "status = ACTIVE", email="clear")
-    generous = decide(email, [[partial, clear]])
+    generous = decide_field(email, [[partial, clear]])
     assert (generous.mask, generous.combination) == (Mask.CLEAR, Combination.GENEROUS)
     assert [g.role for g in generous.deciding] == ["b"]
-    strict = decide(email, [[partial, narrow]])
+    strict = decide_field(email, [[partial, narrow]])
     assert (strict.mask, strict.combination) == (Mask.PARTIAL, Combination.STRICT)
     assert [g.role for g in strict.deciding] == ["a"]
 
 
 def test_two_actions_show_what_both_do(catalog: Catalog) -> None:
     email = catalog["customers"].by_path["email"]
-    decision = decide(email, [[grant("a", email="clear")], [grant("b", email="null")]])
+    decision = decide_field(email, [[grant("a", email="clear")], [grant("b", email="null")]])
     assert decision.mask is Mask.NULL
 
 
 def test_a_mask_that_does_not_fit_hides(catalog: Catalog) -> None:
     limit = catalog["customers"].by_path["credit_limit"]
-    decision = decide(limit, [[grant("a", credit_limit="hash")]])
+    decision = decide_field(limit, [[grant("a", credit_limit="hash")]])
     assert (decision.mask, decision.combination) == (Mask.HIDE, Combination.UNFIT)
     assert [g.role for g in decision.deciding] == ["a"]
 
 
 def test_nobody_decides_without_a_grant(catalog: Catalog) -> None:
-    decision = decide(catalog["customers"].by_path["name"], [[]])
+    decision = decide_field(catalog["customers"].by_path["name"], [[]])
     assert (decision.mask, decision.combination) == (Mask.HIDE, Combination.NONE)
-    assert decide(catalog["customers"].by_path["name"], []).mask is Mask.HIDE
+    assert decide_field(catalog["customers"].by_path["name"], []).mask is Mask.HIDE
 
 
 def test_explanations_say_it(policy: MakePolicy, catalog: Catalog) -> None:
@@ -73,7 +73,7 @@ def test_explanations_say_it(policy: MakePolicy, catalog: Catalog) -> None:
     ]
     given = policy(*roles)
     both = Principal("x", "", frozenset({"a", "c"}), {"source": ("erp",)})
-    answer = explain(given, both, catalog["customers"])
+    answer = explain_policy(given, both, catalog["customers"])
     reasons = {f.field.path: f.reason for f in answer.fields}
     assert reasons["email"] == (
         "role a shows it partial: field_masks names email; "
@@ -84,7 +84,7 @@ def test_explanations_say_it(policy: MakePolicy, catalog: Catalog) -> None:
     assert [dict(r.claims) for r in answer.rows] == [{}, {"source": ("erp",)}]
     assert answer.actions[Action.READ] == ("a", "c")
     assert answer.actions[Action.DELETE] == ()
-    nobody = explain(given, Principal("y", "", frozenset()), catalog["customers"])
+    nobody = explain_policy(given, Principal("y", "", frozenset()), catalog["customers"])
     assert {f.decision.mask for f in nobody.fields} == {Mask.HIDE}
     assert nobody.row_reason == "no rows: no grant allows to read customers"
 
@@ -96,7 +96,7 @@ def test_only_grants_that_allow_to_read_decide_what_is_read(
         "w", "customers", frozenset({Action.UPDATE}), CLEAR, {"email": Mask.CLEAR}, "kind = PERSON"
     )
     given = policy(Role("a", grants=(grant("a", email="partial"),)), Role("w", grants=(writer,)))
-    answer = explain(given, Principal("x", "", frozenset({"a", "w"})), catalog["customers"])
+    answer = explain_policy(given, Principal("x", "", frozenset({"a", "w"})), catalog["customers"])
     email = next(f for f in answer.fields if f.field.path == "email")
     assert email.decision.mask is Mask.PARTIAL
     assert [g.role for g in email.decision.deciding] == ["a"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penstockd.catalog import FieldClass
-from penstockd.policy.difference import differences
+from penstockd.policy.difference import find_differences
 from penstockd.policy.history import PolicyDocument, rolled_back
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
 
@@ -27,7 +27,7 @@ def lines(before: Role | Consumer | None, after: Role | Consumer | None) -> list
             return PolicyDocument({found.role_id: found}, {})
         return PolicyDocument({}, {found.consumer_id: found} if found is not None else {})
 
-    return [d.text for d in differences(document(before), document(after))]
+    return [d.text for d in find_differences(document(before), document(after))]
 
 
 def changed(**values: object) -> Role:

@@ -23,10 +23,10 @@ from penstockd.catalog.wire import WireCodec
 from penstockd.policy import lens as lens_module
 from penstockd.policy import members, projection, question
 from penstockd.policy.lens import Lens
-from penstockd.policy.masks import masking
+from penstockd.policy.masks import make_mask
 from penstockd.policy.model import Action, Mask
 from penstockd.policy.view import View
-from penstockd.query import FieldUnknown, compile, parse, plain
+from penstockd.query import FieldUnknown, compile_filter, parse_filter, plain
 from penstockd.store.sql import compile_statement
 from penstockd.store.steps import table_ddl
 from penstockd.store.tables import Tables
@@ -68,7 +68,7 @@ class World:
 
     def rows(self, view: View, fields: Sequence[Field], filter: str) -> dict[str, Sequence[Any]]:
         """By key, what PostgreSQL gives of the fields."""
-        condition = compile(parse(filter), view) if filter else None
+        condition = compile_filter(parse_filter(filter), view) if filter else None
         columns = [view.column(f).label(f.path) for f in fields]
         selected = view.narrow([view.key_column.label("__key"), *columns], condition)
         statement = compile_statement(selected)
@@ -206,7 +206,7 @@ def complete(lens: Lens) -> bool:
 
 
 def salted(mask: Mask, key: bytes) -> Any:
-    return masking(mask, key + b"!")
+    return make_mask(mask, key + b"!")
 
 
 def nowhere(self: Any, record: Any, find: Any, values: list[Any]) -> None:
@@ -223,8 +223,8 @@ def numbered(field: Field) -> Any:
 @pytest.mark.parametrize(
     ("where", "name", "wrong"),
     [
-        (projection, "masking", salted),
-        (lens_module, "masking", salted),
+        (projection, "make_mask", salted),
+        (lens_module, "make_mask", salted),
         (projection, "holds_its_message", lambda field: True),
         (projection, "holds_its_message", lambda field: False),
         (projection, "TEXT_MASKS", frozenset({Mask.HASH})),
@@ -234,7 +234,7 @@ def numbered(field: Field) -> Any:
         (plain, "any", all),
         (members.Stripping, "apply", lambda self, value: None),
         (members.Stripping, "json", lambda self, value: value),
-        (members, "masking", salted),
+        (members, "make_mask", salted),
     ],
 )
 def test_a_wrong_lens_is_caught(

@@ -38,7 +38,7 @@ from penstockd.policy.model import (
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
 from penstockd.policy.view import View
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.store.announcements import LOG_CHANNEL, POLICY_CHANNEL
 from penstockd.store.database import Database
 from penstockd.store.sql import compile_statement
@@ -49,7 +49,7 @@ READ, UPDATE = Action.READ, Action.UPDATE
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load_catalog(descriptors())
+    return load_catalog(find_descriptors())
 
 
 def grant(

@@ -8,7 +8,7 @@ import pytest
 
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Principal, Role
-from penstockd.policy.scopes import beyond
+from penstockd.policy.scopes import find_excess
 from penstockd.webhooks.model import Selection, Webhook, WebhookKind
 from penstockd.webhooks.owners import lens_of, owner_of, unread_by
 
@@ -125,4 +125,4 @@ def test_what_a_token_may_give(scopes: str | None, found: str) -> None:
         "r", "", (grant("customers", "read", "create"),), frozenset({Permission.ACCESS_WRITE})
     )
     narrowed = None if scopes is None else frozenset(scopes.split())
-    assert beyond(narrowed, [given]) == found
+    assert find_excess(narrowed, [given]) == found

@@ -44,9 +44,18 @@ from sqlalchemy.schema import CreateTable
 from chance import SEED
 from penstock.model.v1 import orders_pb2
 from penstockd.catalog import Field, FieldClass, Kind
-from penstockd.catalog.load import leaves
-from penstockd.query import Expression, Names, compile, evaluate, matcher, parse, parse_rule, plain
-from penstockd.query.resolve import single
+from penstockd.catalog.load import load_leaves
+from penstockd.query import (
+    Expression,
+    Names,
+    compile_filter,
+    evaluate_filter,
+    make_matcher,
+    parse_filter,
+    parse_rule,
+    plain,
+)
+from penstockd.query.resolve import round_single
 
 pytestmark = pytest.mark.lane(priority=9)
 
@@ -75,7 +84,7 @@ POOLS: dict[Kind, list[Any]] = {
     Kind.INT64: [0, 1, -1, 2**53 + 1, 2**53, 2**63 - 1, -(2**63)],
     Kind.UINT32: [0, 1, 2**32 - 1],
     Kind.UINT64: [0, 1, 2**63, 2**64 - 1],
-    Kind.FLOAT: [single(v) for v in FLOATS],
+    Kind.FLOAT: [round_single(v) for v in FLOATS],
     Kind.DOUBLE: [*FLOATS, 2.0**53, 5e-324, 1.7976931348623157e308],
     Kind.DECIMAL: [Decimal(t) for t in ("0", "0.00", "12.5", "12.50", "-3", "99999.9999")],
     Kind.DATE: [dt.date(1, 1, 1), dt.date(2024, 2, 29), dt.date(9999, 12, 31)],
@@ -114,7 +123,7 @@ def field(path: str, kind: Kind, nullable: bool = True, **more: Any) -> Field:
 
 def holder(path: str, kind: Kind, of: Kind | None) -> Field:
     if of is None:
-        members = leaves(LINE, f"{path}.", f"{path}.", FieldClass.PUBLIC, False, {})
+        members = load_leaves(LINE, f"{path}.", f"{path}.", FieldClass.PUBLIC, False, {})
         return field(path, kind, False, element_message=LINE, members=tuple(members))
     return field(path, kind, False, element=field(path, of, False))
 
@@ -299,17 +308,19 @@ class World:
 
     def matched(self, text: str) -> tuple[set[str], set[str]]:
         """The keys of the records that match, by PostgreSQL and by Python."""
-        expression = parse(text)
-        statement = select(self.id_column).where(compile(expression, self.names))
+        expression = parse_filter(text)
+        statement = select(self.id_column).where(compile_filter(expression, self.names))
         found = {row[0] for row in self.run(statement)}
-        return found, {k for k, r in self.records.items() if evaluate(expression, self.names, r)}
+        return found, {
+            k for k, r in self.records.items() if evaluate_filter(expression, self.names, r)
+        }
 
     def all_matched(self, expressions: Sequence[Expression]) -> Iterator[tuple[set[str], set[str]]]:
         """The same for many filters that are asked at once, in one statement."""
-        asked = [compile(e, self.names).label(f"m{i}") for i, e in enumerate(expressions)]
+        asked = [compile_filter(e, self.names).label(f"m{i}") for i, e in enumerate(expressions)]
         rows = self.run(select(self.id_column, *asked))
         for number, expression in enumerate(expressions, 1):
-            match = matcher(expression, self.names)
+            match = make_matcher(expression, self.names)
             # As WHERE would have it: what is NULL does not match.
             found = {row[0] for row in rows if row[number] is True}
             yield found, {k for k, r in self.records.items() if match(r)}
@@ -362,7 +373,7 @@ def test_postgres_and_python_agree(world: World, part: int) -> None:
     for first in range(0, cases, AT_ONCE):
         texts = [random_filter(rng) for _ in range(min(AT_ONCE, cases - first))]
         texts = [t for t in texts if len(t.encode()) <= 4096]
-        answers = world.all_matched([parse(t) for t in texts])
+        answers = world.all_matched([parse_filter(t) for t in texts])
         for text, (found, expected) in zip(texts, answers, strict=True):
             assert found == expected, f"seed {SEED}: {text}"
             telling += 0 < len(found) < ROWS
@@ -373,7 +384,7 @@ def test_asked_at_once_or_one_by_one_is_the_same(world: World) -> None:
     rng = random.Random(SEED)
     texts = [random_filter(rng) for _ in range(AT_ONCE)]
     one_by_one = [world.matched(t) for t in texts]
-    assert list(world.all_matched([parse(t) for t in texts])) == one_by_one
+    assert list(world.all_matched([parse_filter(t) for t in texts])) == one_by_one
 
 
 @pytest.mark.parametrize("comparator", ["<=", ">", "!=", "="])
@@ -453,7 +464,7 @@ def test_rules_are_the_filters_that_their_claims_make_them(world: World) -> None
         rule, plain = random_rule(rng, claims)
         bound = parse_rule(rule).bound(claims)
         assert bound is not None, f"seed {SEED}, case {case}: {rule} {claims}"
-        (found, by_rule), (_, expected) = world.all_matched([bound, parse(plain)])
+        (found, by_rule), (_, expected) = world.all_matched([bound, parse_filter(plain)])
         assert found == expected, f"seed {SEED}, case {case}: {rule} {claims}"
         assert found == by_rule
         telling += 0 < len(found) < ROWS

@@ -15,7 +15,15 @@ from sqlalchemy import Column, create_engine
 
 from penstockd.catalog import Catalog, Dataset, Kind
 from penstockd.catalog.load import load_catalog
-from penstockd.query import FieldUnknown, FilterError, Names, compile, evaluate, filter, parse
+from penstockd.query import (
+    FieldUnknown,
+    FilterError,
+    Names,
+    compile_filter,
+    evaluate_filter,
+    filter,
+    parse_filter,
+)
 from penstockd.query.syntax import And, Comparison, Expression, Literal, Not, Or
 
 DESCRIPTORS = Path(__file__).parents[3] / "gen" / "descriptors" / "hub.binpb"
@@ -81,16 +89,16 @@ def words(node: Expression) -> str:
     ],
 )
 def test_the_grammar(text: str, tree: str) -> None:
-    assert words(parse(text)) == tree
+    assert words(parse_filter(text)) == tree
 
 
 def test_positions_and_wildcards_are_kept() -> None:
-    assert parse(r'  m."x.y" = "*a\*"') == Comparison(
+    assert parse_filter(r'  m."x.y" = "*a\*"') == Comparison(
         ("m", "x.y"), "=", Literal("*a*", 12, quoted=True, leading=True), 2
     )
-    both = parse('a = "**"')
+    both = parse_filter('a = "**"')
     assert isinstance(both, Comparison) and both.literal.leading and both.literal.trailing
-    star = parse(r'a:"\*"')
+    star = parse_filter(r'a:"\*"')
     assert isinstance(star, Comparison) and not star.literal.star
 
 
@@ -131,16 +139,16 @@ BARE = "; compare a field with it, as name = value"
 )
 def test_bad_syntax(text: str, message: str, position: int) -> None:
     with pytest.raises(FilterError) as caught:
-        parse(text)
+        parse_filter(text)
     assert caught.value.message == said(message, position)
     assert caught.value.position == position
 
 
 def test_limits() -> None:
-    parse("a=" + "x" * 4094)
-    parse("(" * 32 + "a=1" + ")" * 32)
-    parse('a="' + "(" * 100 + '"')
-    parse(" ".join(["a=1"] * 100))
+    parse_filter("a=" + "x" * 4094)
+    parse_filter("(" * 32 + "a=1" + ")" * 32)
+    parse_filter('a="' + "(" * 100 + '"')
+    parse_filter(" ".join(["a=1"] * 100))
     for text, message in [
         ("a=" + "x" * 4095, "4096 bytes"),
         ("a=" + "é" * 2048, "4096 bytes"),
@@ -149,7 +157,7 @@ def test_limits() -> None:
         ("a=(" + " OR ".join("x" * 101) + ")", "100 comparisons"),
     ]:
         with pytest.raises(FilterError, match=message):
-            parse(text)
+            parse_filter(text)
 
 
 NO_ORDER = "has no order: compare it with = or !="
@@ -183,7 +191,7 @@ def test_names_and_comparators(
     seen: Callable[..., Names], dataset: str, text: str, message: str, position: int
 ) -> None:
     with pytest.raises(FilterError) as caught:
-        compile(parse(text), seen(dataset))
+        compile_filter(parse_filter(text), seen(dataset))
     assert caught.value.message.startswith(message) and caught.value.position == position
     assert isinstance(caught.value, FieldUnknown) is message.startswith("unknown")
 
@@ -204,7 +212,7 @@ def test_names_and_comparators(
 )
 def test_literals_are_typed_by_their_field(seen: Callable[..., Names], text: str) -> None:
     with pytest.raises(FilterError, match=r"^the value for '") as caught:
-        compile(parse(text), seen("customers"))
+        compile_filter(parse_filter(text), seen("customers"))
     assert caught.value.position == re.search(r"[=<>:] ?(?=\S+$)", text).end()  # type: ignore[union-attr]
 
 
@@ -214,7 +222,7 @@ def test_hidden_and_unknown_are_told_in_the_same_words(
 ) -> None:
     def refusal(name: str, hidden: list[str]) -> tuple[str, int | None]:
         with pytest.raises(FilterError) as caught:
-            compile(parse(text.replace("secret", name)), seen("customers", *hidden))
+            compile_filter(parse_filter(text.replace("secret", name)), seen("customers", *hidden))
         return caught.value.message.replace(name, "secret"), caught.value.position
 
     for name in ("tax_id", "taxId", "tags", "status"):
@@ -225,9 +233,11 @@ def test_a_message_with_nothing_to_see_is_unknown(
     catalog: Catalog, seen: Callable[..., Names]
 ) -> None:
     leaves = [f.path for f in catalog["customers"].fields if f.path.startswith("billing_address.")]
-    compile(parse("billing_address:* billingAddress:city"), seen("customers", *leaves[:2]))
+    compile_filter(
+        parse_filter("billing_address:* billingAddress:city"), seen("customers", *leaves[:2])
+    )
     with pytest.raises(FieldUnknown, match="unknown field 'billing_address'"):
-        compile(parse("billing_address:*"), seen("customers", *leaves))
+        compile_filter(parse_filter("billing_address:*"), seen("customers", *leaves))
 
 
 @pytest.mark.parametrize(
@@ -241,13 +251,15 @@ def test_a_message_with_nothing_to_see_is_unknown(
     ],
 )
 def test_no_literal_enters_the_sql(seen: Callable[..., Names], dataset: str, text: str) -> None:
-    compiled = compile(parse(text), seen(dataset)).compile(dialect=DIALECT)
+    compiled = compile_filter(parse_filter(text), seen(dataset)).compile(dialect=DIALECT)
     assert "zq" not in str(compiled) and "zq" in str(compiled.params)
 
 
 def test_plain_comparisons_stay_bare_for_indexes(seen: Callable[..., Names]) -> None:
     def sql(text: str) -> str:
-        return str(compile(parse(text), seen("interactions")).compile(dialect=DIALECT))
+        return str(
+            compile_filter(parse_filter(text), seen("interactions")).compile(dialect=DIALECT)
+        )
 
     assert sql("duration_seconds > 3") == "duration_seconds > $1::INTEGER"
     assert sql("NOT duration_seconds > 3") == "(duration_seconds > $1::INTEGER) IS NOT true"
@@ -259,20 +271,20 @@ def test_a_comparison_with_what_is_not_set_is_false(seen: Callable[..., Names]) 
     record = dict.fromkeys((f.path for f in names.fields()), None)
 
     def holds(text: str) -> bool:
-        return evaluate(parse(text), names, record)
+        return evaluate_filter(parse_filter(text), names, record)
 
     for comparator in ("=", "!=", "<", "<=", ">", ">=", ":"):
         assert not holds(f"email {comparator} x") and holds(f"NOT email {comparator} x")
     assert not holds("email:*") and holds("-email:*") and not holds("billing_address:*")
     assert not holds("email = '*'") and not holds("tags:*") and holds("")
     with pytest.raises(KeyError):
-        evaluate(parse("NOT email = x"), names, {})
+        evaluate_filter(parse_filter("NOT email = x"), names, {})
 
 
 def test_presence_follows_the_model(seen: Callable[..., Names]) -> None:
     names = seen("customers")
     empty = {"name": "", "email": "", "status": "STATUS_UNSPECIFIED", "marketing_opt_in": False}
-    present = {p: evaluate(parse(f"{p}:*"), names, empty) for p in empty}
+    present = {p: evaluate_filter(parse_filter(f"{p}:*"), names, empty) for p in empty}
     assert present == {"name": False, "email": True, "status": False, "marketing_opt_in": False}
 
 
@@ -287,7 +299,7 @@ PIECES = st.sampled_from([*f"{MARKS} {WORDS} {TYPED}".split(" "), " ", "\t", "\n
                  st.lists(PIECES, max_size=25).map(" ".join)))  # fmt: skip
 def test_garbage_is_refused_and_nothing_else(catalog_names: Names, text: str) -> None:
     try:
-        compile(parse(text), catalog_names).compile(dialect=DIALECT)
+        compile_filter(parse_filter(text), catalog_names).compile(dialect=DIALECT)
     except FilterError as exc:
         assert exc.message and (exc.position is None or 0 <= exc.position <= len(text))
 
@@ -301,12 +313,12 @@ def test_every_kind_is_answered(catalog: Catalog, seen: Callable[..., Names]) ->
     for dataset in catalog:
         names = seen(dataset.name)
         for field in dataset.fields:
-            expression = parse(f"{field.path}:* OR NOT {field.json_path}:*")
+            expression = parse_filter(f"{field.path}:* OR NOT {field.json_path}:*")
             if field.kind is Kind.BYTES:
                 with pytest.raises(FilterError, match="holds bytes"):
-                    compile(expression, names)
+                    compile_filter(expression, names)
             else:
-                compile(expression, names)
+                compile_filter(expression, names)
 
 
 def test_a_typical_filter_costs_microseconds(seen: Callable[..., Names]) -> None:
@@ -323,9 +335,9 @@ def test_a_typical_filter_costs_microseconds(seen: Callable[..., Names]) -> None
             best = min(best, (time.process_time() - start) / 200)
         return best
 
-    whole = cost(lambda: compile(parse(text), names))
-    cold = cost(lambda: parse.__wrapped__(text))
+    whole = cost(lambda: compile_filter(parse_filter(text), names))
+    cold = cost(lambda: parse_filter.__wrapped__(text))
     print(f"parse {cold * 1e6:.0f} µs cold, cached parse + compile {whole * 1e6:.0f} µs")
     assert whole < 200e-6
     assert cold < 1e-3
-    assert filter.parse is parse
+    assert filter.parse_filter is parse_filter

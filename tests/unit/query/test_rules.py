@@ -9,15 +9,15 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View, check_grant
-from penstockd.query import FilterError, compile, evaluate, parse, parse_rule
-from penstockd.resources import descriptors
+from penstockd.query import FilterError, compile_filter, evaluate_filter, parse_filter, parse_rule
+from penstockd.resources import find_descriptors
 from penstockd.store.sql import compile_for_copy, compile_statement
 from penstockd.store.tables import Tables
 
 
 @pytest.fixture(scope="module")
 def catalog() -> Catalog:
-    return load_catalog(descriptors())
+    return load_catalog(find_descriptors())
 
 
 def grant(dataset: str, row_filter: str, role: str = "r") -> Grant:
@@ -155,12 +155,13 @@ def test_in_a_callers_filter_a_claim_is_a_text(catalog: Catalog) -> None:
     everything = unrestricted(catalog, "customers")
     statement = compile_statement(
         everything.select(
-            [everything.dataset.key], compile(parse("source = claims.org"), everything)
+            [everything.dataset.key],
+            compile_filter(parse_filter("source = claims.org"), everything),
         )
     )
     assert statement.arguments() == ["claims.org"]
     record = {"source": "claims.org"}
-    assert evaluate(parse("source = claims.org"), everything, record)
+    assert evaluate_filter(parse_filter("source = claims.org"), everything, record)
 
 
 def test_rules_without_claims_are_filters(catalog: Catalog) -> None:

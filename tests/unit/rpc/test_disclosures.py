@@ -16,14 +16,14 @@ from penstockd.audit.entry import Entry
 from penstockd.calls import Permit
 from penstockd.catalog.load import load_catalog
 from penstockd.policy.model import Principal
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 from penstockd.rpc.door import guard_reply
 from penstockd.rpc.exchange import Exchange, Method
-from penstockd.rpc.hub import routes as hub_routes
+from penstockd.rpc.hub import list_hub_routes as hub_routes
 
-CATALOG = load_catalog(descriptors())
+CATALOG = load_catalog(find_descriptors())
 
 
 def guard_of(message: Any) -> ReplyGuard:
@@ -73,7 +73,7 @@ class Hub:
 def test_every_route_that_can_show_records_is_watched() -> None:
     """But for the hub's own documents: a new one has to be looked at here."""
     hub: Any = Hub()
-    routes = [*hub_routes(), *datasets.routes(CATALOG)]
+    routes = [*hub_routes(), *datasets.list_routes(CATALOG)]
     documents = {r.method.path.rpartition(".")[2] for r in routes if r.documents}
     assert documents == {
         "Auth/IssueToken", "Auth/GetJwks", "Auth/GetMetadata", "Datasets/GetXmlSchema",

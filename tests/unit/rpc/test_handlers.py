@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 import penstockd
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import PublicCall, ServedCall
-from penstockd.rpc.hub import routes
+from penstockd.rpc.hub import list_hub_routes
 
 ROOT = Path(penstockd.__file__).parent
 #: One servicer serves all datasets, whose messages the model makes; and what serves any method.
@@ -21,7 +21,7 @@ ANY_REQUEST = frozenset(
     for name in ("datasets", "digests", "writes", "feeds")  # of all datasets
 ) | {"rpc/door.py", "rpc/exchange.py"}
 
-ROUTES = {r.method.path: r for r in routes()}
+ROUTES = {r.method.path: r for r in list_hub_routes()}
 
 
 @pytest.mark.parametrize("path", ROUTES)

@@ -14,11 +14,11 @@ from penstock.api.v1 import customers_service_pb2 as customers
 from penstock.api.v1 import orders_service_pb2 as orders
 from penstock.hub.v1 import webhooks_pb2
 from penstock.model.v1.orders_pb2 import Order
-from penstockd.budget import Budget, metered
+from penstockd.budget import Budget, await_metered
 from penstockd.catalog.load import load_catalog
-from penstockd.catalog.wire import varint
+from penstockd.catalog.wire import encode_varint
 from penstockd.errors import Refused, RequestMalformed, RequestTooLarge, ValueInvalid
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc import bounds, reading
 from penstockd.rpc.bounds import FIELDS, LARGE_MESSAGE, limit_of, message_limit
 from penstockd.rpc.reading import RequestReader
@@ -93,24 +93,24 @@ OF_MESSAGES = ("lines of an order", "lines in a batch", "empty orders")
 def hostile() -> dict[str, tuple[type[Message], bytes, str]]:
     """Messages of some MiB that are quick to send, and the field at which each is refused."""
     line = Order.DESCRIPTOR.fields_by_name["lines"]
-    lines = (varint(line.number << 3 | 2) + b"\0") * (HUGE // 2)
+    lines = (encode_varint(line.number << 3 | 2) + b"\0") * (HUGE // 2)
     order = orders.BatchUpsertOrdersRequest.DESCRIPTOR.fields_by_name["orders"]
-    in_batch = varint(order.number << 3 | 2) + varint(len(lines)) + lines
+    in_batch = encode_varint(order.number << 3 | 2) + encode_varint(len(lines)) + lines
     created = orders.CreateOrderRequest.DESCRIPTOR.fields_by_name["order"]
-    in_create = varint(created.number << 3 | 2) + varint(len(lines)) + lines
+    in_create = encode_varint(created.number << 3 | 2) + encode_varint(len(lines)) + lines
     selections = b"\x32\x00" * (HUGE // 8)
-    webhook = b"\x0a" + varint(len(selections)) + selections
+    webhook = b"\x0a" + encode_varint(len(selections)) + selections
     changes = customers.ListCustomerChangesRequest
     operations = changes(operations=["CREATED"] * (HUGE // 8)).SerializeToString()
     unpacked = b"".join(
-        [varint(changes.DESCRIPTOR.fields_by_name["operations"].number << 3), b"\1"]
+        [encode_varint(changes.DESCRIPTOR.fields_by_name["operations"].number << 3), b"\1"]
     )
     return {
         "lines of an order": (orders.CreateOrderRequest, in_create, "order.lines"),
         "lines in a batch": (orders.BatchUpsertOrdersRequest, in_batch, "orders[0].lines"),
         "empty orders": (
             orders.BatchUpsertOrdersRequest,
-            (varint(order.number << 3 | 2) + b"\0") * (HUGE // 2),
+            (encode_varint(order.number << 3 | 2) + b"\0") * (HUGE // 2),
             "orders",
         ),
         "selections": (webhooks_pb2.CreateWebhookRequest, webhook, "webhook.selections"),
@@ -128,10 +128,10 @@ async def test_a_count_is_refused_before_contents_are_made(name: str) -> None:
     for _ in range(3):
         with pytest.raises(Refused) as raised:
             budget = Budget("test")
-            await metered(budget, read(kind, data))
+            await await_metered(budget, read(kind, data))
         least.append(budget.longest)
         at_once = Budget("test")
-        await metered(at_once, _at_once(kind, data))
+        await await_metered(at_once, _at_once(kind, data))
         plain.append(at_once.longest)
     if field:
         assert isinstance(raised.value, RequestTooLarge)
@@ -157,7 +157,7 @@ async def test_a_message_has_a_bound_in_bytes() -> None:
 
 
 def test_every_bound_is_one_of_a_field() -> None:
-    pool = load_catalog(descriptors()).pool
+    pool = load_catalog(find_descriptors()).pool
     for name in FIELDS:
         assert pool.FindFieldByName(name) is not None
 

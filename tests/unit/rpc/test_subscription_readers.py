@@ -12,14 +12,14 @@ from penstockd.catalog.load import load_catalog
 from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub import subscriptions
 from penstockd.store.tables import Tables
 
-ROUTES = {route.method.name: route for route in subscriptions.routes()}
-CATALOG = load_catalog(descriptors())
+ROUTES = {route.method.name: route for route in subscriptions.list_routes()}
+CATALOG = load_catalog(find_descriptors())
 
 
 def call_of_nobody_much() -> ServedCall:

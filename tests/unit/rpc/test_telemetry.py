@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 
 from penstockd.audit.entry import Entry
 from penstockd.rpc.exchange import Method
-from penstockd.rpc.interceptors.telemetry import telemetry
+from penstockd.rpc.interceptors.telemetry import trace_call
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -41,7 +41,7 @@ async def test_a_span_says_who_called_what_under_which_request(
     exporter: InMemorySpanExporter,
 ) -> None:
     call = exchange(traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
-    assert await telemetry(call, answer) == "reply"
+    assert await trace_call(call, answer) == "reply"
     (span,) = exporter.get_finished_spans()
     assert span.name == "penstock.api.v1.Customers/GetCustomer"
     assert span.attributes is not None
@@ -60,7 +60,7 @@ async def test_a_failed_call_is_an_error_with_its_reason(exporter: InMemorySpanE
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        await telemetry(call, fail)
+        await trace_call(call, fail)
     (span,) = exporter.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
     assert span.status.description == "FIELD_UNKNOWN"

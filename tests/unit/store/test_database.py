@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 import penstockd
 from cutting import wired
+from harness import PATIENCE, free_port
+from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store import pool as module
-from penstockd.store.database import Database
+from penstockd.store.database import Database, Division, Limits, WorkKind
 from penstockd.store.migrate import make_engine
 from penstockd.store.session import SIGN_TIMEOUT
-from penstockd.store.sockets import SERVER_SETTINGS, open_session, socket_of, socket_options
+from penstockd.store.sockets import (
+    SERVER_SETTINGS,
+    open_session,
+    read_hosts,
+    socket_of,
+    socket_options,
+)
 
 SOURCES = Path(penstockd.__file__).parent
 #: Where the driver's own connect is called: in the one place, for the pool, and on Unix sockets.
@@ -64,9 +75,9 @@ async def test_both_ends_watch_every_session_over_tcp(empty_url: str) -> None:
                     assert watched.getsockopt(level, option) == value
                 names = list(SERVER_SETTINGS)
                 rows = await connection.fetch(
-                    "SELECT name, source FROM pg_settings WHERE name = ANY ($1)", names
+                    "SELECT name, source FROM pg_settings WHERE lower(name) = ANY ($1)", names
                 )
-                assert {tuple(r) for r in rows} == {(name, "client") for name in names}
+                assert {(r[0].lower(), r[1]) for r in rows} == {(name, "client") for name in names}
         single.terminate()
         await database.close()
 
@@ -138,3 +149,95 @@ async def test_a_session_on_a_unix_socket_is_left_as_it_is(empty_url: str) -> No
     connection = await open_session(empty_url)
     assert await connection.fetchval("SELECT 1") == 1
     await connection.close()
+
+
+def test_whoever_opens_connections_says_their_limits() -> None:
+    """A lane without them would let one locked table, or one COMMIT, hold a connection for ever."""
+    silent = []
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                told = {keyword.arg for keyword in node.keywords}
+                if node.func.id == "Database" and not told & {"limits", "division"}:
+                    silent.append(f"{path.relative_to(SOURCES)}:{node.lineno}")
+    assert not silent
+    with pytest.raises(ValueError, match="why"):
+        Limits(lock=0.0, statement=1.0)
+
+
+async def test_every_lane_has_its_limits_whatever_the_role_sets(empty_url: str) -> None:
+    """A role's time limits would end exports, idle connections or migrations."""
+    timeouts = (
+        "SELECT name FROM pg_settings WHERE name LIKE '%\\_timeout' AND context = 'user'"
+        " AND name NOT LIKE 'tcp%' AND name <> 'wal_sender_timeout'"  # the latter is for standbys
+    )
+    owner = await asyncpg.connect(empty_url)
+    names = [row[0] for row in await owner.fetch(timeouts)]
+    assert len(names) >= 4
+    name = await owner.fetchval("SELECT quote_ident(current_database())")
+    role = f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET"  # it goes with the test's database
+    for timeout in names:
+        await owner.execute(f"{role} {timeout} = '7s'")
+    await owner.execute(f"{role} default_transaction_isolation = serializable")
+    query = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1) OR name = $2"
+
+    async def read(session: Any) -> dict[str, str]:
+        rows = await session.fetch(query, names, "default_transaction_isolation")
+        return {row[0]: row[1] for row in rows}
+
+    # The negative control: a session that overrides nothing has the role's.
+    plain = await asyncpg.connect(empty_url)
+    assert set((await read(plain)).values()) == {"7000", "serializable"}
+    await plain.close()
+    database = Database(empty_url, division=Division(connections=16, lock=3.0))
+    await database.open()
+    found: dict[str, dict[str, str]] = {}
+    for kind in WorkKind:
+        async with database.connection(kind) as connection:
+            found[kind.value] = await read(connection)
+            assert found[kind.value]["lock_timeout"] == "3000"
+            assert found[kind.value]["idle_in_transaction_session_timeout"] == "60000"
+    single = await database.connect()
+    found["single"] = await read(single)
+    single.terminate()
+    async with make_engine(empty_url).connect() as engine:
+        found["migrations"] = await read((await engine.get_raw_connection()).driver_connection)
+    for who, settings in found.items():
+        assert "7000" not in settings.values(), who
+        assert settings["default_transaction_isolation"] == "read committed", who
+    await database.close()
+    await owner.close()
+
+
+async def test_of_several_hosts_one_that_answers_is_used(empty_url: str) -> None:
+    """Also if another takes connections and says nothing: each attempt begins where one worked."""
+    silent = socket.create_server(("127.0.0.1", 0))  # nobody accepts
+    port = silent.getsockname()[1]
+    with wired(empty_url) as (dsn, wire):
+        here = f"127.0.0.1:{wire.port}"
+        for others in (f"127.0.0.1:{free_port()},", f"127.0.0.1:{port},"):
+            database = Database(dsn.replace(here, others + here), size=2)
+            async with asyncio.timeout(PATIENCE):
+                while True:  # the first attempt may have given up at the silent one
+                    with contextlib.suppress(DatabaseUnavailable):
+                        await database.open()
+                        break
+                assert await _query(database) == 1
+            await database.close()
+    silent.close()
+
+
+def test_the_hosts_of_a_url() -> None:
+    assert read_hosts("postgresql://u:p@a:1,b/d") == [("a", 1), ("b", None)]
+    assert read_hosts("postgresql:///d?host=/run/a,/run/b&port=7") == [("/run/a", 7), ("/run/b", 7)]
+    assert read_hosts("postgresql://u@[::1]:6/d") == [("::1", 6)]
+
+
+def test_a_url_with_several_hosts_is_accepted_and_one_for_standbys_is_not() -> None:
+    url = "postgresql://u:p@a:5432,b:5433/d"
+    assert Settings(database_url=url).database_url == url
+    assert Settings(database_url=f"{url}?target_session_attrs=read-write")
+    for wrong in (f"{url}?target_session_attrs=standby", "postgresql://u:p@a:5432,b:x/d"):
+        with pytest.raises(ValueError, match="database_url") as refused:
+            Settings(database_url=wrong)
+        assert "u:p@" not in str(refused.value).split("[type=")[0]

@@ -266,10 +266,10 @@ async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
         await connection.execute("UPDATE hub.epoch_head SET timeline = 'of before'")
         await notice_epoch(connection, database.memory)
     await sealer.seal(checkpoint=True)
-    noticed = await open_epoch(database, sealer, "failover")
+    noticed = await open_epoch(database, sealer, file, "failover")
     assert noticed.checkpoint is None and await epochs(database) == ["failover"]
     # Another that nobody has noticed is begun.
-    assert (await open_epoch(database, sealer, "restore")).number == noticed.number + 1
+    assert (await open_epoch(database, sealer, file, "restore")).number == noticed.number + 1
     # Nor is one of before taken for what was undone after it.
     await remembering(database, seen=await chain(database))
     await sealer.seal(checkpoint=True)
@@ -278,7 +278,7 @@ async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
             "DELETE FROM hub.audit_checkpoint"
             " WHERE number = (SELECT max(number) FROM hub.audit_checkpoint)"
         )
-    assert (await open_epoch(database, sealer, "restore")).checkpoint is not None
+    assert (await open_epoch(database, sealer, file, "restore")).checkpoint is not None
     assert await epochs(database) == ["failover", "restore", "changes are missing", "restore"]
 
 

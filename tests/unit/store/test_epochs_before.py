@@ -11,8 +11,8 @@ from sqlalchemy import Connection, text
 from penstockd.catalog import Catalog
 from penstockd.errors import CursorInvalid
 from penstockd.store import migrations
-from penstockd.store.cursor import Cursor, check_cursor, cursor_at, numbered, place_snapshot
-from penstockd.store.migrate import make_engine, migrate
+from penstockd.store.cursor import Cursor, check_cursor, cursor_at, find_numbered, place_snapshot
+from penstockd.store.migrate import apply_migration, make_engine
 
 WRITE = """
 SELECT set_config('penstock.revision', nextval('hub.revision')::text, false);
@@ -48,7 +48,7 @@ async def test_what_was_given_out_before_is_good_afterwards(
         given.append(await place_snapshot(connection))
         await connection.execute("ROLLBACK")
         forged = Cursor(given[3].epoch, 3, mark=given[2].mark)
-        await migrate(empty_url, catalog)
+        await apply_migration(empty_url, catalog)
         for _ in range(2):
             for cursor in given:
                 await check_cursor(connection, cursor)
@@ -56,7 +56,7 @@ async def test_what_was_given_out_before_is_good_afterwards(
                 await check_cursor(connection, forged)
             await connection.execute("SELECT hub.stamp()")
         # What the last one saw without a number has got one, and is found by it.
-        assert list((await numbered(connection, given[-1])).values()) == [4]
+        assert list((await find_numbered(connection, given[-1])).values()) == [4]
         rows = await connection.fetch("SELECT id, previous FROM hub.epoch ORDER BY epoch")
         chain = await connection.fetchval("SELECT hub.epoch_chain()")
         assert [rows[0]["previous"], *(row["id"] for row in rows)] == chain

@@ -6,7 +6,7 @@ import asyncpg
 
 from penstockd.auth.trust import load_issuers
 from penstockd.catalog import Catalog
-from penstockd.store.migrate import migrate
+from penstockd.store.migrate import apply_migration
 from penstockd.store.migrations.versions import v0014_webhook_scopes as revision
 
 #: Id, consumer_id, consumer_claim, consumers: and whether the claim names consumers from now on.
@@ -18,7 +18,7 @@ BEFORE = [
 
 
 async def test_who_relied_on_an_empty_map_gets_the_flag(catalog: Catalog, empty_url: str) -> None:
-    await migrate(empty_url, catalog)
+    await apply_migration(empty_url, catalog)
     connection = await asyncpg.connect(empty_url)
     try:
         await connection.execute("ALTER TABLE hub.issuer DROP COLUMN consumers_by_claim")

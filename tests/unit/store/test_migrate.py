@@ -11,7 +11,12 @@ import asyncpg
 import pytest
 
 from penstockd.catalog import Catalog, Field, Kind
-from penstockd.store.migrate import MigrationFailed, MigrationNeeded, migrate, plan
+from penstockd.store.migrate import (
+    MigrationFailed,
+    MigrationNeeded,
+    apply_migration,
+    plan_migration,
+)
 
 
 def with_fields(
@@ -51,29 +56,29 @@ async def one_product(url: str) -> None:
 
 
 async def test_an_empty_database_gets_everything_once(catalog: Catalog, empty_url: str) -> None:
-    steps = await migrate(empty_url, catalog)
+    steps = await apply_migration(empty_url, catalog)
     assert {s.description for s in steps} == {f"new dataset {d.name}" for d in catalog}
     assert all(s.additive for s in steps)
-    assert await plan(empty_url, catalog) == []
-    assert await migrate(empty_url, catalog) == []
+    assert await plan_migration(empty_url, catalog) == []
+    assert await apply_migration(empty_url, catalog) == []
 
 
 async def test_two_that_migrate_at_once_do_it_once(catalog: Catalog, empty_url: str) -> None:
-    done = await asyncio.gather(*(migrate(empty_url, catalog) for _ in range(4)))
+    done = await asyncio.gather(*(apply_migration(empty_url, catalog) for _ in range(4)))
     assert sorted(len(steps) for steps in done) == [0, 0, 0, len(catalog)]
 
 
 async def test_a_plan_changes_nothing(catalog: Catalog, empty_url: str) -> None:
-    await migrate(empty_url, without(catalog, "products", "name"))
-    [step] = await plan(empty_url, catalog)
+    await apply_migration(empty_url, without(catalog, "products", "name"))
+    [step] = await plan_migration(empty_url, catalog)
     assert step.description == "new field products.name"
-    assert await plan(empty_url, catalog) == [step]
+    assert await plan_migration(empty_url, catalog) == [step]
 
 
 async def test_a_new_dataset_is_added(catalog: Catalog, empty_url: str) -> None:
     fewer = Catalog({d.name: d for d in catalog if d.name != "orders"}, catalog.pool)
-    await migrate(empty_url, fewer)
-    [step] = await migrate(empty_url, catalog)
+    await apply_migration(empty_url, fewer)
+    [step] = await apply_migration(empty_url, catalog)
     assert (step.description, step.additive) == ("new dataset orders", True)
 
 
@@ -83,9 +88,9 @@ async def test_every_field_can_be_added_to_records_that_are_there(
 ) -> None:
     dataset = catalog[name]
     key_only = with_fields(catalog, name, lambda fields: [f for f in fields if f.key])
-    await migrate(empty_url, key_only)
+    await apply_migration(empty_url, key_only)
     await query(empty_url, f"INSERT INTO data.\"{name}\" VALUES ('k')")
-    steps = await migrate(empty_url, catalog)
+    steps = await apply_migration(empty_url, catalog)
     assert len(steps) == len(dataset.fields) - 1
     assert all(s.additive for s in steps)
     [row] = await query(empty_url, f'SELECT * FROM data."{name}"')
@@ -95,7 +100,7 @@ async def test_every_field_can_be_added_to_records_that_are_there(
         if field.kind is Kind.ENUM and not field.nullable:
             assert field.enum_values is not None
             assert field.enum_values[values[field.path]] == 0
-    assert await plan(empty_url, catalog) == []
+    assert await plan_migration(empty_url, catalog) == []
 
 
 async def columns(url: str, name: str) -> list[str]:
@@ -109,8 +114,8 @@ async def columns(url: str, name: str) -> list[str]:
 
 
 async def test_a_field_that_becomes_optional_is_additive(catalog: Catalog, empty_url: str) -> None:
-    await migrate(empty_url, catalog)
-    [step] = await migrate(empty_url, changed(catalog, "products", "name", nullable=True))
+    await apply_migration(empty_url, catalog)
+    [step] = await apply_migration(empty_url, changed(catalog, "products", "name", nullable=True))
     assert (step.description, step.additive) == ("products.name may now be unset", True)
     await query(empty_url, "INSERT INTO data.products (product_id, etag) VALUES ('p', 1)")
     assert await query(empty_url, "SELECT name FROM data.products") == [(None,)]
@@ -141,64 +146,64 @@ async def test_what_is_not_additive_is_refused_and_names_the_command(
     catalog: Catalog, empty_url: str, change: str
 ) -> None:
     make, description = NOT_ADDITIVE[change]
-    await migrate(empty_url, without(catalog, "orders", "carrier"))
+    await apply_migration(empty_url, without(catalog, "orders", "carrier"))
     await one_product(empty_url)
     # The additive part of the difference is not applied either.
     with pytest.raises(MigrationNeeded) as refused:
-        await migrate(empty_url, make(catalog))
+        await apply_migration(empty_url, make(catalog))
     assert description in str(refused.value)
     assert "penstock migrate --apply" in str(refused.value)
-    assert len(await plan(empty_url, catalog)) == 1
+    assert len(await plan_migration(empty_url, catalog)) == 1
     assert await query(empty_url, "SELECT name FROM data.products") == [("42",)]
 
 
 @pytest.mark.parametrize("change", [c for c in NOT_ADDITIVE if c != "no longer optional"])
 async def test_by_command_it_is_applied(catalog: Catalog, empty_url: str, change: str) -> None:
     make, description = NOT_ADDITIVE[change]
-    await migrate(empty_url, catalog)
+    await apply_migration(empty_url, catalog)
     await one_product(empty_url)
     wanted = make(catalog)
-    [step] = await migrate(empty_url, wanted, destructive=True)
+    [step] = await apply_migration(empty_url, wanted, destructive=True)
     assert step.description.startswith(description)
     assert not step.additive
-    assert await plan(empty_url, wanted) == []
+    assert await plan_migration(empty_url, wanted) == []
     if change == "type changed":
         assert await query(empty_url, "SELECT name FROM data.products") == [(42,)]
 
 
 async def test_a_field_that_becomes_text_sorts_by_bytes(catalog: Catalog, empty_url: str) -> None:
-    await migrate(empty_url, changed(catalog, "products", "name", kind=Kind.INT64))
-    await migrate(empty_url, catalog, destructive=True)
+    await apply_migration(empty_url, changed(catalog, "products", "name", kind=Kind.INT64))
+    await apply_migration(empty_url, catalog, destructive=True)
     [(collation,)] = await query(
         empty_url,
         "SELECT collname::text FROM pg_attribute JOIN pg_collation c ON c.oid = attcollation"
         " WHERE attrelid = 'data.products'::regclass AND attname = 'name'",
     )
     assert collation == "C"
-    assert await plan(empty_url, catalog) == []
+    assert await plan_migration(empty_url, catalog) == []
 
 
 async def test_unset_values_get_the_default_by_command(catalog: Catalog, empty_url: str) -> None:
-    await migrate(empty_url, changed(catalog, "products", "name", nullable=True))
+    await apply_migration(empty_url, changed(catalog, "products", "name", nullable=True))
     await query(empty_url, "INSERT INTO data.products (product_id, etag) VALUES ('p', 1)")
     with pytest.raises(MigrationNeeded, match="unset values become ''"):
-        await migrate(empty_url, catalog)
-    await migrate(empty_url, catalog, destructive=True)
+        await apply_migration(empty_url, catalog)
+    await apply_migration(empty_url, catalog, destructive=True)
     assert await query(empty_url, "SELECT name FROM data.products") == [("",)]
-    assert await plan(empty_url, catalog) == []
+    assert await plan_migration(empty_url, catalog) == []
 
 
 async def test_a_conversion_that_fails_changes_nothing_and_says_why(
     catalog: Catalog, empty_url: str
 ) -> None:
-    await migrate(empty_url, catalog)
+    await apply_migration(empty_url, catalog)
     await query(
         empty_url,
         "INSERT INTO data.products (product_id, name, create_time, update_time, etag)"
         " VALUES ('p', 'not a number', now(), now(), 1)",
     )
     with pytest.raises(MigrationFailed, match="not a number"):
-        await migrate(
+        await apply_migration(
             empty_url, changed(catalog, "products", "name", kind=Kind.INT64), destructive=True
         )
-    assert await plan(empty_url, catalog) == []
+    assert await plan_migration(empty_url, catalog) == []

@@ -24,7 +24,12 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.record import Codec
 from penstockd.catalog.values import from_json, to_json
-from penstockd.store.migrate import MigrationFailed, MigrationNeeded, migrate, plan
+from penstockd.store.migrate import (
+    MigrationFailed,
+    MigrationNeeded,
+    apply_migration,
+    plan_migration,
+)
 from penstockd.store.steps import Consent, Step
 
 START, COMMAND, NEVER = Consent.START, Consent.COMMAND, Consent.NEVER
@@ -369,24 +374,24 @@ def consent_of(steps: Sequence[Step], dataset: str) -> Consent | None:
 async def test_on_empty_tables_every_change_is_applied_at_start(
     before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    await migrate(empty_url, before)
-    steps = await plan(empty_url, after)
+    await apply_migration(empty_url, before)
+    steps = await plan_migration(empty_url, after)
     assert {n: consent_of(steps, name_of(n)) for n in CHANGES} == {
         n: c.empty for n, c in CHANGES.items()
     }
-    await migrate(empty_url, after)
-    assert await plan(empty_url, after) == []
+    await apply_migration(empty_url, after)
+    assert await plan_migration(empty_url, after) == []
 
 
 async def test_on_full_tables_values_are_kept_converted_or_refused(
     before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    await migrate(empty_url, before)
+    await apply_migration(empty_url, before)
     connection = await asyncpg.connect(empty_url)
     try:
         for name, change in CHANGES.items():
             await fill(connection, before[name_of(name)], change)
-        steps = await plan(empty_url, after)
+        steps = await plan_migration(empty_url, after)
         expected = {n: c.full if c.values else c.empty for n, c in CHANGES.items()}
         assert {n: consent_of(steps, name_of(n)) for n in CHANGES} == expected
         for name, change in CHANGES.items():
@@ -394,9 +399,9 @@ async def test_on_full_tables_values_are_kept_converted_or_refused(
             assert not change.values or not change.says or change.says in " ".join(said), said
 
         with pytest.raises(MigrationNeeded):
-            await migrate(empty_url, after)
-        await migrate(empty_url, after, destructive=True)
-        assert await plan(empty_url, after) == []
+            await apply_migration(empty_url, after)
+        await apply_migration(empty_url, after, destructive=True)
+        assert await plan_migration(empty_url, after) == []
         for name, change in CHANGES.items():
             dataset = after[name_of(name)]
             values = await read(connection, dataset, change.read)
@@ -408,7 +413,7 @@ async def test_on_full_tables_values_are_kept_converted_or_refused(
 async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys(
     before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    await migrate(empty_url, before)
+    await apply_migration(empty_url, before)
     refused = {n: c for n, c in CHANGES.items() if c.refused}
     connection = await asyncpg.connect(empty_url)
     try:
@@ -417,7 +422,7 @@ async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys
             for index, value in enumerate(change.refused):
                 stored = from_json(dataset.by_path["v"], value)
                 await insert(connection, dataset, f"bad{index}", "v", stored)
-        steps = await plan(empty_url, after)
+        steps = await plan_migration(empty_url, after)
         assert {n: consent_of(steps, name_of(n)) for n in refused} == dict.fromkeys(refused, NEVER)
         for name in refused:
             [said] = [
@@ -428,11 +433,11 @@ async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys
             assert "bad0: " in said, said
         for destructive in (False, True):
             with pytest.raises(MigrationFailed, match="bad0: "):
-                await migrate(empty_url, after, destructive=destructive)
+                await apply_migration(empty_url, after, destructive=destructive)
         for name, change in refused.items():
             values = await read(connection, before[name_of(name)], "v")
             assert values == list(change.refused), name
         # The other datasets migrate.
-        await migrate(empty_url, mixed(before, after, [name_of(n) for n in refused]))
+        await apply_migration(empty_url, mixed(before, after, [name_of(n) for n in refused]))
     finally:
         await connection.close()

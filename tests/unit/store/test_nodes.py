@@ -15,7 +15,7 @@ from harness import PATIENCE
 from penstockd.config import SCOPES, Scope, Settings, shared_values
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
-from penstockd.store.nodes import Agreement
+from penstockd.store.nodes import NODE_STATE, Agreement
 from penstockd.store.sharing import read_live_nodes
 from penstockd.store.singletons import Leases
 
@@ -127,13 +127,59 @@ async def test_a_node_that_died_is_no_measure_and_one_that_comes_back_at_once_ke
     second = agree(young, {**SETTINGS, "public_url": "https://b"})
     await first.step()
     assert await second.step()
-    assert not await agree(old).step()  # its next keeper
+    again = Standing(database, "1", "a")
+    assert not await agree(again).step()  # its next keeper
     async with database.connection() as connection:
+        (instance,) = [n.instance for n in await read_live_nodes(connection) if n.node_id == "1"]
+        assert instance == again.holder.instance, "it takes the place of the one before"
         await connection.execute(
             "UPDATE hub.node SET expire_time = clock_timestamp() WHERE node_id = '1'"
         )
     assert not await second.step()
     assert await first.step()
+
+
+async def test_two_nodes_with_one_id_say_so_and_compare_their_settings(
+    database: Database, agree: Agreeing
+) -> None:
+    """The folder of one was copied: both live, under one id."""
+    old, young = Standing(database, "1", "old.host"), Standing(database, "1", "young.host")
+    first, second = agree(old), agree(young, {**SETTINGS, "webhook_allow": "10.9.0.0/16"})
+    with structlog.testing.capture_logs() as logged:
+        await old.step()  # its session shows that it lives
+        await first.step()
+        assert await second.step() and young.stands and not old.stands
+        for _ in range(2):
+            await first.step()
+            await second.step()
+        async with database.connection() as connection:
+            found = {n.host: n.twin for n in await read_live_nodes(connection)}
+            state = await connection.fetchrow(NODE_STATE, "1")
+        assert found == {"old.host": "young.host", "young.host": "old.host"}
+        assert state is not None and state[0] and state[1]
+        await first.leave()
+        await second.step()
+        async with database.connection() as connection:
+            assert [n.twin for n in await read_live_nodes(connection)] == [""]
+    told = [(e["event"], e.get("other_node")) for e in logged if "node_id" in e["event"]]
+    assert sorted(told[:2]) == [("node_id_shared", "old.host"), ("node_id_shared", "young.host")]
+    assert told[2:] == [("node_id_shared_no_longer", None)]
+    await old.close()
+
+
+async def test_a_node_that_starts_again_is_not_taken_for_two(
+    database: Database, agree: Agreeing
+) -> None:
+    """The session of its last keeper lingers, as after a power cut; its row is not renewed."""
+    before, after = Standing(database, "1", "a"), Standing(database, "1", "a")
+    await before.step()
+    await agree(before).step()
+    second = agree(after)
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            await second.step()
+    assert not [e for e in logged if e["event"] == "node_id_shared"]
+    await before.close()
 
 
 async def test_a_node_that_is_cut_off_notices_and_speaks_again(

@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from penstockd.store.database import Database
-from penstockd.store.replies import StoredReply, claim, forget_replies, read_reply, store_reply
+from penstockd.store.replies import (
+    StoredReply,
+    claim_request,
+    forget_replies,
+    read_reply,
+    store_reply,
+)
 
 REPLY = StoredReply("/m", b"digest", b"sight", b"reply", 1)
 
@@ -26,7 +32,7 @@ async def test_one_transaction_at_a_time_has_an_id(database: Database) -> None:
 
     async def first() -> None:
         async with database.transaction() as connection:
-            assert await claim(connection, "c", "1")
+            assert await claim_request(connection, "c", "1")
             await store_reply(connection, "c", "1", REPLY)
             claimed.set()
             await released.wait()
@@ -34,14 +40,14 @@ async def test_one_transaction_at_a_time_has_an_id(database: Database) -> None:
     task = asyncio.create_task(first())
     await claimed.wait()
     async with database.transaction() as connection:
-        assert not await claim(connection, "c", "1")
-        assert await claim(connection, "c", "2")
-        assert await claim(connection, "d", "1")
+        assert not await claim_request(connection, "c", "1")
+        assert await claim_request(connection, "c", "2")
+        assert await claim_request(connection, "d", "1")
         assert await read_reply(connection, "c", "1") is None
     released.set()
     await task
     async with database.transaction() as connection:
-        assert await claim(connection, "c", "1")
+        assert await claim_request(connection, "c", "1")
         assert await read_reply(connection, "c", "1") == REPLY
         assert await read_reply(connection, "d", "1") is None
 
@@ -49,11 +55,11 @@ async def test_one_transaction_at_a_time_has_an_id(database: Database) -> None:
 async def test_what_is_rolled_back_was_not(database: Database) -> None:
     with pytest.raises(RuntimeError):
         async with database.transaction() as connection:
-            assert await claim(connection, "c", "1")
+            assert await claim_request(connection, "c", "1")
             await store_reply(connection, "c", "1", REPLY)
             raise RuntimeError
     async with database.transaction() as connection:
-        assert await claim(connection, "c", "1")
+        assert await claim_request(connection, "c", "1")
         assert await read_reply(connection, "c", "1") is None
 
 

@@ -15,18 +15,20 @@ import structlog
 from cutting import wired
 from harness import PATIENCE
 from penstockd.errors import DatabaseUnavailable
+from penstockd.organs import end_tasks
+from penstockd.store import singleton_rows
 from penstockd.store import singletons as module
 from penstockd.store.database import Database
 from penstockd.store.sharing import SETTLED, LiveNode, share_out
+from penstockd.store.singleton_rows import LENGTH, Singleton, read_singletons
 from penstockd.store.singletons import (
     DECLINED,
-    LENGTH,
     MARGIN,
     FencedDatabase,
     LeaseOver,
     Leases,
     SingletonLease,
-    read_singletons,
+    is_alive,
 )
 from penstockd.store.vacancies import ALARM, Vacancies
 
@@ -101,6 +103,16 @@ async def nodes(store_url: str) -> AsyncIterator[Nodes]:
     for node in made:
         await node.leases.close()
         await node.database.close()
+
+
+async def until_gone(node: Node) -> None:
+    """Return when the server has noticed that a node's session has ended."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with node.database.connection() as connection:
+                if not await is_alive(node.leases.holder.instance, connection):
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def test_one_holds_at_a_time_and_each_new_holder_raises_the_term(nodes: Nodes) -> None:
@@ -245,19 +257,63 @@ async def test_a_term_that_a_failover_gave_out_again_is_not_the_lost_one(nodes: 
     assert not lost.runs and await one.noted() == []
 
 
-async def test_a_node_takes_at_once_what_its_last_keeper_held_but_only_once(nodes: Nodes) -> None:
+async def test_a_node_takes_at_once_what_its_last_keeper_held(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (module, singleton_rows):
+        monkeypatch.setattr(place, "LENGTH", 3600.0)  # it is taken before it has run out
     one = await nodes("one")
     before = await one.hold()
+    running = asyncio.create_task(one.leases.run())
+    await asyncio.sleep(0)
+    await end_tasks([running])  # it is killed: its session ends, and its leases stay
+    await until_gone(one)
     again = await nodes("one")
     lease = await again.hold()
     assert lease.term == before.term + 1
-    # As from a copy of the data folder: it does not take from the other for ever.
-    obtaining = asyncio.create_task(one.leases.obtain(NAME))
-    await one.leases.step()  # it has lost it
+    with pytest.raises(LeaseOver):
+        await one.note(FencedDatabase(one.database, before), "late")
+
+
+async def test_two_nodes_with_one_id_never_take_each_others_leases(nodes: Nodes) -> None:
+    """As from a copy of the data folder; both live, and one of them holds the lease."""
+    one, twin = await nodes("one"), await nodes("one")
+    lease = await one.hold()
+    obtaining = asyncio.create_task(twin.leases.obtain(NAME))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        await twin.leases.step()
+        await one.leases.step()
+    assert lease.runs and not obtaining.done()
+    await one.note(FencedDatabase(one.database, lease), "mine")
+    # Not even while the other's session is away for a moment.
+    running = asyncio.create_task(one.leases.run())
+    await asyncio.sleep(0)
+    await end_tasks([running])
+    await until_gone(one)
+    for _ in range(3):
+        await twin.leases.step()
     await one.leases.step()
-    await again.leases.step()
-    assert lease.runs and not before.runs
+    assert lease.runs and not obtaining.done()
+    await one.run_out()
+    assert (await twin.hold()).term == lease.term + 1
+    with pytest.raises(LeaseOver):
+        await one.note(FencedDatabase(one.database, lease), "late")
     obtaining.cancel()
+
+
+async def test_a_term_holds_for_one_instance_alone(nodes: Nodes) -> None:
+    """Name, term and time agree, but another process is recorded as the holder."""
+    one = await nodes("one")
+    for column in ("node_id", "instance"):
+        lease = await one.hold()
+        await one.note(FencedDatabase(one.database, lease), column)
+        await one.sql(f"UPDATE hub.singleton SET {column} = 'another'")
+        with pytest.raises(LeaseOver):
+            await one.note(FencedDatabase(one.database, lease), "late")
+        assert not lease.runs
+        await one.run_out()
+    assert await one.noted() == ["instance", "node_id"]
 
 
 async def test_a_node_that_stands_by_lets_go_and_takes_nothing(nodes: Nodes) -> None:
@@ -334,21 +390,54 @@ async def test_what_nobody_holds_is_told_once_and_when_that_is_over(nodes: Nodes
     assert told == [(unheld, "never"), (unheld, NAME), (held, NAME)]
 
 
+async def test_what_fails_under_every_holder_is_told_since_when_and_when_that_is_over(
+    nodes: Nodes,
+) -> None:
+    one, two = await nodes("one"), await nodes("two")
+    lease = await one.hold()
+    vacancies = Vacancies([NAME])
+
+    async def look() -> tuple[bool, Singleton]:
+        async with one.database.connection() as connection:
+            (row,) = await read_singletons(connection)
+            return vacancies.look([row])[NAME], row
+
+    with structlog.testing.capture_logs() as logged:
+        assert (await look())[0]
+        await one.leases.report_failure(NAME, "OSError: the disk", 60.0)
+        well, first = await look()
+        assert not well and not first.free and first.failure == "OSError: the disk"
+        # The next holder fails as well: the time is that of the first failure.
+        await one.leases.decline(lease)
+        await two.hold()
+        await two.leases.report_failure(NAME, "ValueError: a row", 1.0)
+        well, second = await look()
+        assert not well and second.fail_time == first.fail_time
+        assert second.failure == "ValueError: a row"
+        await two.leases.report_recovery(NAME)
+        assert (await look())[0]
+    told = [e for e in logged if e["event"].startswith("singleton")]
+    assert [e["event"] for e in told] == ["singleton_fails", "singleton_works_again"]
+    assert first.fail_time is not None
+    assert told[0]["since"] == first.fail_time.isoformat(timespec="seconds")
+
+
 async def announce(one: Node, two: Node) -> tuple[Node, Node]:
     """Both nodes have said for an hour that they take the work; returns the one in whose share it
     is, and the other."""
     for node in (one, two):
         await node.sql(
-            "INSERT INTO hub.node (node_id, host, settings, takes, start_time, expire_time)"
-            " VALUES ($1, $2, '{}', ARRAY[$3], clock_timestamp() - interval '1 hour',"
+            "INSERT INTO hub.node"
+            " (node_id, instance, host, settings, takes, start_time, expire_time)"
+            " VALUES ($1, $2, $3, '{}', ARRAY[$4], clock_timestamp() - interval '1 hour',"
             " clock_timestamp() + interval '1 hour')",
-            node.leases.node_id,
+            *node.leases.holder,
             node.leases.host,
             NAME,
         )
-    ids = [node.leases.node_id for node in (one, two)]
-    chosen = share_out([LiveNode(i, "", 0.0, [NAME]) for i in ids])[NAME]
-    return (one, two) if chosen == ids[0] else (two, one)
+    holders = [node.leases.holder for node in (one, two)]
+    chosen = share_out([LiveNode(*h, "", 0.0, [NAME]) for h in holders])[NAME]
+    return (one, two) if chosen == holders[0] else (two, one)
 
 
 async def test_what_is_free_is_left_to_the_node_in_whose_share_it_is_for_a_moment(

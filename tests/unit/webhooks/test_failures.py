@@ -16,7 +16,7 @@ from aiohttp import web
 
 from certificates import Authority
 from penstockd.webhooks.model import DEFAULT_SCHEDULE, Selection, State, next_time
-from penstockd.webhooks.queue import recover
+from penstockd.webhooks.queue import requeue_dead
 from penstockd.webhooks.sender import READ_BYTES, retry_after
 from webhook_rig import START, Receiver, Rig, customer, receiving, status
 
@@ -281,7 +281,7 @@ async def test_every_attempt_of_the_days_is_kept_and_the_last_is_final(
     # Recovered, it begins anew under its id.
     receiver.answers.clear()
     async with rig.database.transaction() as connection:
-        assert await recover(connection, name, rig.clock(), START) == 1
+        assert await requeue_dead(connection, name, rig.clock(), START) == 1
     assert await rig.dispatcher.drain() == 1
     assert await rig.states(name) == [("DELIVERED", "")]
     assert len({r.id for r in receiver.requests}) == 1

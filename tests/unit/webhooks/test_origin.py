@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstockd.webhooks.owners import origin
+from penstockd.webhooks.owners import parse_origin
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from penstockd.webhooks.owners import origin
     ],
 )
 def test_origin(one: str, other: str, same: bool) -> None:
-    assert (origin(one) == origin(other)) is same
+    assert (parse_origin(one) == parse_origin(other)) is same

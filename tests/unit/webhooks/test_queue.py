@@ -11,7 +11,7 @@ from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.intake import BATCH_BYTES
 from penstockd.webhooks.model import Ordering
 from penstockd.webhooks.organ import Retention
-from penstockd.webhooks.queue import claim, recover, resend
+from penstockd.webhooks.queue import claim_due, requeue_dead, requeue_delivery
 from webhook_rig import START, Receiver, Rig, customer, make, status
 
 
@@ -22,7 +22,7 @@ async def test_what_a_dead_keeper_had_claimed_is_sent_by_the_next(
     await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
     await rig.take_in()
     async with rig.database.transaction() as connection:
-        taken = await claim(connection, {name: 10}, rig.clock())  # and then it dies
+        taken = await claim_due(connection, {name: 10}, rig.clock())  # and then it dies
     assert await rig.dispatcher.drain() == 0
     following = make(rig.database, rig.catalog, rig.policy, clock=rig.clock)
     try:
@@ -69,7 +69,7 @@ async def test_recovered_deliveries_of_a_record_keep_their_order(
     refused = False
     receiver.requests.clear()
     async with rig.database.transaction() as connection:
-        assert await recover(connection, name, rig.clock(), START) == 6
+        assert await requeue_dead(connection, name, rig.clock(), START) == 6
     await rig.dispatcher.drain()
     revisions = [int(json.loads(r.body)["data"]["revision"]) for r in receiver.requests]
     assert len(revisions) == 6 and revisions == sorted(revisions)
@@ -80,7 +80,7 @@ async def test_one_is_sent_again_though_it_was_taken(rig: Rig, receiver: Receive
     await rig.log(("c1", None, customer("c1")))
     await rig.deliver()
     async with rig.database.transaction() as connection:
-        await resend(connection, name, receiver.requests[0].id, rig.clock())
+        await requeue_delivery(connection, name, receiver.requests[0].id, rig.clock())
     assert await rig.dispatcher.drain() == 1
     assert receiver.requests[0].id == receiver.requests[1].id
     assert await rig.rows("SELECT attempt FROM hub.webhook_attempt ORDER BY 1") == [(1,), (2,)]

@@ -16,13 +16,13 @@ from csv_drawn import REVISION, TIME, files
 from harness import PATIENCE
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import ImportRowInvalid, RecordNotFound, Refused, StorageFull
-from penstockd.formats import FormatError, reader
+from penstockd.formats import FormatError, open_reader
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View
 from penstockd.store import loading
 from penstockd.store.database import Database
-from penstockd.store.migrate import migrate
+from penstockd.store.migrate import apply_migration
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer, WriteTransaction
@@ -54,7 +54,7 @@ class Shop:
         self, data: bytes, *, native: bool, revision: int = REVISION, row_filter: str = ""
     ) -> Any:
         """Import a file: its counts, or what was said of it."""
-        source = reader("CSV", self.dataset, self.dataset.fields)
+        source = open_reader("CSV", self.dataset, self.dataset.fields)
         assert isinstance(source, CsvReader)
         work = Import(self.dataset, self.view(row_filter), source, native=native)
 
@@ -63,7 +63,7 @@ class Shop:
 
         try:
             async with self.writer.transaction() as transaction:
-                transaction.time, transaction.revision, transaction.etag = TIME, revision, revision
+                transaction.time, transaction.etag = TIME, revision
                 counts = (await work.run(transaction, pieces())).counts
         except Refused as error:
             return type(error), str(error), error.violations
@@ -127,7 +127,7 @@ def shop(run: Run, module_url: str, things: Dataset) -> Iterator[Shop]:
     made = Shop(catalog, module_url)
 
     async def opened() -> None:
-        await migrate(module_url, catalog)
+        await apply_migration(module_url, catalog)
         await made.database.open()
 
     async def closed() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+
+#: What to run where the commands of the server, or what they import, are missing.
+INSTALL_SERVER = "pip install 'penstock-hub[server]'"
 
 
 class Failure(Exception):
@@ -14,26 +20,66 @@ class Failure(Exception):
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def report_failures() -> Iterator[None]:
     """Turns the errors that a command expects into a line and an exit code."""
     try:
         yield
     except Failure as error:
-        fail(str(error))
+        exit_failed(str(error))
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
-        fail(f"{name}{error.strerror or error}")
+        exit_failed(f"{name}{error.strerror or error}")
+    except ModuleNotFoundError as error:
+        if (error.name or "penstock").partition(".")[0] in ("penstock", "penstockd"):
+            raise
+        exit_failed(f"{error.name} is missing; it comes with the server: {INSTALL_SERVER}")
+    except UnicodeError as error:
+        exit_failed(f"something that was read is not UTF-8: {error}")
     except Exception as error:
         # Only a process that has called a hub has loaded the classes of its errors.
         from penstock.client.errors import PenstockError
 
         if not isinstance(error, PenstockError):
             raise
-        tell(error)
+        report_error(error)
         sys.exit(1)
 
 
-def tell(error: Exception) -> None:
+def use_utf_8() -> None:
+    """Checks that the arguments are UTF-8, and prints what the terminal cannot show as escapes.
+
+    Raises Failure for an argument of other bytes.
+    """
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="surrogateescape").decode(errors="replace")
+            raise Failure(f"the argument '{shown}' is not UTF-8") from None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def read_document(given: str, what: str) -> dict[str, Any]:
+    """The JSON object of an option or, without one, of standard input.
+
+    ``what`` names it in errors. Raises Failure.
+    """
+    if not given and sys.stdin.isatty():
+        raise Failure(f"the {what} is missing: give it with --data or on standard input")
+    try:
+        found = json.loads(given or sys.stdin.read())
+    except UnicodeDecodeError:
+        raise Failure(f"the {what} is not UTF-8") from None
+    except ValueError as error:
+        raise Failure(f"the {what} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Failure(f"the {what} must be a JSON object")
+    return found
+
+
+def report_error(error: Exception) -> None:
     """The line for a PenstockError, and one for each refused value."""
     from penstock.client.errors import PenstockError
 
@@ -43,7 +89,7 @@ def tell(error: Exception) -> None:
             typer.echo(f"  {violation.field}: {one_line(violation.description)}", err=True)
 
 
-def fail(message: str) -> None:
+def exit_failed(message: str) -> None:
     """Prints the reason and exits with 1."""
     typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(1)

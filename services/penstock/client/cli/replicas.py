@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, one_line
+from penstock.client.cli.printing import print_outcome
 from penstock.client.cli.records import Dataset, Fields, Filter
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ _NAMED = 100
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    app.command()(replica)
-    app.command()(verify)
+    app.command("replica")(keep_replica)
+    app.command("verify")(verify_replica)
 
 
-def replica(
+def keep_replica(
     dataset: Dataset,
     to: Annotated[
         str, typer.Option("--to", help="A file of SQLite, or postgresql://… (needs psycopg).")
@@ -40,8 +41,6 @@ def replica(
     table: Table = "",
     filter: Filter = "",
     fields: Fields = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Keep a copy of a dataset in a database of your own.
 
@@ -50,11 +49,12 @@ def replica(
     """
     from penstock.client.cli.gate import Gate
 
-    with _opened(dataset, to, table, filter, fields, url, consumer) as copy:
+    with _open_replica(dataset, to, table, filter, fields) as copy:
         done = copy.sync()
         mended = sum(found.upserts + found.deletes for found in copy.repairs)
         typer.echo(
-            f"{_named(to)}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}", err=True
+            f"{_mask_database(to)}: {done:,} changes, {mended:,} repaired, cursor {copy.cursor}",
+            err=True,
         )
         if follow:
             with Gate() as gate:
@@ -62,7 +62,7 @@ def replica(
                 copy.follow(lambda count: gate.check())
 
 
-def verify(
+def verify_replica(
     dataset: Dataset,
     replica: Annotated[
         str, typer.Option("--replica", help="A file of SQLite, or postgresql://… (needs psycopg).")
@@ -70,55 +70,58 @@ def verify(
     table: Table = "",
     filter: Filter = "",
     fields: Fields = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Bring a copy up to date and prove it equal to the hub; exits with 1 if it differs.
 
     Only digests are sent. Use the --filter and --fields that the copy was made with.
     """
-    name = _named(replica)
-    with _opened(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
+    name = _mask_database(replica)
+    with _open_replica(dataset, replica, table, filter, fields, there=True) as copy:
         if not copy.cursor:
             raise Failure(f"{name} holds no copy of {dataset}: make one with penstock replica")
         found = copy.verify()
+    kinds = {"differs": found.different, "unexpected": found.unexpected}
+    said = {"equal": found.equal, "row_count": found.rows} | {
+        kind: list(keys[:_NAMED]) for kind, keys in kinds.items()
+    }
     if found.equal:
-        typer.echo(f"{name}: equal, {found.rows:,} records")
+        print_outcome(said, f"{name}: equal, {found.rows:,} records")
         return
-    for what, keys in (("differs", found.different), ("unexpected", found.unexpected)):
-        for key in keys[:_NAMED]:
-            typer.echo(f"{what}\t{one_line(key)}")
-        if len(keys) > _NAMED:
-            typer.echo(f"{what}\t… and {len(keys) - _NAMED:,} more")
+    print_outcome(said, _format_differences(kinds))
     count = len(found.different) + len(found.unexpected)
     raise Failure(f"{name} differs from the hub in {count:,} record{'s' * (count > 1)}")
 
 
+def _format_differences(kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for kind, keys in kinds.items():
+        yield from (f"{kind}\t{one_line(key)}" for key in keys[:_NAMED])
+        if len(keys) > _NAMED:
+            yield f"{kind}\t… and {len(keys) - _NAMED:,} more"
+
+
 @contextmanager
-def _opened(
+def _open_replica(
     dataset: str,
     database: str,
     table: str,
     filter: str,
     fields: str,
-    url: str,
-    consumer: str,
     *,
     there: bool = False,
 ) -> Iterator[Replica]:
     from penstock.client.replica import NotTheOnly, Replica
 
-    made, broken = _connected(database, there)
-    with connect(url, consumer) as client, closing(made) as connection:
+    made, broken = _connect_database(database, there)
+    with connect_client() as client, closing(made) as connection:
         try:
             yield Replica(client, dataset, connection, table=table, filter=filter, fields=fields)
         except (ValueError, NotTheOnly) as error:
             raise Failure(str(error)) from None
         except broken as error:
-            raise Failure(f"{_named(database)}: {_first(error, broken)}") from None
+            raise Failure(f"{_mask_database(database)}: {_first_error(error, broken)}") from None
 
 
-def _connected(database: str, there: bool) -> tuple[Any, type[Exception]]:
+def _connect_database(database: str, there: bool) -> tuple[Any, type[Exception]]:
     """A connection, and the errors of its driver."""
     if not _is_postgres(database):
         if there and not Path(database).exists():
@@ -145,7 +148,7 @@ def _is_postgres(database: str) -> bool:
     return database.startswith(("postgresql://", "postgres://"))
 
 
-def _named(database: str) -> str:
+def _mask_database(database: str) -> str:
     """The database's URL without user and password, safe to print."""
     if not _is_postgres(database):
         return database
@@ -153,7 +156,7 @@ def _named(database: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _first(error: BaseException, kind: type[Exception]) -> BaseException:
+def _first_error(error: BaseException, kind: type[Exception]) -> BaseException:
     """The original error, rather than the failed rollback after it."""
     while isinstance(error.__context__, kind):
         error = error.__context__

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.options import Format as OutputFormat
+from penstock.client.cli.options import given_option
+from penstock.client.cli.printing import print_document, print_outcome
 from penstock.client.cli.records import (
     Dataset,
     Fields,
@@ -40,12 +43,12 @@ Format = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
-    app.command()(export)
-    app.command()(receipt)
-    app.command("import")(import_)
+    app.command("export")(export_records)
+    app.command("receipt")(show_receipt)
+    app.command("import")(import_records)
 
 
-def export(
+def export_records(
     dataset: Dataset,
     format: Format = "",
     filter: Filter = "",
@@ -63,8 +66,6 @@ def export(
         bool,
         typer.Option("--spreadsheet-safe", help="Disarm cells that a spreadsheet would run."),
     ] = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Write records to standard output or a file.
 
@@ -75,9 +76,9 @@ def export(
     from penstock.client.files import compression_of
 
     target = output if str(output) != "-" else None
-    name = (format or _suffix_format(output) or "csv").upper()
+    name = (format or _suffix_format(output) or given_option("format") or "csv").upper()
     packed = compression or (compression_of(output) if output is not None else "")
-    with connect(url, consumer) as client:
+    with connect_client() as client:
         begin = functools.partial(
             client.dataset(dataset).export,
             name,
@@ -88,18 +89,18 @@ def export(
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
         )
-        size, found = _exported(begin, dataset, "" if packed else name, target)
+        size, found = _write_export(begin, dataset, "" if packed else name, target)
     if target is not None and found is not None:
-        typer.echo(_done(target, size, found), err=True)
+        typer.echo(_describe_export(target, size, found), err=True)
 
 
-def _done(output: Path, size: int, found: Any) -> str:
+def _describe_export(output: Path, size: int, found: Any) -> str:
     """The message about an export into a file."""
     rows = f"{found.row_count:,} row{'' if found.row_count == 1 else 's'}"
     return f"{output}: {rows}, {size:,} bytes, receipt {found.receipt_id}"
 
 
-def _exported(
+def _write_export(
     begin: Callable[[], Export], dataset: str, kind: str, file: Path | None
 ) -> tuple[int, Any]:
     """Writes an export to a file or to standard output; returns its bytes and its receipt.
@@ -113,29 +114,25 @@ def _exported(
 
     def start() -> Iterator[bytes]:
         exports.append(begin())
-        return _counted(gate.each(exports[-1]), bar, row_counter(kind) if kind else None)
+        return _count_progress(gate.each(exports[-1]), bar, row_counter(kind) if kind else None)
 
     # A bar would garble output on the same terminal.
     shown = sys.stderr.isatty() and (file is not None or not sys.stdout.isatty())
     with Gate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
-        size = _write(start, file)
+        size = _write_chunks(start, file)
     return size, exports[-1].receipt
 
 
-def receipt(
+def show_receipt(
     receipt_id: Annotated[str, typer.Argument(metavar="ID", help="As export shows it.")],
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print the receipt of an export: its outcome, rows, bytes and SHA-256."""
-    from google.protobuf.json_format import MessageToJson
-
-    with connect(url, consumer) as client:
+    with connect_client() as client:
         found = client.receipt(receipt_id)
-    typer.echo(MessageToJson(found, ensure_ascii=False))
+    print_document(found)
 
 
-def import_(
+def import_records(
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET|FOLDER", help="As customers; with --mapping a folder.")
     ] = "",
@@ -154,8 +151,9 @@ def import_(
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
-    url: Url = "",
-    consumer: As = "",
+    report: Annotated[
+        OutputFormat, typer.Option(help="How the result is printed; --format is the file's.")
+    ] = OutputFormat.table,
 ) -> None:
     """Create or replace records from a file.
 
@@ -164,60 +162,60 @@ def import_(
     if mapping:
         if file is not None or format or partial or validate_only or request_id:
             raise typer.BadParameter("with --mapping there is only a folder to give")
-        _import_mapped(mapping, Path(dataset or "."), url, consumer)
+        _import_mapped(mapping, Path(dataset or "."), report)
         return
     if not dataset or file is None:
         raise typer.BadParameter("give a dataset and a file, or --mapping and a folder")
     how = {"partial": partial, "validate_only": validate_only, "request_id": request_id}
-    _import_file(dataset, file, format, url, consumer, how)
+    _import_file(dataset, file, format, how, report)
 
 
 def _import_file(
-    dataset: str, file: Path, format: str, url: str, consumer: str, how: dict[str, Any]
+    dataset: str, file: Path, format: str, how: dict[str, Any], report: OutputFormat
 ) -> None:
     from penstock.client.cli.progress import Bar
     from penstock.client.errors import PenstockError
 
-    name = format or _suffix_format(file)
+    name = format or _suffix_format(file) or given_option("format")
     if not name:
         raise Failure(f"the name '{file}' does not tell the format: give --format")
     from_stdin = str(file) == "-"
     with (
         nullcontext(sys.stdin.buffer) if from_stdin else open(file, "rb") as source,
-        connect(url, consumer) as client,
+        connect_client() as client,
         Bar(f"import {dataset}", total=None if from_stdin else file.stat().st_size) as bar,
     ):
         try:
             counts = client.dataset(dataset).import_(source, name, progress=bar.sent, **how)
         except PenstockError as error:
-            rows = None if error.reason != "IMPORT_ROW_INVALID" else _violations(error)
+            rows = None if error.reason != "IMPORT_ROW_INVALID" else _violation_rows(error)
             if rows is None:
                 raise
             bar.stop()
             _report_bad(("row", "field", "reason"), rows, int(error.metadata.get("bad_rows", 0)))
-    _report(dataset, counts)
+    _print_counts(dataset, counts, report)
     if counts.refused:
         told = [[str(e.row), e.field, e.description] for e in counts.row_errors]
         what = "checked" if how["validate_only"] else "loaded"
         _report_bad(("row", "field", "reason"), told, counts.refused, f"the others were {what}")
 
 
-def _import_mapped(mapping: str, folder: Path, url: str, consumer: str) -> None:
+def _import_mapped(mapping: str, folder: Path, report: OutputFormat) -> None:
     from penstock.client.mapping.errors import MappingError
-    from penstock.client.mapping.load import bind, load, unused
+    from penstock.client.mapping.load import bind_sources, load_sources, unused_columns
     from penstock.client.mapping.plan import load_plan
 
     try:
-        sources = bind(load_plan(mapping), folder)
-        for column in unused(sources):
+        sources = bind_sources(load_plan(mapping), folder)
+        for column in unused_columns(sources):
             typer.echo(f"not taken over: {column}", err=True)
-        with connect(url, consumer) as client:
-            _load(client, lambda progress: load(client, sources, progress))
+        with connect_client() as client:
+            _load_files(client, lambda progress: load_sources(client, sources, progress), report)
     except MappingError as error:
         raise Failure(str(error)) from None
 
 
-def _load(client: Client, load: Callable[[Any], Iterator[Any]]) -> None:
+def _load_files(client: Client, load: Callable[[Any], Iterator[Any]], report: OutputFormat) -> None:
     from penstock.client.cli.progress import Bar
     from penstock.client.mapping.errors import BadRows
 
@@ -229,17 +227,20 @@ def _load(client: Client, load: Callable[[Any], Iterator[Any]]) -> None:
 
         try:
             for loaded in load(progress):
-                _report(loaded.dataset, loaded.counts)
+                _print_counts(loaded.dataset, loaded.counts, report)
         except BadRows as error:
             bar.stop()
-            rows = [[_place(row), row.field, row.reason] for row in error.rows]
+            rows = [[_format_place(row), row.field, row.reason] for row in error.rows]
             _report_bad((error.dataset, "field", "reason"), rows, error.total)
 
 
-def _report(dataset: str, counts: Counts) -> None:
-    typer.echo(
+def _print_counts(dataset: str, counts: Counts, form: OutputFormat) -> None:
+    numbers = ("rows", "created", "updated", "unchanged", "refused")
+    print_outcome(
+        {"dataset": dataset} | {name: getattr(counts, name) for name in numbers},
         f"{dataset}: {counts.rows:,} rows: {counts.created:,} created, "
-        f"{counts.updated:,} updated, {counts.unchanged:,} unchanged"
+        f"{counts.updated:,} updated, {counts.unchanged:,} unchanged",
+        form,
     )
 
 
@@ -254,7 +255,7 @@ def _report_bad(
     raise Failure(f"{total:,} bad {'row' if total == 1 else 'rows'}; {rest}")
 
 
-def _violations(error: Any) -> list[list[str]]:
+def _violation_rows(error: Any) -> list[list[str]]:
     """The violations of an import as row, field and reason, "rows[7].name" being row 7."""
     table = []
     for violation in error.violations:
@@ -264,7 +265,7 @@ def _violations(error: Any) -> list[list[str]]:
     return table
 
 
-def _place(row: BadRow) -> str:
+def _format_place(row: BadRow) -> str:
     return f"{row.file}:{row.line}" if row.line else row.file
 
 
@@ -278,7 +279,7 @@ def _suffix_format(path: Path | None) -> str:
         return ""
 
 
-def _counted(
+def _count_progress(
     chunks: Iterator[bytes], bar: Bar, count: Callable[[bytes], int] | None
 ) -> Iterator[bytes]:
     size, bar.rows = 0, None
@@ -290,12 +291,12 @@ def _counted(
         bar.sent(size)
 
 
-def _write(start: Callable[[], Iterator[bytes]], output: Path | None) -> int:
+def _write_chunks(start: Callable[[], Iterator[bytes]], output: Path | None) -> int:
     from penstock.client.dataset import write_all, write_whole
-    from penstock.client.files import replacing
+    from penstock.client.files import replace_file
 
     if output is not None:
-        with replacing(output) as file:
+        with replace_file(output) as file:
             return write_whole(start, file)
     size = write_all(start(), sys.stdout.buffer)
     sys.stdout.buffer.flush()

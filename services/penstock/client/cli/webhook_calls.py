@@ -43,7 +43,7 @@ Options = Annotated[
 ]
 
 
-def call(client: Client, method: str, request: Any, *, safe: bool = True) -> Any:
+def call_webhooks(client: Client, method: str, request: Any, *, safe: bool = True) -> Any:
     """The reply of a method; ``safe`` says that the call changes nothing."""
     from penstock.hub.v1 import webhooks_pb2_grpc
 
@@ -51,23 +51,23 @@ def call(client: Client, method: str, request: Any, *, safe: bool = True) -> Any
     return client.call(getattr(stub, method), request, safe=safe)
 
 
-def pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
+def read_pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
     """The items of all pages."""
     while True:
-        reply = call(client, method, request)
+        reply = call_webhooks(client, method, request)
         yield from getattr(reply, field)
         request.page_token = reply.next_page_token
         if not request.page_token:
             return
 
 
-def selections(
+def make_selections(
     client: Client, datasets: list[str] | None, events: list[str] | None, filter: str, fields: str
 ) -> list[Any]:
     """The selections that the options ask for, by default all datasets that the caller may see."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    known = {_singular(d): d.name for d in client.datasets()}
+    known = {_singular_name(d): d.name for d in client.datasets()}
     operations: dict[str, list[str]] = {}
     for event in events or ():
         record, dot, operation = event.partition(".")
@@ -114,7 +114,7 @@ def options_of(given: Any) -> Any:
         raise Failure(f"--option: {error}") from None
 
 
-def _singular(dataset: Any) -> str:
+def _singular_name(dataset: Any) -> str:
     """The record's name as used in event types."""
     from penstock.client.stubs import load_stubs
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,17 +17,19 @@ from urllib.parse import SplitResult, urlsplit
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, one_line
+from penstock.client.cli.options import Format, chosen_format
+from penstock.client.cli.printing import Column, RowPrinter
 from penstock.client.cli.webhook_calls import (
     Datasets,
     Events,
     Fields,
     Filter,
     Options,
-    call,
+    call_webhooks,
+    make_selections,
     options_of,
-    selections,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ _WAIT = 15
 _READ = 64 * 1024
 
 
-def listen(
+def listen_locally(
     forward_to: Annotated[
         str, typer.Option("--forward-to", metavar="URL", help="As http://localhost:3000/hooks.")
     ],
@@ -48,56 +51,57 @@ def listen(
     fields: Fields = "",
     option: Options = None,
     count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Post events to a server on this machine as they happen, until Ctrl-C."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    target = _target(forward_to)
-    with connect(url, consumer) as client:
+    target = _parse_target(forward_to)
+    with connect_client() as client:
         webhook = pb.Webhook(
             kind=pb.Webhook.Kind.LISTEN,
             title=f"listen on {socket.gethostname()}"[:200],
-            selections=selections(client, dataset, event, filter, fields),
+            selections=make_selections(client, dataset, event, filter, fields),
             options=options_of(option or ()),
         )
-        with _webhook(client, webhook) as issued:
+        with _open_webhook(client, webhook) as issued:
             typer.echo(f"secret {issued.secret}", err=True)
             typer.echo(f"forwarding to {forward_to}; Ctrl-C ends it", err=True)
-            _forward(client, issued.webhook.webhook_id, target, count)
+            _forward_deliveries(client, issued.webhook.webhook_id, target, count)
 
 
 @contextmanager
-def _webhook(client: Client, webhook: Any) -> Iterator[Any]:
+def _open_webhook(client: Client, webhook: Any) -> Iterator[Any]:
     """The webhook, for as long as the block lasts."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.CreateWebhookRequest(webhook=webhook)
-    issued = call(client, "CreateWebhook", request, safe=False)
+    issued = call_webhooks(client, "CreateWebhook", request, safe=False)
     try:
         yield issued
     finally:
         name = issued.webhook.webhook_id
-        call(client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=name), safe=False)
+        call_webhooks(client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=name), safe=False)
 
 
-def _forward(client: Client, webhook_id: str, target: SplitResult, count: int) -> None:
+def _forward_deliveries(client: Client, webhook_id: str, target: SplitResult, count: int) -> None:
     from penstock.hub.v1 import webhooks_pb2 as pb
 
+    columns = [Column("event_type"), Column("delivery_id"), Column("reply")]
+    printer = RowPrinter(columns, sys.stdout, chosen_format(Format.table))
     done = 0
     request = pb.PullDeliveriesRequest(webhook_id=webhook_id, max_deliveries=10)
     request.wait.FromSeconds(_WAIT)
     while not count or done < count:
-        pulled = call(client, "PullDeliveries", request, safe=True).deliveries
-        outcomes = [_post(target, delivery) for delivery in pulled]
+        pulled = call_webhooks(client, "PullDeliveries", request, safe=True).deliveries
+        outcomes = [_post_delivery(target, delivery) for delivery in pulled]
+        printer.write(map(_outcome_row, pulled, outcomes))
         if outcomes:
             told = pb.AcknowledgeDeliveriesRequest(webhook_id=webhook_id, outcomes=outcomes)
-            call(client, "AcknowledgeDeliveries", told, safe=False)
+            call_webhooks(client, "AcknowledgeDeliveries", told, safe=False)
         done += len(outcomes)
 
 
-def _post(target: SplitResult, delivery: Any) -> Any:
+def _post_delivery(target: SplitResult, delivery: Any) -> Any:
     """Post one message and return the outcome. No proxy, no redirect, as with the hub."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
@@ -119,12 +123,20 @@ def _post(target: SplitResult, delivery: Any) -> Any:
         head = f"{type(error).__name__}: {error}".replace("\0", " ")
     outcome = pb.PullOutcome(delivery_id=delivery.delivery_id, status=status, response_head=head)
     outcome.latency.FromMilliseconds(int((time.monotonic() - start) * 1000))
-    said = str(status) if status else one_line(head)
-    typer.echo(f"{delivery.event_type}  {delivery.delivery_id}  {said}")
     return outcome
 
 
-def _target(url: str) -> SplitResult:
+def _outcome_row(delivery: Any, outcome: Any) -> dict[str, Any]:
+    status = outcome.status
+    return {
+        "event_type": delivery.event_type,
+        "delivery_id": delivery.delivery_id,
+        "status": status,
+        "reply": str(status) if status else one_line(outcome.response_head),
+    }
+
+
+def _parse_target(url: str) -> SplitResult:
     parts = urlsplit(url)
     try:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)

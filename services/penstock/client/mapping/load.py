@@ -31,7 +31,7 @@ class Loaded:
     counts: Counts
 
 
-def bind(plan: Plan, folder: Path) -> list[RecordSource]:
+def bind_sources(plan: Plan, folder: Path) -> list[RecordSource]:
     """The sources of a plan's datasets. Raises MappingError if files or fields do not fit.
 
     Everything but the rows is checked here, before anything is sent.
@@ -43,7 +43,7 @@ def bind(plan: Plan, folder: Path) -> list[RecordSource]:
     ]
 
 
-def unused(sources: Iterable[RecordSource]) -> list[str]:
+def unused_columns(sources: Iterable[RecordSource]) -> list[str]:
     """The columns of the sources that no field uses, such as "customers.csv: fax"."""
     readers = [reader for source in sources for reader in source.readers]
     used = {(reader.table.path, column) for reader in readers for column in reader.used}
@@ -51,10 +51,10 @@ def unused(sources: Iterable[RecordSource]) -> list[str]:
     return [f"{path.name}: {column}" for path, column in columns if (path, column) not in used]
 
 
-def load(
+def load_sources(
     client: Client, sources: Iterable[RecordSource], progress: Progress | None = None
 ) -> Iterator[Loaded]:
-    """Loads the sources of ``bind`` in their order, each in one transaction.
+    """Loads the sources of ``bind_sources`` in their order, each in one transaction.
 
     Raises BadRows with file and line of each row that the mapping or the hub rejects: nothing of
     that dataset is loaded, but the datasets before it are. Loading them again changes nothing.
@@ -68,17 +68,17 @@ def _load_one(client: Client, source: RecordSource, progress: Progress | None) -
     lines = array("Q")
     try:
         return client.dataset(source.dataset).import_(
-            ndjson(source, lines, progress), format="NDJSON"
+            write_ndjson(source, lines, progress), format="NDJSON"
         )
     except PenstockError as error:
         if error.reason != "IMPORT_ROW_INVALID":
             raise
-        rows = [_located(v.field, v.description, source, lines) for v in error.violations]
+        rows = [_locate_row(v.field, v.description, source, lines) for v in error.violations]
         total = int(error.metadata.get("bad_rows", len(rows)))
         raise BadRows(source.dataset, rows, total) from None
 
 
-def ndjson(
+def write_ndjson(
     source: RecordSource, lines: array[int] | None = None, progress: Progress | None = None
 ) -> Iterator[bytes]:
     """The records as lines of proto JSON; ``lines`` collects the source line of each.
@@ -102,7 +102,7 @@ def ndjson(
         raise BadRows(source.dataset, bad, total)
 
 
-def _located(field: str, reason: str, source: RecordSource, lines: array[int]) -> BadRow:
+def _locate_row(field: str, reason: str, source: RecordSource, lines: array[int]) -> BadRow:
     match = re.fullmatch(r"rows\[(\d+)\]\.?(.*)", field)
     row = int(match[1]) if match else 0
     line = lines[row - 1] if 0 < row <= len(lines) else 0

@@ -145,10 +145,10 @@ def parse_plan(text: str, name: str) -> Plan:
         dialect=Dialect(source.text("delimiter", ","), source.text("encoding", "utf-8-sig")),
         maps={key: table.rest() for key, table in whole.named("maps")},
         lookups={
-            key: _closed(table, Lookup(table.text("file"), table.text("key")))
+            key: _refuse_unknown_keys(table, Lookup(table.text("file"), table.text("key")))
             for key, table in whole.named("lookups")
         },
-        datasets=tuple(_dataset(table) for table in whole.listed("datasets")),
+        datasets=tuple(_parse_dataset(table) for table in whole.listed("datasets")),
     )
     if len(plan.dialect.delimiter) != 1:
         raise MappingError(f"{name}: source.delimiter must be one character")
@@ -157,27 +157,27 @@ def parse_plan(text: str, name: str) -> Plan:
     return plan
 
 
-def _dataset(table: _Keys) -> DatasetPlan:
-    children = {name: _children(child) for name, child in table.named("children")}
+def _parse_dataset(table: _Keys) -> DatasetPlan:
+    children = {name: _parse_children(child) for name, child in table.named("children")}
     plan = DatasetPlan(
-        table.text("dataset"), table.text("file"), _fields(table.keys("fields")), children
+        table.text("dataset"), table.text("file"), _parse_fields(table.keys("fields")), children
     )
-    return _closed(table, plan)
+    return _refuse_unknown_keys(table, plan)
 
 
-def _children(table: _Keys) -> Children:
+def _parse_children(table: _Keys) -> Children:
     key = table.text("key")
     plan = Children(
         file=table.text("file"),
         key=key,
         parent=table.text("parent", key),
         sorted=table.flag("sorted"),
-        fields=_fields(table.keys("fields")),
+        fields=_parse_fields(table.keys("fields")),
     )
-    return _closed(table, plan)
+    return _refuse_unknown_keys(table, plan)
 
 
-def _fields(table: _Keys, prefix: str = "") -> dict[str, Value]:
+def _parse_fields(table: _Keys, prefix: str = "") -> dict[str, Value]:
     """Values by field path; TOML reads an unquoted ``a.b`` as a table, which means the same."""
     values: dict[str, Value] = {}
     for key, raw in table.rest().items():
@@ -188,9 +188,9 @@ def _fields(table: _Keys, prefix: str = "") -> dict[str, Value]:
         elif inner is None:
             raise MappingError(f"{table.where}.{key}: a column's name or a table is expected")
         elif {"column", "value", "template"} & raw.keys():
-            values[path] = _value(inner)
+            values[path] = _parse_value(inner)
         elif all(isinstance(v, dict | str) for v in raw.values()) and not raw.keys() & _VALUE_KEYS:
-            values.update(_fields(inner, f"{path}."))
+            values.update(_parse_fields(inner, f"{path}."))
         else:
             raise MappingError(f"{inner.where}: one of column, value and template is needed")
     return values
@@ -205,7 +205,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _value(table: _Keys) -> Value:
+def _parse_value(table: _Keys) -> Value:
     raw = table.rest()
     for key, given in raw.items():
         if key not in _VALUE_KEYS:
@@ -276,6 +276,6 @@ class _Keys:
         return f"{self.where}.{key}"
 
 
-def _closed(table: _Keys, value: T) -> T:
+def _refuse_unknown_keys(table: _Keys, value: T) -> T:
     table.close()
     return value

@@ -11,7 +11,14 @@ from penstock.client.mapping.children import ChildRows
 from penstock.client.mapping.errors import BadRow, BadValue, MappingError
 from penstock.client.mapping.plan import DatasetPlan, Plan, Value
 from penstock.client.mapping.table import Row, Table, open_table
-from penstock.client.mapping.value import Convert, Lookups, Read, Reader, constant, converter
+from penstock.client.mapping.value import (
+    Convert,
+    Lookups,
+    Read,
+    Reader,
+    make_converter,
+    parse_constant,
+)
 from penstock.client.stubs import Descriptor, FieldDescriptor, field_options, load_stubs
 
 _TIMESTAMP = "google.protobuf.Timestamp"
@@ -56,7 +63,7 @@ class RecordSource:
         self.table = open_table(folder / dataset.file, plan.dialect)
         record = stubs.record_class.DESCRIPTOR
         reader = Reader(self.table, plan.maps, lookups)
-        self._fields = _bind(dataset.fields, record, reader, f"{where}.fields")
+        self._fields = _bind_fields(dataset.fields, record, reader, f"{where}.fields")
         if stubs.key not in dataset.fields:
             raise MappingError(f"{where}.fields: the key '{stubs.key}' is missing")
         self.readers = [reader]
@@ -69,7 +76,7 @@ class RecordSource:
             parent = reader.index(children.parent, place)
             table = open_table(folder / children.file, plan.dialect)
             inner = Reader(table, plan.maps, lookups)
-            fields = _bind(children.fields, field.message_type, inner, f"{place}.fields")
+            fields = _bind_fields(children.fields, field.message_type, inner, f"{place}.fields")
             rows = ChildRows(table, inner.index(children.key, place), children.sorted)
             self._children.append((field, fields, parent, rows))
             self.readers.append(inner)
@@ -82,7 +89,7 @@ class RecordSource:
         """
         for line, row in self.table.rows():
             record: dict[str, Any] = {}
-            bad = list(_fill(record, self._fields, line, row, self.table))
+            bad = list(_fill_record(record, self._fields, line, row, self.table))
             for field, fields, parent, rows in self._children:
                 bad += _fill_children(record, field, fields, rows, row[parent])
             yield line, record, bad
@@ -112,27 +119,29 @@ def open_lookups(plan: Plan, folder: Path) -> Lookups:
     return lookups
 
 
-def _bind(
+def _bind_fields(
     values: Mapping[str, Value], message: Descriptor, reader: Reader, where: str
 ) -> list[_Field]:
-    return [_field(path, v, message, reader, f"{where}.{path}") for path, v in values.items()]
+    return [_bind_field(path, v, message, reader, f"{where}.{path}") for path, v in values.items()]
 
 
-def _field(path: str, value: Value, message: Descriptor, reader: Reader, where: str) -> _Field:
-    steps, field = _resolve(path, message, where)
+def _bind_field(path: str, value: Value, message: Descriptor, reader: Reader, where: str) -> _Field:
+    steps, field = _resolve_path(path, message, where)
     if value.value is not None:
-        made = constant(value, field, where)
+        made = parse_constant(value, field, where)
         return _Field(path, steps, None, str, made)
     listed = field.is_repeated
     if listed and value.split is None:
         raise MappingError(f"{where}: '{field.name}' holds many values; split must say the mark")
     if value.split is not None and not (listed and value.split):
         raise MappingError(f"{where}: '{field.name}' holds one value and cannot be split")
-    read, convert = reader.read(value, where), converter(field, value, where)
+    read, convert = reader.read(value, where), make_converter(field, value, where)
     return _Field(path, steps, read, convert, None, value.split)
 
 
-def _resolve(path: str, message: Descriptor, where: str) -> tuple[tuple[str, ...], FieldDescriptor]:
+def _resolve_path(
+    path: str, message: Descriptor, where: str
+) -> tuple[tuple[str, ...], FieldDescriptor]:
     """The JSON names on the way to a field, and the field; for a map, the field of its values."""
     names = path.split(".")
     steps: list[str] = []
@@ -157,7 +166,7 @@ def _resolve(path: str, message: Descriptor, where: str) -> tuple[tuple[str, ...
     raise AssertionError("a path has at least one name")
 
 
-def _fill(
+def _fill_record(
     record: dict[str, Any], fields: list[_Field], line: int, row: Row, table: Table
 ) -> Iterator[BadRow]:
     for field in fields:
@@ -177,7 +186,7 @@ def _fill_children(
     elements: list[dict[str, Any]] = []
     for line, row in rows.of(key):
         element: dict[str, Any] = {}
-        for bad in _fill(element, fields, line, row, rows.table):
+        for bad in _fill_record(element, fields, line, row, rows.table):
             yield BadRow(bad.file, bad.line, f"{field.name}.{bad.field}", bad.reason)
         elements.append(element)
     if elements:

@@ -48,7 +48,7 @@ class Table:
         Raises MappingError, naming file and line, if the file is not CSV or a row has another
         number of values than the header.
         """
-        records = _records(self.path, self.dialect)
+        records = _read_records(self.path, self.dialect)
         next(records)
         width = len(self.header)
         for line, values in records:
@@ -65,7 +65,7 @@ class Table:
 def open_table(path: Path, dialect: Dialect) -> Table:
     """Reads the header. Raises MappingError if there is no file or no valid header."""
     try:
-        first = next(_records(path, dialect), None)
+        first = next(_read_records(path, dialect), None)
     except OSError as error:
         raise MappingError(f"{path}: {error.strerror}") from error
     if first is None:
@@ -76,22 +76,22 @@ def open_table(path: Path, dialect: Dialect) -> Table:
     return Table(path, tuple(header), dialect)
 
 
-def _records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str | None]]]:
+def _read_records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str | None]]]:
     mark = re.escape(dialect.delimiter)
     value = re.compile(rf'(?:"([^"]*(?:""[^"]*)*)"|([^"{mark}]*))({mark}|\Z)')
     encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
     try:
         with open(path, encoding=encoding, newline="") as file:
-            for line, text in _texts(path, iter(file)):
+            for line, text in _read_texts(path, iter(file)):
                 if '"' not in text:
                     yield line, [v or None for v in text.split(dialect.delimiter)]
                 else:
-                    yield line, list(_values(text, value, f"{path.name}, line {line}"))
+                    yield line, list(_split_values(text, value, f"{path.name}, line {line}"))
     except UnicodeDecodeError as error:
         raise MappingError(f"{path.name} is not {dialect.encoding}: {error.reason}") from None
 
 
-def _texts(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
+def _read_texts(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, str]]:
     """The text of each record, without its line end: lines joined until the quotes balance."""
     number = 0
     for text in lines:
@@ -117,7 +117,7 @@ def _without_end(text: str) -> str:
     return text[:-1] if text.endswith(("\n", "\r")) else text
 
 
-def _values(text: str, value: re.Pattern[str], where: str) -> Iterator[str | None]:
+def _split_values(text: str, value: re.Pattern[str], where: str) -> Iterator[str | None]:
     at = 0
     while True:
         match = value.match(text, at)

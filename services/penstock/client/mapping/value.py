@@ -80,7 +80,7 @@ class Reader:
         if value.lookup is not None:
             steps.append(self._lookup(value.lookup, value.take or "", where))
         if value.pattern is not None:
-            steps.append(_pattern(value.pattern, where))
+            steps.append(_pattern_step(value.pattern, where))
         if value.map is not None:
             steps.append(self._map(value, where))
         return steps
@@ -148,7 +148,7 @@ class Reader:
         return read
 
 
-def _pattern(pattern: str, where: str) -> Callable[[str], str | None]:
+def _pattern_step(pattern: str, where: str) -> Callable[[str], str | None]:
     try:
         compiled = re.compile(pattern, re.DOTALL)
     except re.error as error:
@@ -163,9 +163,9 @@ def _pattern(pattern: str, where: str) -> Callable[[str], str | None]:
     return step
 
 
-def constant(value: Value, field: FieldDescriptor, where: str) -> Any:
+def parse_constant(value: Value, field: FieldDescriptor, where: str) -> Any:
     """The proto JSON of a constant. Raises MappingError if the field cannot hold it."""
-    convert = converter(field, Value(), where)
+    convert = make_converter(field, Value(), where)
     try:
         if isinstance(value.value, list):
             if not field.is_repeated:
@@ -177,25 +177,25 @@ def constant(value: Value, field: FieldDescriptor, where: str) -> Any:
     return [one] if field.is_repeated and not _is_map_value(field) else one
 
 
-def converter(field: FieldDescriptor, value: Value, where: str) -> Convert:
+def make_converter(field: FieldDescriptor, value: Value, where: str) -> Convert:
     """The function that makes a text one value of the field. Raises MappingError."""
     if value.timezone is not None and value.format is None:
         raise MappingError(f"{where}: timezone needs a format")
     if field.message_type is not None:
         if field.message_type.full_name != _TIMESTAMP:
             raise MappingError(f"{where}: '{field.name}' is no single value")
-        return _time(value, where) if value.format else str
+        return _time_converter(value, where) if value.format else str
     if field_options(field).date and value.format:
-        return _date(value.format)
+        return _date_converter(value.format)
     if value.format:
         raise MappingError(f"{where}: format is for dates and times")
     if field.enum_type is not None:
         return _name_of(field)
     if field.cpp_type in _INTEGERS:
-        return _integer(field)
+        return _integer_converter(field)
     if field.cpp_type in _REALS:
-        return _real
-    return _boolean if field.cpp_type == Kinds.CPPTYPE_BOOL else str
+        return _parse_real
+    return _parse_boolean if field.cpp_type == Kinds.CPPTYPE_BOOL else str
 
 
 def _name_of(field: FieldDescriptor) -> Convert:
@@ -209,7 +209,7 @@ def _name_of(field: FieldDescriptor) -> Convert:
     return convert
 
 
-def _integer(field: FieldDescriptor) -> Convert:
+def _integer_converter(field: FieldDescriptor) -> Convert:
     low, high = _INTEGERS[field.cpp_type]
     as_text = high > 2**32
 
@@ -221,7 +221,7 @@ def _integer(field: FieldDescriptor) -> Convert:
     return convert
 
 
-def _real(text: str) -> float | str:
+def _parse_real(text: str) -> float | str:
     if text in ("NaN", "Infinity", "-Infinity"):
         return text
     try:
@@ -233,20 +233,20 @@ def _real(text: str) -> float | str:
     return number
 
 
-def _boolean(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise BadValue(f"'{text}' is neither true nor false; a map can say which it is")
     return text == "true"
 
 
-def _date(form: str) -> Convert:
+def _date_converter(form: str) -> Convert:
     def convert(text: str) -> str:
-        return _parsed(text, form).date().isoformat()
+        return _parse_moment(text, form).date().isoformat()
 
     return convert
 
 
-def _time(value: Value, where: str) -> Convert:
+def _time_converter(value: Value, where: str) -> Convert:
     form = value.format or ""
     try:
         zone = ZoneInfo(value.timezone) if value.timezone else UTC
@@ -254,7 +254,7 @@ def _time(value: Value, where: str) -> Convert:
         raise MappingError(f"{where}: there is no time zone '{value.timezone}'") from None
 
     def convert(text: str) -> str:
-        time = _parsed(text, form)
+        time = _parse_moment(text, form)
         if time.tzinfo is None:
             time = time.replace(tzinfo=zone)
         return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -262,7 +262,7 @@ def _time(value: Value, where: str) -> Convert:
     return convert
 
 
-def _parsed(text: str, form: str) -> datetime:
+def _parse_moment(text: str, form: str) -> datetime:
     try:
         return datetime.strptime(text, form)
     except ValueError:

@@ -120,7 +120,7 @@ class Replica:
             if page is None:
                 renewals += 1
                 if renewals > RENEWALS:
-                    raise _restless()
+                    raise _restless_view()
                 self.repair()
                 continue
             renewals = 0
@@ -211,7 +211,7 @@ class Replica:
                 # What the caller may see changed on the way: discard what came so far.
                 if ended.reconcile != "REPAIR":
                     raise
-        raise _restless()
+        raise _restless_view()
 
     def _snapshot_once(self) -> int:
         done = 0
@@ -276,7 +276,7 @@ class Replica:
             self.table.rollback()
 
 
-def _restless() -> PenstockError:
+def _restless_view() -> PenstockError:
     """The error for a View that changes too often to catch up."""
     return PenstockError(
         "ABORTED",

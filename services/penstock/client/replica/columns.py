@@ -70,7 +70,7 @@ class Shape:
         if unknown := [name for name in tops if name not in by_name]:
             raise ValueError(f"{message.name} has no field '{unknown[0]}'")
         shown = {by_name[name].name for name in (*tops, key)} if tops else set(by_name)
-        self.columns = tuple(_column(f, sqlite) for f in message.fields if f.name in shown)
+        self.columns = tuple(_make_column(f, sqlite) for f in message.fields if f.name in shown)
 
     def row(self, record: Any) -> tuple[Any, ...]:
         """The record's values, one for each column."""
@@ -111,18 +111,18 @@ class Shape:
         return column.kind.store(getattr(record, column.name))
 
 
-def _column(field: FieldDescriptor, sqlite: bool) -> Column:
+def _make_column(field: FieldDescriptor, sqlite: bool) -> Column:
     whole = field.message_type is not None and field.message_type.full_name != _TIMESTAMP
     nested = bool(whole or field.is_repeated)
-    kind = _JSON if nested else _kind(field, sqlite)
+    kind = _JSON if nested else _column_kind(field, sqlite)
     return Column(field.name, field.json_name, kind, field.has_presence, nested)
 
 
-def _kind(field: FieldDescriptor, sqlite: bool) -> Kind:
+def _column_kind(field: FieldDescriptor, sqlite: bool) -> Kind:
     if field.message_type is not None:
         return _MOMENT
     if field.enum_type is not None:
-        return _enum(field)
+        return _enum_kind(field)
     if field.type == field.TYPE_BYTES:
         return _BYTES
     if field.cpp_type == field.CPPTYPE_STRING:
@@ -139,7 +139,7 @@ def _kind(field: FieldDescriptor, sqlite: bool) -> Kind:
     return _INTEGER
 
 
-def _enum(field: FieldDescriptor) -> Kind:
+def _enum_kind(field: FieldDescriptor) -> Kind:
     names = {value.number: value.name for value in reversed(field.enum_type.values)}
     numbers = {value.name: value.number for value in field.enum_type.values}
 
@@ -149,26 +149,26 @@ def _enum(field: FieldDescriptor) -> Kind:
     return Kind("TEXT", "text", lambda number: names.get(number, str(number)), load)
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
 
 
-def _dump(value: Any) -> str:
+def _dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _moment(stamp: Any) -> str:
+def _format_moment(stamp: Any) -> str:
     moment: datetime = stamp.ToDatetime()
     return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def _load_moment(text: str) -> datetime:
-    return datetime.fromisoformat(_text(text).removesuffix("Z")).replace(tzinfo=UTC)
+    return datetime.fromisoformat(_check_text(text).removesuffix("Z")).replace(tzinfo=UTC)
 
 
-def _double(value: float) -> float | bytes:
+def _pack_double(value: float) -> float | bytes:
     """SQLite takes NaN for NULL and drops the sign of a zero: these two are stored as bytes."""
     kept = not math.isnan(value) and (value != 0 or math.copysign(1, value) > 0)
     return value if kept else repr(value).encode()
@@ -184,21 +184,21 @@ def _load_double(value: Any) -> float:
     return float(value.decode() if isinstance(value, bytes) else value)
 
 
-_TEXT = Kind("TEXT", "text", str, _text)
-_JSON = Kind("TEXT", "jsonb", _dump, json.loads, "CAST({} AS jsonb)", "CAST({} AS text)")
+_TEXT = Kind("TEXT", "text", str, _check_text)
+_JSON = Kind("TEXT", "jsonb", _dump_json, json.loads, "CAST({} AS jsonb)", "CAST({} AS text)")
 _BYTES = Kind("BLOB", "bytea", bytes, bytes)
-_DECIMAL = Kind("TEXT", "numeric", str, _text, "CAST({} AS numeric)", "CAST({} AS text)")
-_DATE = Kind("TEXT", "date", str, _text, "CAST({} AS date)", "CAST({} AS text)")
+_DECIMAL = Kind("TEXT", "numeric", str, _check_text, "CAST({} AS numeric)", "CAST({} AS text)")
+_DATE = Kind("TEXT", "date", str, _check_text, "CAST({} AS date)", "CAST({} AS text)")
 _MOMENT = Kind(
     "TEXT",
     "timestamptz",
-    _moment,
+    _format_moment,
     _load_moment,
     "CAST({} AS timestamptz)",
     """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
 )
 _DOUBLE = Kind("REAL", "double precision", float, _load_double)
-_SQLITE_DOUBLE = Kind("REAL", "double precision", _double, _load_double)
+_SQLITE_DOUBLE = Kind("REAL", "double precision", _pack_double, _load_double)
 _INTEGER = Kind("INTEGER", "bigint", int, int)
 # SQLite has no integers this large.
 _LARGE = Kind("TEXT", "numeric", str, int, "CAST({} AS numeric)", "CAST({} AS text)")

@@ -53,8 +53,8 @@ class Table:
         self._mark = "?" if self._sqlite else "%s"
         self._dataset, self._name = dataset, name
         self._shape = Shape(record_class, key, wanted, sqlite=self._sqlite)
-        self._key = _quoted(key)
-        self._table = _quoted(name)
+        self._key = _quote_name(key)
+        self._table = _quote_name(name)
         self._writing = False
         self._prepare()
         #: The replica's position; None: it has not begun.
@@ -177,7 +177,7 @@ class Table:
 
     def _declared(self, column: Column) -> str:
         kind = column.kind.sqlite if self._sqlite else column.kind.postgres
-        name = f"{_quoted(column.name)} {kind}"
+        name = f"{_quote_name(column.name)} {kind}"
         if column.name != self._shape.key:
             return name
         return f"{name} NOT NULL PRIMARY KEY" if self._sqlite else f'{name} COLLATE "C" PRIMARY KEY'
@@ -186,7 +186,7 @@ class Table:
     def _upsert(self) -> str:
         columns = self._shape.columns
         values = (self._mark if self._sqlite else c.kind.write.format(self._mark) for c in columns)
-        names = [_quoted(c.name) for c in columns]
+        names = [_quote_name(c.name) for c in columns]
         others = [f"{n} = excluded.{n}" for n in names if n != self._key]
         update = f"UPDATE SET {', '.join(others)}" if others else "NOTHING"
         return (
@@ -195,7 +195,7 @@ class Table:
         )
 
     def _read(self, column: Column) -> str:
-        name = _quoted(column.name)
+        name = _quote_name(column.name)
         return name if self._sqlite else column.kind.read.format(name)
 
     def _record(self, row: Sequence[Any]) -> Message | None:
@@ -232,7 +232,7 @@ def _is_sqlite(connection: Any) -> bool:
     return False
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     if "%" in name or "\0" in name:
         raise ValueError(f"'{name}' is no name for a table")
     return '"' + name.replace('"', '""') + '"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.difference import PolicyDifference, differences
+from penstockd.policy.difference import PolicyDifference, find_differences
 from penstockd.policy.history import read_revision
 from penstockd.policy.model import Permission
 
@@ -18,4 +18,4 @@ async def compare_revisions(
     async with hub.database.connection() as connection:
         _, old = await read_revision(connection, before)
         _, new = await read_revision(connection, after)
-    return differences(old, new)
+    return find_differences(old, new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, consumers_document, tell
+from penstockd.access.changes import ChangeTerms, change_policy, consumers_document, put_diff
 from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
 from penstockd.errors import RecordExists
@@ -25,7 +25,7 @@ async def create_consumer(
         if await read_consumer(connection, name) is not None:
             raise RecordExists(f"consumer '{name}' exists already")
         await put_consumer(connection, consumer)
-        tell(under_way, consumers_document(), consumers_document(consumer))
+        put_diff(under_way, consumers_document(), consumers_document(consumer))
         return await find_consumer(connection, name)
 
     return await change_policy(hub.database, hub.policy, call, key, terms, create)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, roles_document, tell
+from penstockd.access.changes import ChangeTerms, change_policy, put_diff, roles_document
 from penstockd.access.stored import find_role
 from penstockd.calls import Call
 from penstockd.errors import RecordExists
@@ -24,7 +24,7 @@ async def create_role(
         if await read_role(under_way.connection, role.role_id) is not None:
             raise RecordExists(f"role '{role.role_id}' exists already")
         await put_role(under_way.connection, role)
-        tell(under_way, roles_document(), roles_document(role))
+        put_diff(under_way, roles_document(), roles_document(role))
         return await find_role(under_way.connection, role.role_id)
 
     return await change_policy(hub.database, hub.policy, call, key, terms, create)

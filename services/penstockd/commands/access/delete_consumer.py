@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, consumers_document, tell
+from penstockd.access.changes import ChangeTerms, change_policy, consumers_document, put_diff
 from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -17,6 +17,6 @@ async def delete_consumer(hub: Hub, call: Call, consumer_id: str, terms: ChangeT
     async def delete(under_way: PolicyChange) -> None:
         found = await find_consumer(under_way.connection, consumer_id)
         await remove_consumer(under_way.connection, consumer_id)
-        tell(under_way, consumers_document(found.consumer), consumers_document())
+        put_diff(under_way, consumers_document(found.consumer), consumers_document())
 
     await change_policy(hub.database, hub.policy, call, key, terms, delete)

@@ -9,7 +9,7 @@ from penstockd.access.reach import check_reads
 from penstockd.access.subject import Subject, find_dataset
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.explain import Explanation, RecordAnswer, explain, explain_record
+from penstockd.policy.explain import Explanation, RecordAnswer, explain_policy, explain_record
 from penstockd.policy.model import Permission, Principal
 
 
@@ -39,7 +39,7 @@ async def explain_access(
     dataset = find_dataset(hub.catalog, call, dataset_name)
     call.entry.record_key = key or None
     principal, active = subject.principal(call)
-    explanation = explain(call.policy, principal, dataset)
+    explanation = explain_policy(call.policy, principal, dataset)
     if key:
         check_reads(call, dataset.name, [r.grant for r in explanation.rows])
     permissions = [p for p in Permission if call.policy.permits(principal, p)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, tell
+from penstockd.access.changes import ChangeTerms, change_policy, put_diff
 from penstockd.access.rehearsing import draft_policy
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -29,7 +29,7 @@ async def roll_back(
         connection = under_way.connection
         now, wanted = await draft_policy(connection, hub.catalog, call, None, revision)
         await write_document(connection, now, wanted)
-        tell(under_way, now, wanted)
+        put_diff(under_way, now, wanted)
         return wanted
 
     wanted, made = await change_policy(hub.database, hub.policy, call, key, terms, write)

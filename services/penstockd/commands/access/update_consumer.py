@@ -10,7 +10,7 @@ from penstockd.access.changes import (
     change_policy,
     check_mask,
     consumers_document,
-    tell,
+    put_diff,
 )
 from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
@@ -39,7 +39,7 @@ async def update_consumer(
         check_consumer(after, await role_ids(connection), "consumer.")
         if after != before:
             await put_consumer(connection, after)
-        tell(under_way, consumers_document(before), consumers_document(after))
+        put_diff(under_way, consumers_document(before), consumers_document(after))
         return await find_consumer(connection, consumer.consumer_id)
 
     return await change_policy(hub.database, hub.policy, call, key, terms, update)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from penstockd.access.changes import ChangeTerms, change_policy, check_mask, roles_document, tell
+from penstockd.access.changes import (
+    ChangeTerms,
+    change_policy,
+    check_mask,
+    put_diff,
+    roles_document,
+)
 from penstockd.access.stored import find_role
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -32,7 +38,7 @@ async def update_role(
         after = checked_role(wanted, hub.catalog, call.policy.tables)
         if after != before:
             await put_role(under_way.connection, after)
-        tell(under_way, roles_document(before), roles_document(after))
+        put_diff(under_way, roles_document(before), roles_document(after))
         return await find_role(under_way.connection, draft.role_id)
 
     return await change_policy(hub.database, hub.policy, call, key, terms, update)

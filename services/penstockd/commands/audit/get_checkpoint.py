@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstockd.audit.checkpoint import Checkpoint
-from penstockd.audit.sealer import read_checkpoint
+from penstockd.audit.stored_checkpoints import read_checkpoint
 from penstockd.calls import Call
 from penstockd.errors import DatabaseUnavailable
 from penstockd.hub import Hub

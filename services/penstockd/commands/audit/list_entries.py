@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.audit.search import Found, Search, Span, find
+from penstockd.audit.search import Found, Search, Span, find_entries
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.paging import Paging
@@ -22,5 +22,5 @@ async def list_entries(
     paging = Paging(hub.page_tokens, call, f"audit/entries\n{span}\n{filter}", size, token)
     search = Search(filter, span.start, span.end)
     async with hub.database.connection() as connection:
-        found = await find(connection, search, paging.limit, paging.after(None))
+        found = await find_entries(connection, search, paging.limit, paging.after(None))
     return paging.cut(found, lambda f: f.values["entry_id"])

@@ -8,7 +8,7 @@ from penstockd.hub import Hub
 from penstockd.store import leases
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import changing, check_reader, found, named_lease, owner
+from penstockd.subscriptions.manage import check_reader, find_own, named_lease, owner_of, run_change
 
 
 async def acknowledge_changes(
@@ -27,13 +27,13 @@ async def acknowledge_changes(
     call.asked(lease=lease_id[:64], cursor=cursor[:200])
 
     async def work(connection: Connection) -> Cursor:
-        await found(call, connection, subscription_id)
+        await find_own(call, connection, subscription_id)
         # A caller that may not use the subscription must not learn whether it has such a place.
         place = hub.places.open(cursor) if cursor else None
         lease = named_lease(hub.places, lease_id) if lease_id else ""
-        held = await leases.hold(connection, owner(call), subscription_id)
+        held = await leases.lock_subscription(connection, owner_of(call), subscription_id)
         if place is not None:
             return await held.acknowledge_to(place)
         return await held.acknowledge(lease)
 
-    return await changing(hub, call, subscription_id, work)
+    return await run_change(hub, call, subscription_id, work)

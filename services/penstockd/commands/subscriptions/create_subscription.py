@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penstockd.calls import Call
-from penstockd.feed.watching import readable
+from penstockd.feed.watching import list_readable
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription, SubscriptionTerms
 from penstockd.subscriptions.manage import (
-    changing,
     check_reader,
     check_terms,
     find_start,
-    owner,
+    owner_of,
+    run_change,
     source_of,
 )
 
@@ -30,14 +30,14 @@ async def create_subscription(
     """
     check_reader(hub, call)
     check_terms(subscription_id, terms)
-    datasets = [d.name for d in readable(hub.catalog, call, terms.datasets)]
+    datasets = [d.name for d in list_readable(hub.catalog, call, terms.datasets)]
     terms = replace(terms, datasets=datasets, operations=sorted(set(terms.operations)))
     source = source_of(hub.catalog, hub.places, call, terms, 1)
     call.asked(start=start, include_before=terms.include_before)
     begin = await find_start(hub, source, start)
 
     async def work(connection: Connection) -> Subscription:
-        await store.create(connection, owner(call), subscription_id, terms, begin)
-        return await store.find(connection, owner(call), subscription_id)
+        await store.insert_subscription(connection, owner_of(call), subscription_id, terms, begin)
+        return await store.find_subscription(connection, owner_of(call), subscription_id)
 
-    return await changing(hub, call, subscription_id, work)
+    return await run_change(hub, call, subscription_id, work)

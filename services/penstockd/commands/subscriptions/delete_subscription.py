@@ -6,7 +6,7 @@ from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
-from penstockd.subscriptions.manage import changing, check_reader, found, owner
+from penstockd.subscriptions.manage import check_reader, find_own, owner_of, run_change
 
 
 async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> None:
@@ -14,7 +14,7 @@ async def delete_subscription(hub: Hub, call: Call, subscription_id: str) -> Non
     check_reader(hub, call)
 
     async def work(connection: Connection) -> None:
-        await found(call, connection, subscription_id)
-        await store.delete(connection, owner(call), subscription_id)
+        await find_own(call, connection, subscription_id)
+        await store.remove_subscription(connection, owner_of(call), subscription_id)
 
-    await changing(hub, call, subscription_id, work)
+    await run_change(hub, call, subscription_id, work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.leases import Lease
-from penstockd.subscriptions.extend import extend
+from penstockd.subscriptions.extend import prolong_lease
 from penstockd.subscriptions.manage import check_reader
 from penstockd.subscriptions.take import ack_time
 
@@ -19,4 +19,4 @@ async def extend_lease(
     AcknowledgedBackwards.
     """
     check_reader(hub, call)
-    return await extend(hub, call, subscription_id, lease_id, ack_time(ack_seconds))
+    return await prolong_lease(hub, call, subscription_id, lease_id, ack_time(ack_seconds))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.subscriptions.extend import extend
+from penstockd.subscriptions.extend import prolong_lease
 from penstockd.subscriptions.manage import check_reader
 
 
 async def release_lease(hub: Hub, call: Call, subscription_id: str, lease_id: str) -> None:
     """End a lease, so that its changes go to the next worker that asks.
 
-    Raises what ``extend`` does.
+    Raises what ``prolong_lease`` does.
     """
     check_reader(hub, call)
-    await extend(hub, call, subscription_id, lease_id, 0)
+    await prolong_lease(hub, call, subscription_id, lease_id, 0)

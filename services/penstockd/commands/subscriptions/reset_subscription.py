@@ -9,7 +9,7 @@ from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import changing, check_reader, find_start, owner, source_of
+from penstockd.subscriptions.manage import check_reader, find_start, owner_of, run_change, source_of
 
 
 async def reset_subscription(
@@ -27,8 +27,8 @@ async def reset_subscription(
     )
 
     async def work(connection: Connection) -> Subscription:
-        held = await leases.hold(connection, owner(call), subscription_id)
+        held = await leases.lock_subscription(connection, owner_of(call), subscription_id)
         await held.reset(begin)
-        return await store.find(connection, owner(call), subscription_id)
+        return await store.find_subscription(connection, owner_of(call), subscription_id)
 
-    return await changing(hub, call, subscription_id, work)
+    return await run_change(hub, call, subscription_id, work)

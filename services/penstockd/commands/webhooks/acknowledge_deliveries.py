@@ -8,7 +8,7 @@ from penstockd.calls import Call
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.model import now
+from penstockd.webhooks.model import read_clock
 from penstockd.webhooks.pulling import MAX_DELIVERIES, Outcome, judge_outcome, listening_endpoint
 from penstockd.webhooks.search import read_deliveries
 from penstockd.webhooks.settling import Settling
@@ -29,7 +29,7 @@ async def acknowledge_deliveries(
         taken = await read_deliveries(connection, webhook_id, list(by_id), sending=True)
         results = [judge_outcome(webhook, d, by_id[d.delivery_id]) for d in taken]
         if results:
-            settling = Settling(hub.webhooks.seal, now)
+            settling = Settling(hub.webhooks.seal, read_clock)
             await settling.write(connection, results, {webhook_id: endpoint})
             # Deliveries that waited behind these are free now, and some of these may be due again.
             await ring_everywhere(hub.announcements, connection, webhook_line(webhook_id))

@@ -22,7 +22,7 @@ from penstockd.webhooks.endpoints import (
     put_secret,
     put_webhook,
 )
-from penstockd.webhooks.model import Scheme, Webhook, WebhookKind, now
+from penstockd.webhooks.model import Scheme, Webhook, WebhookKind, read_clock
 from penstockd.webhooks.owners import brought_claims, check_webhook
 from penstockd.webhooks.signing import Secret, new_secret
 
@@ -51,9 +51,9 @@ async def create_webhook(
         claims=brought_claims(call.policy, principal) if owner == principal.consumer_id else {},
     )
     if webhook.kind is WebhookKind.LISTEN:
-        webhook = replace(webhook, expire_time=now() + timedelta(seconds=LISTEN_SECONDS))
+        webhook = replace(webhook, expire_time=read_clock() + timedelta(seconds=LISTEN_SECONDS))
     check_webhook(call.policy, hub.catalog, desk.guard, webhook)
-    secret = new_secret(scheme or Scheme.HMAC, now())
+    secret = new_secret(scheme or Scheme.HMAC, read_clock())
 
     async def create(connection: Connection) -> Stored:
         # The webhook begins at the current end of the log.

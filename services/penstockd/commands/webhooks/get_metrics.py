@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.webhooks.desk import TO_READ
-from penstockd.webhooks.model import now
-from penstockd.webhooks.search import Figures, figures
+from penstockd.webhooks.model import read_clock
+from penstockd.webhooks.search import Figures, measure_deliveries
 
 WINDOW = timedelta(days=1)
 
@@ -22,4 +22,4 @@ async def get_metrics(hub: Hub, call: Call, webhook_id: str, start: datetime | N
     async with hub.database.connection() as connection:
         await hub.webhooks.find(call, connection, webhook_id)
         call.entry.row_count = 1
-        return await figures(connection, webhook_id, start or now() - WINDOW)
+        return await measure_deliveries(connection, webhook_id, start or read_clock() - WINDOW)

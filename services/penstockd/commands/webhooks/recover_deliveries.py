@@ -9,8 +9,8 @@ from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
-from penstockd.webhooks.model import now
-from penstockd.webhooks.queue import recover
+from penstockd.webhooks.model import read_clock
+from penstockd.webhooks.queue import requeue_dead
 
 
 async def recover_deliveries(
@@ -26,7 +26,7 @@ async def recover_deliveries(
 
     async def send(connection: Connection) -> int:
         await hub.webhooks.touch_enabled(call, connection, webhook_id)
-        count = await recover(connection, webhook_id, now(), start, end)
+        count = await requeue_dead(connection, webhook_id, read_clock(), start, end)
         call.asked(start_time=start.isoformat(), end_time=end.isoformat() if end else "")
         call.entry.row_count = count
         await hub.webhooks.announce(connection)

@@ -9,13 +9,8 @@ from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
-from penstockd.webhooks.endpoints import (
-    Stored,
-    expire_secrets,
-    put_secret,
-    read_secrets,
-)
-from penstockd.webhooks.model import Scheme, now
+from penstockd.webhooks.endpoints import Stored, expire_secrets, put_secret, read_secrets
+from penstockd.webhooks.model import Scheme, read_clock
 from penstockd.webhooks.signing import Secret, new_secret
 
 #: How long the old secret stays valid beside the new one, by default and at most.
@@ -38,8 +33,8 @@ async def rotate_secret(
         webhook = await hub.webhooks.touch(call, connection, webhook_id, lock=True)
         known = await read_secrets(connection, webhook_id, seal)
         kind = scheme or (known[0].scheme if known else Scheme.HMAC)
-        secret = new_secret(kind, now())
-        await expire_secrets(connection, webhook_id, now() + overlap)
+        secret = new_secret(kind, read_clock())
+        await expire_secrets(connection, webhook_id, read_clock() + overlap)
         await put_secret(connection, webhook_id, secret, seal)
         return await hub.webhooks.describe(call, connection, webhook), secret
 

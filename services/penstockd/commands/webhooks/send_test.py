@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.model import Cause, now
+from penstockd.webhooks.model import Cause, read_clock
 from penstockd.webhooks.payload import TEST
 from penstockd.webhooks.queue import Draft, put_deliveries
 from penstockd.webhooks.search import Listed, find_delivery
@@ -17,8 +17,8 @@ async def send_test(hub: Hub, call: Call, webhook_id: str) -> Listed:
     async def test(connection: Connection) -> Listed:
         await hub.webhooks.touch_enabled(call, connection, webhook_id)
         data = {"webhookId": webhook_id, "message": "It works."}
-        draft = Draft(webhook_id, Cause.TEST, TEST, now(), notice=data)
-        (delivery_id,) = await put_deliveries(connection, [draft], now())
+        draft = Draft(webhook_id, Cause.TEST, TEST, read_clock(), notice=data)
+        (delivery_id,) = await put_deliveries(connection, [draft], read_clock())
         await hub.webhooks.announce(connection)
         return await find_delivery(connection, webhook_id, delivery_id)
 

@@ -11,8 +11,8 @@ from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import Stored, put_webhook, replace_secrets
-from penstockd.webhooks.model import Webhook, now
-from penstockd.webhooks.owners import check_webhook, origin
+from penstockd.webhooks.model import Webhook, read_clock
+from penstockd.webhooks.owners import check_webhook, parse_origin
 from penstockd.webhooks.signing import Secret
 
 
@@ -29,7 +29,7 @@ async def update_webhook(
     async def update(connection: Connection) -> tuple[Stored, Secret | None]:
         before = await desk.touch(call, connection, webhook_id, lock=True)
         webhook, secret = change(before), None
-        moved = origin(before.url) != origin(webhook.url)
+        moved = parse_origin(before.url) != parse_origin(webhook.url)
         if moved:
             webhook = change(replace(before, headers={}))
         check_webhook(call.policy, hub.catalog, desk.guard, webhook)
@@ -37,7 +37,7 @@ async def update_webhook(
         call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])
         await put_webhook(connection, webhook, desk.seal)
         if moved:
-            secret = await replace_secrets(connection, webhook_id, now(), desk.seal)
+            secret = await replace_secrets(connection, webhook_id, read_clock(), desk.seal)
         return await desk.show(call, connection, webhook_id), secret
 
     return await desk.change(call, update)

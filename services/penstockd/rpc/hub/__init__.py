@@ -38,7 +38,7 @@ _SERVICES = (
 )
 
 
-def routes() -> Iterator[Route]:
+def list_hub_routes() -> Iterator[Route]:
     """The routes of all these services."""
     for service in _SERVICES:
-        yield from service.routes()
+        yield from service.list_routes()

@@ -17,32 +17,38 @@ from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffec
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import claims_of, difference_message, draft_of, put_claims
-from penstockd.rpc.hub.messages import timestamp
+from penstockd.rpc.hub.messages import make_timestamp
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Access"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
-        {"ExplainAccess": _explain, "PreviewRecords": _preview, "RehearseAccess": _rehearse},
+        {
+            "ExplainAccess": _explain_access,
+            "PreviewRecords": _preview_records,
+            "RehearseAccess": _rehearse_access,
+        },
     )
 
 
-async def _explain(
+async def _explain_access(
     request: api.ExplainAccessRequest, call: ServedCall
 ) -> api.ExplainAccessResponse:
-    answer = await explain_access(call.hub, call, request.dataset, _subject(request), request.key)
-    return _answer(answer)
+    answer = await explain_access(
+        call.hub, call, request.dataset, _read_subject(request), request.key
+    )
+    return _answer_message(answer)
 
 
-async def _preview(
+async def _preview_records(
     request: api.PreviewRecordsRequest, call: ServedCall
 ) -> api.PreviewRecordsResponse:
     query = Query(request.filter, request.order_by, request.fields, request.limit)
-    preview = await preview_records(call.hub, call, request.dataset, _subject(request), query)
+    preview = await preview_records(call.hub, call, request.dataset, _read_subject(request), query)
     reply = api.PreviewRecordsResponse(
         fields=[f.path for f in preview.fields],
         more=preview.more,
@@ -55,24 +61,24 @@ async def _preview(
     return reply
 
 
-async def _rehearse(
+async def _rehearse_access(
     request: api.RehearseAccessRequest, call: ServedCall
 ) -> api.RehearseAccessResponse:
     role = draft_of(request.role) if request.HasField("role") else None
     outcome = await rehearse_access(call.hub, call, role, request.revision, request.days)
     return api.RehearseAccessResponse(
         policy_revision=outcome.revision,
-        start_time=timestamp(outcome.since),
+        start_time=make_timestamp(outcome.since),
         consumers=map(_consumer_effect, outcome.effects),
         differences=map(difference_message, outcome.differences),
     )
 
 
-def _subject(request: api.ExplainAccessRequest | api.PreviewRecordsRequest) -> Subject:
+def _read_subject(request: api.ExplainAccessRequest | api.PreviewRecordsRequest) -> Subject:
     return Subject(request.consumer_id, list(request.roles), claims_of(request.claims))
 
 
-def _answer(answer: Answer) -> api.ExplainAccessResponse:
+def _answer_message(answer: Answer) -> api.ExplainAccessResponse:
     found = answer.explanation
     reply = api.ExplainAccessResponse(
         dataset=found.dataset.name,
@@ -85,17 +91,17 @@ def _answer(answer: Answer) -> api.ExplainAccessResponse:
             api.ActionVerdict(action=action, allowed=bool(roles), roles=roles)
             for action, roles in found.actions.items()
         ],
-        fields=map(_field, found.fields),
+        fields=map(_field_verdict, found.fields),
         rows=api.RowVerdict(
             all=found.all_rows, rules=map(_row_rule, found.rows), reason=found.row_reason
         ),
-        record=_record(answer.record) if answer.record is not None else None,
+        record=_record_verdict(answer.record) if answer.record is not None else None,
     )
     put_claims(reply.claims, answer.principal.claims)
     return reply
 
 
-def _field(answer: FieldAnswer) -> api.FieldVerdict:
+def _field_verdict(answer: FieldAnswer) -> api.FieldVerdict:
     return api.FieldVerdict(
         path=answer.field.path,
         mask=answer.decision.mask,
@@ -118,7 +124,7 @@ def _row_rule(answer: RowAnswer) -> api.RowRule:
     return rule
 
 
-def _record(answer: RecordAnswer) -> api.RecordVerdict:
+def _record_verdict(answer: RecordAnswer) -> api.RecordVerdict:
     return api.RecordVerdict(
         key=answer.key,
         exists=answer.exists,
@@ -149,8 +155,8 @@ def _dataset_effect(effect: DatasetEffect) -> api.DatasetEffect:
         call_count=effect.calls,
         denied_call_count=effect.denied,
         failing_call_count=effect.failing,
-        last_failing_call_time=timestamp(effect.last_failing),
-        last_call_time=timestamp(effect.last),
+        last_failing_call_time=make_timestamp(effect.last_failing),
+        last_call_time=make_timestamp(effect.last),
     )
 
 
@@ -160,7 +166,7 @@ def _field_effect(effect: FieldEffect) -> api.FieldEffect:
         before=effect.before,
         after=effect.after,
         call_count=effect.count,
-        last_call_time=timestamp(effect.last),
+        last_call_time=make_timestamp(effect.last),
         writable_before=effect.writable_before,
         writable_after=effect.writable_after,
     )

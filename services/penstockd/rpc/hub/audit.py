@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.hub.v1 import audit_pb2
-from penstockd.audit.checkpoint import fingerprint, key_text
+from penstockd.audit.checkpoint import fingerprint_key, key_text
 from penstockd.audit.disclosure import Disclosure, DisclosureQuestion
 from penstockd.audit.search import Found, Span
 from penstockd.audit.shown import StoredShown
@@ -21,14 +21,14 @@ from penstockd.commands.audit.list_entries import list_entries
 from penstockd.commands.audit.verify_entries import verify_entries
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
-from penstockd.rpc.frames import FRAME_BYTES, attachment, http_body
+from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = audit_pb2.DESCRIPTOR.services_by_name["Audit"]
 _NDJSON = "application/x-ndjson"
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
@@ -50,11 +50,11 @@ async def _list_entries(
         call.hub,
         call,
         request.filter,
-        Span(_time(request, "start_time"), _time(request, "end_time")),
+        Span(_read_time(request, "start_time"), _read_time(request, "end_time")),
         request.page_size,
         request.page_token,
     )
-    return audit_pb2.ListEntriesResponse(entries=map(_entry, found), next_page_token=token)
+    return audit_pb2.ListEntriesResponse(entries=map(_entry_message, found), next_page_token=token)
 
 
 async def _list_disclosures(
@@ -64,15 +64,15 @@ async def _list_disclosures(
         request.dataset,
         request.record_key,
         request.field,
-        _time(request, "start_time"),
-        _time(request, "end_time"),
+        _read_time(request, "start_time"),
+        _read_time(request, "end_time"),
         request.recipient or None,
     )
     found, token = await list_disclosures(
         call.hub, call, question, request.page_size, request.page_token
     )
     return audit_pb2.ListDisclosuresResponse(
-        disclosures=map(_disclosure, found), next_page_token=token
+        disclosures=map(_disclosure_message, found), next_page_token=token
     )
 
 
@@ -82,7 +82,7 @@ async def _export_entries(request: audit_pb2.ExportEntriesRequest, call: ServedC
     async def send(data: bytes) -> None:
         nonlocal begun
         if not begun:
-            name = attachment("audit.ndjson")
+            name = attach_file("audit.ndjson")
             await call.exchange.send_headers({"content-disposition": name})
         for at in range(0, len(data), FRAME_BYTES):
             frame = http_body(data[at : at + FRAME_BYTES], "" if begun else _NDJSON)
@@ -98,7 +98,7 @@ async def _verify_entries(
     report = await verify_entries(call.hub, call)
     return audit_pb2.VerifyEntriesResponse(
         intact=report.intact,
-        findings=map(_finding, report.findings),
+        findings=map(_finding_message, report.findings),
         entry_count=report.entries,
         unsealed_count=report.unsealed,
         checkpoint_count=report.checkpoints,
@@ -117,26 +117,26 @@ async def _get_checkpoint(
         sequence=newest.sequence,
         hash=newest.hash.hex(),
         public_key=key_text(newest.public_key),
-        fingerprint=fingerprint(newest.public_key),
+        fingerprint=fingerprint_key(newest.public_key),
         line=newest.line(),
     )
 
 
-def _entry(found: Found) -> audit_pb2.AuditEntry:
+def _entry_message(found: Found) -> audit_pb2.AuditEntry:
     values = {n: v for n, v in found.values.items() if v is not None}
     shown = values.pop("shown", b"").hex()
     time = values.pop("entry_time")
-    rule = _rule(found.rule) if found.rule is not None else None
+    rule = _rule_message(found.rule) if found.rule is not None else None
     return audit_pb2.AuditEntry(**values, time=time, shown=shown, rule=rule)
 
 
-def _rule(rule: StoredShown) -> audit_pb2.Rule:
+def _rule_message(rule: StoredShown) -> audit_pb2.Rule:
     return audit_pb2.Rule(
         dataset=rule.dataset, fields=rule.fields, roles=rule.roles, row_filters=rule.row_filters
     )
 
 
-def _disclosure(found: Disclosure) -> audit_pb2.Disclosure:
+def _disclosure_message(found: Disclosure) -> audit_pb2.Disclosure:
     names = (
         "entry_id", "consumer_id", "credential_id", "method", "surface", "policy_revision",
         "receipt_id", "request_id", "peer",
@@ -153,7 +153,7 @@ def _disclosure(found: Disclosure) -> audit_pb2.Disclosure:
     )
 
 
-def _finding(finding: Finding) -> audit_pb2.Finding:
+def _finding_message(finding: Finding) -> audit_pb2.Finding:
     return audit_pb2.Finding(
         fault=finding.fault.value,
         description=finding.description,
@@ -164,7 +164,7 @@ def _finding(finding: Finding) -> audit_pb2.Finding:
     )
 
 
-def _time(request: Message, name: str) -> dt.datetime | None:
+def _read_time(request: Message, name: str) -> dt.datetime | None:
     """A time of a request; None if it is unset. Out of range it is the nearest possible one."""
     if not request.HasField(name):
         return None

@@ -25,7 +25,7 @@ _JSON = "application/json"
 _UNSTORED = {"cache-control": "no-store"}
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """All are public; static documents are not audited."""
     yield from public_routes_of(
         _SERVICE,
@@ -77,13 +77,13 @@ async def _get_metadata(request: GetMetadataRequest, call: PublicCall) -> bytes:
         "jwks_uri": f"{url}/.well-known/jwks.json",
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
-        "scopes_supported": _scopes(),
+        "scopes_supported": _list_scopes(),
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
     }
     return http_body(orjson.dumps(document), _JSON)
 
 
-def _scopes() -> list[str]:
+def _list_scopes() -> list[str]:
     """The scopes that do not reveal which datasets exist."""
     actions = [f"{ANY}:{action}" for action in (ANY, *Action)]
     return [*actions, *Permission]

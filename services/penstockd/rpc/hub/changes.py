@@ -8,7 +8,7 @@ from penstock.hub.v1 import changes_pb2
 from penstockd.commands.get_change_log import get_change_log
 from penstockd.commands.list_changes import list_changes
 from penstockd.commands.watch_changes import watch_changes
-from penstockd.feed.watching import Wanted, readable
+from penstockd.feed.watching import Wanted, list_readable
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
@@ -17,22 +17,22 @@ from penstockd.rpc.routes import routes_of
 _SERVICE = changes_pb2.DESCRIPTOR.services_by_name["Changes"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
         {
-            "WatchChanges": _watch,
-            "ListChanges": _list,
-            "GetChangeLog": _log,
+            "WatchChanges": _watch_changes,
+            "ListChanges": _list_changes,
+            "GetChangeLog": _get_change_log,
         },
     )
 
 
-async def _watch(request: changes_pb2.WatchChangesRequest, call: ServedCall) -> None:
+async def _watch_changes(request: changes_pb2.WatchChangesRequest, call: ServedCall) -> None:
     hub = call.hub
     wanted = Wanted(
-        readable(hub.catalog, call, request.datasets),
+        list_readable(hub.catalog, call, request.datasets),
         mixed=True,
         operations=request.operations,
         batch_size=request.batch_size,
@@ -44,12 +44,12 @@ async def _watch(request: changes_pb2.WatchChangesRequest, call: ServedCall) -> 
     )
 
 
-async def _list(
+async def _list_changes(
     request: changes_pb2.ListChangesRequest, call: ServedCall
 ) -> changes_pb2.ListChangesResponse:
     hub = call.hub
     wanted = Wanted(
-        readable(hub.catalog, call, request.datasets),
+        list_readable(hub.catalog, call, request.datasets),
         mixed=True,
         operations=request.operations,
         batch_size=request.page_size,
@@ -60,7 +60,9 @@ async def _list(
     return reply
 
 
-async def _log(request: changes_pb2.GetChangeLogRequest, call: ServedCall) -> changes_pb2.ChangeLog:
+async def _get_change_log(
+    request: changes_pb2.GetChangeLogRequest, call: ServedCall
+) -> changes_pb2.ChangeLog:
     extent = await get_change_log(call.hub, call)
     reply = changes_pb2.ChangeLog(
         oldest_cursor=call.hub.places.seal(extent.oldest),

@@ -21,31 +21,33 @@ from penstockd.commands.access.update_consumer import FIELDS, update_consumer
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import consumer_message, consumer_of, mask_of, terms_of
-from penstockd.rpc.hub.messages import duration_of, time_of, timestamp
+from penstockd.rpc.hub.messages import duration_of, make_timestamp, time_of
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Consumers"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
         {
-            "ListConsumers": _list,
-            "GetConsumer": _get,
-            "CreateConsumer": _create,
-            "UpdateConsumer": _update,
-            "DeleteConsumer": _delete,
+            "ListConsumers": _list_consumers,
+            "GetConsumer": _get_consumer,
+            "CreateConsumer": _create_consumer,
+            "UpdateConsumer": _update_consumer,
+            "DeleteConsumer": _delete_consumer,
             "ListCredentials": _list_credentials,
-            "IssueCredential": _issue,
-            "RotateCredential": _rotate,
-            "RevokeCredential": _revoke,
+            "IssueCredential": _issue_credential,
+            "RotateCredential": _rotate_credential,
+            "RevokeCredential": _revoke_credential,
         },
     )
 
 
-async def _list(request: api.ListConsumersRequest, call: ServedCall) -> api.ListConsumersResponse:
+async def _list_consumers(
+    request: api.ListConsumersRequest, call: ServedCall
+) -> api.ListConsumersResponse:
     found, token, revision = await list_consumers(
         call.hub, call, request.page_size, request.page_token
     )
@@ -53,19 +55,19 @@ async def _list(request: api.ListConsumersRequest, call: ServedCall) -> api.List
     return api.ListConsumersResponse(consumers=messages, next_page_token=token)
 
 
-async def _get(request: api.GetConsumerRequest, call: ServedCall) -> api.Consumer:
+async def _get_consumer(request: api.GetConsumerRequest, call: ServedCall) -> api.Consumer:
     name = request.consumer_id
     return consumer_message(*await get_consumer(call.hub, call, name))
 
 
-async def _create(request: api.CreateConsumerRequest, call: ServedCall) -> api.Consumer:
+async def _create_consumer(request: api.CreateConsumerRequest, call: ServedCall) -> api.Consumer:
     created = await create_consumer(
         call.hub, call, consumer_of(request.consumer), terms_of(request)
     )
     return consumer_message(*created)
 
 
-async def _update(request: api.UpdateConsumerRequest, call: ServedCall) -> api.Consumer:
+async def _update_consumer(request: api.UpdateConsumerRequest, call: ServedCall) -> api.Consumer:
     updated = await update_consumer(
         call.hub,
         call,
@@ -76,7 +78,7 @@ async def _update(request: api.UpdateConsumerRequest, call: ServedCall) -> api.C
     return consumer_message(*updated)
 
 
-async def _delete(request: api.DeleteConsumerRequest, call: ServedCall) -> Empty:
+async def _delete_consumer(request: api.DeleteConsumerRequest, call: ServedCall) -> Empty:
     await delete_consumer(call.hub, call, request.consumer_id, terms_of(request))
     return Empty()
 
@@ -87,11 +89,13 @@ async def _list_credentials(
     found, token = await list_credentials(
         call.hub, call, request.consumer_id, request.page_size, request.page_token
     )
-    messages = [_credential(c) for c in found]
+    messages = [_credential_message(c) for c in found]
     return api.ListCredentialsResponse(credentials=messages, next_page_token=token)
 
 
-async def _issue(request: api.IssueCredentialRequest, call: ServedCall) -> api.IssuedCredential:
+async def _issue_credential(
+    request: api.IssueCredentialRequest, call: ServedCall
+) -> api.IssuedCredential:
     issued, secret = await issue_credential(
         call.hub,
         call,
@@ -100,10 +104,12 @@ async def _issue(request: api.IssueCredentialRequest, call: ServedCall) -> api.I
         time_of(request, "expire_time"),
         terms_of(request),
     )
-    return api.IssuedCredential(credential=_credential(issued), secret=secret)
+    return api.IssuedCredential(credential=_credential_message(issued), secret=secret)
 
 
-async def _rotate(request: api.RotateCredentialRequest, call: ServedCall) -> api.IssuedCredential:
+async def _rotate_credential(
+    request: api.RotateCredentialRequest, call: ServedCall
+) -> api.IssuedCredential:
     issued, secret = await rotate_credential(
         call.hub,
         call,
@@ -113,11 +119,13 @@ async def _rotate(request: api.RotateCredentialRequest, call: ServedCall) -> api
         time_of(request, "expire_time"),
         terms_of(request),
     )
-    return api.IssuedCredential(credential=_credential(issued), secret=secret)
+    return api.IssuedCredential(credential=_credential_message(issued), secret=secret)
 
 
-async def _revoke(request: api.RevokeCredentialRequest, call: ServedCall) -> api.Credential:
-    return _credential(
+async def _revoke_credential(
+    request: api.RevokeCredentialRequest, call: ServedCall
+) -> api.Credential:
+    return _credential_message(
         await revoke_credential(
             call.hub,
             call,
@@ -128,14 +136,14 @@ async def _revoke(request: api.RevokeCredentialRequest, call: ServedCall) -> api
     )
 
 
-def _credential(stored: StoredCredential) -> api.Credential:
+def _credential_message(stored: StoredCredential) -> api.Credential:
     return api.Credential(
         credential_id=stored.credential_id,
         consumer_id=stored.consumer_id,
         kind=stored.kind.upper(),
         prefix=stored.prefix,
-        create_time=timestamp(stored.create_time),
-        expire_time=timestamp(stored.expire_time),
-        last_use_time=timestamp(stored.last_use_time),
+        create_time=make_timestamp(stored.create_time),
+        expire_time=make_timestamp(stored.expire_time),
+        last_use_time=make_timestamp(stored.last_use_time),
         revoked=stored.revoked,
     )

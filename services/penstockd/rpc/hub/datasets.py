@@ -18,7 +18,7 @@ from penstockd.rpc.routes import routes_of
 _SERVICE = datasets_pb2.DESCRIPTOR.services_by_name["Datasets"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
@@ -34,7 +34,7 @@ async def _list_datasets(
     request: datasets_pb2.ListDatasetsRequest, call: ServedCall
 ) -> datasets_pb2.ListDatasetsResponse:
     views = list_datasets(call.hub, call)
-    return datasets_pb2.ListDatasetsResponse(datasets=[_dataset(v) for v in views])
+    return datasets_pb2.ListDatasetsResponse(datasets=[_dataset_message(v) for v in views])
 
 
 async def _get_xml_schema(request: datasets_pb2.GetXmlSchemaRequest, call: ServedCall) -> bytes:
@@ -42,18 +42,18 @@ async def _get_xml_schema(request: datasets_pb2.GetXmlSchemaRequest, call: Serve
     return http_body(schema, "application/xml")
 
 
-def _dataset(view: View) -> datasets_pb2.Dataset:
+def _dataset_message(view: View) -> datasets_pb2.Dataset:
     dataset = view.dataset
     return datasets_pb2.Dataset(
         name=dataset.name,
         title=dataset.title,
         description=dataset.description,
         actions=sorted(view.actions),
-        fields=[_field(f, view) for f in view.fields()],
+        fields=[_field_message(f, view) for f in view.fields()],
     )
 
 
-def _field(field: Field, view: View) -> datasets_pb2.Field:
+def _field_message(field: Field, view: View) -> datasets_pb2.Field:
     mask = view.mask(field)
     return datasets_pb2.Field(
         path=field.path,
@@ -65,7 +65,7 @@ def _field(field: Field, view: View) -> datasets_pb2.Field:
         mask=None if mask is Mask.CLEAR else mask.name,
         description=field.description,
         members=[
-            _field(m, view)
+            _field_message(m, view)
             for m in field.members
             if not field.recursive and view.mask(m) is not Mask.HIDE
         ],

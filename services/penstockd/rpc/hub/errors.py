@@ -12,7 +12,7 @@ from penstock.hub.v1 import errors_pb2
 from penstockd.answers.problem import http_status
 from penstockd.answers.reasons import REASONS
 from penstockd.errors import RecordNotFound
-from penstockd.resources import descriptors
+from penstockd.resources import find_descriptors
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import PublicCall
 from penstockd.rpc.routes import public_routes_of
@@ -31,9 +31,9 @@ class Description:
     example: str
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """All are public, and not audited: they are documentation."""
-    known = {reason: _error(reason, d) for reason, d in described().items()}
+    known = {reason: _error_message(reason, d) for reason, d in describe_reasons().items()}
     everything = errors_pb2.ListErrorsResponse(errors=known.values())
 
     async def list_errors(
@@ -49,30 +49,30 @@ def routes() -> Iterator[Route]:
     yield from public_routes_of(_SERVICE, {"ListErrors": list_errors, "GetError": get_error})
 
 
-def described() -> dict[str, Description]:
+def describe_reasons() -> dict[str, Description]:
     """The description of every reason, in the order of their numbers."""
-    files = FileDescriptorSet.FromString(descriptors().read_bytes())
+    files = FileDescriptorSet.FromString(find_descriptors().read_bytes())
     file = next(f for f in files.file if f.name == _FILE)
     values = file.enum_type[0].value
-    comments = {values[i].name: comment for i, comment in _comments(file)}
-    return {name: _read(comments[name]) for name in REASONS}
+    comments = {values[i].name: comment for i, comment in _read_comments(file)}
+    return {name: _parse_comment(comments[name]) for name in REASONS}
 
 
-def _comments(file: FileDescriptorProto) -> Iterator[tuple[int, str]]:
+def _read_comments(file: FileDescriptorProto) -> Iterator[tuple[int, str]]:
     for location in file.source_code_info.location:
         path = tuple(location.path)
         if len(path) == 4 and path[:3] == _VALUES:
             yield path[3], location.leading_comments
 
 
-def _read(comment: str) -> Description:
+def _parse_comment(comment: str) -> Description:
     lines = [line.removeprefix(" ").rstrip() for line in comment.splitlines()]
     prose = " ".join(line for line in lines if line and not line.startswith("    "))
     example = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ")))
     return Description(prose, example)
 
 
-def _error(reason: str, description: Description) -> errors_pb2.Error:
+def _error_message(reason: str, description: Description) -> errors_pb2.Error:
     sent = REASONS[reason]
     return errors_pb2.Error(
         reason=reason,

@@ -24,38 +24,38 @@ from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.routes import routes_of
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The methods of both services."""
     yield from routes_of(
         pb.DESCRIPTOR.services_by_name["Issuers"],
         {
-            "ListIssuers": _list,
-            "GetIssuer": _get,
-            "CreateIssuer": _create,
-            "UpdateIssuer": _update,
-            "DeleteIssuer": _delete,
+            "ListIssuers": _list_issuers,
+            "GetIssuer": _get_issuer,
+            "CreateIssuer": _create_issuer,
+            "UpdateIssuer": _update_issuer,
+            "DeleteIssuer": _delete_issuer,
         },
     )
     yield from routes_of(
         pb.DESCRIPTOR.services_by_name["SigningKeys"],
-        {"ListSigningKeys": _list_keys, "RotateSigningKeys": _rotate},
+        {"ListSigningKeys": _list_keys, "RotateSigningKeys": _rotate_keys},
     )
 
 
-async def _list(request: pb.ListIssuersRequest, call: ServedCall) -> pb.ListIssuersResponse:
+async def _list_issuers(request: pb.ListIssuersRequest, call: ServedCall) -> pb.ListIssuersResponse:
     found = await list_issuers(call.hub, call)
-    return pb.ListIssuersResponse(issuers=map(_message, found))
+    return pb.ListIssuersResponse(issuers=map(_issuer_message, found))
 
 
-async def _get(request: pb.GetIssuerRequest, call: ServedCall) -> pb.Issuer:
-    return _message(await get_issuer(call.hub, call, request.issuer_id))
+async def _get_issuer(request: pb.GetIssuerRequest, call: ServedCall) -> pb.Issuer:
+    return _issuer_message(await get_issuer(call.hub, call, request.issuer_id))
 
 
-async def _create(request: pb.CreateIssuerRequest, call: ServedCall) -> pb.Issuer:
-    return _message(await create_issuer(call.hub, call, _issuer(request.issuer)))
+async def _create_issuer(request: pb.CreateIssuerRequest, call: ServedCall) -> pb.Issuer:
+    return _issuer_message(await create_issuer(call.hub, call, _read_issuer(request.issuer)))
 
 
-async def _update(request: pb.UpdateIssuerRequest, call: ServedCall) -> pb.Issuer:
+async def _update_issuer(request: pb.UpdateIssuerRequest, call: ServedCall) -> pb.Issuer:
     given, mask = request.issuer, request.update_mask
     paths = list(mask.paths) or [f.name for f, _ in given.ListFields()]
     known = {f.name for f in pb.Issuer.DESCRIPTOR.fields}
@@ -65,17 +65,17 @@ async def _update(request: pb.UpdateIssuerRequest, call: ServedCall) -> pb.Issue
             raise ValueInvalid(f"an issuer has no field '{path}'", violations=[violation])
 
     def change(stored: Issuer) -> Issuer:
-        changed = _message(stored)
+        changed = _issuer_message(stored)
         for path in paths:
             changed.ClearField(path)
         FieldMask(paths=paths).MergeMessage(given, changed, replace_repeated_field=True)
         changed.issuer_id = stored.issuer_id
-        return _issuer(changed)
+        return _read_issuer(changed)
 
-    return _message(await update_issuer(call.hub, call, given.issuer_id, change))
+    return _issuer_message(await update_issuer(call.hub, call, given.issuer_id, change))
 
 
-async def _delete(request: pb.DeleteIssuerRequest, call: ServedCall) -> Empty:
+async def _delete_issuer(request: pb.DeleteIssuerRequest, call: ServedCall) -> Empty:
     await remove_issuer(call.hub, call, request.issuer_id)
     return Empty()
 
@@ -84,17 +84,17 @@ async def _list_keys(
     request: pb.ListSigningKeysRequest, call: ServedCall
 ) -> pb.ListSigningKeysResponse:
     keys = list_signing_keys(call.hub, call)
-    return pb.ListSigningKeysResponse(keys=_keys(keys))
+    return pb.ListSigningKeysResponse(keys=_key_messages(keys))
 
 
-async def _rotate(
+async def _rotate_keys(
     request: pb.RotateSigningKeysRequest, call: ServedCall
 ) -> pb.RotateSigningKeysResponse:
     keys = await rotate_signing_keys(call.hub, call, now=request.now)
-    return pb.RotateSigningKeysResponse(keys=_keys(keys))
+    return pb.RotateSigningKeysResponse(keys=_key_messages(keys))
 
 
-def _issuer(message: pb.Issuer) -> Issuer:
+def _read_issuer(message: pb.Issuer) -> Issuer:
     """The issuer of a message, with defaults for what is unset."""
     return Issuer(
         issuer_id=message.issuer_id,
@@ -115,7 +115,7 @@ def _issuer(message: pb.Issuer) -> Issuer:
     )
 
 
-def _message(issuer: Issuer) -> pb.Issuer:
+def _issuer_message(issuer: Issuer) -> pb.Issuer:
     return pb.Issuer(
         issuer_id=issuer.issuer_id,
         title=issuer.title,
@@ -138,7 +138,7 @@ def _message(issuer: Issuer) -> pb.Issuer:
     )
 
 
-def _keys(keys: SigningKeys) -> Iterator[pb.SigningKey]:
+def _key_messages(keys: SigningKeys) -> Iterator[pb.SigningKey]:
     """The keys, newest first."""
     now = time.time()
     signer = keys.signer(now)

@@ -32,7 +32,7 @@ def duration_of(message: Message, name: str, default: timedelta) -> timedelta:
     return found
 
 
-def timestamp(moment: datetime | None) -> Timestamp | None:
+def make_timestamp(moment: datetime | None) -> Timestamp | None:
     """A time as a message; None stays None."""
     if moment is None:
         return None

@@ -18,39 +18,41 @@ from penstockd.rpc.hub.access_messages import (
     role_message,
     terms_of,
 )
-from penstockd.rpc.hub.messages import timestamp
+from penstockd.rpc.hub.messages import make_timestamp
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Policy"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
         {
-            "ListPolicyRevisions": _list,
-            "GetPolicyRevision": _get,
-            "ComparePolicyRevisions": _compare,
+            "ListPolicyRevisions": _list_revisions,
+            "GetPolicyRevision": _get_revision,
+            "ComparePolicyRevisions": _compare_revisions,
             "RollbackPolicy": _roll_back,
         },
     )
 
 
-async def _list(
+async def _list_revisions(
     request: api.ListPolicyRevisionsRequest, call: ServedCall
 ) -> api.ListPolicyRevisionsResponse:
     found, token = await list_revisions(call.hub, call, request.page_size, request.page_token)
-    messages = [_revision(r) for r in found]
+    messages = [_revision_message(r) for r in found]
     return api.ListPolicyRevisionsResponse(revisions=messages, next_page_token=token)
 
 
-async def _get(request: api.GetPolicyRevisionRequest, call: ServedCall) -> api.PolicyRevision:
+async def _get_revision(
+    request: api.GetPolicyRevisionRequest, call: ServedCall
+) -> api.PolicyRevision:
     revision, document = await get_revision(call.hub, call, request.revision)
-    return _revision(revision, document)
+    return _revision_message(revision, document)
 
 
-async def _compare(
+async def _compare_revisions(
     request: api.ComparePolicyRevisionsRequest, call: ServedCall
 ) -> api.ComparePolicyRevisionsResponse:
     found = await compare_revisions(call.hub, call, request.from_revision, request.to_revision)
@@ -59,15 +61,17 @@ async def _compare(
 
 async def _roll_back(request: api.RollbackPolicyRequest, call: ServedCall) -> api.PolicyRevision:
     made, document, number = await roll_back(call.hub, call, request.revision, terms_of(request))
-    message = api.PolicyRevision(revision=number) if made is None else _revision(made)
+    message = api.PolicyRevision(revision=number) if made is None else _revision_message(made)
     _put_document(message, document)
     return message
 
 
-def _revision(revision: Revision, document: PolicyDocument | None = None) -> api.PolicyRevision:
+def _revision_message(
+    revision: Revision, document: PolicyDocument | None = None
+) -> api.PolicyRevision:
     message = api.PolicyRevision(
         revision=revision.revision,
-        create_time=timestamp(revision.create_time),
+        create_time=make_timestamp(revision.create_time),
         consumer_id=revision.consumer_id,
         database_user=revision.database_user,
         comment=revision.comment,

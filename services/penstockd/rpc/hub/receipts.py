@@ -8,13 +8,13 @@ from penstock.hub.v1 import receipts_pb2
 from penstockd.commands.get_receipt import get_receipt
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
-from penstockd.rpc.receipts import message
+from penstockd.rpc.receipts import make_message
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = receipts_pb2.DESCRIPTOR.services_by_name["Receipts"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
@@ -28,4 +28,4 @@ async def _get_receipt(
     request: receipts_pb2.GetReceiptRequest, call: ServedCall
 ) -> receipts_pb2.Receipt:
     receipt = await get_receipt(call.hub, call, request.receipt_id)
-    return message(receipt, call.hub.places)
+    return make_message(receipt, call.hub.places)

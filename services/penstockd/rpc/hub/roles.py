@@ -20,41 +20,41 @@ from penstockd.rpc.routes import routes_of
 _SERVICE = api.DESCRIPTOR.services_by_name["Roles"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
         {
-            "ListRoles": _list,
-            "GetRole": _get,
-            "CreateRole": _create,
-            "UpdateRole": _update,
-            "DeleteRole": _delete,
+            "ListRoles": _list_roles,
+            "GetRole": _get_role,
+            "CreateRole": _create_role,
+            "UpdateRole": _update_role,
+            "DeleteRole": _delete_role,
         },
     )
 
 
-async def _list(request: api.ListRolesRequest, call: ServedCall) -> api.ListRolesResponse:
+async def _list_roles(request: api.ListRolesRequest, call: ServedCall) -> api.ListRolesResponse:
     found, token, revision = await list_roles(call.hub, call, request.page_size, request.page_token)
     messages = [role_message(r, revision) for r in found]
     return api.ListRolesResponse(roles=messages, next_page_token=token)
 
 
-async def _get(request: api.GetRoleRequest, call: ServedCall) -> api.Role:
+async def _get_role(request: api.GetRoleRequest, call: ServedCall) -> api.Role:
     return role_message(*await get_role(call.hub, call, request.role_id))
 
 
-async def _create(request: api.CreateRoleRequest, call: ServedCall) -> api.Role:
+async def _create_role(request: api.CreateRoleRequest, call: ServedCall) -> api.Role:
     draft, terms = draft_of(request.role), terms_of(request)
     return role_message(*await create_role(call.hub, call, draft, terms))
 
 
-async def _update(request: api.UpdateRoleRequest, call: ServedCall) -> api.Role:
+async def _update_role(request: api.UpdateRoleRequest, call: ServedCall) -> api.Role:
     mask = mask_of(request.update_mask, request.role, FIELDS)
     draft, terms = draft_of(request.role), terms_of(request)
     return role_message(*await update_role(call.hub, call, draft, mask, terms))
 
 
-async def _delete(request: api.DeleteRoleRequest, call: ServedCall) -> Empty:
+async def _delete_role(request: api.DeleteRoleRequest, call: ServedCall) -> Empty:
     await delete_role(call.hub, call, request.role_id, terms_of(request))
     return Empty()

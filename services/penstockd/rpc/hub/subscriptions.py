@@ -37,26 +37,28 @@ from penstockd.subscriptions.take import Pull, TakenLease
 _SERVICE = api.DESCRIPTOR.services_by_name["Subscriptions"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
         {
-            "CreateSubscription": _create,
-            "GetSubscription": _get,
-            "ListSubscriptions": _list,
-            "DeleteSubscription": _delete,
-            "ResetSubscription": _reset,
-            "PullChanges": _pull,
-            "AcknowledgeChanges": _acknowledge,
-            "ExtendLease": _extend,
-            "ReleaseLease": _release,
-            "WatchSubscription": _watch,
+            "CreateSubscription": _create_subscription,
+            "GetSubscription": _get_subscription,
+            "ListSubscriptions": _list_subscriptions,
+            "DeleteSubscription": _delete_subscription,
+            "ResetSubscription": _reset_subscription,
+            "PullChanges": _pull_changes,
+            "AcknowledgeChanges": _acknowledge_changes,
+            "ExtendLease": _extend_lease,
+            "ReleaseLease": _release_lease,
+            "WatchSubscription": _watch_subscription,
         },
     )
 
 
-async def _create(request: api.CreateSubscriptionRequest, call: ServedCall) -> api.Subscription:
+async def _create_subscription(
+    request: api.CreateSubscriptionRequest, call: ServedCall
+) -> api.Subscription:
     asked = request.subscription
     terms = SubscriptionTerms(
         list(asked.datasets),
@@ -66,49 +68,55 @@ async def _create(request: api.CreateSubscriptionRequest, call: ServedCall) -> a
         asked.include_before,
         asked.ordered if asked.HasField("ordered") else True,
     )
-    return _message(
+    return _subscription_message(
         await create_subscription(call.hub, call, asked.subscription_id, terms, request.start),
         call.hub.places,
     )
 
 
-async def _get(request: api.GetSubscriptionRequest, call: ServedCall) -> api.Subscription:
+async def _get_subscription(
+    request: api.GetSubscriptionRequest, call: ServedCall
+) -> api.Subscription:
     found = await get_subscription(call.hub, call, request.subscription_id)
-    return _message(found, call.hub.places)
+    return _subscription_message(found, call.hub.places)
 
 
-async def _list(
+async def _list_subscriptions(
     request: api.ListSubscriptionsRequest, call: ServedCall
 ) -> api.ListSubscriptionsResponse:
     found = await list_subscriptions(call.hub, call)
-    said = [_message(s, call.hub.places) for s in found]
+    said = [_subscription_message(s, call.hub.places) for s in found]
     return api.ListSubscriptionsResponse(subscriptions=said)
 
 
-async def _delete(request: api.DeleteSubscriptionRequest, call: ServedCall) -> Empty:
+async def _delete_subscription(request: api.DeleteSubscriptionRequest, call: ServedCall) -> Empty:
     await delete_subscription(call.hub, call, request.subscription_id)
     return Empty()
 
 
-async def _reset(request: api.ResetSubscriptionRequest, call: ServedCall) -> api.Subscription:
-    return _message(
+async def _reset_subscription(
+    request: api.ResetSubscriptionRequest, call: ServedCall
+) -> api.Subscription:
+    return _subscription_message(
         await reset_subscription(call.hub, call, request.subscription_id, request.start),
         call.hub.places,
     )
 
 
-async def _pull(request: api.PullChangesRequest, call: ServedCall) -> api.PullChangesResponse:
+async def _pull_changes(
+    request: api.PullChangesRequest, call: ServedCall
+) -> api.PullChangesResponse:
     pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
     taken, view = await pull_changes(call.hub, call, request.subscription_id, pull)
     if taken is None:
         return api.PullChangesResponse(view=view)
     reply = api.PullChangesResponse.FromString(taken.changes)
     reply.view = view
-    reply.lease.CopyFrom(_lease(taken.lease, call.hub.places))
+    reply.lease.CopyFrom(_lease_message(taken.lease, call.hub.places))
     return reply
 
 
-async def _acknowledge(
+async def _acknowledge_changes(
     request: api.AcknowledgeChangesRequest, call: ServedCall
 ) -> api.AcknowledgeChangesResponse:
     done = await acknowledge_changes(
@@ -117,8 +125,8 @@ async def _acknowledge(
     return api.AcknowledgeChangesResponse(cursor=call.hub.places.seal(done))
 
 
-async def _extend(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Lease:
-    return _lease(
+async def _extend_lease(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Lease:
+    return _lease_message(
         await extend_lease(
             call.hub,
             call,
@@ -130,12 +138,12 @@ async def _extend(request: api.ExtendLeaseRequest, call: ServedCall) -> api.Leas
     )
 
 
-async def _release(request: api.ReleaseLeaseRequest, call: ServedCall) -> Empty:
+async def _release_lease(request: api.ReleaseLeaseRequest, call: ServedCall) -> Empty:
     await release_lease(call.hub, call, request.subscription_id, request.lease_id)
     return Empty()
 
 
-async def _watch(request: api.WatchSubscriptionRequest, call: ServedCall) -> None:
+async def _watch_subscription(request: api.WatchSubscriptionRequest, call: ServedCall) -> None:
     flow = Flow(
         request.max_outstanding,
         request.max_changes,
@@ -166,7 +174,7 @@ class _LeaseStreamReply:
         return await self._send(
             taken.changes
             + api.WatchSubscriptionResponse(
-                lease=_lease(taken.lease, self._exchange.hub.places)
+                lease=_lease_message(taken.lease, self._exchange.hub.places)
             ).SerializeToString(),
             permit,
         )
@@ -195,7 +203,7 @@ class _LeaseStreamReply:
         return len(data)
 
 
-def _message(found: Subscription, places: Places) -> api.Subscription:
+def _subscription_message(found: Subscription, places: Places) -> api.Subscription:
     terms = found.terms
     message = api.Subscription(
         subscription_id=found.subscription_id,
@@ -214,7 +222,7 @@ def _message(found: Subscription, places: Places) -> api.Subscription:
     return message
 
 
-def _lease(lease: Lease, places: Places) -> api.Lease:
+def _lease_message(lease: Lease, places: Places) -> api.Lease:
     message = api.Lease(
         lease_id=places.seal_lease(lease.lease_id),
         cursor=places.seal(lease.end),

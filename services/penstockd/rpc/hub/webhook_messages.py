@@ -66,10 +66,10 @@ def scheme_of(number: int) -> Scheme | None:
 def _options_of(message: pb.WebhookOptions) -> Options:
     default = Options()
     return Options(
-        envelope=Envelope(_name(_Options.Envelope, message.envelope, "STANDARD")),
-        body=Body(_name(_Options.Body, message.body, "JSON")),
+        envelope=Envelope(_value_name(_Options.Envelope, message.envelope, "STANDARD")),
+        body=Body(_value_name(_Options.Body, message.body, "JSON")),
         thin=message.thin,
-        ordering=Ordering(_name(_Options.Ordering, message.ordering, "NONE")),
+        ordering=Ordering(_value_name(_Options.Ordering, message.ordering, "NONE")),
         batch_size=message.batch_size or default.batch_size,
         concurrency=message.concurrency or default.concurrency,
         rate=message.rate,
@@ -78,7 +78,7 @@ def _options_of(message: pb.WebhookOptions) -> Options:
     )
 
 
-def _name(kind: Any, number: int, default: str) -> str:
+def _value_name(kind: Any, number: int, default: str) -> str:
     """The name of a value; the door has refused numbers without one."""
     return str(kind.Name(number)) if number else default
 
@@ -93,7 +93,7 @@ def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
             raise FieldUnknown(path)
 
     def change(webhook: Webhook) -> Webhook:
-        message = _settable(webhook)
+        message = _settable_message(webhook)
         for path in paths:
             if "." not in path:
                 message.ClearField(path)
@@ -125,7 +125,7 @@ def set_paths(request: pb.UpdateWebhookRequest) -> list[str]:
     return found
 
 
-def _settable(webhook: Webhook) -> pb.Webhook:
+def _settable_message(webhook: Webhook) -> pb.Webhook:
     """What the owner sets of a webhook, values of headers included: only for use in the hub."""
     message = pb.Webhook(
         webhook_id=webhook.webhook_id,
@@ -162,7 +162,7 @@ def _options_message(options: Options) -> pb.WebhookOptions:
 def webhook_message(stored: Stored, places: Places) -> pb.Webhook:
     """A webhook for a reply: without anything secret."""
     webhook, secrets = stored.webhook, stored.secrets
-    message = _settable(webhook)
+    message = _settable_message(webhook)
     for name in webhook.headers:
         message.headers[name] = ""
     message.MergeFrom(pb.Webhook(state=webhook.state.value))
@@ -208,7 +208,7 @@ def delivery_message(
 def _attempt_message(tried: Tried) -> pb.Attempt:
     message = pb.Attempt(
         number=tried.number,
-        latency=_milliseconds(tried.latency_ms),
+        latency=_round_milliseconds(tried.latency_ms),
         delivered=tried.delivered,
         reason=tried.reason,
         address=tried.address,
@@ -243,7 +243,7 @@ def metrics_message(figures: Figures, at: datetime) -> pb.WebhookMetrics:
     )
     if figures.attempts:
         message.success_rate = figures.delivered / figures.attempts
-        half, most, nearly_all = map(_milliseconds, figures.latencies)
+        half, most, nearly_all = map(_round_milliseconds, figures.latencies)
         message.latency_p50.CopyFrom(half)
         message.latency_p95.CopyFrom(most)
         message.latency_p99.CopyFrom(nearly_all)
@@ -252,7 +252,7 @@ def metrics_message(figures: Figures, at: datetime) -> pb.WebhookMetrics:
     return message
 
 
-def _milliseconds(value: float) -> Duration:
+def _round_milliseconds(value: float) -> Duration:
     duration = Duration()
     duration.FromTimedelta(timedelta(milliseconds=value))
     return duration

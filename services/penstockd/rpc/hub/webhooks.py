@@ -43,7 +43,7 @@ from penstockd.rpc.hub.webhook_messages import (
 )
 from penstockd.rpc.routes import routes_of
 from penstockd.webhooks.endpoints import Stored
-from penstockd.webhooks.model import DeliveryState, now
+from penstockd.webhooks.model import DeliveryState, read_clock
 from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter
 
@@ -52,35 +52,37 @@ _ALWAYS_SHOWN = ("webhook_id", "consumer_id", "kind", "state", "update_time")
 _SERVICE = pb.DESCRIPTOR.services_by_name["Webhooks"]
 
 
-def routes() -> Iterator[Route]:
+def list_routes() -> Iterator[Route]:
     """The service's methods."""
     yield from routes_of(
         _SERVICE,
         {
-            "ListWebhooks": _list,
-            "GetWebhook": _get,
-            "CreateWebhook": _create,
-            "UpdateWebhook": _update,
-            "DeleteWebhook": _delete,
-            "TestWebhook": _test,
-            "PauseWebhook": _pause,
-            "ResumeWebhook": _resume,
-            "RotateSecret": _rotate,
+            "ListWebhooks": _list_webhooks,
+            "GetWebhook": _get_webhook,
+            "CreateWebhook": _create_webhook,
+            "UpdateWebhook": _update_webhook,
+            "DeleteWebhook": _delete_webhook,
+            "TestWebhook": _send_test,
+            "PauseWebhook": _pause_webhook,
+            "ResumeWebhook": _resume_webhook,
+            "RotateSecret": _rotate_secret,
             "ListDeliveries": _list_deliveries,
             "GetDelivery": _get_delivery,
-            "ResendDelivery": _resend,
-            "RecoverDeliveries": _recover,
-            "ReplayChanges": _replay,
+            "ResendDelivery": _resend_delivery,
+            "RecoverDeliveries": _recover_deliveries,
+            "ReplayChanges": _replay_changes,
             "ListDeadLetters": _list_dead,
             "ListNotices": _list_notices,
             "GetWebhookMetrics": _get_metrics,
-            "PullDeliveries": _pull,
-            "AcknowledgeDeliveries": _acknowledge,
+            "PullDeliveries": _pull_deliveries,
+            "AcknowledgeDeliveries": _acknowledge_deliveries,
         },
     )
 
 
-async def _list(request: pb.ListWebhooksRequest, call: ServedCall) -> pb.ListWebhooksResponse:
+async def _list_webhooks(
+    request: pb.ListWebhooksRequest, call: ServedCall
+) -> pb.ListWebhooksResponse:
     found, token = await list_webhooks(
         call.hub,
         call,
@@ -88,53 +90,53 @@ async def _list(request: pb.ListWebhooksRequest, call: ServedCall) -> pb.ListWeb
         request.page_token,
         everybody=request.everybody,
     )
-    messages = [_message(call, stored) for stored in found]
+    messages = [_webhook_message(call, stored) for stored in found]
     return pb.ListWebhooksResponse(webhooks=messages, next_page_token=token)
 
 
-async def _get(request: pb.GetWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await get_webhook(call.hub, call, request.webhook_id))
+async def _get_webhook(request: pb.GetWebhookRequest, call: ServedCall) -> pb.Webhook:
+    return _webhook_message(call, await get_webhook(call.hub, call, request.webhook_id))
 
 
-async def _create(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.IssuedSecret:
+async def _create_webhook(request: pb.CreateWebhookRequest, call: ServedCall) -> pb.IssuedSecret:
     draft = webhook_of(request.webhook)
     scheme = scheme_of(request.webhook.options.signature)
     made, secret = await create_webhook(call.hub, call, draft, scheme)
-    return pb.IssuedSecret(webhook=_message(call, made), secret=secret.text)
+    return pb.IssuedSecret(webhook=_webhook_message(call, made), secret=secret.text)
 
 
-async def _update(request: pb.UpdateWebhookRequest, call: ServedCall) -> pb.Webhook:
+async def _update_webhook(request: pb.UpdateWebhookRequest, call: ServedCall) -> pb.Webhook:
     name, change = request.webhook.webhook_id, change_of(request)
     found, secret = await update_webhook(call.hub, call, name, change)
-    message = _message(call, found, set_paths(request))
+    message = _webhook_message(call, found, set_paths(request))
     if secret is not None:
         message.secret = secret.text
     return message
 
 
-async def _delete(request: pb.DeleteWebhookRequest, call: ServedCall) -> Empty:
+async def _delete_webhook(request: pb.DeleteWebhookRequest, call: ServedCall) -> Empty:
     await delete_webhook(call.hub, call, request.webhook_id)
     return Empty()
 
 
-async def _test(request: pb.TestWebhookRequest, call: ServedCall) -> pb.Delivery:
+async def _send_test(request: pb.TestWebhookRequest, call: ServedCall) -> pb.Delivery:
     return delivery_message(await send_test(call.hub, call, request.webhook_id))
 
 
-async def _pause(request: pb.PauseWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await pause_webhook(call.hub, call, request.webhook_id), ())
+async def _pause_webhook(request: pb.PauseWebhookRequest, call: ServedCall) -> pb.Webhook:
+    return _webhook_message(call, await pause_webhook(call.hub, call, request.webhook_id), ())
 
 
-async def _resume(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webhook:
-    return _message(call, await resume_webhook(call.hub, call, request.webhook_id), ())
+async def _resume_webhook(request: pb.ResumeWebhookRequest, call: ServedCall) -> pb.Webhook:
+    return _webhook_message(call, await resume_webhook(call.hub, call, request.webhook_id), ())
 
 
-async def _rotate(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
+async def _rotate_secret(request: pb.RotateSecretRequest, call: ServedCall) -> pb.IssuedSecret:
     overlap = duration_of(request, "overlap", USUAL_OVERLAP)
     found, secret = await rotate_secret(
         call.hub, call, request.webhook_id, overlap, scheme_of(request.signature)
     )
-    return pb.IssuedSecret(webhook=_message(call, found, ()), secret=secret.text)
+    return pb.IssuedSecret(webhook=_webhook_message(call, found, ()), secret=secret.text)
 
 
 async def _list_deliveries(
@@ -185,13 +187,13 @@ async def _get_delivery(request: pb.GetDeliveryRequest, call: ServedCall) -> pb.
     )
 
 
-async def _resend(request: pb.ResendDeliveryRequest, call: ServedCall) -> pb.Delivery:
+async def _resend_delivery(request: pb.ResendDeliveryRequest, call: ServedCall) -> pb.Delivery:
     return delivery_message(
         await resend_delivery(call.hub, call, request.webhook_id, request.delivery_id)
     )
 
 
-async def _recover(
+async def _recover_deliveries(
     request: pb.RecoverDeliveriesRequest, call: ServedCall
 ) -> pb.RecoverDeliveriesResponse:
     start = time_of(request, "start_time")
@@ -201,11 +203,11 @@ async def _recover(
     return pb.RecoverDeliveriesResponse(delivery_count=count)
 
 
-async def _replay(request: pb.ReplayChangesRequest, call: ServedCall) -> pb.Webhook:
+async def _replay_changes(request: pb.ReplayChangesRequest, call: ServedCall) -> pb.Webhook:
     found = await replay_changes(
         call.hub, call, request.webhook_id, request.cursor, request.end_cursor
     )
-    return _message(call, found, ())
+    return _webhook_message(call, found, ())
 
 
 async def _list_notices(request: pb.ListNoticesRequest, call: ServedCall) -> pb.ListNoticesResponse:
@@ -216,10 +218,12 @@ async def _list_notices(request: pb.ListNoticesRequest, call: ServedCall) -> pb.
 async def _get_metrics(request: pb.GetWebhookMetricsRequest, call: ServedCall) -> pb.WebhookMetrics:
     start = time_of(request, "start_time")
     figures = await get_metrics(call.hub, call, request.webhook_id, start)
-    return metrics_message(figures, now())
+    return metrics_message(figures, read_clock())
 
 
-async def _pull(request: pb.PullDeliveriesRequest, call: ServedCall) -> pb.PullDeliveriesResponse:
+async def _pull_deliveries(
+    request: pb.PullDeliveriesRequest, call: ServedCall
+) -> pb.PullDeliveriesResponse:
     wait = duration_of(request, "wait", timedelta())
     found = await pull_deliveries(call.hub, call, request.webhook_id, request.max_deliveries, wait)
     return pb.PullDeliveriesResponse(
@@ -232,7 +236,9 @@ async def _pull(request: pb.PullDeliveriesRequest, call: ServedCall) -> pb.PullD
     )
 
 
-async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCall) -> Empty:
+async def _acknowledge_deliveries(
+    request: pb.AcknowledgeDeliveriesRequest, call: ServedCall
+) -> Empty:
     outcomes = [
         Outcome(o.delivery_id, o.status, duration_of(o, "latency", timedelta()), o.response_head)
         for o in request.outcomes
@@ -241,7 +247,9 @@ async def _acknowledge(request: pb.AcknowledgeDeliveriesRequest, call: ServedCal
     return Empty()
 
 
-def _message(call: ServedCall, stored: Stored, given: Sequence[str] | None = None) -> pb.Webhook:
+def _webhook_message(
+    call: ServedCall, stored: Stored, given: Sequence[str] | None = None
+) -> pb.Webhook:
     """A webhook as the caller may see it.
 
     ``given`` are the paths that the call itself has set, None for all. A caller that may have

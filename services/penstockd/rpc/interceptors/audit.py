@@ -10,7 +10,7 @@ from penstockd.errors import DatabaseUnavailable, OutcomeUnknown, StorageFull
 from penstockd.rpc.exchange import Exchange, Proceed
 
 
-async def audit(exchange: Exchange, proceed: Proceed) -> Any:
+async def audit_call(exchange: Exchange, proceed: Proceed) -> Any:
     """Record the outcome before the call ends; streams are recorded before their first byte.
 
     A call that was cancelled before its reply is recorded as CANCELLED, in a task that does not

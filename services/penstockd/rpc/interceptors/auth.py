@@ -11,12 +11,12 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Proceed
-from penstockd.store.shares import Payer, payer_var
+from penstockd.shares import Payer, payer_var
 
 _BEARER = "bearer "
 
 
-async def auth(exchange: Exchange, proceed: Proceed) -> Any:
+async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     """Make the exchange's Call, or refuse. A method is open only if it is declared public.
 
     Public, unaudited methods are served even when the policy is stale; nothing else is.
@@ -26,7 +26,7 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
         arriving.policy = exchange.hub.policy.current
         arriving.entry.policy_revision = arriving.policy.revision
     if not method.public:
-        principal = await _principal(exchange)
+        principal = await _find_principal(exchange)
         if principal is None:
             raise Unauthenticated()
         exchange.admit(arriving.policy, principal)
@@ -36,7 +36,7 @@ async def auth(exchange: Exchange, proceed: Proceed) -> Any:
     return await proceed(exchange)
 
 
-async def _principal(exchange: Exchange) -> Principal | None:
+async def _find_principal(exchange: Exchange) -> Principal | None:
     """The principal of the one credential sent: a bearer token or an API key, not both."""
     hub, policy = exchange.hub, exchange.arriving.policy
     authorization = exchange.metadata.get("authorization")
@@ -47,10 +47,10 @@ async def _principal(exchange: Exchange) -> Principal | None:
         return hub.credentials.principal(policy, API_KEY, api_key)
     if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
         return None
-    return await _bearer(hub, policy, authorization[len(_BEARER) :])
+    return await _bearer_principal(hub, policy, authorization[len(_BEARER) :])
 
 
-async def _bearer(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:
+async def _bearer_principal(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:
     """The principal of a token, the hub's own or another issuer's.
 
     The token identifies the caller; the policy decides whether that is still valid.

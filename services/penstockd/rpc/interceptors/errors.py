@@ -7,17 +7,19 @@ from typing import Any
 import grpc
 import structlog
 
-from penstockd.answers.problem import HEADER, packed, wants_problem
+from penstockd.answers.problem import HEADER, pack_problem, wants_problem
 from penstockd.answers.status import reason_of, status_of
+from penstockd.observe import RareLine
 from penstockd.rpc.exchange import Exchange, Proceed
 
 #: ``google.rpc.Code`` -> the grpc library's member for it.
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = structlog.get_logger(__name__)
+_unavailable = RareLine(_log, "database_unavailable")
 
 
-async def errors(exchange: Exchange, proceed: Proceed) -> Any:
+async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
     """Abort with the error's status. Cancellation is not an error and passes through.
 
     A REST caller that asks for problem details gets them ready-made: the sidecar sends them in
@@ -30,9 +32,7 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
         if reason_of(exc) == "INTERNAL":
             _log.exception("call_failed", method=exchange.method.path)
         elif reason_of(exc) == "DATABASE_UNAVAILABLE":
-            _log.warning(
-                "database_unavailable", method=exchange.method.path, cause=repr(exc.__cause__)
-            )
+            _unavailable.warn(method=exchange.method.path, cause=repr(exc.__cause__))
         status = status_of(exc, entry.request_id, exchange.hub.public_url, exchange.hub.places.seal)
         code = _CODES[status.code]
         trailers: list[tuple[str, str | bytes]] = [
@@ -44,5 +44,5 @@ async def errors(exchange: Exchange, proceed: Proceed) -> Any:
         if "x-envoy-original-path" in exchange.metadata and wants_problem(
             exchange.metadata.get("accept")
         ):
-            trailers.append((HEADER, packed(status)))
+            trailers.append((HEADER, pack_problem(status)))
         await exchange.context.abort(code, status.message, tuple(trailers))

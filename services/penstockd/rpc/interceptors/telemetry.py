@@ -13,9 +13,9 @@ from penstockd.rpc.exchange import Exchange, Proceed
 _propagator = TraceContextTextMapPropagator()
 
 
-async def telemetry(exchange: Exchange, proceed: Proceed) -> Any:
+async def trace_call(exchange: Exchange, proceed: Proceed) -> Any:
     """Make a span with method, request id and, once known, consumer and outcome."""
-    if "traceparent" not in exchange.metadata and not _traced():
+    if "traceparent" not in exchange.metadata and not _is_traced():
         return await proceed(exchange)  # nobody would see the span
     method, entry = exchange.method, exchange.arriving.entry
     parent = None
@@ -50,6 +50,6 @@ async def telemetry(exchange: Exchange, proceed: Proceed) -> Any:
                     span.set_status(Status(StatusCode.ERROR, entry.outcome))
 
 
-def _traced() -> bool:
+def _is_traced() -> bool:
     """Whether spans are exported."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

@@ -10,7 +10,7 @@ import pytest
 
 from chance import SEED
 from penstockd.errors import DatabaseUnavailable, ShareExhausted
-from penstockd.store.shares import Payer, Shares, ShareTerms, for_the_hub, payer_var
+from penstockd.shares import Payer, Shares, ShareTerms, for_the_hub, payer_var
 
 A, B, C = Payer("a", "orders"), Payer("b", "customers"), Payer("c", "orders")
 

@@ -54,7 +54,8 @@ class ShareTerms:
     consumer_factor: int | None = None
     dataset_factor: int | None = None
     #: How long a call may wait, in seconds, and how many calls of one consumer may wait at a time.
-    seconds: float = 10.0
+    #: None leaves the time to the call's deadline.
+    seconds: float | None = 10.0
     most_waiting: int = 2000
 
 
@@ -141,9 +142,9 @@ class Shares:
     def give_back(self, payer: Payer, weight: int = 1) -> None:
         """Give places back; the next waiters get them."""
         self._used -= weight
-        _lower(self._consumers, payer.consumer, weight)
+        _lower_count(self._consumers, payer.consumer, weight)
         if payer.dataset is not None:
-            _lower(self._datasets, payer.dataset, weight)
+            _lower_count(self._datasets, payer.dataset, weight)
         if self._flows:
             self._grant()
 
@@ -217,7 +218,7 @@ class Shares:
         flow.remove(waiter)
         if not flow:
             del self._flows[payer]
-        _lower(self._waiting, payer.consumer, 1)
+        _lower_count(self._waiting, payer.consumer, 1)
         if not self._flows:
             self._order = _Order()
 
@@ -254,7 +255,7 @@ def _is_granted(future: asyncio.Future[None]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _lower(counter: Counter[str], key: str, by: int) -> None:
+def _lower_count(counter: Counter[str], key: str, by: int) -> None:
     counter[key] -= by
     if counter[key] <= 0:
         del counter[key]

@@ -1,0 +1,76 @@
+"""Server sessions that live on although this process has cut them.
+
+A COMMIT that waits for a synchronous standby notices neither that its client has gone nor a time
+limit. Each retry would cost the server one more session, until it has none left for anybody. So a
+session that is cut keeps the place that it had until the server has ended it, and what has no
+place left is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+import structlog
+
+from penstockd.errors import Refused
+from penstockd.shares import Payer, Shares
+
+#: How often the hub checks whether the sessions that it cut have ended, in seconds.
+LOOK = 1.0
+#: Those of some sessions that still work on something, though nobody waits for it.
+STILL_ACTIVE = "SELECT pid FROM pg_stat_activity WHERE pid = ANY ($1::int[]) AND state = 'active'"
+
+_log = structlog.get_logger(__name__)
+
+
+class HangingSessions:
+    """The sessions that one process has cut, by server process, and the places that they keep.
+
+    ``look`` returns those of some server processes that are still active; it raises Refused if the
+    database does not answer.
+    """
+
+    def __init__(self, look: Callable[[Sequence[int]], Awaitable[Collection[int]]]) -> None:
+        self._look = look
+        self._kept: dict[int, Shares] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def kept(self) -> Mapping[int, Shares]:
+        """The sessions, each with where it keeps a place."""
+        return self._kept
+
+    def keep(self, pid: int, places: Shares) -> None:
+        """Keep a place for a session that was cut, until the server has ended it."""
+        if pid in self._kept:
+            return
+        self._kept[pid] = places
+        places.hold(Payer())
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+
+    def count(self, places: Shares) -> int:
+        """How many of the places are kept for sessions that were cut."""
+        return sum(kept is places for kept in self._kept.values())
+
+    async def check(self) -> None:
+        """Give back the places of sessions that have ended. Raises Refused."""
+        asked = list(self._kept)
+        active = await self._look(asked) if asked else ()
+        for pid in set(asked) - set(active):
+            if (places := self._kept.pop(pid, None)) is not None:
+                places.give_back(Payer())
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._watching is not None:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        while self._kept:
+            await asyncio.sleep(LOOK)
+            try:
+                await self.check()
+            except Refused as exc:
+                _log.warning("sessions_unwatched", error=str(exc))

@@ -1,0 +1,91 @@
+"""Which database server a process speaks to, and what becomes of connections to an earlier one.
+
+A name or an address can be pointed to another server while the earlier one still lives: connections
+that are open stay with it, and would go on writing what is then lost. So every new connection tells
+which server it leads to. As soon as one leads to a newer server, the connections to earlier ones
+are cut.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import structlog
+
+from penstockd.errors import DatabaseUnavailable
+
+#: How often a process opens a connection to learn where it leads, in seconds.
+LOOK = 5.0
+#: After so many seconds without a connection to the newest server, an earlier one is believed: the
+#: data of an earlier time has been put back.
+FORGOTTEN = 30.0
+
+#: The timeline is NULL if the server is in recovery.
+_IDENTIFY = """
+SELECT (SELECT system_identifier FROM pg_control_system())::text,
+       CASE WHEN NOT pg_is_in_recovery()
+            THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+class Server(NamedTuple):
+    """A server: its cluster, and the timeline that it writes. A promotion begins a timeline."""
+
+    system_identifier: str
+    timeline: str
+
+    def precedes(self, other: Server) -> bool:
+        """Whether the other one was promoted from this one, or from one of its own kind."""
+        same = self.system_identifier == other.system_identifier
+        return same and self.timeline < other.timeline
+
+
+async def identify_server(connection: Any) -> Server:
+    """The server of a connection. Raises DatabaseUnavailable if it is a standby."""
+    row = await connection.fetchrow(_IDENTIFY)
+    if row[1] is None:
+        raise DatabaseUnavailable("the database takes no writes: it is a standby")
+    return Server(*row)
+
+
+@dataclass(slots=True)
+class NewestServer:
+    """The newest server that a process has seen."""
+
+    server: Server | None = None
+    clock: Callable[[], float] = time.monotonic
+    _seen: float = 0.0
+    _cut: list[Callable[[], None]] = field(default_factory=list)
+
+    def when_replaced(self, cut: Callable[[], None]) -> None:
+        """Call ``cut`` as soon as a newer server is seen."""
+        self._cut.append(cut)
+
+    def forget(self, cut: Callable[[], None]) -> None:
+        """Call ``cut`` no longer."""
+        self._cut.remove(cut)
+
+    def note(self, server: Server) -> None:
+        """A new connection leads to a server.
+
+        Raises DatabaseUnavailable if that is an earlier one than was seen before: what is written
+        there is lost.
+        """
+        now, known = self.clock(), self.server
+        if known is not None and server.precedes(known) and now - self._seen < FORGOTTEN:
+            _log.error("earlier_database_server", timeline=server.timeline, newest=known.timeline)
+            raise DatabaseUnavailable("the database is an earlier server, which was replaced")
+        self.server, self._seen = server, now
+        if known is not None and server != known:
+            _log.warning("database_server_replaced", earlier=known, newest=server)
+            for cut in list(self._cut):
+                cut()
+
+    def leads_to(self, server: Server | None) -> bool:
+        """Whether a connection to a server, if it is known, leads to the newest one."""
+        return server is None or self.server is None or server == self.server

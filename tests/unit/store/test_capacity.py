@@ -1,0 +1,41 @@
+"""A node says how many connections of the database it opens, and whether its role may have them."""
+
+from __future__ import annotations
+
+import asyncpg
+import structlog
+
+from penstockd.config import Settings
+from penstockd.store.capacity import allowed_connections, needed_connections
+from penstockd.up import _check_room
+
+
+async def test_the_least_of_what_server_database_and_role_allow_counts(empty_url: str) -> None:
+    owner = await asyncpg.connect(empty_url)
+    most = await allowed_connections(owner)
+    reserved = int(await owner.fetchval("SHOW superuser_reserved_connections"))
+    assert most == int(await owner.fetchval("SHOW max_connections")) - reserved
+    name = await owner.fetchval("SELECT quote_ident(current_database())")
+    await owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 77")
+    assert await allowed_connections(owner) == 77
+    await owner.close()
+
+
+async def test_too_few_connections_are_said_at_start(empty_url: str) -> None:
+    owner = await asyncpg.connect(empty_url)
+    name = await owner.fetchval("SELECT quote_ident(current_database())")
+    for limit, few in ((1000, False), (50, True)):
+        await owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT {limit}")
+        settings = Settings(database_url=empty_url, workers=1)
+        with structlog.testing.capture_logs() as logged:
+            (line,) = await _check_room(settings, empty_url)
+        needed = needed_connections(1, settings.connections)
+        assert line.startswith("WARNING: ") == few and f"up to {needed} " in line
+        assert ("too_few_database_connections" in [e["event"] for e in logged]) == few
+        assert await _check_room(Settings(workers=1), empty_url) == []  # the hub's own
+    await owner.close()
+
+
+def test_each_worker_and_each_connection_counts() -> None:
+    assert needed_connections(2, 32) > needed_connections(1, 32) + 32
+    assert needed_connections(1, 64) >= needed_connections(1, 32) + 32

@@ -1,0 +1,20 @@
+"""What a process logs: an outage that fails many calls is a line a second, not one for each."""
+
+from __future__ import annotations
+
+import structlog
+
+from penstockd.observe import RareLine
+
+
+def test_a_line_that_many_calls_would_write_is_written_once_a_second() -> None:
+    time = 100.0
+    with structlog.testing.capture_logs() as logged:
+        line = RareLine(structlog.get_logger(), "database_unavailable", clock=lambda: time)
+        for _ in range(700):  # ten seconds of seventy calls each
+            line.warn(method="/m", cause="gone")
+            time += 1 / 70
+    assert 9 <= len(logged) <= 11
+    assert {e["event"] for e in logged} == {"database_unavailable"}
+    assert logged[0]["left_out"] == 0 and logged[0]["cause"] == "gone"
+    assert len(logged) + sum(e["left_out"] for e in logged) + 70 >= 690
