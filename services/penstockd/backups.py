@@ -70,7 +70,7 @@ async def take_backup(settings: Settings, where: str, *, log_only: bool, keep: i
         vault = Vault(where)
         if settings.database_url is not None:
             return _back_up_files(settings, vault, keep, log_only=log_only)
-        async with _server(settings, vault) as (server, connection):
+        async with _open_server(settings, vault) as (server, connection):
             cluster = await read_cluster(connection)
             labels = await asyncio.to_thread(read_labels, vault)
             _check_cluster(labels, cluster, vault)
@@ -78,13 +78,13 @@ async def take_backup(settings: Settings, where: str, *, log_only: bool, keep: i
                 segments = await server.put_log()
                 return Taken(None, 0, segments, (), labels[0].time if labels else None)
             # The file of checkpoints first: the database then has all that it has.
-            files, name = _files(settings), _name()
+            files, name = _collect_files(settings), _make_name()
             await asyncio.to_thread(put_files, vault, name, files)
             segment, size = await server.put_base(name)
             time = await connection.fetchval("SELECT clock_timestamp()")
             segments = await server.put_log()
-            label = Label(name, cluster, segment, time, _version(), sorted(files))
-            removed = await asyncio.to_thread(_finish, vault, label, keep)
+            label = Label(name, cluster, segment, time, _read_version(), sorted(files))
+            removed = await asyncio.to_thread(_finish_backup, vault, label, keep)
             oldest = (await asyncio.to_thread(read_labels, vault))[0].time
             return Taken(label, size, segments, removed, oldest)
     except _OPERATORS_ERRORS as exc:
@@ -102,7 +102,7 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
         label = choose_label(read_labels(vault), to, vault.where)
         if bool(label.cluster) == (settings.database_url is not None):
             raise BackupFailed(_OWN_DATABASE if label.cluster else _NO_DATABASE)
-        with lock.hold(settings.data_dir):
+        with lock.hold_folder(settings.data_dir):
             files = {n: vault.read(f"base/{label.name}/{n}") for n in label.files}
             _check_secret(settings, files)
             if label.cluster:
@@ -122,7 +122,7 @@ _NO_DATABASE = (
 
 
 @asynccontextmanager
-async def _server(
+async def _open_server(
     settings: Settings, vault: Vault
 ) -> AsyncIterator[tuple[ServerBackup, Connection]]:
     async with (
@@ -151,21 +151,21 @@ def _back_up_files(settings: Settings, vault: Vault, keep: int, *, log_only: boo
     if log_only:
         raise BackupFailed("the database of PENSTOCK_DATABASE_URL is backed up by its own tools")
     _check_cluster(read_labels(vault), "", vault)
-    files, name = _files(settings), _name()
+    files, name = _collect_files(settings), _make_name()
     put_files(vault, name, files)
-    label = Label(name, "", "", datetime.now(UTC), _version(), sorted(files))
-    return Taken(label, 0, 0, _finish(vault, label, keep), None)
+    label = Label(name, "", "", datetime.now(UTC), _read_version(), sorted(files))
+    return Taken(label, 0, 0, _finish_backup(vault, label, keep), None)
 
 
-def _finish(vault: Vault, label: Label, keep: int) -> Sequence[str]:
+def _finish_backup(vault: Vault, label: Label, keep: int) -> Sequence[str]:
     put_files(vault, label.name, {"backup.json": label.to_bytes()})
     return remove_old(vault, keep) if keep else ()
 
 
-def _files(settings: Settings) -> dict[str, bytes]:
+def _collect_files(settings: Settings) -> dict[str, bytes]:
     """The files of an installation. The secret is among them: keys of the database's content are
     derived from it."""
-    found = {SETTINGS: _settings_text(settings)}
+    found = {SETTINGS: _write_settings(settings)}
     secret = settings.data_dir / SECRET
     if settings.secret is not None:
         found[SECRET] = settings.secret.encode()
@@ -176,7 +176,7 @@ def _files(settings: Settings) -> dict[str, bytes]:
     return found
 
 
-def _settings_text(settings: Settings) -> bytes:
+def _write_settings(settings: Settings) -> bytes:
     """The settings that were given, without passwords, as variables of the environment."""
     shown = {name for name in settings.model_fields_set if type(settings).model_fields[name].repr}
     values = settings.model_dump(mode="json", include=shown)
@@ -213,9 +213,9 @@ def _write_files(settings: Settings, files: Mapping[str, bytes]) -> None:
             path.write_bytes(files[name])
 
 
-def _name() -> str:
+def _make_name() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def _version() -> str:
+def _read_version() -> str:
     return version("penstock-hub")

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +18,10 @@ import typer
 
 from penstock.client.cli.audit import group_of
 from penstock.client.cli.printing import print_outcome
+from penstockd.cli_backups import back_up_hub, format_epoch, restore_hub
+from penstockd.cli_settings import load_settings
 
 if TYPE_CHECKING:
-    from penstockd.audit.declared_epoch import Epoch
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
     from penstockd.store.singleton_rows import Singleton
@@ -43,21 +43,13 @@ class Because(enum.StrEnum):
 
 def commands(app: typer.Typer) -> None:
     """Add the server's commands to the command line."""
-<<<<<<< HEAD
-    app.command()(up)
-    app.command()(down)
-    app.command("migrate")(migrate)
-    app.command()(administrator)
-    app.command()(nodes)
-    app.command()(backup)
-    app.command()(restore)
-=======
     app.command("up")(start_hub)
     app.command("down")(stop_hub)
     app.command("migrate")(migrate_database)
     app.command("administrator")(make_administrator)
     app.command("nodes")(show_nodes)
->>>>>>> main
+    app.command("backup")(back_up_hub)
+    app.command("restore")(restore_hub)
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
     epochs.callback()(_describe_epochs)
@@ -75,7 +67,7 @@ def start_hub(
     detach: Annotated[bool, typer.Option(help="Return when the hub is ready.")] = False,
 ) -> None:
     """Start the hub: database, workers, keeper and Envoy; Ctrl-C stops it cleanly."""
-    settings = _load_settings()
+    settings = load_settings()
     if detach:
         _start_detached(settings, demo, customers)
         return
@@ -94,7 +86,7 @@ def stop_hub() -> None:
     """Stop the hub that runs on this data folder."""
     from penstockd.node import lock
 
-    settings = _load_settings()
+    settings = load_settings()
     stopped = lock.stop_supervisor(settings.data_dir)
     text = [] if stopped else f"no hub runs on {settings.data_dir}"
     print_outcome({"stopped": stopped, "data_dir": str(settings.data_dir)}, text)
@@ -109,7 +101,7 @@ def migrate_database(
     from penstockd.up import StartRefused, migrate_store
 
     try:
-        steps = asyncio.run(migrate_store(_load_settings(), apply=apply))
+        steps = asyncio.run(migrate_store(load_settings(), apply=apply))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -160,7 +152,7 @@ def verify_audit(
 
     from penstockd import auditor
 
-    settings = _load_settings()
+    settings = load_settings()
     try:
         given = auditor.collect_evidence(
             settings, public_key or [], checkpoints or [], copy=copy is not None
@@ -200,7 +192,7 @@ def make_administrator(
     from penstockd.up import StartRefused, let_administer
 
     try:
-        issued = asyncio.run(let_administer(_load_settings(), consumer, create=create))
+        issued = asyncio.run(let_administer(load_settings(), consumer, create=create))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -218,7 +210,7 @@ def show_nodes() -> None:
     from penstockd.up import StartRefused, survey_nodes
 
     try:
-        living, tasks = asyncio.run(survey_nodes(_load_settings()))
+        living, tasks = asyncio.run(survey_nodes(load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -282,106 +274,18 @@ def new_epoch(
     from penstockd.up import StartRefused, begin_epoch
 
     try:
-        epoch = asyncio.run(begin_epoch(_load_settings(), because.value))
+        epoch = asyncio.run(begin_epoch(load_settings(), because.value))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-<<<<<<< HEAD
-    _echo_epoch(epoch)
-
-
-def _echo_epoch(epoch: Epoch) -> None:
-    typer.echo(f"epoch {epoch.number} begins behind change {epoch.last_number} of the log")
-=======
     checkpoint = epoch.checkpoint
     document = {"epoch": epoch.number, "last_number": epoch.last_number} | (
         {} if checkpoint is None else {"checkpoint": checkpoint.number}
     )
-    print_outcome(document, _format_epoch(epoch))
+    print_outcome(document, format_epoch(epoch))
 
 
-def _format_epoch(epoch: Epoch) -> Iterator[str]:
-    """A declared epoch for people."""
-    yield f"epoch {epoch.number} begins behind change {epoch.last_number} of the log"
->>>>>>> main
-    if epoch.checkpoint is None:
-        yield "the audit has all that the file of checkpoints has: there is no gap to close"
-        return
-    after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
-    yield (
-        f"the audit goes on with checkpoint {number}; what this host's file has behind"
-        f" checkpoint {after} was undone"
-    )
-
-
-<<<<<<< HEAD
-def backup(
-    where: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
-    wal: Annotated[
-        bool, typer.Option("--wal", help="Only add what was written since the last backup.")
-    ] = False,
-    keep: Annotated[
-        int, typer.Option(min=0, help="Remove all but so many backups; 0 keeps all.")
-    ] = 0,
-) -> None:
-    """Back up the embedded database with its log (WAL), the secret, settings and audit files.
-
-    It works whether the hub runs or not. Keep the backup as you keep the secret, which is in it. Of
-    a database of your own it backs up the files alone: see the guide.
-    """
-    import asyncio
-
-    from penstockd.backups import take_backup
-    from penstockd.up import StartRefused
-
-    try:
-        taken = asyncio.run(take_backup(_settings(), where, log_only=wal, keep=keep))
-    except StartRefused as exc:
-        typer.echo(f"penstock: {exc}", err=True)
-        raise typer.Exit(1) from exc
-    if taken.label is not None:
-        typer.echo(f"backup {taken.label.name}: {taken.size / 1e6:.1f} MB")
-    if taken.oldest is None:
-        typer.echo("secret, settings and audit files alone: back up the database by its own tools")
-    else:
-        since = taken.oldest.isoformat(timespec="seconds")
-        typer.echo(f"{taken.segments} segments of the log; restorable to any time since {since}")
-    for name in taken.removed:
-        typer.echo(f"removed {name}")
-
-
-def restore(
-    where: Annotated[str, typer.Argument(help="Where the backups are: see backup.")],
-    to: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
-            help="Restore the state of this time, as 2026-11-29T12:00:00Z; by default the newest.",
-        ),
-    ] = None,
-) -> None:
-    """Restore a backup into an empty data folder, and declare that the database has gone back.
-
-    Consumers are told to repair what they have; the audit goes on from there with a signed entry.
-    """
-    import asyncio
-
-    from penstockd.backups import restore_backup
-    from penstockd.up import StartRefused
-
-    try:
-        restored = asyncio.run(restore_backup(_settings(), where, to))
-    except StartRefused as exc:
-        typer.echo(f"penstock: {exc}", err=True)
-        raise typer.Exit(1) from exc
-    typer.echo(f"restored from backup {restored.label.name}")
-    _echo_epoch(restored.epoch)
-
-
-def _cursors() -> None:
-=======
 def _describe_cursors() -> None:
->>>>>>> main
     """The keys that seal cursors."""
 
 
@@ -396,7 +300,7 @@ def rotate_cursor_key() -> None:
     from penstockd.up import StartRefused, let_cursor_key_follow
 
     try:
-        number = asyncio.run(let_cursor_key_follow(_load_settings()))
+        number = asyncio.run(let_cursor_key_follow(load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -404,21 +308,6 @@ def rotate_cursor_key() -> None:
         {"key": number},
         f"key {number} seals cursors in a minute; the one before opens as long as the log is kept",
     )
-
-
-def _load_settings() -> Settings:
-    from pydantic import ValidationError
-
-    from penstockd.config import Settings
-
-    try:
-        return Settings()
-    except ValidationError as exc:
-        for error in exc.errors():
-            # An error about several settings has no location; its message names them.
-            name = "".join(f"PENSTOCK_{part}: ".upper() for part in error["loc"][:1])
-            typer.echo(f"penstock: {name}{error['msg'].removeprefix('Value error, ')}", err=True)
-        raise typer.Exit(2) from exc
 
 
 def _start_detached(settings: Settings, demo: bool, customers: int) -> None:

@@ -24,7 +24,13 @@ from typing import Any
 import orjson
 
 from penstockd.node.errors import NodeError
-from penstockd.node.postgres import PORT, USER, EmbeddedPostgres, clean_environment, install
+from penstockd.node.postgres import (
+    PORT,
+    USER,
+    EmbeddedPostgres,
+    clean_environment,
+    find_installation,
+)
 from penstockd.node.vault import Vault
 from penstockd.store.database import Connection
 
@@ -163,7 +169,7 @@ class ServerBackup:
         return count
 
     def _stream(self, program: str, arguments: Sequence[str], name: str) -> int:
-        with self._started(program, arguments, subprocess.PIPE) as process:
+        with self._start(program, arguments, subprocess.PIPE) as process:
             assert process.stdout is not None and process.stderr is not None
             try:
                 size = self._vault.put(name, _Whole(process))
@@ -173,15 +179,15 @@ class ServerBackup:
         return size
 
     def _run(self, program: str, arguments: Sequence[str]) -> None:
-        with self._started(program, arguments, subprocess.DEVNULL) as process:
-            _finish(process)
+        with self._start(program, arguments, subprocess.DEVNULL) as process:
+            _finish_process(process)
 
-    def _started(
+    def _start(
         self, program: str, arguments: Sequence[str], output: int
     ) -> subprocess.Popen[bytes]:
         reach = ["-h", str(self._postgres.socket), "-p", str(PORT), "-U", USER, "-w"]
         return subprocess.Popen(
-            [install() / "bin" / program, *reach, *arguments],
+            [find_installation() / "bin" / program, *reach, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
@@ -197,15 +203,15 @@ class _Whole:
         assert process.stdout is not None
         self._process, self._output = process, process.stdout
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """The next bytes. Raises BackupFailed in place of the end."""
         data: bytes = self._output.read(size)
         if not data:
-            _finish(self._process)
+            _finish_process(self._process)
         return data
 
 
-def _finish(process: subprocess.Popen[bytes]) -> None:
+def _finish_process(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process. Raises BackupFailed with what it says, unless it ends well."""
     assert process.stderr is not None
     said = process.stderr.read()

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import orjson
 
-from penstockd.node.account import unprivileged
+from penstockd.node.account import find_account
 from penstockd.node.backup import ARCHIVE, BASE, SEGMENT_NAME, WAL, BackupFailed, Label
 from penstockd.node.errors import ProcessFailed
 from penstockd.node.postgres import EmbeddedPostgres
@@ -59,14 +59,14 @@ async def restore_server(
     fresh = postgres.cluster.with_name("postgres.restored")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        await asyncio.to_thread(_unpack, vault, label, fresh)
+        await asyncio.to_thread(_unpack_base, vault, label, fresh)
         await asyncio.to_thread(_fetch_log, vault, label, fresh / _LOG)
         _write_recovery(fresh, to)
-        account = unprivileged(fresh)
+        account = find_account(fresh)
         if account is not None:
-            _give(fresh, account)
+            _give_tree(fresh, account)
         fresh.rename(postgres.cluster)
-        await _recover(postgres, to)
+        await _recover_server(postgres, to)
     except BaseException:
         for made in (fresh, postgres.cluster):
             shutil.rmtree(made, ignore_errors=True)
@@ -74,7 +74,7 @@ async def restore_server(
     shutil.rmtree(postgres.cluster / _LOG)
 
 
-def _unpack(vault: Vault, label: Label, cluster: Path) -> None:
+def _unpack_base(vault: Vault, label: Label, cluster: Path) -> None:
     """Unpack the base backup, and verify each file by the checksums in the backup's manifest."""
     cluster.mkdir(parents=True, mode=0o700)
     name = f"{BASE}/{label.name}/{ARCHIVE}"
@@ -83,11 +83,11 @@ def _unpack(vault: Vault, label: Label, cluster: Path) -> None:
             archive.extractall(cluster, filter="tar")
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as exc:
         raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
-    for path in _damaged(cluster):
+    for path in _find_damaged(cluster):
         raise BackupFailed(f"{vault.where}/{name} is damaged: {path}")
 
 
-def _damaged(cluster: Path) -> Iterator[str]:
+def _find_damaged(cluster: Path) -> Iterator[str]:
     """The files of a cluster that are not as its backup's manifest says."""
     try:
         manifest = orjson.loads((cluster / "backup_manifest").read_bytes())
@@ -130,13 +130,13 @@ def _write_recovery(cluster: Path, to: datetime | None) -> None:
         file.write("".join(f"{line}\n" for line in settings))
 
 
-def _give(tree: Path, account: Account) -> None:
+def _give_tree(tree: Path, account: Account) -> None:
     """Let the server's account own everything in a tree."""
     for path in (tree, *tree.rglob("*")):
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-async def _recover(postgres: EmbeddedPostgres, to: datetime | None) -> None:
+async def _recover_server(postgres: EmbeddedPostgres, to: datetime | None) -> None:
     """Start the server, wait until it takes writes, and stop it."""
     try:
         await postgres.start()

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -21,7 +22,7 @@ _STEP = 1024 * 1024
 class Source(Protocol):
     """What is read for a file."""
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """At most so many of the next bytes; none at the end."""
 
 
@@ -38,22 +39,26 @@ class Vault:
     """
 
     def __init__(self, where: str) -> None:
-        scheme, separator, _ = where.partition("://")
-        if separator and scheme != "s3":
+        parts = urlsplit(where)
+        remote = "://" in where
+        if remote and (parts.scheme != "s3" or not parts.hostname):
             raise VaultUnusable(f"{where}: backups are kept in a folder or at s3://bucket/prefix")
-        with _explained(where):
-            files, root = fs.FileSystem.from_uri(where) if separator else (None, "")
-        if files is None:
-            files, root = fs.LocalFileSystem(), str(Path(where).absolute())
-        self.where = where if separator else root
+        if remote:
+            # The rest of the URL may hold credentials.
+            self.where = f"s3://{parts.hostname}{parts.path}"
+            with _explain_errors(self.where, secret=where):
+                files, root = fs.FileSystem.from_uri(where)
+        else:
+            self.where = root = str(Path(where).absolute())
+            files = fs.LocalFileSystem()
         #: Names the place whatever else its URL says.
         self.identity = f"{files.type_name}:{root}"
         self._files, self._root = fs.SubTreeFileSystem(root, files), root
-        self._local = not separator
+        self._local = not remote
 
     def put(self, name: str, source: Source) -> int:
         """Write a file from a stream; returns its size in bytes."""
-        with _explained(self.where):
+        with _explain_errors(self.where):
             if self._local:
                 return self._put_locally(Path(self._root, name), source)
             with self._files.open_output_stream(name, compression=None) as sink:
@@ -80,7 +85,7 @@ class Vault:
     def names(self, folder: str) -> list[str]:
         """The names of all files below a folder, sorted."""
         selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
-        with _explained(self.where):
+        with _explain_errors(self.where):
             found = self._files.get_file_info(selector)
         return sorted(f.path for f in found if f.is_file and not f.path.endswith(".part"))
 
@@ -88,7 +93,7 @@ class Vault:
     def opened(self, name: str) -> Iterator[Any]:
         """A file to read from its beginning to its end."""
         with (
-            _explained(self.where),
+            _explain_errors(self.where),
             self._files.open_input_stream(name, compression=None) as stream,
         ):
             yield stream
@@ -100,14 +105,17 @@ class Vault:
 
     def delete(self, name: str) -> None:
         """Remove a file."""
-        with _explained(self.where):
+        with _explain_errors(self.where):
             self._files.delete_file(name)
 
 
 @contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
+def _explain_errors(where: str, *, secret: str = "") -> Iterator[None]:
+    """Explain errors of storage, without the ``secret``."""
     try:
         yield
     except (OSError, pa.ArrowException) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        if secret:
+            reason = reason.replace(secret, where)
         raise VaultUnusable(f"{where}: {reason}") from exc
