@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.client.cli.audit import group_of
+from penstock.client.cli.printing import print_outcome
 
 if TYPE_CHECKING:
+    from penstockd.audit.declared_epoch import Epoch
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
     from penstockd.store.singleton_rows import Singleton
+    from penstockd.store.steps import Step
 
 #: A JSON line of the supervisor, or one that it passes on from another process.
 _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
@@ -81,8 +84,9 @@ def stop_hub() -> None:
     from penstockd.node import lock
 
     settings = _load_settings()
-    if not lock.stop_supervisor(settings.data_dir):
-        typer.echo(f"no hub runs on {settings.data_dir}")
+    stopped = lock.stop_supervisor(settings.data_dir)
+    text = [] if stopped else f"no hub runs on {settings.data_dir}"
+    print_outcome({"stopped": stopped, "data_dir": str(settings.data_dir)}, text)
 
 
 def migrate_database(
@@ -98,14 +102,22 @@ def migrate_database(
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    for step in steps:
-        typer.echo(f"{step.consent.value:8}  {step.description}")
+    document = {
+        "applied": apply,
+        "steps": [{"consent": s.consent.value, "description": s.description} for s in steps],
+    }
+    print_outcome(document, _format_plan(steps, apply))
+
+
+def _format_plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
+    """A migration's steps for people."""
+    yield from (f"{step.consent.value:8}  {step.description}" for step in steps)
     if not steps:
-        typer.echo("the database is as the model wants it")
-    elif apply:
-        typer.echo(f"{len(steps)} changes applied")
+        yield "the database is as the model wants it"
+    elif applied:
+        yield f"{len(steps)} changes applied"
     else:
-        typer.echo("nothing was changed; apply with: penstock migrate --apply")
+        yield "nothing was changed; apply with: penstock migrate --apply"
 
 
 def verify_audit(
@@ -152,15 +164,20 @@ def verify_audit(
     except auditor.FAILURES as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(2) from exc
-    for finding in report.findings:
-        typer.echo(str(finding))
-    typer.echo(auditor.summarise_report(report, given))
+    findings = [str(finding) for finding in report.findings]
+    summary = auditor.summarise_report(report, given)
+    print_outcome(
+        {"intact": report.intact, "findings": findings, "summary": summary}, [*findings, summary]
+    )
     if not report.intact:
         raise typer.Exit(1)
 
 
 def make_administrator(
-    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="As admin.")] = "admin",
+    consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")],
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the consumer if there is none of this name.")
+    ] = False,
 ) -> None:
     """Let a consumer change access, and print a new client secret for it.
 
@@ -172,12 +189,12 @@ def make_administrator(
     from penstockd.up import StartRefused, let_administer
 
     try:
-        issued = asyncio.run(let_administer(_load_settings(), consumer))
+        issued = asyncio.run(let_administer(_load_settings(), consumer, create=create))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
     typer.echo(f"{consumer} may change access; its client secret, shown this once:", err=True)
-    typer.echo(issued.secret)
+    print_outcome({"consumer_id": consumer, "client_secret": issued.secret}, issued.secret)
 
 
 def show_nodes() -> None:
@@ -194,8 +211,17 @@ def show_nodes() -> None:
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    for line in _format_holders(living, tasks):
-        typer.echo(line)
+    document = {
+        "nodes": [
+            {"node_id": n.node_id, "host": n.host, "age": n.age, "stands_by": n.stands_by}
+            for n in living
+        ],
+        "tasks": [
+            {"name": t.name, "node_id": None if t.free else t.node_id, "term": t.term}
+            for t in sorted(tasks, key=lambda task: task.name)
+        ],
+    }
+    print_outcome(document, _format_holders(living, tasks))
     if free := sorted(task.name for task in tasks if task.free):
         typer.echo(f"no node does: {', '.join(free)}", err=True)
     if failing := sorted(task.name for task in tasks if task.fail_time is not None):
@@ -249,15 +275,24 @@ def new_epoch(
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    typer.echo(f"epoch {epoch.number} begins behind change {epoch.last_number} of the log")
+    checkpoint = epoch.checkpoint
+    document = {"epoch": epoch.number, "last_number": epoch.last_number} | (
+        {} if checkpoint is None else {"checkpoint": checkpoint.number}
+    )
+    print_outcome(document, _format_epoch(epoch))
+
+
+def _format_epoch(epoch: Epoch) -> Iterator[str]:
+    """A declared epoch for people."""
+    yield f"epoch {epoch.number} begins behind change {epoch.last_number} of the log"
     if epoch.checkpoint is None:
-        typer.echo("the audit has all that the file of checkpoints has: there is no gap to close")
-    else:
-        after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
-        typer.echo(
-            f"the audit goes on with checkpoint {number}; what this host's file has behind"
-            f" checkpoint {after} was undone"
-        )
+        yield "the audit has all that the file of checkpoints has: there is no gap to close"
+        return
+    after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
+    yield (
+        f"the audit goes on with checkpoint {number}; what this host's file has behind"
+        f" checkpoint {after} was undone"
+    )
 
 
 def _describe_cursors() -> None:
@@ -279,8 +314,9 @@ def rotate_cursor_key() -> None:
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
-    typer.echo(
-        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept"
+    print_outcome(
+        {"key": number},
+        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept",
     )
 
 
@@ -323,9 +359,11 @@ def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
         )
     ready = settings.ready_file
     deadline = time.monotonic() + START_SECONDS
+    seen = start
     while time.monotonic() < deadline and child.poll() is None:
+        seen = _pass_on_progress(log, seen)
         if ready.exists() and ready.read_text() == str(child.pid):
-            typer.echo(_read_since(log, start))
+            print_outcome({"url": settings.url, "pid": child.pid}, _read_since(log, start))
             return
         time.sleep(0.05)
     child.terminate()
@@ -335,9 +373,27 @@ def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
     raise typer.Exit(1)
 
 
+def _pass_on_progress(log: Path, start: int) -> int:
+    """Repeat a log's whole lines about progress on standard error; return where they end."""
+    from penstockd.output import PROGRESS
+
+    with log.open("rb") as file:
+        file.seek(start)
+        text = file.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    for line in whole.decode(errors="replace").splitlines():
+        if line.startswith(PROGRESS):
+            typer.echo(line, err=True)
+    return start + len(whole)
+
+
 def _read_since(log: Path, start: int) -> str:
-    """The text of a log from a position on, without the lines meant for machines."""
+    """The text of a log from a position on, without lines about progress or meant for machines."""
+    from penstockd.output import PROGRESS
+
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(line for line in lines if not _MACHINE_LINE.match(line))
+    return "\n".join(
+        line for line in lines if not _MACHINE_LINE.match(line) and not line.startswith(PROGRESS)
+    )

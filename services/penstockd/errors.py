@@ -176,6 +176,12 @@ class RecordExists(Refused):
     reason = "RECORD_EXISTS"
 
 
+class ValueTaken(Refused):
+    """Another record has the same value of a unique field."""
+
+    reason = "VALUE_TAKEN"
+
+
 class EtagMismatch(Refused):
     """The record changed since the caller read it."""
 
@@ -225,7 +231,7 @@ class ExportNotResumable(Refused):
 
 
 class StateGone(Refused):
-    """The state of the data that a comparison needs to go on is no longer kept."""
+    """The state of the data that a call reads is no longer kept, or held for too long."""
 
     reason = "STATE_GONE"
 
@@ -310,6 +316,12 @@ class QueryTooLong(Refused):
     """A query takes longer than a call of its kind may."""
 
     reason = "QUERY_TOO_LONG"
+
+
+class ImportTooLong(Refused):
+    """An import holds the rows that it writes for longer than it may."""
+
+    reason = "IMPORT_TOO_LONG"
 
 
 class OutcomeUnknown(Refused):

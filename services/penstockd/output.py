@@ -14,6 +14,14 @@ import sys
 import threading
 from typing import Any
 
+#: Begins a line about a step of the start, for people; a detached start passes these lines on.
+PROGRESS = "… "
+
+
+def tell_progress(text: str) -> None:
+    """Say on standard error what a start is doing."""
+    print(f"{PROGRESS}{text}", file=sys.stderr, flush=True)
+
 
 class GuardedOutput(io.TextIOBase):
     """A text stream on a file descriptor; text that cannot be written is dropped and counted."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from penstockd.access.administrator import make_administrator
+from penstockd.access.administrator import NoSuchConsumer, make_administrator
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
@@ -28,6 +28,7 @@ from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, supervise_node
 from penstockd.observe import set_up
+from penstockd.output import tell_progress
 from penstockd.resources import envoy_inputs, envoy_templates, find_descriptors, find_portal
 from penstockd.store.capacity import allowed_connections, needed_connections
 from penstockd.store.database import Database, name_place, open_database
@@ -90,6 +91,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         async def prepare(url: str) -> None:
             # The folder is ours from here on: a ready file in it was left by a run that was killed.
             settings.ready_file.unlink(missing_ok=True)
+            tell_progress("bringing the tables to the model")
             await prepare_store(settings, url)
             room.extend(await _check_room(settings, url))
             if demo is not None:
@@ -149,8 +151,10 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
         raise StartRefused(_explain_error(settings, exc)) from exc
 
 
-async def let_administer(settings: Settings, consumer_id: str) -> Issued:
+async def let_administer(settings: Settings, consumer_id: str, *, create: bool) -> Issued:
     """Let a consumer change access, and return a new client secret for it.
+
+    ``create`` lets the consumer be made if there is none of this name.
 
     Works on the database, whether the hub runs or not, and changes nothing else in it: it never
     migrates, since a hub of another version may be running on it. Raises StartRefused.
@@ -158,8 +162,8 @@ async def let_administer(settings: Settings, consumer_id: str) -> Issued:
     credentials = Credentials(root_secret(settings).derive("credentials"))
     try:
         async with _open_store(settings, "hub.policy_revision") as database:
-            return await make_administrator(database, credentials, consumer_id)
-    except ValueInvalid as exc:
+            return await make_administrator(database, credentials, consumer_id, create=create)
+    except (NoSuchConsumer, ValueInvalid) as exc:
         raise StartRefused(exc.message) from exc
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(_explain_error(settings, exc)) from exc

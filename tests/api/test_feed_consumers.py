@@ -208,7 +208,7 @@ def test_changes_are_polled_by_command(hub: RunningHub, client: Client, mark: st
     done = hub.command("changes", "customers", *arguments, "--format", "json")
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["operation"] == "CREATED"
-    assert json.loads(line)["after"]["customerId"] == record.customer_id
+    assert json.loads(line)["after"]["customer_id"] == record.customer_id
 
 
 def test_replica_and_verify_by_command(hub: RunningHub, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -114,3 +116,185 @@ def test_names_that_the_hub_and_its_database_use(hub: RunningHub) -> None:
     assert "as the model wants it" in said
     shown = json.loads(hub.command("get", "receipts", "2024/07-1").stdout)
     assert shown["ctid"] == "(0,1)"
+
+
+PARTIES: list[dict[str, Any]] = [
+    {
+        "partyId": "p1",
+        "mail": "",
+        "account": {"iban": "DE", "owner": "o"},
+        "ways": [{"mail": "m"}, {"phone": 0, "note": "n"}, {"address": {"street": "s"}}],
+        "login": "one",
+        "badge": 1,
+        "town": "Ulm",
+    },
+    {"partyId": "p2", "phone": "0", "account": {"local": "0"}, "login": "two", "badge": 2},
+    {"partyId": "p3", "address": {"street": "S", "town": "T"}, "badge": 0},
+    {"partyId": "p4", "atTime": "2024-02-29T12:00:00.123456Z"},
+    {"partyId": "p5"},
+]
+WAYS = ("mail", "phone", "address", "atTime")
+
+
+def shown_ways(hub: RunningHub, key: str) -> set[str]:
+    record: dict[str, Any] = hub.get(f"/v1/parties/{key}", "admin").json()
+    return set(WAYS) & record.keys()
+
+
+def test_one_member_of_a_oneof_is_set(hub: RunningHub) -> None:
+    check_everywhere(hub, "/v1/parties", "partyId", PARTIES)
+    values: dict[str, Any] = {
+        "mail": "x",
+        "address": {"town": "t"},
+        "phone": "7",
+        "atTime": "2024-01-01T00:00:00Z",
+    }
+    for name, value in values.items():  # by update, with and without a mask, by batch and by file
+        body = {name: value}
+        path = "/v1/parties/p1"
+        for query in ({}, {"update_mask": "at_time" if name == "atTime" else name}):
+            for other in ("p1", "p5"):
+                reply = hub.request(
+                    "PATCH", f"/v1/parties/{other}", consumer="admin", json_body=body, query=query
+                )
+                assert set(WAYS) & reply.json().keys() == {name}, reply.text
+        hub.request("PATCH", path, consumer="admin", json_body={"mail": "before"})
+        column = {"atTime": "at_time", "address": "address.town"}.get(name, name)
+        cell = value["town"] if name == "address" else value
+        file = f"party_id,{column}\np1,{cell}\n".encode()
+        reply = hub.request("POST", "/v1/parties:import?format=CSV", consumer="admin", body=file)
+        assert reply.status == 200 and shown_ways(hub, "p1") == {name}, reply.text
+    two = {"partyId": "p9", "mail": "m", "phone": "1"}
+    row = "party_id,mail,phone\np9,m,1\n"
+    xml = "<parties><party><party_id>p9</party_id><mail>m</mail><phone>1</phone></party></parties>"
+    files = {"NDJSON": json.dumps(two), "JSON": json.dumps([two]), "CSV": row, "XML": xml}
+    for name, text in files.items():
+        path = f"/v1/parties:import?format={name}"
+        reply = hub.request("POST", path, consumer="admin", body=text.encode())
+        assert list(reply.violations()) == ["rows[1].contact"], (name, reply.text)
+    within = {"partyId": "p9", "ways": [{"note": "n"}, {"mail": "m", "phone": 1}]}
+    path = "/v1/parties:import?format=NDJSON"
+    reply = hub.request("POST", path, consumer="admin", body=json.dumps(within).encode())
+    assert reply.status == 400 and "several are set: mail, phone" in reply.text
+    created = hub.request("POST", "/v1/parties", consumer="admin", json_body=two)
+    assert created.status == 400 or len(set(WAYS) & created.json().keys()) == 1, created.text
+    assert hub.sql("SELECT count(*) FROM data.parties WHERE num_nonnulls(mail, phone) > 1") == [
+        (0,)
+    ]
+
+
+def test_values_that_are_unique(hub: RunningHub) -> None:
+    path = "/v1/parties"
+    hub.request("DELETE", f"{path}/u1", consumer="admin")
+    first = {"partyId": "u1", "login": "taken", "badge": 100}
+    assert hub.request("POST", path, consumer="admin", json_body=first).status == 200
+    twice = {"partyId": "u2", "login": "taken", "badge": 100}
+    reply = hub.request("POST", path, consumer="admin", json_body=twice)
+    assert (reply.status, reply.reason) == (409, "VALUE_TAKEN"), reply.text
+    assert list(reply.violations()) == ["login", "badge"] and "u1" not in reply.text
+    hub.request("POST", path, consumer="admin", json_body={"partyId": "u2", "badge": 101})
+    reply = hub.request("PATCH", f"{path}/u2", consumer="admin", json_body={"badge": 100})
+    assert (reply.reason, list(reply.violations())) == ("VALUE_TAKEN", ["badge"])
+    same = hub.request("PATCH", f"{path}/u1", consumer="admin", json_body={"badge": 100})
+    assert same.status == 200, "a record may keep its value"
+    batch = {"parties": [{"partyId": "u3"}, {"partyId": "u4"}, twice]}
+    reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=batch)
+    assert reply.reason == "VALUE_TAKEN", reply.text
+    batch["partial"] = True  # type: ignore[assignment]
+    reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=batch)
+    assert reply.json()["createdCount"] == "2", "nothing is compared of what is not set"
+    assert reply.json()["refusedCount"] == "1"
+    for size in (2, 1500):  # small batches and those that are loaded by COPY
+        rows = [f"v{i},n{i},{1000 + i}" for i in range(size)]
+        file = "\n".join(["party_id,login,badge", *rows, "v-last,n0,", "v-end,,100"]).encode()
+        query = "format=CSV&partial=true"
+        reply = hub.request("POST", f"{path}:import?{query}", consumer="admin", body=file)
+        told = [(e["row"], e["field"]) for e in reply.json()["rowErrors"]]
+        assert told == [(str(size + 1), "login"), (str(size + 2), "badge")], reply.text
+        reply = hub.request("POST", f"{path}:import?format=CSV", consumer="admin", body=file)
+        assert reply.reason == "VALUE_TAKEN", reply.text
+    long = {"partyId": "u5", "town": "t" * 2001}
+    reply = hub.request("POST", path, consumer="admin", json_body=long)
+    assert list(reply.violations()) == ["town"]
+    indexes = hub.sql("SELECT indexname FROM pg_indexes WHERE tablename = 'parties'")
+    assert {"parties.login~unique", "parties.badge~unique", "parties.town~index"} <= {
+        i[0] for i in indexes
+    }
+
+
+SCENE: dict[str, Any] = {
+    "title": "A",
+    "frames": "9007199254740993",
+    "bits": str(2**64 - 1),
+    "cost": "0.50",
+    "day": "2024-02-29",
+    "shotTime": "2024-02-29T12:00:00.123456Z",
+    "thumb": "AP8Q",
+    "mood": "GLAD",
+    "sound": {"name": "bang", "levels": [0.1, 1e300]},
+    "noises": [{"name": "x"}, {"levels": [1.5]}],
+    "words": {"de": "ä", "": "none"},
+    "kept": True,
+    "light": 0.1,
+}
+FILMS: list[dict[str, Any]] = [
+    {
+        "filmId": "f1",
+        "rating": "PG_13",
+        "otherRating": "ODD",
+        "scenes": [SCENE, {}, {"title": "B", "frames": "-1"}],
+        "extras": {"a": SCENE, "b": {}},
+        "words": ["b", "", 'q"'],
+        "numbers": ["-1", "9007199254740993"],
+        "prices": ["0.50", "-1.00"],
+        "times": ["2024-02-29T12:00:00.123456Z"],
+        "counters": {"-7": 1, "9007199254740993": 2},
+        "doubles": [0.1, "NaN", "-Infinity"],
+    },
+    {"filmId": "f2", "rating": "G", "otherRating": "RATING_UNSPECIFIED"},
+    {"filmId": "f3", "rating": "ODD", "scenes": [{}]},
+    {"filmId": "f4", "otherRating": "NC_17"},
+]
+ODD = "\"<&>', \\=1ö"
+
+
+def test_labels_of_enums(hub: RunningHub) -> None:
+    path = "/v1/films"
+    check_everywhere(hub, path, "filmId", FILMS)
+    place = hub.get(f"{path}:changes", "admin").json()["nextCursor"]
+    text = ODD.replace("\\", "\\\\").replace('"', '\\"')
+    for query, found in (
+        ('rating = "PG-13"', ["f1"]),
+        ("rating = PG_13", ["f1"]),
+        (f'rating = "{text}"', ["f3"]),
+        ('rating != "PG-13"', ["f2", "f3", "f4"]),
+        ('other_rating = "NC-17"', ["f4"]),
+    ):
+        reply = hub.get(path, "admin", filter=query, fields="film_id").json()
+        assert [r["filmId"] for r in reply["films"]] == found, query
+    assert hub.get(path, "admin", filter='rating = "PG-14"').status == 400
+    text = hub.get(f"{path}:export", "admin", format="CSV", fields="film_id,rating").text
+    shown = {r["film_id"]: r["rating"] for r in csv.DictReader(io.StringIO(text, newline=""))}
+    assert shown == {"f1": "PG-13", "f2": "G", "f3": ODD, "f4": "RATING_UNSPECIFIED"}
+    for spelled in ("NC-17", "NC_17", "3"):
+        hub.request("PATCH", f"{path}/f4", consumer="admin", json_body={"rating": "G"})
+        file = f"film_id,rating\nf4,{spelled}\n".encode()
+        reply = hub.request("POST", f"{path}:import?format=CSV", consumer="admin", body=file)
+        assert reply.json() == {"rowCount": "1", "updatedCount": "1"}, reply.text
+        assert hub.get(f"{path}/f4", "admin").json()["rating"] == "NC_17"
+    assert hub.sql("SELECT rating FROM data.films WHERE film_id = 'f4'") == [("NC-17",)]
+    told = hub.get(f"{path}:changes", "admin", cursor=place, wait="30s").json()["changes"]
+    assert told[-1]["after"]["rating"] in ("G", "NC_17")
+    schema = hub.get("/v1/datasets/films/schema.xsd", "admin").text
+    assert 'value="PG-13"' in schema
+
+
+def test_replicas_of_the_nasty_models_are_proved_equal(hub: RunningHub) -> None:
+    """The SDK makes the same digests of records as the hub, from the messages alone."""
+    with folder() as made:
+        for name in ("films", "parties", "receipts"):
+            target = f"{made}/{name}.db"
+            done = hub.command("replica", name, "--to", target, check=False)
+            assert done.returncode == 0, done.stderr
+            done = hub.command("verify", name, "--replica", target, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr

@@ -325,7 +325,7 @@ def test_webhooks_from_the_command_line(hub: RunningHub, posts: Posts, path: str
     (_, post) = posts.wait(path, 2)
     assert verify(post.headers, post.body, made["secret"])["type"] == "customer.created"
     assert post.headers["x-team"] == "blue"
-    eventually(lambda: run("deliveries", name).stdout.count(b"delivered") == 2)
+    eventually(lambda: run("deliveries", name).stdout.count(b"DELIVERED") == 2)
     message = post.headers["webhook-id"]
     assert json.loads(run("delivery", name, message).stdout)["attempts"]
     assert json.loads(run("resend", name, message).stdout)["delivery_id"] == message
@@ -339,8 +339,8 @@ def test_webhooks_from_the_command_line(hub: RunningHub, posts: Posts, path: str
     assert json.loads(run("resume", name).stdout)["state"] == "ACTIVE"
     changed = json.loads(run("update", name, "--title", "Blue", "--option", "rate=9").stdout)
     assert (changed["title"], changed["options"]["rate"]) == ("Blue", 9)
-    assert run("dead-letters", "--reason", "GONE").stdout.startswith(b"delivery\t")
-    assert run("notices").stdout.startswith(b"time\t")
+    assert run("dead-letters", "--reason", "GONE").stdout.startswith(b"delivery_id\t")
+    assert run("notices").stdout.startswith(b"create_time\t")
     rotated = json.loads(run("rotate-secret", name, "--overlap", "0s").stdout)
     assert rotated["secret"] != made["secret"]
     posts.statuses[path] = 500
@@ -393,7 +393,7 @@ def test_listen_brings_events_to_a_local_server(hub: RunningHub, posts: Posts, p
                 stream.close()
     events = [verify(p.headers, p.body, secret) for p in found]
     assert [e["data"]["key"] for e in events] == [key + "1", key + "2"]
-    assert len(re.findall(r"^customer.created  msg_\w+  200$", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^customer.created\tmsg_\w+\t200$", out, re.MULTILINE)) == 2
     titles = [w["title"] for w in hub.get("/v1/webhooks", "crm").json().get("webhooks", [])]
     assert not any(t.startswith("listen on") for t in titles)
 

@@ -29,6 +29,7 @@ from harness import (
 )
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
+from penstockd.output import PROGRESS
 
 pytestmark = pytest.mark.lane("faults/own_hub")
 
@@ -143,7 +144,7 @@ def refused(hub: RunningHub, *arguments: str, code: int = 1, **environment: str)
     output = (done.stdout + done.stderr).decode()
     assert done.returncode == code, output
     assert "Traceback" not in output
-    lines = [line for line in output.splitlines() if not line.startswith("{")]
+    lines = [line for line in output.splitlines() if not line.startswith(("{", PROGRESS))]
     assert len(lines) == 1, output
     assert lines[0].startswith("penstock: ")
     assert not (hub.data / "ready").exists() or hub.processes("supervisor")

@@ -220,7 +220,10 @@ def test_who_has_the_host_gets_in(hub: RunningHub) -> None:
     """The command for a new hub: it gives access to access, not to data, and the history has it."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     try:
-        secret = hub.command("administrator", name).stdout.decode().strip()
+        absent = hub.command("administrator", name, check=False)
+        assert absent.returncode == 1 and b"there is no consumer" in absent.stderr
+        assert b"--create" in absent.stderr and b"admin" in absent.stderr
+        secret = hub.command("administrator", name, "--create").stdout.decode().strip()
         as_it: dict[str, Any] = {
             "PENSTOCK_CLIENT_ID": name,
             "PENSTOCK_CLIENT_SECRET": secret,
@@ -234,7 +237,7 @@ def test_who_has_the_host_gets_in(hub: RunningHub) -> None:
         assert "penstock administrator" in eventually(history)
         refused = hub.command("list", "customers", check=False, **as_it)
         assert refused.returncode == 1 and b"may not read" in refused.stderr
-        bad = hub.command("administrator", "No/Name", check=False)
+        bad = hub.command("administrator", "No/Name", "--create", check=False)
         assert bad.returncode == 1 and b"Traceback" not in bad.stderr
     finally:
         for path in (f"/consumers/{name}", "/roles/administrator"):

@@ -252,7 +252,7 @@ def test_auditors_have_commands(hub: RunningHub) -> None:
     assert "GetCustomer" in listed and "CreateCustomer" in listed
     options = ("customers", key, "--field", "email", "--to", "bi", "--format", "json")
     (shown,) = json.loads(hub.command("audit", "disclosures", *options).stdout)
-    assert (shown["consumerId"], shown["fields"]) == ("bi", {"email": "partial"})
+    assert (shown["consumer_id"], shown["fields"]) == ("bi", {"email": "partial"})
     assert b'"publicKey"' in hub.command("audit", "checkpoint").stdout
     refused = hub.command("audit", "list", "--as", "crm", check=False)
     assert refused.returncode == 1 and b"audit.read" in refused.stderr

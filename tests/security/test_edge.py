@@ -77,7 +77,7 @@ def test_the_sdk_and_the_command_line_show_certificates(secured: Secured) -> Non
     assert len(names) == secured.hub.customers
     files = [f"--ca-file={secured.ca_file}", f"--client-cert={secured.client_cert}"]
     done = secured.hub.command(*files, "get", "customers", "c00000001", "--as", "crm")
-    assert json.loads(done.stdout)["customerId"] == "c00000001"
+    assert json.loads(done.stdout)["customer_id"] == "c00000001"
 
 
 def test_who_shows_no_certificate_or_a_strangers_is_not_served(secured: Secured) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import json_format
 
 from foreign import ForeignIssuer, KeyServer
 from harness import Reply, RunningHub, duration, in_force, promptly
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
+from penstock.hub.v1.issuers_pb2 import Issuer
 
 from .test_tokens import entry
 
@@ -249,7 +251,10 @@ def test_every_change_is_audited(hub: RunningHub, issuer: ForeignIssuer) -> None
 def test_by_the_command_line(hub: RunningHub, issuer: ForeignIssuer) -> None:
     given = {name: value for name, value in entry(issuer).items() if name != "issuerId"}
     made = json.loads(hub.command("issuers", "create", "cli", "--data", json.dumps(given)).stdout)
-    assert made.items() >= {**given, "issuerId": "cli", "active": True}.items()
+    named = json_format.ParseDict(given, Issuer(issuer_id="cli", active=True))
+    assert (
+        made.items() >= json_format.MessageToDict(named, preserving_proto_field_name=True).items()
+    )
     changed = hub.command("issuers", "update", "cli", input=b'{"active": false, "title": "T"}')
     assert json.loads(changed.stdout) == {**made, "active": False, "title": "T"}
     hub.command("issuers", "delete", "cli")

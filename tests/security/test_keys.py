@@ -189,6 +189,6 @@ def test_by_the_command_line(hub: RunningHub) -> None:
     known = keys(hub)
     printed = hub.command("keys", "list", PENSTOCK_API_KEY=hub.api_key).stdout.decode()
     assert all(key in printed for key in known)
-    assert "signing" in printed
+    assert "SIGNING" in printed
     rotated = hub.command("keys", "rotate", PENSTOCK_API_KEY=hub.api_key).stdout.decode()
-    assert "published" in rotated
+    assert "PUBLISHED" in rotated

@@ -165,7 +165,7 @@ def _post_form(
     request: urllib.request.Request, timeout: float, context: ssl.SSLContext | None
 ) -> dict[str, Any]:
     try:
-        with _make_opener(request.host, context).open(request, timeout=timeout) as reply:
+        with make_opener(request.host, context).open(request, timeout=timeout) as reply:
             body = reply.read(_MAX_REPLY)
     except urllib.error.HTTPError as error:
         with error:
@@ -183,7 +183,7 @@ def _post_form(
     return parsed
 
 
-def _make_opener(host: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
+def make_opener(host: str, context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
     """An opener that bypasses the environment's proxies for the loopback."""
     handlers: list[urllib.request.BaseHandler] = []
     if is_loopback(host):

@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstock.client.stubs import Descriptor, FieldDescriptor, field_options
+from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Fields that are not part of the form: they change when fields that are not shown change.
 LEFT_OUT = frozenset({"update_time", "etag"})
@@ -119,7 +119,8 @@ def _value_printers(
         of = fd.message_type
         return (lambda v: _make_form(of).of_message(v)), (lambda v: _make_form(of).of_json(v))
     if fd.enum_type is not None:
-        names = {v.number: _quote(v.name) for v in reversed(fd.enum_type.values)}
+        labels = reversed(enum_labels(fd.enum_type).items())
+        names = {number: _quote(label) for label, number in labels}
         return names.__getitem__, _quote
     if decimal:
         return _print_decimal, _print_decimal
@@ -146,7 +147,7 @@ def _omit_unset(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
         return lambda v: None if v == 0 and math.copysign(1, v) > 0 else print_(v)
     nothing: tuple[Any, ...] = (0, "", b"", "0") if fd.cpp_type != fd.CPPTYPE_STRING else ("", b"")
     if fd.enum_type is not None:
-        nothing = (0, *(v.name for v in fd.enum_type.values if v.number == 0))
+        nothing = (0, *(label for label, n in enum_labels(fd.enum_type).items() if n == 0))
     return lambda v: None if v in nothing else print_(v)
 
 

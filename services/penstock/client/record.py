@@ -48,10 +48,19 @@ def key_of(record: Record, message: Descriptor, key: str) -> str:
     return str(record.get(key) or record.get(message.fields_by_name[key].json_name) or "")
 
 
-def to_dict(record: Message, paths: Iterable[str] = ()) -> dict[str, Any]:
-    """The record as proto JSON, with defaults; only the fields in ``paths`` if there are any."""
+def to_dict(
+    record: Message, paths: Iterable[str] = (), *, model_names: bool = False
+) -> dict[str, Any]:
+    """The record as proto JSON, with defaults; only the fields in ``paths`` if there are any.
+
+    ``model_names`` keeps the names of the model, such as billing_address.
+    """
     wanted = [tuple(path.strip().split(".")) for path in paths if path.strip()]
-    whole = json_format.MessageToDict(record, always_print_fields_with_no_presence=True)
+    whole = json_format.MessageToDict(
+        record,
+        always_print_fields_with_no_presence=True,
+        preserving_proto_field_name=model_names,
+    )
     return _prune_values(whole, record.DESCRIPTOR, wanted) if wanted else whole
 
 
@@ -61,12 +70,13 @@ def _prune_values(
     kept = {}
     for field in message.fields:
         below = [w[1:] for w in wanted if w[0] in (field.name, field.json_name)]
-        if not below or field.json_name not in values:
+        name = field.json_name if field.json_name in values else field.name
+        if not below or name not in values:
             continue
-        value = values[field.json_name]
+        value = values[name]
         nested = [w for w in below if w]
         whole = len(nested) < len(below) or not _is_nested(field)
-        kept[field.json_name] = value if whole else _prune_values(value, field.message_type, nested)
+        kept[name] = value if whole else _prune_values(value, field.message_type, nested)
     return kept
 
 

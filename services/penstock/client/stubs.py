@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from penstock.client.errors import UnknownDataset
@@ -93,6 +93,13 @@ def field_options(field: FieldDescriptor) -> options_pb2.FieldOptions:
     """The model's options of a field: its class, its encoding, who writes it."""
     options: options_pb2.FieldOptions = field.GetOptions().Extensions[options_pb2.field]
     return options
+
+
+def enum_labels(enum: EnumDescriptor) -> dict[str, int]:
+    """The numbers of an enum's values by their labels, or by their names where there are none."""
+    label: Any = options_pb2.label
+    given = ((value, value.GetOptions()) for value in enum.values)
+    return {o.Extensions[label] if o.HasExtension(label) else v.name: v.number for v, o in given}
 
 
 def known_datasets() -> list[str]:

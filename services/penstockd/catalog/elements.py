@@ -14,6 +14,7 @@ from penstock.options.v1 import options_pb2
 from penstockd.catalog import scalars
 from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Field, FieldClass, Kind
+from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import Parser, ValueRefused, type_name
 
 _PLAIN = (Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.INT32, Kind.UINT32)
@@ -126,6 +127,7 @@ class _ElementParser:
     def __init__(self) -> None:
         self._members: list[tuple[str, Parser, bool, Any]] = []
         self._names: dict[str, str] = {}
+        self._oneofs: list[tuple[str, list[str]]] = []
 
     @classmethod
     def of(cls, message: Descriptor, known: dict[str, _ElementParser]) -> _ElementParser:
@@ -134,6 +136,8 @@ class _ElementParser:
             made = known[message.full_name] = cls()
             for fd in message.fields:
                 made._add(fd, known)
+            for oneof in true_oneofs(message):
+                made._oneofs.append((oneof.name, [fd.json_name for fd in oneof.fields]))
         return known[message.full_name]
 
     def _add(self, fd: FieldDescriptor, known: dict[str, _ElementParser]) -> None:
@@ -171,6 +175,10 @@ class _ElementParser:
             if known in given:
                 raise ValueRefused(f"has the member {known[:40]!r} twice")
             given[known] = v
+        for name, members in self._oneofs:
+            chosen = [m for m in members if given.get(m) is not None]
+            if len(chosen) > 1:
+                raise ValueRefused(several_set(iter(chosen)), (f".{name}",))
         result = {}
         for name, parse, filled, absent in self._members:
             v = given.get(name)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor import (
+    Descriptor,
+    EnumDescriptor,
+    FieldDescriptor,
+    FileDescriptor,
+)
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from penstock.options.v1 import options_pb2
@@ -23,6 +28,7 @@ from penstockd.catalog.model import (
     Reference,
     inner_message,
 )
+from penstockd.catalog.oneofs import true_oneofs
 from penstockd.catalog.options import check_record, check_unreached
 
 MODEL_PREFIX = "penstock/model/v1/"
@@ -141,6 +147,11 @@ def load_leaves(
         if nested_message is not None and not fd.is_repeated:
             if nested and prefix.count(".") > _MOST_STEPS:
                 raise ModelError(f"{message.full_name}.{fd.name}: nested too deeply")
+            if nested and not within and fd in {m for o in true_oneofs(message) for m in o.fields}:
+                raise ModelError(
+                    f"{message.full_name}.{fd.name}: a oneof within a message holds values only; "
+                    "put messages into a oneof at the top of the record"
+                )
             if nested_message.full_name in within:
                 raise ModelError(
                     f"{message.full_name}.{fd.name}: within a repeated field, a message may hold "
@@ -172,6 +183,8 @@ def load_leaf(
         values = _repeated_facts(fd, options, path, json_path, field_class, comments, within)
     else:
         values = {"kind": _field_kind(fd, options), **_decimal_limits(fd, options)}
+        if within:
+            _refuse_labels(fd, values)
     reference = None
     if options.HasField("reference"):
         alias = getattr(options.reference, "as") or fd.name.removesuffix("_id")
@@ -185,6 +198,8 @@ def load_leaf(
         key=options.key,
         output_only=options.output_only,
         reference=reference,
+        indexed=options.indexed,
+        unique=options.unique,
         description=comments.get(fd.full_name, ""),
         **values,
     )
@@ -209,6 +224,7 @@ def _repeated_facts(
     message = inner_message(one)
     if message is None:
         kind, limits = _field_kind(one, options), _decimal_limits(one, options)
+        _refuse_labels(fd, limits)
         return values | {"element": Field(path, json_path, kind, field_class, False, **limits)}
     return values | {
         "element_message": message,
@@ -255,7 +271,7 @@ def _field_kind(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> Kind:
 
 def _decimal_limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> dict[str, Any]:
     if fd.enum_type is not None:
-        return {"enum_values": {v.name: v.number for v in fd.enum_type.values}}
+        return _enum_limits(fd.enum_type)
     if options.WhichOneof("encoding") == "decimal":
         limits = options.decimal
         precision = limits.precision if limits.HasField("precision") else 38
@@ -266,6 +282,29 @@ def _decimal_limits(fd: FieldDescriptor, options: options_pb2.FieldOptions) -> d
             )
         return {"precision": precision, "scale": scale}
     return {}
+
+
+def _enum_limits(enum: EnumDescriptor) -> dict[str, Any]:
+    names = {v.name: v.number for v in enum.values}
+    labels: dict[str, int] = {}
+    for value in enum.values:
+        label = _find_options(value, "label")
+        shown = value.name if label is None else label
+        if shown in labels or names.get(shown, value.number) != value.number:
+            raise ModelError(f"{enum.full_name}.{value.name}: '{shown}' is another value, too")
+        if not (shown or value.number == 0) or not shown.isprintable():
+            raise ModelError(f"{enum.full_name}.{value.name}: the label is empty or not printable")
+        labels[shown] = value.number
+    labelled = labels.keys() != names.keys()
+    return {"enum_values": labels} | ({"enum_names": names} if labelled else {})
+
+
+def _refuse_labels(fd: FieldDescriptor, values: Mapping[str, Any]) -> None:
+    if values.get("enum_names") is not None:
+        raise ModelError(
+            f"{fd.full_name}: an enum with labels cannot stand in a list or map; leave the labels "
+            "out, or hold text"
+        )
 
 
 def _find_options(descriptor: Any, name: str) -> Any:

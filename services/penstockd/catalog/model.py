@@ -123,7 +123,10 @@ class Field:
     key: bool = False
     output_only: bool = False
     reference: Reference | None = None
-    enum_values: Mapping[str, int] | None = None
+    indexed: bool = False
+    unique: bool = False
+    enum_values: Mapping[str, int] | None = None  # by label, or by name where there is none
+    enum_names: Mapping[str, int] | None = None  # by name, if a value has a label
     precision: int = 0
     scale: int = 0
     element: Field | None = None  # of a LIST or MAP of scalars: how one value is held

@@ -111,11 +111,29 @@ def _describe_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, opt
                 return "mark the fields within the message"
             if option == "date" and not options.date:
                 return "leave it out where the text is no date"
+        case "indexed" | "unique":
+            return _index_problem(fd, place, option, options)
         case "reference":
             if place is _OptionPlace.ELEMENT or not text or fd.is_repeated:
                 return "a reference is one string of the record, outside lists and maps"
             if options.WhichOneof("encoding"):
                 return "the key of another record is no number and no date"
+    return ""
+
+
+def _index_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, options: Any) -> str:
+    if options.key:
+        return "no two records have the same key, and it has an index"
+    if place is _OptionPlace.ELEMENT or fd.is_repeated:
+        return "lists and maps have no index"
+    if _message_of(fd) is not None:
+        return "mark the fields within the message"
+    if options.output_only:
+        return "the hub writes the field"
+    if option == "indexed" and options.unique:
+        return "a unique field has an index"
+    if option == "indexed" and options.HasField("reference"):
+        return "a reference has an index"
     return ""
 
 

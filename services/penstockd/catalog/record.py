@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -192,6 +193,8 @@ def _scalar_json(field: Field, value: Any) -> Any:
             return str(value)
         case Kind.BYTES:
             return base64.b64encode(value).decode()
+        case Kind.FLOAT | Kind.DOUBLE if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
         case Kind.TIMESTAMP:
             return _read_time(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return value
@@ -202,6 +205,8 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
     if field.is_etag:
         return str
     match field.kind:
+        case Kind.ENUM if field.enum_names is not None:
+            return dict(field.enum_values or {}).__getitem__
         case Kind.DECIMAL:
             return decimal_text
         case Kind.DATE:

@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog.checks import FieldRules, NoPlainForm, compile_rules, format_subscript
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, ModelError
+from penstockd.catalog.oneofs import OneofCheck, oneofs_of
 from penstockd.catalog.record import Codec
 
 EXTENSION = "buf.validate"
@@ -128,13 +129,20 @@ class RowRules:
         ]
         self._codec = Codec(dataset, fields) if rules.slow else None
         self._present = _index_parents(self._fields)
+        self._oneofs = OneofCheck(dataset, fields) if oneofs_of(dataset) else None
 
     def problems(self, rows: Sequence[Sequence[Any]]) -> dict[int, list[Problem]]:
         """The problems of rows of canonical values, by index of the row."""
         found: dict[int, list[Problem]] = {}
+        if self._oneofs is not None:
+            for index, row in enumerate(rows):
+                if several := [Problem(*p) for p in self._oneofs.problems(row)]:
+                    found[index] = several
         if self._codec is not None:
             given = [f.path for f in self._fields]
             for index, row in enumerate(rows):
+                if index in found:
+                    continue  # a message cannot hold them
                 message = self._codec.message(_as_stored(self._fields, row))
                 if problems := self._rules.message(message, given):
                     found[index] = problems
@@ -166,12 +174,14 @@ def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
 
 def rules_text(dataset: Dataset) -> str:
     """All rules of a dataset as one text, so that two models can be compared: a line for every
-    field, message and oneof that has some, with the bytes of the rules in hex. Empty if none has.
+    oneof, and one for every field, message and oneof that has rules of its own, with their bytes in
+    hex. Empty if there is none.
     """
     options = _OptionReader.of(dataset)
-    if options is None:
-        return ""
-    lines: list[str] = []
+    lines = [
+        f"{oneof.path} one of {' '.join(m[0].path for m in oneof.members if m)}"
+        for oneof in oneofs_of(dataset)
+    ]
     seen: set[str] = set()
     waiting = [dataset.message_type]
     while waiting:
@@ -180,7 +190,8 @@ def rules_text(dataset: Dataset) -> str:
             continue
         seen.add(message.full_name)
         waiting += [fd.message_type for fd in message.fields if fd.message_type is not None]
-        lines += options.texts(message)
+        if options is not None:
+            lines += options.texts(message)
     return "\n".join(sorted(lines))
 
 

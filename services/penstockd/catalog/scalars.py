@@ -20,6 +20,9 @@ from penstockd.catalog.model import Field, Kind
 
 Parser = Callable[[Any], Any]
 
+#: Bytes of a text, or of bytes, in a field that has an index.
+MAX_INDEXED_BYTES = 2000
+
 
 class ValueRefused(ValueError):
     """A value cannot stand in its field; ``reason`` completes the sentence "the value …".
@@ -76,6 +79,8 @@ def text_parser(field: Field) -> Parser:
     """A parser of the text form, which raises ValueRefused. Not for LIST and MAP."""
     match field.kind:
         case Kind.STRING:
+            if field.indexed or field.unique:
+                return _index_path
             return _check_key if field.key else parse_string
         case Kind.ENUM:
             return _enum_parser(field)
@@ -86,7 +91,7 @@ def text_parser(field: Field) -> Parser:
         case Kind.FLOAT | Kind.DOUBLE:
             return _parse_single if field.kind is Kind.FLOAT else _parse_double
         case Kind.BYTES:
-            return _parse_bytes
+            return _indexed_bytes if field.indexed or field.unique else _parse_bytes
         case Kind.DECIMAL:
             return _decimal_parser(field)
         case Kind.DATE:
@@ -101,7 +106,7 @@ def json_parser(field: Field) -> Parser:
     kind, parse = field.kind, text_parser(field)
     if kind is Kind.BOOL:
         return _json_bool
-    if kind is Kind.STRING and not field.key:
+    if kind is Kind.STRING and parse is parse_string:
         return _json_string
     if kind in _WHOLE:
         low, high = _WHOLE[kind]
@@ -140,7 +145,7 @@ def make_checker(field: Field) -> Parser:
 
     kinds: dict[Kind, Parser] = {
         Kind.BOOL: lambda v: v,
-        Kind.BYTES: lambda v: v,
+        Kind.BYTES: _bounded_bytes if field.indexed or field.unique else lambda v: v,
         Kind.DOUBLE: lambda v: v,
         Kind.FLOAT: lambda v: v,
         Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
@@ -196,6 +201,12 @@ def type_name(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def _index_path(text: str) -> str:
+    if len(text) > MAX_INDEXED_BYTES or len(text.encode()) > MAX_INDEXED_BYTES:
+        raise ValueRefused(f"is longer than {MAX_INDEXED_BYTES} bytes, the most of an index")
+    return parse_string(text)
+
+
 def _check_key(text: str) -> str:
     if text:
         return parse_string(text)
@@ -228,6 +239,8 @@ def _enum_parser(field: Field) -> Parser:
     known: dict[str, str] = {}
     for name, number in values.items():
         known.setdefault(str(number), name)
+    for name, number in (field.enum_names or {}).items():
+        known[name] = known[str(number)]
     known |= {name: name for name in values}
 
     def parse(text: str) -> str:
@@ -320,6 +333,16 @@ def _parse_bytes(text: str) -> bytes:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
         raise ValueRefused("is not base64") from None
+
+
+def _indexed_bytes(text: str) -> bytes:
+    return _bounded_bytes(_parse_bytes(text))
+
+
+def _bounded_bytes(value: bytes) -> bytes:
+    if len(value) > MAX_INDEXED_BYTES:
+        raise ValueRefused(f"is longer than {MAX_INDEXED_BYTES} bytes, the most of an index")
+    return value
 
 
 def _decimal_parser(field: Field) -> Parser:

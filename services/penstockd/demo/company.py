@@ -68,6 +68,7 @@ class Demo:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "penstockd.demo.loading"),
             *(str(self._file), str(self._loaded), self._door, str(self._customers)),
+            stdout=sys.stderr.fileno(),
             stderr=asyncio.subprocess.PIPE,
         )
         try:
@@ -93,6 +94,7 @@ class Demo:
                 f"Penstock is ready: {self._url}",
                 f"Console: {self._url}/portal/",
                 f"Credentials of admin, crm and bi: {self._file}",
+                "Be one of them: .venv/bin/penstock login --as crm   (or --as crm on each command)",
                 "Try:",
                 curl("crm", "/v1/customers?page_size=3"),
                 curl("bi", "/v1/customers:export?format=CSV&limit=5"),

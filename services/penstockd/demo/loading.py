@@ -8,6 +8,7 @@ from pathlib import Path
 
 from penstock.client import Client, PenstockError
 from penstockd.demo import DATASETS, generate_records
+from penstockd.output import PROGRESS
 
 
 def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
@@ -19,6 +20,7 @@ def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
     with Client(door, api_key=admin["api_key"]) as client:
         if not loaded.exists() or int(loaded.read_text()) < customers:
             for dataset in DATASETS:
+                print(f"{PROGRESS}loading the demo: {dataset}", flush=True)
                 client.dataset(dataset).import_(generate_records(dataset, customers), "CSV")
             loaded.write_text(str(customers))
         for _ in client.dataset("customers").export("CSV", limit=1):
@@ -26,7 +28,10 @@ def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
 
 
 def main() -> None:
-    """Load the company that the arguments describe; a failure prints one line on standard error."""
+    """Load the company that the arguments describe; a failure prints one line on standard error.
+
+    Standard output says which dataset is being loaded.
+    """
     file, loaded, door, customers = sys.argv[1:]
     try:
         load_company(Path(file), Path(loaded), door, int(customers))

@@ -19,6 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.checks import FieldRules
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.wire import column_encoder, tag_of
 from penstockd.native.abi import (
@@ -95,7 +96,7 @@ def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: i
     """
     stamps = {"create_time": time, "update_time": time, "etag": etag}
     columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
-    if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow:
+    if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow or oneofs_of(dataset):
         return None
     try:
         ops = list(_Planner(dataset, columns, stamps).ops(dataset.message_type, dataset.fields, 0))
@@ -176,6 +177,9 @@ def _set_reading(
 ) -> None:
     """Set how the cells of a column are read, if the kernel can read them."""
     op.code = _CODES.get(field.kind, LoadCode.OTHER)
+    if (field.indexed or field.unique) and field.kind in (Kind.STRING, Kind.BYTES):
+        op.code = LoadCode.OTHER  # their length is limited
+        return
     match field.kind:
         case Kind.ENUM:
             op.names = [(name.encode(), image(name)) for name in field.enum_values or ()]

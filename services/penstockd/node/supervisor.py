@@ -39,6 +39,7 @@ from penstockd.node.process import Process, spawn_process
 from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
 from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
+from penstockd.output import tell_progress
 
 READY_SECONDS = 60.0
 """From the start of the workers until a call through Envoy succeeds."""
@@ -174,6 +175,7 @@ class _Running:
         node = self._node
         url = node.database_url
         if url is None:
+            tell_progress("starting PostgreSQL")
             self._postgres = EmbeddedPostgres(
                 node.data, self._sockets, guard=self._guard, connections=node.connections
             )
@@ -184,6 +186,7 @@ class _Running:
         calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
         ours = {k: v for k, v in os.environ.items() if k not in node.withheld}
         self._environment = {**_FRUGAL, **ours, **calm, **node.environment(url)}
+        tell_progress(f"starting {node.workers} workers, the keeper and Envoy")
         try:
             async with asyncio.TaskGroup() as group:
                 self._follow(group)

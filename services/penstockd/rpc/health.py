@@ -57,9 +57,9 @@ async def report_node_health(
     """Report the health of the worker and of its node.
 
     That is whether the worker's organs work, each singleton has a holder that does not fail at it,
-    the node has the same settings as the others and an id of its own, and each return of the
-    database to an earlier state was declared. None of them decides whether the worker serves calls.
-    ``failing`` returns the failing organs of this process.
+    the node has the same settings as the others and an id of its own, each return of the database
+    to an earlier state was declared, and the worker holds no old state of the data. None of them
+    decides whether the worker serves calls. ``failing`` returns the failing organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
     while True:
@@ -77,4 +77,5 @@ async def report_node_health(
         await server.set_health("settings", not stands_by)
         await server.set_health("node-id", not twin)
         await server.set_health("epochs", declared)
+        await server.set_health("snapshots", not hub.snapshots.any_old)
         await asyncio.sleep(NODE_PULSE)

@@ -8,15 +8,13 @@ from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import postgresql
 
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.rules import RowRules
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.store.tables import DATA_SCHEMA, column_default, column_type
+from penstockd.store.tables import DATA_SCHEMA, column_default, sql_type
 
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
 #: Rows read, converted and written at one time.
 _BATCH = 2_000
 #: The most values that a report names.
@@ -80,8 +78,7 @@ def collation_clause(field: Field) -> str:
 
 def type_name(field: Field) -> str:
     """The type of a field's column, as information_schema and DDL both spell it."""
-    name = column_type(field).compile(dialect=_DIALECT).split(" COLLATE")[0].lower()
-    return name.replace(", ", ",")
+    return sql_type(field).replace(", ", ",")
 
 
 def read_columns(connection: Connection) -> dict[str, dict[str, PresentColumn]]:
@@ -167,17 +164,25 @@ def rewrite_values(
             if pairs:
                 await driver.execute(update, [p[0] for p in pairs], [p[1] for p in pairs])
         if fresh:
-            await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
-            await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
-            default = column_default(field)
-            if default is not None:
-                await driver.execute(f"ALTER TABLE {table} ALTER {target} SET DEFAULT {default}")
-            if not field.nullable:
-                await driver.execute(f"ALTER TABLE {table} ALTER {target} SET NOT NULL")
-            if field.reference is not None:
-                await driver.execute(f"CREATE INDEX ON {table} ({target})")
+            await _replace_column(driver, table, field, written)
 
     _run_on_driver(connection, rewrite)
+
+
+async def _replace_column(
+    driver: asyncpg.Connection[Any], table: str, field: Field, written: str
+) -> None:
+    """Let the column ``written`` take the place and the properties of the field's column."""
+    target = f'"{field.column}"'
+    await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
+    await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
+    default = column_default(field)
+    if default is not None:
+        await driver.execute(f"ALTER TABLE {table} ALTER {target} SET DEFAULT {default}")
+    if not field.nullable:
+        await driver.execute(f"ALTER TABLE {table} ALTER {target} SET NOT NULL")
+    if field.reference is not None:
+        await driver.execute(f"CREATE INDEX ON {table} ({target})")
 
 
 def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:

@@ -6,12 +6,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.dialects import postgresql
-
 from penstockd.catalog import Dataset, Field, Kind
-from penstockd.store.tables import DATA_SCHEMA, column_type
-
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
+from penstockd.store.tables import DATA_SCHEMA, sql_type
 
 # $1: log rows the transaction has so far, $2: dataset, $3: CREATED, $4: UPDATED. Staged rows that
 # existed (before is not NULL) are locked; a key that did not exist may since have been inserted by
@@ -23,7 +19,7 @@ WITH {stage}updated AS (
 ), inserted AS (
     INSERT INTO {table} ({columns})
     SELECT {columns} FROM {source} WHERE "~before" IS NULL ORDER BY {key}
-    ON CONFLICT DO NOTHING RETURNING {key}
+    ON CONFLICT ({key}) DO NOTHING RETURNING {key}
 ), logged AS (
     INSERT INTO hub.change (ordinal, dataset, key, operation, before, after)
     SELECT $1::bigint + row_number() OVER (ORDER BY "~ordinal") - 1, $2::text, {key},
@@ -76,9 +72,7 @@ class Merge:
         """The statements of a dataset, made once."""
         table, stage = f'{DATA_SCHEMA}."{dataset.name}"', f"stage_{dataset.name}"
         names = [f.column for f in dataset.fields]
-        types = [
-            column_type(f).compile(dialect=_DIALECT).split(" COLLATE")[0] for f in dataset.fields
-        ]
+        types = [sql_type(f) for f in dataset.fields]
         staged = [*_EXTRA, *zip(names, types, strict=True)]
         common = {
             "table": table,
@@ -94,7 +88,7 @@ class Merge:
             + ")), "
         )
         columns = ", ".join(
-            f'"{n}" {t}' + (' COLLATE "C"' if t == "TEXT" else "") for n, t in staged
+            f'"{n}" {t}' + (' COLLATE "C"' if t == "text" else "") for n, t in staged
         )
         return cls(
             columns=tuple(names),

@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from penstockd.catalog import Catalog
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translate_errors
+from penstockd.store.indexes import make_indexes
 from penstockd.store.script import run_script
 from penstockd.store.sockets import open_session
 from penstockd.store.steps import Consent, Step, keep_manifest, model_steps
@@ -55,9 +56,23 @@ async def apply_migration(url: str, catalog: Catalog, *, destructive: bool = Fal
     try:
         with _explain_errors():
             async with engine.begin() as connection:
-                return await connection.run_sync(_migrate_within, catalog, destructive)
+                steps = await connection.run_sync(_migrate_within, catalog, destructive)
+        await _make_indexes(url, catalog)
+        return steps
     finally:
         await engine.dispose()
+
+
+async def _make_indexes(url: str, catalog: Catalog) -> None:
+    """Make the declared indexes, outside any transaction."""
+    with translate_errors():
+        driver = await open_session(plain_dsn(url), timeout=CONNECT_TIMEOUT)
+        try:
+            await make_indexes(driver, catalog)
+        except asyncpg.PostgresError as exc:  # a value was written since all were judged
+            raise MigrationFailed(f"an index cannot be made: {exc}; {exc.detail or ''}") from exc
+        finally:
+            await driver.close()
 
 
 async def plan_migration(url: str, catalog: Catalog) -> list[Step]:

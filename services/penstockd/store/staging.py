@@ -111,7 +111,7 @@ def _text_column(field: Field) -> Callable[[Column], list[str]]:
         case Kind.STRING | Kind.LIST | Kind.MAP:
             return _escaped_column
         case Kind.ENUM:
-            return _plain_column(None)
+            return _plain_column(None) if field.enum_names is None else _escaped_column
         case Kind.BOOL:
             return _plain_column(lambda value: "t" if value else "f")
         case Kind.DECIMAL:

@@ -28,6 +28,7 @@ from penstockd.catalog.manifest import (
     write_manifest,
 )
 from penstockd.catalog.model import column_name
+from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.values import load_json
 from penstockd.store.columns import (
     Differ,
@@ -43,8 +44,9 @@ from penstockd.store.columns import (
     sql_kind,
     type_name,
 )
+from penstockd.store.indexes import declared_indexes, find_duplicates, present_indexes
 from penstockd.store.script import run_script
-from penstockd.store.tables import Tables, column_default
+from penstockd.store.tables import Tables, column_default, empty_value
 
 Apply = Callable[[Connection], None]
 
@@ -171,6 +173,7 @@ class _DatasetChanges:
         for old, new in self._matches.kept:
             yield from self._field_steps(old, new)
         yield from self._rule_steps()
+        yield from self._index_steps()
 
     def unreadable(self, history: Sequence[Manifest]) -> list[str]:
         """The fields whose images in the log the new model cannot read, or reads differently."""
@@ -272,14 +275,17 @@ class _DatasetChanges:
         elif column.nullable and not field.nullable:
             yield self._filling(field, old)
         if field.nullable and not column.nullable:
-            yield Step(
-                f"{where} may now be unset",
-                Consent.START,
-                _script_step(
-                    f'ALTER TABLE {self._table} ALTER "{field.column}" DROP NOT NULL,'
-                    f' ALTER "{field.column}" DROP DEFAULT'
-                ),
+            sql = (
+                f'ALTER TABLE {self._table} ALTER "{field.column}" DROP NOT NULL,'
+                f' ALTER "{field.column}" DROP DEFAULT'
             )
+            if any(oneof.holds(field) for oneof in oneofs_of(self._dataset)):
+                nothing = empty_value(field) or "NULL"
+                sql += (
+                    f'; UPDATE {self._table} SET "{field.column}" = NULL'
+                    f' WHERE "{field.column}" = {nothing}'
+                )
+            yield Step(f"{where} may now be unset", Consent.START, _script_step(sql))
 
     def _filling(self, field: Field, old: StoredField) -> Step:
         """The step that sets unset values to the default."""
@@ -337,6 +343,7 @@ class _DatasetChanges:
     def _rule_steps(self) -> Iterator[Step]:
         if not self._known or self._rules_before == self._after.rules:
             return
+        yield from self._oneof_steps()
         if any(o.path != n.path or o.shape != n.shape for o, n in self._matches.kept):
             return  # the values to judge do not exist yet
         if self._matches.added:
@@ -349,6 +356,65 @@ class _DatasetChanges:
                 Consent.START,
                 _do_nothing,
             )
+
+    def _index_steps(self) -> Iterator[Step]:
+        """Indexes that are made after the other steps: see ``indexes``."""
+        present = present_indexes(self._connection)
+        columns = {n.path: (o, n) for o, n in self._matches.kept}
+        for name, index in declared_indexes(self._dataset).items():
+            if name in present:
+                continue
+            where, kind = self._where(index.field), "unique" if index.field.unique else "indexed"
+            pair = columns.get(index.field.path)
+            same = pair is not None and pair[0].path == pair[1].path
+            shared: list[tuple[str, str]] = []
+            if index.field.unique and same and self._holds(pair):
+                shared = find_duplicates(self._connection, self._dataset, index)
+            if shared:
+                told = "; ".join(f"{one}: has the value of {other}" for one, other in shared)
+                yield Step(
+                    f"{where} becomes unique, and values occur twice ({told})",
+                    Consent.NEVER,
+                    _do_nothing,
+                )
+            else:
+                yield Step(f"{where} becomes {kind}", Consent.START, _do_nothing)
+
+    def _holds(self, pair: tuple[StoredField, StoredField] | None) -> bool:
+        """Whether a field's stored values are those of the new model."""
+        return pair is not None and self._shapes.holds_every(pair[0].shape, pair[1].shape)
+
+    def _oneof_steps(self) -> Iterator[Step]:
+        """Refuse a oneof of which a stored record has set several members."""
+        columns = {n.path: column_name(o.path) for o, n in self._matches.kept}
+        for oneof in oneofs_of(self._dataset):
+            chosen = [
+                [self._is_set(f, columns[f.path]) for f in member if f.path in columns]
+                for member in oneof.members
+            ]
+            counted = " + ".join(f"({' OR '.join(m)})::int" for m in chosen if m)
+            if not counted:
+                continue
+            rows = self._connection.execute(
+                text(
+                    f'SELECT "{self._key_now}" FROM {self._table} WHERE {counted} > 1'
+                    f' ORDER BY "{self._key_now}" LIMIT 5'
+                )
+            )
+            keys = [row[0] for row in rows]
+            if keys:
+                yield Step(
+                    f"{self._dataset.name}.{oneof.path} is a choice of one, and records have set"
+                    f" several: {', '.join(keys)}",
+                    Consent.NEVER,
+                    _do_nothing,
+                )
+
+    def _is_set(self, field: Field, column: str) -> str:
+        """SQL for whether a column that may not be NULL yet holds a value."""
+        if self._present[column].nullable:
+            return f'"{column}" IS NOT NULL'
+        return f"\"{column}\"::text NOT IN ('', '0', 'false', {empty_value(field) or chr(39) * 2})"
 
 
 def _fill_default(convert: FieldConversion, field: Field) -> Callable[[object], object]:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
@@ -29,6 +30,7 @@ from penstockd.catalog import Catalog, Dataset, Field, Kind
 DATA_SCHEMA = "data"
 HUB_SCHEMA = "hub"
 
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
 #: Strings sort by bytes, so that key order is the same in every database and every client.
 _TEXT = Text(collation="C")
 
@@ -80,16 +82,27 @@ def column_type(field: Field) -> TypeEngine[Any]:
     return BigInteger() if field.is_etag else _TYPES[field.kind]
 
 
+def sql_type(field: Field) -> str:
+    """The name of that type."""
+    return column_type(field).compile(dialect=_DIALECT).split(" COLLATE")[0].lower()
+
+
 def column_default(field: Field) -> str | None:
     """The SQL default of a column that cannot be NULL; None if it has no default."""
     if field.nullable or field.key or field.kind is Kind.TIMESTAMP:
         return None
+    return empty_value(field)
+
+
+def empty_value(field: Field) -> str | None:
+    """SQL for the value that a field without presence has if it is not set; None if there is none,
+    as for times."""
     if field.is_etag:
         return "0"
     if field.kind is Kind.ENUM:
         assert field.enum_values is not None
         first = next(name for name, number in field.enum_values.items() if number == 0)
-        return f"'{first}'"
+        return "'" + first.replace("'", "''") + "'"
     return _DEFAULTS.get(field.kind)
 
 

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.oneofs import oneofs_of
 from penstockd.errors import (
     EtagMismatch,
     RecordExists,
@@ -113,6 +114,7 @@ class Plan:
         self.fields = fields
         self.key_at = next(i for i, f in enumerate(fields) if f.key)
         self.defaults = Defaults.of(dataset)
+        self._oneofs = [oneof.places(dataset.fields) for oneof in oneofs_of(dataset)]
         # Most values are the same if they are equal; odd kinds need ``rows.is_unchanged``.
         self._odd = [(i, f) for i, f in enumerate(dataset.fields) if f.kind in _ODD]
         odd = {i for i, _ in self._odd}
@@ -209,6 +211,8 @@ class Plan:
         full = list(old)
         for target, value in zip(self.targets, row, strict=True):
             full[target] = self.defaults.value(target) if value is None else value
+        if self._oneofs:
+            self._clear_others(row, full)
         self.defaults.complete(full)
         if self._plain(old) == self._plain(full) and all(
             old[i] is full[i] or is_unchanged(f, old[i], full[i]) for i, f in self._odd
@@ -216,6 +220,17 @@ class Plan:
             return None
         full[self._update_at], full[self._etag_at] = self.time, self.new_etag
         return old, full
+
+    def _clear_others(self, row: Sequence[Any], full: list[Any]) -> None:
+        """Unset the other members of each oneof of which the row sets one."""
+        given = {t for t, value in zip(self.targets, row, strict=True) if value is not None}
+        for members in self._oneofs:
+            if all(given.isdisjoint(m) for m in members):
+                continue
+            for member in members:
+                if given.isdisjoint(member):
+                    for i in member:
+                        full[i] = None
 
 
 def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:

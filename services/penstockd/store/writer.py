@@ -29,6 +29,7 @@ from penstockd.store.merge import Merge
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.sql import Statement
 from penstockd.store.staging import Staged, Stager
+from penstockd.store.uniqueness import TAKEN, find_taken, unique_fields, value_taken
 from penstockd.store.upsert import (
     LEAVES,
     Counts,
@@ -152,6 +153,8 @@ class WriteTransaction:
         counts, keys = Counts(), [row[plan.key_at] for _, row in pending]
         for _ in range(RACES):
             staged = await self._stage(plan, pending, guard, counts, refused)
+            if staged and unique_fields(plan.dataset):
+                staged = await self._without_taken(plan, pending, staged, refused)
             lost = await self._merge(plan.dataset, staged, counts) if staged else set()
             if not lost:
                 if refused is None:
@@ -230,6 +233,28 @@ class WriteTransaction:
         """Lock the existing rows and compute the rows to merge."""
         existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
         return await _work_through(pending, plan.stage, pending, existing, counts, refused)
+
+    async def _without_taken(
+        self,
+        plan: Plan,
+        pending: Sequence[tuple[int, Sequence[Any]]],
+        staged: Staged,
+        refused: Refusals | None,
+    ) -> Staged:
+        """Refuse the staged rows whose unique values other records have; ValueTaken without
+        ``refused``."""
+        taken = await find_taken(self.connection, plan.dataset, staged)
+        if not taken:
+            return staged
+        if refused is None:
+            raise value_taken(plan.dataset, next(iter(taken.values())))
+        indexes = {row[plan.key_at]: index for index, row in pending}
+        keys = staged.columns[2 + plan.dataset.fields.index(plan.dataset.key)]
+        for at, fields in taken.items():
+            for one in fields:
+                refused.add(indexes[keys[at]], one.path, TAKEN)
+        columns = [[v for i, v in enumerate(c) if i not in taken] for c in staged.columns]
+        return Staged(columns)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
         rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))

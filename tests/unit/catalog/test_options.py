@@ -36,6 +36,8 @@ VALUES = {
     "output_only": "output_only: true",
     "decimal": "decimal: {precision: 5, scale: 2}",
     "date": "date: true",
+    "indexed": "indexed: true",
+    "unique": "unique: true",
     "reference": 'reference: {dataset: "probes", as: "other"}',
 }
 FIELDS = {
@@ -94,7 +96,10 @@ def compiled(folder: Path, text: str) -> Catalog:
 
 def told(catalog: Catalog) -> list[Any]:
     """All that the hub knows of the fields."""
-    names = ("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale")
+    names = (
+        *("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale"),
+        *("indexed", "unique"),
+    )
     return [
         (
             *(getattr(f, n) for n in names),
@@ -157,6 +162,23 @@ def test_every_option_has_an_effect_or_is_refused(tmp_path: Path) -> None:
             "  string text = 2;",
             "  string text = 2 [(penstock.options.v1.field).date = false];",
             "leave it out",
+        ),
+        (
+            "  string text = 2;",
+            "enum E { NONE = 0; A = 1 [(penstock.options.v1.label) = 'a-b']; } E text = 2; "
+            "repeated E several = 31;",
+            "an enum with labels cannot stand in a list or map",
+        ),
+        (
+            "  string text = 2;",
+            "enum E { NONE = 0; A = 1 [(penstock.options.v1.label) = 'B']; B = 2; } E text = 2;",
+            "'B' is another value, too",
+        ),
+        (
+            "  string text = 2;",
+            "  string text = 2; message Deep { oneof x { string a = 1; ProbeInner b = 2; } } "
+            "Deep deep = 31;",
+            "a oneof within a message holds values only",
         ),
         (
             "  string text = 2;",

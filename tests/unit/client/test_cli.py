@@ -39,8 +39,12 @@ def run(
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PENSTOCK_AS", "admin")
     secret = {"client_id": "admin", "client_secret": "s3cret", "api_key": "key-1"}
-    write_demo(tmp_path / ".penstock", {"url": hub.url, "consumers": {"admin": secret}})
+    write_demo(
+        tmp_path / ".penstock", {"url": hub.url, "consumers": {"admin": secret, "crm": secret}}
+    )
 
     def run(*args: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["penstock", *args])
@@ -67,16 +71,26 @@ def fill(hub: Any, count: int) -> None:
 # --- connection ---
 
 
-def test_the_demos_admin_is_who_calls_if_nothing_else_is_said(hub: Any, run: Run) -> None:
+def test_nobody_is_an_administrator_by_default(
+    hub: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("token") == Ran(0, "token-1\n", "")
+    monkeypatch.delenv("PENSTOCK_AS")
+    ran = run("token")
+    assert ran.code == 1 and ran.out == ""
+    assert "say who calls: --as admin or crm; penstock login --as crm" in ran.err
 
 
-def test_consumers_of_the_demo_by_name(hub: Any, run: Run, tmp_path: Path) -> None:
+def test_consumers_of_the_demo_by_name(
+    hub: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("token", "--as", "admin").out == "token-1\n"
-    assert "has no consumer 'boss'; it has admin" in run("token", "--as", "boss").err
+    assert "has no consumer 'boss'; it has admin, crm" in run("token", "--as", "boss").err
     (tmp_path / ".penstock" / "demo.json").unlink()
     assert "there is no .penstock/demo.json" in run("token", "--as", "admin").err
-    assert "no credentials: set PENSTOCK_CLIENT_ID" in run("token").err
+    monkeypatch.delenv("PENSTOCK_AS")
+    assert "say who calls: run penstock login" in run("token").err
+    monkeypatch.setenv("PENSTOCK_AS", "admin")
     for damaged in ("{", "[]", '{"url": 1}'):
         (tmp_path / ".penstock" / "demo.json").write_text(damaged)
         assert "demo.json is damaged" in run("token").err
@@ -115,10 +129,10 @@ def test_the_demo_may_be_elsewhere(
 def test_get_prints_json(hub: Any, run: Run) -> None:
     fill(hub, 1)
     record = json.loads(run("get", "customers", "c0").out)
-    assert (record["customerId"], record["creditLimit"]) == ("c0", "1.50")
-    assert record["marketingOptIn"] is False
+    assert (record["customer_id"], record["credit_limit"]) == ("c0", "1.50")
+    assert record["marketing_opt_in"] is False
     ran = run("get", "customers", "c0", "--fields", "name,marketing_opt_in,billing_address.city")
-    assert json.loads(ran.out) == {"name": "[b]N\n0", "marketingOptIn": False}
+    assert json.loads(ran.out) == {"name": "[b]N\n0", "marketing_opt_in": False}
 
 
 def test_list_in_every_shape(hub: Any, run: Run) -> None:
@@ -127,7 +141,7 @@ def test_list_in_every_shape(hub: Any, run: Run) -> None:
     assert lines[0] == "customer_id\tname"
     assert lines[1:] == [f"c{i}\t[b]N {i}" for i in range(5)]
     records = json.loads(run("list", "customers", "--limit", "3", "--format", "json").out)
-    assert [r["customerId"] for r in records] == ["c0", "c1", "c2"]
+    assert [r["customer_id"] for r in records] == ["c0", "c1", "c2"]
     ran = run("list", "customers", "--page-size", "2", "--format", "ndjson", "--filter", "a = 1")
     assert [json.loads(line)["name"] for line in ran.out.splitlines()] == [
         f"[b]N\n{i}" for i in range(5)
@@ -157,7 +171,9 @@ def test_create_update_and_delete(hub: Any, run: Run, monkeypatch: pytest.Monkey
 def test_datasets(run: Run) -> None:
     assert run("datasets").out.splitlines()[1] == "customers\tCustomers\tget, list\t1"
     fields = run("datasets", "--fields").out.splitlines()
-    assert fields[1] == ("customers.email\tSTRING\tPII, nullable, mask partial\tWhere to write to.")
+    assert fields[1] == (
+        "customers\temail\tSTRING\tPII, nullable, mask partial\tWhere to write to."
+    )
 
 
 def test_errors_are_one_line_and_a_code(hub: Any, run: Run, refusal: Any) -> None:

@@ -101,6 +101,7 @@ def ruled(rule: str) -> str:
     return f"string v = 2 [(penstock.options.v1.field).class = PUBLIC, {rule}];"
 
 
+OPTION = "string v = 2 [(penstock.options.v1.field) = {class: PUBLIC, %s}];"
 LETTERS = ("NONE", "A", "B")
 NOW = "2024-02-29T12:00:00.123456Z"
 
@@ -279,6 +280,25 @@ CHANGES: dict[str, Change] = {
         ruled("(buf.validate.field).string.max_len = 2"),
         [("ab", "ab")], None, empty=None,
     ),
+    # Values that are unique, a choice, or spelled in another way.
+    "unique from now on": Change(
+        plain("string"), OPTION % "unique: true", [("a", "a"), ("b", "b"), ("", "")], START,
+        refused=["x", "x"],
+    ),
+    "indexed from now on": Change(plain("string"), OPTION % "indexed: true", [("a", "a")], START),
+    "no longer unique": Change(
+        OPTION % "unique: true", plain("string"), [("a", "a")], None, empty=None
+    ),
+    "fields become a oneof": Change(
+        plain("string") + plain("string", 3, "w"),
+        f"oneof c {{ {plain('string')} {plain('string', 3, 'w')} }}",
+        [("a", "a"), ("", None)], START,
+    ),
+    "an enum value gets a label": Change(
+        "enum E { NONE = 0; A = 1; } " + plain("E"),
+        'enum E { NONE = 0; A = 1 [(penstock.options.v1.label) = "PG-13"]; } ' + plain("E"),
+        [("A", "PG-13"), ("NONE", "NONE")], COMMAND,
+    ),
     "rule loosened": Change(
         ruled("(buf.validate.field).string.max_len = 2"),
         ruled("(buf.validate.field).string.max_len = 9"),
@@ -439,5 +459,51 @@ async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys
             assert values == list(change.refused), name
         # The other datasets migrate.
         await apply_migration(empty_url, mixed(before, after, [name_of(n) for n in refused]))
+    finally:
+        await connection.close()
+
+
+async def test_a_oneof_of_which_a_record_has_set_several_is_refused(
+    before: Catalog, after: Catalog, empty_url: str
+) -> None:
+    name = name_of("fields become a oneof")
+    old, new = (Catalog({name: c[name]}, c.pool) for c in (before, after))
+    await apply_migration(empty_url, old)
+    connection = await asyncpg.connect(empty_url)
+    try:
+        for key, v, w in (("k1", "a", ""), ("k2", "a", "b")):
+            await insert(connection, old[name], key, "v", v)
+            await connection.execute(f"UPDATE data.{name} SET w = $1 WHERE key_id = $2", w, key)
+        with pytest.raises(MigrationFailed, match=r"p_fields_become_a_oneof\.c .* several: k2"):
+            await apply_migration(empty_url, new, destructive=True)
+        await connection.execute(f"UPDATE data.{name} SET w = '' WHERE key_id = 'k2'")
+        await apply_migration(empty_url, new)
+        assert await read(connection, new[name], "w") == [None, None]
+    finally:
+        await connection.close()
+
+
+async def test_indexes_are_made_and_dropped(
+    before: Catalog, after: Catalog, empty_url: str
+) -> None:
+    await apply_migration(empty_url, before)
+    connection = await asyncpg.connect(empty_url)
+    sql = "SELECT indexname FROM pg_indexes WHERE indexname ~ '~(unique|index)$' ORDER BY 1"
+    try:
+        assert [r[0] for r in await connection.fetch(sql)] == ["p_no_longer_unique.v~unique"]
+        await apply_migration(empty_url, after)
+        wanted = ["p_indexed_from_now_on.v~index", "p_unique_from_now_on.v~unique"]
+        assert [r[0] for r in await connection.fetch(sql)] == wanted
+        # What an interrupted creation leaves is replaced.
+        await connection.execute(
+            "UPDATE pg_index SET indisvalid = false"
+            " WHERE indexrelid = 'data.\"p_unique_from_now_on.v~unique\"'::regclass"
+        )
+        await apply_migration(empty_url, after)
+        valid = await connection.fetchval(
+            "SELECT indisvalid FROM pg_index"
+            " WHERE indexrelid = 'data.\"p_unique_from_now_on.v~unique\"'::regclass"
+        )
+        assert valid is True
     finally:
         await connection.close()

@@ -69,6 +69,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUERY_TOO_LONG: _ClassVar[ErrorReason]
     OUTCOME_UNKNOWN: _ClassVar[ErrorReason]
     RECORD_UNREADABLE: _ClassVar[ErrorReason]
+    VALUE_TAKEN: _ClassVar[ErrorReason]
+    IMPORT_TOO_LONG: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -131,3 +133,5 @@ DATA_LOCKED: ErrorReason
 QUERY_TOO_LONG: ErrorReason
 OUTCOME_UNKNOWN: ErrorReason
 RECORD_UNREADABLE: ErrorReason
+VALUE_TAKEN: ErrorReason
+IMPORT_TOO_LONG: ErrorReason

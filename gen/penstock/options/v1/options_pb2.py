@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!penstock/options/v1/options.proto\x12\x13penstock.options.v1\x1a google/protobuf/descriptor.proto\"\x1f\n\x0e\x44\x61tasetOptions\x12\r\n\x05title\x18\x01 \x01(\t\"\xe0\x01\n\x0c\x46ieldOptions\x12.\n\x05\x63lass\x18\x01 \x01(\x0e\x32\x1f.penstock.options.v1.FieldClass\x12\x0b\n\x03key\x18\x02 \x01(\x08\x12\x13\n\x0boutput_only\x18\x03 \x01(\x08\x12/\n\x07\x64\x65\x63imal\x18\x04 \x01(\x0b\x32\x1c.penstock.options.v1.DecimalH\x00\x12\x0e\n\x04\x64\x61te\x18\x05 \x01(\x08H\x00\x12\x31\n\treference\x18\x06 \x01(\x0b\x32\x1e.penstock.options.v1.ReferenceB\n\n\x08\x65ncoding\"M\n\x07\x44\x65\x63imal\x12\x16\n\tprecision\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05scale\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\x0c\n\n_precisionB\x08\n\x06_scale\"(\n\tReference\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\n\n\x02\x61s\x18\x02 \x01(\t*[\n\nFieldClass\x12\x1b\n\x17\x46IELD_CLASS_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x0c\n\x08INTERNAL\x10\x02\x12\x07\n\x03PII\x10\x03\x12\r\n\tSENSITIVE\x10\x04:W\n\x07\x64\x61taset\x12\x1f.google.protobuf.MessageOptions\x18\xfd\x88\x03 \x01(\x0b\x32#.penstock.options.v1.DatasetOptions:Q\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xfd\x88\x03 \x01(\x0b\x32!.penstock.options.v1.FieldOptionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!penstock/options/v1/options.proto\x12\x13penstock.options.v1\x1a google/protobuf/descriptor.proto\"\x1f\n\x0e\x44\x61tasetOptions\x12\r\n\x05title\x18\x01 \x01(\t\"\x81\x02\n\x0c\x46ieldOptions\x12.\n\x05\x63lass\x18\x01 \x01(\x0e\x32\x1f.penstock.options.v1.FieldClass\x12\x0b\n\x03key\x18\x02 \x01(\x08\x12\x13\n\x0boutput_only\x18\x03 \x01(\x08\x12/\n\x07\x64\x65\x63imal\x18\x04 \x01(\x0b\x32\x1c.penstock.options.v1.DecimalH\x00\x12\x0e\n\x04\x64\x61te\x18\x05 \x01(\x08H\x00\x12\x31\n\treference\x18\x06 \x01(\x0b\x32\x1e.penstock.options.v1.Reference\x12\x0f\n\x07indexed\x18\x07 \x01(\x08\x12\x0e\n\x06unique\x18\x08 \x01(\x08\x42\n\n\x08\x65ncoding\"M\n\x07\x44\x65\x63imal\x12\x16\n\tprecision\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05scale\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\x0c\n\n_precisionB\x08\n\x06_scale\"(\n\tReference\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\n\n\x02\x61s\x18\x02 \x01(\t*[\n\nFieldClass\x12\x1b\n\x17\x46IELD_CLASS_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x0c\n\x08INTERNAL\x10\x02\x12\x07\n\x03PII\x10\x03\x12\r\n\tSENSITIVE\x10\x04:W\n\x07\x64\x61taset\x12\x1f.google.protobuf.MessageOptions\x18\xfd\x88\x03 \x01(\x0b\x32#.penstock.options.v1.DatasetOptions:Q\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\xfd\x88\x03 \x01(\x0b\x32!.penstock.options.v1.FieldOptions:2\n\x05label\x12!.google.protobuf.EnumValueOptions\x18\xfd\x88\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.options.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FIELDCLASS']._serialized_start=473
-  _globals['_FIELDCLASS']._serialized_end=564
+  _globals['_FIELDCLASS']._serialized_start=506
+  _globals['_FIELDCLASS']._serialized_end=597
   _globals['_DATASETOPTIONS']._serialized_start=92
   _globals['_DATASETOPTIONS']._serialized_end=123
   _globals['_FIELDOPTIONS']._serialized_start=126
-  _globals['_FIELDOPTIONS']._serialized_end=350
-  _globals['_DECIMAL']._serialized_start=352
-  _globals['_DECIMAL']._serialized_end=429
-  _globals['_REFERENCE']._serialized_start=431
-  _globals['_REFERENCE']._serialized_end=471
+  _globals['_FIELDOPTIONS']._serialized_end=383
+  _globals['_DECIMAL']._serialized_start=385
+  _globals['_DECIMAL']._serialized_end=462
+  _globals['_REFERENCE']._serialized_start=464
+  _globals['_REFERENCE']._serialized_end=504
 # @@protoc_insertion_point(module_scope)

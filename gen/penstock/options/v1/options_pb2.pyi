@@ -23,6 +23,8 @@ DATASET_FIELD_NUMBER: _ClassVar[int]
 dataset: _descriptor.FieldDescriptor
 FIELD_FIELD_NUMBER: _ClassVar[int]
 field: _descriptor.FieldDescriptor
+LABEL_FIELD_NUMBER: _ClassVar[int]
+label: _descriptor.FieldDescriptor
 
 class DatasetOptions(_message.Message):
     __slots__ = ("title",)
@@ -31,19 +33,23 @@ class DatasetOptions(_message.Message):
     def __init__(self, title: _Optional[str] = ...) -> None: ...
 
 class FieldOptions(_message.Message):
-    __slots__ = ("key", "output_only", "decimal", "date", "reference")
+    __slots__ = ("key", "output_only", "decimal", "date", "reference", "indexed", "unique")
     CLASS_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_ONLY_FIELD_NUMBER: _ClassVar[int]
     DECIMAL_FIELD_NUMBER: _ClassVar[int]
     DATE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    INDEXED_FIELD_NUMBER: _ClassVar[int]
+    UNIQUE_FIELD_NUMBER: _ClassVar[int]
     key: bool
     output_only: bool
     decimal: Decimal
     date: bool
     reference: Reference
-    def __init__(self, key: _Optional[bool] = ..., output_only: _Optional[bool] = ..., decimal: _Optional[_Union[Decimal, _Mapping]] = ..., date: _Optional[bool] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ..., **kwargs) -> None: ...
+    indexed: bool
+    unique: bool
+    def __init__(self, key: _Optional[bool] = ..., output_only: _Optional[bool] = ..., decimal: _Optional[_Union[Decimal, _Mapping]] = ..., date: _Optional[bool] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ..., indexed: _Optional[bool] = ..., unique: _Optional[bool] = ..., **kwargs) -> None: ...
 
 class Decimal(_message.Message):
     __slots__ = ("precision", "scale")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -18,27 +18,35 @@ from penstock.client.cli import (
     feeds,
     records,
     replicas,
+    sessions,
     subscriptions,
     transfers,
     trust,
     webhooks,
 )
-from penstock.client.cli.connection import declare_certificates
-from penstock.client.cli.failures import report_failures
+from penstock.client.cli.failures import INSTALL_SERVER, report_failures, use_utf_8
+from penstock.client.cli.options import share_options
+from penstock.client.cli.printing import print_outcome
 
 #: Distributions add commands here: each entry is a callable that takes the typer app.
 COMMANDS = "penstock.commands"
+
+#: The name on the package index, where another project is called penstock.
+DISTRIBUTION = "penstock-hub"
 
 _SERVER_COMMANDS = {
     "up": "Start the hub.",
     "down": "Stop the hub.",
     "migrate": "Bring the hub's tables up to date.",
     "administrator": "Let a consumer change access.",
+    "nodes": "Show the nodes that share the database.",
+    "epoch": "A database that has gone back in time.",
+    "cursors": "The keys that seal cursors.",
 }
 
 
-def build_app() -> typer.Typer:
-    """The app with the consumer's commands, and those that other distributions register."""
+def build_app() -> Any:
+    """The root command: the consumer's commands, and those that other distributions register."""
     app = typer.Typer(
         name="penstock",
         help="Read, write, export and import the datasets of a Penstock data hub.",
@@ -47,7 +55,8 @@ def build_app() -> typer.Typer:
         # Coloured help takes half a second longer.
         rich_markup_mode=None,
     )
-    app.callback()(declare_certificates)
+    app.callback()(_run_root)
+    sessions.register(app)
     records.register(app)
     transfers.register(app)
     access.register(app)
@@ -62,15 +71,38 @@ def build_app() -> typer.Typer:
     for _, entry in sorted(found.items()):
         _add_commands(app, entry)
     if not found:
-        _add_absent(app, "they come with the server: pip install 'penstock-hub[server]'")
-    return app
+        _add_absent(app, f"they come with the server: {INSTALL_SERVER}")
+    return share_options(typer.main.get_command(app))
 
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 failed, 2 used wrongly, 130 interrupted."""
     with report_failures():
-        build_app()()
+        use_utf_8()
+        build_app()(prog_name="penstock")
     sys.exit(0)
+
+
+def _run_root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda wanted: _show_version(wanted),
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Read, write, export and import the datasets of a Penstock data hub."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print_outcome({"version": version(DISTRIBUTION)}, f"penstock {version(DISTRIBUTION)}")
+        raise typer.Exit
 
 
 def _add_commands(app: typer.Typer, entry: EntryPoint) -> None:
@@ -79,7 +111,7 @@ def _add_commands(app: typer.Typer, entry: EntryPoint) -> None:
     except ImportError as error:
         # The entry point exists even if the server's libraries are not installed.
         reason = f"{error.name or error} is missing; they come with the server"
-        _add_absent(app, f"{reason}: pip install 'penstock-hub[server]'")
+        _add_absent(app, f"{reason}: {INSTALL_SERVER}")
         return
     register(app)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -15,12 +15,13 @@ from penstock.client.cli.access_terms import (
     Roles,
     claims_of,
     make_terms,
-    print_json,
     shown_time,
     span_of,
     time_of,
 )
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
+from penstock.client.cli.failures import Failure
+from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 
 consumers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 credentials = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -33,32 +34,19 @@ Expire = Annotated[
 ]
 
 
-class Kind(StrEnum):
-    """The kind of a credential."""
-
-    client_secret = "client-secret"
-    api_key = "api-key"
-
-
 @consumers.command("list")
-def list_consumers(url: Url = "", consumer: As = "") -> None:
+def list_consumers() -> None:
     """Show the consumers with their roles."""
-    from penstock.client.cli.tables import print_table
-
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = list(client.access.consumers())
-    rows = [
-        [c.consumer_id, c.title, _format_state(c), ", ".join(c.roles), _format_claims(c)]
-        for c in found
-    ]
-    print_table(["consumer", "title", "", "roles", "claims"], rows)
+    print_rows(found, ["consumer_id", "title", "active", "roles", Column("claims", _format_claims)])
 
 
 @consumers.command("get")
-def get_consumer(consumer_id: Consumer, url: Url = "", consumer: As = "") -> None:
-    """Print one consumer as JSON."""
-    with connect_client(url, consumer) as client:
-        print_json(client.access.consumer(consumer_id))
+def get_consumer(consumer_id: Consumer) -> None:
+    """Print one consumer, by default as JSON."""
+    with connect_client() as client:
+        print_document(client.access.consumer(consumer_id))
 
 
 @consumers.command("create")
@@ -71,8 +59,6 @@ def create_consumer(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Create a consumer, and print it. It can call when it has a credential and a role."""
     new = {
@@ -82,9 +68,9 @@ def create_consumer(
         "roles": role or [],
         "claims": _claims_json(claim),
     }
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         made = client.access.create_consumer(new, make_terms(comment, if_revision, dry_run))
-    print_json(made)
+    print_document(made)
 
 
 @consumers.command("update")
@@ -101,8 +87,6 @@ def update_consumer(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Change a consumer, and print it. Roles and claims are replaced as a whole."""
     change: dict[str, Any] = {}
@@ -114,13 +98,13 @@ def update_consumer(
         change["roles"] = role or []
     if claim or no_claims:
         change["claims"] = _claims_json(claim)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         changed = client.access.update_consumer(
             {"consumer_id": consumer_id, **change},
             list(change),
             make_terms(comment, if_revision, dry_run),
         )
-    print_json(changed)
+    print_document(changed)
 
 
 @consumers.command("delete")
@@ -129,51 +113,45 @@ def delete_consumer(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Delete a consumer and all of its credentials."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         client.access.delete_consumer(consumer_id, make_terms(comment, if_revision, dry_run))
 
 
 @credentials.command("list")
-def list_credentials(consumer_id: Consumer, url: Url = "", consumer: As = "") -> None:
+def list_credentials(consumer_id: Consumer) -> None:
     """Show a consumer's credentials; never their secrets."""
-    from penstock.client.cli.tables import print_table
-
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = list(client.access.credentials(consumer_id))
-    rows = [
+    print_rows(
+        found,
         [
-            c.credential_id,
-            c.Kind.Name(c.kind).lower().replace("_", "-"),
-            c.prefix + "…",
-            shown_time(c, "create_time"),
-            "revoked" if c.revoked else shown_time(c, "expire_time") or "never",
-            shown_time(c, "last_use_time") or "never",
-        ]
-        for c in found
-    ]
-    print_table(["credential", "kind", "secret", "created", "ends", "last used"], rows)
+            "credential_id",
+            "kind",
+            "prefix",
+            "create_time",
+            "expire_time",
+            "revoked",
+            "last_use_time",
+        ],
+    )
 
 
 @credentials.command("issue")
 def issue_credential(
     consumer_id: Consumer,
-    kind: Annotated[Kind, typer.Option(help="What it is for.")] = Kind.client_secret,
+    kind: Annotated[str, typer.Option(help="CLIENT_SECRET or API_KEY.")] = "CLIENT_SECRET",
     expire: Expire = "",
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Issue a credential: prints only its secret on standard output, and only this once."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         issued = client.access.issue_credential(
             consumer_id,
-            kind.name.upper(),
+            _kind_of(kind),
             time_of(expire),
             make_terms(comment, if_revision, dry_run),
         )
@@ -191,11 +169,9 @@ def rotate_credential(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Issue a credential in place of another, which ends after the overlap."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         issued = client.access.rotate_credential(
             consumer_id,
             credential_id,
@@ -213,11 +189,9 @@ def revoke_credential(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """End a credential, and the tokens that were issued for it, for ever."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         client.access.revoke_credential(
             consumer_id, credential_id, make_terms(comment, if_revision, dry_run)
         )
@@ -230,16 +204,20 @@ def _print_issued(issued: Any) -> None:
         f"credential {credential.credential_id} of {credential.consumer_id}, ends: {ends}", err=True
     )
     if issued.secret:
-        typer.echo(issued.secret)
+        print_outcome(issued, issued.secret)
 
 
-def _format_state(consumer: Any) -> str:
-    return "active" if consumer.active else "inactive"
+def _kind_of(text: str) -> str:
+    """The kind by its name in the model; api-key means API_KEY."""
+    kind = text.upper().replace("-", "_")
+    if kind not in ("CLIENT_SECRET", "API_KEY"):
+        raise Failure(f"there is no kind '{text}': it is CLIENT_SECRET or API_KEY")
+    return kind
 
 
-def _format_claims(consumer: Any) -> str:
-    found = sorted(consumer.claims.items())
-    return " ".join(f"{name}={','.join(claim.values)}" for name, claim in found)
+def _format_claims(consumer: Mapping[str, Any]) -> str:
+    found = sorted(consumer.get("claims", {}).items())
+    return " ".join(f"{name}={','.join(claim.get('values', ()))}" for name, claim in found)
 
 
 def _claims_json(given: list[str] | None) -> dict[str, Any]:

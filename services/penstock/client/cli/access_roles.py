@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, make_terms, print_json
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, make_terms
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.printing import Column, print_document, print_rows
 from penstock.client.cli.records import wrong_arguments
 
 roles = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -31,23 +33,20 @@ _PARTS = ("description", "grants", "permissions")
 
 
 @roles.command("list")
-def list_roles(url: Url = "", consumer: As = "") -> None:
+def list_roles() -> None:
     """Show the roles and their permissions."""
-    from penstock.client.cli.tables import print_table
-
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = list(client.access.roles())
-    rows = [[r.role_id, r.description, _format_grants(r), ", ".join(r.permissions)] for r in found]
-    print_table(["role", "description", "datasets", "permissions"], rows)
+    print_rows(found, ["role_id", "description", Column("grants", _format_grants), "permissions"])
 
 
 @roles.command("get")
-def get_role(role_id: RoleId, url: Url = "", consumer: As = "") -> None:
-    """Print one role as JSON, in the form that create and update read."""
-    with connect_client(url, consumer) as client:
+def get_role(role_id: RoleId) -> None:
+    """Print one role, by default as JSON, in the form that create and update read."""
+    with connect_client() as client:
         role = client.access.role(role_id)
     role.ClearField("policy_revision")
-    print_json(role)
+    print_document(role)
 
 
 @roles.command("create")
@@ -56,13 +55,11 @@ def create_role(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Create a role from a file, and print it."""
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         role = role_file(file)
-        print_json(client.access.create_role(role, make_terms(comment, if_revision, dry_run)))
+        print_document(client.access.create_role(role, make_terms(comment, if_revision, dry_run)))
 
 
 @roles.command("update")
@@ -71,15 +68,13 @@ def update_role(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Replace a role by that of a file, and print it. `policy rehearse` shows the effects first."""
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         changed = client.access.update_role(
             role_file(file), _PARTS, make_terms(comment, if_revision, dry_run)
         )
-        print_json(changed)
+        print_document(changed)
 
 
 @roles.command("delete")
@@ -88,11 +83,9 @@ def delete_role(
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Delete a role that no consumer has."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         client.access.delete_role(role_id, make_terms(comment, if_revision, dry_run))
 
 
@@ -108,5 +101,6 @@ def role_file(name: str) -> dict[str, Any]:
     return role
 
 
-def _format_grants(role: Any) -> str:
-    return " ".join(f"{g.dataset}:{','.join(g.actions)}" for g in role.grants)
+def _format_grants(role: Mapping[str, Any]) -> str:
+    grants = role.get("grants", ())
+    return " ".join(f"{g['dataset']}:{','.join(g.get('actions', ()))}" for g in grants)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,11 +68,3 @@ def shown_time(message: Any, field: str) -> str:
     if not message.HasField(field):
         return ""
     return f"{getattr(message, field).ToDatetime(UTC):%Y-%m-%d %H:%M:%SZ}"
-
-
-def print_json(message: Any) -> None:
-    """Prints a message as JSON with its proto names, so that it can be read again."""
-    from google.protobuf import json_format
-
-    found = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=2))

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
-from penstock.client.cli.records import Shape
+from penstock.client.cli.printing import Column, print_outcome, print_rows
+from penstock.client.cli.records import Dataset, Key
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -30,7 +30,6 @@ Since = Annotated[
 ]
 Until = Annotated[str, typer.Option("--until", help="Before this day or time.")]
 Limit = Annotated[int, typer.Option(min=0, help="So many in all; 0 is no limit.")]
-Format = Annotated[Shape, typer.Option(help="How they are printed.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -58,32 +57,28 @@ def list_entries(
     since: Since = "",
     until: Until = "",
     limit: Limit = 100,
-    format: Format = Shape.table,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print entries, the newest first."""
     from penstock.hub.v1 import audit_pb2
 
     request = audit_pb2.ListEntriesRequest(filter=filter, page_size=min(limit or 1000, 1000))
     _set_times(request, since, until)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         entries = _read_pages(client, "ListEntries", request, "entries")
-        columns = ["time", "consumer_id", "method", "dataset", "record_key", "row_count", "outcome"]
-        _print_documents(islice(entries, limit or None), columns, format)
+        columns: list[str | Column] = [
+            "time", "consumer_id", _METHOD, "dataset", "record_key", "row_count", "outcome",
+        ]  # fmt: skip
+        print_rows(islice(entries, limit or None), columns)
 
 
 def list_disclosures(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="As customers.")],
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The record's key.")],
+    dataset: Dataset,
+    key: Key,
     field: Annotated[str, typer.Option(help="Only replies that held this field.")] = "",
     to: Annotated[str, typer.Option(help="Only replies to this consumer.")] = "",
     since: Since = "",
     until: Until = "",
     limit: Limit = 100,
-    format: Format = Shape.table,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print who was shown a record, the newest first; the record may be gone.
 
@@ -100,12 +95,12 @@ def list_disclosures(
         page_size=min(limit or 1000, 1000),
     )
     _set_times(request, since, until)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = _read_pages(client, "ListDisclosures", request, "disclosures")
-        columns = [
-            "time", "consumer_id", "surface", "method", "format", "fields", "roles", "certainty",
+        columns: list[str | Column] = [
+            "time", "consumer_id", "surface", _METHOD, "format", _FIELDS, "roles", "certainty",
         ]  # fmt: skip
-        _print_documents(islice(found, limit or None), columns, format)
+        print_rows(islice(found, limit or None), columns)
 
 
 def export_audit(
@@ -115,8 +110,6 @@ def export_audit(
     ] = None,
     since: Annotated[str, typer.Option("--since", help="The first day, as 2025-03-01.")] = "",
     until: Annotated[str, typer.Option("--until", help="The last day.")] = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Write a copy of the audit as NDJSON, which can be verified anywhere."""
     from penstock.client.dataset import write_all
@@ -124,7 +117,7 @@ def export_audit(
     from penstock.hub.v1 import audit_pb2, audit_pb2_grpc
 
     request = audit_pb2.ExportEntriesRequest(start_day=since, end_day=until)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         stub = audit_pb2_grpc.AuditStub(client.channel)
         bodies = client.stream(stub.ExportEntries, request)
         data = (body.data for body in bodies)
@@ -137,13 +130,13 @@ def export_audit(
     typer.echo(f"{output}: {size:,} bytes", err=True)
 
 
-def show_checkpoint(url: Url = "", consumer: As = "") -> None:
+def show_checkpoint() -> None:
     """Print the newest checkpoint, as a line of the file, and the fingerprint of its key."""
     from penstock.hub.v1 import audit_pb2
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         newest = _call_audit(client, "GetCheckpoint", audit_pb2.GetCheckpointRequest())
-    typer.echo(newest.line)
+    print_outcome(newest, newest.line)
     typer.echo(f"public key {newest.public_key} {newest.fingerprint}", err=True)
 
 
@@ -181,35 +174,12 @@ def _parse_time(text: str) -> dt.datetime:
     return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
 
 
-def _print_documents(found: Iterator[Any], columns: list[str], format: Shape) -> None:
-    from google.protobuf import json_format
-
-    from penstock.client.cli.tables import print_table
-
-    if format is Shape.table:
-        rows = [[_format_value(message, name) for name in columns] for message in found]
-        print_table([name.replace("_id", "").replace("_", " ") for name in columns], rows)
-        return
-    documents = map(json_format.MessageToDict, found)
-    if format is Shape.json:
-        typer.echo(json.dumps(list(documents), ensure_ascii=False, indent=2))
-        return
-    for document in documents:
-        typer.echo(json.dumps(document, ensure_ascii=False))
+def _shown_fields(disclosure: Mapping[str, Any]) -> str:
+    """The fields of a disclosure with their masks, or their number if there are many."""
+    masks = disclosure.get("fields", {})
+    shown = [p if m == "clear" else f"{p} ({m})" for p, m in sorted(masks.items())]
+    return ", ".join(shown) if len(shown) <= 3 else f"{len(shown)} fields"
 
 
-def _format_value(message: Any, name: str) -> str:
-    value = getattr(message, name)
-    field = message.DESCRIPTOR.fields_by_name[name]
-    if field.has_presence and not message.HasField(name):
-        return ""
-    if name == "time":
-        return str(value.ToDatetime(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-    if name == "method":
-        return str(value).rpartition("/")[2]
-    if name == "fields":
-        shown = [p if m == "clear" else f"{p} ({m})" for p, m in sorted(value.items())]
-        return ", ".join(shown) if len(shown) <= 3 else f"{len(shown)} fields"
-    if field.enum_type is not None:
-        return str(field.enum_type.values_by_number[value].name)
-    return ", ".join(value) if field.is_repeated else str(value)
+_METHOD = Column("method", lambda row: str(row.get("method", "")).rpartition("/")[2])
+_FIELDS = Column("fields", _shown_fields)

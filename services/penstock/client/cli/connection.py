@@ -2,142 +2,137 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import typer
-
+from penstock.client.cli import options
+from penstock.client.cli.demo import demo_consumers, demo_file, read_demo
 from penstock.client.cli.failures import Failure
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
 
-#: The options that come before the command, see ``declare_certificates``.
-_files: dict[str, str] = {}
-
 DEFAULT_URL = "http://127.0.0.1:8080"
 
-#: The name on the package index, where another project is called penstock.
-DISTRIBUTION = "penstock-hub"
-
-Url = Annotated[
-    str,
-    typer.Option(
-        "--url",
-        envvar="PENSTOCK_URL",
-        help=f"The hub's address; by default that of the demo here, or {DEFAULT_URL}.",
-    ),
-]
-As = Annotated[
-    str,
-    typer.Option(
-        "--as",
-        metavar="CONSUMER",
-        help="A consumer of the demo: admin, crm or bi. By default PENSTOCK_CLIENT_ID and "
-        "PENSTOCK_CLIENT_SECRET, PENSTOCK_API_KEY or PENSTOCK_TOKEN are used, and without "
-        "these admin.",
-    ),
-]
+_FILES = ("ca_file", "client_cert", "client_key")
+_CREDENTIALS = ("client_id", "client_secret", "api_key", "token")
 
 
-def connect_client(url: str, consumer: str, scope: str = "") -> Client:
-    """The client that the options and the environment ask for.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The hub to call, and the credentials: arguments of ``Client`` but ``url`` and ``source``."""
 
-    Credentials come from the consumer's entry in the demo's file, from the environment, or, if
-    there are none but a demo exists, from the demo's admin. Raises Failure.
+    url: str
+    #: Where the credentials come from, for people.
+    source: str
+    arguments: dict[str, Any]
+
+
+def connect_client(scope: str = "") -> Client:
+    """The client that the options, the environment or the current profile ask for.
+
+    Raises Failure if none of them says who calls: nobody is an administrator by default.
     """
-    given: dict[str, Any] = {} if consumer else _from_environment()
-    demo = {} if given and url else _read_demo()
-    if not given:
-        given = _find_consumer(demo, consumer)
+    return open_client(find_caller(), scope)
+
+
+def open_client(caller: Caller, scope: str = "") -> Client:
+    """A client of a caller. Raises Failure if the caller's arguments do not fit together."""
     from penstock.client.client import Client
 
     try:
-        url = url or demo.get("url") or DEFAULT_URL
-        return Client(url, scope=scope, **(given | _files))
+        return Client(caller.url, scope=scope, **caller.arguments)
     except ValueError as error:
         raise Failure(str(error)) from None
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
+def find_caller() -> Caller:
+    """Who calls, by the first of these that says it; raises Failure if none does.
 
-        typer.echo(f"penstock {version(DISTRIBUTION)}")
-        raise typer.Exit
+    The options ``--as`` and ``--profile``; credentials in the environment; PENSTOCK_AS and
+    PENSTOCK_PROFILE; the current profile. ``--url`` overrides any other address; PENSTOCK_URL
+    overrides the demo's, but no profile's, whose secret is for its own hub.
+    """
+    consumer, profile = options.given_option("consumer"), options.given_option("profile")
+    if not consumer and not profile:
+        if any(options.read_variable(name) for name in _CREDENTIALS):
+            return _from_environment()
+        consumer, profile = options.read_variable("consumer"), options.read_variable("profile")
+    if consumer and profile:
+        raise Failure("give either --as, for a consumer of the demo here, or --profile")
+    if consumer:
+        return _from_demo(consumer)
+    from penstock.client.cli.profiles import read_profiles
 
-
-def declare_certificates(
-    ca_file: Annotated[
-        str,
-        typer.Option(
-            envvar="PENSTOCK_CA_FILE",
-            help="PEM file of the authorities that the hub's certificate must come from.",
-        ),
-    ] = "",
-    client_cert: Annotated[
-        str,
-        typer.Option(
-            envvar="PENSTOCK_CLIENT_CERT",
-            help="PEM file of the certificate to show to the hub.",
-        ),
-    ] = "",
-    client_key: Annotated[
-        str,
-        typer.Option(
-            envvar="PENSTOCK_CLIENT_KEY",
-            help="PEM file of its private key, if not in the same file.",
-        ),
-    ] = "",
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
-        ),
-    ] = False,
-) -> None:
-    """Read, write, export and import the datasets of a Penstock data hub."""
-    _files.update(ca_file=ca_file, client_cert=client_cert, client_key=client_key)
+    profiles = read_profiles()
+    if name := profile or profiles.current:
+        return _from_profile(name, profiles.get(name))
+    raise Failure(_list_choices())
 
 
-def demo_file() -> Path:
-    """The file with the demo's credentials, in the folder that PENSTOCK_DATA_DIR names."""
-    return Path(os.environ.get("PENSTOCK_DATA_DIR") or ".penstock") / "demo.json"
-
-
-def _from_environment() -> dict[str, str]:
-    names = ("client_id", "client_secret", "api_key", "token")
-    found = {name: os.environ.get(f"PENSTOCK_{name.upper()}", "") for name in names}
-    return {name: value for name, value in found.items() if value}
-
-
-def _read_demo() -> dict[str, Any]:
-    """The content of the demo's file; empty if there is none."""
-    path = demo_file()
+def hub_url() -> str:
+    """The hub's address, also for commands that need no credentials."""
     try:
-        demo = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise Failure(f"{path} is damaged: {error}") from None
-    if not isinstance(demo, dict) or not isinstance(demo.get("consumers"), dict):
-        raise Failure(f"{path} is damaged: it names no consumers")
-    return demo
-
-
-def _find_consumer(demo: dict[str, Any], consumer: str) -> dict[str, str]:
-    if not demo:
-        if consumer:
-            raise Failure(f"--as is for the demo, and there is no {demo_file()}")
-        raise Failure(
-            "no credentials: set PENSTOCK_CLIENT_ID and PENSTOCK_CLIENT_SECRET, "
-            "PENSTOCK_API_KEY or PENSTOCK_TOKEN"
+        return find_caller().url
+    except Failure:
+        return (
+            options.given_option("url")
+            or options.read_variable("url")
+            or _demo_url()
+            or DEFAULT_URL
         )
+
+
+def certificate_files() -> dict[str, str]:
+    """The certificates that the options or the environment name."""
+    return {name: options.given_option(name) or options.read_variable(name) for name in _FILES}
+
+
+def _from_environment() -> Caller:
+    found = {name: options.read_variable(name) for name in _CREDENTIALS}
+    arguments = {name: value for name, value in found.items() if value} | certificate_files()
+    url = options.given_option("url") or options.read_variable("url") or _demo_url() or DEFAULT_URL
+    return Caller(url, "the environment", arguments)
+
+
+def _from_demo(consumer: str) -> Caller:
+    demo = read_demo()
+    if not demo:
+        raise Failure(f"--as is for the demo, and there is no {demo_file()}: see penstock login")
     known = demo["consumers"]
-    entry = known.get(consumer or "admin")
+    entry = known.get(consumer)
     if not isinstance(entry, dict) or not {"client_id", "client_secret"} <= entry.keys():
         names = ", ".join(sorted(known))
-        raise Failure(f"{demo_file()} has no consumer '{consumer or 'admin'}'; it has {names}")
-    return {name: str(entry[name]) for name in ("client_id", "client_secret")}
+        raise Failure(f"{demo_file()} has no consumer '{consumer}'; it has {names}")
+    arguments = {name: str(entry[name]) for name in ("client_id", "client_secret")}
+    url = (
+        options.given_option("url")
+        or options.read_variable("url")
+        or demo.get("url")
+        or DEFAULT_URL
+    )
+    return Caller(url, str(demo_file()), arguments | certificate_files())
+
+
+def _from_profile(name: str, profile: dict[str, str]) -> Caller:
+    arguments = {k: v for k, v in profile.items() if k in (*_CREDENTIALS, *_FILES)}
+    arguments |= {k: v for k, v in certificate_files().items() if v}
+    url = options.given_option("url") or profile.get("url") or DEFAULT_URL
+    return Caller(url, f"the profile {name}", arguments)
+
+
+def _list_choices() -> str:
+    """What to do about a command that does not say who calls."""
+    if names := demo_consumers():
+        return (
+            f"say who calls: --as {', '.join(names[:-1])} or {names[-1]}; "
+            f"penstock login --as {names[-1]} makes it the default"
+        )
+    return (
+        "say who calls: run penstock login --client-id ID --url https://… once, or set "
+        "PENSTOCK_CLIENT_ID and PENSTOCK_CLIENT_SECRET, PENSTOCK_API_KEY or PENSTOCK_TOKEN"
+    )
+
+
+def _demo_url() -> str:
+    return str(read_demo().get("url") or "")

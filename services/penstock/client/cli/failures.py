@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+
+#: What to run where the commands of the server, or what they import, are missing.
+INSTALL_SERVER = "pip install 'penstock-hub[server]'"
 
 
 class Failure(Exception):
@@ -23,6 +29,12 @@ def report_failures() -> Iterator[None]:
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         exit_failed(f"{name}{error.strerror or error}")
+    except ModuleNotFoundError as error:
+        if (error.name or "penstock").partition(".")[0] in ("penstock", "penstockd"):
+            raise
+        exit_failed(f"{error.name} is missing; it comes with the server: {INSTALL_SERVER}")
+    except UnicodeError as error:
+        exit_failed(f"something that was read is not UTF-8: {error}")
     except Exception as error:
         # Only a process that has called a hub has loaded the classes of its errors.
         from penstock.client.errors import PenstockError
@@ -31,6 +43,40 @@ def report_failures() -> Iterator[None]:
             raise
         report_error(error)
         sys.exit(1)
+
+
+def use_utf_8() -> None:
+    """Checks that the arguments are UTF-8, and prints what the terminal cannot show as escapes.
+
+    Raises Failure for an argument of other bytes.
+    """
+    for argument in sys.argv[1:]:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="surrogateescape").decode(errors="replace")
+            raise Failure(f"the argument '{shown}' is not UTF-8") from None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def read_document(given: str, what: str) -> dict[str, Any]:
+    """The JSON object of an option or, without one, of standard input.
+
+    ``what`` names it in errors. Raises Failure.
+    """
+    if not given and sys.stdin.isatty():
+        raise Failure(f"the {what} is missing: give it with --data or on standard input")
+    try:
+        found = json.loads(given or sys.stdin.read())
+    except UnicodeDecodeError:
+        raise Failure(f"the {what} is not UTF-8") from None
+    except ValueError as error:
+        raise Failure(f"the {what} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Failure(f"the {what} must be a JSON object")
+    return found
 
 
 def report_error(error: Exception) -> None:

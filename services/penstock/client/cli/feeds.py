@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import closing
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.options import Format, chosen_format
+from penstock.client.cli.printing import Column, RowPrinter
 from penstock.client.cli.records import Dataset, Fields, Filter
 
 if TYPE_CHECKING:
@@ -31,16 +32,6 @@ IncludeBefore = Annotated[
     bool, typer.Option("--include-before", help="Show records as they were before, too.")
 ]
 Cursor = Annotated[str, typer.Option(help="Where to begin, as a checkpoint or receipt has it.")]
-
-
-class Print(StrEnum):
-    """How changes are printed."""
-
-    table = "table"
-    json = "json"
-
-
-Format = Annotated[Print, typer.Option(help="Lines for people, or one JSON document a line.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -71,9 +62,6 @@ def watch_changes(
     fields: Fields = "",
     operations: Operations = "",
     include_before: IncludeBefore = False,
-    format: Format = Print.table,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print changes as they are committed, until Ctrl-C.
 
@@ -86,14 +74,14 @@ def watch_changes(
     if (filter or fields) and len(datasets) > 1:
         raise Failure("--filter and --fields are for one dataset")
     place = CursorFile(cursor_file, output)
-    with connect_client(url, consumer) as client, place, Gate() as gate:
+    with connect_client() as client, place, Gate() as gate:
         begin: dict[str, Any] = {"cursor": cursor, "snapshot": snapshot}
         if place.position is not None:
             begin = {"cursor": place.position}
         options = {"operations": operations, "include_before": include_before}
         narrowed = {"filter": filter, "fields": fields}
         feed = _open_feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
-        _print_all(feed, place, gate, format, fields)
+        _print_all(feed, place, gate, fields)
 
 
 def print_changes(
@@ -104,17 +92,15 @@ def print_changes(
     fields: Fields = "",
     operations: Operations = "",
     include_before: IncludeBefore = False,
-    format: Format = Print.table,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print the changes after a cursor, and the cursor to continue from.
 
     Without --cursor there are no changes, and the cursor is the current one. It is the last line of
     standard error.
     """
-    seconds = _parse_seconds(wait)
-    with connect_client(url, consumer) as client:
+    seconds = seconds_of(wait)
+    printer = change_printer(sys.stdout)
+    with connect_client() as client:
         source = client.dataset(dataset)
         while True:
             try:
@@ -128,7 +114,7 @@ def print_changes(
                 )
             except ValueError as error:
                 raise Failure(str(error)) from None
-            _write_changes(sys.stdout, page.changes, format, fields)
+            printer.write(change_document(c, fields) for c in page.changes)
             cursor, seconds = page.cursor, 0.0
             if not page.more:
                 break
@@ -146,10 +132,11 @@ def _open_feed(
         raise Failure(str(error)) from None
 
 
-def _print_all(feed: Feed, place: CursorFile, gate: Any, format: Print, fields: str) -> None:
+def _print_all(feed: Feed, place: CursorFile, gate: Any, fields: str) -> None:
     """Prints each batch, then remembers it; a signal waits until both are done."""
     from penstock.client.errors import FeedEnded
 
+    printer = change_printer(place.output)
     try:
         with feed, closing(iter(feed)) as batches:
             for batch in batches:
@@ -158,7 +145,7 @@ def _print_all(feed: Feed, place: CursorFile, gate: Any, format: Print, fields: 
                         "the snapshot broke off: what was printed of it is void; start again"
                     )
                 with gate.closed():
-                    _write_changes(place.output, batch.changes, format, fields)
+                    printer.write(change_document(c, fields) for c in batch.changes)
                     if batch.position is not None:
                         place.remember(batch.position)
     except FeedEnded as ended:
@@ -169,13 +156,20 @@ def _print_all(feed: Feed, place: CursorFile, gate: Any, format: Print, fields: 
         ) from None
 
 
-def _write_changes(file: Any, found: Iterable[Change], format: Print, fields: str) -> None:
-    show = _document_of if format is Print.json else _line_of
-    file.writelines(show(change, fields) + "\n" for change in found)
-    file.flush()
+def change_printer(file: Any, default: Format = Format.table) -> RowPrinter:
+    """The printer of changes; its lines for people are tab-separated, for ``cut``."""
+    columns = [
+        Column("commit_time"),
+        Column("operation", lambda change: f"{change['operation']:<12}"),
+        Column("dataset"),
+        Column("key"),
+        Column("changed_fields", _what_changed),
+    ]
+    return RowPrinter(columns, file, chosen_format(default))
 
 
-def _document_of(change: Change, fields: str) -> str:
+def change_document(change: Change, fields: str = "") -> dict[str, Any]:
+    """The document of a change, by the names of the model."""
     from penstock.client.record import to_dict
 
     paths = fields.split(",")
@@ -186,42 +180,36 @@ def _document_of(change: Change, fields: str) -> str:
         "key": change.key,
     }
     if change.before is not None:
-        said["before"] = to_dict(change.before, paths)
+        said["before"] = to_dict(change.before, paths, model_names=True)
     if change.after is not None:
-        said["after"] = to_dict(change.after, paths)
+        said["after"] = to_dict(change.after, paths, model_names=True)
     if change.changed_fields:
-        said["changedFields"] = list(change.changed_fields)
-    said["transactionId"] = change.transaction_id
-    said["commitTime"] = _format_time(change)
-    return json.dumps(said, ensure_ascii=False)
+        said["changed_fields"] = list(change.changed_fields)
+    said["transaction_id"] = change.transaction_id
+    said["commit_time"] = change.commit_time.isoformat(timespec="microseconds").replace(
+        "+00:00", "Z"
+    )
+    return said
 
 
-def _line_of(change: Change, fields: str) -> str:
-    """A change for people: tab-separated columns, which ``cut`` can split."""
-    from penstock.client.cli.failures import one_line
-    from penstock.client.record import to_dict
-
-    what = ", ".join(change.changed_fields)
-    if not what and change.after is not None:
-        shown = to_dict(change.after, fields.split(","))
-        what = json.dumps(shown, ensure_ascii=False)
-    elif change.after is not None:
-        what = json.dumps(to_dict(change.after, change.changed_fields), ensure_ascii=False)
-    head = (_format_time(change), f"{change.operation:<12}", change.dataset, one_line(change.key))
-    return "\t".join((*head, one_line(what)))
-
-
-def _format_time(change: Change) -> str:
-    return change.commit_time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def _what_changed(change: Mapping[str, Any]) -> str:
+    """The values of the changed fields, or of all fields, in JSON; "" if the record is gone."""
+    if (after := change.get("after")) is None:
+        return ", ".join(change.get("changed_fields", ()))
+    changed = change.get("changed_fields")
+    if changed is not None:
+        values = {path: Column(path).value(after) for path in changed}
+        return json.dumps(values, ensure_ascii=False)
+    return json.dumps(after, ensure_ascii=False)
 
 
 def _tell_break(error: PenstockError) -> None:
     typer.echo(f"{error}; going on when the hub is there", err=True)
 
 
-def _parse_seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Seconds from an option such as 20s or 20. Raises Failure."""
     try:
-        seconds = float(text.strip().removesuffix("s"))
+        return float(text.strip().removesuffix("s"))
     except ValueError:
         raise Failure(f"'{text}' is no time, as 20s") from None
-    return seconds

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
-from penstock.client.cli.failures import Failure
+from penstock.client.cli.connection import connect_client
+from penstock.client.cli.failures import Failure, read_document
+from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 
 if TYPE_CHECKING:
     from penstock.client.dataset import DatasetClient
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="As customers.")]
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """The datasets whose names begin so."""
+    from penstock.client.stubs import known_datasets
+
+    return [name for name in known_datasets() if name.startswith(incomplete)]
+
+
+Dataset = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help="As customers.", autocompletion=complete_dataset),
+]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The record's key.")]
 Fields = Annotated[
     str, typer.Option("--fields", help="Field paths with commas, as name,billing_address.city.")
@@ -46,14 +55,6 @@ Etag = Annotated[str, typer.Option("--etag", help="Only if the record still has 
 _COLUMNS = 6
 
 
-class Shape(StrEnum):
-    """How records are printed."""
-
-    table = "table"
-    json = "json"
-    ndjson = "ndjson"
-
-
 def register(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     app.command("token")(print_token)
@@ -66,46 +67,38 @@ def register(app: typer.Typer) -> None:
 
 
 def print_token(
-    url: Url = "",
-    consumer: As = "",
     scope: Annotated[
         str, typer.Option(help="What to narrow it to, as 'customers:read orders:*'.")
     ] = "",
 ) -> None:
     """Print an access token, for use as 'authorization: Bearer …'."""
-    with connect_client(url, consumer, scope) as client, wrong_arguments():
-        typer.echo(client.access_token())
+    with connect_client(scope) as client, wrong_arguments():
+        found = client.access_token()
+    print_outcome({"token": found}, found)
 
 
 def show_datasets(
-    url: Url = "",
-    consumer: As = "",
     fields: Annotated[bool, typer.Option("--fields", help="Show the fields as well.")] = False,
 ) -> None:
     """Show the datasets and what you may do with them."""
-    from penstock.client.cli.tables import print_table
-
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = client.datasets()
     if not fields:
-        rows = [[d.name, d.title, ", ".join(d.actions), str(len(d.fields))] for d in found]
-        print_table(["dataset", "title", "actions", "fields"], rows)
+        print_rows(found, ["name", "title", "actions", Column("fields", _count_fields)])
         return
-    rows = [
-        [f"{d.name}.{f.path}", f.Type.Name(f.type), _describe_field(f), f.description]
+    rows = (
+        {"dataset": d.name, "path": f.path, "type": f.Type.Name(f.type)} | _describe_field(f)
         for d in found
         for f in d.fields
-    ]
-    print_table(["field", "type", "", "meaning"], rows)
+    )
+    print_rows(rows, ["dataset", "path", "type", Column("facts"), "description"])
 
 
-def print_record(
-    dataset: Dataset, key: Key, fields: Fields = "", url: Url = "", consumer: As = ""
-) -> None:
-    """Print one record as JSON."""
-    with connect_client(url, consumer) as client:
+def print_record(dataset: Dataset, key: Key, fields: Fields = "") -> None:
+    """Print one record, by default as JSON."""
+    with connect_client() as client:
         record = client.dataset(dataset).get(key, fields=fields)
-    _print_json(record, fields)
+    _print_record(record, fields)
 
 
 def list_records(
@@ -115,15 +108,12 @@ def list_records(
     fields: Fields = "",
     page_size: Annotated[int, typer.Option(min=0, help="Records in one call.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Records in all; 0 is no limit.")] = 100,
-    format: Annotated[Shape, typer.Option(help="How they are printed.")] = Shape.table,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print records, by default 100.
 
     Each page sees what is committed when it is read. To get many records, use export.
     """
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         source = client.dataset(dataset)
         found = source.list(
             filter=filter,
@@ -131,7 +121,7 @@ def list_records(
             fields=fields,
             page_size=page_size or min(limit, 1000),
         )
-        _print_records(source, islice(found, limit or None), fields, format)
+        _print_records(source, islice(found, limit or None), fields)
 
 
 def create_record(
@@ -139,14 +129,12 @@ def create_record(
     data: Data = "",
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Create a record from JSON, and print it."""
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         target = client.dataset(dataset)
-        record = _parse_record(data)
-        _print_json(target.create(record, validate_only=validate_only, request_id=request_id))
+        record = read_document(data, "record")
+        _print_record(target.create(record, validate_only=validate_only, request_id=request_id))
 
 
 def update_record(
@@ -162,16 +150,14 @@ def update_record(
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Change fields of a record to those in JSON, and print it.
 
     A null sets the field to null.
     """
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         target = client.dataset(dataset)
-        record = {**_parse_record(data), target.key: key}
+        record = {**read_document(data, "record"), target.key: key}
         changed = target.update(
             record,
             mask.split(",") if mask else None,
@@ -180,7 +166,7 @@ def update_record(
             validate_only=validate_only,
             request_id=request_id,
         )
-        _print_json(changed)
+        _print_record(changed)
 
 
 def delete_record(
@@ -192,11 +178,9 @@ def delete_record(
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Delete a record."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         client.dataset(dataset).delete(
             key,
             etag=etag,
@@ -215,49 +199,31 @@ def wrong_arguments() -> Iterator[None]:
         raise Failure(str(error)) from None
 
 
-def _describe_field(field: Any) -> str:
-    """Special properties of a field, such as "INTERNAL, nullable"."""
+def _count_fields(dataset: Mapping[str, Any]) -> str:
+    return str(len(dataset.get("fields", ())))
+
+
+def _describe_field(field: Any) -> dict[str, Any]:
+    """Special properties of a field, such as INTERNAL and nullable, and its meaning."""
     from penstock.options.v1 import options_pb2
 
     facts = [options_pb2.FieldClass.Name(getattr(field, "class"))]
     facts += ["nullable"] * field.nullable + ["output only"] * field.output_only
     if field.mask:
         facts.append(f"mask {field.Mask.Name(field.mask).lower()}")
-    return ", ".join(facts)
+    return {"facts": facts, "description": field.description}
 
 
-def _parse_record(data: str) -> dict[str, Any]:
-    if not data and sys.stdin.isatty():
-        raise Failure("the record is missing: give it with --data or on standard input")
-    text = data or sys.stdin.read()
-    try:
-        record = json.loads(text)
-    except ValueError as error:
-        raise Failure(f"the record is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise Failure("the record must be a JSON object")
-    return record
-
-
-def _print_json(record: Any, fields: str = "") -> None:
+def _print_record(record: Any, fields: str = "") -> None:
     from penstock.client.record import to_dict
 
-    typer.echo(json.dumps(to_dict(record, fields.split(",")), ensure_ascii=False, indent=2))
+    print_document(to_dict(record, fields.split(","), model_names=True))
 
 
-def _print_records(source: DatasetClient, found: Iterable[Any], fields: str, format: Shape) -> None:
+def _print_records(source: DatasetClient, found: Iterable[Any], fields: str) -> None:
+    from penstock.client.cli.tables import columns_of
     from penstock.client.record import to_dict
 
     paths = fields.split(",")
-    if format is Shape.ndjson:
-        for record in found:
-            typer.echo(json.dumps(to_dict(record, paths), ensure_ascii=False))
-    elif format is Shape.json:
-        dicts = [to_dict(record, paths) for record in found]
-        typer.echo(json.dumps(dicts, ensure_ascii=False, indent=2))
-    else:
-        from penstock.client.cli.tables import columns_of, print_table
-
-        records = list(found)
-        columns = columns_of(source.record_class, paths, _COLUMNS)
-        print_table([c.title for c in columns], ([c.text(r) for c in columns] for r in records))
+    columns = columns_of(source.record_class, paths, _COLUMNS)
+    print_rows((to_dict(r, paths, model_names=True) for r in found), columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, one_line
+from penstock.client.cli.printing import print_outcome
 from penstock.client.cli.records import Dataset, Fields, Filter
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ def keep_replica(
     table: Table = "",
     filter: Filter = "",
     fields: Fields = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Keep a copy of a dataset in a database of your own.
 
@@ -50,7 +49,7 @@ def keep_replica(
     """
     from penstock.client.cli.gate import Gate
 
-    with _open_replica(dataset, to, table, filter, fields, url, consumer) as copy:
+    with _open_replica(dataset, to, table, filter, fields) as copy:
         done = copy.sync()
         mended = sum(found.upserts + found.deletes for found in copy.repairs)
         typer.echo(
@@ -71,28 +70,33 @@ def verify_replica(
     table: Table = "",
     filter: Filter = "",
     fields: Fields = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Bring a copy up to date and prove it equal to the hub; exits with 1 if it differs.
 
     Only digests are sent. Use the --filter and --fields that the copy was made with.
     """
     name = _mask_database(replica)
-    with _open_replica(dataset, replica, table, filter, fields, url, consumer, there=True) as copy:
+    with _open_replica(dataset, replica, table, filter, fields, there=True) as copy:
         if not copy.cursor:
             raise Failure(f"{name} holds no copy of {dataset}: make one with penstock replica")
         found = copy.verify()
+    kinds = {"differs": found.different, "unexpected": found.unexpected}
+    said = {"equal": found.equal, "row_count": found.rows} | {
+        kind: list(keys[:_NAMED]) for kind, keys in kinds.items()
+    }
     if found.equal:
-        typer.echo(f"{name}: equal, {found.rows:,} records")
+        print_outcome(said, f"{name}: equal, {found.rows:,} records")
         return
-    for what, keys in (("differs", found.different), ("unexpected", found.unexpected)):
-        for key in keys[:_NAMED]:
-            typer.echo(f"{what}\t{one_line(key)}")
-        if len(keys) > _NAMED:
-            typer.echo(f"{what}\t… and {len(keys) - _NAMED:,} more")
+    print_outcome(said, _format_differences(kinds))
     count = len(found.different) + len(found.unexpected)
     raise Failure(f"{name} differs from the hub in {count:,} record{'s' * (count > 1)}")
+
+
+def _format_differences(kinds: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for kind, keys in kinds.items():
+        yield from (f"{kind}\t{one_line(key)}" for key in keys[:_NAMED])
+        if len(keys) > _NAMED:
+            yield f"{kind}\t… and {len(keys) - _NAMED:,} more"
 
 
 @contextmanager
@@ -102,15 +106,13 @@ def _open_replica(
     table: str,
     filter: str,
     fields: str,
-    url: str,
-    consumer: str,
     *,
     there: bool = False,
 ) -> Iterator[Replica]:
     from penstock.client.replica import NotTheOnly, Replica
 
     made, broken = _connect_database(database, there)
-    with connect_client(url, consumer) as client, closing(made) as connection:
+    with connect_client() as client, closing(made) as connection:
         try:
             yield Replica(client, dataset, connection, table=table, filter=filter, fields=fields)
         except (ValueError, NotTheOnly) as error:

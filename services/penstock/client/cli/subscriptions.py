@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
-from penstock.client.cli.records import Shape
+from penstock.client.cli.feeds import change_document, change_printer, seconds_of
+from penstock.client.cli.options import Format
+from penstock.client.cli.printing import print_outcome, print_rows
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription, as mail.")]
 Start = Annotated[str, typer.Option(help="Where it begins: now, oldest, or a cursor.")]
@@ -48,11 +49,9 @@ def create_subscription(
     unordered: Annotated[
         bool, typer.Option("--unordered", help="Let workers work on batches side by side.")
     ] = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Make a subscription."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         try:
             made = client.subscription(name).create(
                 datasets or (),
@@ -68,51 +67,25 @@ def create_subscription(
     typer.echo(f"{made.subscription_id}: {', '.join(made.datasets)}", err=True)
 
 
-def list_subscriptions(
-    format: Annotated[Shape, typer.Option(help="How they are printed.")] = Shape.table,
-    url: Url = "",
-    consumer: As = "",
-) -> None:
+def list_subscriptions() -> None:
     """Print your subscriptions and their progress."""
-    from google.protobuf import json_format
-
-    from penstock.client.cli.tables import print_table
-
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = client.subscriptions()
-    if format is Shape.table:
-        print_table(
-            ["subscription", "datasets", "ordered", "leases", "outstanding", "cursor"],
-            [
-                [
-                    s.subscription_id,
-                    ",".join(s.datasets),
-                    "yes" if s.ordered else "no",
-                    str(s.lease_count),
-                    str(s.outstanding_count),
-                    s.cursor,
-                ]
-                for s in found
-            ],
-        )
-        return
-    documents = list(map(json_format.MessageToDict, found))
-    if format is Shape.json:
-        typer.echo(json.dumps(documents, ensure_ascii=False, indent=2))
-        return
-    for document in documents:
-        typer.echo(json.dumps(document, ensure_ascii=False))
+    print_rows(
+        found,
+        ["subscription_id", "datasets", "ordered", "lease_count", "outstanding_count", "cursor"],
+    )
 
 
-def delete_subscription(name: Name, url: Url = "", consumer: As = "") -> None:
+def delete_subscription(name: Name) -> None:
     """Delete a subscription."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         client.subscription(name).delete()
 
 
-def reset_subscription(name: Name, start: Start = "now", url: Url = "", consumer: As = "") -> None:
+def reset_subscription(name: Name, start: Start = "now") -> None:
     """Continue a subscription from another place; voids its current leases."""
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         client.subscription(name).reset(start)
 
 
@@ -122,22 +95,20 @@ def pull_changes(
     ack_seconds: Annotated[
         int, typer.Option(min=0, max=3600, help="Seconds until others are given the changes.")
     ] = 0,
-    wait: Annotated[float, typer.Option(min=0, max=30, help="Seconds to wait for changes.")] = 0,
+    wait: Annotated[str, typer.Option(help="How long to wait for changes, as 20s.")] = "0s",
     acknowledge: Annotated[
         bool, typer.Option("--ack", help="Acknowledge when all has been printed.")
     ] = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
-    """Print the next changes as NDJSON, and their lease on standard error."""
-    with connect_client(url, consumer) as client:
-        batch = client.subscription(name).pull(max_changes, ack_seconds=ack_seconds, wait=wait)
+    """Print the next changes, by default as NDJSON, and their lease on standard error."""
+    seconds = seconds_of(wait)
+    with connect_client() as client:
+        batch = client.subscription(name).pull(max_changes, ack_seconds=ack_seconds, wait=seconds)
         if batch is None:
             typer.echo("no changes", err=True)
             return
-        for change in batch.changes:
-            typer.echo(json.dumps(change.to_json(), ensure_ascii=False))
-        sys.stdout.flush()
+        printer = change_printer(sys.stdout, Format.ndjson)
+        printer.write(change_document(change) for change in batch.changes)
         if acknowledge:
             batch.acknowledge()
         else:
@@ -150,9 +121,8 @@ def acknowledge_changes(
     cursor: Annotated[
         str, typer.Option(help="Instead: the cursor of a lease; those before it, too.")
     ] = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Acknowledge that changes are processed; print the cursor up to which all are."""
-    with connect_client(url, consumer) as client:
-        typer.echo(client.subscription(name).acknowledge(lease, cursor=cursor))
+    with connect_client() as client:
+        reached = client.subscription(name).acknowledge(lease, cursor=cursor)
+    print_outcome({"cursor": reached}, reached)

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.options import Format as OutputFormat
+from penstock.client.cli.options import given_option
+from penstock.client.cli.printing import print_document, print_outcome
 from penstock.client.cli.records import (
     Dataset,
     Fields,
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from penstock.client.export import Export
     from penstock.client.mapping.errors import BadRow
 
+Compression = Annotated[
+    str, typer.Option(help="gzip or zstd; by default as the file's name, .gz or .zst.")
+]
 Format = Annotated[
     str,
     typer.Option(
@@ -56,15 +62,11 @@ def export_records(
         Path | None,
         typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
     ] = None,
-    compression: Annotated[
-        str, typer.Option(help="gzip or zstd; by default as the file's name, .gz or .zst.")
-    ] = "",
+    compression: Compression = "",
     spreadsheet_safe: Annotated[
         bool,
         typer.Option("--spreadsheet-safe", help="Disarm cells that a spreadsheet would run."),
     ] = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Write records to standard output or a file.
 
@@ -75,9 +77,9 @@ def export_records(
     from penstock.client.files import compression_of
 
     target = output if str(output) != "-" else None
-    name = (format or _suffix_format(output) or "csv").upper()
+    name = (format or _suffix_format(output) or given_option("format") or "csv").upper()
     packed = compression or (compression_of(output) if output is not None else "")
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         begin = functools.partial(
             client.dataset(dataset).export,
             name,
@@ -124,15 +126,11 @@ def _write_export(
 
 def show_receipt(
     receipt_id: Annotated[str, typer.Argument(metavar="ID", help="As export shows it.")],
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print the receipt of an export: its outcome, rows, bytes and SHA-256."""
-    from google.protobuf.json_format import MessageToJson
-
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = client.receipt(receipt_id)
-    typer.echo(MessageToJson(found, ensure_ascii=False))
+    print_document(found)
 
 
 def import_records(
@@ -154,8 +152,9 @@ def import_records(
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
-    url: Url = "",
-    consumer: As = "",
+    report: Annotated[
+        OutputFormat, typer.Option(help="How the result is printed; --format is the file's.")
+    ] = OutputFormat.table,
 ) -> None:
     """Create or replace records from a file.
 
@@ -164,27 +163,27 @@ def import_records(
     if mapping:
         if file is not None or format or partial or validate_only or request_id:
             raise typer.BadParameter("with --mapping there is only a folder to give")
-        _import_mapped(mapping, Path(dataset or "."), url, consumer)
+        _import_mapped(mapping, Path(dataset or "."), report)
         return
     if not dataset or file is None:
         raise typer.BadParameter("give a dataset and a file, or --mapping and a folder")
     how = {"partial": partial, "validate_only": validate_only, "request_id": request_id}
-    _import_file(dataset, file, format, url, consumer, how)
+    _import_file(dataset, file, format, how, report)
 
 
 def _import_file(
-    dataset: str, file: Path, format: str, url: str, consumer: str, how: dict[str, Any]
+    dataset: str, file: Path, format: str, how: dict[str, Any], report: OutputFormat
 ) -> None:
     from penstock.client.cli.progress import Bar
     from penstock.client.errors import PenstockError
 
-    name = format or _suffix_format(file)
+    name = format or _suffix_format(file) or given_option("format")
     if not name:
         raise Failure(f"the name '{file}' does not tell the format: give --format")
     from_stdin = str(file) == "-"
     with (
         nullcontext(sys.stdin.buffer) if from_stdin else open(file, "rb") as source,
-        connect_client(url, consumer) as client,
+        connect_client() as client,
         Bar(f"import {dataset}", total=None if from_stdin else file.stat().st_size) as bar,
     ):
         try:
@@ -195,14 +194,14 @@ def _import_file(
                 raise
             bar.stop()
             _report_bad(("row", "field", "reason"), rows, int(error.metadata.get("bad_rows", 0)))
-    _print_counts(dataset, counts)
+    _print_counts(dataset, counts, report)
     if counts.refused:
         told = [[str(e.row), e.field, e.description] for e in counts.row_errors]
         what = "checked" if how["validate_only"] else "loaded"
         _report_bad(("row", "field", "reason"), told, counts.refused, f"the others were {what}")
 
 
-def _import_mapped(mapping: str, folder: Path, url: str, consumer: str) -> None:
+def _import_mapped(mapping: str, folder: Path, report: OutputFormat) -> None:
     from penstock.client.mapping.errors import MappingError
     from penstock.client.mapping.load import bind_sources, load_sources, unused_columns
     from penstock.client.mapping.plan import load_plan
@@ -211,13 +210,13 @@ def _import_mapped(mapping: str, folder: Path, url: str, consumer: str) -> None:
         sources = bind_sources(load_plan(mapping), folder)
         for column in unused_columns(sources):
             typer.echo(f"not taken over: {column}", err=True)
-        with connect_client(url, consumer) as client:
-            _load_files(client, lambda progress: load_sources(client, sources, progress))
+        with connect_client() as client:
+            _load_files(client, lambda progress: load_sources(client, sources, progress), report)
     except MappingError as error:
         raise Failure(str(error)) from None
 
 
-def _load_files(client: Client, load: Callable[[Any], Iterator[Any]]) -> None:
+def _load_files(client: Client, load: Callable[[Any], Iterator[Any]], report: OutputFormat) -> None:
     from penstock.client.cli.progress import Bar
     from penstock.client.mapping.errors import BadRows
 
@@ -229,17 +228,20 @@ def _load_files(client: Client, load: Callable[[Any], Iterator[Any]]) -> None:
 
         try:
             for loaded in load(progress):
-                _print_counts(loaded.dataset, loaded.counts)
+                _print_counts(loaded.dataset, loaded.counts, report)
         except BadRows as error:
             bar.stop()
             rows = [[_format_place(row), row.field, row.reason] for row in error.rows]
             _report_bad((error.dataset, "field", "reason"), rows, error.total)
 
 
-def _print_counts(dataset: str, counts: Counts) -> None:
-    typer.echo(
+def _print_counts(dataset: str, counts: Counts, form: OutputFormat) -> None:
+    numbers = ("rows", "created", "updated", "unchanged", "refused")
+    print_outcome(
+        {"dataset": dataset} | {name: getattr(counts, name) for name in numbers},
         f"{dataset}: {counts.rows:,} rows: {counts.created:,} created, "
-        f"{counts.updated:,} updated, {counts.unchanged:,} unchanged"
+        f"{counts.updated:,} updated, {counts.unchanged:,} unchanged",
+        form,
     )
 
 

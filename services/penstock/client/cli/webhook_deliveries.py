@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
-from penstock.client.cli.access_terms import print_json, shown_time, time_of
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.access_terms import time_of
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 from penstock.client.cli.records import wrong_arguments
 from penstock.client.cli.webhook_calls import call_webhooks, read_pages
 
@@ -42,13 +43,11 @@ def register(group: typer.Typer) -> None:
 def send_test(
     webhook: WebhookId,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the first attempt.")] = 20,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Send a test event, and print how the first attempt went; exit with 1 unless it was taken."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         sent = call_webhooks(
             client, "TestWebhook", pb.TestWebhookRequest(webhook_id=webhook), safe=False
         )
@@ -60,7 +59,7 @@ def send_test(
             if time.monotonic() > deadline:
                 raise Failure(f"{sent.delivery_id} was not sent within {wait:g} s")
             time.sleep(0.1)
-        print_json(found)
+        print_document(found)
     if found.state != pb.Delivery.State.DELIVERED:
         raise Failure(f"the test was not taken: {found.reason}")
 
@@ -76,8 +75,6 @@ def list_deliveries(
     since: Since = "",
     until: Until = "",
     limit: Limit = 100,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Show deliveries, the newest first."""
     from penstock.hub.v1 import webhooks_pb2 as pb
@@ -92,63 +89,55 @@ def list_deliveries(
             page_size=min(limit, 1000),
         )
     _set_times(request, since, until)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = read_pages(client, "ListDeliveries", request, "deliveries")
-        _print_deliveries(list(islice(found, limit or None)))
+        _print_deliveries(islice(found, limit or None))
 
 
-def show_delivery(
-    webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: As = ""
-) -> None:
-    """Print one delivery with all its attempts as JSON."""
+def show_delivery(webhook: WebhookId, delivery: DeliveryId) -> None:
+    """Print one delivery with all its attempts, by default as JSON."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.GetDeliveryRequest(webhook_id=webhook, delivery_id=delivery)
-        print_json(call_webhooks(client, "GetDelivery", request))
+        print_document(call_webhooks(client, "GetDelivery", request))
 
 
-def resend_delivery(
-    webhook: WebhookId, delivery: DeliveryId, url: Url = "", consumer: As = ""
-) -> None:
+def resend_delivery(webhook: WebhookId, delivery: DeliveryId) -> None:
     """Send a delivery again, under its id."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.ResendDeliveryRequest(webhook_id=webhook, delivery_id=delivery)
-        print_json(call_webhooks(client, "ResendDelivery", request, safe=False))
+        print_document(call_webhooks(client, "ResendDelivery", request, safe=False))
 
 
 def recover_deliveries(
     webhook: WebhookId,
     since: Annotated[str, typer.Option("--since", help="From this day or time on.")],
     until: Until = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Send again everything that was given up since a time."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.RecoverDeliveriesRequest(webhook_id=webhook)
     _set_times(request, since, until)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         count = call_webhooks(client, "RecoverDeliveries", request, safe=False).delivery_count
-    typer.echo(f"{count} deliveries are sent again")
+    print_outcome({"delivery_count": count}, f"{count} deliveries are sent again")
 
 
 def replay_changes(
     webhook: WebhookId,
     cursor: Annotated[str, typer.Argument(help="The changes after this cursor.")],
     end: Annotated[str, typer.Option("--to", help="Up to this one; by default to now.")] = "",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Send a stretch of the change log once more, as new deliveries."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.ReplayChangesRequest(webhook_id=webhook, cursor=cursor, end_cursor=end)
-        print_json(call_webhooks(client, "ReplayChanges", request, safe=False))
+        print_document(call_webhooks(client, "ReplayChanges", request, safe=False))
 
 
 def dead_letters(
@@ -156,60 +145,52 @@ def dead_letters(
     since: Since = "",
     until: Until = "",
     limit: Limit = 100,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Show what was given up, of all webhooks, with the reasons."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     request = pb.ListDeadLettersRequest(reason=reason, page_size=min(limit, 1000))
     _set_times(request, since, until)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         found = read_pages(client, "ListDeadLetters", request, "deliveries")
-        _print_deliveries(list(islice(found, limit or None)))
+        _print_deliveries(islice(found, limit or None))
 
 
-def list_notices(limit: Limit = 100, url: Url = "", consumer: As = "") -> None:
+def list_notices(limit: Limit = 100) -> None:
     """Show the hub's notices about webhooks: one that fails for days, one that is off."""
-    from google.protobuf import json_format
-
-    from penstock.client.cli.tables import print_table
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
-        found = list(
-            islice(
-                read_pages(client, "ListNotices", pb.ListNoticesRequest(), "notices"), limit or None
-            )
-        )
-    rows = []
-    for notice in found:
-        data = json_format.MessageToDict(notice.data)
-        said = ", ".join(f"{k} {v}" for k, v in data.items() if k != "webhookId")
-        rows.append([shown_time(notice, "create_time"), notice.type, notice.webhook_id, said])
-    print_table(["time", "type", "webhook", "about"], rows)
-
-
-def _print_deliveries(found: list[Any]) -> None:
-    from penstock.client.cli.tables import print_table
-    from penstock.hub.v1 import webhooks_pb2 as pb
-
-    rows = [
-        [
-            d.delivery_id,
-            d.webhook_id,
-            shown_time(d, "create_time"),
-            d.event_type,
-            d.key,
-            pb.Delivery.State.Name(d.state).lower(),
-            d.reason,
-            str(d.attempt_count),
-            shown_time(d, "next_time"),
+    with connect_client() as client:
+        found = read_pages(client, "ListNotices", pb.ListNoticesRequest(), "notices")
+        columns: list[str | Column] = [
+            "create_time",
+            "type",
+            "webhook_id",
+            Column("data", _describe_notice),
         ]
-        for d in found
-    ]
-    titles = ["delivery", "webhook", "time", "type", "key", "state", "reason", "attempts", "next"]
-    print_table(titles, rows)
+        print_rows(islice(found, limit or None), columns)
+
+
+def _describe_notice(notice: Mapping[str, Any]) -> str:
+    data = notice.get("data", {})
+    return ", ".join(f"{name} {value}" for name, value in data.items() if name != "webhookId")
+
+
+def _print_deliveries(found: Iterable[Any]) -> None:
+    print_rows(
+        found,
+        [
+            "delivery_id",
+            "webhook_id",
+            "create_time",
+            "event_type",
+            "key",
+            "state",
+            "reason",
+            "attempt_count",
+            "next_time",
+        ],
+    )
 
 
 def _set_times(request: Any, since: str, until: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,8 +17,10 @@ from urllib.parse import SplitResult, urlsplit
 
 import typer
 
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, one_line
+from penstock.client.cli.options import Format, chosen_format
+from penstock.client.cli.printing import Column, RowPrinter
 from penstock.client.cli.webhook_calls import (
     Datasets,
     Events,
@@ -48,14 +51,12 @@ def listen_locally(
     fields: Fields = "",
     option: Options = None,
     count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Post events to a server on this machine as they happen, until Ctrl-C."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     target = _parse_target(forward_to)
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         webhook = pb.Webhook(
             kind=pb.Webhook.Kind.LISTEN,
             title=f"listen on {socket.gethostname()}"[:200],
@@ -85,12 +86,15 @@ def _open_webhook(client: Client, webhook: Any) -> Iterator[Any]:
 def _forward_deliveries(client: Client, webhook_id: str, target: SplitResult, count: int) -> None:
     from penstock.hub.v1 import webhooks_pb2 as pb
 
+    columns = [Column("event_type"), Column("delivery_id"), Column("reply")]
+    printer = RowPrinter(columns, sys.stdout, chosen_format(Format.table))
     done = 0
     request = pb.PullDeliveriesRequest(webhook_id=webhook_id, max_deliveries=10)
     request.wait.FromSeconds(_WAIT)
     while not count or done < count:
         pulled = call_webhooks(client, "PullDeliveries", request, safe=True).deliveries
         outcomes = [_post_delivery(target, delivery) for delivery in pulled]
+        printer.write(map(_outcome_row, pulled, outcomes))
         if outcomes:
             told = pb.AcknowledgeDeliveriesRequest(webhook_id=webhook_id, outcomes=outcomes)
             call_webhooks(client, "AcknowledgeDeliveries", told, safe=False)
@@ -119,9 +123,17 @@ def _post_delivery(target: SplitResult, delivery: Any) -> Any:
         head = f"{type(error).__name__}: {error}".replace("\0", " ")
     outcome = pb.PullOutcome(delivery_id=delivery.delivery_id, status=status, response_head=head)
     outcome.latency.FromMilliseconds(int((time.monotonic() - start) * 1000))
-    said = str(status) if status else one_line(head)
-    typer.echo(f"{delivery.event_type}  {delivery.delivery_id}  {said}")
     return outcome
+
+
+def _outcome_row(delivery: Any, outcome: Any) -> dict[str, Any]:
+    status = outcome.status
+    return {
+        "event_type": delivery.event_type,
+        "delivery_id": delivery.delivery_id,
+        "status": status,
+        "reply": str(status) if status else one_line(outcome.response_head),
+    }
 
 
 def _parse_target(url: str) -> SplitResult:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from penstock.client.cli import webhook_deliveries, webhook_listen
-from penstock.client.cli.access_terms import print_json, shown_time, span_of
-from penstock.client.cli.connection import As, Url, connect_client
+from penstock.client.cli.access_terms import span_of
+from penstock.client.cli.connection import connect_client
+from penstock.client.cli.printing import Column, print_document, print_rows
 from penstock.client.cli.records import wrong_arguments
 from penstock.client.cli.webhook_calls import (
     Datasets,
@@ -25,9 +26,6 @@ from penstock.client.cli.webhook_calls import (
     options_of,
     read_pages,
 )
-
-if TYPE_CHECKING:
-    pass
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
 
@@ -56,38 +54,35 @@ def register(app: typer.Typer) -> None:
 
 def list_webhooks(
     everybody: Annotated[bool, typer.Option("--all", help="Those of all consumers.")] = False,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Show the webhooks."""
-    from penstock.client.cli.tables import print_table
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.ListWebhooksRequest(everybody=everybody)
         found = list(read_pages(client, "ListWebhooks", request, "webhooks"))
-    rows = [
+    print_rows(
+        found,
         [
-            w.webhook_id,
-            w.consumer_id,
-            w.url or pb.Webhook.Kind.Name(w.kind).lower(),
-            ", ".join(s.dataset for s in w.selections),
-            pb.Webhook.State.Name(w.state).lower(),
-            w.reason or "; ".join(f"{d}: {p}" for d, p in w.problems.items()),
-            shown_time(w, "failing_time"),
-        ]
-        for w in found
-    ]
-    titles = ["webhook", "consumer", "url", "datasets", "state", "reason", "failing since"]
-    print_table(titles, rows)
+            "webhook_id",
+            "consumer_id",
+            Column("url", lambda w: w["url"] or w["kind"]),
+            Column("selections", lambda w: ", ".join(s["dataset"] for s in w["selections"])),
+            "state",
+            Column("reason", _explain_state),
+            "failing_time",
+        ],
+    )
 
 
-def get_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
-    """Print one webhook as JSON."""
+def get_webhook(webhook: WebhookId) -> None:
+    """Print one webhook, by default as JSON."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
-        print_json(call_webhooks(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook)))
+    with connect_client() as client:
+        print_document(
+            call_webhooks(client, "GetWebhook", pb.GetWebhookRequest(webhook_id=webhook))
+        )
 
 
 def create_webhook(
@@ -100,13 +95,11 @@ def create_webhook(
     header: Headers = None,
     option: Options = None,
     signature: Signature = "HMAC_SHA256",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Create a webhook; print it with its secret, which is shown only this once."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         webhook = pb.Webhook(
             url=target,
             title=title,
@@ -115,7 +108,7 @@ def create_webhook(
             options=options_of([*(option or ()), f"signature={signature}"]),
         )
         request = pb.CreateWebhookRequest(webhook=webhook)
-        print_json(call_webhooks(client, "CreateWebhook", request, safe=False))
+        print_document(call_webhooks(client, "CreateWebhook", request, safe=False))
 
 
 def update_webhook(
@@ -128,8 +121,6 @@ def update_webhook(
     title: Annotated[str, typer.Option(help="Shown to people.")] = "",
     header: Headers = None,
     option: Options = None,
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Change the given parts of a webhook, and print it.
 
@@ -138,7 +129,7 @@ def update_webhook(
     """
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         changed = pb.Webhook(
             webhook_id=webhook,
             url=target,
@@ -151,35 +142,35 @@ def update_webhook(
         if not option:
             changed.ClearField("options")
         request = pb.UpdateWebhookRequest(webhook=changed)
-        print_json(call_webhooks(client, "UpdateWebhook", request, safe=False))
+        print_document(call_webhooks(client, "UpdateWebhook", request, safe=False))
 
 
-def delete_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def delete_webhook(webhook: WebhookId) -> None:
     """Delete a webhook and its deliveries."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         call_webhooks(
             client, "DeleteWebhook", pb.DeleteWebhookRequest(webhook_id=webhook), safe=False
         )
 
 
-def pause_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def pause_webhook(webhook: WebhookId) -> None:
     """Pause sending; events wait."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.PauseWebhookRequest(webhook_id=webhook)
-        print_json(call_webhooks(client, "PauseWebhook", request, safe=False))
+        print_document(call_webhooks(client, "PauseWebhook", request, safe=False))
 
 
-def resume_webhook(webhook: WebhookId, url: Url = "", consumer: As = "") -> None:
+def resume_webhook(webhook: WebhookId) -> None:
     """Resume sending."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.ResumeWebhookRequest(webhook_id=webhook)
-        print_json(call_webhooks(client, "ResumeWebhook", request, safe=False))
+        print_document(call_webhooks(client, "ResumeWebhook", request, safe=False))
 
 
 def rotate_secret(
@@ -190,30 +181,32 @@ def rotate_secret(
     signature: Annotated[
         str, typer.Option(help="HMAC_SHA256 or ED25519; by default as before.")
     ] = "SIGNATURE_UNSPECIFIED",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Create another secret and print it."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client, wrong_arguments():
+    with connect_client() as client, wrong_arguments():
         request = pb.RotateSecretRequest(webhook_id=webhook, signature=signature.upper())
         request.overlap.FromTimedelta(span_of(overlap))
-        print_json(call_webhooks(client, "RotateSecret", request, safe=False))
+        print_document(call_webhooks(client, "RotateSecret", request, safe=False))
 
 
 def show_metrics(
     webhook: WebhookId,
     last: Annotated[str, typer.Option(help="Of so long until now, as 24h.")] = "24h",
-    url: Url = "",
-    consumer: As = "",
 ) -> None:
     """Print figures about the deliveries of a webhook."""
     import datetime as dt
 
     from penstock.hub.v1 import webhooks_pb2 as pb
 
-    with connect_client(url, consumer) as client:
+    with connect_client() as client:
         request = pb.GetWebhookMetricsRequest(webhook_id=webhook)
         request.start_time.FromDatetime(dt.datetime.now(dt.UTC) - span_of(last))
-        print_json(call_webhooks(client, "GetWebhookMetrics", request))
+        print_document(call_webhooks(client, "GetWebhookMetrics", request))
+
+
+def _explain_state(webhook: Mapping[str, Any]) -> str:
+    """Why a webhook does not send, or what it does not send."""
+    problems = webhook.get("problems", {}).items()
+    return webhook.get("reason") or "; ".join(f"{d}: {p}" for d, p in problems)

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor as Kinds
 from penstock.client.mapping.errors import BadValue, MappingError
 from penstock.client.mapping.plan import Value
 from penstock.client.mapping.table import Row, Table
-from penstock.client.stubs import FieldDescriptor, field_options
+from penstock.client.stubs import FieldDescriptor, enum_labels, field_options
 
 #: From a row to the text of a value, None for NULL. Raises BadValue.
 Read = Callable[[Row], str | None]
@@ -199,12 +199,16 @@ def make_converter(field: FieldDescriptor, value: Value, where: str) -> Convert:
 
 
 def _name_of(field: FieldDescriptor) -> Convert:
-    names = frozenset(field.enum_type.values_by_name)
+    labels = enum_labels(field.enum_type)
+    names = {v.number: v.name for v in reversed(field.enum_type.values)}
+    known: dict[str, str] = {label: names[number] for label, number in labels.items()}
+    known |= {name: name for name in field.enum_type.values_by_name}
 
     def convert(text: str) -> str:
-        if text not in names:
-            raise BadValue(f"'{text}' is none of {', '.join(field.enum_type.values_by_name)}")
-        return text
+        try:
+            return known[text]
+        except KeyError:
+            raise BadValue(f"'{text}' is none of {', '.join(labels)}") from None
 
     return convert
 

@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from penstock.client.stubs import Descriptor, FieldDescriptor, field_options
+from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 _TIMESTAMP = "google.protobuf.Timestamp"
 
@@ -140,8 +140,8 @@ def _column_kind(field: FieldDescriptor, sqlite: bool) -> Kind:
 
 
 def _enum_kind(field: FieldDescriptor) -> Kind:
-    names = {value.number: value.name for value in reversed(field.enum_type.values)}
-    numbers = {value.name: value.number for value in field.enum_type.values}
+    numbers = enum_labels(field.enum_type)
+    names = {number: label for label, number in reversed(numbers.items())}
 
     def load(text: str) -> int:
         return numbers[text] if text in numbers else int(text)

@@ -8,6 +8,7 @@ import grpc
 import structlog
 
 from penstockd.answers.problem import HEADER, pack_problem, wants_problem
+from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import reason_of, status_of
 from penstockd.observe import RareLine
 from penstockd.rpc.exchange import Exchange, Proceed
@@ -41,6 +42,8 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
         ]
         if code is grpc.StatusCode.UNAUTHENTICATED:
             trailers.append(("www-authenticate", 'Bearer realm="penstock"'))  # RFC 9110 15.5.2
+        if seconds := REASONS[reason_of(exc)].retry_seconds:
+            trailers.append(("retry-after", str(seconds)))
         if "x-envoy-original-path" in exchange.metadata and wants_problem(
             exchange.metadata.get("accept")
         ):

@@ -10,7 +10,7 @@
 
 import type { GenEnum, GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { FieldOptions as FieldOptions$1, MessageOptions } from "@bufbuild/protobuf/wkt";
+import type { EnumValueOptions, FieldOptions as FieldOptions$1, MessageOptions } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/options/v1/options.proto.
  */
 export const file_penstock_options_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiFwZW5zdG9jay9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SE3BlbnN0b2NrLm9wdGlvbnMudjEiHwoORGF0YXNldE9wdGlvbnMSDQoFdGl0bGUYASABKAki4AEKDEZpZWxkT3B0aW9ucxIuCgVjbGFzcxgBIAEoDjIfLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRDbGFzcxILCgNrZXkYAiABKAgSEwoLb3V0cHV0X29ubHkYAyABKAgSLwoHZGVjaW1hbBgEIAEoCzIcLnBlbnN0b2NrLm9wdGlvbnMudjEuRGVjaW1hbEgAEg4KBGRhdGUYBSABKAhIABIxCglyZWZlcmVuY2UYBiABKAsyHi5wZW5zdG9jay5vcHRpb25zLnYxLlJlZmVyZW5jZUIKCghlbmNvZGluZyJNCgdEZWNpbWFsEhYKCXByZWNpc2lvbhgBIAEoDUgAiAEBEhIKBXNjYWxlGAIgASgNSAGIAQFCDAoKX3ByZWNpc2lvbkIICgZfc2NhbGUiKAoJUmVmZXJlbmNlEg8KB2RhdGFzZXQYASABKAkSCgoCYXMYAiABKAkqWwoKRmllbGRDbGFzcxIbChdGSUVMRF9DTEFTU19VTlNQRUNJRklFRBAAEgoKBlBVQkxJQxABEgwKCElOVEVSTkFMEAISBwoDUElJEAMSDQoJU0VOU0lUSVZFEAQ6YAoHZGF0YXNldBIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxj9iAMgASgLMiMucGVuc3RvY2sub3B0aW9ucy52MS5EYXRhc2V0T3B0aW9uc1IHZGF0YXNldDpYCgVmaWVsZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY/YgDIAEoCzIhLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRPcHRpb25zUgVmaWVsZGIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("CiFwZW5zdG9jay9vcHRpb25zL3YxL29wdGlvbnMucHJvdG8SE3BlbnN0b2NrLm9wdGlvbnMudjEiHwoORGF0YXNldE9wdGlvbnMSDQoFdGl0bGUYASABKAkigQIKDEZpZWxkT3B0aW9ucxIuCgVjbGFzcxgBIAEoDjIfLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRDbGFzcxILCgNrZXkYAiABKAgSEwoLb3V0cHV0X29ubHkYAyABKAgSLwoHZGVjaW1hbBgEIAEoCzIcLnBlbnN0b2NrLm9wdGlvbnMudjEuRGVjaW1hbEgAEg4KBGRhdGUYBSABKAhIABIxCglyZWZlcmVuY2UYBiABKAsyHi5wZW5zdG9jay5vcHRpb25zLnYxLlJlZmVyZW5jZRIPCgdpbmRleGVkGAcgASgIEg4KBnVuaXF1ZRgIIAEoCEIKCghlbmNvZGluZyJNCgdEZWNpbWFsEhYKCXByZWNpc2lvbhgBIAEoDUgAiAEBEhIKBXNjYWxlGAIgASgNSAGIAQFCDAoKX3ByZWNpc2lvbkIICgZfc2NhbGUiKAoJUmVmZXJlbmNlEg8KB2RhdGFzZXQYASABKAkSCgoCYXMYAiABKAkqWwoKRmllbGRDbGFzcxIbChdGSUVMRF9DTEFTU19VTlNQRUNJRklFRBAAEgoKBlBVQkxJQxABEgwKCElOVEVSTkFMEAISBwoDUElJEAMSDQoJU0VOU0lUSVZFEAQ6YAoHZGF0YXNldBIfLmdvb2dsZS5wcm90b2J1Zi5NZXNzYWdlT3B0aW9ucxj9iAMgASgLMiMucGVuc3RvY2sub3B0aW9ucy52MS5EYXRhc2V0T3B0aW9uc1IHZGF0YXNldDpYCgVmaWVsZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY/YgDIAEoCzIhLnBlbnN0b2NrLm9wdGlvbnMudjEuRmllbGRPcHRpb25zUgVmaWVsZDo5CgVsYWJlbBIhLmdvb2dsZS5wcm90b2J1Zi5FbnVtVmFsdWVPcHRpb25zGP2IAyABKAlSBWxhYmVsYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * Options of a dataset's record message.
@@ -103,6 +103,22 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
    * @generated from field: penstock.options.v1.Reference reference = 6;
    */
   reference?: Reference | undefined;
+
+  /**
+   * Makes filters and sorts by the field fast. A reference has an index anyway.
+   *
+   * @generated from field: bool indexed = 7;
+   */
+  indexed: boolean;
+
+  /**
+   * No two records have the same value; a write that would give a second one is
+   * refused as VALUE_TAKEN. Values that are not set are not compared. Includes
+   * an index.
+   *
+   * @generated from field: bool unique = 8;
+   */
+  unique: boolean;
 };
 
 /**
@@ -234,4 +250,15 @@ export const dataset: GenExtension<MessageOptions, DatasetOptions> = /*@__PURE__
  */
 export const field: GenExtension<FieldOptions$1, FieldOptions> = /*@__PURE__*/
   extDesc(file_penstock_options_v1_options, 1);
+
+/**
+ * How the value is spelled, where its source spells it in a way that no name
+ * in protobuf can have, such as "PG-13". Files, filters and tables have the
+ * label; proto JSON (of pages and streams) has the name, as it prescribes.
+ * Whatever reads a value takes both. Not for values in lists and maps.
+ *
+ * @generated from extension: string label = 50301;
+ */
+export const label: GenExtension<EnumValueOptions, string> = /*@__PURE__*/
+  extDesc(file_penstock_options_v1_options, 2);
 
