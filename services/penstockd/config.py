@@ -263,6 +263,11 @@ class Settings(BaseSettings):
         description="Tree with the layout of a checkout whose model, console and Envoy templates "
         "the hub runs on, in place of those it was installed with.",
     )
+    disk_reserve_mb: int = Field(
+        default=1024,
+        ge=1,
+        description="Below so many free MiB on the disk of the data folder, log and health say so.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
         default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
@@ -424,6 +429,7 @@ SCOPES: Mapping[str, Scope] = {
     "commit_seconds": Scope.WARN,
     "connections": Scope.NODE,
     "resources": Scope.NODE,
+    "disk_reserve_mb": Scope.NODE,
     "log_level": Scope.NODE,
     "otlp_endpoint": Scope.NODE,
 }
