@@ -1,6 +1,6 @@
-"""The fence around work that only one process of all nodes may do at a time.
+"""A lease that a process holds, and the fence that it puts around the database.
 
-A holder of a lease stops before its end by its own monotonic clock. A holder that cannot stop,
+A holder stops before its lease ends, by its own monotonic clock. A holder that cannot stop,
 because it is frozen or cut off, writes nothing afterwards: each of its transactions first locks the
 row of its term, and fails if there is none.
 """
@@ -23,6 +23,7 @@ from penstockd.store.singleton_rows import LENGTH, Holder
 
 #: Seconds before the end of its lease at which a holder stops by itself.
 MARGIN = 1.0
+
 _FENCE = """
 SELECT true FROM hub.singleton
 WHERE name = $1 AND term = $2 AND acquire_time = $3 AND node_id = $4 AND instance = $5
