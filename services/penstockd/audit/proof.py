@@ -126,7 +126,7 @@ def _place_contents(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
     ]
 
 
-def _number(checkpoint: Checkpoint) -> int:
+def _decode_number(checkpoint: Checkpoint) -> int:
     return checkpoint.number
 
 
