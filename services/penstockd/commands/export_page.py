@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.errors import RecordUnreadable
 from penstockd.formats import open_writer
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
 from penstockd.policy.read import ExportQuery
+from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.query import page_size, parse_fields
 from penstockd.store.sql import apply_settings
 
@@ -36,8 +38,9 @@ async def export_page(
 ) -> ExportedPage:
     """The records of a page in a format and the token of the next page, from one snapshot.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid and, for
-    ``spreadsheet_safe`` with a format that no spreadsheet opens, ValueInvalid.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid,
+    RecordUnreadable and, for ``spreadsheet_safe`` with a format that no spreadsheet opens,
+    ValueInvalid.
     """
     view = call.view(dataset, Action.READ)
     call.asked(format=format, **query.said)
@@ -55,7 +58,11 @@ async def export_page(
     async def take(chunk: bytes) -> None:
         parts.append(target.feed(bytes(chunk)))
 
-    async with hub.database.snapshot() as connection:
+    async def find() -> RecordUnreadable | None:
+        async with hub.database.snapshot() as connection:
+            return await find_unreadable(connection, view, fields, query.filter)
+
+    async with name_unreadable(find), hub.database.snapshot() as connection:
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())

@@ -9,20 +9,23 @@ from penstockd.digests.comparison import DigestComparison
 from penstockd.digests.repair import Repair, Repaired, RepairReply, check_ranges, find_repair
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
+from penstockd.policy.unreadable import name_unreadable
 from penstockd.policy.view import View
 
 
 async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair) -> RepairReply:
     """Compare the caller's ranges with the records of one state.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone,
+    RecordUnreadable.
     """
     comparison = DigestComparison.of(hub.catalog, call, dataset, repair.filter, repair.fields)
     call.asked(filter=repair.filter, fields=repair.fields, ranges=len(repair.ranges))
     check_ranges(repair.ranges)
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
-        found = await find_repair(hub.database, comparison, held, repair.ranges)
+        async with name_unreadable(lambda: comparison.find_unreadable(hub.database, held)):
+            found = await find_repair(hub.database, comparison, held, repair.ranges)
         cursor = hub.places.seal(held.cursor)
     await _disclose_repair(call, comparison.view, repair.fields, found)
     return RepairReply(found, cursor, state, comparison.view_id)

@@ -8,8 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd.errors import RecordUnreadable
 from penstockd.policy.read import Page
 from penstockd.policy.rendering import records_of
+from penstockd.policy.unreadable import find_extreme, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import query_digest
 from penstockd.store.database import Database
@@ -63,12 +65,18 @@ async def read_page(
 ) -> RecordPage:
     """At most ``size`` records after a position.
 
-    Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid, RecordUnreadable.
     """
     page = view.prepared(Page, query.filter, query.order_by, query.fields)
     statement = page.statement(position)
+
+    async def find() -> RecordUnreadable | None:
+        async with database.connection() as connection:
+            return await find_extreme(connection, view, page.codec.fields, query.filter)
+
     # Making records of the rows counts as well as reading them: the share is held until then.
-    async with database.connection(weight=1 + size // PLACE_ROWS) as connection:
+    weight = 1 + size // PLACE_ROWS
+    async with name_unreadable(find), database.connection(weight=weight) as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
         records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
