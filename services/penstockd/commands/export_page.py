@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.errors import RecordUnreadable
 from penstockd.formats import open_writer
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
 from penstockd.policy.read import ExportQuery
-from penstockd.policy.unreadable import find_unreadable, name_unreadable
+from penstockd.policy.unreadable import naming_unreadable
 from penstockd.query import page_size, parse_fields
 from penstockd.store.sql import apply_settings
 
@@ -58,11 +57,8 @@ async def export_page(
     async def take(chunk: bytes) -> None:
         parts.append(target.feed(bytes(chunk)))
 
-    async def find() -> RecordUnreadable | None:
-        async with hub.database.snapshot() as connection:
-            return await find_unreadable(connection, view, fields, query.filter)
-
-    async with name_unreadable(find), hub.database.snapshot() as connection:
+    naming = naming_unreadable(hub.database.snapshot, view, fields, query.filter)
+    async with naming, hub.database.snapshot() as connection:
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())

@@ -6,12 +6,10 @@ from google.protobuf.message import Message
 
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.errors import RecordNotFound, RecordUnreadable
+from penstockd.errors import RecordNotFound
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
-from penstockd.policy.read import Get
-from penstockd.policy.rendering import record_of
-from penstockd.policy.unreadable import find_extreme, name_unreadable
+from penstockd.policy.pages import read_record
 
 
 async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: str) -> Message:
@@ -23,15 +21,8 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
     view = call.view(dataset, Action.READ)
     call.entry.record_key = key
     call.asked(fields=fields)
-    query = view.prepared(Get, fields)
-
-    async def find() -> RecordUnreadable | None:
-        async with hub.database.connection() as connection:
-            return await find_extreme(connection, view, query.codec.fields, key=key)
-
-    async with name_unreadable(find), hub.database.connection() as connection:
-        row = await connection.fetchrow(query.statement.text, *query.statement.arguments(key=key))
-    if row is None:
+    record = await read_record(hub.database, view, key, fields)
+    if record is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
     call.disclose_one(call.rule(view, fields))
-    return await record_of(query.codec, tuple(row))
+    return record

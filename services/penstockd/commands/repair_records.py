@@ -9,7 +9,6 @@ from penstockd.digests.comparison import DigestComparison
 from penstockd.digests.repair import Repair, Repaired, RepairReply, check_ranges, find_repair
 from penstockd.digests.state import held_state
 from penstockd.hub import Hub
-from penstockd.policy.unreadable import name_unreadable
 from penstockd.policy.view import View
 
 
@@ -24,8 +23,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     check_ranges(repair.ranges)
     owner = call.entry.consumer_id or ""
     async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
-        async with name_unreadable(lambda: comparison.find_unreadable(hub.database, held)):
-            found = await find_repair(hub.database, comparison, held, repair.ranges)
+        found = await find_repair(hub.database, comparison, held, repair.ranges)
         cursor = hub.places.seal(held.cursor)
     await _disclose_repair(call, comparison.view, repair.fields, found)
     return RepairReply(found, cursor, state, comparison.view_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from penstockd.calls import Call
@@ -16,7 +17,7 @@ from penstockd.policy.digest import Several
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.read import LOWER, UPPER, ExportQuery
-from penstockd.policy.unreadable import find_unreadable
+from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.store.database import Connection, Database
@@ -68,11 +69,17 @@ class DigestComparison:
         finally:
             await rows.stop()
 
-    async def find_unreadable(self, database: Database, held: Held) -> RecordUnreadable | None:
-        """The error for a record of the held state that has no digest; None if there is none."""
-        async with database.snapshot() as connection:
-            await held.share(connection)
-            return await find_unreadable(connection, self.view, self.shown, self.filter)
+    def naming_unreadable(
+        self, database: Database, held: Held
+    ) -> AbstractAsyncContextManager[None]:
+        """Read the held state in the block. Raises RecordUnreadable if a record has no digest."""
+
+        async def find() -> RecordUnreadable | None:
+            async with database.snapshot() as connection:
+                await held.share(connection)
+                return await find_unreadable(connection, self.view, self.shown, self.filter)
+
+        return name_unreadable(find)
 
     def several(self) -> Several:
         """The query for some records with all requested fields."""

@@ -1,4 +1,4 @@
-"""Pages of records through a View: the query, and how one page is read."""
+"""Records and pages of them through a View: the query, and how one page is read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd.errors import RecordUnreadable
-from penstockd.policy.read import Page
-from penstockd.policy.rendering import records_of
+from penstockd.policy.read import Get, Page
+from penstockd.policy.rendering import record_of, records_of
 from penstockd.policy.unreadable import find_extreme, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import query_digest
@@ -54,6 +54,20 @@ class RecordPage:
     records: list[Message]
     keys: list[str]
     end: tuple[Any, ...] | None
+
+
+async def read_record(database: Database, view: View, key: str, fields: str) -> Message | None:
+    """The record with ``key``, or None. Raises FieldUnknown and RecordUnreadable."""
+    query = view.prepared(Get, fields)
+    statement = query.statement
+
+    async def find() -> RecordUnreadable | None:
+        async with database.connection() as connection:
+            return await find_extreme(connection, view, query.codec.fields, key=key)
+
+    async with name_unreadable(find), database.connection() as connection:
+        row = await connection.fetchrow(statement.text, *statement.arguments(key=key))
+    return None if row is None else await record_of(query.codec, tuple(row))
 
 
 async def read_page(

@@ -8,7 +8,7 @@ the caller gets RECORD_UNREADABLE with its key and not an internal error.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, bindparam, cast, literal_column, or_
@@ -52,6 +52,22 @@ async def name_unreadable(
         if found is None:
             raise
         raise found from exc
+
+
+def naming_unreadable(
+    connect: Callable[[], AbstractAsyncContextManager[Connection]],
+    view: View,
+    fields: Sequence[Field],
+    filter: str,
+) -> AbstractAsyncContextManager[None]:
+    """``name_unreadable`` for the matching records of a View, searched for in a transaction of its
+    own."""
+
+    async def find() -> RecordUnreadable | None:
+        async with connect() as connection:
+            return await find_unreadable(connection, view, fields, filter)
+
+    return name_unreadable(find)
 
 
 async def find_unreadable(
