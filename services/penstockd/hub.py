@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
+from penstockd.audit.refusals import UnknownCallers
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.tokens import Tokens
@@ -38,6 +39,7 @@ class Hub:
     policy: Policy
     writer: Writer
     journal: Journal
+    refusals: UnknownCallers
     tokens: Tokens
     issuers: Issuers
     trust: Trust
