@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
+from operator import attrgetter
 from typing import Any
 
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
@@ -77,7 +78,11 @@ async def verify_database(
             chain.feed(entries)
         chain.end(length)
     # The last by number: after the server's clock was set back, earlier ones have later times.
-    last = max((c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_number, default=None)
+    last = max(
+        (c for c in checkpoints if c.kind is CheckpointKind.SEAL),
+        key=attrgetter("number"),
+        default=None,
+    )
     passed = last.time - dt.timedelta(seconds=UNSEALED_SECONDS) if last is not None else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)
@@ -124,10 +129,6 @@ def _place_contents(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
         Sealed(first + at, entry_id, hashes[at * size : (at + 1) * size], contents.get(entry_id))
         for at, entry_id in enumerate(ids)
     ]
-
-
-def _number(checkpoint: Checkpoint) -> int:
-    return checkpoint.number
 
 
 async def _check_outside_chains(
