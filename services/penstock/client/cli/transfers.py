@@ -66,6 +66,9 @@ def export_records(
         bool,
         typer.Option("--spreadsheet-safe", help="Disarm cells that a spreadsheet would run."),
     ] = False,
+    nested: Annotated[
+        str, typer.Option(help="json: lists and maps in Parquet and Arrow as text in JSON.")
+    ] = "",
 ) -> None:
     """Write records to standard output or a file.
 
@@ -88,6 +91,7 @@ def export_records(
             limit=limit,
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
+            nested=nested,
         )
         size, found = _write_export(begin, dataset, "" if packed else name, target)
     if target is not None and found is not None:
