@@ -135,7 +135,7 @@ class RunningHub:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
         own = {"PENSTOCK_DATA_DIR": str(self.data), "PENSTOCK_PORT": str(self.port)}
         # Tests call faster than anybody is allowed to; those of the limits set their own.
-        own["PENSTOCK_RATE_LIMIT"] = "0"
+        own |= {"PENSTOCK_RATE_LIMIT": "0", "PENSTOCK_REFUSED_CALLS": "1000000"}
         # Commands name their consumer; those of tests that do not are the administrator's.
         own["PENSTOCK_AS"] = "admin"
         return {**clean, **own, **self.environment}
@@ -238,6 +238,18 @@ class RunningHub:
                 await connection.close()
 
         return asyncio.run(run())
+
+    def sql_script(self, statements: str) -> None:
+        """Run several statements on the database as its owner."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                await connection.execute(statements)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
 
     @contextlib.contextmanager
     def holding(self, statement: str) -> Iterator[None]:

@@ -57,6 +57,8 @@ class Connection:
         """Streams whose headers have come."""
         self.reset: set[int] = set()
         """Streams that the peer has given up."""
+        self.ended: set[int] = set()
+        """Streams whose replies are complete."""
         self.received: dict[int, int] = {}
         """Bytes of DATA by stream."""
         self.closed = False
@@ -66,6 +68,11 @@ class Connection:
         """Send a whole request without a body."""
         block = header_block(path, method, **headers)
         self.writer.write(frame(HEADERS, END_HEADERS | END_STREAM, stream, block))
+
+    def begin(self, stream: int, path: str, method: str = "POST", **headers: str) -> None:
+        """Send the headers of a request whose body does not come."""
+        block = header_block(path, method, **headers)
+        self.writer.write(frame(HEADERS, END_HEADERS, stream, block))
 
     async def _read(self) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -77,6 +84,8 @@ class Connection:
         self.closed = True
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind in (HEADERS, DATA) and flags & END_STREAM:
+            self.ended.add(stream)
         if kind == HEADERS:
             self.answered.add(stream)
         elif kind == DATA:

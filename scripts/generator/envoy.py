@@ -33,6 +33,8 @@ class Inputs(TypedDict):
     """REST paths whose reply is a stream of messages."""
     upload_paths: list[str]
     """REST paths whose request is a stream."""
+    grpc_streams: list[str]
+    """gRPC paths of methods whose request or reply is a stream."""
     public_paths: list[str]
     """Paths, REST and gRPC, that need no credentials."""
 
@@ -47,6 +49,7 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
     streams: set[str] = set()
     feeds: set[str] = set()
     uploads: set[str] = set()
+    grpc_streams: set[str] = set()
     public: set[str] = set()
     owners: dict[tuple[str, str], str] = {}
     for method in (m for service in services for m in service.methods):
@@ -64,14 +67,18 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
             feeds |= rest_paths
         if method.client_streaming:
             uploads |= rest_paths
+        grpc_path = f"/{method.containing_service.full_name}/{method.name}"
+        if method.client_streaming or method.server_streaming:
+            grpc_streams.add(grpc_path)
         if _option(method, method_pb2.public):
-            public |= {*rest_paths, f"/{method.containing_service.full_name}/{method.name}"}
+            public |= {*rest_paths, grpc_path}
     return {
         "services": sorted(service.full_name for service in services),
         "path_bound": sorted(bound),
         "stream_paths": sorted(streams),
         "feed_paths": sorted(feeds),
         "upload_paths": sorted(uploads),
+        "grpc_streams": sorted(grpc_streams),
         "public_paths": sorted(public),
     }
 

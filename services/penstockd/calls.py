@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from penstockd.audit.bounds import query_text
+from penstockd.audit.bounds import TEXT_BYTES, bounded_text, query_text
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.given import GivenRecords
 from penstockd.audit.journal import Journal
@@ -79,10 +79,18 @@ class ArrivingCall:
     recorded: bool = field(default=False, kw_only=True)
     #: Records that the reply shows so far; None until a disclosure is noted.
     disclosed: int | None = field(default=None, kw_only=True)
+    #: The consumer whom the caller claims to be, without proof; None if there is no such consumer.
+    claimed: str | None = field(default=None, kw_only=True)
 
     def note_recorded(self) -> None:
         """Note that the entry is durable, or is being made so and must not be written again."""
         self.recorded = True
+
+    def note_claim(self, name: str, value: str, consumer: str | None) -> None:
+        """Note whom the caller claims to be: the value that it sent, for the audit entry, and the
+        consumer that it belongs to, if there is one."""
+        self.entry.query = query_text({name: bounded_text(value, TEXT_BYTES["consumer_id"])})
+        self.claimed = consumer
 
 
 @dataclass(slots=True)

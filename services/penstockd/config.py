@@ -68,6 +68,14 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="Calls at once after a rest; 0: twice the rate.",
     )
+    refused_calls: int = Field(
+        default=60,
+        ge=1,
+        le=1_000_000,
+        description="Calls without valid credentials that are answered and audited one by one, of "
+        "one address and for one consumer, a minute and worker; further ones get 429 and are "
+        "counted together in the audit. Valid credentials are never refused for them.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins of web pages that may call the hub, separated by commas, as "
@@ -174,6 +182,14 @@ class Settings(BaseSettings):
         description="How long an interrupted export can be resumed; its state of the data holds "
         "back the database's clean-up meanwhile.",
     )
+    snapshot_seconds: float = Field(
+        default=3600,
+        gt=0,
+        le=7 * 86_400,
+        description="How long one state of the data is held in all, by an export, digests or the "
+        "snapshot of a stream. What takes longer ends with STATE_GONE: the database cannot clean "
+        "up what was deleted since.",
+    )
     export_stall_seconds: float = Field(
         default=60,
         gt=0,
@@ -186,6 +202,13 @@ class Settings(BaseSettings):
         le=3600,
         description="An import whose client sends less than 1 KiB a second is ended after so many "
         "seconds.",
+    )
+    import_seconds: float = Field(
+        default=900,
+        gt=0,
+        le=7 * 86_400,
+        description="How long the file of an import may take to come, and then how long the import "
+        "may hold the rows that it writes; a longer one is refused with IMPORT_TOO_LONG.",
     )
     log_retention_hours: int = Field(
         default=168,
@@ -239,6 +262,11 @@ class Settings(BaseSettings):
         default=None,
         description="Tree with the layout of a checkout whose model, console and Envoy templates "
         "the hub runs on, in place of those it was installed with.",
+    )
+    disk_reserve_mb: int = Field(
+        default=1024,
+        ge=1,
+        description="Below so many free MiB on the disk of the data folder, log and health say so.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
@@ -367,6 +395,7 @@ SCOPES: Mapping[str, Scope] = {
     "max_connections": Scope.NODE,
     "rate_limit": Scope.WARN,
     "rate_burst": Scope.WARN,
+    "refused_calls": Scope.WARN,
     "cors_origins": Scope.WARN,
     "database_url": Scope.NODE,
     "database_owner_url": Scope.NODE,
@@ -382,8 +411,10 @@ SCOPES: Mapping[str, Scope] = {
     "issuer_allow": Scope.WARN,
     "export_connections": Scope.NODE,
     "export_resume_seconds": Scope.WARN,
+    "snapshot_seconds": Scope.WARN,
     "export_stall_seconds": Scope.WARN,
     "import_stall_seconds": Scope.WARN,
+    "import_seconds": Scope.WARN,
     "log_retention_hours": Scope.STAND_BY,
     "stream_stall_seconds": Scope.WARN,
     "max_streams": Scope.WARN,
@@ -398,6 +429,7 @@ SCOPES: Mapping[str, Scope] = {
     "commit_seconds": Scope.WARN,
     "connections": Scope.NODE,
     "resources": Scope.NODE,
+    "disk_reserve_mb": Scope.NODE,
     "log_level": Scope.NODE,
     "otlp_endpoint": Scope.NODE,
 }

@@ -231,7 +231,7 @@ class ExportNotResumable(Refused):
 
 
 class StateGone(Refused):
-    """The state of the data that a comparison needs to go on is no longer kept."""
+    """The state of the data that a call reads is no longer kept, or held for too long."""
 
     reason = "STATE_GONE"
 
@@ -316,6 +316,12 @@ class QueryTooLong(Refused):
     """A query takes longer than a call of its kind may."""
 
     reason = "QUERY_TOO_LONG"
+
+
+class ImportTooLong(Refused):
+    """An import holds the rows that it writes for longer than it may."""
+
+    reason = "IMPORT_TOO_LONG"
 
 
 class OutcomeUnknown(Refused):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
+from penstockd.audit.refusals import UnknownCallers
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.tokens import Tokens
@@ -25,6 +26,7 @@ from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.writes.arrival import ImportLimits
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Hub:
     policy: Policy
     writer: Writer
     journal: Journal
+    refusals: UnknownCallers
     tokens: Tokens
     issuers: Issuers
     trust: Trust
@@ -47,7 +50,7 @@ class Hub:
     snapshots: Snapshots
     states: States
     exports: ExportLimits
-    import_stall_seconds: float
+    imports: ImportLimits
     feed: Broadcast
     streams: Streams
     webhooks: WebhookDesk

@@ -5,7 +5,9 @@ Two rules keep one consumer from hurting another.
 A **threshold** bounds what one consumer holds: after taking something, it holds no more than
 ``consumer_factor`` times what is left. So a later consumer finds room at once, however long the
 others keep theirs. ``dataset_factor`` bounds all calls on one dataset in the same way, whoever
-makes them: a locked table does not use up everything.
+makes them: a locked table does not use up everything. A call that weighs more than one place and
+more than its consumer holds takes fewer places if the thresholds allow no more: a few heavy calls
+do not fill everything, and a heavy one does not wait until all is quiet.
 
 A **fair queue** decides who is next: consumers take turns, weighted by what their calls cost, not
 in order of arrival. So a consumer's calls wait for its own bursts and for nobody else's. The queue
@@ -64,7 +66,7 @@ class _Waiter(NamedTuple):
 
     start: float
     weight: int
-    granted: asyncio.Future[None]
+    granted: asyncio.Future[int]
 
 
 class Shares:
@@ -92,45 +94,44 @@ class Shares:
             count += 1
         return 0 if self._flows else count
 
-    def try_take(self, payer: Payer, weight: int = 1) -> bool:
-        """Take ``weight`` places if the payer need not wait for them."""
+    def try_take(self, payer: Payer, weight: int = 1) -> int:
+        """Take ``weight`` places if the payer need not wait for them; returns how many it has
+        taken, 0 if none."""
         if self._flows and not self._may_pass(payer):
-            return False
-        if self._used + weight > self.size and self._used:
-            return False
-        if not self._permits(payer, weight):
-            return False
-        self._hold(payer, weight)
-        return True
+            return 0
+        granted = self._grantable(payer, weight)
+        self._hold(payer, granted)
+        return granted
 
-    async def take(self, payer: Payer, weight: int = 1) -> None:
-        """Take ``weight`` places, waiting for the payer's turn.
+    async def take(self, payer: Payer, weight: int = 1) -> int:
+        """Take ``weight`` places, waiting for the payer's turn; returns how many it has taken,
+        which are to be given back.
 
         Raises ShareExhausted if that takes too long, or too many of the consumer's calls are
         waiting.
         """
-        if self.try_take(payer, weight):
-            return
+        if taken := self.try_take(payer, weight):
+            return taken
         terms = self._terms
         if self._waiting[payer.consumer] >= terms.most_waiting:
             raise self._exhausted(payer, f"{terms.most_waiting} of your calls wait already")
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(self._order.start(payer.consumer, weight), weight, granted)
         self._flows.setdefault(payer, deque()).append(waiter)
         self._waiting[payer.consumer] += 1
         try:
             async with asyncio.timeout(terms.seconds):
-                await granted
+                return await granted
         except TimeoutError:
-            if not _is_granted(granted):
-                waited = f"the call waited {terms.seconds:g} s"
-                error = self._exhausted(payer, waited)
-                self._withdraw(payer, waiter)
-                raise error from None
+            if _is_granted(granted):
+                return granted.result()
+            error = self._exhausted(payer, f"the call waited {terms.seconds:g} s")
+            self._withdraw(payer, waiter)
+            raise error from None
         except BaseException:
             # The caller was cancelled, or ``fail`` set the error.
             if _is_granted(granted):
-                self.give_back(payer, weight)
+                self.give_back(payer, granted.result())
             else:
                 self._withdraw(payer, waiter)
             raise
@@ -157,6 +158,8 @@ class Shares:
                     waiter.granted.exception()  # retrieved here, in case the caller has just gone
 
     def _hold(self, payer: Payer, weight: int) -> None:
+        if not weight:
+            return
         self._used += weight
         self._consumers[payer.consumer] += weight
         if payer.dataset is not None:
@@ -179,6 +182,24 @@ class Shares:
                 return False
         return True
 
+    def _grantable(self, payer: Payer, weight: int) -> int:
+        """How many places the payer may have now if it asks for ``weight``; 0 if it must wait."""
+        free = self.size - self._used
+        if self._permits(payer, weight) and (weight <= free or not self._used):
+            fitting = weight
+        else:
+            fitting = 0
+        factor, held = self._terms.consumer_factor, self._consumers.get(payer.consumer, 0)
+        if factor is None or held >= weight or (fitting and held):
+            return fitting
+        # What the thresholds allow, and one place in any case if it holds nothing.
+        most = min(free, max((factor * free - held) // (1 + factor), 0 if held else 1))
+        if payer.dataset is not None and (factor := self._terms.dataset_factor) is not None:
+            of_dataset = self._datasets.get(payer.dataset, 0)
+            least = 0 if of_dataset else 1
+            most = min(most, max((factor * free - of_dataset) // (1 + factor), least))
+        return max(0, min(weight, most))
+
     def _may_pass(self, payer: Payer) -> bool:
         """Whether the payer may be served before the waiters: none is of the same payer, and none
         waits only for free places, which the payer would take."""
@@ -191,20 +212,21 @@ class Shares:
         while self._flows:
             turn = None
             for payer, flow in self._flows.items():
-                if (turn is None or flow[0].start < turn[1].start) and self._permits(
-                    payer, flow[0].weight
+                weight = flow[0].weight
+                if (turn is None or flow[0].start < turn[1].start) and (
+                    self._permits(payer, weight) or self._grantable(payer, weight)
                 ):
                     turn = (payer, flow[0])
             if turn is None:
                 return
             payer, waiter = turn
-            if self._used and self._used + waiter.weight > self.size:
+            if not (granted := self._grantable(payer, waiter.weight)):
                 return  # its places are reserved for it
             self._leave(payer, waiter)
             self._order.serve(waiter.start)
             if not waiter.granted.done():
-                self._hold(payer, waiter.weight)
-                waiter.granted.set_result(None)
+                self._hold(payer, granted)
+                waiter.granted.set_result(granted)
 
     def _withdraw(self, payer: Payer, waiter: _Waiter) -> None:
         """Take a waiter out of the queue, if it is still there."""
@@ -251,7 +273,7 @@ class _Order:
         self._now = max(self._now, start)
 
 
-def _is_granted(future: asyncio.Future[None]) -> bool:
+def _is_granted(future: asyncio.Future[int]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
+from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
@@ -24,6 +25,7 @@ from penstockd.auth.keys import SigningKeys, rotate_keys
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
+from penstockd.catalog import Catalog
 from penstockd.config import Settings
 from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
@@ -56,6 +58,7 @@ from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
+from penstockd.writes.arrival import ImportLimits
 
 #: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
 #: retention have much to do.
@@ -77,6 +80,7 @@ def worker_database(settings: Settings) -> Database:
         lock=settings.lock_seconds,
         statement=settings.statement_seconds,
         commit=settings.commit_seconds,
+        snapshot=settings.snapshot_seconds,
     )
     return Database(_database_url(settings), division=division)
 
@@ -103,6 +107,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
         await hub.tasks.drain()
     finally:
         await hub.uses.close()
+        await hub.refusals.close()
         hub.policy.close()
         hub.issuers.close()
         for part in (hub.snapshots, hub.journal, hub.writer, database):
@@ -112,26 +117,24 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
 def _make_hub(settings: Settings, database: Database) -> Hub:
     catalog, secret = read_catalog(settings.resources), root_secret(settings)
     announcements = PostgresAnnouncements(database)
-    snapshots = Snapshots(database, seconds=settings.export_resume_seconds)
+    snapshots = Snapshots(
+        database,
+        seconds=settings.export_resume_seconds,
+        most_seconds=settings.snapshot_seconds,
+    )
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
     places = Places(secret.derive, settings.log_retention_hours)
+    journal = Journal(database)
     trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
     return Hub(
         catalog=catalog,
         database=database,
         announcements=announcements,
-        policy=Policy(
-            database,
-            announcements,
-            catalog,
-            Tables(catalog),
-            secret.derive("mask"),
-            companion=trust,
-            stale_after=settings.policy_stale_seconds,
-        ),
+        policy=_make_policy(settings, database, announcements, catalog, trust),
         writer=Writer(database, Sequencer(database)),
-        journal=Journal(database),
+        journal=journal,
+        refusals=UnknownCallers(journal, settings.refused_calls),
         tokens=tokens,
         issuers=issuers,
         trust=trust,
@@ -142,7 +145,9 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         snapshots=snapshots,
         states=States(snapshots),
         exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
-        import_stall_seconds=settings.import_stall_seconds,
+        imports=ImportLimits(
+            settings.import_stall_seconds, settings.import_seconds, settings.data_dir
+        ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
         webhooks=WebhookDesk(
@@ -157,6 +162,25 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
+    )
+
+
+def _make_policy(
+    settings: Settings,
+    database: Database,
+    announcements: PostgresAnnouncements,
+    catalog: Catalog,
+    trust: Trust,
+) -> Policy:
+    """The policy as this process knows it; the keys and issuers of tokens come with it."""
+    return Policy(
+        database,
+        announcements,
+        catalog,
+        Tables(catalog),
+        root_secret(settings).derive("mask"),
+        companion=trust,
+        stale_after=settings.policy_stale_seconds,
     )
 
 
@@ -204,6 +228,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("credential-uses", hub.uses.follow),
+        Organ("refused-calls", hub.refusals.follow),
         Organ("feed-tail", hub.feed.tail.follow),
     ]
 

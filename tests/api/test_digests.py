@@ -258,7 +258,7 @@ def holders(hub: RunningHub, token: str) -> list[int]:
     """The database sessions that hold the state of a token that the admin was given."""
     tokens = PageTokens(RootSecret(SECRET).derive("page-tokens"))
     bound = query_digest(dataset="", filter="", order_by="state", fields="", scope="admin")
-    _, name, _ = tokens.read(token, bound)
+    _, name, *_ = tokens.read(token, bound)
     proc, transaction, _ = name.split("-")
     place = f"{int(proc, 16)}/{int(transaction, 16)}"
     return [

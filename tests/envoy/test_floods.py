@@ -183,7 +183,7 @@ async def test_idle_connections_hold_little(door: Door) -> None:
 async def test_who_takes_a_byte_at_a_time_is_let_go_at_last() -> None:
     """It is never idle for long, and yet has its time."""
     async with (
-        opened(stalled_seconds=3600, call_seconds=1) as door,
+        opened(stalled_seconds=3600, header_seconds=1) as door,
         connected(door.envoy.config.port, window=0) as slow,
     ):
         slow.request(1, SCRIPT, accept_encoding="identity")

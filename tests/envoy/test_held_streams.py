@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,7 +19,7 @@ import aiohttp
 
 from door import Door, opened
 from harness import PATIENCE, folder
-from http2 import connected
+from http2 import DATA, connected, frame
 from penstockd import resources
 
 FOLDER = resources.find_portal()
@@ -27,6 +28,7 @@ SCRIPT = f"/portal/{FILE.relative_to(FOLDER).as_posix()}"
 SIZE = FILE.stat().st_size
 #: What a stream may hold at most: its window of 64 KiB, and a codec and bookkeeping.
 BOUND = 300_000
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 #: Longer than any test.
 NEVER = 3600
 STREAMS = 100
@@ -174,6 +176,54 @@ async def test_no_stream_may_be_silent_for_ever() -> None:
     for route in routes:
         assert 0 < idle_seconds(route, usual) <= 300, route["match"]
     assert idle_seconds({"route": {"idle_timeout": "0s"}}, usual) == 0
+
+
+def total_seconds(route: dict[str, Any]) -> float:
+    """How long a stream of a route may last; 0 for as long as it likes."""
+    if "direct_response" in route:
+        return 1
+    given = route["route"].get("max_stream_duration", {}).get("max_stream_duration", "0s")
+    return float(given.removesuffix("s"))
+
+
+async def test_only_streams_last_as_long_as_they_like() -> None:
+    """By the descriptors: whose requests and replies come in one message ends after a time."""
+    inputs = json.loads(resources.envoy_inputs().read_text())
+    async with opened() as door:
+        manager = await public_manager(door)
+    endless = [
+        route["match"]
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]
+        if not 0 < total_seconds(route) <= 120
+    ]
+    # Once for gRPC and once for gRPC-Web; the feeds of REST are matched by their verbs.
+    by_path = Counter(match["path"] for match in endless if "path" in match)
+    rest = dict.fromkeys(inputs["stream_paths"] + inputs["upload_paths"], 2)
+    assert by_path == rest | dict.fromkeys(inputs["grpc_streams"], 2)
+    patterns = {match["safe_regex"]["regex"] for match in endless if "path" not in match}
+    assert patterns == {"/v1/[^:]+:(watch)"}
+    assert all(path.endswith(":watch") for path in inputs["feed_paths"])
+    assert total_seconds({"route": {"timeout": "0s"}}) == 0
+
+
+async def test_a_call_without_a_stream_ends_although_bytes_come() -> None:
+    """The worker in miniature waits for its message, as any handler of a library does."""
+    async with opened(call_seconds=1, header_seconds=1) as door:
+        for path in ("/penstock.api.v1.Customers/GetCustomer", REFLECTION):
+            async with connected(door.envoy.config.port) as slow:
+                slow.begin(1, path, content_type="application/grpc", te="trailers")
+                while 1 not in slow.ended:
+                    slow.writer.write(frame(DATA, 0, 1, b"\0"))
+                    await asyncio.sleep(0.1)
+                await until(lambda c=slow: 1 in c.reset)
+        # A stream of those who may have one goes on as long as bytes come.
+        async with connected(door.envoy.config.port) as slow:
+            path = "/penstock.api.v1.Customers/ImportCustomers"
+            slow.begin(1, path, content_type="application/grpc", te="trailers")
+            for _ in range(30):
+                slow.writer.write(frame(DATA, 0, 1, b"\0\0\0\0\0"))
+                await asyncio.sleep(0.1)
+            assert not slow.ended | slow.reset
 
 
 async def hold(door: Door, connections: int, stack: contextlib.AsyncExitStack) -> None:

@@ -248,29 +248,95 @@ async def test_a_key_has_a_limit_of_its_own_and_made_up_keys_share_one() -> None
         assert made_up == {200: 175, 429: 1}, "200 at once, whatever their names"
 
 
-@pytest.mark.parametrize("kind", ["none", "bad", "expired", "stranger"])
-async def test_without_a_good_token_an_address_has_little(kind: str) -> None:
+async def test_without_credentials_an_address_has_little() -> None:
     async with limited() as door:
+        assert statuses(await calls(door, 8)) == {200: 2, 429: 6}
+        # Who shows credentials is not affected by those at the address who show none.
         good = await calls(door, 3, authorization=f"Bearer {door.keys.token()}")
         assert statuses(good) == {200: 3}
+        for headers in ({"authorization": "Bearer of-another-issuer"}, {"x-api-key": "psk_a_x"}):
+            assert statuses(await calls(door, 3, **headers)) == {200: 3}
+        status, _, _ = await door.call("POST", "/oauth2/token", data="secret=x")
+        assert status == 200
+        assert (await door.call("GET", "/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["bad", "expired", "stranger", "sign-in"])
+async def test_credentials_that_only_the_hub_can_check_count_by_address(kind: str) -> None:
+    async with limited() as door:
         counts: Counter[int] = Counter()
-        for number in range(8):
+        for number in range(25):
+            if kind == "sign-in":
+                counts[(await door.call("POST", "/oauth2/token", data="secret=x"))[0]] += 1
+                continue
             token = {
-                "none": None,
                 "bad": f"x{number}",
                 "expired": door.keys.token(exp=1, sub=f"c{number}"),
                 "stranger": Keys().token(sub=f"c{number}"),
             }[kind]
-            headers = {"authorization": f"Bearer {token}"} if token else {}
-            counts += statuses(await calls(door, 1, **headers))
-        assert counts == {200: 2, 429: 6}, "each is counted by address"
-        status, _, _ = await door.call("POST", "/oauth2/token", data="secret=x")
-        assert status == 429
-        status, _, _ = await door.call("GET", "/healthz")
-        assert status == 200
-        # Who has a good token is not affected by what others at the address do.
+            counts += statuses(await calls(door, 1, authorization=f"Bearer {token}"))
+        assert counts == {200: 20, 429: 5}
         good = await calls(door, 3, authorization=f"Bearer {door.keys.token()}")
         assert statuses(good) == {200: 3}
+
+
+async def preflight(door: Door) -> int:
+    headers = {"origin": "https://a.example", "access-control-request-method": "GET"}
+    return (await door.call("OPTIONS", PATH, headers=headers))[0]
+
+
+async def probe(door: Door) -> int:
+    return (await door.call("GET", "/healthz"))[0]
+
+
+async def document(door: Door) -> int:
+    headers = {"x-api-key": "psk_a_x", "authorization": f"Bearer {door.keys.token()}"}
+    return (await door.call("GET", "/portal/", headers=headers))[0]
+
+
+@pytest.mark.parametrize(("call", "most"), [(preflight, 2), (probe, 2), (document, 1)])
+async def test_what_is_open_to_all_has_limits_by_address(call: Any, most: int) -> None:
+    """Before and after the limits of callers, and whatever credentials are shown."""
+    async with limited(cors_origins=["https://a.example"], trusted_proxies=1) as door:
+        assert Counter([await call(door) for _ in range(6)]) == {200: most, 429: 6 - most}
+        if call is not probe:
+            assert await probe(door) == 200, "health checks are refused for no other calls"
+        assert statuses(await calls(door, 2)) == {200: 2}
+        status, _, _ = await door.call(
+            "GET", "/healthz", headers={"x-forwarded-for": "203.0.113.1"}
+        )
+        assert status == 200
+
+
+async def test_reflection_has_a_limit_and_health_has_its_own() -> None:
+    async with limited() as door, channel(door) as made:
+        codes = Counter([await grpc_code(made, REFLECTION, b"") for _ in range(4)])
+        # The worker in miniature has no reflection.
+        assert codes == {
+            grpc.StatusCode.UNIMPLEMENTED: 1,
+            grpc.StatusCode.RESOURCE_EXHAUSTED: 3,
+        }
+        await calls(door, 8)
+        assert await grpc_code(made, "/grpc.health.v1.Health/Check", b"") is grpc.StatusCode.OK
+        # It would last for ever, for anybody.
+        watch = await grpc_code(made, "/grpc.health.v1.Health/Watch", b"")
+        assert watch is grpc.StatusCode.UNIMPLEMENTED
+
+
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+
+def channel(door: Door) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(f"127.0.0.1:{door.envoy.config.port}")
+
+
+async def grpc_code(made: grpc.aio.Channel, path: str, request: bytes) -> grpc.StatusCode:
+    call: Any = made.unary_unary(path)
+    try:
+        await call(request)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
 
 
 async def test_behind_a_proxy_the_address_is_the_callers() -> None:

@@ -23,6 +23,7 @@ from penstockd.errors import (
     DatabaseUnavailable,
     ExportNotResumable,
     ReceiptNotFound,
+    StateGone,
     ValueInvalid,
 )
 from penstockd.exports import ranges
@@ -33,6 +34,7 @@ from penstockd.hub import Hub
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
+from penstockd.store.snapshots import Snapshots
 from penstockd.up import prepare_store
 from penstockd.wiring import open_hub, worker_database
 
@@ -182,6 +184,27 @@ async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> No
     assert client.data + rest.data == whole.data
     assert rest.receipt is not None and whole.receipt is not None
     assert rest.receipt.sha256 == whole.receipt.sha256
+
+
+async def test_an_export_ends_when_its_state_is_too_old(hub: Hub) -> None:
+    short = Snapshots(hub.database, seconds=60, most_seconds=0.5)
+    export, client = ExportRequest("NDJSON", omit_receipt=True), Taken(still_after=100_000)
+    spare = hub.database.spare_snapshots
+    customers = hub.catalog["customers"]
+    try:
+        with pytest.raises(StateGone):
+            await stream_export(replace(hub, snapshots=short), call(hub), customers, export, client)
+        found = await find_receipt(hub.database, client.receipt_id)
+        assert found is not None and client.receipt is not None
+        assert (found.state, found.reason) == (ReceiptState.FAILED, "STATE_GONE")
+        assert found.byte_count == len(client.data) > 0
+        resumed = replace(export, resume_receipt=client.receipt_id, resume_offset=len(client.data))
+        with pytest.raises(ExportNotResumable):
+            await run(hub, resumed)
+        assert hub.database.spare_snapshots == spare
+        assert short.oldest_seconds == 0
+    finally:
+        await short.close()
 
 
 async def test_only_the_same_export_goes_on(hub: Hub) -> None:

@@ -23,7 +23,7 @@ def held(shares: Shares, payer: Payer) -> int:
     return count
 
 
-async def waiting(shares: Shares, payer: Payer, weight: int = 1) -> asyncio.Task[None]:
+async def waiting(shares: Shares, payer: Payer, weight: int = 1) -> asyncio.Task[int]:
     """A call that has come to wait."""
     task = asyncio.create_task(shares.take(payer, weight))
     await asyncio.sleep(0)
@@ -98,8 +98,8 @@ async def test_turns_are_weighed_by_what_calls_cost() -> None:
 
 
 async def test_a_heavy_call_is_not_passed_for_ever_by_light_ones() -> None:
-    shares = Shares(4, ShareTerms(consumer_factor=3))
-    assert held(shares, B) == 3
+    shares = Shares(4, ShareTerms())
+    assert all(shares.try_take(B) for _ in range(3))
     heavy = await waiting(shares, A, 4)
     # Room for one, but it is kept for the one that waits.
     assert not shares.try_take(C)
@@ -110,6 +110,36 @@ async def test_a_heavy_call_is_not_passed_for_ever_by_light_ones() -> None:
     assert not light.done()
     shares.give_back(A, 4)
     await light
+
+
+@pytest.mark.parametrize("size", range(4, 33))
+@pytest.mark.parametrize("weight", [2, 7, 40])
+def test_heavy_calls_of_two_consumers_leave_a_place_for_a_third(size: int, weight: int) -> None:
+    shares = Shares(size, ShareTerms(consumer_factor=3, dataset_factor=2))
+    for payer in (Payer("a", "orders"), Payer("b", "customers")):
+        while shares.try_take(payer, weight):
+            pass
+    assert shares.try_take(Payer("c", "products"))
+    # The control: without thresholds they fill everything.
+    unfair = Shares(size, ShareTerms())
+    for consumer in "ab":
+        while unfair.try_take(Payer(consumer), min(weight, size // 2)):
+            pass
+    while unfair.try_take(Payer("a")):
+        pass
+    assert not unfair.try_take(Payer("c"))
+
+
+async def test_a_heavy_call_takes_what_is_left_rather_than_wait_until_all_is_quiet() -> None:
+    shares = Shares(14, ShareTerms(consumer_factor=3))
+    assert shares.try_take(A)
+    assert held(shares, B) == 9
+    assert shares.try_take(A, 7) == 2
+    # A consumer that holds as much already waits for its own calls.
+    assert shares.try_take(C, 7) == 1
+    again = await waiting(shares, A, 2)
+    shares.give_back(A, 2)
+    assert await again == 2
 
 
 async def test_who_is_over_its_share_is_passed() -> None:
@@ -173,15 +203,16 @@ async def test_nothing_is_lost_whenever_callers_go_away() -> None:
     now: Counter[str] = Counter()
 
     async def call(payer: Payer, weight: int) -> None:
-        await shares.take(payer, weight)
+        taken = await shares.take(payer, weight)
+        assert 1 <= taken <= weight
         try:
-            now["all"] += weight
+            now["all"] += taken
             assert now["all"] <= 5
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
         finally:
-            now["all"] -= weight
-            shares.give_back(payer, weight)
+            now["all"] -= taken
+            shares.give_back(payer, taken)
 
     calls = []
     for _ in range(2000):
@@ -193,7 +224,7 @@ async def test_nothing_is_lost_whenever_callers_go_away() -> None:
             await asyncio.sleep(0)
     for done in await asyncio.gather(*calls, return_exceptions=True):
         assert done is None or isinstance(done, asyncio.CancelledError), done
-    assert shares.free == 5 and shares.try_take(A, 5)
+    assert shares.free == 5 and shares.try_take(A)
 
 
 def test_what_serves_many_is_the_hub_s() -> None:

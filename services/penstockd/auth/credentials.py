@@ -89,12 +89,27 @@ class Credentials:
         )
         return Issued(credential_id, secret)
 
+    @staticmethod
+    def claimed(kind: str, secret: str) -> str | None:
+        """The id of the credential that a secret claims to be of; None if it has not the form."""
+        parts = secret.split("_", 2)
+        fits = len(secret) <= _MAX_LENGTH and len(parts) == 3 and parts[0] == _PREFIXES[kind]
+        return parts[1] if fits else None
+
+    @classmethod
+    def redacted(cls, text: str) -> str:
+        """The text, without its secret part if it is a credential."""
+        for kind, prefix in _PREFIXES.items():
+            if (credential_id := cls.claimed(kind, text)) is not None:
+                return f"{prefix}_{credential_id}_…"
+        return text
+
     def principal(self, policy: PolicySnapshot, kind: str, secret: str) -> Principal | None:
         """The owner of a secret; None if it is unknown, revoked, expired or of another kind."""
-        parts = secret.split("_", 2)
-        if len(secret) > _MAX_LENGTH or len(parts) != 3 or parts[0] != _PREFIXES[kind]:
+        credential_id = self.claimed(kind, secret)
+        if credential_id is None:
             return None
-        credential = policy.credentials.get(parts[1])
+        credential = policy.credentials.get(credential_id)
         digest = self._digest(secret)
         # Compare even if there is no credential, so that timing reveals nothing.
         expected = credential.digest if credential is not None else bytes(32)

@@ -6,6 +6,7 @@ from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.formats import open_reader, pick_format
 from penstockd.policy.model import Action
+from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
 from penstockd.writes.imports import Import
 from penstockd.writes.outgoing import ReplyView
@@ -19,7 +20,7 @@ async def import_records(
     upload: Upload,
     request: Request,
     *,
-    stall_seconds: float,
+    limits: ImportLimits,
     partial: bool = False,
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
@@ -30,14 +31,15 @@ async def import_records(
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
     ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
-    ClientStalled, CallTooCostly, RequestInFlight, RequestIdReused, RecordNotFound (out of the
-    caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Then nothing was
-    loaded. With ``partial`` the last two are reported for each row and the other rows are loaded;
-    an error that makes the rest of the file unreadable still refuses all of it.
+    ImportTooLong, ClientStalled, CallTooCostly, ShareExhausted, StorageFull, RequestInFlight,
+    RequestIdReused, RecordNotFound (out of the caller's sight), and ImportRowInvalid with the first
+    REPORTED_ROWS bad rows. Then nothing was loaded. With ``partial`` the last two are reported for
+    each row and the other rows are loaded; an error that makes the rest of the file unreadable
+    still refuses all of it.
     """
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     view = reply.view
-    file = await UploadedFile.begin(upload, request, stall_seconds)
+    file = await UploadedFile.begin(upload, request, limits)
     format = pick_format(file.format, file.content_type or None)
     compression, validate_only = file.compression, request.validate_only
     call.asked(
@@ -49,4 +51,7 @@ async def import_records(
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
     source = open_reader(format, dataset, offered, compression=compression)
     load = Import(dataset, view, source, partial=partial)
-    return reply.report(await load_once(call, upload, file, load, request))
+    try:
+        return reply.report(await load_once(call, upload, file, load, request))
+    finally:
+        file.close()

@@ -32,6 +32,10 @@ def issue_token(
     Raises TokenRefused, which does not say which part of a credential is wrong.
     """
     request = parse_token_request(form, authorization)
+    known = request.client_id in call.policy.consumers
+    # Somebody may have mixed up the two.
+    named = hub.credentials.redacted(request.client_id)
+    call.note_claim("client_id", named, request.client_id if known else None)
     principal = hub.credentials.principal(call.policy, CLIENT_SECRET, request.secret)
     if principal is None or principal.consumer_id != request.client_id:
         raise TokenRefused("invalid_client", "the client is unknown or its secret is wrong")

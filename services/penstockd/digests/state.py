@@ -27,7 +27,7 @@ async def held_state(
     try:
         name = _read_token(tokens, token, bound) if token else None
         async with states.use(owner, name) as (held, named):
-            position = (named.origin, named.name, named.cursor.stored)
+            position = (named.origin, named.name, named.cursor.stored, named.taken)
             yield held, tokens.issue(bound, position)
     except SnapshotGone as exc:
         raise StateGone("the state is no longer kept; start again without one") from exc
@@ -35,7 +35,10 @@ async def held_state(
 
 def _read_token(tokens: PageTokens, token: str, bound: bytes) -> StateName:
     try:
-        origin, name, cursor = tokens.read(token, bound)
+        position = tokens.read(token, bound)
     except PageTokenError:
         raise ValueInvalid.of("state", "is not one that you were given here") from None
-    return StateName(origin, name, Cursor.parse(cursor))
+    if len(position) != 4:  # an earlier version of the hub gave it out
+        raise SnapshotGone
+    origin, name, cursor, taken = position
+    return StateName(origin, name, Cursor.parse(cursor), taken)

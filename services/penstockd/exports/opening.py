@@ -74,7 +74,8 @@ async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> 
         if earlier is None:
             raise SnapshotGone("it was let go")
         assert receipt.cursor is not None, "an export has one"
-        held = await organs.snapshots.join(earlier, receipt.cursor)
+        taken = receipt.start_time.timestamp()
+        held = await organs.snapshots.join(earlier, receipt.cursor, taken)
     except SnapshotGone as exc:
         raise ExportNotResumable(
             "the state of the data that the export began with is no longer kept; start again"

@@ -118,10 +118,11 @@ class ExportRun:
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
 
     async def send_all(self, connection: Connection) -> None:
-        """Read, encode and send the file."""
+        """Read, encode and send the file. Raises StateGone if that takes too long."""
         held, database = self._opened.held, self._organs.database
-        await held.share(connection)
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(held.in_time())
+            await held.share(connection)
             connections = [connection]
             if self._plan.read.splittable and not self._plan.export.limit:
                 wanted = self._organs.exports.connections

@@ -114,11 +114,10 @@ class FeedSource:
         ``events`` are complete up to the number ``upto``: a transaction that goes on beyond it has
         not ended.
         """
-        frames, group, size = [], [], 0
-        pieces: list[bytes] = []
+        frames, pieces, start, size = list[Frame](), list[bytes](), 0, 0
+        sequences = self.sequences.each([event.number for event in events])
         for i, event in enumerate(events):
-            piece = self._codec(event.dataset).encode(event)
-            group.append(event)
+            piece = self._codec(event.dataset).encode(event, sequences[i])
             pieces.append(piece)
             size += len(piece)
             ends = self.transaction_boundaries and (
@@ -126,11 +125,11 @@ class FeedSource:
                 if i + 1 == len(events)
                 else events[i + 1].transaction != event.transaction
             )
-            if ends or len(group) >= self.batch_size or size >= FRAME_BYTES:
-                frames.append(self._frame(pieces, group, ends=ends))
-                group, pieces, size = [], [], 0
-        if group:
-            frames.append(self._frame(pieces, group, ends=False))
+            whole = ends or len(pieces) >= self.batch_size or size >= FRAME_BYTES
+            if whole or i + 1 == len(events):
+                part = slice(start, i + 1)
+                frames.append(self._frame(pieces, events[part], sequences[part], ends=ends))
+                pieces, start, size = [], i + 1, 0
         return tuple(frames)
 
     def _codec(self, dataset: str) -> ChangeCodec:
@@ -146,11 +145,18 @@ class FeedSource:
             self._codecs[dataset] = codec
         return codec
 
-    def _frame(self, pieces: Sequence[bytes], events: Sequence[Event], *, ends: bool) -> Frame:
+    def _frame(
+        self,
+        pieces: Sequence[bytes],
+        events: Sequence[Event],
+        sequences: Sequence[int],
+        *,
+        ends: bool,
+    ) -> Frame:
         keys = {
             name: [e.key for e in events if e.dataset == name]
             for name in dict.fromkeys([e.dataset for e in events])
         }
         transaction = self.sequences.transaction(events[0].transaction)
-        lines = receipt_lines(events, self.sequences)
+        lines = receipt_lines(events, sequences)
         return Frame(b"".join(pieces), len(events), lines, keys, transaction, ends)

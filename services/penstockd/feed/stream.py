@@ -35,6 +35,7 @@ from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import translate_errors
+from penstockd.store.snapshots import Held
 
 #: Changes in a message, unless the caller sets their number.
 USUAL_BATCH = 500
@@ -125,6 +126,7 @@ class ChangeStream:
         # The transaction whose changes were sent last, and how many, until its end is sent.
         self._transaction = self._of_transaction = 0
         self._snapshot = _no_frames()
+        self._held: Held | None = None  # the state of the snapshot, until it is sent
         self._stack = AsyncExitStack()  # holds what reads the snapshot, until it is sent
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
@@ -135,7 +137,8 @@ class ChangeStream:
         """Send changes until the caller goes away; see ``commands.watch_changes`` for errors."""
         await self._open()
         try:
-            await self._send_all()
+            async with self._stack:
+                await self._send_all()
         except BaseException as exc:
             await self._fail(exc)
             raise
@@ -157,6 +160,7 @@ class ChangeStream:
                 await self._stack.aclose()
                 raise
             self._stack.callback(self._organs.snapshots.release, held)
+            self._held = held
             self._snapshot = snapshot_frames(connection, self._source, self._wanted, held)
             self._cursor = held.cursor
         elif self._watch.cursor:
@@ -174,8 +178,8 @@ class ChangeStream:
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
-        if self._watch.snapshot:
-            await self._send_snapshot()
+        if self._held is not None:
+            await self._send_snapshot(self._held)
         subscription = self._organs.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
@@ -201,7 +205,6 @@ class ChangeStream:
 
     async def _fail(self, error: BaseException) -> None:
         """Store how far the stream came, and tell the client if it still listens."""
-        await self._stack.__aexit__(type(error), error, error.__traceback__)
         if not self._begun:
             return
         receipt = self._receipt
@@ -234,12 +237,13 @@ class ChangeStream:
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
-    async def _send_snapshot(self) -> None:
+    async def _send_snapshot(self, held: Held) -> None:
         with translate_errors():
-            async with aclosing(self._disclosed(self._snapshot)) as disclosed:
+            async with held.in_time(), aclosing(self._disclosed(self._snapshot)) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
                     await self._send(frame, None, permit)
+        self._held = None
         await self._stack.aclose()
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)

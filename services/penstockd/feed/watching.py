@@ -16,6 +16,7 @@ from penstockd.errors import (
     CursorExpired,
     CursorInvalid,
     PermissionDenied,
+    StateGone,
     SubscriptionNotFound,
     ValueInvalid,
     ViewChanged,
@@ -79,7 +80,7 @@ def reconcile_of(error: BaseException) -> Reconcile:
     """What a client should do when its stream ends with an error."""
     if isinstance(error, AccessRevoked | SubscriptionNotFound):
         return Reconcile.STOP
-    if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid):
+    if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid | StateGone):
         return Reconcile.REPAIR
     return Reconcile.RESUME
 

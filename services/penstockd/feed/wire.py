@@ -64,8 +64,8 @@ class ChangeCodec:
         self._transaction = -1
         self._rest = b""
 
-    def encode(self, event: Event) -> bytes:
-        """One change as an element of ``changes``."""
+    def encode(self, event: Event, sequence: int) -> bytes:
+        """One change as an element of ``changes``, with its sequence."""
         key = event.key.encode()
         after = event.after
         parts = [_HEADS[event.operation], _encode_size(len(key)), key]
@@ -81,7 +81,6 @@ class ChangeCodec:
         transaction = event.transaction
         if transaction != self._transaction:
             self._behind(event)
-        sequence = self._sequences.sequence(event.number)
         parts += (self._rest, _encode_sequence(sequence), self._tail)
         data = b"".join(parts)
         return b"".join((_CHANGES, _encode_size(len(data)), data))
@@ -120,12 +119,11 @@ def _encode_sequence(number: int) -> bytes:
 
 def _encode_transaction(number: int) -> bytes:
     """A varint of 63 bits; neighbours share nothing."""
-    parts = []
-    while number >= _SMALL:
-        parts.append(_LOW[number & 0x3FFF])
-        number >>= 14
-    parts.append(_SIZES[number])
-    return b"".join(parts)
+    highest = number >> 56
+    if not highest:  # one in 128
+        return encode_varint(number)
+    middle = _LOW[number >> 28 & 0x3FFF] + _LOW[number >> 42 & 0x3FFF]
+    return _LOW[number & 0x3FFF] + _LOW[number >> 14 & 0x3FFF] + middle + _SIZES[highest]
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +148,10 @@ def encode_timestamp(moment: datetime) -> bytes:
     )
 
 
-def receipt_lines(events: Iterable[Event], sequences: Sequences) -> bytes:
+def receipt_lines(events: Iterable[Event], sequences: Iterable[int]) -> bytes:
     """What the receipt of a segment digests: sequence, operation and key of every change."""
-    of = sequences.sequence
-    return "".join([f"{of(e.number)}\t{_NAMES[e.operation]}\t{e.key}\n" for e in events]).encode()
+    lines = [
+        f"{sequence}\t{_NAMES[event.operation]}\t{event.key}\n"
+        for event, sequence in zip(events, sequences, strict=True)
+    ]
+    return "".join(lines).encode()

@@ -25,6 +25,8 @@ from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn_process
 
+#: Where callers sign in.
+SIGN_IN = ("/oauth2/token", "/penstock.hub.v1.Auth/IssueToken")
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
 
@@ -32,16 +34,22 @@ _LIMITS = (
     *("trusted_proxies", "max_connections", "heap_bytes"),
     *("header_seconds", "call_seconds", "stalled_seconds"),
 )
-_INPUTS = ("services", "path_bound", "stream_paths", "feed_paths", "upload_paths", "public_paths")
+_INPUTS = (
+    *("services", "path_bound", "stream_paths", "feed_paths", "upload_paths"),
+    *("grpc_streams", "public_paths"),
+)
 
 
 @dataclass(frozen=True)
 class RateLimit:
     """Calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
 
-    A caller is a consumer with a token or an API key. Calls without a valid token are counted by
-    address: ten times the rate for calls with an API key, since one address may use several keys,
-    and a tenth for the others.
+    A caller is a consumer with a token or an API key. Calls without a valid token of the hub are
+    counted by address: ten times the rate for calls with an API key, since one address may use
+    several keys; the rate itself for tokens that only the hub can check, and for sign-ins; a tenth
+    for the others. Counted by address besides, whatever credentials they carry: a tenth for health
+    checks and for preflights of browsers, each by themselves; a twentieth for files and documents
+    that are open to all; a hundredth for reflection, whose calls are streams.
     """
 
     rate: int
@@ -154,6 +162,8 @@ def render_config(config: EnvoyConfig) -> str:
             codec_refusals=codec_refusals(),
             tls=_tls_paths(config),
             limits=_scale_limits(config.rate_limit),
+            sign_in_prefixes=list(SIGN_IN),
+            open_prefixes=_open_prefixes(inputs["public_paths"]),
             cors_origins=list(config.cors_origins),
             portal=served_variants(config.portal, config.compressed_portal),
             portal_root=ROOT,
@@ -194,7 +204,20 @@ def _tls_paths(config: EnvoyConfig) -> dict[str, str | None] | None:
 def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
     if limit is None:
         return None
-    return {"consumer": limit, "with_key": limit.times(10), "anonymous": limit.times(1, 10)}
+    return {
+        "consumer": limit,
+        "with_key": limit.times(10),
+        "anonymous": limit.times(1, 10),
+        "open": limit.times(1, 20),
+        "reflection": limit.times(1, 100),
+    }
+
+
+def _open_prefixes(public: Sequence[str]) -> list[str]:
+    """The beginnings of all paths, besides those to sign in, that need no credentials; none is a
+    beginning of another, so that no call counts twice."""
+    fixed = {path.partition("{")[0] for path in public} - set(SIGN_IN) | {ROOT}
+    return sorted(p for p in fixed if not any(p != q and p.startswith(q) for q in fixed))
 
 
 def _path_pattern(path: str) -> str:

@@ -14,7 +14,8 @@ from penstockd.policy.view import View
 from penstockd.query import query_digest
 from penstockd.store.database import Database
 
-#: A page takes one more place of its consumer's share for every PLACE_ROWS rows.
+#: A page takes one more place of its consumer's share for every PLACE_ROWS rows, as far as the
+#: share allows (see ``shares``).
 PLACE_ROWS = 150
 
 

@@ -154,7 +154,7 @@ class DatasetHandlers:
             self.dataset,
             upload,
             asked,
-            stall_seconds=call.hub.import_stall_seconds,
+            limits=call.hub.imports,
             partial=partial,
         )
         return await mark_replayed(

@@ -1,4 +1,10 @@
-"""Registers methods with a gRPC server, each behind all interceptors."""
+"""Registers methods with a gRPC server, each behind all interceptors.
+
+gRPC starts the handler of a unary request only when its message has arrived, so a caller without
+credentials could hold a call open for as long as it likes. The door therefore registers every
+method as one with a stream of requests: the interceptors run as soon as the headers are there, and
+the message is read afterwards (``Exchange.receive``).
+"""
 
 from __future__ import annotations
 
@@ -81,8 +87,10 @@ def _route_handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
     guard = guard_reply(hub, route)
 
     async def answer(exchange: Exchange) -> Any:
-        sent = exchange.request
-        request = _each_read(reader, sent) if route.streams_request else await reader.read(sent)
+        if route.streams_request:
+            request: Any = _each_read(reader, exchange.requests)
+        else:
+            request = await reader.read(await exchange.receive())
         if bindings is not None:
             bindings.check(exchange.metadata, request)
         call = exchange.arriving if route.method.public else exchange.call
@@ -97,21 +105,19 @@ def _route_handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
 
     serve = wrap_answer(answer)
 
-    async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        exchange = Exchange(hub, route.method, context, request, guard=guard)
+    async def unary(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        exchange = Exchange(hub, route.method, context, requests, guard=guard)
         return await serve_call(Budget(route.method.path, seconds), serve(exchange))
 
-    async def stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def stream(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
-        await unary(request, context)
+        await unary(requests, context)
 
     # Requests arrive as bytes: see ``reading``.
     wire: dict[str, Any] = {"request_deserializer": None, "response_serializer": route.serialize}
     if route.streams_reply:
-        return grpc.unary_stream_rpc_method_handler(stream, **wire)
-    if route.streams_request:
-        return grpc.stream_unary_rpc_method_handler(unary, **wire)
-    return grpc.unary_unary_rpc_method_handler(unary, **wire)
+        return grpc.stream_stream_rpc_method_handler(stream, **wire)
+    return grpc.stream_unary_rpc_method_handler(unary, **wire)
 
 
 def guard_reply(hub: Hub, route: Route) -> ReplyGuard | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,15 @@ import grpc
 
 from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
+from penstockd.errors import CallTimeout, RequestMalformed
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
+
+#: How long the message of a call may take to arrive, in seconds: of a caller who has shown
+#: credentials, and of anybody else.
+MESSAGE_SECONDS, OPEN_MESSAGE_SECONDS = 120.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +73,14 @@ class Exchange:
     hub: Hub
     method: Method
     context: grpc.aio.ServicerContext[Any, Any]
-    request: Any = None
+    #: The messages of the call, for methods that take several; the others ``receive`` theirs.
+    requests: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
     guard: ReplyGuard | None = None
     arriving: PublicCall | ServedCall = field(init=False)
     call: ServedCall = field(init=False)
+    _enters_refusal: bool | None = None
 
     def __post_init__(self) -> None:
         for key, value in self.context.invocation_metadata() or ():
@@ -99,18 +107,48 @@ class Exchange:
         self.call = ServedCall(entry, policy, self.hub, principal, exchange=self)
         self.arriving = self.call
 
+    async def receive(self) -> bytes:
+        """The message of a call that has one.
+
+        Raises RequestMalformed if none arrives, CallTimeout if it takes too long.
+        """
+        seconds = OPEN_MESSAGE_SECONDS if self.method.public else MESSAGE_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                message: Any = await self.context.read()
+        except TimeoutError as exc:
+            raise CallTimeout("the request took too long to arrive") from exc
+        if message is grpc.aio.EOF:
+            raise RequestMalformed("the call ended without a message")
+        data: bytes = message
+        return data
+
     def _surface(self) -> str:
         """How the call arrived, by the sidecar's headers."""
         if "x-envoy-original-path" in self.metadata:
             return "REST"
         return "GRPC_WEB" if "x-grpc-web" in self.metadata else "GRPC"
 
+    def enters_refusal(self) -> bool:
+        """Whether the refusal of a caller without valid credentials gets an audit entry of its own;
+        if not, it is counted with others. Decided once for a call."""
+        if self._enters_refusal is None:
+            entry = self.arriving.entry
+            self._enters_refusal = self.hub.refusals.allow(entry.peer or "", self.arriving.claimed)
+        return self._enters_refusal
+
     async def record(self) -> None:
-        """Make the audit entry durable, if the call's own transaction has not done so."""
+        """Make the audit entry durable, if the call's own transaction has not done so.
+
+        Of the refused calls of unknown callers only so many get entries.
+        """
         arriving = self.arriving
         if self.method.audited and not arriving.recorded:
             arriving.note_recorded()
-            await self.hub.journal.record(arriving.entry)
+            entry = arriving.entry
+            refused = entry.consumer_id is None and entry.outcome != "OK"
+            if not refused or self.enters_refusal():
+                await self.hub.journal.record(entry)
 
     async def send_headers(self, headers: Mapping[str, str]) -> None:
         """Send headers of the reply. The reply begins with them, so the audit comes first."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from weakref import WeakSet
 from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
 from penstockd.shares import ShareTerms, payer_var
 from penstockd.store import commit
+from penstockd.store.ages import read_until
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
 from penstockd.store.pool import ORDINARY, OWN, LaneTerms, Limits, PoolLane, WorkKind
@@ -82,7 +85,7 @@ class Division:
 
     ``connections`` is their number, at least 16. The others are in seconds: how long a call waits
     for its share, how long a statement waits for a lock, how long a short read or write may run,
-    and how long a COMMIT may take.
+    how long a COMMIT may take, and how long one state of the data may be read.
     """
 
     connections: int = 32
@@ -90,6 +93,7 @@ class Division:
     lock: float = 10.0
     statement: float = 30.0
     commit: float = 10.0
+    snapshot: float = 3600.0
 
     def lanes(self) -> Mapping[WorkKind, LaneTerms]:
         """The lane of each kind.
@@ -136,7 +140,7 @@ class _LentConnection:
 
     async def __aenter__(self) -> Connection:
         try:
-            self._connection = await self._lane.take(self._payer, self._weight)
+            self._connection, self._weight = await self._lane.take(self._payer, self._weight)
         except Exception as exc:
             if (ours := as_ours(exc)) is None:
                 raise
@@ -168,6 +172,7 @@ class Database:
         ``limits`` between all kinds. The databases of one process share a ``memory``."""
         self.dsn = plain_dsn(url)
         self.memory = memory if memory is not None else Memory()
+        self._snapshot_seconds = math.inf if division is None else division.snapshot
         if division is None:
             lane = self._lane("everything", LaneTerms(size, limits, ready=1))
             self._lanes = dict.fromkeys(WorkKind, lane)
@@ -244,7 +249,8 @@ class Database:
     ) -> AbstractAsyncContextManager[Connection]:
         """A connection from the current payer's share, whose errors are translated.
 
-        ``weight`` is how many places of the lane the call takes: heavier work counts for more.
+        ``weight`` is how many places of the lane the call takes, fewer if others need them: heavier
+        work counts for more.
         Raises ShareExhausted, DatabaseUnavailable, DataLocked and QueryTooLong.
         """
         return _LentConnection(self._lanes[kind], weight)
@@ -284,14 +290,16 @@ class Database:
         """A read-only transaction that sees a single state throughout.
 
         If the block fails, the connection is thrown away: it is unusable after an interrupted COPY.
-        Raises as ``connection``.
+        Raises StateGone if the block takes too long, and as ``connection``.
         """
         async with self.connection(WorkKind.BULK) as connection:
             try:
                 await connection.execute(
                     f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {READ_SLOWLY}"
                 )
-                yield connection
+                seconds = self._snapshot_seconds
+                async with read_until(time.monotonic() + seconds, seconds):
+                    yield connection
                 await connection.execute("COMMIT")
             except BaseException:
                 cut_session(connection)

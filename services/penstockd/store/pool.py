@@ -157,20 +157,20 @@ class PoolLane:
             cut_session(connection)
         self.shares.fail(DatabaseUnavailable("the database does not answer"))
 
-    async def take(self, payer: Payer, weight: int) -> Any:
-        """Take a connection. Raises ShareExhausted and the driver's errors."""
+    async def take(self, payer: Payer, weight: int) -> tuple[Any, int]:
+        """Take a connection, with the number of places that it takes of the payer's share, at most
+        ``weight``. Raises ShareExhausted and the driver's errors."""
         shares = self.shares
-        if not shares.try_take(payer, weight):
-            await shares.take(payer, weight)
+        taken = shares.try_take(payer, weight) or await shares.take(payer, weight)
         try:
             while True:
                 connection = await self._connected()
                 self._lent.add(connection)
                 if await self._answers(connection):
-                    return connection
+                    return connection, taken
                 self._lent.discard(connection)
         except BaseException:
-            shares.give_back(payer, weight)
+            shares.give_back(payer, taken)
             raise
 
     async def _connected(self) -> Any:
@@ -230,8 +230,9 @@ class PoolLane:
             connection.terminate()
         await self._pool.expire_connections()
 
-    async def give_back(self, connection: Any, payer: Payer, weight: int, *, clean: bool) -> None:
-        """Take a connection back. One that is not ``clean`` goes to the pool, which checks it."""
+    async def give_back(self, connection: Any, payer: Payer, taken: int, *, clean: bool) -> None:
+        """Take a connection and its places back. One that is not ``clean`` goes to the pool,
+        which checks it."""
         assert self._pool is not None
         self._lent.discard(connection)
         try:
@@ -241,4 +242,4 @@ class PoolLane:
             else:
                 await self._pool.release(connection)
         finally:
-            self.shares.give_back(payer, weight)
+            self.shares.give_back(payer, taken)

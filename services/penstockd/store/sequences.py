@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import accumulate
+from operator import add, mod, sub
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -55,62 +57,96 @@ class Sequences:
         """The sequence of a log number; at least the number itself."""
         return self._chunk(number >> _CHUNK)[0][number & ((1 << _CHUNK) - 1)]
 
+    def each(self, numbers: Iterable[int]) -> list[int]:
+        """The sequences of log numbers, most of which are close to the one before."""
+        found, current, values = list[int](), -1, array("q")
+        for number in numbers:
+            chunk = number >> _CHUNK
+            if chunk != current:
+                current, values = chunk, self._chunk(chunk)[0]
+            found.append(values[number & ((1 << _CHUNK) - 1)])
+        return found
+
     def transaction(self, number: int) -> int:
         """The name of the transaction whose last change has the number: 63 bits, unordered."""
-        return self._chunk(number >> _CHUNK)[1][number & ((1 << _CHUNK) - 1)]
+        return self._chunk(number >> _CHUNK)[1][number & ((1 << _CHUNK) - 1)] & _MASK
 
     def _read_chunk(self, chunk: int) -> tuple[array[int], array[int]]:
+        """The sequences of a chunk's numbers, and 64 bits each for the names."""
         first, count = chunk << _CHUNK, 1 << _CHUNK
         if first < 0 or first + count - 1 > _LAST:
             raise ValueError(f"no log has a number {first}")
+        drawn = self._draw(*_CHUNK_BLOCKS, chunk)
+        shares = _read_words("I", drawn)[1::4]
         low, high = self._node(_CHUNK, chunk)
-        bounds = [low, high]
+        widths, at = [high - low], 0
         # All nodes of a level at once, from the chunk's level down to the leaves.
         for height in range(_CHUNK, 0, -1):
-            begin = first >> height
-            shares = self._random(_SPLIT, height, begin, len(bounds) - 1)
-            parted = [0] * (2 * len(bounds) - 1)
-            parted[::2] = bounds
-            parted[1::2] = _split_bounds(bounds, height, shares)
-            bounds = parted
-        places = self._random(_PLACE, 0, first, count)
-        sequences = array(
-            "q", [a + p % (b - a) for a, b, p in zip(bounds, bounds[1:], places, strict=False)]
-        )
-        names = self._random(_TRANSACTION, 0, first, count)
-        return sequences, array("q", [name & _MASK for name in names])
+            lower = _split_widths(widths, height, shares[at : at + len(widths)])
+            at += len(widths)
+            parted = [0] * (2 * len(widths))
+            parted[::2] = lower
+            parted[1::2] = map(sub, widths, lower)
+            widths = parted
+        words = _read_words("Q", drawn)[::2]
+        starts = accumulate(widths, initial=low)
+        # The last start is the chunk's end, and has no place.
+        sequences = array("q", map(add, starts, map(mod, words[at : at + count], widths)))
+        return sequences, words[at + count :]
 
     def _read_node(self, height: int, index: int) -> tuple[int, int]:
         """The range of a node: the ``index``-th of those that hold 2**height numbers."""
         if height == _DEPTH:
             return index << _RANGE, (index + 1) << _RANGE
         low, high = self._node(height + 1, index >> 1)
-        (share,) = self._random(_SPLIT, height + 1, index >> 1, 1)
-        (middle,) = _split_bounds((low, high), height + 1, (share,))
+        block = (_SPLIT << 8 | height + 1) << 64 | index >> 1
+        (share,) = _read_words("I", self._draw(block, 0, 1, 0))[1::4]
+        (lower,) = _split_widths([high - low], height + 1, [share])
+        middle = low + lower
         return (middle, high) if index & 1 else (low, middle)
 
-    def _random(self, kind: int, height: int, first: int, count: int) -> array[int]:
-        """64 bits each for ``count`` consecutive places."""
-        blocks = array("Q", [kind << 8 | height]) * (2 * count)
-        blocks[1::2] = array("Q", range(first, first + count))
-        if sys.byteorder == "little":
-            blocks.byteswap()
-        found = array("Q", self._block.update(blocks.tobytes()))
-        return found[::2]
+    def _draw(self, blocks: int, steps: int, count: int, times: int) -> bytes:
+        """16 bytes each for ``count`` blocks, the integers side by side in ``blocks`` plus
+        ``times`` those in ``steps``: one operation for all."""
+        joined = (blocks + times * steps).to_bytes(16 * count, "big")
+        return self._block.update(joined)
 
 
-def _split_bounds(bounds: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
-    """Where each range between bounds divides: each half keeps room for all of its numbers."""
+def _chunk_blocks() -> tuple[int, int, int]:
+    """The blocks of chunk 0, in the order of their use, by how much each grows with the number of
+    the chunk, and how many there are. A block holds its use, its height and an index."""
+    blocks, steps = list[int](), list[int]()
+    uses = [(_SPLIT, height) for height in range(_CHUNK, 0, -1)]
+    for kind, height in [*uses, (_PLACE, 0), (_TRANSACTION, 0)]:
+        count = 1 << (_CHUNK - height)
+        blocks += [(kind << 8 | height) << 64 | index for index in range(count)]
+        steps += [count] * count
+    return _join_blocks(blocks), _join_blocks(steps), len(blocks)
+
+
+def _join_blocks(blocks: Sequence[int]) -> int:
+    return int.from_bytes(b"".join([block.to_bytes(16, "big") for block in blocks]), "big")
+
+
+_CHUNK_BLOCKS = _chunk_blocks()
+
+
+def _read_words(code: str, drawn: bytes) -> array[int]:
+    """Random bytes as little-endian integers."""
+    found = array(code, drawn)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
+
+
+def _split_widths(widths: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
+    """How much of each node's width its lower half gets; each half keeps room for all of its
+    numbers."""
     least = _ROOM << (height - 1)
-    # One expression, since this is half the cost of a sequence.
-    return [
-        low
-        + min(
-            max(
-                ((width := high - low) >> 2) + ((width >> 1) * (share >> (64 - _BITS)) >> _BITS),
-                least,
-            ),
-            width - least,
-        )
-        for low, high, share in zip(bounds, bounds[1:], shares, strict=False)
+    lower = [
+        (width >> 2) + ((width >> 1) * share >> _BITS)
+        for width, share in zip(widths, shares, strict=True)
     ]
+    if min(widths) >> 2 >= least:
+        return lower
+    return [min(max(half, least), width - least) for half, width in zip(lower, widths, strict=True)]

@@ -3,7 +3,8 @@
 A transaction on a connection of its own holds a state and exports it by name; any connection of any
 process can join it for as long as the holder lives. A holder that is kept in case its client comes
 back is released after ``seconds``, or earlier if newer ones need its place: it holds back
-vacuuming.
+vacuuming. Therefore no state is held for longer than ``most_seconds`` since it was taken, however
+often its client comes back, and whoever reads it then is ended with StateGone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,6 +23,7 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.shares import payer_var
+from penstockd.store.ages import read_until
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
 from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translate_errors
 
@@ -35,6 +38,8 @@ PULSE = 10.0
 SILENCE = 60
 #: How long one statement of a holder may take, in seconds.
 PATIENCE = 5.0
+#: A state is old when this part of the longest time is over: the log and health say so.
+OLD = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -53,17 +58,29 @@ class Session:
 
 @dataclass(eq=False, slots=True)
 class Held:
-    """One state of the data: ``name`` joins it, ``cursor`` is its place in the change log."""
+    """One state of the data: ``name`` joins it, ``cursor`` is its place in the change log.
+
+    ``taken`` is when the state was taken, by whichever process, in seconds of the system's clock.
+    ``end`` is when it may be held no longer, after ``most_seconds``, by the monotonic clock.
+    """
 
     name: str
     cursor: Cursor
     session: Session
     connection: Connection
+    taken: float
+    end: float
+    most_seconds: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     deadline: float | None = None  # monotonic; None while it is in use
     lasting: bool = True  # kept states that are not lasting are released first
     by_receipt: bool = True  # keep it only while a receipt names it
     consumer: str = field(default_factory=lambda: payer_var.get().consumer)
+    old: bool = False  # it was logged as old
+
+    def in_time(self) -> AbstractAsyncContextManager[None]:
+        """Read the state in the block. Raises StateGone once it may be held no longer."""
+        return read_until(self.end, self.most_seconds)
 
     async def share(self, connection: Connection) -> None:
         """Make a transaction that has just begun, and read nothing, see this state.
@@ -81,9 +98,10 @@ class Held:
 class Snapshots:
     """The states that one process holds."""
 
-    def __init__(self, database: Database, *, seconds: float) -> None:
-        """``seconds`` is how long a state is kept in case its client comes back."""
-        self.seconds = seconds
+    def __init__(self, database: Database, *, seconds: float, most_seconds: float) -> None:
+        """``seconds`` is how long a state is kept in case its client comes back, and
+        ``most_seconds`` how long it is held in all."""
+        self.seconds, self.most_seconds = seconds, most_seconds
         self._database = database
         self._held: set[Held] = set()
         self._idle: list[tuple[Connection, Session]] = []
@@ -97,17 +115,19 @@ class Snapshots:
             with translate_errors():
                 async with asyncio.timeout(PATIENCE):
                     cursor = await place_snapshot(connection)
-                    return await self._hold(connection, session, cursor)
+                    return await self._hold(connection, session, cursor, time.time())
         except BaseException:
             connection.terminate()
             raise
 
-    async def join(self, name: str, cursor: Cursor) -> Held:
-        """Hold a state that some process already holds.
+    async def join(self, name: str, cursor: Cursor, taken: float) -> Held:
+        """Hold a state that some process already holds since the time ``taken``.
 
-        Raises SnapshotGone, also if ``name`` stands for a state other than ``cursor``'s, and
-        DatabaseUnavailable.
+        Raises SnapshotGone, also if ``name`` stands for a state other than ``cursor``'s or it has
+        been held for too long, and DatabaseUnavailable.
         """
+        if taken + self.most_seconds <= time.time():
+            raise SnapshotGone(name)
         connection, session = await self._connection()
         try:
             with translate_errors():
@@ -116,7 +136,7 @@ class Snapshots:
                     await _import_snapshot(connection, name)
                     if await current_cursor(connection) != cursor:
                         raise SnapshotGone(name)
-                    return await self._hold(connection, session, cursor)
+                    return await self._hold(connection, session, cursor, taken)
         except BaseException:
             connection.terminate()
             raise
@@ -125,12 +145,24 @@ class Snapshots:
         """Whether a state has been neither released nor lost."""
         return held in self._held and not held.connection.is_closed()
 
+    @property
+    def oldest_seconds(self) -> float:
+        """The age of the oldest state that this process holds; 0 if it holds none."""
+        first = min((held.end for held in self._held), default=None)
+        return 0.0 if first is None else self.most_seconds - (first - time.monotonic())
+
+    @property
+    def any_old(self) -> bool:
+        """Whether a state is held so long that an operator should know."""
+        return self.oldest_seconds >= OLD * self.most_seconds
+
     def keep(self, held: Held, *, seconds: float | None = None, lasting: bool = True) -> None:
         """Keep a state after use, since the client may come back for it."""
         if held.connection.is_closed():
             self._held.discard(held)
             return
-        held.deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
+        seconds = min(self.seconds if seconds is None else seconds, held.end - time.monotonic())
+        held.deadline = time.monotonic() + seconds
         held.lasting = lasting
         while len(kept := [h for h in self._held if h.deadline is not None]) > MAX_KEPT:
             # From the consumer with the most kept states, so that nobody's exports cost others
@@ -181,10 +213,14 @@ class Snapshots:
             raise
         return connection, Session(connection.get_server_pid(), start)
 
-    async def _hold(self, connection: Connection, session: Session, cursor: Cursor) -> Held:
+    async def _hold(
+        self, connection: Connection, session: Session, cursor: Cursor, taken: float
+    ) -> Held:
         await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE}s'")
         name = await connection.fetchval("SELECT pg_export_snapshot()")
-        held = Held(name, cursor, session, connection)
+        left = taken + self.most_seconds - time.time()
+        end = time.monotonic() + min(left, self.most_seconds)
+        held = Held(name, cursor, session, connection, taken, end, self.most_seconds)
         self._held.add(held)
         if self._pulse is None or self._pulse.done():
             self._pulse = asyncio.create_task(self._keep_alive())
@@ -214,12 +250,29 @@ class Snapshots:
                     self._held.discard(held)
                 elif held.deadline is not None and held.deadline <= now:
                     self.release(held)
+                elif held.end + PULSE <= now:
+                    # Its reader has been ended; this makes sure of it.
+                    _log.warning("snapshot_dropped", consumer=held.consumer)
+                    self.drop(held)
                 else:
+                    self._watch_age(held)
                     self._start(self._speak(held))
             try:
                 await self._release_superseded()
             except Refused as exc:
                 _log.warning("snapshots_unchecked", error=str(exc))
+
+    def _watch_age(self, held: Held) -> None:
+        """Log once that a state is old."""
+        seconds = self.most_seconds - (held.end - time.monotonic())
+        if not held.old and seconds >= OLD * self.most_seconds:
+            held.old = True
+            _log.warning(
+                "snapshot_old",
+                consumer=held.consumer,
+                seconds=round(seconds),
+                most_seconds=round(self.most_seconds),
+            )
 
     async def _speak(self, held: Held) -> None:
         if held.lock.locked():

@@ -23,11 +23,13 @@ MOST_IN_USE, PATIENCE = 8, 10.0
 
 @dataclass(frozen=True, slots=True)
 class StateName:
-    """``origin`` is the name by the first holder, ``name`` that by the latest."""
+    """``origin`` is the name by the first holder, ``name`` that by the latest. ``taken`` is when
+    the state was taken, in seconds."""
 
     origin: str
     name: str
     cursor: Cursor
+    taken: float
 
 
 @dataclass(eq=False, slots=True)
@@ -51,14 +53,16 @@ class States:
     ) -> AsyncIterator[tuple[Held, StateName]]:
         """Hold the named state, or the current one, during the block, and keep it afterwards.
 
-        Raises SnapshotGone if nobody holds it any more, ShareExhausted and DatabaseUnavailable.
+        Raises SnapshotGone if nobody holds it any more, StateGone if it ends during the block,
+        ShareExhausted and DatabaseUnavailable.
         """
         payer = Payer(owner)
         await self._room.take(payer)
         try:
             state, named = await self._found(owner, name)
             try:
-                yield state.held, named
+                async with state.held.in_time():
+                    yield state.held, named
             finally:
                 state.users -= 1
                 if not state.users:
@@ -77,9 +81,12 @@ class States:
             if known is not None and known.held.cursor != name.cursor:
                 # After a restart of the database the name may have been given out again.
                 raise SnapshotGone
-            held = known.held if known else await self._snapshots.join(name.name, name.cursor)
+            if known is not None:
+                held = known.held
+            else:
+                held = await self._snapshots.join(name.name, name.cursor, name.taken)
         state = self._entered(owner, origin, held)
-        return state, StateName(origin, state.held.name, state.held.cursor)
+        return state, StateName(origin, state.held.name, state.held.cursor, state.held.taken)
 
     def _entered(self, owner: str, origin: str, held: Held) -> _KeptState:
         state = self._states.pop(origin, None)

@@ -44,7 +44,7 @@ from penstockd.store.columns import (
     sql_kind,
     type_name,
 )
-from penstockd.store.indexes import declared_indexes, duplicates, present_indexes
+from penstockd.store.indexes import declared_indexes, find_duplicates, present_indexes
 from penstockd.store.script import run_script
 from penstockd.store.tables import Tables, column_default, empty_value
 
@@ -369,7 +369,7 @@ class _DatasetChanges:
             same = pair is not None and pair[0].path == pair[1].path
             shared: list[tuple[str, str]] = []
             if index.field.unique and same and self._holds(pair):
-                shared = duplicates(self._connection, self._dataset, index)
+                shared = find_duplicates(self._connection, self._dataset, index)
             if shared:
                 told = "; ".join(f"{one}: has the value of {other}" for one, other in shared)
                 yield Step(

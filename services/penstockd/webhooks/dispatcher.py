@@ -19,12 +19,22 @@ from penstockd.store.database import Connection
 from penstockd.store.singletons import SingletonLease, Transactions
 from penstockd.webhooks.composer import Composer, make_entries
 from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
+from penstockd.webhooks.holding import MESSAGE_OVERHEAD, DueDelivery, Holding
 from penstockd.webhooks.lanes import Composed, Lane
-from penstockd.webhooks.model import Chance, Clock, DeliveryState, Reason, State, read_clock
+from penstockd.webhooks.model import (
+    Chance,
+    Clock,
+    Delivery,
+    DeliveryState,
+    Reason,
+    State,
+    read_clock,
+)
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import (
     SendResult,
-    claim_due,
+    claim_listed,
+    list_due,
     promote_stuck,
     release_all,
 )
@@ -34,8 +44,6 @@ from penstockd.webhooks.signing import Seal
 
 #: Most messages that one transaction claims, and most results that one settles.
 GROUP = 500
-#: Bytes of claimed but unsent bodies above which nothing more is claimed.
-HELD_BYTES = 32 * 1024 * 1024
 #: How often to look for due deliveries without an announcement, in seconds.
 POLL_SECONDS = 1.0
 
@@ -64,6 +72,7 @@ class Dispatcher:
         self._sender, self._composer = sender, composer
         self._clock, self._chance = clock, chance
         self._lanes: dict[str, Lane] = {}
+        self._holding = Holding()
         self._revision = NOTHING_LOADED
         self._results: list[tuple[Lane, SendResult]] = []
         self._finished = asyncio.Event()
@@ -136,20 +145,16 @@ class Dispatcher:
             self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
-            found = await claim_due(connection, room, self._clock(), self._term)
-            taken = Counter(d.webhook_id for d in found)
-            self._more |= any(taken[name] == most for name, most in room.items())
-            if not found:
+            due = await list_due(connection, room, self._clock())
+            chosen = self._chosen(due)
+            listed = Counter(d.webhook_id for d in due)
+            self._more |= any(listed[name] == most for name, most in room.items())
+            self._more |= len(chosen) < len(due)
+            if not chosen:
                 return 0
-            composed: list[Composed] = []
-            dead: list[SendResult] = []
-            for delivery in found:
-                endpoint = self._lanes[delivery.webhook_id].endpoint
-                made = await self._composer.compose(policy, endpoint, delivery, self._clock())
-                if isinstance(made, Composed):
-                    composed.append(made)
-                else:
-                    dead.append(made)
+            found = await claim_listed(connection, chosen, self._term)
+            sizes = {d.delivery_id: d.stored_bytes for d in due}
+            composed, dead = await self._compose(policy, found, sizes)
             shown = await self._audit(connection, policy, composed)
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
@@ -159,7 +164,7 @@ class Dispatcher:
         for each in composed:
             lane = self._lanes[each.delivery.webhook_id]
             lane.held += 1
-            lane.held_bytes += len(each.message.body)
+            self._holding.hold(*self._place(lane), len(each.message.body))
         for each in composed:
             self._lanes[each.delivery.webhook_id].take(each)
         return len(found)
@@ -169,14 +174,55 @@ class Dispatcher:
         return self._lease.term if self._lease is not None else None
 
     def _room(self) -> Mapping[str, int]:
-        """How many to claim for each lane: GROUP in all, shared evenly; none above HELD_BYTES."""
-        if sum(lane.held_bytes for lane in self._lanes.values()) > HELD_BYTES:
+        """How many to claim for each lane: GROUP in all, shared evenly; none if memory is full."""
+        if self._holding.full:
             return {}
         open_lanes = {name: room for name, lane in self._lanes.items() if (room := lane.room)}
         if sum(open_lanes.values()) <= GROUP:
             return open_lanes
         share = max(1, GROUP // len(open_lanes))
         return {name: min(room, share) for name, room in open_lanes.items()}
+
+    @staticmethod
+    def _place(lane: Lane) -> tuple[str, str]:
+        """Whose share of the memory a lane's messages take."""
+        return lane.endpoint.webhook.consumer_id, lane.endpoint.webhook.webhook_id
+
+    def _chosen(self, due: Sequence[DueDelivery]) -> list[str]:
+        """The ids of those deliveries whose messages are expected to fit into memory."""
+        plan, chosen = self._holding.copy(), []
+        for delivery in due:
+            lane = self._lanes[delivery.webhook_id]
+            size = int((delivery.stored_bytes + MESSAGE_OVERHEAD) * lane.growth)
+            if plan.permits(*self._place(lane), size):
+                plan.hold(*self._place(lane), size)
+                chosen.append(delivery.delivery_id)
+        return chosen
+
+    async def _compose(
+        self, policy: PolicySnapshot, found: Sequence[Delivery], sizes: Mapping[str, int]
+    ) -> tuple[list[Composed], list[SendResult]]:
+        """The messages of claimed deliveries, and the results of those that are not sent now.
+
+        A message may be many times as large as its records. What does not fit into memory is
+        returned unsent, and the lane learns to expect it.
+        """
+        plan, composed, unsent = self._holding.copy(), [], []
+        for delivery in found:
+            lane = self._lanes[delivery.webhook_id]
+            made = await self._composer.compose(policy, lane.endpoint, delivery, self._clock())
+            if not isinstance(made, Composed):
+                unsent.append(made)
+                continue
+            size = len(made.message.body)
+            lane.growth = size / (sizes[delivery.delivery_id] + MESSAGE_OVERHEAD)
+            if plan.permits(*self._place(lane), size):
+                plan.hold(*self._place(lane), size)
+                composed.append(made)
+            else:
+                unsent.append(SendResult(delivery, DeliveryState.PENDING, "", self._clock()))
+                self._more = True
+        return composed, unsent
 
     async def _refresh(self, connection: Connection) -> None:
         """Update the lanes to the current endpoints."""
@@ -277,7 +323,7 @@ class Dispatcher:
         self._done(lane, composed, result)
 
     def _done(self, lane: Lane, composed: Composed, result: SendResult) -> None:
-        lane.held_bytes -= len(composed.message.body)
+        self._holding.release(*self._place(lane), len(composed.message.body))
         self._results.append((lane, result))
         self._finished.set()
 

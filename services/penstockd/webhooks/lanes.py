@@ -20,8 +20,6 @@ from penstockd.webhooks.payload import Message
 
 #: Failures in a row after which a lane sends one message at a time.
 NARROW_AFTER = 3
-#: Bytes of claimed but unsent bodies above which a lane claims nothing more.
-LANE_BYTES = 4 * 1024 * 1024
 #: Messages claimed ahead for each one that is being sent, and the most in all.
 _AHEAD = 3
 _MOST_AHEAD = 192
@@ -47,7 +45,9 @@ class Lane:
     ) -> None:
         self.endpoint = endpoint
         self.failures = 0
-        self.held = self.held_bytes = 0
+        self.held = 0
+        #: How many times the size of its records the last message had.
+        self.growth = 2.0
         self._send, self._clock = send, clock
         self._waiting: deque[Composed] = deque()
         self._sending: set[asyncio.Task[None]] = set()
@@ -71,7 +71,7 @@ class Lane:
     def room(self) -> int:
         """How many more may be claimed now."""
         rests = self._clock() < self._rested
-        if not self.open or rests or self.held_bytes > LANE_BYTES:
+        if not self.open or rests:
             return 0
         if self.width == 1:
             return max(0, 1 - self.held)

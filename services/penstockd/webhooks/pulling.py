@@ -16,15 +16,26 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
 from penstockd.webhooks.endpoints import LISTEN_SECONDS, Endpoint, read_secrets, set_expiry
+from penstockd.webhooks.holding import choose_within_bytes
 from penstockd.webhooks.lanes import Composed
 from penstockd.webhooks.model import Delivery, Reason, State, Webhook, WebhookKind, read_clock
-from penstockd.webhooks.queue import SendResult, claim_due, lend_deliveries, next_due, return_lent
+from penstockd.webhooks.queue import (
+    SendResult,
+    claim_listed,
+    lend_deliveries,
+    list_due,
+    next_due,
+    return_lent,
+)
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt
 from penstockd.webhooks.signing import Seal, Signer
 
 #: Most messages that one call pulls or acknowledges.
 MAX_DELIVERIES = 100
+
+#: Bytes of the records of the messages that one call pulls; one message may have more.
+PULLED_BYTES = 512 * 1024
 
 #: A pulled message that is not acknowledged within this time is due again.
 LEASE = timedelta(seconds=60)
@@ -131,9 +142,10 @@ async def pull_due(organs: PullOrgans, call: Call, webhook_id: str, most: int) -
         if webhook.state is not State.ACTIVE:
             return []
         await return_lent(connection, webhook_id, read_clock())
-        taken = await claim_due(connection, {webhook_id: most}, read_clock())
-        if not taken:
+        due = await list_due(connection, {webhook_id: most}, read_clock())
+        if not due:
             return []
+        taken = await claim_listed(connection, choose_within_bytes(due, PULLED_BYTES))
         await lend_deliveries(connection, taken, read_clock() + LEASE)
         composed, dead = await desk.compose(call, connection, endpoint, taken)
         if dead:

@@ -18,6 +18,7 @@ import orjson
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.events import attach_events
+from penstockd.webhooks.holding import DueDelivery
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Reason
 
 _COLUMNS = (
@@ -26,19 +27,22 @@ _COLUMNS = (
     "finish_time",
 )  # fmt: skip
 
-#: Claims for each endpoint as many as it has room for, those due longest first; skips rows that
-#: another transaction has locked.
+#: For each endpoint as many as it has room for, those due longest first; skips rows that another
+#: transaction has locked.
+_DUE = """
+SELECT found.delivery_id, r.webhook_id, found.stored_bytes
+FROM unnest($1::text[], $2::integer[]) AS r (webhook_id, room) CROSS JOIN LATERAL (
+    SELECT d.delivery_id, d.next_time, (
+        SELECT coalesce(sum(octet_length(e.after)), 0)::bigint
+        FROM hub.webhook_event AS e WHERE e.event_id = ANY (d.event_ids)) AS stored_bytes
+    FROM hub.webhook_delivery AS d
+    WHERE d.webhook_id = r.webhook_id AND d.state = 'PENDING' AND d.next_time <= $3
+    ORDER BY d.next_time, d.delivery_id LIMIT r.room FOR UPDATE OF d SKIP LOCKED
+) AS found ORDER BY found.next_time, found.delivery_id
+"""
 _CLAIM = """
-WITH room AS (SELECT * FROM unnest($1::text[], $2::integer[]) AS r (webhook_id, room)),
-due AS (
-    SELECT found.delivery_id FROM room CROSS JOIN LATERAL (
-        SELECT d.delivery_id FROM hub.webhook_delivery AS d
-        WHERE d.webhook_id = room.webhook_id AND d.state = 'PENDING' AND d.next_time <= $3
-        ORDER BY d.next_time, d.delivery_id LIMIT room.room FOR UPDATE SKIP LOCKED
-    ) AS found
-)
-UPDATE hub.webhook_delivery AS d SET state = 'SENDING', next_time = NULL, claim_term = $4
-FROM due WHERE d.delivery_id = due.delivery_id
+UPDATE hub.webhook_delivery AS d SET state = 'SENDING', next_time = NULL, claim_term = $2
+WHERE d.delivery_id = ANY ($1)
 RETURNING d.delivery_id, d.webhook_id, d.cause, d.event_type, d.event_ids, d.previous,
           d.notice, d.order_key, d.attempt_count + 1, d.tries + 1, d.event_time
 """
@@ -186,14 +190,26 @@ async def _park_deliveries(connection: Connection, drafts: Iterable[Draft]) -> N
         busy.add(place)
 
 
-async def claim_due(
-    connection: Connection, room: Mapping[str, int], at: datetime, term: int | None = None
+async def list_due(
+    connection: Connection, room: Mapping[str, int], at: datetime
+) -> list[DueDelivery]:
+    """Lock due deliveries of some endpoints, at most as many of each as it has room for.
+
+    Returns them with their sizes, those due longest first, to ``claim_listed`` some of them. The
+    connection must be in a transaction.
+    """
+    rows = await connection.fetch(_DUE, list(room), list(room.values()), at)
+    return [DueDelivery(*row) for row in rows]
+
+
+async def claim_listed(
+    connection: Connection, chosen: Sequence[str], term: int | None = None
 ) -> list[Delivery]:
-    """Claim due deliveries of some endpoints, at most as many of each as it has room for.
+    """Claim deliveries that ``list_due`` has locked in this transaction.
 
     ``term`` is that of the keeper's lease, None for a pull; results under other terms are ignored.
     """
-    rows = await connection.fetch(_CLAIM, list(room), list(room.values()), at, term)
+    rows = await connection.fetch(_CLAIM, chosen, term)
     found = [
         Delivery(
             row[0], row[1], Cause(row[2]), row[3], list(row[4]), list(row[5]),

@@ -15,21 +15,22 @@ T = TypeVar("T")
 
 
 class Pace:
-    """Ends an upload whose client sends too slowly: a transaction waits for what comes next.
+    """Ends an upload whose client sends too slowly.
 
     The client may make the hub wait ``stall_seconds`` in all, and besides as long as what it has
-    sent takes at LEAST_RATE.
+    sent takes at ``rate`` bytes a second.
     """
 
-    def __init__(self, stall_seconds: float) -> None:
+    def __init__(self, stall_seconds: float, rate: int = LEAST_RATE) -> None:
         self._left = self._stall = stall_seconds
+        self._rate = rate
 
     async def next(self, upload: AsyncIterator[T], received: int) -> T | None:
         """The next piece; None after the last. Raises ClientStalled.
 
         ``received`` is the number of bytes that came since the last call.
         """
-        self._left += received / LEAST_RATE
+        self._left += received / self._rate
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -37,7 +38,7 @@ class Pace:
                 return await anext(upload, None)
         except TimeoutError:
             raise ClientStalled(
-                f"the client sent less than {LEAST_RATE} bytes/s for {self._stall:g} s"
+                f"the client sent less than {self._rate} bytes/s for {self._stall:g} s"
             ) from None
         finally:
             self._left -= clock() - began

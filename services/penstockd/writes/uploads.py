@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from penstockd import budget
 from penstockd.budget import SECONDS_PER_BYTE, offload_large
 from penstockd.calls import Call
-from penstockd.errors import ImportFormatInvalid, ImportTruncated
+from penstockd.errors import ImportFormatInvalid, ImportTooLong, ImportTruncated
 from penstockd.formats import FormatError
 from penstockd.store.writer import WriteTransaction
+from penstockd.writes.arrival import Arrival, ImportLimits
 from penstockd.writes.idempotency import Once, Request
 from penstockd.writes.imports import Import
-from penstockd.writes.pace import Pace
 from penstockd.writes.report import REPORT, Report
 
 #: Format, compression, content type, bytes.
@@ -35,39 +37,52 @@ class UploadedFile:
     """An upload whose first piece has arrived, and with it the form of the whole file."""
 
     def __init__(
-        self, first: Piece, rest: AsyncIterator[Piece], request: Request, stall_seconds: float
+        self, first: Piece, rest: AsyncIterator[Piece], request: Request, limits: ImportLimits
     ) -> None:
-        self.format, self.compression, self.content_type, self._first = first
-        self._rest, self._pace = rest, Pace(stall_seconds)
+        self.format, self.compression, self.content_type, data = first
+        self.limits = limits
+        self._arrival = Arrival(data, _read_data(rest), limits)
         self._seen, self._hashed = hashlib.sha256(request.digest), bool(request.request_id)
 
     @classmethod
-    async def begin(cls, upload: Upload, request: Request, stall_seconds: float) -> UploadedFile:
+    async def begin(cls, upload: Upload, request: Request, limits: ImportLimits) -> UploadedFile:
         """Wait for the first piece. Raises ImportTruncated if there is none."""
         pieces = upload.pieces()
         first = await anext(pieces, None)
         if first is None:
             raise ImportTruncated("the upload is empty")
-        return cls(first, pieces, request, stall_seconds)
+        return cls(first, pieces, request, limits)
 
     @property
     def digest(self) -> bytes:
         """The SHA-256 of the request and, if it has an id, of the bytes that were read."""
         return self._seen.digest()
 
+    async def gather(self) -> None:
+        """Receive the file until its rows may be locked; see ``arrival``.
+
+        Raises ClientStalled, ShareExhausted and StorageFull.
+        """
+        await self._arrival.gather()
+
     async def read(self) -> AsyncIterator[bytes]:
         """The bytes of the file. Each extends the import's computing time. Raises ClientStalled."""
-        spending, data = budget.get_budget(), self._first
-        while True:
+        spending = budget.get_budget()
+        async for data in self._arrival.read():
             if spending is not None:
                 spending.allow(len(data) * SECONDS_PER_BYTE)
             if self._hashed:
                 await offload_large(len(data), self._seen.update, data)
             yield data
-            piece = await self._pace.next(self._rest, len(data))
-            if piece is None:
-                return
-            data = piece[3]
+
+    def close(self) -> None:
+        """Drop what was received."""
+        self._arrival.close()
+
+
+async def _read_data(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        yield piece[3]
 
 
 async def load_once(
@@ -76,16 +91,18 @@ async def load_once(
     """Load the file of an upload, unless a call with the same request id has loaded it.
 
     Unlike ``write_once`` it stops when the caller goes away: a file that breaks off is not loaded.
-    Raises ImportFormatInvalid, ImportTruncated, ClientStalled, RequestInFlight, RequestIdReused
-    and ImportRowInvalid; nothing was loaded then.
+    Raises ImportFormatInvalid, ImportTruncated, ImportTooLong, ClientStalled, ShareExhausted,
+    RequestInFlight, RequestIdReused and ImportRowInvalid; nothing was loaded then.
     """
     once = Once(call, "" if request.validate_only else request.request_id)
+    await file.gather()
     data = file.read()
     try:
         async with call.transaction(dry=request.validate_only, bulk=True) as transaction:
             stored = await once.claim(transaction)
             if stored is None:
-                report = await load.run(transaction, data)
+                async with _in_time(file.limits.seconds):
+                    report = await load.run(transaction, data)
                 await upload.confirm_whole()
                 await _record_load(call, transaction, once, report, file, request)
                 return report
@@ -96,6 +113,21 @@ async def load_once(
         pass
     async with call.transaction() as transaction:
         return await once.replay(transaction, stored, file.digest, REPORT)
+
+
+@asynccontextmanager
+async def _in_time(seconds: float) -> AsyncIterator[None]:
+    """Hold rows in the block. Raises ImportTooLong after ``seconds``."""
+    timeout = asyncio.timeout(seconds)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError as exc:
+        if not timeout.expired():
+            raise
+        raise ImportTooLong(
+            f"the import held its rows for {seconds:g} s, and nothing was loaded; split the file"
+        ) from exc
 
 
 async def _record_load(

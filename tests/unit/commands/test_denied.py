@@ -38,6 +38,7 @@ from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions.stream import Flow
 from penstockd.webhooks.model import Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.search import Filter
+from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
 
 ROOT = Path(commands.__file__).parents[1]
@@ -64,7 +65,7 @@ VALUES: dict[Any, Any] = {
     DisclosureQuestion: DisclosureQuestion("customers", "x"), Filter: Filter(),
     Webhook: WEBHOOK, Scheme: Scheme.HMAC,
     SubscriptionTerms: SubscriptionTerms(["customers"]),
-    Message: customers_pb2.Customer(customer_id="x"),
+    Message: customers_pb2.Customer(customer_id="x"), ImportLimits: ImportLimits(),
 }  # fmt: skip
 
 

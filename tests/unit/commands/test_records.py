@@ -56,6 +56,7 @@ from penstockd.feed.watching import Wanted
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal, Role
 from penstockd.policy.pages import Query
 from penstockd.query import FieldUnknown
+from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -211,7 +212,9 @@ class CutOff:
 
 async def test_import_records_of_nothing(writing: HubLike, customers: Dataset) -> None:
     with pytest.raises(ImportTruncated):
-        await import_records(writing.call(), customers, CutOff(), Request(), stall_seconds=1.0)
+        await import_records(
+            writing.call(), customers, CutOff(), Request(), limits=ImportLimits(1.0)
+        )
     assert writing.database.transactions == []
 
 
@@ -222,7 +225,7 @@ async def test_who_may_not_write_opens_no_transaction(hub: HubLike, customers: D
         update_record(call, customers, customer(), [], "", request),
         delete_record(call, customers, "c1", "", request),
         batch_upsert(call, customers, [customer()], request),
-        import_records(call, customers, CutOff(), request, stall_seconds=1.0),
+        import_records(call, customers, CutOff(), request, limits=ImportLimits(1.0)),
     ):
         with pytest.raises(PermissionDenied):
             await work

@@ -63,7 +63,7 @@ class Store:
         """The keys of a snapshot, as a stream begins with it."""
         source, snapshots = (
             FeedSource(lenses, PLACES.sequences),
-            Snapshots(self.database, seconds=1),
+            Snapshots(self.database, seconds=1, most_seconds=60),
         )
         held = await snapshots.take()
         wanted = Wanted([lens.dataset for lens in lenses.values()])

@@ -59,6 +59,7 @@ def test_every_route_of_a_method_counts(tmp_path: Path) -> None:
         "stream_paths": [],
         "feed_paths": paths,
         "upload_paths": paths,
+        "grpc_streams": ["/door.Door/Open"],
         "public_paths": ["/door.Door/Open", *paths],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import hashlib
 import itertools
 import math
 import random
@@ -185,6 +186,29 @@ def test_sequences_depend_on_nothing_but_the_key(number: int) -> None:
     assert ours.transaction(number) == theirs.transaction(number)
     assert Sequences(b"l" * 32).transaction(number) != ours.transaction(number)
     assert 0 <= ours.transaction(number) < 2**63
+
+
+def test_the_values_of_a_key_never_change() -> None:
+    """Whoever compares a sequence with an earlier one compares what two releases computed."""
+    sequences = Sequences(bytes(range(32)))
+    known = {
+        0: (8408, 512570343722016796),
+        1000: (4098590, 4574152984235273986),
+        123_456_789: (917599838145, 481633836993324076),
+        2**40: (9007199254741227, 4155554551335759235),
+        2**50 - 1: (9223372036854775054, 4519833664292099063),
+    }
+    assert {n: (sequences.sequence(n), sequences.transaction(n)) for n in known} == known
+    numbers = [*range(2000), *range(2**33, 2**33 + 600)]
+    text = "".join(f"{sequences.sequence(n)} {sequences.transaction(n)}\n" for n in numbers)
+    digest = "4c93e97e118fe5fe5e1acebc0cb42fdabcb733d6eefe005d055b6481e1af3d8e"
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+
+
+@given(st.lists(st.integers(0, 2**11) | NUMBERS))
+def test_many_sequences_are_those_of_each(numbers: list[int]) -> None:
+    sequences = Sequences(b"k" * 32)
+    assert sequences.each(numbers) == [sequences.sequence(n) for n in numbers]
 
 
 def gaps(seed: str, first: int, count: int) -> Sequence[int]:

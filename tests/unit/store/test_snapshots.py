@@ -18,7 +18,7 @@ async def test_a_state_whose_holder_is_busy_is_not_given_up(
     monkeypatch.setattr(module, "PULSE", 0.01)
     database = Database(store_url, size=3)
     await database.open()
-    snapshots = Snapshots(database, seconds=60.0)
+    snapshots = Snapshots(database, seconds=60.0, most_seconds=600.0)
     held = await snapshots.take()
     monkeypatch.setattr(module, "PATIENCE", 0.05)
     rows = await held.fetch("SELECT 7 FROM pg_sleep(0.5)")

@@ -11,7 +11,7 @@ from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.intake import BATCH_BYTES
 from penstockd.webhooks.model import Ordering
 from penstockd.webhooks.organ import Retention
-from penstockd.webhooks.queue import claim_due, requeue_dead, requeue_delivery
+from penstockd.webhooks.queue import claim_listed, list_due, requeue_dead, requeue_delivery
 from webhook_rig import START, Receiver, Rig, customer, make, status
 
 
@@ -22,7 +22,8 @@ async def test_what_a_dead_keeper_had_claimed_is_sent_by_the_next(
     await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
     await rig.take_in()
     async with rig.database.transaction() as connection:
-        taken = await claim_due(connection, {name: 10}, rig.clock())  # and then it dies
+        due = await list_due(connection, {name: 10}, rig.clock())
+        taken = await claim_listed(connection, [d.delivery_id for d in due])  # and then it dies
     assert await rig.dispatcher.drain() == 0
     following = make(rig.database, rig.catalog, rig.policy, clock=rig.clock)
     try:

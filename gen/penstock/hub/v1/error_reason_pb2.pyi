@@ -70,6 +70,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_UNKNOWN: _ClassVar[ErrorReason]
     RECORD_UNREADABLE: _ClassVar[ErrorReason]
     VALUE_TAKEN: _ClassVar[ErrorReason]
+    IMPORT_TOO_LONG: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -133,3 +134,4 @@ QUERY_TOO_LONG: ErrorReason
 OUTCOME_UNKNOWN: ErrorReason
 RECORD_UNREADABLE: ErrorReason
 VALUE_TAKEN: ErrorReason
+IMPORT_TOO_LONG: ErrorReason

@@ -10,19 +10,24 @@ from google.api.httpbody_pb2 import HttpBody
 
 from penstock.hub.v1 import auth_pb2
 from penstock.hub.v1.auth_pb2 import GetJwksRequest, GetMetadataRequest
+from penstockd.answers.reasons import REASONS
 from penstockd.auth.token_requests import TokenRefused
 from penstockd.commands.issue_token import issue_token
+from penstockd.errors import RateLimited
 from penstockd.policy.model import Action, Permission
 from penstockd.policy.scopes import ANY
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import PublicCall
 from penstockd.rpc.frames import http_body
+from penstockd.rpc.interceptors.auth import TOO_MANY_REFUSED
 from penstockd.rpc.routes import public_routes_of
 
 _SERVICE = auth_pb2.DESCRIPTOR.services_by_name["Auth"]
 _JSON = "application/json"
 #: RFC 6749 section 5.1.
 _UNSTORED = {"cache-control": "no-store"}
+#: Seconds after which a caller that was refused often may try again.
+_RETRY = str(REASONS[RateLimited.reason].retry_seconds)
 
 
 def list_routes() -> Iterator[Route]:
@@ -47,10 +52,14 @@ async def _issue_token(request: HttpBody, call: PublicCall) -> bytes:
     except TokenRefused as exc:
         call.entry.outcome = exc.code.upper()
         headers = {"x-http-status": "400", **_UNSTORED}
-        if exc.code == "invalid_client":
+        code, text = exc.code, str(exc)
+        if code == "invalid_client":
             headers |= {"x-http-status": "401", "www-authenticate": 'Basic realm="penstock"'}
+        if call.entry.consumer_id is None and not call.exchange.enters_refusal():
+            headers |= {"x-http-status": "429", "retry-after": _RETRY}
+            code, text = "slow_down", TOO_MANY_REFUSED  # as RFC 8628 names it
         await call.exchange.send_headers(headers)
-        return http_body(orjson.dumps({"error": exc.code, "error_description": str(exc)}), _JSON)
+        return http_body(orjson.dumps({"error": code, "error_description": text}), _JSON)
     await call.exchange.send_headers(_UNSTORED)
     reply: dict[str, Any] = {
         "access_token": token.access_token,

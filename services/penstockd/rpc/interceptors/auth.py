@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstockd.auth.credentials import API_KEY, principal_of
-from penstockd.errors import Unauthenticated
+from penstockd.errors import RateLimited, Unauthenticated
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
@@ -14,12 +14,19 @@ from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.shares import Payer, payer_var
 
 _BEARER = "bearer "
+#: Said to callers without valid credentials in place of the usual answer.
+TOO_MANY_REFUSED = (
+    "too many calls without valid credentials from this address or for this consumer; "
+    "valid credentials are always accepted"
+)
 
 
 async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     """Make the exchange's Call, or refuse. A method is open only if it is declared public.
 
-    Public, unaudited methods are served even when the policy is stale; nothing else is.
+    Public, unaudited methods are served even when the policy is stale; nothing else is. A caller
+    without valid credentials gets a short answer if others like it have been refused a lot lately
+    (see ``audit.refusals``); valid credentials are found out first and never wait for that.
     """
     method, arriving = exchange.method, exchange.arriving
     if not method.public or method.audited:
@@ -28,6 +35,8 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     if not method.public:
         principal = await _find_principal(exchange)
         if principal is None:
+            if not exchange.enters_refusal():
+                raise RateLimited(TOO_MANY_REFUSED)
             raise Unauthenticated()
         exchange.admit(arriving.policy, principal)
         exchange.hub.uses.note(principal.credential_id)
@@ -44,10 +53,22 @@ async def _find_principal(exchange: Exchange) -> Principal | None:
     if authorization is not None and api_key is not None:
         return None
     if api_key is not None:
-        return hub.credentials.principal(policy, API_KEY, api_key)
+        principal = hub.credentials.principal(policy, API_KEY, api_key)
+        if principal is None:
+            _note_key(exchange, api_key)
+        return principal
     if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
         return None
     return await _bearer_principal(hub, policy, authorization[len(_BEARER) :])
+
+
+def _note_key(exchange: Exchange, api_key: str) -> None:
+    """Note which credential a bad key claims to be; the rest of a key is never kept."""
+    credential_id = exchange.hub.credentials.claimed(API_KEY, api_key)
+    if credential_id is not None:
+        credential = exchange.arriving.policy.credentials.get(credential_id)
+        owner = credential.consumer_id if credential is not None else None
+        exchange.arriving.note_claim("credential", credential_id, owner)
 
 
 async def _bearer_principal(hub: Hub, policy: PolicySnapshot, token: str) -> Principal | None:

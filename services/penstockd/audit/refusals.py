@@ -1,0 +1,169 @@
+"""Bounds what callers without valid credentials leave in the audit, and counts what it leaves out.
+
+Anybody can send calls that the hub must refuse, and each would cost a write to the database. So
+only the first of an address, and of those for one consumer, get entries and answers of their own;
+the others are answered without the database, and an entry a minute for each address counts them.
+A call with a valid credential is never counted here, whatever others at its address do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+import structlog
+
+from penstockd.audit.entry import Entry
+from penstockd.audit.journal import Journal
+from penstockd.errors import Refused
+
+#: The method of the entries that count refused calls.
+COUNTED = "/penstock.hub.v1.Auth/CountRefused"
+#: The shortest interval between two entries for one address, in seconds.
+INTERVAL = 60.0
+#: The most addresses and consumers that are told apart; callers beyond share one allowance.
+MAX_CALLERS = 10_000
+#: The most addresses whose refused calls are counted apart; the others are counted together.
+MAX_COUNTED = 100
+#: The name of all callers beyond a bound.
+OTHERS = "(others)"
+
+_MINUTE = 60.0
+#: What sums of floats may be off by.
+_ROUNDING = 1e-6
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _RefusedCalls:
+    """Refused calls without entries of their own, and when the first of them came."""
+
+    calls: int
+    since: datetime
+
+
+class UnknownCallers:
+    """What callers without valid credentials have done lately, in one process."""
+
+    def __init__(
+        self, journal: Journal, per_minute: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``per_minute`` refused calls of one address, or for one consumer, get entries: so many
+        at once, and then so many a minute."""
+        self._journal, self._clock = journal, clock
+        self._each = _MINUTE / per_minute
+        # When the allowance is whole again: an entry moves that time by ``_each``, and it may be
+        # at most a minute ahead. The callers are in the order of their latest entries.
+        self._whole: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._counts: dict[str, _RefusedCalls] = {}
+        self._any = asyncio.Event()
+
+    def allow(self, address: str, consumer: str | None = None) -> bool:
+        """Whether a refused call gets an entry of its own. If not, it is counted.
+
+        ``consumer`` is whom the caller claims to be, if there is such a consumer.
+        """
+        now, network = self._clock(), network_of(address)
+        self._forget(now)
+        callers = [self._known("address", network)]
+        if consumer is not None:
+            callers.append(self._known("consumer", consumer))
+        due = [max(self._whole.get(caller, now), now) + self._each for caller in callers]
+        if max(due) > now + _MINUTE + _ROUNDING:
+            self._count(network)
+            return False
+        for caller, whole in zip(callers, due, strict=True):
+            self._whole[caller] = whole
+            self._whole.move_to_end(caller)
+        return True
+
+    async def flush(self) -> None:
+        """Write the counts. Raises DatabaseUnavailable; they are kept then."""
+        counts, self._counts = self._counts, {}
+        self._any.clear()
+        while counts:
+            network, count = next(iter(counts.items()))
+            try:
+                await self._journal.record(_make_entry(network, count))
+            except BaseException as exc:
+                if isinstance(exc, asyncio.CancelledError):
+                    del counts[network]  # the journal writes it all the same
+                for name, kept in counts.items():
+                    self._add(name, kept)
+                raise
+            del counts[network]
+
+    async def close(self) -> None:
+        """Write the counts if possible."""
+        try:
+            await self.flush()
+        except Refused as exc:
+            _log.warning("refused_calls_not_counted", error=str(exc))
+
+    async def follow(self, interval: float = INTERVAL) -> None:
+        """Write counts as soon as there are any, at most every ``interval`` seconds, until
+        cancelled.
+
+        Raises DatabaseUnavailable; run it again then.
+        """
+        while True:
+            await self._any.wait()
+            await self.flush()
+            await asyncio.sleep(interval)
+
+    def _known(self, kind: str, name: str) -> tuple[str, str]:
+        """The caller, or all callers of its kind if too many are told apart already."""
+        caller = (kind, name)
+        if caller in self._whole or len(self._whole) < MAX_CALLERS:
+            return caller
+        return kind, OTHERS
+
+    def _forget(self, now: float) -> None:
+        """Forget callers whose allowance is whole: all of them within two minutes, since the first
+        in the order had its latest entry before the others."""
+        while self._whole:
+            caller, whole = next(iter(self._whole.items()))
+            if whole > now:
+                return
+            del self._whole[caller]
+
+    def _count(self, network: str) -> None:
+        self._add(network, _RefusedCalls(1, datetime.now(UTC)))
+
+    def _add(self, network: str, count: _RefusedCalls) -> None:
+        if network not in self._counts and len(self._counts) >= MAX_COUNTED:
+            network = OTHERS
+        known = self._counts.setdefault(network, _RefusedCalls(0, count.since))
+        known.calls += count.calls
+        known.since = min(known.since, count.since)
+        self._any.set()
+
+
+def network_of(address: str) -> str:
+    """The address as callers are told apart, like the sidecar does: of IPv6 the first 64 bits."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # a caller on this machine, past the sidecar
+        return "(local)"
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+    return str(found)
+
+
+def _make_entry(network: str, count: _RefusedCalls) -> Entry:
+    said = {"calls": count.calls, "since": count.since.isoformat()}
+    return Entry(
+        request_id=str(uuid.uuid4()),
+        method=COUNTED,
+        outcome="RATE_LIMITED",
+        peer=network,
+        query=orjson.dumps(said).decode(),
+    )

@@ -1,0 +1,207 @@
+"""Callers without valid credentials: they hold nothing open, and cost little."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import grpc
+import pytest
+
+from harness import PATIENCE, Reply, RunningHub, folder
+from http2 import DATA, Connection, connected, frame
+from penstock.api.v1 import customers_service_pb2 as api
+from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
+from penstockd.audit.refusals import COUNTED
+
+from .calls import every_route
+
+GRPC = {"content_type": "application/grpc", "te": "trailers"}
+#: A library's method of one message: its handler starts when the message is there.
+WAITS = "/grpc.health.v1.Health/Check"
+
+
+async def ended(connection: Connection, streams: set[int]) -> None:
+    """Return once these streams have their replies and are closed on both sides."""
+    async with asyncio.timeout(PATIENCE):
+        while not streams <= connection.ended & connection.reset:
+            assert not connection.closed
+            await asyncio.sleep(0.02)
+
+
+async def begin_and_wait(port: int, paths: list[str]) -> None:
+    """Begin a call of each method and send half a message; each must end all the same."""
+    async with connected(port) as connection:
+        connection.begin(1, WAITS, **GRPC)
+        streams = {2 * number + 1: path for number, path in enumerate(paths, 1)}
+        for stream, path in streams.items():
+            connection.begin(stream, path, **GRPC)
+            connection.writer.write(frame(DATA, 0, stream, b"\0\0\0\0\x09\x0a"))
+        await ended(connection, set(streams))
+        assert 1 not in connection.answered, "the test knows a call that waits for its message"
+
+
+def test_a_call_without_credentials_ends_at_its_headers(hub: RunningHub) -> None:
+    """Of every method, however its messages come: none is waited for."""
+    guarded = [r.method.path for r in every_route() if not r.method.public]
+    since = hub.sql("SELECT coalesce(max(entry_id), 0) FROM hub.audit_entry")[0][0]
+    for first in range(0, len(guarded), 90):
+        asyncio.run(begin_and_wait(hub.port, guarded[first : first + 90]))
+    entered = hub.sql(
+        "SELECT DISTINCT method FROM hub.audit_entry"
+        " WHERE entry_id > $1 AND outcome = 'UNAUTHENTICATED'",
+        since,
+    )
+    assert {method for (method,) in entered} >= set(guarded)
+
+
+#: An address that nothing else is sent from.
+SWAPPED = "203.0.113.200"
+#: Refused calls that get answers and entries of their own; one more every half minute.
+FEW = 2
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[RunningHub]:
+    """A hub with one worker that answers few refused calls one by one, behind a proxy."""
+    with folder() as data:
+        environment = {
+            "PENSTOCK_REFUSED_CALLS": str(FEW),
+            "PENSTOCK_WORKERS": "1",
+            "PENSTOCK_TRUSTED_PROXIES": "1",
+        }
+        running = RunningHub(data / "hub", customers=1, environment=environment)
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+def ask(hub: RunningHub, address: str, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return hub.request(
+        "GET", "/v1/customers?page_size=1", headers={"x-forwarded-for": address, **named}
+    )
+
+
+def sign_in(hub: RunningHub, address: str, client: str, secret: str) -> Reply:
+    form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+    return hub.request(
+        "POST",
+        "/oauth2/token",
+        body=urlencode(form).encode(),
+        headers={
+            "x-forwarded-for": address,
+            "content-type": "application/x-www-form-urlencoded",
+        },
+    )
+
+
+def entries_of(hub: RunningHub, address: str) -> list[tuple[str, str, Any]]:
+    """Method, outcome and query of what an address has left in the audit."""
+    found = hub.sql(
+        "SELECT method, outcome, query FROM hub.audit_entry WHERE peer = $1 ORDER BY entry_id",
+        address,
+    )
+    return [(method, outcome, query and json.loads(query)) for method, outcome, query in found]
+
+
+def until_limited(call: Callable[[], Reply]) -> list[Reply]:
+    """The replies to a refused call up to the first that is a short one. On a slow machine another
+    may have become due for an answer of its own."""
+    replies = [call()]
+    while replies[-1].status != 429:
+        assert replies[-1].status == 401 and len(replies) < 20
+        replies.append(call())
+    return replies
+
+
+def test_bad_credentials_cost_little_and_good_ones_nothing(strict: RunningHub) -> None:
+    address, key = "203.0.113.1", strict.api_key
+    replies = [ask(strict, address, x_api_key=f"psk_{n}_x") for n in range(FEW)]
+    assert {reply.status for reply in replies} == {401}
+    for headers in (
+        {"x_api_key": "psk_another_x"},
+        {"authorization": "Bearer forged"},
+        {"authorization": "Bearer a.b.c"},
+        {"x_api_key": key, "authorization": "Bearer a.b.c"},
+        {},
+    ):
+        replies += until_limited(partial(ask, strict, address, **headers))
+        assert replies[-1].reason == "RATE_LIMITED"
+        assert int(replies[-1].headers["retry-after"]) >= 1
+        # Right credentials of the same address are not refused, in whichever way they come.
+        assert ask(strict, address, x_api_key=key).status == 200
+        bearer = f"Bearer {strict.token('crm')}"
+        assert ask(strict, address, authorization=bearer).status == 200
+    # Another address is not affected.
+    assert ask(strict, "203.0.113.2", x_api_key="psk_0_x").status == 401
+    found = [e for e in entries_of(strict, address) if e[1] != "OK" and e[0] != COUNTED]
+    assert [e[1] for e in found] == ["UNAUTHENTICATED"] * sum(r.status == 401 for r in replies)
+    assert [e[2] for e in found[:FEW]] == [{"credential": str(n)} for n in range(FEW)]
+
+
+def test_grpc_is_told_resource_exhausted(strict: RunningHub) -> None:
+    metadata, request = (("x-forwarded-for", "203.0.113.3"),), api.GetCustomerRequest()
+    codes = []
+    with grpc.insecure_channel(f"127.0.0.1:{strict.port}") as channel:
+        while grpc.StatusCode.RESOURCE_EXHAUSTED not in codes:
+            with pytest.raises(grpc.RpcError) as error:
+                api_grpc.CustomersStub(channel).GetCustomer(request, metadata=metadata)
+            codes.append(error.value.code())
+    assert codes[:FEW] == [grpc.StatusCode.UNAUTHENTICATED] * FEW
+
+
+def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub) -> None:
+    secret = strict.consumers["crm"]["client_secret"]
+    for number in range(FEW):
+        reply = sign_in(strict, "203.0.113.10", f"nobody-{number}", "x")
+        assert (reply.status, reply.json()["error"]) == (401, "invalid_client")
+    reply = until_limited(lambda: sign_in(strict, "203.0.113.10", "nobody", "x"))[-1]
+    assert reply.json()["error"] == "slow_down"
+    assert int(reply.headers["retry-after"]) >= 1
+    assert sign_in(strict, "203.0.113.10", "crm", secret).status == 200
+    tried = [e[2]["client_id"] for e in entries_of(strict, "203.0.113.10") if e[1] != "OK"]
+    assert tried[:FEW] == [f"nobody-{n}" for n in range(FEW)]
+    # From ever new addresses, for one client.
+    for number in range(FEW):
+        assert sign_in(strict, f"203.0.113.{20 + number}", "crm", "x").status == 401
+    fresh = (f"203.0.113.{n}" for n in range(50, 100))
+    until_limited(lambda: sign_in(strict, next(fresh), "crm", "x"))
+    assert sign_in(strict, "203.0.113.49", "crm", secret).status == 200
+    assert sign_in(strict, "203.0.113.49", "bi", "x").status == 401
+    # Who mixes up the two leaves no secret, and a long name is cut.
+    sign_in(strict, SWAPPED, secret, "x")
+    sign_in(strict, SWAPPED, "n" * 5000, "x")
+    mixed, long = (e[2]["client_id"] for e in entries_of(strict, SWAPPED))
+    assert secret not in mixed and mixed == f"{secret[: secret.rindex('_', 0, 22)]}_…"
+    assert len(long) < 200 and long.startswith("nnn")
+
+
+def test_a_malformed_request_for_a_token_costs_as_much(strict: RunningHub) -> None:
+    def call() -> Reply:
+        headers = {"x-forwarded-for": "203.0.113.70"}
+        return strict.request("POST", "/oauth2/token", headers=headers)
+
+    assert [call().status for _ in range(FEW)] == [400] * FEW
+    replies = [call() for _ in range(20)]
+    assert 429 in {reply.status for reply in replies}
+
+
+def test_what_has_no_entry_of_its_own_is_counted(strict: RunningHub) -> None:
+    """Nothing is dropped: the entries and the counts are all calls, also after a stop."""
+    address, sent = "2001:db8:1::7", 20
+    got = Counter(ask(strict, address, x_api_key=f"psk_{n}_x").status for n in range(sent))
+    assert set(got) == {401, 429} and got.total() == sent
+    strict.stop()
+    strict.start()
+    own = [e for e in entries_of(strict, address) if e[0] != COUNTED]
+    counts = [e[2]["calls"] for e in entries_of(strict, "2001:db8:1::/64") if e[0] == COUNTED]
+    assert len(own) == got[401]
+    assert sum(counts) == got[429] and len(counts) < got[429]
