@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
     from penstockd.store.singleton_rows import Singleton
-    from penstockd.store.steps import Step
+    from penstockd.store.step import Step
 
 #: A JSON line of the supervisor, or one that it passes on from another process.
 _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
