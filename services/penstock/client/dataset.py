@@ -146,14 +146,14 @@ class DatasetClient(DatasetFeeds):
         a missing record from all fields that are set. For the rest see ``create``.
         """
         if not key_of(record, self.record_class.DESCRIPTOR, self.key):
-            raise ValueError(f"the record has no {self.key}")
+            raise ValueError(f"the record lacks {self.key}")
         paths = mask
         if paths is None:
             given = paths_of(record, self.record_class.DESCRIPTOR)
             unwritten = self._stubs.output_only | {self.key}
             paths = [path for path in given if path not in unwritten]
         if not paths:
-            raise ValueError("there is no field to update")
+            raise ValueError("no field to update")
         return self._write(
             "Update",
             record,

@@ -153,7 +153,7 @@ def pick_format(format: str, accept: str | None) -> str:
             group, _, kind = media.partition("/")
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
-    raise FormatUnknown(f"'{(accept or '')[:200]}' is no media type of {_join_names(WRITERS)}")
+    raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
 
 
 def _parse_accept(accept: str) -> list[tuple[float, int, str]]:

@@ -109,7 +109,7 @@ def _read_parquet(data: Any) -> Iterator[Any]:
     if tail != b"PAR1":
         if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
             raise FileUnreadable("the file ends before its footer", truncated=True)
-        raise FileUnreadable("the file is no Parquet")
+        raise FileUnreadable("the file is not Parquet")
     file = pq.ParquetFile(
         pa.BufferReader(data),
         pre_buffer=False,
