@@ -6,7 +6,6 @@ import asyncio
 import datetime as dt
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from operator import attrgetter
 from typing import Any
 
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
@@ -79,9 +78,7 @@ async def verify_database(
         chain.end(length)
     # The last by number: after the server's clock was set back, earlier ones have later times.
     last = max(
-        (c for c in checkpoints if c.kind is CheckpointKind.SEAL),
-        key=attrgetter("number"),
-        default=None,
+        (c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_number_of, default=None
     )
     passed = last.time - dt.timedelta(seconds=UNSEALED_SECONDS) if last is not None else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
@@ -129,6 +126,10 @@ def _place_contents(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
         Sealed(first + at, entry_id, hashes[at * size : (at + 1) * size], contents.get(entry_id))
         for at, entry_id in enumerate(ids)
     ]
+
+
+def _number_of(checkpoint: Checkpoint) -> int:
+    return checkpoint.number
 
 
 async def _check_outside_chains(
