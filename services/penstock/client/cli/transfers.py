@@ -73,6 +73,9 @@ def export_records(
             "--spreadsheet-safe", help="Escape cells that a spreadsheet would run as formulas."
         ),
     ] = False,
+    nested: Annotated[
+        str, typer.Option(help="json: lists and maps in Parquet and Arrow as text in JSON.")
+    ] = "",
 ) -> None:
     """Write records to standard output or a file.
 
@@ -95,6 +98,7 @@ def export_records(
             limit=limit,
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
+            nested=nested,
         )
         size, found = _write_export(begin, dataset, "" if packed else name, target)
     if target is not None and found is not None:
