@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         repr=False,
         description="PostgreSQL 15 or newer to use instead of the embedded one, such as "
         "postgresql://user:password@host:5432/name; of several hosts, separated by commas, the "
-        "one         "that takes writes is used.",
+        "one that takes writes is used.",
     )
     database_owner_url: str | None = Field(
         default=None,
