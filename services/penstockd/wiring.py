@@ -43,13 +43,14 @@ from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
 from penstockd.store.database import ORDINARY, Database, Division, Limits
+from penstockd.store.fences import FencedDatabase
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
 from penstockd.store.replies import prune_replies
 from penstockd.store.sequencer import Sequencer, sweep_log
 from penstockd.store.singleton_rows import SINGLETONS
-from penstockd.store.singletons import FencedDatabase, Leases
+from penstockd.store.singletons import Leases
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables

@@ -26,7 +26,7 @@ from penstockd.audit.stored_checkpoints import (
 from penstockd.audit.witness import CheckpointWitness
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often committed entries are sealed, in seconds.
 SEAL_INTERVAL = 0.25

@@ -15,7 +15,7 @@ import structlog
 
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKind
 from penstockd.audit.stored_checkpoints import read_checkpoint, read_checkpoints
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often a node looks for checkpoints that its file lacks, in seconds.
 LOOK_INTERVAL = 1.0
