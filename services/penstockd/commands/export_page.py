@@ -12,6 +12,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
 from penstockd.policy.read import ExportQuery
+from penstockd.policy.unreadable import naming_unreadable
 from penstockd.query import page_size, parse_fields
 from penstockd.store.sql import apply_settings
 
@@ -36,8 +37,9 @@ async def export_page(
 ) -> ExportedPage:
     """The records of a page in a format and the token of the next page, from one snapshot.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid and, for
-    ``spreadsheet_safe`` with a format that no spreadsheet opens, ValueInvalid.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid,
+    RecordUnreadable and, for ``spreadsheet_safe`` with a format that no spreadsheet opens,
+    ValueInvalid.
     """
     view = call.view(dataset, Action.READ)
     call.asked(format=format, **query.said)
@@ -55,7 +57,8 @@ async def export_page(
     async def take(chunk: bytes) -> None:
         parts.append(target.feed(bytes(chunk)))
 
-    async with hub.database.snapshot() as connection:
+    naming = naming_unreadable(hub.database.snapshot, view, fields, query.filter)
+    async with naming, hub.database.snapshot() as connection:
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())

@@ -88,7 +88,8 @@ async def _compare_ranges(
 ) -> str:
     """Compare the ranges; returns the key before which it ended, "" if all were compared."""
     try:
-        async with database.snapshot() as connection:
+        naming = comparison.naming_unreadable(database, held)
+        async with naming, database.snapshot() as connection:
             await held.share(connection)
             for i, run in enumerate(group_ranges(ranges)):
                 if i and found.full:

@@ -37,7 +37,8 @@ _REASONS = {
 
 
 class CsvReader(Reader):
-    """RFC 4180; the first line names the columns, in any order.
+    """RFC 4180; the first line names the columns, in any order, by path or as in JSON. A first
+    column without a name is ignored.
 
     An empty cell is NULL, or the default of a field that cannot be NULL; a quoted empty one is an
     empty string. Rows with equal repeated fields may share one list, which must not be changed.
@@ -80,12 +81,17 @@ class CsvReader(Reader):
             raise FormatError("the header is not UTF-8") from None
         if len(names) > COLUMN_LIMIT:
             raise FormatError(f"the header names more than {COLUMN_LIMIT} columns")
-        known = {f.path: f for f in self.offered}
-        for i, name in enumerate(names):
+        # Names as in JSON are as good as paths: birthDate, address.postalCode.
+        known = {".".join(f.json_steps): f for f in self.offered}
+        known |= {f.path: f for f in self.offered}
+        names = [known[name].path if name in known else name for name in names]
+        # pandas writes its index as a first column without a name.
+        ignored = int(names[0] in ("", _NULL_TEXT) and len(names) > 1)
+        for i, name in enumerate(names[ignored:]):
             if name not in known:
                 shown = "" if name == _NULL_TEXT else name[:200]
                 raise FormatError(f"the header names the unknown column '{shown}'")
-            if name in names[:i]:
+            if name in names[ignored : ignored + i]:
                 raise FormatError(f"the header names the column '{name}' twice")
         if self.dataset.key.path not in names:
             raise FormatError(f"the header lacks the key column '{self.dataset.key.path}'")
@@ -93,12 +99,12 @@ class CsvReader(Reader):
         self._columns = [
             _CsvColumn(known[name], i)
             for i, name in enumerate(names)
-            if not known[name].output_only
+            if i >= ignored and not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
         self._complete = make_completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
-        if self._written is not None:
+        if self._written is not None and not ignored:
             plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
             self.loader = None if plan is None else Kernel(plan)
 

@@ -49,6 +49,8 @@ class XmlReader(Reader):
     instruction ``penstock-receipt`` may follow the root.
     """
 
+    names_no_encoding = False
+
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
         self._columns = [_XmlColumn(f) for f in self.fields]

@@ -68,7 +68,8 @@ class NewestServer:
 
     def forget(self, cut: Callable[[], None]) -> None:
         """Call ``cut`` no longer."""
-        self._cut.remove(cut)
+        if cut in self._cut:
+            self._cut.remove(cut)
 
     def note(self, server: ServerIdentity) -> None:
         """A new connection leads to a server.

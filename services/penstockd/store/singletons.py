@@ -1,11 +1,9 @@
-"""Leases for work that only one process of all nodes may do at a time, and the fence around it.
+"""Leases for work that only one process of all nodes may do at a time.
 
 A lease is a row: a name, a term that rises with each new holder, and a time at which it ends unless
-renewed. Only the database's clock decides whether it has ended. A holder stops before that moment
-by its own monotonic clock. A holder that cannot stop, because it is frozen or cut off, writes
-nothing afterwards: each of its transactions first locks the row of its term, and fails if there is
-none. Raising the term waits for transactions that have the row locked; the new holder ends the
-sessions of those that take too long.
+renewed. Only the database's clock decides whether it has ended. What a holder writes is fenced by
+its term (see ``fences``). Raising the term waits for transactions that have the row locked; the new
+holder ends the sessions of those that take too long.
 
 Nodes share the leases (see ``sharing``): a holder hands over leases in another node's share, and a
 free lease is reserved for a moment for the node in whose share it is.
