@@ -77,7 +77,11 @@ async def verify_database(
             chain.feed(entries)
         chain.end(length)
     # The last by number: after the server's clock was set back, earlier ones have later times.
-    last = max((c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_checkpoint_number, default=None)
+    last = max(
+        (c for c in checkpoints if c.kind is CheckpointKind.SEAL),
+        key=_checkpoint_number,
+        default=None,
+    )
     passed = last.time - dt.timedelta(seconds=UNSEALED_SECONDS) if last is not None else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)
