@@ -42,7 +42,7 @@ _SERVER_COMMANDS = {
     "nodes": "Show the nodes that share the database.",
     "backup": "Back the hub up.",
     "restore": "Restore a backup.",
-    "epoch": "A database that has gone back in time.",
+    "epoch": "Declare that the database was restored or failed over.",
     "cursors": "The keys that seal cursors.",
 }
 
