@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -83,9 +84,7 @@ def test_a_cluster_of_a_newer_postgresql_is_refused_in_a_sentence(tmp_path: Path
 def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(max_connections=1000)
     for hard, missing in ((1_048_576, 0), (-1, 0), (1200, 0), (1024, 176)):
-        monkeypatch.setattr(
-            supervisor.resource, "getrlimit", lambda what, hard=hard: (min(hard, 1024), hard)
-        )
+        monkeypatch.setattr(resource, "getrlimit", lambda what, hard=hard: (min(hard, 1024), hard))
         assert supervisor.missing_files(1000) == missing
         told = up._few_files(settings)
         assert bool(told) is bool(missing)
