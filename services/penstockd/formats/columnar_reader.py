@@ -19,7 +19,7 @@ from typing import IO, ClassVar
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
-from penstockd.formats.csv_reader import CsvReader
+from penstockd.formats.csv_reader import CsvReader, json_path
 from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
@@ -100,7 +100,12 @@ class ColumnarReader(CsvReader):
     def _process(self) -> subprocess.Popen[bytes]:
         request = {
             "format": self.format,
-            "kinds": {f.path: f.kind.name for f in self.offered if not f.output_only},
+            "kinds": {
+                name: f.kind.name
+                for f in self.offered
+                if not f.output_only
+                for name in (f.path, json_path(f))
+            },
             "memory": MEMORY_LIMIT,
             "seconds": _SECONDS + self._size // _BYTES_PER_SECOND,
         }

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from penstockd.catalog.model import Dataset
@@ -40,6 +46,20 @@ def encoded(text: str, encoding: str) -> bytes:
     if encoding.endswith("-bom"):
         return ("\ufeff" + text).encode(encoding.removesuffix("-bom"))
     return text.encode(encoding)
+
+
+SEEN = datetime(2006, 2, 15, 5, 3, 42, tzinfo=UTC)
+
+
+def columnar(name: str, values: dict[str, Any]) -> bytes:
+    """A file of some columns."""
+    table, output = pa.table(values), io.BytesIO()
+    if name == "PARQUET":
+        pq.write_table(table, output)
+    else:
+        with pa.ipc.new_stream(output, table.schema) as stream:
+            stream.write_table(table)
+    return output.getvalue()
 
 
 def rows_of(
@@ -114,3 +134,17 @@ def test_what_is_no_header_is_still_none(things: Dataset, header: str, reason: s
 def test_what_is_no_value_is_still_refused(things: Dataset, field: str, text: str) -> None:
     _, rows, bad = rows_of(things, "CSV", f"thing_id,{field}\na,{text}\n".encode())
     assert rows == [] and [b.field for b in bad] == [field]
+
+
+@pytest.mark.parametrize("name", ["PARQUET", "ARROW"])
+def test_columns_are_found_by_their_names_as_in_json(things: Dataset, name: str) -> None:
+    values = {"thing_id": ["a", "b"], "seen_at": [SEEN, None], "home_place.line1": ["x", "y"]}
+    named = {"thingId": values["thing_id"], "seenAt": values["seen_at"]}
+    named |= {"homePlace.line1": values["home_place.line1"]}
+    plain = rows_of(things, name, columnar(name, values))
+    assert plain[1][0] != plain[1][1] and not plain[2]
+    assert rows_of(things, name, columnar(name, named)) == plain
+    # pandas writes an index that is no range as a column of its own.
+    assert rows_of(things, name, columnar(name, values | {"__index_level_0__": [7, 9]})) == plain
+    with pytest.raises(FormatError, match="unknown column '__index_level_1__'"):
+        rows_of(things, name, columnar(name, values | {"__index_level_1__": [7, 9]}))
