@@ -148,3 +148,22 @@ def test_columns_are_found_by_their_names_as_in_json(things: Dataset, name: str)
     assert rows_of(things, name, columnar(name, values | {"__index_level_0__": [7, 9]})) == plain
     with pytest.raises(FormatError, match="unknown column '__index_level_1__'"):
         rows_of(things, name, columnar(name, values | {"__index_level_1__": [7, 9]}))
+
+
+@pytest.mark.parametrize("name", ["PARQUET", "ARROW"])
+def test_keys_may_be_whole_numbers_and_decimals_floats(things: Dataset, name: str) -> None:
+    prices = ["12.34", "0.1", "-5", "100000000000", None]
+    numbers = pa.array([None if p is None else float(p) for p in prices])
+    found = [1, 2, 3, 4, 5]
+    text = {"thing_id": [str(n) for n in found], "price": prices}
+    plain = rows_of(things, name, columnar(name, text))
+    assert len(plain[1]) == 5 and not plain[2]
+    values = {"thing_id": found, "price": numbers}
+    assert rows_of(things, name, columnar(name, values)) == plain
+    single = values | {"thing_id": pa.array(found, pa.uint8()), "price": numbers.cast(pa.float32())}
+    assert rows_of(things, name, columnar(name, single)) == plain
+    # Other text is no number: a postal code of 01234 has lost its first digit.
+    with pytest.raises(FormatError, match="does not fit string"):
+        rows_of(things, name, columnar(name, {"thing_id": found, "title": found}))
+    _, _, bad = rows_of(things, name, columnar(name, {"thing_id": [1], "price": [0.1 + 0.2]}))
+    assert [b.field for b in bad] == ["price"]
