@@ -129,7 +129,7 @@ def check_ranges(ranges: Sequence[Range]) -> None:
     """Raise ValueInvalid and RequestTooLarge for impossible ranges."""
     if not ranges:
         raise ValueInvalid.of(
-            "ranges", "is empty: tell what you hold, if only one range of no records"
+            "ranges", "is empty: send at least one range, which may hold no records"
         )
     if len(ranges) > MAX_RANGES:
         raise RequestTooLarge(f"more than {MAX_RANGES:,} ranges; compare them in several calls")

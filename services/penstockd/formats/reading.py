@@ -162,7 +162,7 @@ def check_receipt(document: str | bytes, rows: int) -> None:
         receipt = orjson.loads(document)
         complete, count = receipt.get("state") == "COMPLETE", int(receipt.get("rowCount", 0))
     except (ValueError, TypeError, AttributeError):
-        raise FormatError("what stands at the end of the file is no receipt") from None
+        raise FormatError("the end of the file is not a receipt") from None
     if not complete:
         reason = "the file ends with a receipt that says that it is not complete"
         raise FormatError(reason, truncated=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import math
 import mmap
 import struct
 import sys
@@ -110,7 +111,7 @@ def _read_parquet(data: Any) -> Iterator[Any]:
     if tail != b"PAR1":
         if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
             raise FileUnreadable("the file ends before its footer", truncated=True)
-        raise FileUnreadable("the file is no Parquet")
+        raise FileUnreadable("the file is not Parquet")
     file = pq.ParquetFile(
         pa.BufferReader(data),
         pre_buffer=False,
@@ -404,12 +405,21 @@ def _dict_members(value: Any, t: Any) -> Any:
     if value is None:
         return None
     if pa.types.is_map(t):
-        return {str(k): _dict_members(v, t.item_type) for k, v in value}
+        members = {_map_key(k): _dict_members(v, t.item_type) for k, v in value}
+        if len(members) < len(value):
+            raise FileUnreadable("a map has a key twice")
+        return members
     if pa.types.is_struct(t):
         return {f.name: _dict_members(value[f.name], f.type) for f in t}
     if isinstance(value, list):
         return [_dict_members(v, t.value_type) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def _map_key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def _plain_value(value: Any) -> str:
