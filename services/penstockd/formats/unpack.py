@@ -159,9 +159,6 @@ def _batch_rows(rows: int, size: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
-# --- nested messages: a struct is columns with dotted names ---
-
-
 def _flat_schema(schema: Any) -> Any:
     return _flatten_table(schema.empty_table()).schema if _has_structs(schema) else schema
 
@@ -178,9 +175,6 @@ def _flatten_table(table: Any) -> Any:
 
 def _has_structs(schema: Any) -> bool:
     return any(pa.types.is_struct(f.type) for f in schema)
-
-
-# --- columns as text ---
 
 
 def _make_cells(
@@ -440,9 +434,6 @@ _TEXTS = {
     "timestamp": _time_text,
     "nested": _list_text,
 }
-
-
-# --- the process ---
 
 
 def _put_frame(kind: bytes, data: Sequence[int] | bytes) -> None:
