@@ -318,12 +318,14 @@ def rotate_cursor_key() -> None:
 def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
     from penstockd.node.private import keep_files_private
+    from penstockd.node.process import DETACHED_LOG, set_aside
 
-    log = settings.data_dir / "penstock.log"
+    log = settings.data_dir / DETACHED_LOG
     argv = [sys.executable, "-m", "penstock.client.cli", "up", f"--customers={customers}"]
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         keep_files_private(settings.data_dir)
+        set_aside(log)
         output = log.open("ab")
     except OSError as exc:
         typer.echo(f"penstock: the data folder cannot be written: {exc}", err=True)
