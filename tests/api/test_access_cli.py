@@ -172,6 +172,6 @@ def test_history_and_why_from_the_command_line(commands: Commands) -> None:
     assert newest[2:5] == ["admin", "", "back"]
     document = json.loads(run("policy", "show", newest[0]))
     assert name in [r["role_id"] for r in document["roles"]]
-    assert "give either" in commands.fails("policy", "rehearse")
+    assert "give a file with a role" in commands.fails("policy", "rehearse")
     refused = commands.fails("policy", "explain", "customers", "--consumer", "bi", "--as", "crm")
     assert "access.read" in refused

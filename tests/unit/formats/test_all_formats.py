@@ -307,7 +307,7 @@ async def test_a_receipt_stands_behind_the_rows(
         with pytest.raises(FormatError, match="receipt") as caught:
             read(name, things, document + writer.receipt(bad), 7)
         assert caught.value.truncated
-    with pytest.raises(FormatError, match="no receipt") as caught:
+    with pytest.raises(FormatError, match="not a receipt") as caught:
         read(name, things, document + writer.receipt(b"[]"), 7)
     assert not caught.value.truncated
     with pytest.raises(FormatError, match="follows"):

@@ -224,8 +224,8 @@ def test_nesting_is_bounded_and_deep_records_are_not_refused(things: Dataset) ->
 
 
 XML_ROWS = [
-    ("<nope>1</nope>", "nope", "no field"),
-    ("<home_place><nope/></home_place>", "home_place.nope", "no field"),
+    ("<nope>1</nope>", "nope", "not a field"),
+    ("<home_place><nope/></home_place>", "home_place.nope", "not a field"),
     ("<title>a</title><title>b</title>", "title", "twice"),
     ("<home_place/><home_place/>", "home_place", "twice"),
     ("<labels/><labels/>", "labels", "twice"),
