@@ -61,7 +61,8 @@ def main() -> None:
     pa.set_io_thread_count(1)
     limit_process(request["memory"], request["seconds"])
     try:
-        for kind, data in make_frames(_read_input(), request["format"], request["kinds"]):
+        given = pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
+        for kind, data in make_frames(given, request["format"], request["kinds"]):
             _put_frame(kind, data)
     except FileUnreadable as refused:
         problem = refused.problem
@@ -154,9 +155,6 @@ def _batch_rows(rows: int, size: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
-# --- nested messages: a struct is columns with dotted names ---
-
-
 def _flat_schema(schema: Any) -> Any:
     return _flatten_table(schema.empty_table()).schema if _has_structs(schema) else schema
 
@@ -173,9 +171,6 @@ def _flatten_table(table: Any) -> Any:
 
 def _has_structs(schema: Any) -> bool:
     return any(pa.types.is_struct(f.type) for f in schema)
-
-
-# --- columns as text ---
 
 
 def _make_cells(
@@ -347,7 +342,8 @@ def _dict_members(value: Any, t: Any) -> Any:
     if value is None:
         return None
     if pa.types.is_map(t):
-        members = {_map_key(k): _dict_members(v, t.item_type) for k, v in value}
+        keys = [str(k).lower() if isinstance(k, bool) else str(k) for k, _ in value]
+        members = {k: _dict_members(v, t.item_type) for k, (_, v) in zip(keys, value, strict=True)}
         if len(members) < len(value):
             raise FileUnreadable("a map has a key twice")
         return members
@@ -358,10 +354,6 @@ def _dict_members(value: Any, t: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def _map_key(key: Any) -> str:
-    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def _plain_value(value: Any) -> str:
@@ -384,13 +376,6 @@ _TEXTS = {
     "timestamp": _time_text,
     "nested": _list_text,
 }
-
-
-# --- the process ---
-
-
-def _read_input() -> Any:
-    return pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
 
 
 def _put_frame(kind: bytes, data: Sequence[int] | bytes) -> None:
