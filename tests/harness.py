@@ -239,6 +239,18 @@ class RunningHub:
 
         return asyncio.run(run())
 
+    def sql_script(self, statements: str) -> None:
+        """Run several statements on the database as its owner."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                await connection.execute(statements)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+
     @contextlib.contextmanager
     def holding(self, statement: str) -> Iterator[None]:
         """Keep what a statement takes of the database (a lock) during the block."""

@@ -102,7 +102,7 @@ async def worker(
             patch.setattr(door, "Budget", Recorded)
             server = Server(organs, socket)
             await server.start()
-            running = asyncio.create_task(make_organs(organs, server, "own").run())
+            running = asyncio.create_task(make_organs(organs, server, settings).run())
             # As a worker of its own does: else calls pay for going through all that the tests hold.
             gc.collect()
             gc.freeze()

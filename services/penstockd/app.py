@@ -16,6 +16,7 @@ from penstockd.installation import node_id
 from penstockd.organs import Organ, Organs, end_tasks
 from penstockd.rpc.health import report_health, report_node_health
 from penstockd.rpc.server import Server
+from penstockd.store.shortages import Shortages
 
 #: Seconds that calls under way get to end when a worker is stopped.
 STOP_GRACE = 10.0
@@ -35,7 +36,7 @@ async def serve_calls(settings: Settings, socket: Path) -> None:
         gc.collect()
         gc.freeze()
         await server.start()
-        running = asyncio.create_task(make_organs(hub, server, node_id(settings)).run())
+        running = asyncio.create_task(make_organs(hub, server, settings).run())
         _log.info("worker_started", socket=str(socket))
         await stopping.wait()
         hub.feed.stop()
@@ -45,14 +46,17 @@ async def serve_calls(settings: Settings, socket: Path) -> None:
     await wiring.run_process(settings, f"worker {socket.stem}", wiring.worker_database, work)
 
 
-def make_organs(hub: Hub, server: Server, node: str) -> Organs:
+def make_organs(hub: Hub, server: Server, settings: Settings) -> Organs:
     """Everything that a worker runs besides its calls."""
+    node = node_id(settings)
+    shortages = Shortages(settings.data_dir, settings.disk_reserve_mb << 20)
     organs = Organs(
         [
             *wiring.worker_organs(hub),
             Organ("health", lambda: report_health(hub, server)),
             Organ(
-                "node-health", lambda: report_node_health(hub, server, node, lambda: organs.failing)
+                "node-health",
+                lambda: report_node_health(hub, server, node, lambda: organs.failing, shortages),
             ),
         ]
     )

@@ -18,13 +18,14 @@ import typer
 
 from penstock.client.cli.audit import group_of
 from penstock.client.cli.printing import print_outcome
+from penstockd.cli_backups import back_up_hub, format_epoch, restore_hub
+from penstockd.cli_settings import load_settings
 
 if TYPE_CHECKING:
-    from penstockd.audit.declared_epoch import Epoch
     from penstockd.config import Settings
     from penstockd.store.sharing import LiveNode
     from penstockd.store.singleton_rows import Singleton
-    from penstockd.store.steps import Step
+    from penstockd.store.step import Step
 
 #: A JSON line of the supervisor, or one that it passes on from another process.
 _MACHINE_LINE = re.compile(r"([a-z0-9-]+: )?\{")
@@ -47,6 +48,8 @@ def commands(app: typer.Typer) -> None:
     app.command("migrate")(migrate_database)
     app.command("administrator")(make_administrator)
     app.command("nodes")(show_nodes)
+    app.command("backup")(back_up_hub)
+    app.command("restore")(restore_hub)
     group_of(app).command("verify")(verify_audit)
     epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
     epochs.callback()(_describe_epochs)
@@ -64,7 +67,7 @@ def start_hub(
     detach: Annotated[bool, typer.Option(help="Return when the hub is ready.")] = False,
 ) -> None:
     """Start the hub: database, workers, keeper and Envoy; Ctrl-C stops it cleanly."""
-    settings = _load_settings()
+    settings = load_settings()
     if detach:
         _start_detached(settings, demo, customers)
         return
@@ -83,7 +86,7 @@ def stop_hub() -> None:
     """Stop the hub that runs on this data folder."""
     from penstockd.node import lock
 
-    settings = _load_settings()
+    settings = load_settings()
     stopped = lock.stop_supervisor(settings.data_dir)
     text = [] if stopped else f"no hub runs on {settings.data_dir}"
     print_outcome({"stopped": stopped, "data_dir": str(settings.data_dir)}, text)
@@ -98,7 +101,7 @@ def migrate_database(
     from penstockd.up import StartRefused, migrate_store
 
     try:
-        steps = asyncio.run(migrate_store(_load_settings(), apply=apply))
+        steps = asyncio.run(migrate_store(load_settings(), apply=apply))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -149,7 +152,7 @@ def verify_audit(
 
     from penstockd import auditor
 
-    settings = _load_settings()
+    settings = load_settings()
     try:
         given = auditor.collect_evidence(
             settings, public_key or [], checkpoints or [], copy=copy is not None
@@ -189,7 +192,7 @@ def make_administrator(
     from penstockd.up import StartRefused, let_administer
 
     try:
-        issued = asyncio.run(let_administer(_load_settings(), consumer, create=create))
+        issued = asyncio.run(let_administer(load_settings(), consumer, create=create))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -207,7 +210,7 @@ def show_nodes() -> None:
     from penstockd.up import StartRefused, survey_nodes
 
     try:
-        living, tasks = asyncio.run(survey_nodes(_load_settings()))
+        living, tasks = asyncio.run(survey_nodes(load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -271,7 +274,7 @@ def new_epoch(
     from penstockd.up import StartRefused, begin_epoch
 
     try:
-        epoch = asyncio.run(begin_epoch(_load_settings(), because.value))
+        epoch = asyncio.run(begin_epoch(load_settings(), because.value))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -279,20 +282,7 @@ def new_epoch(
     document = {"epoch": epoch.number, "last_number": epoch.last_number} | (
         {} if checkpoint is None else {"checkpoint": checkpoint.number}
     )
-    print_outcome(document, _format_epoch(epoch))
-
-
-def _format_epoch(epoch: Epoch) -> Iterator[str]:
-    """A declared epoch for people."""
-    yield f"epoch {epoch.number} begins behind change {epoch.last_number} of the log"
-    if epoch.checkpoint is None:
-        yield "the audit has all that the file of checkpoints has: there is no gap to close"
-        return
-    after, number = epoch.checkpoint.sequence, epoch.checkpoint.number
-    yield (
-        f"the audit goes on with checkpoint {number}; what this host's file has behind"
-        f" checkpoint {after} was undone"
-    )
+    print_outcome(document, format_epoch(epoch))
 
 
 def _describe_cursors() -> None:
@@ -310,7 +300,7 @@ def rotate_cursor_key() -> None:
     from penstockd.up import StartRefused, let_cursor_key_follow
 
     try:
-        number = asyncio.run(let_cursor_key_follow(_load_settings()))
+        number = asyncio.run(let_cursor_key_follow(load_settings()))
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -318,21 +308,6 @@ def rotate_cursor_key() -> None:
         {"key": number},
         f"key {number} seals cursors in a minute; the one before opens as long as the log is kept",
     )
-
-
-def _load_settings() -> Settings:
-    from pydantic import ValidationError
-
-    from penstockd.config import Settings
-
-    try:
-        return Settings()
-    except ValidationError as exc:
-        for error in exc.errors():
-            # An error about several settings has no location; its message names them.
-            name = "".join(f"PENSTOCK_{part}: ".upper() for part in error["loc"][:1])
-            typer.echo(f"penstock: {name}{error['msg'].removeprefix('Value error, ')}", err=True)
-        raise typer.Exit(2) from exc
 
 
 def _start_detached(settings: Settings, demo: bool, customers: int) -> None:

@@ -12,22 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from penstockd.shortening import shorten_text
+
 #: Most bytes of an error's message, of a violation's field and description, and of one metadata
 #: value. Errors repeat what a caller sent, and travel in headers, which are bounded.
 MAX_MESSAGE, MAX_FIELD, MAX_DESCRIPTION, MAX_METADATA = 1024, 256, 512, 1024
-
-
-def shorten_text(text: str, most: int) -> str:
-    """The text in at most ``most`` bytes of UTF-8: a longer text loses its middle."""
-    if len(text) <= most // 4:
-        return text
-    data = text.encode("utf-8", "replace")
-    if len(data) <= most:
-        return data.decode()
-    mark = " … "
-    room = most - len(mark.encode())
-    head, tail = data[: room - room // 4], data[-(room // 4) :]
-    return head.decode("utf-8", "ignore") + mark + tail.decode("utf-8", "ignore")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from penstockd import wiring
-from penstockd.config import SCOPES, Scope, Settings, shared_values
+from penstockd.config import Settings
 from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.installation import node_id, root_secret
 from penstockd.organs import Organs, end_tasks
+from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.nodes import Agreement
 from penstockd.store.singletons import Leases
 

@@ -18,7 +18,8 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.database import Database
-from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases, SingletonLease
+from penstockd.store.fences import FencedDatabase, LeaseOver, SingletonLease
+from penstockd.store.singletons import Leases
 
 #: The pause before a failed organ is restarted, in seconds, grows from the first to the second.
 FIRST_PAUSE = 0.2

@@ -44,7 +44,7 @@ from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
 from penstockd.store.sharing import LiveNode, read_live_nodes
 from penstockd.store.singleton_rows import Singleton, read_singletons
-from penstockd.store.steps import Step
+from penstockd.store.step import Step
 
 _log = structlog.get_logger(__name__)
 

@@ -25,6 +25,7 @@ from penstockd.auth.keys import SigningKeys, rotate_keys
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
+from penstockd.catalog import Catalog
 from penstockd.config import Settings
 from penstockd.egress import EgressGuard
 from penstockd.errors import Refused
@@ -42,13 +43,14 @@ from penstockd.query import PageTokens
 from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
 from penstockd.store.database import ORDINARY, Database, Division, Limits
+from penstockd.store.fences import FencedDatabase
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
 from penstockd.store.replies import prune_replies
 from penstockd.store.sequencer import Sequencer, sweep_log
 from penstockd.store.singleton_rows import SINGLETONS
-from penstockd.store.singletons import FencedDatabase, Leases
+from penstockd.store.singletons import Leases
 from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
@@ -130,15 +132,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         catalog=catalog,
         database=database,
         announcements=announcements,
-        policy=Policy(
-            database,
-            announcements,
-            catalog,
-            Tables(catalog),
-            secret.derive("mask"),
-            companion=trust,
-            stale_after=settings.policy_stale_seconds,
-        ),
+        policy=_make_policy(settings, database, announcements, catalog, trust),
         writer=Writer(database, Sequencer(database)),
         journal=journal,
         refusals=UnknownCallers(journal, settings.refused_calls),
@@ -169,6 +163,25 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
+    )
+
+
+def _make_policy(
+    settings: Settings,
+    database: Database,
+    announcements: PostgresAnnouncements,
+    catalog: Catalog,
+    trust: Trust,
+) -> Policy:
+    """The policy as this process knows it; the keys and issuers of tokens come with it."""
+    return Policy(
+        database,
+        announcements,
+        catalog,
+        Tables(catalog),
+        root_secret(settings).derive("mask"),
+        companion=trust,
+        stale_after=settings.policy_stale_seconds,
     )
 
 

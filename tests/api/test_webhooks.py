@@ -405,7 +405,7 @@ def test_only_listening_webhooks_are_pulled_from(hub: RunningHub, webhook: dict[
     assert act(hub, listening, ":pull").json().get("deliveries", []) == []
     assert time.monotonic() - start < 10
     act(hub, listening, ":test")
-    (pulled,) = act(hub, listening, ":pull", wait="10s").json().get("deliveries", [])
+    (pulled,) = act(hub, listening, ":pull", wait="20s").json().get("deliveries", [])
     assert act(hub, listening, ":pull").json().get("deliveries", []) == []  # it is lent
     outcome = {"deliveryId": pulled["deliveryId"], "status": 200, "latency": "0.010s"}
     assert act(hub, listening, ":acknowledge", outcomes=[outcome]).status == 200

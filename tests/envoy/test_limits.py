@@ -287,7 +287,7 @@ async def preflight(door: Door) -> int:
 
 
 async def probe(door: Door) -> int:
-    return (await door.call("GET", "/healthz"))[0]
+    return (await door.call("GET", "/readyz"))[0]
 
 
 async def document(door: Door) -> int:

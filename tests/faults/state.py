@@ -1,19 +1,41 @@
-"""The records of a hub, as the log would hold them."""
+"""The records of a hub or a database, as the log would hold them."""
 
 from __future__ import annotations
 
-from faults.validator import State, read_table
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from faults.validator import State, read_marks, read_table
 from harness import RunningHub
 from penstockd.catalog import Catalog
-from penstockd.store.database import Database
+
+T = TypeVar("T")
 
 
 async def table_of(hub: RunningHub, catalog: Catalog) -> State:
     """All records of all datasets of a hub."""
-    database = Database(hub.dsn, size=1)
-    await database.open()
-    try:
-        async with database.connection() as connection:
-            return await read_table(connection, catalog)
-    finally:
-        await database.close()
+    return await asyncio.to_thread(table_at, hub.dsn, catalog)
+
+
+def table_at(url: str, catalog: Catalog) -> State:
+    """All records of all datasets of a database."""
+    return _read_at(url, lambda connection: read_table(connection, catalog))
+
+
+def marks_at(url: str) -> dict[int, bytes]:
+    """The marks of a database's log."""
+    return _read_at(url, read_marks)
+
+
+def _read_at(url: str, read: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[T]]) -> T:
+    async def work() -> T:
+        connection = await asyncpg.connect(url)
+        try:
+            return await read(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(work())

@@ -15,6 +15,7 @@ from penstockd.audit.entry import Entry
 from penstockd.audit.journal import Journal
 from penstockd.errors import Conflict, DatabaseUnavailable, OutcomeUnknown
 from penstockd.shares import Payer, payer_var
+from penstockd.store import own_session
 from penstockd.store.database import Database, Division
 from penstockd.store.own_session import MOST_HANGING, OwnSession
 from penstockd.store.singletons import Leases
@@ -201,7 +202,9 @@ async def test_the_journal_leaves_few_sessions_behind_whatever_is_tried(
         await journal.close()
 
 
-async def test_leases_and_nodes_leave_few_sessions_behind(store_url: str, server: Any) -> None:
+async def test_leases_and_nodes_leave_few_sessions_behind(
+    store_url: str, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(store_url, 0.5) as database:
         session = OwnSession(database)
         leases = Leases(database, "a", "host")
@@ -209,6 +212,7 @@ async def test_leases_and_nodes_leave_few_sessions_behind(store_url: str, server
         await leases.step()
         await asyncio.gather(*obtaining)
         write = "INSERT INTO t VALUES (gen_random_uuid()::text)"
+        monkeypatch.setattr(own_session, "ANSWER", 0.3)
         async with standby_is_gone(server):
             for _ in range(MOST_HANGING + 2):
                 with pytest.raises(DatabaseUnavailable):
@@ -216,6 +220,7 @@ async def test_leases_and_nodes_leave_few_sessions_behind(store_url: str, server
                 with pytest.raises(DatabaseUnavailable):
                     await leases.step()
             assert await in_commit(server) <= 2 * MOST_HANGING
+        monkeypatch.undo()
         await until(lambda: _works(session, write))
         session.drop()
         await leases.close()

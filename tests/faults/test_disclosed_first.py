@@ -21,7 +21,7 @@ import pytest
 from google.protobuf import message_factory
 
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer
-from penstockd.audit.keys import test_key
+from penstockd.audit.keys import find_key
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import find_descriptors
 from penstockd.rpc.door import Route, guard_reply
@@ -295,7 +295,7 @@ def undisclosed(hub: RunningHub, request_id: str, keys: set[str]) -> set[str]:
     rows = hub.sql(
         "SELECT keys FROM hub.audit_entry WHERE request_id = $1 AND keys IS NOT NULL", request_id
     )
-    return {key for key in keys if not any(test_key(row[0], key) for row in rows)}
+    return {key for key in keys if not any(find_key(row[0], key) for row in rows)}
 
 
 @pytest.mark.parametrize(

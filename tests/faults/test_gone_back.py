@@ -10,22 +10,21 @@ webhooks and replicas are told, too. ``PENSTOCK_R13_ROUNDS`` is how often each i
 
 from __future__ import annotations
 
-import asyncio
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clusters import Cluster
 from faults.downstream import Downstream
+from faults.state import marks_at, table_at
 from faults.streams import Judge
-from faults.validator import FeedValidator, State, Write, read_marks, read_table
+from faults.validator import FeedValidator, State, Write
 from feeds import CATALOG, Stream, failure, number, refused, watch
 from harness import PATIENCE, RunningHub, eventually, folder, free_port, new_customer
 from penstock.hub.v1 import changes_pb2
@@ -83,27 +82,11 @@ class World:
 
     def table(self) -> State:
         """All records as the database has them."""
-
-        async def read() -> State:
-            connection = await asyncpg.connect(self.here.url)
-            try:
-                return await read_table(connection, CATALOG)
-            finally:
-                await connection.close()
-
-        return asyncio.run(read())
+        return table_at(self.here.url, CATALOG)
 
     def marks(self) -> dict[int, bytes]:
         """The marks of the log."""
-
-        async def read() -> dict[int, bytes]:
-            connection = await asyncpg.connect(self.here.url)
-            try:
-                return await read_marks(connection)
-            finally:
-                await connection.close()
-
-        return asyncio.run(read())
+        return marks_at(self.here.url)
 
     def signed(self) -> None:
         """Return when the file has a checkpoint that was signed after now."""

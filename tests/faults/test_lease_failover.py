@@ -13,8 +13,9 @@ from harness import PATIENCE, eventually, folder, free_port
 from penstockd.catalog import Catalog
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
+from penstockd.store.fences import FencedDatabase, LeaseOver, SingletonLease
 from penstockd.store.migrate import apply_migration
-from penstockd.store.singletons import FencedDatabase, LeaseOver, Leases, SingletonLease
+from penstockd.store.singletons import Leases
 
 NAME = "digging"
 

@@ -13,7 +13,7 @@ from clusters import Cluster
 from harness import folder, free_port
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database, Division, WorkKind
-from penstockd.store.servers import FORGOTTEN, NewestServer, Server
+from penstockd.store.servers import FORGOTTEN, NewestServer, ServerIdentity
 
 WRITE = "INSERT INTO public.written VALUES ($1)"
 
@@ -144,7 +144,11 @@ def test_an_earlier_server_is_believed_once_the_newer_one_is_gone() -> None:
     newest = NewestServer(clock=lambda: time)
     cuts: list[float] = []
     newest.when_replaced(lambda: cuts.append(time))
-    one, two, another = Server("1", "00000009"), Server("1", "0000000A"), Server("2", "00000001")
+    one, two, another = (
+        ServerIdentity("1", "00000009"),
+        ServerIdentity("1", "0000000A"),
+        ServerIdentity("2", "00000001"),
+    )
     newest.note(one)
     newest.note(two)
     assert cuts == [0.0] and not newest.leads_to(one) and newest.leads_to(two)

@@ -27,14 +27,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cutting import Wire, wired
+from faults.state import marks_at, table_at
 from faults.streams import Consumer, Judge
-from faults.validator import FeedValidator, State, Write, read_marks, read_table
+from faults.validator import FeedValidator, State, Write
 from feeds import CATALOG, number
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly
 from penstockd.store.sharing import LiveNode, share_out
@@ -182,14 +182,8 @@ class Following:
             self._failed += exc.exceptions
 
     def _stored(self) -> tuple[State, dict[int, bytes]]:
-        async def read() -> tuple[State, dict[int, bytes]]:
-            connection = await asyncpg.connect(self._pair.near.dsn)
-            try:
-                return await read_table(connection, CATALOG), await read_marks(connection)
-            finally:
-                await connection.close()
-
-        return asyncio.run(read())
+        url = self._pair.near.dsn
+        return table_at(url, CATALOG), marks_at(url)
 
 
 class Writing:

@@ -21,17 +21,17 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
-import asyncpg
 import grpc
 import pytest
 from google.protobuf import json_format
 
 from chance import SEED
 from clusters import Cluster
+from faults.state import marks_at, table_at
 from faults.streams import Consumer, Judge, LineConsumer
 from faults.test_feed_equation import exported, records
 from faults.traffic import Traffic
-from faults.validator import FeedValidator, State, Write, read_marks, read_table
+from faults.validator import FeedValidator, State, Write
 from feeds import CATALOG, at, number, refused, told
 from harness import RunningHub, eventually, folder, free_port
 from penstock.hub.v1 import subscriptions_pb2
@@ -110,27 +110,11 @@ class World:
 
     def table(self) -> State:
         """All records as the database has them."""
-
-        async def read() -> State:
-            connection = await asyncpg.connect(self.here.url)
-            try:
-                return await read_table(connection, CATALOG)
-            finally:
-                await connection.close()
-
-        return asyncio.run(read())
+        return table_at(self.here.url, CATALOG)
 
     def marks(self) -> dict[int, bytes]:
         """The marks of the log."""
-
-        async def read() -> dict[int, bytes]:
-            connection = await asyncpg.connect(self.here.url)
-            try:
-                return await read_marks(connection)
-            finally:
-                await connection.close()
-
-        return asyncio.run(read())
+        return marks_at(self.here.url)
 
     def stop(self) -> None:
         """Stop all."""
@@ -338,6 +322,24 @@ async def writing(writers: Sequence[Traffic]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks)
 
 
+@contextlib.asynccontextmanager
+async def following(
+    group: asyncio.TaskGroup, watchers: Sequence[Watcher], workers: Workers
+) -> AsyncIterator[asyncio.Event]:
+    """Watchers, and workers at both nodes, follow until the block ends, which clears the event."""
+    going = asyncio.Event()
+    going.set()
+    for watcher in watchers:
+        group.create_task(watcher.follow(going))
+    for hub in workers.world.nodes:
+        group.create_task(asyncio.to_thread(workers.work, hub))
+    try:
+        yield going
+    finally:
+        going.clear()
+        workers.done.set()
+
+
 async def fail_over(
     world: World, account: Account, watchers: list[Watcher], *, synchronous: bool
 ) -> None:
@@ -395,27 +397,18 @@ async def test_both_nodes_are_followed_exactly_over_a_failover(
         late = Watcher(world, account, judge(), hub=far, kind=Consumer)
         workers = Workers(world, account, judge())
         await asyncio.to_thread(workers.begin)
-        going = asyncio.Event()
-        going.set()
-        try:
-            for watcher in watchers:
-                group.create_task(watcher.follow(going))
-            for hub in world.nodes:
-                group.create_task(asyncio.to_thread(workers.work, hub))
+        # Each failover ends the subscription with REPAIR: acknowledged changes may be undone.
+        repairs = [0, 0, 0, 1] if synchronous else [1, 1, 0, 1]
+        followers = (*watchers, late, workers)
+        async with following(group, watchers, workers) as going:
             await fail_over(world, account, watchers, synchronous=synchronous)
             group.create_task(late.follow(going))
-            # Each failover ends the subscription with REPAIR: acknowledged changes may be undone.
-            repairs = [0, 0, 0, 1] if synchronous else [1, 1, 0, 1]
-            followers = (*watchers, late, workers)
             await asyncio.to_thread(
                 eventually, lambda: [len(f.ended) for f in followers] == repairs
             )
             head = await asyncio.to_thread(near.head)
             for follower in followers:
                 await asyncio.to_thread(eventually, partial(follower.arrived, head))
-        finally:
-            going.clear()
-            workers.done.set()
     table, marks = await asyncio.to_thread(world.table), await asyncio.to_thread(world.marks)
     for follower in followers:
         follower.check(table, marks)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from harness import Reply, RunningHub, folder
+from harness import Reply, RunningHub, eventually, folder
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -129,10 +129,15 @@ def test_poison_is_refused_and_the_hub_goes_on(target: RunningHub) -> None:
     assert target.head() == head
     assert target.get("/v1/customers/poison-1").status == 404
     assert target.request("GET", "/healthz").status == 200
-    after = workers(target)
-    assert after.keys() == before.keys(), "a worker died"
-    for pid, had in before.items():
-        assert after[pid] - had < 128 << 20, f"worker {pid} grew from {had} to {after[pid]}"
+    assert workers(target).keys() == before.keys(), "a worker died"
+
+    def back() -> bool:
+        """Whether no worker has kept much: what the last calls used may not be free yet."""
+        grown = {pid: now - before[pid] for pid, now in workers(target).items()}
+        assert max(grown.values()) < 128 << 20, grown
+        return True
+
+    assert eventually(back)
 
 
 def test_without_the_poison_it_is_loaded(target: RunningHub) -> None:

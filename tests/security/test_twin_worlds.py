@@ -28,24 +28,11 @@ from penstockd.catalog.load import load_catalog
 from penstockd.resources import find_descriptors
 from places import PLACES, log_number, transaction_number
 
+from .twin_changes import HIDDEN_CLASSES
 from .twin_feeds import Script, answered, questions, streamed
 from .twin_places import MOST_HIDDEN, Account, altered, count, given_away, given_with_exports
-from .twins import (
-    BLIND,
-    HASHED,
-    HIDDEN_CLASSES,
-    SEEING_WRITER,
-    SEER,
-    WRITERS,
-    Answer,
-    Asker,
-    Question,
-    World,
-    ask,
-    same_times,
-    values_of,
-    worlds,
-)
+from .twin_questions import Answer, Asker, Question, ask, values_of
+from .twins import BLIND, HASHED, SEEING_WRITER, SEER, WRITERS, World, same_times, worlds
 
 PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "3000"))
 THREADS = 4

@@ -15,7 +15,8 @@ from typing import Any
 
 from feeds import at, delete, number, patch, put, rest
 
-from .twins import BLIND, Answer, Asker, Question, World, ask
+from .twin_questions import Answer, Asker, Question, ask
+from .twins import BLIND, World
 
 #: What a step does in the one world and in the other.
 Step = Callable[[World], None]

@@ -22,7 +22,8 @@ from feeds import at, patch, put
 from penstockd.errors import CursorInvalid
 from penstockd.store.cursor import Cursor
 
-from .twins import Question, World, ask
+from .twin_questions import Question, ask
+from .twins import World
 
 #: From so many of the counts an attacker has guessed them. By chance it is a third, even with the
 #: best scale in hindsight; of what counts it is all.

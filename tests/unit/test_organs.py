@@ -16,8 +16,9 @@ from harness import PATIENCE
 from penstockd import organs as module
 from penstockd.errors import DatabaseUnavailable
 from penstockd.organs import TRIES, Organ, Organs, end_tasks, make_singleton
+from penstockd.store.fences import SingletonLease, elapsed_seconds
 from penstockd.store.singleton_rows import Holder
-from penstockd.store.singletons import Leases, SingletonLease, elapsed_seconds
+from penstockd.store.singletons import Leases
 
 
 class FakeLeases:

@@ -65,6 +65,13 @@ def test_a_long_function_is_named(write: Write, tmp_path: Path, lines: int, brok
     assert len(rules.check(tmp_path)) == broken
 
 
+@pytest.mark.parametrize(("lines", "broken"), [(rules.MOST_LINES, 0), (rules.MOST_LINES + 1, 1)])
+def test_a_long_file_is_named(write: Write, tmp_path: Path, lines: int, broken: int) -> None:
+    write("services/penstockd/turns.py", "x = 1\n" * lines)
+    write("tests/helper.py", "x = 1\n" * lines)  # tests may be longer
+    assert len(rules.check(tmp_path)) == broken
+
+
 def test_private_names_are_counted_once_a_file(write: Write, tmp_path: Path) -> None:
     text = "import x\nx._a\nx._a\nself._own\nx._replace(a=1)\nx.__doc__\n"
     write("tests/a.py", text + "patch.setattr(x, '_b', 1)\npatch.setattr('x.y._c', 1)\n")

@@ -17,14 +17,9 @@ from penstockd.config import Settings
 from penstockd.installation import root_secret
 from penstockd.organs import end_tasks, first_error
 from penstockd.store.database import Database
+from penstockd.store.fences import FencedDatabase, LeaseOver, SingletonLease, elapsed_seconds
 from penstockd.store.singleton_rows import SINGLETONS, Holder
-from penstockd.store.singletons import (
-    FencedDatabase,
-    LeaseOver,
-    Leases,
-    SingletonLease,
-    elapsed_seconds,
-)
+from penstockd.store.singletons import Leases
 from penstockd.wiring import keeper_database, list_singletons, open_hub
 
 AGO = dt.timedelta(days=400)

@@ -24,9 +24,9 @@ PARTS = {
     "singletons": "no node does some task; see penstock nodes",
     "settings": "this node stands by: its settings differ from the others'",
     "epochs": "the database has gone back in time; see penstock epoch new",
-    "disk": "the disk is nearly full; see disk_low in the log",
-    "connections": "the database is nearly out of connections; see connections_low in the log",
-    "locks": "calls wait long for locks; see locks_held in the log",
+    "disk": "the disk is nearly full; see disk_short in the log",
+    "connections": "the database is nearly out of connections; see connections_short in the log",
+    "locks": "calls wait long for locks; see locks_short in the log",
 }
 
 

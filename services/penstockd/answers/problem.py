@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from penstockd.answers.reasons import REASONS, ErrorReason
+
 M = TypeVar("M", bound=Message)
 
 MEDIA_TYPE = "application/problem+json"
@@ -38,9 +40,9 @@ _CODES: Mapping[int, tuple[str, int]] = {
 }
 
 
-def http_status(code: int) -> int:
-    """The HTTP status of a ``google.rpc.Code``."""
-    return _CODES[code][1]
+def http_status(reason: ErrorReason) -> int:
+    """The HTTP status of errors with a reason."""
+    return reason.http_status or _CODES[reason.code][1]
 
 
 def wants_problem(accept: str | None) -> bool:
@@ -56,6 +58,7 @@ def make_problem(status: status_pb2.Status, http: int | None = None) -> dict[str
     """
     name, usual = _CODES[status.code]
     info = _find_detail(status, error_details_pb2.ErrorInfo())
+    reason = REASONS.get(info.reason)
     request = _find_detail(status, error_details_pb2.RequestInfo())
     bad = _find_detail(status, error_details_pb2.BadRequest())
     retry = _find_detail(status, error_details_pb2.RetryInfo())
@@ -64,7 +67,7 @@ def make_problem(status: status_pb2.Status, http: int | None = None) -> dict[str
     told: dict[str, Any] = {
         "type": links[0].url if links else "about:blank",
         "title": info.reason.replace("_", " ").capitalize(),
-        "status": http or usual,
+        "status": http or (http_status(reason) if reason is not None else usual),
         "detail": status.message,
         "instance": f"urn:uuid:{request.request_id}",
         "code": name,

@@ -25,7 +25,7 @@ class ErrorReason:
     """How errors with one reason are sent.
 
     ``code`` is a ``google.rpc.Code`` and ``status`` its name. ``retry_seconds`` is 0 if repeating
-    the same call does not help.
+    the same call does not help. ``http_status`` is 0 if it follows from ``code``.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ErrorReason:
     status: str
     retry_seconds: int
     quota: Quota | None
+    http_status: int = 0
 
 
 def _read_reasons() -> Iterator[ErrorReason]:
@@ -50,6 +51,7 @@ def _read_reasons() -> Iterator[ErrorReason]:
             code_pb2.Code.Name(options.code),
             options.retry_seconds,
             quota if options.HasField("quota") else None,
+            options.http_status,
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from penstockd.audit.entry import Phase
-from penstockd.audit.keys import Certainty, test_key
+from penstockd.audit.keys import Certainty, find_key
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import StoredShown
 from penstockd.budget import let_others_run
@@ -198,7 +198,7 @@ def _make_disclosure(
     if row["endless"]:
         certainty: Certainty | None = Certainty.POSSIBLE
     elif row["keys"] is not None:
-        certainty = test_key(row["keys"], question.key)
+        certainty = find_key(row["keys"], question.key)
     else:
         certainty = Certainty.EXACT
     if certainty is None:

@@ -34,7 +34,7 @@ def stream_keys(encoded: bytes) -> bytes | None:
     return _SET + encoded if encoded else None
 
 
-def test_key(data: bytes, key: str) -> Certainty | None:
+def find_key(data: bytes, key: str) -> Certainty | None:
     """Whether the key is among them: EXACT, PROBABLE, or None. Raises ValueError if damaged."""
     if data[:1] == _PAGE:
         try:

@@ -76,8 +76,9 @@ async def verify_database(
         async for entries in _read_sealed(connection, day):
             chain.feed(entries)
         chain.end(length)
-    passes = [c.time for c in checkpoints if c.kind is CheckpointKind.SEAL]
-    passed = max(passes) - dt.timedelta(seconds=UNSEALED_SECONDS) if passes else None
+    # The last by number: after the server's clock was set back, earlier ones have later times.
+    last = max((c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_number, default=None)
+    passed = last.time - dt.timedelta(seconds=UNSEALED_SECONDS) if last is not None else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)
     await _check_suppressed(connection, check)
@@ -123,6 +124,10 @@ def _place_contents(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
         Sealed(first + at, entry_id, hashes[at * size : (at + 1) * size], contents.get(entry_id))
         for at, entry_id in enumerate(ids)
     ]
+
+
+def _number(checkpoint: Checkpoint) -> int:
+    return checkpoint.number
 
 
 async def _check_outside_chains(

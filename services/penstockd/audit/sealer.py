@@ -26,7 +26,7 @@ from penstockd.audit.stored_checkpoints import (
 from penstockd.audit.witness import CheckpointWitness
 from penstockd.errors import Conflict
 from penstockd.store.database import Connection
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often committed entries are sealed, in seconds.
 SEAL_INTERVAL = 0.25
@@ -213,12 +213,12 @@ class _Pass:
         return Chain(day, anchor, 0, start_chain(day, digest), 0)
 
     async def sign_if(self, interval: float, forced: bool) -> None:
-        """Sign if the newest checkpoint is old enough: grown chains, or else the newest chain
-        again."""
+        """Sign if the newest checkpoint is old enough, or of the future since the server's clock
+        was set back: grown chains, or else the newest chain again."""
         now = await self._connection.fetchval("SELECT now()")
         last = await self._newest()
         age = interval if last is None else (now - last.time).total_seconds()
-        if not forced and age < interval:
+        if not forced and 0 <= age < interval:
             return
         if not await self._sign_all(now):
             day = await self._connection.fetchval("SELECT max(day) FROM hub.audit_chain")

@@ -15,7 +15,7 @@ import structlog
 
 from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKind
 from penstockd.audit.stored_checkpoints import read_checkpoint, read_checkpoints
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often a node looks for checkpoints that its file lacks, in seconds.
 LOOK_INTERVAL = 1.0
@@ -44,8 +44,9 @@ class CheckpointWitness:
         """Append the checkpoints that the file lacks. If that fails, the next look tries again."""
         try:
             if self._filed is None:
-                self._filed = self._file.last()
-                await self._check_filed()
+                filed = self._file.last()
+                await self._check_filed(filed)
+                self._filed = filed  # only now: a check that failed is made again
             if not await self._is_behind():
                 return
             missing = await self._missing()
@@ -55,9 +56,8 @@ class CheckpointWitness:
         except OSError as exc:
             self._tell("checkpoints_not_filed", path=str(self._file.path), error=str(exc))
 
-    async def _check_filed(self) -> None:
-        """Begin a new epoch if the file ends with a checkpoint that the database lacks."""
-        filed = self._filed
+    async def _check_filed(self, filed: Checkpoint | None) -> None:
+        """Begin a new epoch if the database lacks the checkpoint with which the file ends."""
         if filed is None:
             return
         async with self._database.transaction() as connection:
@@ -92,7 +92,7 @@ class CheckpointWitness:
             if _continues_file(checkpoint, filed):
                 return found[at:]
         if found:
-            await self._check_filed()
+            await self._check_filed(filed)
             self._tell("checkpoints_do_not_follow_the_file", filed=filed.number, advice=_DECLARE)
         return []
 

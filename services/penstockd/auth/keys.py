@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from penstockd.store.database import Connection
+from penstockd.store.fences import Transactions
 from penstockd.store.places import rotate_cursor_key
-from penstockd.store.singletons import Transactions
 
 ALGORITHM = "ES256"
 #: How often the keeper checks whether a key is too old, in seconds.

@@ -36,10 +36,10 @@ class Oneof:
 @functools.cache
 def oneofs_of(dataset: Dataset) -> tuple[Oneof, ...]:
     """The oneofs of a dataset outside its lists and maps."""
-    return tuple(_oneofs(dataset, dataset.message_type, ""))
+    return tuple(_find_oneofs(dataset, dataset.message_type, ""))
 
 
-def _oneofs(dataset: Dataset, message: Descriptor, prefix: str) -> Iterator[Oneof]:
+def _find_oneofs(dataset: Dataset, message: Descriptor, prefix: str) -> Iterator[Oneof]:
     for oneof in true_oneofs(message):
         paths = [prefix + fd.name for fd in oneof.fields]
         members = (
@@ -50,7 +50,7 @@ def _oneofs(dataset: Dataset, message: Descriptor, prefix: str) -> Iterator[Oneo
     for fd in message.fields:
         inner = inner_message(fd)
         if inner is not None and not fd.is_repeated:
-            yield from _oneofs(dataset, inner, f"{prefix}{fd.name}.")
+            yield from _find_oneofs(dataset, inner, f"{prefix}{fd.name}.")
 
 
 def true_oneofs(message: Descriptor) -> list[Any]:

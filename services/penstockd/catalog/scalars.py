@@ -80,7 +80,7 @@ def text_parser(field: Field) -> Parser:
     match field.kind:
         case Kind.STRING:
             if field.indexed or field.unique:
-                return _indexed
+                return _index_path
             return _check_key if field.key else parse_string
         case Kind.ENUM:
             return _enum_parser(field)
@@ -201,7 +201,7 @@ def type_name(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _indexed(text: str) -> str:
+def _index_path(text: str) -> str:
     if len(text) > MAX_INDEXED_BYTES or len(text.encode()) > MAX_INDEXED_BYTES:
         raise ValueRefused(f"is longer than {MAX_INDEXED_BYTES} bytes, the most of an index")
     return parse_string(text)

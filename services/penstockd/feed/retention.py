@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 
 from penstockd.errors import Conflict
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often the log is pruned, in seconds.
 INTERVAL = 300.0

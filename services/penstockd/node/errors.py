@@ -6,7 +6,9 @@ NodeError
 ├── PortInUse          the public port is taken
 ├── CertificateUnusable  a certificate or key cannot be read, does not fit or has expired
 ├── ConfigRefused      Envoy refused its configuration
-└── ProcessFailed      a process did not start, or did not become ready in time
+├── ProcessFailed      a process did not start, or did not become ready in time
+├── VaultUnusable      the place of the backups cannot be reached (see vault)
+└── BackupFailed       a backup cannot be made, found or restored (see backup)
 """
 
 

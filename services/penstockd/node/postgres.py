@@ -61,6 +61,8 @@ wal_level = replica
 
 # Bulk imports: few checkpoints, spread out.
 max_wal_size = 4GB
+# A backup that nobody goes on with keeps no more of the log than this.
+max_slot_wal_keep_size = 4GB
 min_wal_size = 256MB
 checkpoint_timeout = 15min
 checkpoint_completion_target = 0.9
@@ -186,7 +188,7 @@ class EmbeddedPostgres:
         done = subprocess.run(
             command,
             cwd="/",
-            env=_clean_environment(),
+            env=clean_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -250,7 +252,7 @@ class EmbeddedPostgres:
             ],
             log=self.log,
             cwd=Path("/"),
-            env=_clean_environment(),
+            env=clean_environment(),
             account=self._account,
             guard=self._guard,
             last_signal=signal.SIGINT,
@@ -313,7 +315,7 @@ class _StillInUse(Exception):
     """The shared memory of a killed postmaster is still attached."""
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """The server's environment, without the user's locale, PGDATA, PGPORT and the like."""
     return {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC"}
 

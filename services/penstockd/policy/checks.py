@@ -11,7 +11,7 @@ from penstockd.catalog import Catalog, Dataset, FieldClass
 from penstockd.errors import Invalid, ValueInvalid, Violation
 from penstockd.policy.masks import fits_mask
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
-from penstockd.policy.view import check_grant
+from penstockd.policy.row_filters import check_grant
 from penstockd.query.rules import CLAIM_NAME, MAX_VALUE_LENGTH, MAX_VALUES
 from penstockd.query.syntax import is_storable
 from penstockd.store.tables import Tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstockd.catalog import Catalog
 from penstockd.policy.model import Grant
-from penstockd.policy.view import RowNames
+from penstockd.policy.row_filters import RowNames
 from penstockd.query import FilterError, named_fields, parse_rule
 from penstockd.store.tables import Tables
 

@@ -13,23 +13,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import structlog
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    FromClause,
     Select,
     Text,
     and_,
     any_,
     bindparam,
-    cast,
-    exists,
     false,
     func,
     literal_column,
     not_,
-    or_,
     select,
     true,
 )
@@ -40,15 +35,20 @@ from penstockd.policy.decision import Combination, FieldDecision, decide_all
 from penstockd.policy.masks import mask_column
 from penstockd.policy.members import Stripping, is_whole
 from penstockd.policy.model import Action, Grant, Mask
+from penstockd.policy.row_filters import (
+    Claims,
+    RowNames,
+    collect_rules,
+    filter_rows,
+    join_rules,
+    readable_column,
+)
 from penstockd.query import (
     And,
     Expression,
-    FilterError,
     Names,
     Or,
     Wrap,
-    compile_filter,
-    parse_rule,
 )
 from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
@@ -57,13 +57,8 @@ from penstockd.store.writer import Guard
 #: How many compiled reads are kept for all Views that share a cache.
 PREPARED_READS = 4096
 
-_log = structlog.get_logger(__name__)
-
 R = TypeVar("R")
 Reads = OrderedDict[Any, Any]
-Claims = Mapping[str, Sequence[str]]
-#: A row rule, and the same in SQL.
-Rendered = tuple[Expression, ColumnElement[bool]]
 
 
 class View:
@@ -111,9 +106,9 @@ class View:
         self._names = _visible_names(self._fields)
         self._row_names = RowNames(dataset, catalog, tables, self._table)
         self._claims: Claims = claims or {}
-        rules = [_row_rules(group, self._row_names, self._claims) for group in groups]
+        rules = [collect_rules(group, self._row_names, self._claims) for group in groups]
         self._rules = [r for r in rules if r is not None]
-        narrowing = [_any_of(r) for r in self._rules]
+        narrowing = [join_rules(r) for r in self._rules]
         self.predicate: ColumnElement[bool] | None = and_(*narrowing) if narrowing else None
 
     def allows(self, action: Action) -> bool:
@@ -236,7 +231,7 @@ class View:
 
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on masked values too."""
-        column = _readable_column(self._table, field)
+        column = readable_column(self._table, field)
         stripping = self._strippings.get(field)
         if stripping is not None:
             return stripping.sql(column)
@@ -310,7 +305,7 @@ class View:
 
         There is no row if the record does not exist. Records that the View hides are judged too.
         """
-        shown = [_row_rule([g], self._row_names, self._claims) for g in grants]
+        shown = [filter_rows([g], self._row_names, self._claims) for g in grants]
         columns = [true() if s is None else func.coalesce(s, false()) for s in shown]
         labelled = [c.label(f"__{i}") for i, c in enumerate(columns)]
         wanted = self.key_column == bindparam("key", type_=Text())
@@ -364,103 +359,6 @@ class View:
                 select(key.label("~key")).select_from(self._table).where(wanted, outside)
             )
         return Guard(compile_statement(lock), leaving)
-
-
-class RowNames:
-    """All fields of a dataset in the clear, with references, for row rules to resolve against."""
-
-    def __init__(
-        self, dataset: Dataset, catalog: Catalog, tables: Tables, table: FromClause
-    ) -> None:
-        self._dataset, self._catalog, self._tables = dataset, catalog, tables
-        self._table = table
-
-    def fields(self) -> Sequence[Field]:
-        """All fields, in the order of the schema."""
-        return self._dataset.fields
-
-    def field(self, path: str) -> Field | None:
-        """The field with this proto or JSON path, or None."""
-        return self._dataset.by_path.get(path) or self._dataset.by_json_path.get(path)
-
-    def members(self, field: Field) -> Sequence[Field]:
-        """All members of a list or map of messages."""
-        return field.members
-
-    def column(self, field: Field) -> ColumnElement[Any]:
-        """The field's column."""
-        return _readable_column(self._table, field)
-
-    def follow(self, alias: str) -> tuple[Names, Wrap] | None:
-        """The dataset of a reference, and how a predicate on it becomes a predicate here."""
-        field = self._dataset.references.get(alias)
-        if field is None or field.reference is None:
-            return None
-        target = self._catalog[field.reference.dataset]
-        table = self._tables[target.name].alias()
-        here = self._table.c[field.path]
-
-        def wrap(predicate: ColumnElement[bool]) -> ColumnElement[bool]:
-            joined = and_(table.c[target.key.path] == here, predicate)
-            return exists(select(literal_column("1")).select_from(table).where(joined))
-
-        return RowNames(target, self._catalog, self._tables, table), wrap
-
-
-def _readable_column(table: FromClause, field: Field) -> ColumnElement[Any]:
-    """The field's value as readers see it: an etag is stored as a number and shown as text."""
-    column: ColumnElement[Any] = table.c[field.path]
-    return cast(column, Text()) if field.is_etag else column
-
-
-def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:
-    """Raise FilterError or FieldUnknown if the grant's row filter cannot be applied.
-
-    Claims cannot be checked here: a consumer whose claims are no values of the fields that they are
-    compared with sees no rows.
-    """
-    dataset = catalog[grant.dataset]
-    names = RowNames(dataset, catalog, tables, tables[dataset.name])
-    parse_rule(grant.row_filter).check(names)
-
-
-def row_rule(grant: Grant, claims: Claims) -> Expression | None:
-    """A grant's row rule with these claims; None if it shows no rows. Raises FilterError."""
-    return parse_rule(grant.row_filter).bound(claims)
-
-
-def _row_rule(
-    grants: Sequence[Grant], names: RowNames, claims: Claims
-) -> ColumnElement[bool] | None:
-    """Rows that any of the grants shows; None for all rows. Without grants there are no rows."""
-    rules = _row_rules(grants, names, claims)
-    return None if rules is None else _any_of(rules)
-
-
-def _row_rules(
-    grants: Sequence[Grant], names: RowNames, claims: Claims
-) -> Sequence[Rendered] | None:
-    """The rules of the grants; a row must match any of them. None for all rows."""
-    if any(not g.row_filter for g in grants):
-        return None
-    shown = [_render_grant(g, names, claims) for g in {g.row_filter: g for g in grants}.values()]
-    return [s for s in shown if s is not None]
-
-
-def _any_of(rules: Sequence[Rendered]) -> ColumnElement[bool]:
-    return or_(*[predicate for _, predicate in rules]) if rules else false()
-
-
-def _render_grant(grant: Grant, names: RowNames, claims: Claims) -> Rendered | None:
-    """A grant's row filter, also in SQL; None if it shows nothing with these claims."""
-    try:
-        rule = row_rule(grant, claims)
-        return None if rule is None else (rule, compile_filter(rule, names))
-    except FilterError:
-        # A claim is no value of the field that it is compared with. A rule without claims is
-        # checked when it is written; if the model has changed since, it shows nothing either.
-        _log.warning("row_filter_unfit", role=grant.role, dataset=grant.dataset)
-        return None
 
 
 def _visible_names(fields: Sequence[Field]) -> Mapping[str, Field]:

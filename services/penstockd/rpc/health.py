@@ -12,6 +12,7 @@ from penstockd.hub import Hub
 from penstockd.rpc.server import Server
 from penstockd.store.epochs import Undeclared
 from penstockd.store.nodes import NODE_STATE
+from penstockd.store.shortages import Shortages
 from penstockd.store.singleton_rows import SINGLETONS, read_singletons
 from penstockd.store.vacancies import Vacancies
 
@@ -52,14 +53,19 @@ async def report_health(hub: Hub, server: Server) -> None:
 
 
 async def report_node_health(
-    hub: Hub, server: Server, node: str, failing: Callable[[], Mapping[str, str]]
+    hub: Hub,
+    server: Server,
+    node: str,
+    failing: Callable[[], Mapping[str, str]],
+    shortages: Shortages,
 ) -> None:
     """Report the health of the worker and of its node.
 
     That is whether the worker's organs work, each singleton has a holder that does not fail at it,
     the node has the same settings as the others and an id of its own, each return of the database
-    to an earlier state was declared, and the worker holds no old state of the data. None of them
-    decides whether the worker serves calls. ``failing`` returns the failing organs of this process.
+    to an earlier state was declared, the worker holds no old state of the data, and nothing runs
+    short. None of them decides whether the worker serves calls. ``failing`` returns the failing
+    organs of this process.
     """
     vacancies, undeclared = Vacancies(SINGLETONS), Undeclared()
     while True:
@@ -67,7 +73,10 @@ async def report_node_health(
         async with hub.database.connection() as connection:
             rows = await read_singletons(connection)
             state = await connection.fetchrow(NODE_STATE, node)
+            enough = await shortages.look(connection)
             declared = await undeclared.look(connection, hub.database.memory)
+        for name, well in enough.items():
+            await server.set_health(name, well)
         done = vacancies.look(rows)
         for name, well in done.items():
             await server.set_health(f"singletons/{name}", well)

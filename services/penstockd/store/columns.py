@@ -164,17 +164,25 @@ def rewrite_values(
             if pairs:
                 await driver.execute(update, [p[0] for p in pairs], [p[1] for p in pairs])
         if fresh:
-            await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
-            await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
-            default = column_default(field)
-            if default is not None:
-                await driver.execute(f"ALTER TABLE {table} ALTER {target} SET DEFAULT {default}")
-            if not field.nullable:
-                await driver.execute(f"ALTER TABLE {table} ALTER {target} SET NOT NULL")
-            if field.reference is not None:
-                await driver.execute(f"CREATE INDEX ON {table} ({target})")
+            await _replace_column(driver, table, field, written)
 
     _run_on_driver(connection, rewrite)
+
+
+async def _replace_column(
+    driver: asyncpg.Connection[Any], table: str, field: Field, written: str
+) -> None:
+    """Let the column ``written`` take the place and the properties of the field's column."""
+    target = f'"{field.column}"'
+    await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
+    await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
+    default = column_default(field)
+    if default is not None:
+        await driver.execute(f"ALTER TABLE {table} ALTER {target} SET DEFAULT {default}")
+    if not field.nullable:
+        await driver.execute(f"ALTER TABLE {table} ALTER {target} SET NOT NULL")
+    if field.reference is not None:
+        await driver.execute(f"CREATE INDEX ON {table} ({target})")
 
 
 def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:

@@ -331,7 +331,9 @@ class Database:
 
     async def look_at_server(self) -> None:
         """Open a connection, and cut those to earlier servers. Raises DatabaseUnavailable."""
-        connection = await self.connect()
+        with translate_errors():
+            async with asyncio.timeout(LOOK):
+                connection = await self.connect()
         connection.terminate()
 
     async def _prepare(self, connection: Any) -> None:

@@ -68,7 +68,7 @@ def declared_indexes(dataset: Dataset) -> Mapping[str, DeclaredIndex]:
     return found
 
 
-def duplicates(
+def find_duplicates(
     connection: Connection, dataset: Dataset, index: DeclaredIndex
 ) -> list[tuple[str, str]]:
     """The keys of pairs of records that have the same value of a field that is to be unique: a pair
@@ -103,14 +103,14 @@ async def make_indexes(driver: asyncpg.Connection[Any], catalog: Catalog) -> Non
     Raises asyncpg.UniqueViolationError if records have come to share a value.
     """
     wanted = {name: index for d in catalog for name, index in declared_indexes(d).items()}
-    if not list(_differences(wanted, await driver.fetch(_PRESENT))):
+    if not list(_find_differences(wanted, await driver.fetch(_PRESENT))):
         return
-    async with _alone(driver):
-        for sql in list(_differences(wanted, await driver.fetch(_PRESENT))):
+    async with _stands_alone(driver):
+        for sql in list(_find_differences(wanted, await driver.fetch(_PRESENT))):
             await driver.execute(sql)
 
 
-def _differences(wanted: Mapping[str, DeclaredIndex], present: Any) -> Iterator[str]:
+def _find_differences(wanted: Mapping[str, DeclaredIndex], present: Any) -> Iterator[str]:
     valid = {row[0] for row in present if row[1]}
     for name, is_valid in ((row[0], row[1]) for row in present):
         if not is_valid or name not in wanted:
@@ -121,7 +121,7 @@ def _differences(wanted: Mapping[str, DeclaredIndex], present: Any) -> Iterator[
 
 
 @asynccontextmanager
-async def _alone(driver: asyncpg.Connection[Any]) -> AsyncIterator[None]:
+async def _stands_alone(driver: asyncpg.Connection[Any]) -> AsyncIterator[None]:
     """Hold the lock. It is tried for again and again: a statement that waits for it has a snapshot,
     and the creation of an index waits for older snapshots."""
     while not await driver.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):  # noqa: ASYNC110  # in another process

@@ -27,7 +27,8 @@ from penstockd.store.database import CONNECT_TIMEOUT, plain_dsn, translate_error
 from penstockd.store.indexes import make_indexes
 from penstockd.store.script import run_script
 from penstockd.store.sockets import open_session
-from penstockd.store.steps import Consent, Step, keep_manifest, model_steps
+from penstockd.store.step import Consent, Step
+from penstockd.store.steps import keep_manifest, model_steps
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
 from penstockd.store.triggers import missing_triggers
 

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from penstockd.errors import DataLocked
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often partitions are added, in seconds.
 INTERVAL = 3600.0

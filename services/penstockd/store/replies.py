@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from penstockd.store.database import Connection
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How long a reply is returned again.
 LIFETIME = timedelta(hours=24)

@@ -13,7 +13,7 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.store.database import Database, WorkKind
-from penstockd.store.singletons import Transactions
+from penstockd.store.fences import Transactions
 
 #: How often the keeper sweeps, in seconds.
 SWEEP_INTERVAL = 0.25

@@ -33,31 +33,31 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text,
 _log = structlog.get_logger(__name__)
 
 
-class Server(NamedTuple):
+class ServerIdentity(NamedTuple):
     """A server: its cluster, and the timeline that it writes. A promotion begins a timeline."""
 
     system_identifier: str
     timeline: str
 
-    def precedes(self, other: Server) -> bool:
+    def precedes(self, other: ServerIdentity) -> bool:
         """Whether the other one was promoted from this one, or from one of its own kind."""
         same = self.system_identifier == other.system_identifier
         return same and self.timeline < other.timeline
 
 
-async def identify_server(connection: Any) -> Server:
+async def identify_server(connection: Any) -> ServerIdentity:
     """The server of a connection. Raises DatabaseUnavailable if it is a standby."""
     row = await connection.fetchrow(_IDENTIFY)
     if row[1] is None:
         raise DatabaseUnavailable("the database takes no writes: it is a standby")
-    return Server(*row)
+    return ServerIdentity(*row)
 
 
 @dataclass(slots=True)
 class NewestServer:
     """The newest server that a process has seen."""
 
-    server: Server | None = None
+    server: ServerIdentity | None = None
     clock: Callable[[], float] = time.monotonic
     _seen: float = 0.0
     _cut: list[Callable[[], None]] = field(default_factory=list)
@@ -68,9 +68,10 @@ class NewestServer:
 
     def forget(self, cut: Callable[[], None]) -> None:
         """Call ``cut`` no longer."""
-        self._cut.remove(cut)
+        if cut in self._cut:
+            self._cut.remove(cut)
 
-    def note(self, server: Server) -> None:
+    def note(self, server: ServerIdentity) -> None:
         """A new connection leads to a server.
 
         Raises DatabaseUnavailable if that is an earlier one than was seen before: what is written
@@ -86,6 +87,6 @@ class NewestServer:
             for cut in list(self._cut):
                 cut()
 
-    def leads_to(self, server: Server | None) -> bool:
+    def leads_to(self, server: ServerIdentity | None) -> bool:
         """Whether a connection to a server, if it is known, leads to the newest one."""
         return server is None or self.server is None or server == self.server

@@ -18,7 +18,7 @@ from penstockd.errors import (
     QueryTooLong,
     StorageFull,
 )
-from penstockd.store.servers import Server
+from penstockd.store.servers import ServerIdentity
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
@@ -102,9 +102,9 @@ class OwnConnection(asyncpg.Connection):
     """A connection that knows where it leads."""
 
     #: Its server; None until it was asked.
-    server: Server | None = None
+    server: ServerIdentity | None = None
 
-    def note_server(self, server: Server) -> None:
+    def note_server(self, server: ServerIdentity) -> None:
         """Note where it leads."""
         self.server = server
 

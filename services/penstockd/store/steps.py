@@ -8,9 +8,7 @@ refused, with the keys of the records that hold it.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Table, text
 
@@ -44,33 +42,9 @@ from penstockd.store.columns import (
     sql_kind,
     type_name,
 )
-from penstockd.store.indexes import declared_indexes, duplicates, present_indexes
-from penstockd.store.script import run_script
+from penstockd.store.indexes import declared_indexes, find_duplicates, present_indexes
+from penstockd.store.step import Consent, Step, do_nothing, quote_literal, script_step
 from penstockd.store.tables import Tables, column_default, empty_value
-
-Apply = Callable[[Connection], None]
-
-
-class Consent(enum.Enum):
-    """What it takes to apply a step."""
-
-    START = "additive"  # nothing stored is affected: applied when the hub starts
-    COMMAND = "caution"  # by `penstock migrate --apply`
-    NEVER = "refused"  # not while the values that the step names exist
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One difference between the database and the model, and what removes it."""
-
-    description: str
-    consent: Consent
-    apply: Apply = field(compare=False, repr=False)
-
-    @property
-    def additive(self) -> bool:
-        """Whether the hub applies it on its own at start."""
-        return self.consent is Consent.START
 
 
 def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
@@ -87,7 +61,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
     for dataset in catalog:
         if dataset.name not in present:
             ddl = table_ddl(dataset, tables[dataset.name])
-            yield Step(f"new dataset {dataset.name}", Consent.START, _script_step(ddl))
+            yield Step(f"new dataset {dataset.name}", Consent.START, script_step(ddl))
             if any(dataset.name in m.datasets for m in history):
                 closing.append((dataset.name, f"the former dataset {dataset.name}"))
             continue
@@ -100,7 +74,7 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
         yield Step(
             f"dataset {name} is no longer in the model: its table would be dropped",
             consent,
-            _script_step(gone + _quote_literal(name)),
+            script_step(gone + quote_literal(name)),
         )
     closing = [c for c in closing if _log_holds(connection, c[0])]
     if closing:
@@ -169,7 +143,7 @@ class _DatasetChanges:
             sql = f"ALTER TABLE {self._table} ADD {column_ddl(added)}"
             if added.reference is not None:
                 sql += f'; CREATE INDEX ON {self._table} ("{added.column}")'
-            yield Step(f"new field {self._where(added)}", Consent.START, _script_step(sql))
+            yield Step(f"new field {self._where(added)}", Consent.START, script_step(sql))
         for old, new in self._matches.kept:
             yield from self._field_steps(old, new)
         yield from self._rule_steps()
@@ -218,13 +192,13 @@ class _DatasetChanges:
     def _removal(self, gone: StoredField) -> Step:
         where = f"{self._dataset.name}.{gone.path}"
         if gone.key:
-            return Step(f"the key {where} is no longer in the model", Consent.NEVER, _do_nothing)
+            return Step(f"the key {where} is no longer in the model", Consent.NEVER, do_nothing)
         sql = f'ALTER TABLE {self._table} DROP COLUMN "{column_name(gone.path)}"'
         rows = has_rows(self._connection, self._dataset.name)
         return Step(
             f"{where} is no longer in the model: its values would be dropped",
             Consent.COMMAND if rows else Consent.START,
-            _script_step(sql),
+            script_step(sql),
         )
 
     def _renames(self) -> Iterator[Step]:
@@ -241,13 +215,13 @@ class _DatasetChanges:
             for i, (_, new) in enumerate(renamed)
         ]
         pairs = [
-            (_quote_literal(column_name(o.path)), _quote_literal(column_name(n.path)))
+            (quote_literal(column_name(o.path)), quote_literal(column_name(n.path)))
             for o, n in renamed
         ]
         cases = " ".join(f"WHEN {old} THEN {new}" for old, new in pairs)
         sql.append(
             f"UPDATE hub.lost_reference SET field = CASE field {cases} ELSE field END"
-            f" WHERE dataset = {_quote_literal(self._dataset.name)}"
+            f" WHERE dataset = {quote_literal(self._dataset.name)}"
         )
         names = ", ".join(f"{self._dataset.name}.{o.path} to {n.path}" for o, n in renamed)
         rows = has_rows(self._connection, self._dataset.name)
@@ -255,7 +229,7 @@ class _DatasetChanges:
             f"renamed: {names}; the values stay, but grants, filters and files that use the old"
             " name must use the new one",
             Consent.COMMAND if rows else Consent.START,
-            _script_step("; ".join(sql)),
+            script_step("; ".join(sql)),
         )
 
     def _field_steps(self, old: StoredField, new: StoredField) -> Iterator[Step]:
@@ -266,7 +240,7 @@ class _DatasetChanges:
                 f"the key of {self._dataset.name} moves to {field.path}: records cannot change"
                 " their keys; make another dataset",
                 Consent.NEVER,
-                _do_nothing,
+                do_nothing,
             )
             return
         typed = type_name(field) == column.type_name
@@ -285,7 +259,7 @@ class _DatasetChanges:
                     f'; UPDATE {self._table} SET "{field.column}" = NULL'
                     f' WHERE "{field.column}" = {nothing}'
                 )
-            yield Step(f"{where} may now be unset", Consent.START, _script_step(sql))
+            yield Step(f"{where} may now be unset", Consent.START, script_step(sql))
 
     def _filling(self, field: Field, old: StoredField) -> Step:
         """The step that sets unset values to the default."""
@@ -295,7 +269,7 @@ class _DatasetChanges:
         return Step(
             f"{self._where(field)} may no longer be unset: unset values become {default}",
             Consent.COMMAND if unset else Consent.START,
-            _script_step(
+            script_step(
                 f"UPDATE {self._table} SET {column} = {default} WHERE {column} IS NULL; "
                 f"ALTER TABLE {self._table} ALTER {column} SET DEFAULT {default},"
                 f" ALTER {column} SET NOT NULL"
@@ -354,7 +328,7 @@ class _DatasetChanges:
                 f"{self._dataset.name}: {report.refused} records break the current rules; they can"
                 f" be read, and are refused when they are written again: {report.reasons()}",
                 Consent.START,
-                _do_nothing,
+                do_nothing,
             )
 
     def _index_steps(self) -> Iterator[Step]:
@@ -369,16 +343,16 @@ class _DatasetChanges:
             same = pair is not None and pair[0].path == pair[1].path
             shared: list[tuple[str, str]] = []
             if index.field.unique and same and self._holds(pair):
-                shared = duplicates(self._connection, self._dataset, index)
+                shared = find_duplicates(self._connection, self._dataset, index)
             if shared:
                 told = "; ".join(f"{one}: has the value of {other}" for one, other in shared)
                 yield Step(
                     f"{where} becomes unique, and values occur twice ({told})",
                     Consent.NEVER,
-                    _do_nothing,
+                    do_nothing,
                 )
             else:
-                yield Step(f"{where} becomes {kind}", Consent.START, _do_nothing)
+                yield Step(f"{where} becomes {kind}", Consent.START, do_nothing)
 
     def _holds(self, pair: tuple[StoredField, StoredField] | None) -> bool:
         """Whether a field's stored values are those of the new model."""
@@ -407,7 +381,7 @@ class _DatasetChanges:
                     f"{self._dataset.name}.{oneof.path} is a choice of one, and records have set"
                     f" several: {', '.join(keys)}",
                     Consent.NEVER,
-                    _do_nothing,
+                    do_nothing,
                 )
 
     def _is_set(self, field: Field, column: str) -> str:
@@ -471,15 +445,3 @@ def _close_log(connection: Connection) -> None:
     while connection.execute(text("SELECT hub.stamp()")).scalar_one():
         pass
     connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))
-
-
-def _script_step(sql: str) -> Apply:
-    return lambda connection: run_script(connection, sql)
-
-
-def _do_nothing(_: Connection) -> None:
-    """Do nothing: for steps that only report."""
-
-
-def _quote_literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

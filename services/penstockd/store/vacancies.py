@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from penstockd.store.fences import elapsed_seconds
 from penstockd.store.singleton_rows import Singleton
-from penstockd.store.singletons import elapsed_seconds
 
 #: Seconds without a holder after which a process raises the alarm; a change of holders takes less.
 ALARM = 4.0

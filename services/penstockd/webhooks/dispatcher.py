@@ -16,7 +16,7 @@ from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.errors import PolicyStale
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
-from penstockd.store.singletons import SingletonLease, Transactions
+from penstockd.store.fences import SingletonLease, Transactions
 from penstockd.webhooks.composer import Composer, make_entries
 from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
 from penstockd.webhooks.holding import MESSAGE_OVERHEAD, DueDelivery, Holding

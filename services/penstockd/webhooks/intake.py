@@ -15,8 +15,8 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
+from penstockd.store.fences import Transactions
 from penstockd.store.places import Places
-from penstockd.store.singletons import Transactions
 from penstockd.webhooks.endpoints import lock_intake, lock_known
 from penstockd.webhooks.events import FeedLog, put_events
 from penstockd.webhooks.model import (

@@ -17,8 +17,8 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database
+from penstockd.store.fences import FencedDatabase, Transactions
 from penstockd.store.places import Places
-from penstockd.store.singletons import FencedDatabase, Transactions
 from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.events import FeedLog

@@ -203,6 +203,29 @@ async def test_what_nobody_has_sealed_yet_is_not_taken_for_inserted(
         assert [f.fault for f in found] == [Fault.INSERTED]
 
 
+async def test_a_clock_that_was_set_back_stops_no_checkpoint_and_cries_no_tampering(
+    database: Database, file: CheckpointFile
+) -> None:
+    """As after a failover to a server whose clock is ten hours behind."""
+    sealer = await sealed_log(database, file)
+    async with database.connection() as connection:
+        last = (await read_checkpoints(connection))[-1]
+        ahead = last.time + dt.timedelta(hours=10)
+        before = KEY.sign(last, ahead, last.day, last.sequence, last.hash)
+        await insert_checkpoint(connection, before)
+        await sealer.seal()  # its interval is an hour, and the last checkpoint of the future
+        signed = (await read_checkpoints(connection))[-1]
+        assert signed.number == before.number + 1 and signed.time < before.time
+        await sealer.seal()
+        assert (await read_checkpoints(connection))[-1] == signed  # it signs once, not at each pass
+        await insert_entries(connection, [entry(100)])
+        report = await verify_database(connection, [KEY.public], patience=120.0)
+        assert report.intact and report.unsealed == 1, report.findings
+        # Negative control: by the latest time the entry had to be sealed, and the file is fresh.
+        found = await findings(connection, patience=0.0)
+        assert [f.fault for f in found] == [Fault.STALE]
+
+
 async def test_a_cut_end_is_found_by_the_file_or_by_the_clock(
     database: Database, file: CheckpointFile
 ) -> None:

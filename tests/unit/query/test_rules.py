@@ -8,7 +8,8 @@ from access import unrestricted
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.policy.model import Action, Grant, Mask
-from penstockd.policy.view import View, check_grant
+from penstockd.policy.row_filters import check_grant
+from penstockd.policy.view import View
 from penstockd.query import FilterError, compile_filter, evaluate_filter, parse_filter, parse_rule
 from penstockd.resources import find_descriptors
 from penstockd.store.sql import compile_for_copy, compile_statement

@@ -30,7 +30,7 @@ from penstockd.store.migrate import (
     apply_migration,
     plan_migration,
 )
-from penstockd.store.steps import Consent, Step
+from penstockd.store.step import Consent, Step
 
 START, COMMAND, NEVER = Consent.START, Consent.COMMAND, Consent.NEVER
 

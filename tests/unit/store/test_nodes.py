@@ -12,8 +12,9 @@ import structlog
 
 from cutting import wired
 from harness import PATIENCE
-from penstockd.config import SCOPES, Scope, Settings, shared_values
+from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
+from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.database import Database
 from penstockd.store.nodes import NODE_STATE, Agreement
 from penstockd.store.sharing import read_live_nodes

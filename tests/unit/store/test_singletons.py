@@ -19,17 +19,10 @@ from penstockd.organs import end_tasks
 from penstockd.store import singleton_rows
 from penstockd.store import singletons as module
 from penstockd.store.database import Database
+from penstockd.store.fences import MARGIN, FencedDatabase, LeaseOver, SingletonLease
 from penstockd.store.sharing import SETTLED, LiveNode, share_out
 from penstockd.store.singleton_rows import LENGTH, Singleton, read_singletons
-from penstockd.store.singletons import (
-    DECLINED,
-    MARGIN,
-    FencedDatabase,
-    LeaseOver,
-    Leases,
-    SingletonLease,
-    is_alive,
-)
+from penstockd.store.singletons import DECLINED, Leases, is_alive
 from penstockd.store.vacancies import ALARM, Vacancies
 
 NAME = "digging"

@@ -26,15 +26,15 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.rpc import code_pb2 as google_dot_rpc_dot_code__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpenstock/options/v1/error.proto\x12\x13penstock.options.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"u\n\x0c\x45rrorOptions\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x15\n\rretry_seconds\x18\x02 \x01(\r\x12.\n\x05quota\x18\x03 \x01(\x0b\x32\x1f.penstock.options.v1.ErrorQuota\"2\n\nErrorQuota\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t:U\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\xff\x88\x03 \x01(\x0b\x32!.penstock.options.v1.ErrorOptionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpenstock/options/v1/error.proto\x12\x13penstock.options.v1\x1a google/protobuf/descriptor.proto\x1a\x15google/rpc/code.proto\"\x8a\x01\n\x0c\x45rrorOptions\x12\x1e\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x10.google.rpc.Code\x12\x15\n\rretry_seconds\x18\x02 \x01(\r\x12.\n\x05quota\x18\x03 \x01(\x0b\x32\x1f.penstock.options.v1.ErrorQuota\x12\x13\n\x0bhttp_status\x18\x04 \x01(\r\"2\n\nErrorQuota\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t:U\n\x05\x65rror\x12!.google.protobuf.EnumValueOptions\x18\xff\x88\x03 \x01(\x0b\x32!.penstock.options.v1.ErrorOptionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.options.v1.error_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERROROPTIONS']._serialized_start=113
-  _globals['_ERROROPTIONS']._serialized_end=230
-  _globals['_ERRORQUOTA']._serialized_start=232
-  _globals['_ERRORQUOTA']._serialized_end=282
+  _globals['_ERROROPTIONS']._serialized_start=114
+  _globals['_ERROROPTIONS']._serialized_end=252
+  _globals['_ERRORQUOTA']._serialized_start=254
+  _globals['_ERRORQUOTA']._serialized_end=304
 # @@protoc_insertion_point(module_scope)

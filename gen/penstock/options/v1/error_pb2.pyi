@@ -10,14 +10,16 @@ ERROR_FIELD_NUMBER: _ClassVar[int]
 error: _descriptor.FieldDescriptor
 
 class ErrorOptions(_message.Message):
-    __slots__ = ("code", "retry_seconds", "quota")
+    __slots__ = ("code", "retry_seconds", "quota", "http_status")
     CODE_FIELD_NUMBER: _ClassVar[int]
     RETRY_SECONDS_FIELD_NUMBER: _ClassVar[int]
     QUOTA_FIELD_NUMBER: _ClassVar[int]
+    HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
     code: _code_pb2.Code
     retry_seconds: int
     quota: ErrorQuota
-    def __init__(self, code: _Optional[_Union[_code_pb2.Code, str]] = ..., retry_seconds: _Optional[int] = ..., quota: _Optional[_Union[ErrorQuota, _Mapping]] = ...) -> None: ...
+    http_status: int
+    def __init__(self, code: _Optional[_Union[_code_pb2.Code, str]] = ..., retry_seconds: _Optional[int] = ..., quota: _Optional[_Union[ErrorQuota, _Mapping]] = ..., http_status: _Optional[int] = ...) -> None: ...
 
 class ErrorQuota(_message.Message):
     __slots__ = ("subject", "description")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from penstock.client.export import Export
     from penstock.client.mapping.errors import BadRow
 
+Compression = Annotated[
+    str, typer.Option(help="gzip or zstd; by default as the file's name, .gz or .zst.")
+]
 Format = Annotated[
     str,
     typer.Option(
@@ -59,9 +62,7 @@ def export_records(
         Path | None,
         typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
     ] = None,
-    compression: Annotated[
-        str, typer.Option(help="gzip or zstd; by default as the file's name, .gz or .zst.")
-    ] = "",
+    compression: Compression = "",
     spreadsheet_safe: Annotated[
         bool,
         typer.Option("--spreadsheet-safe", help="Disarm cells that a spreadsheet would run."),

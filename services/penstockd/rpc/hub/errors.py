@@ -77,7 +77,7 @@ def _error_message(reason: str, description: Description) -> errors_pb2.Error:
     return errors_pb2.Error(
         reason=reason,
         status=sent.status,
-        http_status=http_status(sent.code),
+        http_status=http_status(sent),
         description=description.text,
         example=description.example,
         retry_seconds=sent.retry_seconds,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import structlog
+from google.rpc import status_pb2
 
 from penstockd.answers.problem import HEADER, pack_problem, wants_problem
 from penstockd.answers.reasons import REASONS
@@ -15,6 +17,9 @@ from penstockd.rpc.exchange import Exchange, Proceed
 
 #: ``google.rpc.Code`` -> the grpc library's member for it.
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+#: The sidecar replaces the status of a reply by the value of this header.
+_STATUS = "x-http-status"
 
 _log = structlog.get_logger(__name__)
 _unavailable = RareLine(_log, "database_unavailable")
@@ -44,8 +49,16 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
             trailers.append(("www-authenticate", 'Bearer realm="penstock"'))  # RFC 9110 15.5.2
         if seconds := REASONS[reason_of(exc)].retry_seconds:
             trailers.append(("retry-after", str(seconds)))
-        if "x-envoy-original-path" in exchange.metadata and wants_problem(
-            exchange.metadata.get("accept")
-        ):
-            trailers.append((HEADER, pack_problem(status)))
+        if "x-envoy-original-path" in exchange.metadata:
+            trailers += _rest_headers(status, reason_of(exc), exchange.metadata.get("accept"))
         await exchange.context.abort(code, status.message, tuple(trailers))
+
+
+def _rest_headers(
+    status: status_pb2.Status, reason: str, accept: str | None
+) -> Iterator[tuple[str, str]]:
+    """What the sidecar needs for the answer to a REST call."""
+    if REASONS[reason].http_status:
+        yield _STATUS, str(REASONS[reason].http_status)
+    if wants_problem(accept):
+        yield HEADER, pack_problem(status)

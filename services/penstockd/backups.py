@@ -1,0 +1,221 @@
+"""``penstock backup`` and ``penstock restore``: the database of an installation with its files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import orjson
+
+from penstockd.audit.declared_epoch import Epoch
+from penstockd.config import Settings
+from penstockd.errors import DatabaseUnavailable
+from penstockd.installation import find_database
+from penstockd.node import lock
+from penstockd.node.backup import (
+    BackupFailed,
+    Label,
+    ServerBackup,
+    put_files,
+    read_cluster,
+    read_labels,
+    remove_old,
+)
+from penstockd.node.errors import NodeError
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.restore import choose_label, restore_server
+from penstockd.node.sockets import sockets_folder
+from penstockd.node.vault import Vault
+from penstockd.store.database import Connection, open_database
+from penstockd.up import StartRefused, begin_epoch
+
+#: Names of files in a backup: where each belongs is up to the settings.
+SECRET, CHECKPOINTS, SETTINGS = "secret", "checkpoints.jsonl", "settings.json"
+_OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What ``take_backup`` has put into the vault: the new backup, None with the log alone; its
+    size in bytes; how many segments of the log; and the names of backups that were removed.
+    ``oldest`` is from when on the database can be restored, None if the vault has none of it."""
+
+    label: Label | None
+    size: int
+    segments: int
+    removed: Sequence[str]
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The backup that was restored, and the epoch that was begun on it."""
+
+    label: Label
+    epoch: Epoch
+
+
+async def take_backup(settings: Settings, where: str, *, log_only: bool, keep: int) -> Taken:
+    """Back up the installation, whether the hub runs or not.
+
+    ``log_only`` adds to the vault what was written since, without a new base backup. ``keep`` is
+    how many backups to keep, 0 for all. Raises StartRefused.
+    """
+    try:
+        vault = Vault(where)
+        if settings.database_url is not None:
+            return _back_up_files(settings, vault, keep, log_only=log_only)
+        async with _open_server(settings, vault) as (server, connection):
+            cluster = await read_cluster(connection)
+            labels = await asyncio.to_thread(read_labels, vault)
+            _check_cluster(labels, cluster, vault)
+            if log_only:
+                segments = await server.put_log()
+                return Taken(None, 0, segments, (), labels[0].time if labels else None)
+            # The file of checkpoints first: the database then has all that it has.
+            files, name = _collect_files(settings), _make_name()
+            await asyncio.to_thread(put_files, vault, name, files)
+            segment, size = await server.put_base(name)
+            time = await connection.fetchval("SELECT clock_timestamp()")
+            segments = await server.put_log()
+            label = Label(name, cluster, segment, time, _read_version(), sorted(files))
+            removed = await asyncio.to_thread(_finish_backup, vault, label, keep)
+            oldest = (await asyncio.to_thread(read_labels, vault))[0].time
+            return Taken(label, size, segments, removed, oldest)
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(str(exc)) from exc
+
+
+async def restore_backup(settings: Settings, where: str, to: datetime | None) -> Restored:
+    """Restore the installation into an empty data folder, and declare an epoch.
+
+    ``to`` is the time to whose state the database is restored, by default the end of the log.
+    Raises StartRefused.
+    """
+    try:
+        vault = Vault(where)
+        label = choose_label(read_labels(vault), to, vault.where)
+        if bool(label.cluster) == (settings.database_url is not None):
+            raise BackupFailed(_OWN_DATABASE if label.cluster else _NO_DATABASE)
+        with lock.hold_folder(settings.data_dir):
+            files = {n: vault.read(f"base/{label.name}/{n}") for n in label.files}
+            _check_secret(settings, files)
+            if label.cluster:
+                postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
+                await restore_server(vault, label, to, postgres)
+            _write_files(settings, files)
+        return Restored(label, await begin_epoch(settings, "restore"))
+    except _OPERATORS_ERRORS as exc:
+        raise StartRefused(str(exc)) from exc
+
+
+_OWN_DATABASE = "this backup has a database of its own: restore it without PENSTOCK_DATABASE_URL"
+_NO_DATABASE = (
+    "this backup has files alone: restore the database with your own tools, and set"
+    " PENSTOCK_DATABASE_URL"
+)
+
+
+@asynccontextmanager
+async def _open_server(
+    settings: Settings, vault: Vault
+) -> AsyncIterator[tuple[ServerBackup, Connection]]:
+    async with (
+        find_database(settings) as found,
+        open_database(found.url, size=1) as database,
+    ):
+        postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
+        connection = await database.connect()
+        try:
+            yield (
+                ServerBackup(postgres, connection, vault, settings.data_dir / "backup"),
+                connection,
+            )
+        finally:
+            await connection.close()
+
+
+def _check_cluster(labels: Sequence[Label], cluster: str, vault: Vault) -> None:
+    """Raise BackupFailed if the vault has backups of another database: their logs would mix."""
+    if any(label.cluster != cluster for label in labels):
+        raise BackupFailed(f"{vault.where} holds backups of another database: choose another place")
+
+
+def _back_up_files(settings: Settings, vault: Vault, keep: int, *, log_only: bool) -> Taken:
+    """Back up the files of an installation whose database is backed up by other tools."""
+    if log_only:
+        raise BackupFailed("the database of PENSTOCK_DATABASE_URL is backed up by its own tools")
+    _check_cluster(read_labels(vault), "", vault)
+    files, name = _collect_files(settings), _make_name()
+    put_files(vault, name, files)
+    label = Label(name, "", "", datetime.now(UTC), _read_version(), sorted(files))
+    return Taken(label, 0, 0, _finish_backup(vault, label, keep), None)
+
+
+def _finish_backup(vault: Vault, label: Label, keep: int) -> Sequence[str]:
+    put_files(vault, label.name, {"backup.json": label.to_bytes()})
+    return remove_old(vault, keep) if keep else ()
+
+
+def _collect_files(settings: Settings) -> dict[str, bytes]:
+    """The files of an installation. The secret is among them: keys of the database's content are
+    derived from it."""
+    found = {SETTINGS: _write_settings(settings)}
+    secret = settings.data_dir / SECRET
+    if settings.secret is not None:
+        found[SECRET] = settings.secret.encode()
+    elif secret.exists():
+        found[SECRET] = secret.read_bytes()
+    if settings.checkpoint_file.exists():
+        found[CHECKPOINTS] = settings.checkpoint_file.read_bytes()
+    return found
+
+
+def _write_settings(settings: Settings) -> bytes:
+    """The settings that were given, without passwords, as variables of the environment."""
+    shown = {name for name in settings.model_fields_set if type(settings).model_fields[name].repr}
+    values = settings.model_dump(mode="json", include=shown)
+    return orjson.dumps(
+        {f"PENSTOCK_{name.upper()}": value for name, value in sorted(values.items())},
+        option=orjson.OPT_INDENT_2,
+    )
+
+
+def _check_secret(settings: Settings, files: Mapping[str, bytes]) -> None:
+    """Raise BackupFailed if another secret than that of the backup is set or there already."""
+    wanted = files.get(SECRET)
+    path = settings.data_dir / SECRET
+    known = settings.secret.encode() if settings.secret is not None else None
+    if known is None and path.exists():
+        known = path.read_bytes()
+    if wanted is not None and known is not None and known.strip() != wanted.strip():
+        raise BackupFailed(
+            "another root secret than the backup's is set, or in the data folder: the database"
+            " cannot be read with it"
+        )
+
+
+def _write_files(settings: Settings, files: Mapping[str, bytes]) -> None:
+    """Put the files where the settings say. Checkpoints that are there already stay: they may be
+    newer, and then say what was undone."""
+    places: dict[str, Path] = {CHECKPOINTS: settings.checkpoint_file}
+    if settings.secret is None:
+        places[SECRET] = settings.data_dir / SECRET
+    for name, path in places.items():
+        if name in files and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes(files[name])
+
+
+def _make_name() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _read_version() -> str:
+    return version("penstock-hub")

@@ -1,0 +1,160 @@
+"""Restores the embedded PostgreSQL from a vault into an empty data folder (see ``backup``)."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+import orjson
+
+from penstockd.node.account import find_account
+from penstockd.node.backup import ARCHIVE, BASE, SEGMENT_NAME, WAL, BackupFailed, Label
+from penstockd.node.errors import ProcessFailed
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.node.process import Account
+from penstockd.node.vault import Vault
+
+#: Within the cluster: the log from the vault, until the server has recovered.
+_LOG = "penstock-wal"
+#: Settings of the recovery, which the server keeps in a file of its own until they are reset.
+_RECOVERY = ("restore_command", "recovery_target_time", "recovery_target_action")
+
+
+def choose_label(labels: Sequence[Label], to: datetime | None, where: str) -> Label:
+    """The newest backup from which a time can be reached, by default the newest of all.
+
+    Raises BackupFailed if there is none.
+    """
+    fit = [label for label in labels if to is None or label.time <= to]
+    if fit:
+        return fit[-1]
+    if not labels:
+        raise BackupFailed(f"{where}: no finished backup is there")
+    first = labels[0].time.isoformat(timespec="seconds")
+    raise BackupFailed(f"{where}: the oldest backup reaches back to {first}")
+
+
+async def restore_server(
+    vault: Vault, label: Label, to: datetime | None, postgres: EmbeddedPostgres
+) -> None:
+    """Make the cluster of a backup, and let it recover to a time, or to the end of the log.
+
+    There must be no cluster yet; the caller holds the data folder. The server does not run
+    afterwards. What was made is removed if it fails. Raises BackupFailed, VaultUnusable,
+    FolderUnusable and ProcessFailed.
+    """
+    if postgres.cluster.exists():
+        raise BackupFailed(
+            f"{postgres.cluster} is there already: restore into another data folder, or move the"
+            " folder 'postgres' away first"
+        )
+    fresh = postgres.cluster.with_name("postgres.restored")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        await asyncio.to_thread(_unpack_base, vault, label, fresh)
+        await asyncio.to_thread(_fetch_log, vault, label, fresh / _LOG)
+        _write_recovery(fresh, to)
+        account = find_account(fresh)
+        if account is not None:
+            _give_tree(fresh, account)
+        fresh.rename(postgres.cluster)
+        await _recover_server(postgres, to)
+    except BaseException:
+        for made in (fresh, postgres.cluster):
+            shutil.rmtree(made, ignore_errors=True)
+        raise
+    shutil.rmtree(postgres.cluster / _LOG)
+
+
+def _unpack_base(vault: Vault, label: Label, cluster: Path) -> None:
+    """Unpack the base backup, and verify each file by the checksums in the backup's manifest."""
+    cluster.mkdir(parents=True, mode=0o700)
+    name = f"{BASE}/{label.name}/{ARCHIVE}"
+    try:
+        with vault.opened(name) as stream, tarfile.open(fileobj=stream, mode="r|gz") as archive:
+            archive.extractall(cluster, filter="tar")
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as exc:
+        raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
+    for path in _find_damaged(cluster):
+        raise BackupFailed(f"{vault.where}/{name} is damaged: {path}")
+
+
+def _find_damaged(cluster: Path) -> Iterator[str]:
+    """The files of a cluster that are not as its backup's manifest says."""
+    try:
+        manifest = orjson.loads((cluster / "backup_manifest").read_bytes())
+        stated = [(f["Path"], f["Size"], f["Checksum"]) for f in manifest["Files"] if "Path" in f]
+    except (OSError, ValueError, KeyError, TypeError):
+        yield "its manifest"
+        return
+    for path, size, checksum in stated:
+        try:
+            with (cluster / path).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                if (file.tell(), found) != (size, checksum):
+                    yield path
+        except OSError:
+            yield path
+
+
+def _fetch_log(vault: Vault, label: Label, folder: Path) -> None:
+    """Fetch the segments of the log that the backup needs, and all later ones, of all timelines."""
+    folder.mkdir(mode=0o700)
+    for name in vault.names(WAL):
+        path = Path(name)
+        segment = path.name.removesuffix(".gz")
+        if len(segment) == SEGMENT_NAME and segment[8:] < label.segment[8:]:
+            continue
+        try:
+            with vault.opened(name) as stream, (folder / segment).open("wb") as sink:
+                source = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
+                shutil.copyfileobj(source, sink)
+        except (EOFError, gzip.BadGzipFile) as exc:
+            raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
+
+
+def _write_recovery(cluster: Path, to: datetime | None) -> None:
+    (cluster / "recovery.signal").touch(mode=0o600)
+    settings = [f'restore_command = \'cp "{_LOG}/%f" "%p"\'', "recovery_target_action = 'promote'"]
+    if to is not None:
+        settings.append(f"recovery_target_time = '{to.isoformat()}'")
+    with (cluster / "postgresql.auto.conf").open("a") as file:
+        file.write("".join(f"{line}\n" for line in settings))
+
+
+def _give_tree(tree: Path, account: Account) -> None:
+    """Let the server's account own everything in a tree."""
+    for path in (tree, *tree.rglob("*")):
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+async def _recover_server(postgres: EmbeddedPostgres, to: datetime | None) -> None:
+    """Start the server, wait until it takes writes, and stop it."""
+    try:
+        await postgres.start()
+        connection = await asyncpg.connect(postgres.dsn)
+        try:
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - another process ends it
+                await asyncio.sleep(0.1)
+            for name in _RECOVERY:
+                await connection.execute(f"ALTER SYSTEM RESET {name}")
+        finally:
+            await connection.close()
+    except (ProcessFailed, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        end = postgres.log.read_text(errors="replace")[-2000:] if postgres.log.exists() else ""
+        if to is not None and "recovery ended before configured recovery target" in end:
+            raise BackupFailed(
+                f"the log in the vault ends before {to.isoformat()}, or has a gap: choose an"
+                " earlier time, or none for the end of the log"
+            ) from exc
+        raise BackupFailed(f"the restored database does not start: {exc}\n{end}") from exc
+    finally:
+        await postgres.stop()

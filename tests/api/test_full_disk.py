@@ -1,0 +1,132 @@
+"""A disk without room is a status of its own, and health shows it before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+import structlog
+
+from harness import PATIENCE, RunningHub, new_customer
+from own_worker import Worker, worker
+from penstockd.rpc import health
+from penstockd.store import shortages
+
+#: As PostgreSQL says it when a file cannot grow.
+FULL = """
+CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.notes = '{name}' THEN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON data.customers
+  FOR EACH ROW EXECUTE FUNCTION {name}();
+"""
+
+
+@contextlib.contextmanager
+def full(hub: RunningHub, name: str) -> Iterator[None]:
+    """Writes of customers with these notes find no room."""
+    hub.sql_script(FULL.format(name=name))
+    try:
+        yield
+    finally:
+        hub.sql_script(f"DROP FUNCTION {name}() CASCADE")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/problem+json"])
+def test_no_room_is_507_and_reads_go_on(hub: RunningHub, accept: str) -> None:
+    name = f"no_room_{accept[-4:]}"
+    record = new_customer(notes=name)
+    rows = json.dumps(record).encode()
+    calls = [
+        ("POST", "/v1/customers", rows),
+        (
+            "PATCH",
+            "/v1/customers/c00000001?update_mask=notes",
+            json.dumps({"notes": name}).encode(),
+        ),
+        ("POST", "/v1/customers:batchUpsert", json.dumps({"customers": [record]}).encode()),
+        ("POST", "/v1/customers:import?format=NDJSON", rows),
+    ]
+    with full(hub, name):
+        for method, path, body in calls:
+            headers = {"accept": accept, "content-type": "application/json"}
+            reply = hub.request(method, path, consumer="admin", body=body, headers=headers)
+            assert reply.status == 507, (path, reply.text)
+            assert "x-http-status" not in reply.headers
+            told = reply.json()
+            if accept.endswith("problem+json"):
+                assert (told["reason"], told["status"]) == ("STORAGE_FULL", 507)
+            else:
+                assert (reply.reason, told["code"]) == ("STORAGE_FULL", 8)
+        assert hub.get("/v1/customers/c00000001").status == 200
+    # The control: with room, the same call succeeds.
+    headers = {"content-type": "application/json"}
+    reply = hub.request("POST", "/v1/customers", consumer="admin", body=rows, headers=headers)
+    assert reply.status == 200
+    hub.request("DELETE", f"/v1/customers/{record['customerId']}", consumer="admin")
+    assert hub.get("/v1/errors/STORAGE_FULL").json()["httpStatus"] == 507
+
+
+def test_livez_and_readyz_need_no_credentials(hub: RunningHub) -> None:
+    for path in ("/livez", "/readyz", "/healthz"):
+        assert hub.request("GET", path).status == 200
+
+
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+async def becomes(worker: Worker, expected: dict[str, bytes]) -> None:
+    """Wait until the health of parts is so."""
+    check: Any = worker.channel.unary_unary("/grpc.health.v1.Health/Check")
+
+    async def health(part: str) -> bytes:
+        try:
+            return bytes(await check(b"\x0a" + bytes([len(part)]) + part.encode()))
+        except grpc.aio.AioRpcError:
+            return b""  # not set yet
+
+    deadline = time.monotonic() + PATIENCE
+    while (found := {part: await health(part) for part in expected}) != expected:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.1)
+
+
+async def test_what_runs_short_is_not_well_before_it_fails_calls(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "NODE_PULSE", 0.1)
+    async with worker(hub, monkeypatch) as well:
+        await becomes(well, dict.fromkeys(("disk", "connections", "locks"), SERVING))
+    monkeypatch.setattr(shortages, "CONNECTIONS_USED", 0.0)
+    monkeypatch.setattr(shortages, "LOCK_SECONDS", 0.1)
+    with structlog.testing.capture_logs() as logged:
+        async with worker(hub, monkeypatch, disk_reserve_mb=1 << 40) as short:
+            await becomes(
+                short, {"disk": NOT_SERVING, "connections": NOT_SERVING, "locks": SERVING}
+            )
+            first, second = await asyncpg.connect(hub.dsn), await asyncpg.connect(hub.dsn)
+            try:
+                async with first.transaction():
+                    await first.execute("LOCK TABLE data.contacts IN ACCESS EXCLUSIVE MODE")
+                    waiting = asyncio.create_task(
+                        second.fetchval("SELECT count(*) FROM data.contacts")
+                    )
+                    await becomes(short, {"locks": NOT_SERVING})
+                await waiting
+                await becomes(short, {"locks": SERVING})
+            finally:
+                await first.close()
+                await second.close()
+    events = [line["event"] for line in logged]
+    assert all(events.count(f"{name}_short") == 1 for name in ("disk", "connections", "locks"))
+    (held,) = [line for line in logged if line["event"] == "locks_short"]
+    assert held["waiting"] and held["held_by_pids"]

@@ -1,0 +1,205 @@
+"""A drill: an installation is backed up while it runs, lost, and restored elsewhere.
+
+Both kinds: the embedded database by ``penstock backup`` and ``restore``, to a time; a database of
+one's own by its own tools, and the files beside it by the same commands. What was written after the
+state that comes back is undone, and everybody who has it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from clusters import Cluster
+from faults.downstream import Downstream
+from faults.validator import State, read_table
+from feeds import CATALOG
+from harness import RunningHub, eventually, folder, free_port, new_customer
+from penstockd.audit.checkpoint import CheckpointFile
+from posted import receiving
+
+SETTINGS = {
+    "PENSTOCK_WORKERS": "1",
+    "PENSTOCK_AUDIT_CHECKPOINT_SECONDS": "0.5",
+    "PENSTOCK_WEBHOOK_ALLOW": "127.0.0.0/8",
+}
+
+
+@dataclass
+class Site:
+    """A hub with its vault, and how its database comes elsewhere."""
+
+    hub: RunningHub
+    vault: Path
+
+    def keep(self) -> None:
+        """Secure the state of now, as well as what was secured before."""
+        raise NotImplementedError
+
+    def restore(self, data: Path) -> tuple[RunningHub, str]:
+        """Bring the state that was kept to a hub with another data folder, which does not run;
+        returns also what the command says."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """End all of it."""
+        self.hub.stop()
+
+
+class Embedded(Site):
+    """With the database of the data folder."""
+
+    def keep(self) -> None:
+        self.moment = self.hub.sql("SELECT clock_timestamp()")[0][0]
+
+    def restore(self, data: Path) -> tuple[RunningHub, str]:
+        self.hub.command("backup", str(self.vault), "--wal")
+        self.hub.stop()
+        other = RunningHub(data, self.hub.port, secret="", environment=SETTINGS)
+        done = other.command("restore", str(self.vault), "--to", self.moment.isoformat())
+        return other, done.stdout.decode()
+
+
+class Own(Site):
+    """With a server of one's own."""
+
+    def keep(self) -> None:
+        self.dump = self.vault.parent / "dumped" / "hub.dump"
+        self.here.dump(self.dump)
+
+    @property
+    def here(self) -> Cluster:
+        return self.clusters[0]
+
+    clusters: list[Cluster]
+
+    def restore(self, data: Path) -> tuple[RunningHub, str]:
+        self.hub.stop()
+        self.here.stop()
+        there = Cluster.create(self.vault.parent / "there")
+        self.clusters.append(there)
+        there.start(free_port())
+        there.create_database()
+        there.restore(self.dump)
+        environment = {**SETTINGS, "PENSTOCK_DATABASE_URL": there.url}
+        other = RunningHub(data, self.hub.port, secret="", environment=environment)
+        return other, other.command("restore", str(self.vault)).stdout.decode()
+
+    def end(self) -> None:
+        super().end()
+        for cluster in self.clusters:
+            cluster.stop()
+
+
+def embedded(data: Path) -> Site:
+    hub = RunningHub(data / "hub", customers=20, environment=SETTINGS)
+    return Embedded(hub, data / "vault")
+
+
+def own(data: Path) -> Site:
+    cluster = Cluster.create(data / "here")
+    cluster.start(free_port())
+    cluster.create_database()
+    environment = {**SETTINGS, "PENSTOCK_DATABASE_URL": cluster.url}
+    site = Own(RunningHub(data / "hub", customers=20, environment=environment), data / "vault")
+    site.clusters = [cluster]
+    return site
+
+
+def written(hub: RunningHub, count: int) -> set[str]:
+    """The keys of so many new customers."""
+    keys = set()
+    for _ in range(count):
+        reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=new_customer())
+        assert reply.status == 200, reply.text
+        keys.add(reply.json()["customerId"])
+    hub.head()
+    return keys
+
+
+def newest(hub: RunningHub) -> str:
+    hub.head()
+    return str(hub.get("/v1/changes").json()["nextCursor"])
+
+
+def table(hub: RunningHub) -> State:
+    async def read() -> State:
+        connection = await asyncpg.connect(hub.dsn)
+        try:
+            return await read_table(connection, CATALOG)
+        finally:
+            await connection.close()
+
+    return asyncio.run(read())
+
+
+def signed(hub: RunningHub) -> None:
+    """Return when the file has a checkpoint that was signed after now."""
+    ((now,),) = hub.sql("SELECT now()")
+    file = CheckpointFile(hub.data / "audit" / "checkpoints.jsonl")
+    eventually(lambda: (last := file.last()) is not None and last.time > now)
+
+
+def moved(downstream: Downstream, hub: RunningHub) -> None:
+    """Whoever keeps a copy now asks the other hub."""
+    downstream.hub = hub
+    for subscribed in (downstream.worker, downstream.streamed):
+        subscribed.hub = hub
+
+
+@pytest.mark.parametrize("kind", [embedded, own])
+def test_a_lost_installation_goes_on_elsewhere(
+    kind: Callable[[Path], Site], tmp_path: Path
+) -> None:
+    with folder() as data, receiving() as posts:
+        site = kind(data)
+        try:
+            site.hub.start()
+            site.hub.command("backup", str(site.vault))
+            downstream = Downstream(site.hub, posts, tmp_path / "copy.db")
+            kept = written(site.hub, 3)
+            downstream.take(kept)
+            good, state = newest(site.hub), table(site.hub)
+            site.keep()
+            lost = written(site.hub, 3)
+            last = downstream.take(lost)
+            bad = newest(site.hub)
+            signed(site.hub)
+            # What was shipped of the audit is newer than the backup, and is there first.
+            there = data / "there-hub"
+            (there / "audit").mkdir(parents=True)
+            shutil.copy(site.hub.data / "audit" / "checkpoints.jsonl", there / "audit")
+            other, said = site.restore(there)
+            shutil.copy(site.hub.data / "demo.json", there)
+            assert "epoch 1 begins" in said and "was undone" in said
+            lost_site, site.hub = site.hub, other
+            assert not (lost_site.data / "ready").exists()
+            other.command("up", "--detach")
+            goes_on(other, state, good, bad)
+            moved(downstream, other)
+            downstream.is_told(last)
+            downstream.is_equal()
+            downstream.take(written(other, 1))
+            downstream.was_told_once()
+            done = other.command("audit", "verify")
+            assert b"RESTORE declared" in done.stdout
+        finally:
+            site.end()
+
+
+def goes_on(hub: RunningHub, state: State, good: str, bad: str) -> None:
+    """The hub has what it had, by the credentials of before; the epoch is declared."""
+    # Negative control: a cursor behind the state that came back is not read on from.
+    reply = hub.request(
+        "GET", "/v1/changes", headers={"x-api-key": hub.api_key}, query={"cursor": bad}
+    )
+    assert (reply.status, reply.reason) == (400, "CURSOR_INVALID"), reply.text
+    assert table(hub) == state
+    assert hub.get("/v1/changes", cursor=good).status == 200
+    assert hub.sql("SELECT epoch, because, declared FROM hub.epoch") == [(1, "restore", True)]

@@ -1,0 +1,81 @@
+"""Backups are kept alike in a folder and in S3: whole or not at all, and errors are explained."""
+
+from __future__ import annotations
+
+import io
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from harness import free_port
+from penstockd.node.vault import Vault, VaultUnusable
+
+BIG = bytes(range(256)) * 4096 * 12  # more than one part of an upload
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The query of a URL that leads to a server of S3 with a bucket ``bucket``."""
+    port = free_port()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    try:
+        place = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+        made, _ = fs.FileSystem.from_uri(f"s3://k:s@bucket?{place}&allow_bucket_creation=true")
+        made.create_dir("bucket")
+        yield place
+    finally:
+        server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "vault")
+    place = request.getfixturevalue("s3")
+    return f"s3://k:s@bucket/backups?{place}"
+
+
+class Failing(io.BytesIO):
+    """A source that breaks off."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if not data:
+            raise ValueError("broken off")
+        return data
+
+
+def test_what_is_put_is_found_and_read(where: str) -> None:
+    vault = Vault(where)
+    assert vault.names("base") == []
+    for name, data in (("base/b/one", b"1"), ("base/a/two", BIG), ("wal/three.gz", b"\x1f\x8b")):
+        assert vault.put(name, io.BytesIO(data)) == len(data)
+    again = Vault(where)
+    assert again.identity == vault.identity
+    assert again.names("base") == ["base/a/two", "base/b/one"]
+    assert again.read("base/a/two") == BIG
+    assert again.read("wal/three.gz") == b"\x1f\x8b"  # as it is, not what it was packed from
+    again.delete("base/b/one")
+    assert again.names("base") == ["base/a/two"]
+    with pytest.raises(VaultUnusable):
+        again.read("base/b/one")
+
+
+def test_a_file_that_breaks_off_is_not_there(tmp_path: Path) -> None:
+    vault = Vault(str(tmp_path))
+    vault.put("base/one", io.BytesIO(b"before"))
+    with pytest.raises(ValueError, match="broken off"):
+        vault.put("base/one", Failing(b"half"))
+    assert vault.names("base") == ["base/one"] and vault.read("base/one") == b"before"
+    assert stat.S_IMODE((tmp_path / "base" / "one").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("where", ["ftp://host/path", "s3://", "/dev/null/vault"])
+def test_a_place_that_is_none_is_explained(where: str) -> None:
+    with pytest.raises(VaultUnusable, match=where):
+        Vault(where).put("base/one", io.BytesIO(b"1"))
