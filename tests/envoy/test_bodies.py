@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 from google.api import httpbody_pb2
 
-from door import Door, opened, raw
+from door import Door, opened
 from http2 import DATA, connected, frame
 from penstock.hub.v1 import auth_pb2_grpc
 from penstockd.answers.edge import UNKNOWN_CALLER
@@ -77,9 +78,9 @@ async def test_a_body_is_bounded_whether_or_not_it_states_its_length(door: Door)
         with contextlib.suppress(aiohttp.ClientError):
             assert await patch(door, pieces(MOST + 65536), headers) == 413
     calls = door.hub.calls
-    for sent, status in ((MOST + 1, b"413"), (10**15, b"413")):
-        reply = await raw(door, f"PATCH {PATH} HTTP/1.1", f"content-length: {sent}")
-        assert reply.split(b" ")[1] == status and b"REQUEST_TOO_LARGE" in reply
+    for headers in (bearer, KNOWN):
+        with contextlib.suppress(aiohttp.ClientError):
+            assert await patch(door, io.BytesIO(bytes(MOST + 65536)), headers) == 413
     assert door.hub.calls == calls
 
 
