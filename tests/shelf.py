@@ -45,10 +45,10 @@ class Shelf:
         )
 
     async def export(
-        self, name: str, fields: tuple[Field, ...], chunk: int = 1 << 20
+        self, name: str, fields: tuple[Field, ...], chunk: int = 1 << 20, nested: str = ""
     ) -> tuple[bytes, int]:
         """The table in a format, and how many rows were counted; the stream cut as said."""
-        writer = formats.open_writer(name, self.dataset, fields)
+        writer = formats.open_writer(name, self.dataset, fields, nested=nested)
         output = bytearray(writer.head())
 
         async def take(data: bytes) -> None:

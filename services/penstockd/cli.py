@@ -51,7 +51,9 @@ def commands(app: typer.Typer) -> None:
     app.command("backup")(back_up_hub)
     app.command("restore")(restore_hub)
     group_of(app).command("verify")(verify_audit)
-    epochs = typer.Typer(no_args_is_help=True, help="A database that has gone back in time.")
+    epochs = typer.Typer(
+        no_args_is_help=True, help="Declare that the database was restored or failed over."
+    )
     epochs.callback()(_describe_epochs)
     epochs.command("new")(new_epoch)
     app.add_typer(epochs, name="epoch")
@@ -93,7 +95,9 @@ def stop_hub() -> None:
 
 
 def migrate_database(
-    apply: Annotated[bool, typer.Option(help="Apply also what may lose values.")] = False,
+    apply: Annotated[
+        bool, typer.Option(help="Also apply changes that convert or remove values.")
+    ] = False,
 ) -> None:
     """Show how the database differs from the model, and with --apply bring it to it."""
     import asyncio
@@ -140,7 +144,10 @@ def verify_audit(
         typer.Option(help="Trust this key, as audit checkpoint prints it, and not the host's."),
     ] = None,
     max_age: Annotated[
-        float, typer.Option(min=0, help="How old the newest checkpoint may be in s; 0: any age.")
+        float,
+        typer.Option(
+            min=0, help="The greatest age of the newest checkpoint in seconds; 0 means any age."
+        ),
     ] = 120.0,
 ) -> None:
     """Prove that the audit is what it was when it was written; exit with 1 if it is not.
@@ -179,7 +186,7 @@ def verify_audit(
 def make_administrator(
     consumer: Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")],
     create: Annotated[
-        bool, typer.Option("--create", help="Make the consumer if there is none of this name.")
+        bool, typer.Option("--create", help="Create the consumer if it does not exist.")
     ] = False,
 ) -> None:
     """Let a consumer change access, and print a new client secret for it.
@@ -226,7 +233,7 @@ def show_nodes() -> None:
     }
     print_outcome(document, _format_holders(living, tasks))
     if free := sorted(task.name for task in tasks if task.free):
-        typer.echo(f"no node does: {', '.join(free)}", err=True)
+        typer.echo(f"no node runs: {', '.join(free)}", err=True)
     if failing := sorted(task.name for task in tasks if task.fail_time is not None):
         typer.echo(f"fails: {', '.join(failing)}", err=True)
     if free or failing:
@@ -256,13 +263,11 @@ def _describe_task(task: Singleton) -> str:
 
 
 def _describe_epochs() -> None:
-    """A database that has gone back in time."""
+    """Declare that the database was restored or failed over."""
 
 
 def new_epoch(
-    because: Annotated[
-        Because, typer.Option(help="Why it has gone back: a backup restored, or a failover.")
-    ],
+    because: Annotated[Because, typer.Option(help="The reason: a restored backup or a failover.")],
 ) -> None:
     """Declare that the database has gone back in time, so that the audit goes on from there.
 
@@ -313,12 +318,14 @@ def rotate_cursor_key() -> None:
 def _start_detached(settings: Settings, demo: bool, customers: int) -> None:
     """Start the hub in a session of its own and wait until it is ready."""
     from penstockd.node.private import keep_files_private
+    from penstockd.node.process import DETACHED_LOG, set_aside
 
-    log = settings.data_dir / "penstock.log"
+    log = settings.data_dir / DETACHED_LOG
     argv = [sys.executable, "-m", "penstock.client.cli", "up", f"--customers={customers}"]
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         keep_files_private(settings.data_dir)
+        set_aside(log)
         output = log.open("ab")
     except OSError as exc:
         typer.echo(f"penstock: the data folder cannot be written: {exc}", err=True)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def back_up_hub(
     where: Annotated[str, typer.Argument(help="A folder, or s3://bucket/prefix.")],
     wal: Annotated[
-        bool, typer.Option("--wal", help="Only add what was written since the last backup.")
+        bool, typer.Option("--wal", help="Add only what was written since the last backup.")
     ] = False,
     keep: Annotated[
-        int, typer.Option(min=0, help="Remove all but so many backups; 0 keeps all.")
+        int, typer.Option(min=0, help="Keep only the newest so many backups; 0 keeps all.")
     ] = 0,
 ) -> None:
     """Back up the embedded database with its log (WAL), the secret, settings and audit file.
@@ -68,7 +68,8 @@ def restore_hub(
         datetime | None,
         typer.Option(
             formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
-            help="Restore the state of this time, as 2026-11-29T12:00:00Z; by default the newest.",
+            help="Restore the state of this time, such as 2026-11-29T12:00:00Z; by default "
+            "the newest.",
         ),
     ] = None,
 ) -> None:

@@ -81,7 +81,7 @@ class EgressGuard:
         https, or http if the operator allows any networks; dialling then judges the address.
         """
         if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
-            raise UrlRefused("is no URL of at most 2048 plain characters")
+            raise UrlRefused("must be a URL of at most 2048 plain characters")
         try:
             parts = urlsplit(url)
             port = parts.port

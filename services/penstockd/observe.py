@@ -6,7 +6,8 @@ import contextvars
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -24,6 +25,14 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
 
+#: How the JSON log presents an event, whoever logs it: the hub or a library.
+_PROCESSORS: Sequence[structlog.typing.Processor] = (
+    lambda logger, method, event: _add_request_id(logger, method, event),
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _TRACEBACKS,
+)
+
 
 def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
     """Configure logging and tracing; call once, before anything is logged.
@@ -33,18 +42,12 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
     guard_output()
     threshold = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
-        processors=[
-            _add_request_id,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _TRACEBACKS,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*_PROCESSORS, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    _send_logging_to_json()
     # It logs every attempt to connect with a traceback; the hub logs an outage once.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     if otlp_endpoint:
@@ -90,6 +93,29 @@ def flush_spans() -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         provider.shutdown()
+
+
+def _send_logging_to_json() -> None:
+    """Write what libraries log, warnings, and the traceback of an end as lines of JSON, too."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_PROCESSORS],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(True)
+    sys.excepthook = _log_end
+
+
+def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process, unless it is Ctrl-C."""
+    if not issubclass(kind, KeyboardInterrupt):
+        structlog.get_logger(__name__).critical("process_failed", exc_info=(kind, error, trace))
 
 
 def _add_request_id(

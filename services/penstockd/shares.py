@@ -114,7 +114,7 @@ class Shares:
             return taken
         terms = self._terms
         if self._waiting[payer.consumer] >= terms.most_waiting:
-            raise self._exhausted(payer, f"{terms.most_waiting} of your calls wait already")
+            raise self._exhausted(payer, f"{terms.most_waiting} of your calls are waiting already")
         granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(self._order.start(payer.consumer, weight), weight, granted)
         self._flows.setdefault(payer, deque()).append(waiter)

@@ -26,7 +26,7 @@ from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
 from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.sockets import sockets_folder
-from penstockd.node.supervisor import Node, supervise_node
+from penstockd.node.supervisor import Node, missing_files, supervise_node
 from penstockd.observe import set_up
 from penstockd.output import tell_progress
 from penstockd.resources import envoy_inputs, envoy_templates, find_descriptors, find_portal
@@ -105,7 +105,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             if settings.database_url is not None and settings.database_owner_url is None:
                 print(_ONE_ROLE)
-            for line in room:
+            for line in [*_few_files(settings), *room]:
                 print(line)
             sys.stdout.flush()
             _tell_ready(settings)
@@ -115,6 +115,18 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         raise StartRefused(_explain_error(settings, exc)) from exc
     finally:
         _forget_ready(settings)
+
+
+def _few_files(settings: Settings) -> list[str]:
+    """Log, and tell the operator, that the system allows fewer open files than are needed."""
+    missing = missing_files(settings.max_connections)
+    if not missing:
+        return []
+    _log.warning("few_open_files", missing=missing, connections=settings.max_connections)
+    return [
+        f"WARNING: 'ulimit -n' allows {missing} open files too few for {settings.max_connections}"
+        " client connections: raise its hard limit, or lower PENSTOCK_MAX_CONNECTIONS."
+    ]
 
 
 async def _check_room(settings: Settings, url: str) -> list[str]:

@@ -25,6 +25,8 @@ from penstock.client.cli.options import Format, walk_commands
 LEFT_OUT = {
     ("up",): "starts a hub",
     ("down",): "ends the hub",
+    ("backup",): "takes a backup",
+    ("restore",): "needs another folder",
     ("watch",): "never ends",
     ("webhooks", "listen"): "never ends",
     ("webhooks", "test"): "waits for a receiver",

@@ -308,7 +308,7 @@ def test_a_state_is_nobody_elses(spare: RunningHub) -> None:
     ):
         reply = spare.get("/v1/customers:digest", consumer, state=token)
         assert (reply.status, reply.reason) == (400, "VALUE_INVALID")
-        assert reply.violations() == {"state": "is not one that you were given here"}
+        assert reply.violations() == {"state": "is not a state of this query"}
 
 
 @pytest.mark.parametrize(

@@ -285,4 +285,4 @@ def test_an_external_database_from_end_to_end(fresh: RunningHub, theirs: Theirs)
     with folder() as data:
         other = RunningHub(data / "other", secret="", environment=dict(fresh.environment))
         said = refused(other, "--demo")
-        assert "the database was set up under another root secret: set PENSTOCK_SECRET" in said
+        assert "the database was set up with another root secret: set PENSTOCK_SECRET" in said

@@ -433,6 +433,47 @@ def test_while_nobody_holds_the_work_there_is_an_alarm_in_log_and_health(pair: P
 
 
 @pytest.mark.slow
+def test_a_task_that_fails_is_said_at_every_node_and_calls_are_served(pair: Pair) -> None:
+    """Its holder renews its lease all the time: that it is held is not that it is done."""
+    service, key = "singletons/stored-replies", {"x-api-key": pair.near.api_key}
+    eventually(lambda: all(pair.well(hub, service) for hub in (pair.near, pair.far)))
+    since = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+    def failing() -> None:
+        """As its holder records it; one that has held it for ten seconds would say once that it
+        works."""
+        pair.near.sql(
+            "UPDATE hub.singleton SET failure = 'OSError: no room', fail_time = $1"
+            " WHERE name = 'stored-replies'",
+            since,
+        )
+
+    def is_told(hub: RunningHub) -> bool:
+        failing()
+        return not pair.well(hub, service) and not pair.well(hub, "singletons")
+
+    def is_shown() -> bool:
+        failing()
+        shown = pair.far.command("nodes", check=False)
+        told = b"fails since 2026-01-02T03:04:05+00:00: OSError: no room" in shown.stdout
+        return told and shown.returncode == 1 and b"fails: stored-replies" in shown.stderr
+
+    try:
+        for hub in (pair.near, pair.far):
+            eventually(partial(is_told, hub))
+            assert pair.well(hub, "", "singletons/sequencer")
+            assert hub.request("GET", "/v1/customers?pageSize=1", headers=key).status == 200
+            told = (hub.data / "log" / "worker-0.log").read_text()
+            lines = [json.loads(line) for line in told.splitlines() if "singleton_fails" in line]
+            assert lines[-1]["singleton"] == "stored-replies"
+            assert dt.datetime.fromisoformat(lines[-1]["since"]) == since
+        eventually(is_shown)
+    finally:
+        pair.near.sql("UPDATE hub.singleton SET failure = '', fail_time = NULL")
+    eventually(lambda: all(pair.well(hub, service) for hub in (pair.near, pair.far)))
+
+
+@pytest.mark.slow
 def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
     """Also if its data folder is a copy of the other's, so that both have one node id."""
     pair.far.stop()

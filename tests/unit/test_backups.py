@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from buckets import serving_s3
 from harness import folder
 from penstockd.backups import Restored, Taken, restore_backup, take_backup
 from penstockd.config import Settings
-from penstockd.up import StartRefused
+from penstockd.up import StartRefused, migrate_store
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,21 @@ def test_what_would_mix_or_overwrite_is_refused(kept: list[str], home: Path, vau
     own = at(home / "own", database_url="postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(StartRefused, match="without PENSTOCK_DATABASE_URL"):
         restore(own, vault)
+
+
+def test_a_bucket_gives_back_what_was_put_into_it(home: Path) -> None:
+    with serving_s3() as place:
+        where = f"s3://k:s@bucket/some/where?{place}"
+        hub = at(home / "bucketed")
+        asyncio.run(migrate_store(hub, apply=True))
+        first = back_up(hub, where)
+        second = back_up(hub, where, keep=1)
+        assert first.label is not None and list(second.removed) == [first.label.name]
+        assert back_up(hub, where, log_only=True).segments > 0
+        restored = restore(at(home / "unbucketed"), where)
+    assert restored.label == second.label and restored.epoch.number == 1
+    # It has the hub's tables, and goes on as any other does.
+    assert asyncio.run(migrate_store(at(home / "unbucketed"), apply=False)) == []
 
 
 def test_passwords_are_not_among_the_settings(home: Path) -> None:

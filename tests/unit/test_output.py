@@ -90,7 +90,7 @@ def test_every_process_has_the_guard_before_it_writes() -> None:
     for module, function in (("wiring", "run_process"), ("up", "run_node")):
         first = _body(module, function)[0]
         assert isinstance(first, ast.Expr) and ast.unparse(first).startswith("set_up("), module
-    for module, function in (("app", "serve"), ("keeper", "keep")):
+    for module, function in (("app", "serve_calls"), ("keeper", "run_keeper")):
         *before, last = _body(module, function)
         assert all(isinstance(statement, ast.AsyncFunctionDef) for statement in before), module
         assert ast.unparse(last).startswith("await wiring.run_process("), module

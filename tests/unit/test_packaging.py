@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from penstock.client.cli import build_app
+from penstock.client.cli.options import walk_commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,3 +98,82 @@ def test_a_wheel_brings_code_stubs_and_data(python: Path, tmp_path: Path) -> Non
 def test_an_editable_install_sees_the_checkout(python: Path) -> None:
     install(python, "--editable", str(ROOT))
     probe(python, ROOT)
+
+
+#: As where only `pip install penstock-hub` was run: what the extra brings is away.
+WITHOUT_SERVER = """
+import importlib.metadata, re, sys
+from importlib.machinery import PathFinder
+
+needed, extra = set(), set()
+normal = lambda name: re.sub("[-_.]+", "-", name).lower()
+for line in importlib.metadata.requires("penstock-hub"):
+    name = normal(re.match(r"[\\w.-]+", line)[0])
+    if "extra" not in line:
+        needed.add(name)
+    elif re.search("extra == .server.", line):
+        extra.add(name)
+modules = {m for m, ds in importlib.metadata.packages_distributions().items()
+           if {normal(d) for d in ds} & (extra - needed)}
+modules -= {"google", "grpc", "backports"}
+assert len(modules) > 15, modules
+
+find_spec = PathFinder.find_spec
+if ABSENT:
+    PathFinder.find_spec = lambda name, *more: (
+        None if name.partition(".")[0] in modules else find_spec(name, *more))
+sys.argv = ["penstock", *sys.argv[1:]]
+from penstock.client.cli import main
+main()
+"""
+
+
+def penstock(folder: Path, *arguments: str, absent: bool) -> subprocess.CompletedProcess[str]:
+    """Run a command where no hub is."""
+    script = WITHOUT_SERVER.replace("ABSENT", str(absent))
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUTF8": "1"},
+    )
+
+
+SERVER_COMMANDS = [
+    *(["up"], ["up", "--demo"], ["down"], ["migrate"], ["migrate", "--apply"], ["nodes"]),
+    *(["administrator", "anna"], ["epoch", "new", "--because", "restore"]),
+    *(["cursors", "rotate-key"], ["audit", "verify"]),
+    *(["backup", "x"], ["restore", "x"]),
+]
+
+
+def test_the_commands_of_the_server_are_these() -> None:
+    found = {
+        path
+        for path, command in walk_commands(build_app())
+        if getattr(command.callback, "__module__", "").startswith("penstockd")
+        and not hasattr(command, "commands")
+    }
+    assert found == {
+        tuple(c[: len(p)]) for c in SERVER_COMMANDS for p in found if c[: len(p)] == list(p)
+    }
+    assert all(any(c[: len(p)] == list(p) for p in found) for c in SERVER_COMMANDS)
+
+
+@pytest.mark.parametrize("command", SERVER_COMMANDS, ids=" ".join)
+def test_without_the_server_a_line_says_what_to_install(command: list[str], tmp_path: Path) -> None:
+    done = penstock(tmp_path, *command, absent=True)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "pip install 'penstock-hub[server]'" in done.stderr
+
+
+def test_without_the_server_the_rest_works(tmp_path: Path) -> None:
+    assert "Commands:" in penstock(tmp_path, "--help", absent=True).stdout
+    assert penstock(tmp_path, "profiles", "list", "--format", "json", absent=True).returncode == 0
+    # The control: what is away is what the commands need.
+    done = penstock(tmp_path, "cursors", "--help", absent=False)
+    assert "rotate-key" in done.stdout

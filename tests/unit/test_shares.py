@@ -175,7 +175,7 @@ async def test_waiting_is_bounded_in_number_by_consumer() -> None:
     shares = Shares(1, ShareTerms(most_waiting=3))
     assert shares.try_take(A)
     calls = [await waiting(shares, payer) for payer in (A, A._replace(dataset="x"), A)]
-    with pytest.raises(ShareExhausted, match="3 of your calls wait already"):
+    with pytest.raises(ShareExhausted, match="3 of your calls are waiting already"):
         await shares.take(A)
     calls.append(await waiting(shares, B))
     for call in calls:

@@ -91,7 +91,7 @@ class ClientCredentials:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not url.startswith("http"):
-            raise ValueError(f"tokens are had over HTTP: use an API key at {url}")
+            raise ValueError(f"only HTTP hubs issue tokens: use an API key at {url}")
         self._endpoint = f"{url}/oauth2/token"
         self._form = {
             "grant_type": "client_credentials",

@@ -164,7 +164,7 @@ def numbers_of(operations: str | Iterable[str]) -> list[int]:
     names = [name.strip().upper() for name in given if name.strip()]
     known = changes_pb2.Operation.keys()[1:]
     if wrong := [name for name in names if name not in known]:
-        raise ValueError(f"there is no operation '{wrong[0]}'; there are {', '.join(known)}")
+        raise ValueError(f"unknown operation '{wrong[0]}'; there are {', '.join(known)}")
     return [changes_pb2.Operation.Value(name) for name in names]
 
 

@@ -146,14 +146,14 @@ class DatasetClient(DatasetFeeds):
         a missing record from all fields that are set. For the rest see ``create``.
         """
         if not key_of(record, self.record_class.DESCRIPTOR, self.key):
-            raise ValueError(f"the record has no {self.key}")
+            raise ValueError(f"the record lacks {self.key}")
         paths = mask
         if paths is None:
             given = paths_of(record, self.record_class.DESCRIPTOR)
             unwritten = self._stubs.output_only | {self.key}
             paths = [path for path in given if path not in unwritten]
         if not paths:
-            raise ValueError("there is no field to update")
+            raise ValueError("no field to update")
         return self._write(
             "Update",
             record,
@@ -256,13 +256,15 @@ class DatasetClient(DatasetFeeds):
         limit: int = 0,
         compression: str = "",
         spreadsheet_safe: bool = False,
+        nested: str = "",
         timeout: float | None = None,
     ) -> Export:
         """The records as a stream of bytes in a format: one consistent state.
 
         ``format`` is CSV, JSON, NDJSON, XML, PARQUET, ARROW or XLSX; ``compression`` GZIP or ZSTD,
         of the file itself. ``spreadsheet_safe`` disarms CSV cells that a spreadsheet would run as
-        formulas; importing such cells does not restore the original values.
+        formulas; importing such cells does not restore the original values. ``nested="JSON"``
+        makes lists and maps in Parquet and Arrow text in JSON, instead of LIST, MAP and STRUCT.
 
         It resumes by itself after a broken connection, and ends without an error only if the hub's
         receipt matches everything that arrived (see ``Export``). Closing it early ends the call.
@@ -277,6 +279,7 @@ class DatasetClient(DatasetFeeds):
             limit=limit,
             compression=compression.upper(),
             spreadsheet_safe=spreadsheet_safe,
+            nested=nested,
             omit_receipt=True,  # the trailers carry the receipt; the file should hold records only
         )
         return Export(self._link, getattr(self._stub, method), request, timeout=timeout)

@@ -278,7 +278,7 @@ class RepairAttempt:
             another = "the hub compared with another state during the repair"
             raise RepairMustRestart(PenstockError("ABORTED", another, reason="STATE_GONE"))
         if self.result.calls and reply.view != self.result.view:
-            changed = "what you may see has changed during the repair"
+            changed = "your access has changed during the repair"
             raise RepairMustRestart(PenstockError("ABORTED", changed, reason="VIEW_CHANGED"))
         self.state = reply.state
         self.result.cursor, self.result.view = reply.cursor, reply.view

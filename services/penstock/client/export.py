@@ -118,6 +118,7 @@ class Export(Iterator[bytes]):
             )
         if receipt.sha256 != self._digest.hexdigest():
             raise ExportIncomplete(
-                "what has arrived is not what was sent: its SHA-256 differs", self.receipt_id
+                "the received bytes differ from those sent: the SHA-256 does not match",
+                self.receipt_id,
             )
         self.receipt = receipt

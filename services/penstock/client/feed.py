@@ -174,7 +174,7 @@ class Feed:
 
     def _begin(self, begin: Any) -> Batch | None:
         if self.view and begin.view != self.view:
-            raise PenstockError("ABORTED", "what you may see has changed", reason="VIEW_CHANGED")
+            raise PenstockError("ABORTED", "your access has changed", reason="VIEW_CHANGED")
         again, self._begun, self.view = self._begun, True, begin.view
         if again:
             return None if self.position else Batch((), "", None, begins_anew=True)
@@ -223,7 +223,7 @@ class Feed:
         if replay is not None and self.position is not None and replay != self.position.digest:
             raise PenstockError(
                 "OUT_OF_RANGE",
-                "changes that were delivered after the last checkpoint are not in the log any more",
+                "the log no longer holds changes delivered after the last checkpoint",
                 reason="CURSOR_INVALID",
             )
 

@@ -181,7 +181,7 @@ def parse_url(url: str) -> str:
         return url
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"'{url}' is not the URL of a hub, as http://127.0.0.1:8080")
+        raise ValueError(f"'{url}' is not the URL of a hub such as http://127.0.0.1:8080")
     if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise ValueError(f"'{url}' must be a scheme, a host and a port, and nothing else")
     _ = parts.port  # raises ValueError if it is not a number

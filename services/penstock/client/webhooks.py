@@ -53,11 +53,11 @@ def verify(
     timestamp = _find_header(found, "webhook-timestamp")
     signatures = _find_header(found, "webhook-signature")
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _TIME_DIGITS):
-        raise VerificationFailed("the timestamp is no number")
+        raise VerificationFailed("the timestamp is not a number")
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
         raise VerificationFailed("the timestamp is too far from now")
     if not key.signed(_encode_text(f"{message_id}.{timestamp}.") + data, signatures):
-        raise VerificationFailed("no signature fits")
+        raise VerificationFailed("no signature matches")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -60,7 +60,7 @@ export async function verify(
   content.set(head);
   content.set(data, head.length);
   if (!(await signed(content, signatures, secret))) {
-    throw new VerificationFailed("no signature fits");
+    throw new VerificationFailed("no signature matches");
   }
   const text = new TextDecoder().decode(data);
   try {

@@ -25,11 +25,11 @@ def check_gives(call: Call, roles: Iterable[Role]) -> None:
         return
     given = list(roles)
     if right := find_excess(call.principal.scopes, given):
-        raise PermissionDenied(f"your token may not give {right}: its scopes do not name it")
+        raise PermissionDenied(f"your token cannot grant {right}: its scopes do not name it")
     for role in given:
         if dataset := _unread_through(call, role.grants):
             raise PermissionDenied(
-                f"your token may not give {role.role_id}: a row filter looks at {dataset}, which "
+                f"your token cannot grant {role.role_id}: a row filter looks at {dataset}, which "
                 "its scopes do not name"
             )
 

@@ -57,7 +57,7 @@ def parse_day(field: str, text: str, otherwise: dt.date) -> dt.date:
     try:
         return dt.date.fromisoformat(text) if text else otherwise
     except ValueError as exc:
-        raise ValueInvalid.of(field, f"'{text[:40]}' is not a day, as 2025-03-01") from exc
+        raise ValueInvalid.of(field, f"'{text[:40]}' is not a day such as 2025-03-01") from exc
 
 
 async def write_copy(
@@ -154,7 +154,7 @@ def _feed_check(day: DayCheck, source: _CopyLines) -> None:
         try:
             group.append(_parse_sealed(found))
         except (KeyError, TypeError, ValueError) as exc:
-            raise CopyBroken(f"line {source.number} is no entry") from exc
+            raise CopyBroken(f"line {source.number} is not an entry") from exc
         if len(group) == _GROUP:
             day.feed(group)
             group = []
@@ -195,7 +195,7 @@ class _CopyLines:
         try:
             return Checkpoint.parse(orjson.dumps(found))
         except ValueError as exc:
-            raise CopyBroken(f"line {self.number} is no checkpoint") from exc
+            raise CopyBroken(f"line {self.number} is not a checkpoint") from exc
 
     def _advance(self) -> None:
         line = next(self._lines, None)

@@ -222,9 +222,9 @@ async def name_question(
         if not field or field in named:
             return replace(question, field=named.get(field, ""))
     elif not await ever_shown(connection, dataset, ""):
-        raise ValueInvalid.of("dataset", f"'{dataset}' never was one")
+        raise ValueInvalid.of("dataset", f"'{dataset}' has never been a dataset")
     if field and not await ever_shown(connection, dataset, field):
-        raise ValueInvalid.of("field", f"'{field}' never was one of {dataset}")
+        raise ValueInvalid.of("field", f"'{field}' has never been a field of {dataset}")
     return question
 
 

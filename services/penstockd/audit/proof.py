@@ -77,7 +77,9 @@ async def verify_database(
             chain.feed(entries)
         chain.end(length)
     # The last by number: after the server's clock was set back, earlier ones have later times.
-    last = max((c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_number, default=None)
+    last = max(
+        (c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_number_of, default=None
+    )
     passed = last.time - dt.timedelta(seconds=UNSEALED_SECONDS) if last is not None else None
     unsealed, oldest = await _check_outside_chains(connection, check, passed)
     await _check_rules(connection, check)
@@ -126,7 +128,7 @@ def _place_contents(group: Any, contents: dict[int, bytes]) -> list[Sealed]:
     ]
 
 
-def _number(checkpoint: Checkpoint) -> int:
+def _number_of(checkpoint: Checkpoint) -> int:
     return checkpoint.number
 
 

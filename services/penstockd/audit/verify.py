@@ -195,7 +195,7 @@ class Verification:
         if checkpoint.public_key not in self._keys:
             return Finding(Fault.WRONG_KEY, "it is signed with an unknown key", checkpoint=number)
         if not self._is_genuine(checkpoint):
-            return Finding(Fault.CHECKPOINT, "its signature is not of it", checkpoint=number)
+            return Finding(Fault.CHECKPOINT, "its signature does not match", checkpoint=number)
         if last is None and not first:
             return None
         if checkpoint.kind is CheckpointKind.RESTORE:
@@ -239,11 +239,15 @@ class Verification:
             elif known is None:
                 self.find(
                     Finding(
-                        Fault.TRUNCATED, "the file has it, the audit does not", checkpoint=number
+                        Fault.TRUNCATED,
+                        "the file holds it, but the audit does not",
+                        checkpoint=number,
                     )
                 )
             else:
-                self.find(Finding(Fault.REBUILT, "the file has another one", checkpoint=number))
+                self.find(
+                    Finding(Fault.REBUILT, "the file holds a different one", checkpoint=number)
+                )
 
 
 class DayCheck:

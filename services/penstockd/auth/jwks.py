@@ -91,7 +91,7 @@ def read_jwks(data: bytes, algorithms: Sequence[str]) -> dict[str, Key]:
         listed = orjson.loads(data)["keys"]
         ids = [k.get("kid") for k in listed]
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
-        raise JwksUnavailable("the reply is no key set") from exc
+        raise JwksUnavailable("the reply is not a key set") from exc
     found = {}
     for jwk in listed:
         key_id = jwk.get("kid")

@@ -149,7 +149,7 @@ async def load_signing_keys(connection: Connection, sealing_key: bytes) -> Signi
             der = AESGCM(sealing_key).decrypt(sealed[:12], sealed[12:], key_id.encode())
         except InvalidTag as exc:
             raise SecretMismatch(
-                "the database was set up under another root secret: set PENSTOCK_SECRET to it, or "
+                "the database was set up with another root secret: set PENSTOCK_SECRET to it, or "
                 "copy the file 'secret' from the data folder of the hub that made the database"
             ) from exc
         key = serialization.load_der_private_key(der, None)

@@ -24,7 +24,7 @@ from penstockd.errors import RecordUnreadable
 Convert = Callable[[Any], Any]
 Getter = Callable[[Any], Any]
 #: What making a message of values raises that are none of the model's.
-UNREADABLE = (KeyError, TypeError, ValueError, json_format.ParseError)
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, json_format.ParseError)
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -172,6 +172,15 @@ def json_ready(field: Field, value: Any) -> Any:
     return [_scalar_json(element, v) for v in value]
 
 
+def load_list(text: str) -> list[Any]:
+    """The items of a list in JSON. Raises TypeError for anything else: an object would pass for
+    the list of its names."""
+    data = orjson.loads(text)
+    if not isinstance(data, list):
+        raise TypeError("not a list")
+    return data
+
+
 def decimal_text(value: Decimal) -> str:
     """All digits, never an exponent."""
     return format(value, "f")
@@ -241,7 +250,7 @@ def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
 
 def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
     if field.kind is Kind.LIST and field.element and field.element.kind in _AS_IN_JSON:
-        return orjson.loads
+        return load_list
     holder: Descriptor = dataset.message_type
     for step in field.steps[:-1]:
         inner = holder.fields_by_name[step].message_type

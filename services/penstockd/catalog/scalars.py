@@ -50,7 +50,8 @@ _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-    r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+    # PostgreSQL writes the offset as +00, and polars as +0000.
+    r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 )
 _BASE64 = str.maketrans("-_", "+/")
 _WHOLE = {
@@ -259,8 +260,8 @@ def _parse_bool(text: str) -> bool:
     if text == "false":
         return False
     lower = text.lower()
-    if lower in ("true", "false"):
-        return lower == "true"
+    if lower in ("true", "false", "t", "f"):  # PostgreSQL writes t and f
+        return lower[0] == "t"
     raise ValueRefused(f"is {_quote_text(text)}, not true or false")
 
 

@@ -17,7 +17,12 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.model import Dataset, Field, Kind
-from penstockd.catalog.record import UNREADABLE, explain_unreadable, seconds_and_micros
+from penstockd.catalog.record import (
+    UNREADABLE,
+    explain_unreadable,
+    load_list,
+    seconds_and_micros,
+)
 
 #: One value that is not None -> the bytes of its field, including the tag.
 Encode = Callable[[Any], bytes]
@@ -205,7 +210,7 @@ def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
         def strings(text: str) -> bytes:
             if text == "[]":
                 return b""
-            return b"".join([_delimit_bytes(tag, item.encode()) for item in orjson.loads(text)])
+            return b"".join([_delimit_bytes(tag, item.encode()) for item in load_list(text)])
 
         return strings
     assert fd.containing_type is not None, "a field of a message"

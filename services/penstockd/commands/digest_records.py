@@ -16,7 +16,7 @@ from penstockd.hub import Hub
 async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -> DigestReply:
     """Cut a range of keys into ranges and return their digests, all of one state.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, StateGone, RecordUnreadable.
     """
     comparison = DigestComparison.of(hub.catalog, call, dataset, asked.filter, asked.fields)
     call.asked(**asked.said)

@@ -12,6 +12,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
 from penstockd.policy.read import ExportQuery
+from penstockd.policy.unreadable import naming_unreadable
 from penstockd.query import page_size, parse_fields
 from penstockd.store.sql import apply_settings
 
@@ -33,11 +34,13 @@ async def export_page(
     query: Query,
     format: str,
     spreadsheet_safe: bool = False,
+    nested: str = "",
 ) -> ExportedPage:
     """The records of a page in a format and the token of the next page, from one snapshot.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid and, for
-    ``spreadsheet_safe`` with a format that no spreadsheet opens, ValueInvalid.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid,
+    RecordUnreadable and, for ``spreadsheet_safe`` or ``nested`` with a format that has no such
+    choice, ValueInvalid.
     """
     view = call.view(dataset, Action.READ)
     call.asked(format=format, **query.said)
@@ -45,9 +48,11 @@ async def export_page(
     bound = query.bound_to(call.principal.consumer_id, view)
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     fields = parse_fields(query.fields, view)
-    target = open_writer(format, dataset, fields, spreadsheet_safe=spreadsheet_safe)
-    columns = [target.sql(f, view.column(f)) for f in target.selected]
-    read = ExportQuery(view, target.selected, columns, filter=query.filter, order_by=query.order_by)
+    shown = [view.shown(f) for f in fields]
+    target = open_writer(format, dataset, shown, spreadsheet_safe=spreadsheet_safe, nested=nested)
+    selected = (dataset.key, *fields) if len(target.selected) > len(fields) else fields
+    columns = [target.sql(f, view.column(f)) for f in selected]
+    read = ExportQuery(view, selected, columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)
     end = read.end(size, after)
     parts = [target.head()]
@@ -55,7 +60,8 @@ async def export_page(
     async def take(chunk: bytes) -> None:
         parts.append(target.feed(bytes(chunk)))
 
-    async with hub.database.snapshot() as connection:
+    naming = naming_unreadable(hub.database.snapshot, view, fields, query.filter)
+    async with naming, hub.database.snapshot() as connection:
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())

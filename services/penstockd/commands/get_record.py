@@ -9,23 +9,20 @@ from penstockd.catalog import Dataset
 from penstockd.errors import RecordNotFound
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
-from penstockd.policy.read import Get
-from penstockd.policy.rendering import record_of
+from penstockd.policy.pages import read_record
 
 
 async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: str) -> Message:
     """The record with ``key`` as the caller sees it, all its fields or those listed in ``fields``.
 
     Raises PermissionDenied, FieldUnknown, and RecordNotFound for a record that does not exist or
-    that the caller may not see.
+    that the caller may not see, and RecordUnreadable.
     """
     view = call.view(dataset, Action.READ)
     call.entry.record_key = key
     call.asked(fields=fields)
-    query = view.prepared(Get, fields)
-    async with hub.database.connection() as connection:
-        row = await connection.fetchrow(query.statement.text, *query.statement.arguments(key=key))
-    if row is None:
+    record = await read_record(hub.database, view, key, fields)
+    if record is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
     call.disclose_one(call.rule(view, fields))
-    return await record_of(query.codec, tuple(row))
+    return record

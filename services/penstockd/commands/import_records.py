@@ -51,7 +51,4 @@ async def import_records(
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
     source = open_reader(format, dataset, offered, compression=compression)
     load = Import(dataset, view, source, partial=partial)
-    try:
-        return reply.report(await load_once(call, upload, file, load, request))
-    finally:
-        file.close()
+    return reply.report(await load_once(call, upload, file, load, request))

@@ -15,7 +15,8 @@ from penstockd.policy.view import View
 async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair) -> RepairReply:
     """Compare the caller's ranges with the records of one state.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, RequestTooLarge, StateGone,
+    RecordUnreadable.
     """
     comparison = DigestComparison.of(hub.catalog, call, dataset, repair.filter, repair.fields)
     call.asked(filter=repair.filter, fields=repair.fields, ranges=len(repair.ranges))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.model import MAX_KEY_BYTES
 from penstockd.digests.rows import Rows
-from penstockd.errors import ValueInvalid
+from penstockd.errors import RecordUnreadable, ValueInvalid
 from penstockd.native.digest import Digester, digest_fields
 from penstockd.native.digest_kernel import Digested
 from penstockd.policy.digest import Several
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.read import LOWER, UPPER, ExportQuery
+from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
-from penstockd.store.database import Connection
+from penstockd.store.database import Connection, Database
+from penstockd.store.snapshots import Held
 from penstockd.store.sql import apply_settings
 
 #: Receives the digests of the next rows, in another thread.
@@ -65,6 +68,18 @@ class DigestComparison:
             await rows.finish()
         finally:
             await rows.stop()
+
+    def naming_unreadable(
+        self, database: Database, held: Held
+    ) -> AbstractAsyncContextManager[None]:
+        """Read the held state in the block. Raises RecordUnreadable if a record has no digest."""
+
+        async def find() -> RecordUnreadable | None:
+            async with database.snapshot() as connection:
+                await held.share(connection)
+                return await find_unreadable(connection, self.view, self.shown, self.filter)
+
+        return name_unreadable(find)
 
     def several(self) -> Several:
         """The query for some records with all requested fields."""

@@ -74,11 +74,12 @@ async def digest_parts(
 ) -> tuple[RangeCutter, str]:
     """The ranges with their digests, and the key before which they end; "" if all were read.
 
-    Raises DatabaseUnavailable.
+    Raises DatabaseUnavailable and RecordUnreadable.
     """
     found, next_key = RangeCutter(asked), ""
     try:
-        async with database.snapshot() as connection:
+        naming = comparison.naming_unreadable(database, held)
+        async with naming, database.snapshot() as connection:
             await held.share(connection)
             found.step = await _part_size(connection, comparison, asked)
             await comparison.digest(connection, asked.start_key, asked.end_key, found.take)

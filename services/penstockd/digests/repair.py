@@ -88,7 +88,8 @@ async def _compare_ranges(
 ) -> str:
     """Compare the ranges; returns the key before which it ended, "" if all were compared."""
     try:
-        async with database.snapshot() as connection:
+        naming = comparison.naming_unreadable(database, held)
+        async with naming, database.snapshot() as connection:
             await held.share(connection)
             for i, run in enumerate(group_ranges(ranges)):
                 if i and found.full:
@@ -128,7 +129,7 @@ def check_ranges(ranges: Sequence[Range]) -> None:
     """Raise ValueInvalid and RequestTooLarge for impossible ranges."""
     if not ranges:
         raise ValueInvalid.of(
-            "ranges", "is empty: tell what you hold, if only one range of no records"
+            "ranges", "is empty: send at least one range, which may hold no records"
         )
     if len(ranges) > MAX_RANGES:
         raise RequestTooLarge(f"more than {MAX_RANGES:,} ranges; compare them in several calls")

@@ -37,7 +37,7 @@ def _read_token(tokens: PageTokens, token: str, bound: bytes) -> StateName:
     try:
         position = tokens.read(token, bound)
     except PageTokenError:
-        raise ValueInvalid.of("state", "is not one that you were given here") from None
+        raise ValueInvalid.of("state", "is not a state of this query") from None
     if len(position) != 4:  # an earlier version of the hub gave it out
         raise SnapshotGone
     origin, name, cursor, taken = position

@@ -48,8 +48,8 @@ async def find_earlier(
         raise ReceiptNotFound(f"there is no receipt '{receipt_id[:80]}'")
     if receipt.request_digest != plan.digest:
         raise ExportNotResumable(
-            "the request is not the one that began the export, or what you may see has"
-            " changed; start again"
+            "the request is not the one that began the export, or your access has changed; "
+            "start again"
         )
     return receipt
 

@@ -32,6 +32,7 @@ class ExportRequest:
     omit_receipt: bool = False
     resume_receipt: str = ""
     resume_offset: int = 0
+    nested: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,14 @@ class ExportPlan:
         target = open_writer(
             export.format,
             dataset,
-            fields,
+            [view.shown(f) for f in fields],
             compression=export.compression,
             spreadsheet_safe=export.spreadsheet_safe,
+            nested=export.nested,
         )
-        columns = [target.sql(f, view.column(f)) for f in target.selected]
-        read = Read(view, target.selected, columns, filter=export.filter, order_by=export.order_by)
+        selected = (dataset.key, *fields) if len(target.selected) > len(fields) else fields
+        columns = [target.sql(f, view.column(f)) for f in selected]
+        read = Read(view, selected, columns, filter=export.filter, order_by=export.order_by)
         sql, settings = read.copy(export.limit)
         # The same caller, statement (with its masks and rows) and format produce the same file,
         # byte by byte. Policy revisions that change none of these do not matter.
@@ -84,6 +87,7 @@ class ExportPlan:
             call.entry.consumer_id,
             [f.path for f in fields],
             [export.format, export.compression.upper(), export.spreadsheet_safe],
+            export.nested.upper(),
             sql,
             sorted(settings.items()),
         ]

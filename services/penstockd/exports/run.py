@@ -18,7 +18,13 @@ import structlog
 
 from penstockd.audit.given import given_set
 from penstockd.calls import Call, Permit
-from penstockd.errors import ClientStalled, DatabaseUnavailable, Refused, ValueInvalid
+from penstockd.errors import (
+    ClientStalled,
+    DatabaseUnavailable,
+    RecordUnreadable,
+    Refused,
+    ValueInvalid,
+)
 from penstockd.exports.limits import ExportLimits
 from penstockd.exports.opening import (
     Opened,
@@ -33,6 +39,8 @@ from penstockd.exports.receipts import Receipt, ReceiptState, close_receipt
 from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
 from penstockd.policy.standing import Standing
+from penstockd.policy.unreadable import find_unreadable, name_unreadable
+from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 
@@ -88,7 +96,7 @@ async def run_export(
         # From here on the export leaves a receipt of its end, whatever becomes of the connection.
         reading = stack.pop_all()
     try:
-        async with reading:
+        async with name_unreadable(run.find_unreadable), reading:
             await run.send_all(connection)
     except BaseException as exc:
         await run.fail(exc)
@@ -133,6 +141,14 @@ class ExportRun:
             await choose_source(connections, held, self._plan).send_all(self._encoder, self)
         if self._encoder.skip:
             raise ValueInvalid.of("resume_offset", "is beyond the end of the file")
+
+    async def find_unreadable(self) -> RecordUnreadable | None:
+        """The error for a record that no format of the export can hold; None if there is none."""
+        plan = self._plan
+        fields = parse_fields(plan.export.fields, plan.view)
+        async with self._organs.database.snapshot() as connection:
+            await self._opened.held.share(connection)
+            return await find_unreadable(connection, plan.view, fields, plan.export.filter)
 
     async def fail(self, error: BaseException) -> None:
         """Record how far the export came, and notify the client if it still listens."""

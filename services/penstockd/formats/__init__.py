@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
-from penstockd.formats.columns import ArrowWriter
+from penstockd.formats.columns import ArrowWriter, JsonArrowWriter
 from penstockd.formats.columns import import_arrow as _arrow
 from penstockd.formats.compression import Unpacker, compress_writer
 from penstockd.formats.compression import find_compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
-from penstockd.formats.parquet import ParquetWriter
+from penstockd.formats.parquet import JsonParquetWriter, ParquetWriter
 from penstockd.formats.reading import BadRow, Reader, RowBatch
 from penstockd.formats.writing import (
     CsvWriter,
@@ -68,6 +68,11 @@ READERS: dict[str, type[Reader]] = {
 }
 #: Writers whose cells no spreadsheet runs as a formula.
 _SAFE: dict[str, type[DocumentWriter]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWriter}
+#: Writers of lists and maps as JSON text, in formats that have types for them.
+_JSON_NESTED: dict[str, type[DocumentWriter]] = {
+    "PARQUET": JsonParquetWriter,
+    "ARROW": JsonArrowWriter,
+}
 _MEDIA = {
     "application/json": "JSON",
     "application/x-ndjson": "NDJSON",
@@ -91,18 +96,24 @@ def open_writer(
     *,
     compression: str = "",
     spreadsheet_safe: bool = False,
+    nested: str = "",
 ) -> DocumentWriter:
     """A writer for one export of ``fields``; FormatUnknown if the format does not exist.
 
     ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms cells of CSV that
     a spreadsheet would run as a formula; XLSX has no such cells. ValueInvalid for another
-    compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens.
+    compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens. ``nested`` is
+    JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; ValueInvalid for any
+    other value that is not empty, and with other formats.
     """
     known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
         reason = f"is for {' and '.join(_SAFE)} alone"
         raise ValueInvalid.of("spreadsheet_safe", reason)
-    kind = _SAFE[known] if spreadsheet_safe else WRITERS[known]
+    if nested and (nested.upper() != "JSON" or known not in _JSON_NESTED):
+        raise ValueInvalid.of("nested", f"is JSON, and for {' and '.join(_JSON_NESTED)} alone")
+    chosen = _SAFE if spreadsheet_safe else _JSON_NESTED if nested else WRITERS
+    kind = chosen[known]
     return compress_writer(kind(dataset, fields), compression)
 
 
@@ -142,7 +153,7 @@ def pick_format(format: str, accept: str | None) -> str:
             group, _, kind = media.partition("/")
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
-    raise FormatUnknown(f"'{(accept or '')[:200]}' is no media type of {_join_names(WRITERS)}")
+    raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
 
 
 def _parse_accept(accept: str) -> list[tuple[float, int, str]]:

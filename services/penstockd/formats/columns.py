@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.formats.nested import NestedColumn, nested_column
 from penstockd.formats.writing import DocumentWriter
 from penstockd.native.abi import Status
 from penstockd.native.column_plan import column_plan
@@ -60,7 +61,14 @@ def arrow_type(field: Field) -> Any:
     return plain[field.kind]
 
 
-def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
+def nested_columns(fields: Sequence[Field]) -> list[NestedColumn | None]:
+    """For each field: how its lists or maps are nested; None if it has none, or for JSON."""
+    return [nested_column(f, import_arrow(), arrow_type) for f in fields]
+
+
+def arrow_schema(
+    dataset: Dataset, fields: Sequence[Field], nested: Sequence[NestedColumn | None] | None = None
+) -> Any:
     """The schema of an export: fields by their paths, with the model's descriptions.
 
     Every field but the key may be null, since a role may see null in place of any other.
@@ -68,10 +76,10 @@ def arrow_schema(dataset: Dataset, fields: Sequence[Field]) -> Any:
     pa = import_arrow()
     columns = [
         pa.field(
-            *(f.path, arrow_type(f), not f.key),
+            *(f.path, arrow_type(f) if column is None else column.type, not f.key),
             metadata={"description": f.description} if f.description else None,
         )
-        for f in fields
+        for f, column in zip(fields, nested or [None] * len(fields), strict=True)
     ]
     metadata = {"penstock:dataset": dataset.name}
     if dataset.description:
@@ -115,13 +123,18 @@ class ColumnarWriter(DocumentWriter):
         Kind.DOUBLE: ("double precision", sa.Double()),
     }
 
+    #: Whether lists and maps are nested types, or text in JSON.
+    nests = True
+
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
-        self.schema = arrow_schema(dataset, fields)
-        #: For each column: its storage type, and the extension type around it or None.
+        self._nested = nested_columns(fields) if self.nests else [None] * len(fields)
+        self.schema = arrow_schema(dataset, fields, self._nested)
+        #: For each column: the type of what the kernel makes, and the extension type around it or
+        #: None.
         self._types = [
             (t.storage_type, t) if isinstance(t, import_arrow().BaseExtensionType) else (t, None)
-            for t in self.schema.types
+            for t in arrow_schema(dataset, fields).types
         ]
         self._gathered: list[Data] = []
         self._wanted = FIRST_BYTES
@@ -188,13 +201,17 @@ class ColumnarWriter(DocumentWriter):
         """The columns as an Arrow batch; its buffers stay valid as long as ``_buffer`` says."""
         pa, arrays = import_arrow(), []
         skipped = len(self.selected) - len(self.fields)
-        for (storage, around), place in zip(self._types, filled.columns[skipped:], strict=True):
+        places = zip(self._types, self._nested, filled.columns[skipped:], strict=True)
+        for (storage, around), nested, place in places:
             valid, ends, data, size, nulls = place
             bits = self._buffer(valid, (filled.rows + 7) // 8) if nulls else None
             buffers = [bits, self._buffer(data, size)]
             if pa.types.is_binary(storage) or pa.types.is_string(storage):
                 buffers.insert(1, self._buffer(ends, 4 * (filled.rows + 1)))
             array = pa.Array.from_buffers(storage, filled.rows, buffers, nulls)
+            if nested is not None:
+                arrays.append(pa.array(nested.values(array.to_pylist()), nested.type))
+                continue
             arrays.append(pa.ExtensionArray.from_storage(around, array) if around else array)
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
@@ -241,3 +258,9 @@ class ArrowWriter(ColumnarWriter):
 
     def _close(self) -> Iterator[Output]:
         yield END_OF_STREAM, 0
+
+
+class JsonArrowWriter(ArrowWriter):
+    """The same with lists and maps as JSON."""
+
+    nests = False

@@ -26,6 +26,7 @@ from penstockd.store.fresh import FreshRows
 
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
+_PANDAS_INDEX = "__index_level_0__"
 _ENOUGH = 100  # rows that suffice to judge how a file spells its values
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # not control characters, but refused
 _REASONS = {
@@ -36,8 +37,23 @@ _REASONS = {
 }
 
 
+def json_path(field: Field) -> str:
+    """The path of a field as in JSON, which a column may have, too: address.postalCode."""
+    return ".".join(field.json_steps)
+
+
+def _find_index_columns(names: Sequence[str]) -> set[int]:
+    """The places of the columns that pandas writes its index to: in CSV the first one without a
+    name, in Parquet and Arrow one with a name of pandas' own."""
+    found = {i for i, name in enumerate(names) if name == _PANDAS_INDEX}
+    if len(names) > 1 and names[0] in ("", _NULL_TEXT):
+        found.add(0)
+    return found
+
+
 class CsvReader(Reader):
-    """RFC 4180; the first line names the columns, in any order.
+    """RFC 4180; the first line names the columns, in any order, by path or as in JSON. A first
+    column without a name is ignored.
 
     An empty cell is NULL, or the default of a field that cannot be NULL; a quoted empty one is an
     empty string. Rows with equal repeated fields may share one list, which must not be changed.
@@ -80,8 +96,12 @@ class CsvReader(Reader):
             raise FormatError("the header is not UTF-8") from None
         if len(names) > COLUMN_LIMIT:
             raise FormatError(f"the header names more than {COLUMN_LIMIT} columns")
-        known = {f.path: f for f in self.offered}
+        known = {name: f for f in self.offered for name in (json_path(f), f.path)}
+        names = [known[name].path if name in known else name for name in names]
+        ignored = _find_index_columns(names)
         for i, name in enumerate(names):
+            if i in ignored:
+                continue
             if name not in known:
                 shown = "" if name == _NULL_TEXT else name[:200]
                 raise FormatError(f"the header names the unknown column '{shown}'")
@@ -93,12 +113,12 @@ class CsvReader(Reader):
         self._columns = [
             _CsvColumn(known[name], i)
             for i, name in enumerate(names)
-            if not known[name].output_only
+            if i not in ignored and not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
         self._complete = make_completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
-        if self._written is not None:
+        if self._written is not None and not ignored:
             plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
             self.loader = None if plan is None else Kernel(plan)
 

@@ -156,7 +156,7 @@ class _Object:
             return
         nested = self._nested.get(name)
         if nested is None:
-            raise _FieldRefused(name[:200], "is no field of the dataset")
+            raise _FieldRefused(name[:200], "is not a field of the dataset")
         if value is not None:
             try:
                 nested.fill(value, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
 PIECE_BYTES = 128 << 10  # bytes that are parsed at once, unless a row is longer
 _BOM = b"\xef\xbb\xbf"
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class Reader(ABC):
     few MiB.
     """
 
+    #: Whether files name no encoding: they are in UTF-8, or in UTF-16 if they begin with its mark.
+    names_no_encoding = True
+
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self.dataset = dataset
         self.offered = tuple(fields)
@@ -72,6 +77,7 @@ class Reader(ABC):
         self._pending = bytearray()
         self._wanted = PIECE_BYTES
         self._begun = False
+        self._decoder: codecs.IncrementalDecoder | None = None  # of a file in UTF-16
         self._written: tuple[datetime, int] | None = None
 
     def write_as(self, time: datetime, revision: int) -> None:
@@ -104,18 +110,34 @@ class Reader(ABC):
     def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         view = memoryview(chunk)
         for at in range(0, len(view), PIECE_BYTES):
-            self._pending += view[at : at + PIECE_BYTES]
+            piece = view[at : at + PIECE_BYTES]
+            self._pending += piece if self._decoder is None else self._as_utf8(piece)
             if len(self._pending) >= self._wanted:
                 yield from self._advance(final=False)
 
     def _close(self) -> Iterator[RowBatch]:
+        if self._decoder is not None:
+            self._pending += self._as_utf8(b"", final=True)
         yield from self._advance(final=True)
+
+    def _as_utf8(self, data: bytes | bytearray | memoryview, *, final: bool = False) -> bytes:
+        """The next bytes of a file in UTF-16, in UTF-8. Raises FormatError."""
+        assert self._decoder is not None, "the file begins with a mark of UTF-16"
+        try:
+            return self._decoder.decode(bytes(data), final).encode()
+        except UnicodeDecodeError as exc:
+            raise FormatError(
+                f"the file begins as UTF-16 and is none: {exc.reason}", truncated=final
+            ) from None
 
     def _advance(self, final: bool) -> Iterator[RowBatch]:
         if not self._begun:
             self._begun = True
             if self._pending.startswith(_BOM):
                 del self._pending[: len(_BOM)]
+            elif self.names_no_encoding and self._pending.startswith(_UTF16_MARKS):
+                self._decoder = codecs.getincrementaldecoder("utf-16")()
+                self._pending = bytearray(self._as_utf8(self._pending, final=final))
         consumed, batch = self._take(bytes(self._pending), final)
         del self._pending[:consumed]
         if len(self._pending) > ROW_LIMIT:
@@ -140,7 +162,7 @@ def check_receipt(document: str | bytes, rows: int) -> None:
         receipt = orjson.loads(document)
         complete, count = receipt.get("state") == "COMPLETE", int(receipt.get("rowCount", 0))
     except (ValueError, TypeError, AttributeError):
-        raise FormatError("what stands at the end of the file is no receipt") from None
+        raise FormatError("the end of the file is not a receipt") from None
     if not complete:
         reason = "the file ends with a receipt that says that it is not complete"
         raise FormatError(reason, truncated=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import math
 import mmap
 import struct
 import sys
@@ -45,6 +46,8 @@ _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 _WHOLE = ("INT32", "INT64", "UINT32", "UINT64")
 _NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
+#: The kind of keys and references, which other tools hold as whole numbers.
+_KEY = "KEY"
 
 
 class FileUnreadable(Exception):
@@ -108,7 +111,7 @@ def _read_parquet(data: Any) -> Iterator[Any]:
     if tail != b"PAR1":
         if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
             raise FileUnreadable("the file ends before its footer", truncated=True)
-        raise FileUnreadable("the file is no Parquet")
+        raise FileUnreadable("the file is not Parquet")
     file = pq.ParquetFile(
         pa.BufferReader(data),
         pre_buffer=False,
@@ -257,9 +260,9 @@ def _takes_type(kind: str, t: Any) -> bool:
     if _is_text(t) or is_.is_null(t):
         return True
     if _is_bytes(t):
-        return kind in ("STRING", "ENUM", "BYTES", "LIST", "MAP")
+        return kind in ("STRING", _KEY, "ENUM", "BYTES", "LIST", "MAP")
     if is_.is_integer(t):
-        return kind in (*_NUMBERS, "ENUM")
+        return kind in (*_NUMBERS, _KEY, "ENUM")
     if is_.is_floating(t):
         return kind in ("FLOAT", "DOUBLE", "DECIMAL")
     if is_.is_timestamp(t):
@@ -333,8 +336,11 @@ def _as_it_is(kind: str, column: Any) -> Any:
 
 
 def _float_text(kind: str, column: Any) -> Any:
-    if kind == "DECIMAL":  # all digits of its exact value, which may be too many
-        return _map_values(column, _format_digits)
+    if kind == "DECIMAL":
+        # The shortest text that reads back as the same number, as tools print it: 12.34 is 12.34.
+        # A sum such as 0.30000000000000004 has too many digits, and is refused.
+        column = column.cast(pa.float32()) if column.type.bit_width < 32 else column
+        return _map_values(column.cast(pa.utf8()), _format_digits)
     column = column.cast(pa.float32() if kind == "FLOAT" and column.type.bit_width < 64
                          else pa.float64())  # fmt: skip
     text = column.cast(pa.utf8())
@@ -343,8 +349,10 @@ def _float_text(kind: str, column: Any) -> Any:
     return pc.if_else(pc.is_inf(column), infinite, text)
 
 
-def _format_digits(value: float) -> str:
-    return format(Decimal(value), "f") if abs(value) < 1e40 else str(value)
+def _format_digits(text: str) -> bytes:
+    value = Decimal(text)
+    plain = value.is_finite() and abs(value) < Decimal("1e40")
+    return (_without_zeros(format(value, "f")) if plain else text).encode()
 
 
 def _decimal_text(kind: str, column: Any) -> Any:
@@ -397,12 +405,21 @@ def _dict_members(value: Any, t: Any) -> Any:
     if value is None:
         return None
     if pa.types.is_map(t):
-        return {str(k): _dict_members(v, t.item_type) for k, v in value}
+        members = {_map_key(k): _dict_members(v, t.item_type) for k, v in value}
+        if len(members) < len(value):
+            raise FileUnreadable("a map has a key twice")
+        return members
     if pa.types.is_struct(t):
         return {f.name: _dict_members(value[f.name], f.type) for f in t}
     if isinstance(value, list):
         return [_dict_members(v, t.value_type) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def _map_key(key: Any) -> str:
+    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def _plain_value(value: Any) -> str:

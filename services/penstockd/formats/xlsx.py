@@ -117,7 +117,7 @@ class XlsxWriter(DocumentWriter):
         except FormatError as exc:
             if exc.row is None:
                 raise
-            # The database contains nothing else that a cell cannot hold.
+            # What the model can express fits into a cell unless it is too long.
             limit = f"a cell of XLSX holds at most {_CELL_LIMIT} characters"
             raise RequestTooLarge(f"{exc}: {limit}; leave the field out or take CSV") from exc
         if self.rows > ROW_LIMIT:

@@ -49,6 +49,8 @@ class XmlReader(Reader):
     instruction ``penstock-receipt`` may follow the root.
     """
 
+    names_no_encoding = False
+
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)
         self._columns = [_XmlColumn(f) for f in self.fields]
@@ -151,7 +153,7 @@ class XmlReader(Reader):
         elif name in level.passed:
             self._skip = self._depth
         else:
-            self._refuse(self._path(name), "is no field of the dataset")
+            self._refuse(self._path(name), "is not a field of the dataset")
 
     def _start_outer(self, name: str, attributes: list[str]) -> None:
         """The root, or a record in it."""
@@ -241,7 +243,7 @@ class XmlReader(Reader):
         return f"{path}.{name}"[:_SHOWN] if path else name[:_SHOWN]
 
     def _doctype(self, *_: object) -> None:
-        raise FormatError("the file declares a document type, which is not taken")
+        raise FormatError("the file declares a document type, which is not accepted")
 
     def _declaration(self, _: str, encoding: str | None, __: int) -> None:
         if encoding is not None and encoding.lower() not in _ENCODINGS:

@@ -100,7 +100,7 @@ def _load_certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read_file(path))
     except ValueError as error:
-        raise CertificateUnusable(f"{path} holds no certificate in PEM") from error
+        raise CertificateUnusable(f"{path} contains no PEM certificate") from error
 
 
 def _in_time(path: Path, certificate: x509.Certificate) -> None:

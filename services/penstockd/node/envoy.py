@@ -39,6 +39,9 @@ _INPUTS = (
     *("grpc_streams", "public_paths"),
 )
 
+#: A line of JSON with the names that the hub's own log has; %j is the escaped message.
+_LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n","event":"%j"}'
+
 
 @dataclass(frozen=True)
 class RateLimit:
@@ -288,6 +291,7 @@ class Envoy:
                 *("-c", self.path, "--disable-hot-restart", "--concurrency", "2"),
                 *("--file-flush-interval-msec", str(FLUSH_MILLISECONDS)),
                 *("--drain-time-s", "5", "--log-level", "warning"),
+                *("--log-format", _LOG_FORMAT),
             ],
             log=self.log,
             guard=self._guard,

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import shutil
 import stat
 import sys
@@ -33,12 +32,17 @@ def is_severe(line: str) -> bool:
 
     A line that is not JSON was not meant for the log (such as a traceback) and counts as severe.
     """
+    level = level_of(line)
+    return bool(line.strip()) if level is None else level in ("warning", "error", "critical")
+
+
+def level_of(line: str) -> str | None:
+    """The level of a JSON line in lower case; "" if it has none, None if it is not JSON."""
     try:
         entry = json.loads(line)
     except ValueError:
-        return bool(line.strip())
-    level = entry.get("level", "") if isinstance(entry, dict) else ""
-    return str(level).lower() in ("warning", "error", "critical")
+        return None
+    return str(entry.get("level", "")).lower() if isinstance(entry, dict) else ""
 
 
 def is_severe_postgres(line: str) -> bool:
@@ -48,7 +52,7 @@ def is_severe_postgres(line: str) -> bool:
 
 def is_severe_envoy(line: str) -> bool:
     """Whether Envoy reports an error."""
-    return re.match(r"\[[^]]*]\[\d+]\[(error|critical)]", line) is not None
+    return level_of(line) in ("error", "critical")
 
 
 def never_severe(line: str) -> bool:

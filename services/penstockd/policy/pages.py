@@ -1,4 +1,4 @@
-"""Pages of records through a View: the query, and how one page is read."""
+"""Records and pages of them through a View: the query, and how one page is read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstockd.policy.read import Page
-from penstockd.policy.rendering import records_of
+from penstockd.errors import RecordUnreadable
+from penstockd.policy.read import Get, Page
+from penstockd.policy.rendering import record_of, records_of
+from penstockd.policy.unreadable import find_extreme, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import query_digest
 from penstockd.store.database import Database
@@ -54,6 +56,20 @@ class RecordPage:
     end: tuple[Any, ...] | None
 
 
+async def read_record(database: Database, view: View, key: str, fields: str) -> Message | None:
+    """The record with ``key``, or None. Raises FieldUnknown and RecordUnreadable."""
+    query = view.prepared(Get, fields)
+    statement = query.statement
+
+    async def find() -> RecordUnreadable | None:
+        async with database.connection() as connection:
+            return await find_extreme(connection, view, query.codec.fields, key=key)
+
+    async with name_unreadable(find), database.connection() as connection:
+        row = await connection.fetchrow(statement.text, *statement.arguments(key=key))
+    return None if row is None else await record_of(query.codec, tuple(row))
+
+
 async def read_page(
     database: Database,
     view: View,
@@ -63,12 +79,18 @@ async def read_page(
 ) -> RecordPage:
     """At most ``size`` records after a position.
 
-    Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid.
+    Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid, RecordUnreadable.
     """
     page = view.prepared(Page, query.filter, query.order_by, query.fields)
     statement = page.statement(position)
+
+    async def find() -> RecordUnreadable | None:
+        async with database.connection() as connection:
+            return await find_extreme(connection, view, page.codec.fields, query.filter)
+
     # Making records of the rows counts as well as reading them: the share is held until then.
-    async with database.connection(weight=1 + size // PLACE_ROWS) as connection:
+    weight = 1 + size // PLACE_ROWS
+    async with name_unreadable(find), database.connection(weight=weight) as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
         records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])

@@ -308,7 +308,9 @@ class Policy:
         have been revoked since. Raises DatabaseUnavailable before the first.
         """
         if self._clock() - self._confirmed > self._stale_after:
-            raise PolicyStale("access cannot be judged: its rules could not be read; try again")
+            raise PolicyStale(
+                "access cannot be checked because its rules could not be read; try again"
+            )
         return self.newest
 
     async def refresh(self) -> None:

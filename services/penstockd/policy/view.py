@@ -229,6 +229,13 @@ class View:
             for m in shown
         ]
 
+    def shown(self, field: Field) -> Field:
+        """A field with only those members that the caller sees; a copy if it has members."""
+        if not field.members or field.recursive:
+            return field
+        shown = (m for m in field.members if self._masks[m] is not Mask.HIDE)
+        return replace(field, members=tuple(self.shown(m) for m in shown))
+
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on masked values too."""
         column = readable_column(self._table, field)

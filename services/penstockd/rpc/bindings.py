@@ -88,7 +88,7 @@ class Bindings:
                     if not bound.same(bound.value(message), text):
                         raise _path_differs(bound.path)
                 return
-        raise RequestMalformed("the path is none of the method's")
+        raise RequestMalformed("the path does not belong to the method")
 
 
 def http_rules(method: MethodDescriptor) -> Iterator[tuple[str, str]]:

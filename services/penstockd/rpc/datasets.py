@@ -166,7 +166,7 @@ class DatasetHandlers:
         form = pick_format(request.format, call.exchange.metadata.get("accept"))
         query = _read_query(request)
         page = await export_page(
-            call.hub, call, self.dataset, query, form, request.spreadsheet_safe
+            call.hub, call, self.dataset, query, form, request.spreadsheet_safe, request.nested
         )
         headers = {
             "content-disposition": attach_file(page.file_name),
@@ -190,6 +190,7 @@ class DatasetHandlers:
             request.omit_receipt,
             request.resume_receipt,
             request.resume_offset,
+            request.nested,
         )
         await stream_export(call.hub, call, self.dataset, export, _FileReply(call.exchange))
 

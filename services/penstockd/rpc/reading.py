@@ -69,7 +69,7 @@ class RequestReader:
         except _ValueUnknown as unknown:
             field = unknown.path.removeprefix(self._prefix)
             raise ValueInvalid.of(
-                field, f"may not be {unknown.number}, which is no value of the enum"
+                field, f"may not be {unknown.number}, which is not a value of the enum"
             ) from None
         if b"\0" in data:  # only such a message can hold U+0000 in a text
             await refuse_null(message, self._prefix)

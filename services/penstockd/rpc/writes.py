@@ -96,7 +96,9 @@ class GrpcUpload:
             raise ImportTruncated("the upload was cut off") from exc
         size, digest = self._complete.byte_count, self._complete.sha256
         if size and size != self._size:
-            raise ImportTruncated(f"{self._size} bytes of the upload came, complete says {size}")
+            raise ImportTruncated(
+                f"{self._size} bytes of the upload arrived, but complete says {size}"
+            )
         if digest and digest != self._hash.digest():
             raise ImportTruncated(
                 f"the SHA-256 of the upload is {self._hash.hexdigest()}, complete says "

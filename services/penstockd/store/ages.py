@@ -28,6 +28,6 @@ async def read_until(end: float, most_seconds: float) -> AsyncIterator[None]:
         if not timeout.expired():
             raise
         raise StateGone(
-            f"one state of the data is held for {most_seconds:g} s at most; start again, and ask"
-            " for less at once or take it faster"
+            f"a state of the data is kept for {most_seconds:g} s at most; start again, and ask "
+            "for less or read faster"
         ) from exc

@@ -178,7 +178,7 @@ class LockedSubscription:
             cursor.stored,
         )
         if row is None:
-            raise LeaseUnknown("no lease of this subscription ends at the cursor")
+            raise LeaseUnknown("no lease of this subscription ends at this cursor")
         if row["expired"]:
             raise LeaseExpired(_LOST)
         rows = await self._connection.fetch(

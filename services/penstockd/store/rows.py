@@ -103,10 +103,60 @@ def is_unchanged(field: Field, old: Any, new: Any) -> bool:
     or drop zeros. For floats, 0.0 and -0.0 differ, and NaN equals NaN.
     """
     if field.repeated and old is not None and new is not None:
-        return bool(orjson.loads(old) == orjson.loads(new))
+        before, after = orjson.loads(old), orjson.loads(new)
+        return bool(before == after) or _is_same_data(before, after, (), *_nested_places(field))
     if isinstance(old, float) and isinstance(new, float):
         return (old == new and copysign(1, old) == copysign(1, new)) or (old != old and new != new)
     return bool(old == new)
+
+
+Places = frozenset[tuple[str, ...]]
+
+
+@functools.lru_cache(1024)
+def _nested_places(field: Field) -> tuple[Places, Places]:
+    """Where decimals, and maps, stand in the JSON of a field: the names of members that lead there,
+    with * for the keys of a map."""
+    decimals: set[tuple[str, ...]] = set()
+    maps: set[tuple[str, ...]] = set()
+
+    def visit(one: Field, at: tuple[str, ...]) -> None:
+        if one.kind is Kind.MAP:
+            maps.add(at)
+            at = (*at, "*")
+        if one.element is not None and one.element.kind is Kind.DECIMAL:
+            decimals.add(at)
+        for member in one.members:
+            place = (*at, *member.json_steps[len(one.json_steps) :])
+            if member.repeated:
+                visit(member, place)
+            elif member.kind is Kind.DECIMAL:
+                decimals.add(place)
+
+    visit(field, ())
+    return frozenset(decimals), frozenset(maps)
+
+
+def _is_same_data(old: Any, new: Any, at: tuple[str, ...], decimals: Places, maps: Places) -> bool:
+    """Whether JSON data is the same if decimals are compared as numbers."""
+    if not decimals:
+        return False
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(
+            v == new[k] or _is_same_data(v, new[k], (*at, "*" if at in maps else k), decimals, maps)
+            for k, v in old.items()
+        )
+    if isinstance(old, list) and isinstance(new, list):
+        pairs = zip(old, new, strict=False)
+        return len(old) == len(new) and all(
+            a == b or _is_same_data(a, b, at, decimals, maps) for a, b in pairs
+        )
+    return (
+        at in decimals
+        and isinstance(old, str)
+        and isinstance(new, str)
+        and (Decimal(old) == Decimal(new))
+    )
 
 
 def _empty_value(field: Field) -> Any:

@@ -242,5 +242,5 @@ def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> 
     if wanted and wanted != str(current):
         raise EtagMismatch(
             f"{dataset.singular} '{key}' changed since it was read",
-            violations=[Violation("etag", "is another one now")],
+            violations=[Violation("etag", "has changed")],
         )

@@ -199,7 +199,7 @@ class WriteTransaction:
                 if row[plan.key_at] in leaving and i not in passed:
                     refused.add(i, "", LEAVES)
             pending = [(i, row) for i, row in pending if i not in refused.indexes]
-        raise Conflict("rows depend on each other for being visible; write fewer at once")
+        raise Conflict("the visibility of these rows depends on each other; write fewer at once")
 
     async def delete(
         self, dataset: Dataset, key: str, guard: Guard, *, etag: str | None = None

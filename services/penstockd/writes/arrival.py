@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import tempfile
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ class Arrival:
         self._rest, self._limits = rest, limits
         folder = None if limits.folder is None else str(limits.folder)
         self._kept = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)  # noqa: SIM115
+        weakref.finalize(self, self._kept.close)
         self._first, self._size, self._whole = first, 0, False
         self._clock = asyncio.get_running_loop().time
 
@@ -111,7 +113,3 @@ class Arrival:
         while (piece := await pace.next(self._rest, received)) is not None:
             received = len(piece)
             yield piece
-
-    def close(self) -> None:
-        """Drop what was kept."""
-        self._kept.close()

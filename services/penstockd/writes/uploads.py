@@ -75,10 +75,6 @@ class UploadedFile:
                 await offload_large(len(data), self._seen.update, data)
             yield data
 
-    def close(self) -> None:
-        """Drop what was received."""
-        self._arrival.close()
-
 
 async def _read_data(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
     async for piece in pieces:

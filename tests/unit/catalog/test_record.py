@@ -40,6 +40,8 @@ def by_column(catalog: Catalog, name: str, paths: Sequence[str], row: Sequence[A
         ("customers", "status", "ACTIVE", "GONE"),
         ("orders", "lines", '[{"quantity": 1}]', '[{"gone": 1}]'),
         ("products", "attributes", '{"a": "b"}', "[1]"),
+        ("customers", "tags", '["a"]', "[1]"),
+        ("customers", "tags", '["a"]', '{"a": 1}'),
     ],
 )
 def test_a_value_that_the_model_cannot_say(

@@ -292,7 +292,7 @@ def test_import_by_mapping(hub: Any, run: Run, tmp_path: Path) -> None:
     assert ran == Ran(
         0,
         "customers: 2 rows: 2 created, 0 updated, 0 unchanged\n",
-        "not taken over: in.csv: fax\n",
+        "not imported: in.csv: fax\n",
     )
     assert hub.records["customers"]["2"].name == "Bo"
     (tmp_path / "in.csv").write_text("id,fax\n1,\n")

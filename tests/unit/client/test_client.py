@@ -196,7 +196,7 @@ def test_update_takes_a_mask(hub: Any, client: Client) -> None:
 
 
 def test_update_needs_a_key_and_a_field(client: Client) -> None:
-    with pytest.raises(ValueError, match="no customer_id"):
+    with pytest.raises(ValueError, match="lacks customer_id"):
         client.dataset("customers").update({"name": "x"})
     with pytest.raises(ValueError, match="no field to update"):
         client.dataset("customers").update({"customerId": "c1"})

@@ -204,7 +204,7 @@ def test_every_format_shows_the_same_values(
     print_document(rows[0])
     assert "inner.m\t1" in capsys.readouterr().out
     monkeypatch.setenv("PENSTOCK_FORMAT", "html")
-    assert "there is no format 'html'" in run("profiles", "list").err
+    assert "unknown format 'html'" in run("profiles", "list").err
 
 
 def test_yaml_escapes_what_yaml_does_not_take(
@@ -232,7 +232,7 @@ def test_a_profile_is_who_calls_from_the_login_on(run: Run, hub: Any, tmp_path: 
     who = json.loads(run("whoami", "--format", "json").out)
     assert who["consumer_id"] == "admin" and who["source"] == "the profile admin"
     assert who["datasets"] == {"customers": ["get", "list"]}
-    assert "there is no profile 'other'; there are: admin" in run("token", "--profile", "other").err
+    assert "unknown profile 'other'; there are: admin" in run("token", "--profile", "other").err
     assert "give either --as" in run("token", "--profile", "admin", "--as", "admin").err
     profiles_file().chmod(0o644)
     assert "other users can read" in run("token").err

@@ -278,7 +278,7 @@ async def test_pull_deliveries(hub: HubLike) -> None:
     with pytest.raises(WebhookKindUnfit):
         await pull_deliveries(hub, hub.call(), "w", 1, timedelta())
     with_webhook(hub, kind="LISTEN", url="")
-    hub.give({"SET state = 'SENDING'": [taken_row()]})
+    hub.give({"FOR UPDATE OF d": [("d", "w", 100)], "SET state = 'SENDING'": [taken_row()]})
     (pulled,) = await pull_deliveries(hub, call := hub.call(), "w", 1, timedelta())
     assert b"It works." in pulled.body and call.entry.row_count == 1
     assert len(hub.asked("UPDATE hub.webhook_delivery SET next_time = $2")) == 1  # lent

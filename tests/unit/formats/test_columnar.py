@@ -48,7 +48,7 @@ async def test_values_are_those_of_the_json_export(
     shelf: Shelf, things: Dataset, rows: list[list[Any]], name: str
 ) -> None:
     await shelf.fill(rows, writable(things))
-    document, count = await shelf.export(name, things.fields)
+    document, count = await shelf.export(name, things.fields, nested="json")
     found = table(name, document)
     assert count == found.num_rows == len(rows)
     assert found.schema.names == [f.path for f in things.fields]
@@ -58,6 +58,24 @@ async def test_values_are_those_of_the_json_export(
         wanted = [member(record, field) for record in records]
         got = [json_form(field, v) for v in found.column(field.path).to_pylist()]
         assert got == wanted, field.path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_lists_and_maps_are_nested_unless_they_are_asked_for_as_json(
+    shelf: Shelf, things: Dataset, rows: list[list[Any]], name: str
+) -> None:
+    await shelf.fill(rows, writable(things))
+    found = table(name, (await shelf.export(name, things.fields))[0])
+    plain = table(name, (await shelf.export(name, things.fields, nested="json"))[0])
+    repeated = [f.path for f in things.fields if f.repeated]
+    nested = [p for p in repeated if pa.types.is_nested(found.schema.field(p).type)]
+    assert {"labels", "words"} <= set(nested)
+    assert not any(pa.types.is_nested(t) for t in plain.schema.types)
+    for path in repeated:
+        for one, text in zip(found[path].to_pylist(), plain[path].to_pylist(), strict=True):
+            assert (one is None) == (text is None), path
+            if path in nested and one is not None:
+                assert len(one) == len(json.loads(text)), path
 
 
 def member(record: Any, field: Field) -> Any:

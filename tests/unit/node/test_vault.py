@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
-from harness import free_port
+from buckets import serving_s3
 from penstockd.node.vault import Vault, VaultUnusable
 
 BIG = bytes(range(256)) * 4096 * 12  # more than one part of an upload
@@ -19,17 +17,9 @@ BIG = bytes(range(256)) * 4096 * 12  # more than one part of an upload
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """The query of a URL that leads to a server of S3 with a bucket ``bucket``."""
-    port = free_port()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    try:
-        place = f"endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-        made, _ = fs.FileSystem.from_uri(f"s3://k:s@bucket?{place}&allow_bucket_creation=true")
-        made.create_dir("bucket")
+    """The query of URLs that lead to a bucket."""
+    with serving_s3() as place:
         yield place
-    finally:
-        server.stop()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -75,7 +65,16 @@ def test_a_file_that_breaks_off_is_not_there(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "base" / "one").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("where", ["ftp://host/path", "s3://", "/dev/null/vault"])
+def test_errors_do_not_show_credentials(s3: str) -> None:
+    with pytest.raises(VaultUnusable, match="NO_SUCH_BUCKET") as raised:
+        Vault(f"s3://name:hidden@none/backups?{s3}").put("base/one", io.BytesIO(b"1"))
+    assert str(raised.value).startswith("s3://none/backups: ") and "hidden" not in str(raised.value)
+    with pytest.raises(VaultUnusable) as raised:
+        Vault("s3://name:hidden@none/backups?no_such_option=1")
+    assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize("where", ["ftp://host/path", "s3:///path", "/dev/null/vault"])
 def test_a_place_that_is_none_is_explained(where: str) -> None:
     with pytest.raises(VaultUnusable, match=where):
         Vault(where).put("base/one", io.BytesIO(b"1"))

@@ -40,7 +40,9 @@ _SERVER_COMMANDS = {
     "migrate": "Bring the hub's tables up to date.",
     "administrator": "Let a consumer change access.",
     "nodes": "Show the nodes that share the database.",
-    "epoch": "A database that has gone back in time.",
+    "backup": "Back the hub up.",
+    "restore": "Restore a backup.",
+    "epoch": "Declare that the database was restored or failed over.",
     "cursors": "The keys that seal cursors.",
 }
 

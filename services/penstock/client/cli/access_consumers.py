@@ -30,7 +30,7 @@ Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer'
 CredentialId = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential's id.")]
 Title = Annotated[str | None, typer.Option(help="What people call it.")]
 Expire = Annotated[
-    str, typer.Option("--expire", help="When it ends, as 2027-03-01; never, if not given.")
+    str, typer.Option("--expire", help="When it ends, such as 2027-03-01; never by default.")
 ]
 
 
@@ -55,7 +55,9 @@ def create_consumer(
     title: Title = None,
     role: Roles = None,
     claim: Claims = None,
-    inactive: Annotated[bool, typer.Option("--inactive", help="It may not call yet.")] = False,
+    inactive: Annotated[
+        bool, typer.Option("--inactive", help="The consumer cannot call until it is activated.")
+    ] = False,
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
@@ -78,12 +80,12 @@ def update_consumer(
     consumer_id: Consumer,
     title: Title = None,
     active: Annotated[
-        bool | None, typer.Option("--active/--inactive", help="Whether it may call at all.")
+        bool | None, typer.Option("--active/--inactive", help="Whether the consumer may call.")
     ] = None,
     role: Roles = None,
-    no_roles: Annotated[bool, typer.Option("--no-roles", help="Take all its roles.")] = False,
+    no_roles: Annotated[bool, typer.Option("--no-roles", help="Remove all its roles.")] = False,
     claim: Claims = None,
-    no_claims: Annotated[bool, typer.Option("--no-claims", help="Take all its claims.")] = False,
+    no_claims: Annotated[bool, typer.Option("--no-claims", help="Remove all its claims.")] = False,
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
@@ -163,7 +165,7 @@ def rotate_credential(
     consumer_id: Consumer,
     credential_id: CredentialId,
     overlap: Annotated[
-        str, typer.Option(help="How long the old one works on, as 24h; 30d at most.")
+        str, typer.Option(help="How long the old one stays valid, such as 24h; 30d at most.")
     ] = "0s",
     expire: Expire = "",
     comment: Comment = "",
@@ -211,7 +213,7 @@ def _kind_of(text: str) -> str:
     """The kind by its name in the model; api-key means API_KEY."""
     kind = text.upper().replace("-", "_")
     if kind not in ("CLIENT_SECRET", "API_KEY"):
-        raise Failure(f"there is no kind '{text}': it is CLIENT_SECRET or API_KEY")
+        raise Failure(f"unknown kind '{text}': use CLIENT_SECRET or API_KEY")
     return kind
 
 

@@ -31,7 +31,7 @@ Who = Annotated[str, typer.Option("--consumer", help="A consumer; or give --role
 
 @policy.command("history")
 def show_history(
-    limit: Annotated[int, typer.Option(min=1, help="Revisions shown.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The number of revisions to show.")] = 20,
 ) -> None:
     """Show the policy's revisions, newest first."""
     from itertools import islice
@@ -54,7 +54,7 @@ def show_revision(revision: Revision) -> None:
 def show_difference(
     before: Revision,
     after: Annotated[
-        int, typer.Argument(metavar="[LATER]", help="By default the one in force.")
+        int, typer.Argument(metavar="[LATER]", help="The revision; by default the current one.")
     ] = 0,
 ) -> None:
     """Show what differs between two revisions."""
@@ -102,7 +102,7 @@ def preview_records(
     filter: Filter = "",
     order_by: OrderBy = "",
     fields: Fields = "",
-    limit: Annotated[int, typer.Option(min=1, max=100, help="Records shown.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="The number of records to show.")] = 10,
 ) -> None:
     """Show the first records that a consumer, or any holder of some roles, would get."""
     with connect_client() as client:
@@ -126,14 +126,18 @@ def preview_records(
 @policy.command("rehearse")
 def rehearse_role(
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="The role as it would be; JSON or TOML.")
+        str, typer.Argument(metavar="[FILE]", help="The changed role in JSON or TOML.")
     ] = "",
-    revision: Annotated[int, typer.Option(help="Or the policy of this revision.")] = 0,
-    days: Annotated[int, typer.Option(min=1, max=90, help="Days of calls to look at.")] = 7,
+    revision: Annotated[
+        int, typer.Option(help="Use the policy of this revision instead of a role.")
+    ] = 0,
+    days: Annotated[
+        int, typer.Option(min=1, max=90, help="The number of days of recent calls to check.")
+    ] = 7,
 ) -> None:
     """Show what a changed role would mean for recent callers; changes nothing."""
     if bool(file) == bool(revision):
-        raise Failure("give either a file with a role or --revision")
+        raise Failure("give a file with a role or --revision, but not both")
     with connect_client() as client, wrong_arguments():
         role = role_file(file) if file else None
         reply = client.access.rehearse(role, revision=revision, days=days)

@@ -24,7 +24,8 @@ File = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="The role in JSON, or in TOML if the name ends so; - is JSON on standard input.",
+        help="The role in JSON, or in TOML if the name ends in .toml; - reads JSON from "
+        "standard input.",
     ),
 ]
 
@@ -97,7 +98,7 @@ def role_file(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise Failure(f"{name} cannot be read: {error}") from None
     if not isinstance(role, dict):
-        raise Failure(f"{name} holds no role")
+        raise Failure(f"{name} contains no role")
     return role
 
 

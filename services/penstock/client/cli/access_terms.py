@@ -12,11 +12,13 @@ from penstock.client.cli.failures import Failure
 if TYPE_CHECKING:
     from penstock.client.access import Terms
 
-Comment = Annotated[str, typer.Option("--comment", help="Why, for the history.")]
+Comment = Annotated[str, typer.Option("--comment", help="The reason, for the history.")]
 IfRevision = Annotated[
     int, typer.Option("--if-revision", help="Only if the policy is still at this revision.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything without changing anything.")
+]
 Roles = Annotated[list[str] | None, typer.Option("--role", help="A role; may be repeated.")]
 Claims = Annotated[
     list[str] | None,
@@ -39,7 +41,7 @@ def claims_of(given: list[str] | None) -> dict[str, list[str]]:
     for text in given or ():
         name, separator, values = text.partition("=")
         if not separator:
-            raise Failure(f"'{text}' is no claim, as org=o1,o2")
+            raise Failure(f"'{text}' is not a claim such as org=o1,o2")
         found[name] = [v for v in values.split(",") if v]
     return found
 
@@ -51,7 +53,9 @@ def time_of(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise Failure(f"'{text}' is no time, as 2027-03-01 or 2027-03-01T12:00:00Z") from None
+        raise Failure(
+            f"'{text}' is not a time such as 2027-03-01 or 2027-03-01T12:00:00Z"
+        ) from None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
@@ -59,7 +63,7 @@ def span_of(text: str) -> timedelta:
     """A time span from an option such as 90s, 30m, 24h or 7d."""
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not number.isdecimal():
-        raise Failure(f"'{text}' is no span of time, as 90s, 30m, 24h or 7d")
+        raise Failure(f"'{text}' is not a duration such as 90s, 30m, 24h or 7d")
     return timedelta(seconds=int(number) * _UNITS[unit])
 
 

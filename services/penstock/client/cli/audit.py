@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 GROUP = "audit"
 
 Since = Annotated[
-    str, typer.Option("--since", help="From this day or time on, as 2025-03-01 or RFC 3339.")
+    str,
+    typer.Option(
+        "--since", help="From this day or time on, such as 2025-03-01 or an RFC 3339 time."
+    ),
 ]
 Until = Annotated[str, typer.Option("--until", help="Before this day or time.")]
-Limit = Annotated[int, typer.Option(min=0, help="So many in all; 0 is no limit.")]
+Limit = Annotated[int, typer.Option(min=0, help="At most so many; 0 means no limit.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group of commands to the app."""
-    group = typer.Typer(help="See what was done, by whom, and prove it.", no_args_is_help=True)
+    group = typer.Typer(help="Show and verify what was done and by whom.", no_args_is_help=True)
     group.command("list")(list_entries)
     group.command("disclosures")(list_disclosures)
     group.command("export")(export_audit)
@@ -52,7 +55,9 @@ def group_of(app: typer.Typer) -> typer.Typer:
 def list_entries(
     filter: Annotated[
         str,
-        typer.Option("--filter", help="Which (AIP-160), as 'outcome = \"PERMISSION_DENIED\"'."),
+        typer.Option(
+            "--filter", help="Filter (AIP-160), such as 'outcome = \"PERMISSION_DENIED\"'."
+        ),
     ] = "",
     since: Since = "",
     until: Until = "",
@@ -74,7 +79,7 @@ def list_entries(
 def list_disclosures(
     dataset: Dataset,
     key: Key,
-    field: Annotated[str, typer.Option(help="Only replies that held this field.")] = "",
+    field: Annotated[str, typer.Option(help="Only replies that contained this field.")] = "",
     to: Annotated[str, typer.Option(help="Only replies to this consumer.")] = "",
     since: Since = "",
     until: Until = "",
@@ -106,9 +111,11 @@ def list_disclosures(
 def export_audit(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
+        typer.Option(
+            "--output", "-o", help="A file, written only as a whole; - is standard output."
+        ),
     ] = None,
-    since: Annotated[str, typer.Option("--since", help="The first day, as 2025-03-01.")] = "",
+    since: Annotated[str, typer.Option("--since", help="The first day, such as 2025-03-01.")] = "",
     until: Annotated[str, typer.Option("--until", help="The last day.")] = "",
 ) -> None:
     """Write a copy of the audit as NDJSON, which can be verified anywhere."""
@@ -169,7 +176,7 @@ def _parse_time(text: str) -> dt.datetime:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
         raise Failure(
-            f"'{text}' is no day or time, as 2025-03-01 or 2025-03-01T08:00:00Z"
+            f"'{text}' is not a day or time such as 2025-03-01 or 2025-03-01T08:00:00Z"
         ) from None
     return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
 

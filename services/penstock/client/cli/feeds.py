@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from penstock.client.errors import PenstockError
     from penstock.client.feed import Feed
 
-Datasets = Annotated[list[str], typer.Argument(metavar="DATASET...", help="One, or several.")]
+Datasets = Annotated[list[str], typer.Argument(metavar="DATASET...", help="One or more datasets.")]
 Operations = Annotated[
-    str, typer.Option("--operations", help="Only these, with commas, as CREATED,DELETED.")
+    str, typer.Option("--operations", help="Only these operations, such as CREATED,DELETED.")
 ]
 IncludeBefore = Annotated[
-    bool, typer.Option("--include-before", help="Show records as they were before, too.")
+    bool,
+    typer.Option("--include-before", help="Also show each record as it was before the change."),
 ]
-Cursor = Annotated[str, typer.Option(help="Where to begin, as a checkpoint or receipt has it.")]
+Cursor = Annotated[str, typer.Option(help="Where to begin: the cursor of a checkpoint or receipt.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
 def watch_changes(
     datasets: Datasets,
     snapshot: Annotated[
-        bool, typer.Option("--snapshot", help="Begin with all records as they are.")
+        bool, typer.Option("--snapshot", help="Begin with all records as they are now.")
     ] = False,
     cursor: Cursor = "",
     cursor_file: Annotated[
@@ -87,7 +88,9 @@ def watch_changes(
 def print_changes(
     dataset: Dataset,
     cursor: Cursor = "",
-    wait: Annotated[str, typer.Option(help="How long to wait for the first, as 20s.")] = "0s",
+    wait: Annotated[
+        str, typer.Option(help="How long to wait for the first change, such as 20s.")
+    ] = "0s",
     filter: Filter = "",
     fields: Fields = "",
     operations: Operations = "",
@@ -204,7 +207,7 @@ def _what_changed(change: Mapping[str, Any]) -> str:
 
 
 def _tell_break(error: PenstockError) -> None:
-    typer.echo(f"{error}; going on when the hub is there", err=True)
+    typer.echo(f"{error}; retrying until the hub answers", err=True)
 
 
 def seconds_of(text: str) -> float:
@@ -212,4 +215,4 @@ def seconds_of(text: str) -> float:
     try:
         return float(text.strip().removesuffix("s"))
     except ValueError:
-        raise Failure(f"'{text}' is no time, as 20s") from None
+        raise Failure(f"'{text}' is not a duration such as 20s") from None

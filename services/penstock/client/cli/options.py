@@ -67,7 +67,7 @@ def chosen_format(default: Format) -> Format:
     try:
         return Format(text.lower()) if text else default
     except ValueError:
-        raise Failure(f"there is no format '{text}'; there are {', '.join(Format)}") from None
+        raise Failure(f"unknown format '{text}'; there are {', '.join(Format)}") from None
 
 
 def share_options(command: Any) -> Any:
@@ -95,7 +95,7 @@ def _keep_option(
     if name == "format" and value is not None:
         known = [*Format, *(FILE_FORMATS if context.parent is None else ())]
         if value.lower() not in known:
-            raise typer.BadParameter(f"'{value}' is none of {', '.join(Format)}")
+            raise typer.BadParameter(f"'{value}' is not one of {', '.join(Format)}")
     # The root is read first, in every run.
     if context.parent is None or value is not None:
         _given[name] = value

@@ -35,7 +35,7 @@ class Profiles:
         """A profile. Raises Failure if there is none of this name."""
         if name not in self.profiles:
             known = ", ".join(sorted(self.profiles)) or "none"
-            raise Failure(f"there is no profile '{name}'; there are: {known} (penstock login)")
+            raise Failure(f"unknown profile '{name}'; there are: {known} (penstock login)")
         return self.profiles[name]
 
 

@@ -26,28 +26,34 @@ def complete_dataset(incomplete: str) -> list[str]:
 
 Dataset = Annotated[
     str,
-    typer.Argument(metavar="DATASET", help="As customers.", autocompletion=complete_dataset),
+    typer.Argument(
+        metavar="DATASET", help="The dataset, such as customers.", autocompletion=complete_dataset
+    ),
 ]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The record's key.")]
 Fields = Annotated[
-    str, typer.Option("--fields", help="Field paths with commas, as name,billing_address.city.")
+    str,
+    typer.Option(
+        "--fields", help="Field paths separated by commas, such as name,billing_address.city."
+    ),
 ]
 Filter = Annotated[
-    str, typer.Option("--filter", help="Which records (AIP-160), as 'status = \"ACTIVE\"'.")
+    str, typer.Option("--filter", help="Filter (AIP-160), such as 'status = \"ACTIVE\"'.")
 ]
-OrderBy = Annotated[str, typer.Option("--order-by", help="In which order, as 'name desc'.")]
+OrderBy = Annotated[str, typer.Option("--order-by", help="The order, such as 'name desc'.")]
 Data = Annotated[
-    str, typer.Option("--data", help="The record in JSON; by default from standard input.")
+    str, typer.Option("--data", help="The record in JSON; by default read from standard input.")
 ]
 RequestId = Annotated[
     str,
     typer.Option(
         "--request-id",
-        help="Best a UUID: the same command again within 24 hours changes nothing more.",
+        help="An id of the call, such as a UUID: repeating it within 24 hours has no further "
+        "effect.",
     ),
 ]
 ValidateOnly = Annotated[
-    bool, typer.Option("--validate-only", help="Check everything, write nothing.")
+    bool, typer.Option("--validate-only", help="Check everything without writing anything.")
 ]
 Etag = Annotated[str, typer.Option("--etag", help="Only if the record still has this etag.")]
 
@@ -68,7 +74,7 @@ def register(app: typer.Typer) -> None:
 
 def print_token(
     scope: Annotated[
-        str, typer.Option(help="What to narrow it to, as 'customers:read orders:*'.")
+        str, typer.Option(help="Scopes to narrow the token to, such as 'customers:read orders:*'.")
     ] = "",
 ) -> None:
     """Print an access token, for use as 'authorization: Bearer …'."""
@@ -78,7 +84,7 @@ def print_token(
 
 
 def show_datasets(
-    fields: Annotated[bool, typer.Option("--fields", help="Show the fields as well.")] = False,
+    fields: Annotated[bool, typer.Option("--fields", help="Also show the fields.")] = False,
 ) -> None:
     """Show the datasets and what you may do with them."""
     with connect_client() as client:
@@ -106,8 +112,10 @@ def list_records(
     filter: Filter = "",
     order_by: OrderBy = "",
     fields: Fields = "",
-    page_size: Annotated[int, typer.Option(min=0, help="Records in one call.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="Records in all; 0 is no limit.")] = 100,
+    page_size: Annotated[int, typer.Option(min=0, help="The number of records of one call.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The most records to return; 0 means no limit.")
+    ] = 100,
 ) -> None:
     """Print records, by default 100.
 
@@ -142,11 +150,12 @@ def update_record(
     key: Key,
     data: Data = "",
     mask: Annotated[
-        str, typer.Option(help="Fields to change, with commas; by default those in the data.")
+        str,
+        typer.Option(help="Fields to change, separated by commas; by default those in the data."),
     ] = "",
     etag: Etag = "",
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Create the record if there is none.")
+        bool, typer.Option("--allow-missing", help="Create the record if it does not exist.")
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
@@ -174,7 +183,7 @@ def delete_record(
     key: Key,
     etag: Etag = "",
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Succeed if there is none.")
+        bool, typer.Option("--allow-missing", help="Succeed if the record does not exist.")
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",

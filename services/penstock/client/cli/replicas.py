@@ -19,7 +19,9 @@ from penstock.client.cli.records import Dataset, Fields, Filter
 if TYPE_CHECKING:
     from penstock.client.replica import Replica
 
-Table = Annotated[str, typer.Option("--table", help="Its table; by default named as the dataset.")]
+Table = Annotated[
+    str, typer.Option("--table", help="The table; by default it has the dataset's name.")
+]
 #: How many differing keys are printed.
 _NAMED = 100
 
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def keep_replica(
     dataset: Dataset,
     to: Annotated[
-        str, typer.Option("--to", help="A file of SQLite, or postgresql://… (needs psycopg).")
+        str, typer.Option("--to", help="A SQLite file, or postgresql://… (needs psycopg).")
     ],
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep it up to date until Ctrl-C.")
@@ -65,7 +67,7 @@ def keep_replica(
 def verify_replica(
     dataset: Dataset,
     replica: Annotated[
-        str, typer.Option("--replica", help="A file of SQLite, or postgresql://… (needs psycopg).")
+        str, typer.Option("--replica", help="A SQLite file, or postgresql://… (needs psycopg).")
     ],
     table: Table = "",
     filter: Filter = "",

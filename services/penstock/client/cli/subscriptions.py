@@ -13,7 +13,7 @@ from penstock.client.cli.feeds import change_document, change_printer, seconds_o
 from penstock.client.cli.options import Format
 from penstock.client.cli.printing import print_outcome, print_rows
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription, as mail.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's id, such as mail.")]
 Start = Annotated[str, typer.Option(help="Where it begins: now, oldest, or a cursor.")]
 
 
@@ -35,19 +35,20 @@ def create_subscription(
     name: Name,
     datasets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[DATASET]...", help="All that you may read, if none are given."),
+        typer.Argument(metavar="[DATASET]...", help="By default all datasets that you may read."),
     ] = None,
     start: Start = "now",
-    filter: Annotated[str, typer.Option("--filter", help="Which records (AIP-160).")] = "",
-    fields: Annotated[str, typer.Option("--fields", help="Which fields, with commas.")] = "",
+    filter: Annotated[str, typer.Option("--filter", help="Filter (AIP-160).")] = "",
+    fields: Annotated[str, typer.Option("--fields", help="Field paths, separated by commas.")] = "",
     operations: Annotated[
-        str, typer.Option(help="Which operations, with commas, as CREATED,DELETED.")
+        str, typer.Option(help="Operations, separated by commas, such as CREATED,DELETED.")
     ] = "",
     include_before: Annotated[
-        bool, typer.Option("--include-before", help="Give records as they were, too.")
+        bool,
+        typer.Option("--include-before", help="Also give each record as it was before the change."),
     ] = False,
     unordered: Annotated[
-        bool, typer.Option("--unordered", help="Let workers work on batches side by side.")
+        bool, typer.Option("--unordered", help="Let workers process batches in parallel.")
     ] = False,
 ) -> None:
     """Make a subscription."""
@@ -91,13 +92,15 @@ def reset_subscription(name: Name, start: Start = "now") -> None:
 
 def pull_changes(
     name: Name,
-    max_changes: Annotated[int, typer.Option(min=0, max=5000, help="At most so many.")] = 0,
-    ack_seconds: Annotated[
-        int, typer.Option(min=0, max=3600, help="Seconds until others are given the changes.")
+    max_changes: Annotated[
+        int, typer.Option(min=0, max=5000, help="The most changes to return.")
     ] = 0,
-    wait: Annotated[str, typer.Option(help="How long to wait for changes, as 20s.")] = "0s",
+    ack_seconds: Annotated[
+        int, typer.Option(min=0, max=3600, help="Seconds until the changes go to other workers.")
+    ] = 0,
+    wait: Annotated[str, typer.Option(help="How long to wait for changes, such as 20s.")] = "0s",
     acknowledge: Annotated[
-        bool, typer.Option("--ack", help="Acknowledge when all has been printed.")
+        bool, typer.Option("--ack", help="Acknowledge the changes after printing them.")
     ] = False,
 ) -> None:
     """Print the next changes, by default as NDJSON, and their lease on standard error."""
@@ -117,9 +120,12 @@ def pull_changes(
 
 def acknowledge_changes(
     name: Name,
-    lease: Annotated[str, typer.Argument(metavar="LEASE", help="As pull has told it.")] = "",
+    lease: Annotated[
+        str, typer.Argument(metavar="LEASE", help="The lease's id, as pull prints it.")
+    ] = "",
     cursor: Annotated[
-        str, typer.Option(help="Instead: the cursor of a lease; those before it, too.")
+        str,
+        typer.Option(help="Instead of a lease: a cursor, up to which all leases are acknowledged."),
     ] = "",
 ) -> None:
     """Acknowledge that changes are processed; print the cursor up to which all are."""

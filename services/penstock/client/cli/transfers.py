@@ -57,16 +57,25 @@ def export_records(
     filter: Filter = "",
     order_by: OrderBy = "",
     fields: Fields = "",
-    limit: Annotated[int, typer.Option(min=0, help="Records in all; 0 is no limit.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, help="The most records to return; 0 means no limit.")
+    ] = 0,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A file, whole or not at all; - is standard output."),
+        typer.Option(
+            "--output", "-o", help="A file, written only as a whole; - is standard output."
+        ),
     ] = None,
     compression: Compression = "",
     spreadsheet_safe: Annotated[
         bool,
-        typer.Option("--spreadsheet-safe", help="Disarm cells that a spreadsheet would run."),
+        typer.Option(
+            "--spreadsheet-safe", help="Escape cells that a spreadsheet would run as formulas."
+        ),
     ] = False,
+    nested: Annotated[
+        str, typer.Option(help="json: lists and maps in Parquet and Arrow as text in JSON.")
+    ] = "",
 ) -> None:
     """Write records to standard output or a file.
 
@@ -89,6 +98,7 @@ def export_records(
             limit=limit,
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
+            nested=nested,
         )
         size, found = _write_export(begin, dataset, "" if packed else name, target)
     if target is not None and found is not None:
@@ -125,7 +135,9 @@ def _write_export(
 
 
 def show_receipt(
-    receipt_id: Annotated[str, typer.Argument(metavar="ID", help="As export shows it.")],
+    receipt_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The receipt's id, as export shows it.")
+    ],
 ) -> None:
     """Print the receipt of an export: its outcome, rows, bytes and SHA-256."""
     with connect_client() as client:
@@ -135,20 +147,26 @@ def show_receipt(
 
 def import_records(
     dataset: Annotated[
-        str, typer.Argument(metavar="DATASET|FOLDER", help="As customers; with --mapping a folder.")
+        str,
+        typer.Argument(
+            metavar="DATASET|FOLDER",
+            help="The dataset, such as customers; with --mapping a folder.",
+        ),
     ] = "",
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="In any format but XLSX; - is standard input."),
+        typer.Argument(metavar="FILE", help="A file in any format but XLSX; - is standard input."),
     ] = None,
     format: Format = "",
     mapping: Annotated[
         str,
-        typer.Option(help="A mapping file, or the name of one that comes along, as northwind."),
+        typer.Option(help="A mapping file, or the name of an included one, such as northwind."),
     ] = "",
     partial: Annotated[
         bool,
-        typer.Option("--partial", help="Load the rows that are good; fail still if any is not."),
+        typer.Option(
+            "--partial", help="Load the valid rows; fail nevertheless if any row is invalid."
+        ),
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
@@ -162,7 +180,7 @@ def import_records(
     """
     if mapping:
         if file is not None or format or partial or validate_only or request_id:
-            raise typer.BadParameter("with --mapping there is only a folder to give")
+            raise typer.BadParameter("--mapping takes only a folder")
         _import_mapped(mapping, Path(dataset or "."), report)
         return
     if not dataset or file is None:
@@ -179,7 +197,7 @@ def _import_file(
 
     name = format or _suffix_format(file) or given_option("format")
     if not name:
-        raise Failure(f"the name '{file}' does not tell the format: give --format")
+        raise Failure(f"the name '{file}' does not show the format: give --format")
     from_stdin = str(file) == "-"
     with (
         nullcontext(sys.stdin.buffer) if from_stdin else open(file, "rb") as source,
@@ -209,7 +227,7 @@ def _import_mapped(mapping: str, folder: Path, report: OutputFormat) -> None:
     try:
         sources = bind_sources(load_plan(mapping), folder)
         for column in unused_columns(sources):
-            typer.echo(f"not taken over: {column}", err=True)
+            typer.echo(f"not imported: {column}", err=True)
         with connect_client() as client:
             _load_files(client, lambda progress: load_sources(client, sources, progress), report)
     except MappingError as error:

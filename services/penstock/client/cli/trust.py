@@ -13,10 +13,10 @@ from penstock.client.cli.printing import print_document, print_rows
 if TYPE_CHECKING:
     from penstock.client.client import Client
 
-IssuerId = Annotated[str, typer.Argument(metavar="ISSUER", help="Its id, as entra.")]
+IssuerId = Annotated[str, typer.Argument(metavar="ISSUER", help="The issuer's id, such as entra.")]
 Data = Annotated[
     str,
-    typer.Option("--data", help="The issuer in JSON; by default from standard input."),
+    typer.Option("--data", help="The issuer in JSON; by default read from standard input."),
 ]
 
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     keys.command("rotate")(rotate_keys)
     app.add_typer(keys, name="keys")
     issuers = typer.Typer(
-        help="Say which issuers outside the hub may say who calls.", no_args_is_help=True
+        help="Manage the external issuers whose tokens the hub accepts.", no_args_is_help=True
     )
     issuers.command("list")(list_issuers)
     issuers.command("get")(get_issuer)
@@ -51,7 +51,7 @@ def rotate_keys(
         bool,
         typer.Option(
             "--now",
-            help="A key may be in wrong hands: all tokens that were signed so far are void.",
+            help="The key may be compromised: revoke all tokens signed so far.",
         ),
     ] = False,
 ) -> None:
@@ -147,6 +147,6 @@ def _make_issuer(issuer_id: str, given: dict[str, Any]) -> Any:
     try:
         issuer = json_format.ParseDict(given, issuers_pb2.Issuer())
     except json_format.ParseError as error:
-        raise Failure(f"the data is no issuer: {error}") from None
+        raise Failure(f"the data is not an issuer: {error}") from None
     issuer.issuer_id = issuer_id
     return issuer

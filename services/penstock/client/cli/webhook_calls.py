@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 Datasets = Annotated[
     list[str] | None,
-    typer.Option("--dataset", metavar="DATASET", help="As customers; may be repeated."),
+    typer.Option(
+        "--dataset", metavar="DATASET", help="A dataset, such as customers; may be repeated."
+    ),
 ]
 Events = Annotated[
     list[str] | None,
@@ -25,11 +27,13 @@ Events = Annotated[
         "repeated. By default all of the datasets.",
     ),
 ]
-Filter = Annotated[str, typer.Option(help="Of which records (AIP-160), with one --dataset.")]
-Fields = Annotated[str, typer.Option(help="Which fields, with commas, with one --dataset.")]
+Filter = Annotated[str, typer.Option(help="Filter (AIP-160); needs exactly one --dataset.")]
+Fields = Annotated[
+    str, typer.Option(help="Field paths, separated by commas; needs exactly one --dataset.")
+]
 Headers = Annotated[
     list[str] | None,
-    typer.Option("--header", metavar="NAME: VALUE", help="Sent along; may be repeated."),
+    typer.Option("--header", metavar="NAME: VALUE", help="A header to send; may be repeated."),
 ]
 Signature = Annotated[str, typer.Option(help="HMAC_SHA256 (v1) or ED25519 (v1a).")]
 Options = Annotated[
@@ -89,7 +93,7 @@ def headers_of(given: list[str] | None) -> dict[str, str]:
     for text in given or ():
         name, colon, value = text.partition(":")
         if not colon:
-            raise Failure(f"'{text}' is no header, as 'authorization: Bearer …'")
+            raise Failure(f"'{text}' is not a header such as 'authorization: Bearer …'")
         found[name.strip()] = value.strip()
     return found
 

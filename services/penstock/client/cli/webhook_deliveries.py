@@ -16,12 +16,16 @@ from penstock.client.cli.printing import Column, print_document, print_outcome, 
 from penstock.client.cli.records import wrong_arguments
 from penstock.client.cli.webhook_calls import call_webhooks, read_pages
 
-WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
-DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="Its id, as msg_….")]
+WebhookId = Annotated[
+    str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, such as wh_….")
+]
+DeliveryId = Annotated[
+    str, typer.Argument(metavar="DELIVERY", help="The delivery's id, such as msg_….")
+]
 Since = Annotated[str, typer.Option("--since", help="From this day or time on.")]
 Until = Annotated[str, typer.Option("--until", help="Before this day or time.")]
-Reason = Annotated[str, typer.Option(help="Only with this reason, as STATUS.")]
-Limit = Annotated[int, typer.Option(min=0, help="So many in all; 0 is no limit.")]
+Reason = Annotated[str, typer.Option(help="Only with this reason, such as STATUS.")]
+Limit = Annotated[int, typer.Option(min=0, help="At most so many; 0 means no limit.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -61,7 +65,7 @@ def send_test(
             time.sleep(0.1)
         print_document(found)
     if found.state != pb.Delivery.State.DELIVERED:
-        raise Failure(f"the test was not taken: {found.reason}")
+        raise Failure(f"the receiver did not accept the test: {found.reason}")
 
 
 def list_deliveries(
@@ -70,7 +74,7 @@ def list_deliveries(
         str, typer.Option(help="Only pending, sending, parked, delivered or dead ones.")
     ] = "",
     reason: Reason = "",
-    event: Annotated[str, typer.Option(help="Only of this type, as customer.created.")] = "",
+    event: Annotated[str, typer.Option(help="Only of this type, such as customer.created.")] = "",
     key: Annotated[str, typer.Option(help="Only about this record.")] = "",
     since: Since = "",
     until: Until = "",
@@ -129,8 +133,8 @@ def recover_deliveries(
 
 def replay_changes(
     webhook: WebhookId,
-    cursor: Annotated[str, typer.Argument(help="The changes after this cursor.")],
-    end: Annotated[str, typer.Option("--to", help="Up to this one; by default to now.")] = "",
+    cursor: Annotated[str, typer.Argument(help="Send the changes after this cursor.")],
+    end: Annotated[str, typer.Option("--to", help="Up to this cursor; by default up to now.")] = "",
 ) -> None:
     """Send a stretch of the change log once more, as new deliveries."""
     from penstock.hub.v1 import webhooks_pb2 as pb

@@ -43,14 +43,19 @@ _READ = 64 * 1024
 
 def listen_locally(
     forward_to: Annotated[
-        str, typer.Option("--forward-to", metavar="URL", help="As http://localhost:3000/hooks.")
+        str,
+        typer.Option(
+            "--forward-to", metavar="URL", help="A URL such as http://localhost:3000/hooks."
+        ),
     ],
     dataset: Datasets = None,
     event: Events = None,
     filter: Filter = "",
     fields: Fields = "",
     option: Options = None,
-    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+    count: Annotated[
+        int, typer.Option(min=0, help="Stop after so many events; 0 means never.")
+    ] = 0,
 ) -> None:
     """Post events to a server on this machine as they happen, until Ctrl-C."""
     from penstock.hub.v1 import webhooks_pb2 as pb
@@ -144,5 +149,5 @@ def _parse_target(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise Failure(f"'{url}' is no URL, as http://localhost:3000/hooks")
+        raise Failure(f"'{url}' is not a URL such as http://localhost:3000/hooks")
     return parts

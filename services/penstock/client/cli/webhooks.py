@@ -27,12 +27,14 @@ from penstock.client.cli.webhook_calls import (
     read_pages,
 )
 
-WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, as wh_….")]
+WebhookId = Annotated[
+    str, typer.Argument(metavar="WEBHOOK", help="The webhook's id, such as wh_….")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group of commands to the app."""
-    group = typer.Typer(help="Have events posted to you, and see how that goes.",
+    group = typer.Typer(help="Receive events by HTTP, and see how deliveries go.",
                         no_args_is_help=True)  # fmt: skip
     commands: dict[str, Callable[..., None]] = {
         "list": list_webhooks,
@@ -53,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_webhooks(
-    everybody: Annotated[bool, typer.Option("--all", help="Those of all consumers.")] = False,
+    everybody: Annotated[bool, typer.Option("--all", help="Webhooks of all consumers.")] = False,
 ) -> None:
     """Show the webhooks."""
     from penstock.hub.v1 import webhooks_pb2 as pb
@@ -179,7 +181,7 @@ def rotate_secret(
         str, typer.Option(help="How long the old secret signs beside the new one.")
     ] = "24h",
     signature: Annotated[
-        str, typer.Option(help="HMAC_SHA256 or ED25519; by default as before.")
+        str, typer.Option(help="HMAC_SHA256 or ED25519; by default unchanged.")
     ] = "SIGNATURE_UNSPECIFIED",
 ) -> None:
     """Create another secret and print it."""
@@ -193,7 +195,7 @@ def rotate_secret(
 
 def show_metrics(
     webhook: WebhookId,
-    last: Annotated[str, typer.Option(help="Of so long until now, as 24h.")] = "24h",
+    last: Annotated[str, typer.Option(help="The period up to now, such as 24h.")] = "24h",
 ) -> None:
     """Print figures about the deliveries of a webhook."""
     import datetime as dt

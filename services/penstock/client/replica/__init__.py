@@ -280,7 +280,7 @@ def _restless_view() -> PenstockError:
     """The error for a View that changes too often to catch up."""
     return PenstockError(
         "ABORTED",
-        f"what you may see has changed {1 + RENEWALS} times while the replica was brought up to it",
+        f"your access has changed {1 + RENEWALS} times while the replica was brought up to it",
         reason="VIEW_CHANGED",
     )
 

@@ -151,7 +151,7 @@ def _enum_kind(field: FieldDescriptor) -> Kind:
 
 def _check_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a text")
     return value
 
 

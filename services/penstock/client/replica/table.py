@@ -234,5 +234,5 @@ def _is_sqlite(connection: Any) -> bool:
 
 def _quote_name(name: str) -> str:
     if "%" in name or "\0" in name:
-        raise ValueError(f"'{name}' is no name for a table")
+        raise ValueError(f"'{name}' is not a valid table name")
     return '"' + name.replace('"', '""') + '"'

@@ -43,7 +43,7 @@ def list_routes() -> Iterator[Route]:
 
     async def get_error(request: errors_pb2.GetErrorRequest, call: PublicCall) -> errors_pb2.Error:
         if request.error_reason not in known:
-            raise RecordNotFound("there is no such reason; GET /v1/errors lists all")
+            raise RecordNotFound("no such reason exists; GET /v1/errors lists all")
         return known[request.error_reason]
 
     yield from public_routes_of(_SERVICE, {"ListErrors": list_errors, "GetError": get_error})

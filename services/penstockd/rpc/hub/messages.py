@@ -17,7 +17,7 @@ def time_of(message: Message, name: str) -> datetime | None:
     try:
         found: datetime = getattr(message, name).ToDatetime(UTC)
     except (ValueError, OverflowError) as exc:
-        raise ValueInvalid.of(name, "is no time") from exc
+        raise ValueInvalid.of(name, "is not a valid time") from exc
     return found
 
 
@@ -28,7 +28,7 @@ def duration_of(message: Message, name: str, default: timedelta) -> timedelta:
     try:
         found: timedelta = getattr(message, name).ToTimedelta()
     except (ValueError, OverflowError) as exc:
-        raise ValueInvalid.of(name, "is no duration") from exc
+        raise ValueInvalid.of(name, "is not a valid duration") from exc
     return found
 
 

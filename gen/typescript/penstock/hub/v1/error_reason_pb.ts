@@ -738,8 +738,9 @@ export enum ErrorReason {
   /**
    * A record holds a value that the model cannot express, for example because
    * something other than the hub wrote the tables; `metadata` names dataset,
-   * key and field. An operator must correct the value. Status
-   * FAILED_PRECONDITION, 400.
+   * key and field. An operator must correct the value. An export that cannot
+   * show it breaks off with this reason; leave the field or the record out.
+   * Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "customers/c1 cannot be read: its status holds 'GONE', which …",
    *      "details": [{"reason": "RECORD_UNREADABLE", "domain": "penstock",

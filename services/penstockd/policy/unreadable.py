@@ -1,0 +1,122 @@
+"""Names the record that makes a read fail: one with a value that the model cannot express.
+
+The hub stores no such value; something else wrote the table, or the model has changed. Most reads
+convert values without looking at each of them. When one fails, the record is searched for, so that
+the caller gets RECORD_UNREADABLE with its key and not an internal error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from sqlalchemy import ColumnElement, Text, bindparam, cast, literal_column, or_
+
+from penstockd.budget import run_offloaded
+from penstockd.catalog import Field, Kind
+from penstockd.catalog.record import Codec
+from penstockd.errors import RecordUnreadable, Refused, RequestTooLarge
+from penstockd.policy.read import Scan
+from penstockd.policy.view import View
+from penstockd.query import compile_filter, parse_filter
+from penstockd.store.database import Connection
+from penstockd.store.sql import compile_statement
+
+#: Records that are searched at a time.
+BATCH_ROWS = 500
+#: The first and the last value of each kind that the model can express, as SQL.
+_EXTREMES = {
+    Kind.DATE: ("DATE '0001-01-01'", "DATE '9999-12-31'"),
+    Kind.TIMESTAMP: (
+        "TIMESTAMPTZ '0001-01-01 00:00:00+00'",
+        "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'",
+    ),
+}
+
+
+@asynccontextmanager
+async def name_unreadable(
+    find: Callable[[], Awaitable[RecordUnreadable | None]],
+) -> AsyncIterator[None]:
+    """Read records in the block. If it fails and ``find`` finds the record that is to blame, raises
+    RecordUnreadable."""
+    try:
+        yield
+    except Exception as exc:
+        # A value that does not fit into a cell is too large, or none of the model's.
+        of_value = isinstance(exc, RequestTooLarge) and exc.__cause__ is not None
+        if isinstance(exc, Refused) and not of_value:
+            raise
+        found = await find()
+        if found is None:
+            raise
+        raise found from exc
+
+
+def naming_unreadable(
+    connect: Callable[[], AbstractAsyncContextManager[Connection]],
+    view: View,
+    fields: Sequence[Field],
+    filter: str,
+) -> AbstractAsyncContextManager[None]:
+    """``name_unreadable`` for the matching records of a View, searched for in a transaction of its
+    own."""
+
+    async def find() -> RecordUnreadable | None:
+        async with connect() as connection:
+            return await find_unreadable(connection, view, fields, filter)
+
+    return name_unreadable(find)
+
+
+async def find_unreadable(
+    connection: Connection, view: View, fields: Sequence[Field], filter: str = ""
+) -> RecordUnreadable | None:
+    """An error that names a record of a View which cannot be read; None if there is none.
+
+    Takes time in proportion to the records that match. The connection must be in a transaction.
+    """
+    found = await find_extreme(connection, view, fields, filter)
+    if found is not None:
+        return found
+    scan = Scan(view, fields, filter)
+    codec = Codec(view.dataset, [view.dataset.key, *fields])
+    cursor = await connection.cursor(scan.statement.text, *scan.statement.arguments())
+    while rows := await cursor.fetch(BATCH_ROWS):
+        if (bad := await run_offloaded(_try_records, codec, rows)) is not None:
+            return bad
+    return None
+
+
+async def find_extreme(
+    connection: Connection, view: View, fields: Sequence[Field], filter: str = "", key: str = ""
+) -> RecordUnreadable | None:
+    """As ``find_unreadable``, for dates and times before the year 1 or after 9999, which not even
+    the driver can read; of one record if ``key`` is given."""
+    condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
+    for field in fields:
+        if field.kind not in _EXTREMES:
+            continue
+        first: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][0])
+        last: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][1])
+        column = view.column(field)
+        shown = [view.key_column.label("__key"), cast(column, Text()).label("__value")]
+        rows = view.narrow(shown, condition).where(or_(column < first, column > last)).limit(1)
+        if key:
+            rows = rows.where(view.key_column == bindparam("key", type_=Text()))
+        statement = compile_statement(rows)
+        values = statement.arguments(key=key) if key else statement.arguments()
+        row = await connection.fetchrow(statement.text, *values)
+        if row is not None:
+            return RecordUnreadable(view.dataset.name, row[0], field.path, row[1])
+    return None
+
+
+def _try_records(codec: Codec, rows: Sequence[Any]) -> RecordUnreadable | None:
+    for row in rows:
+        try:
+            codec.message(tuple(row))
+        except RecordUnreadable as exc:
+            return exc
+    return None
