@@ -211,6 +211,10 @@ class FakeCredentials:
         self.issued.append((consumer_id, kind))
         return SimpleNamespace(credential_id=f"new{len(self.issued)}", secret="s3cret")
 
+    @staticmethod
+    def redacted(text: str) -> str:
+        return text
+
     def principal(self, _: PolicySnapshot, __: str, secret: str) -> Principal | None:
         return self.known.get(secret)
 

@@ -26,8 +26,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=1, le=65535, description="The one public port.")
     public_url: str | None = Field(
         default=None,
-        description="Where clients reach the hub, as https://hub.example.com, if that is not its "
-        "own host and port; links and metadata begin with it.",
+        description="Where clients reach the hub, such as https://hub.example.com, if that is "
+        "not its own host and port; links and metadata begin with it.",
     )
     tls_dir: Path | None = Field(
         default=None,
@@ -76,15 +76,15 @@ class Settings(BaseSettings):
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Origins of web pages that may call the hub, separated by commas, as "
+        description="Origins of web pages that may call the hub, separated by commas, such as "
         "https://app.example.com; none by default.",
     )
     database_url: str | None = Field(
         default=None,
         repr=False,
-        description="PostgreSQL 15 or newer to use instead of the embedded one, as "
-        "postgresql://user:password@host:5432/name; of several hosts, separated by commas, the one "
-        "that takes writes is used.",
+        description="PostgreSQL 15 or newer to use instead of the embedded one, such as "
+        "postgresql://user:password@host:5432/name; of several hosts, separated by commas, the "
+        "one that takes writes is used.",
     )
     database_owner_url: str | None = Field(
         default=None,
@@ -230,12 +230,13 @@ class Settings(BaseSettings):
     issuer_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
         description="Networks that key sets of other issuers may be fetched from by https besides "
-        "the public internet, separated by commas, as 10.1.0.0/16.",
+        "the public internet, separated by commas, such as 10.1.0.0/16.",
     )
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
-        description="Networks that webhooks may lead to besides the public internet, separated by "
-        "commas, as 10.1.0.0/16; to these also by http. In the demo the loopback, unless set.",
+        description="Networks that webhooks may lead to besides the public internet, separated "
+        "by commas, such as 10.1.0.0/16; to these also by http. In the demo the loopback, unless "
+        "set.",
     )
     webhook_days: int = Field(
         default=14,
@@ -249,7 +250,10 @@ class Settings(BaseSettings):
         "host; by default audit/checkpoints.jsonl in the data folder.",
     )
     audit_checkpoint_seconds: float = Field(
-        default=30.0, gt=0, le=60, description="A checkpoint of the audit is signed so often."
+        default=30.0,
+        gt=0,
+        le=60,
+        description="Seconds between two signed checkpoints of the audit.",
     )
     differing_settings: Literal["stand_by", "warn"] = Field(
         default="stand_by",
@@ -264,7 +268,8 @@ class Settings(BaseSettings):
     disk_reserve_mb: int = Field(
         default=1024,
         ge=1,
-        description="Below so many free MiB on the disk of the data folder, log and health say so.",
+        description="The log and health warn if the disk of the data folder has fewer free MiB "
+        "than this.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
@@ -300,7 +305,7 @@ class Settings(BaseSettings):
         if url is None:
             return None
         if not _is_origin(url := url.rstrip("/")):
-            raise ValueError("must be a scheme, a host and a port, as https://hub.example.com")
+            raise ValueError("must be a scheme, a host and a port, such as https://hub.example.com")
         return url
 
     @field_validator("webhook_allow", "issuer_allow", mode="before")
@@ -320,7 +325,8 @@ class Settings(BaseSettings):
         for origin in origins:
             if not _is_origin(origin) or origin != origin.lower():
                 raise ValueError(
-                    f"'{origin}' is no origin: give each as https://app.example.com, in lower case"
+                    f"'{origin}' is not an origin: give each in the form "
+                    "https://app.example.com, in lower case"
                 )
         return origins
 

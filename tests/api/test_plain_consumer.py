@@ -1,4 +1,4 @@
-"""Whoever can read HTTP and JSON keeps an exact copy over server-sent events, and can prove it."""
+"""A client with HTTP and JSON alone keeps an exact copy over server-sent events and proves it."""
 
 from __future__ import annotations
 

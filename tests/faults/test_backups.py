@@ -147,7 +147,7 @@ def signed(hub: RunningHub) -> None:
 
 
 def moved(downstream: Downstream, hub: RunningHub) -> None:
-    """Whoever keeps a copy now asks the other hub."""
+    """The consumer that keeps a copy now asks the other hub."""
     downstream.hub = hub
     for subscribed in (downstream.worker, downstream.streamed):
         subscribed.hub = hub

@@ -181,7 +181,7 @@ def guesses(
 def test_writers_cannot_tell_the_worlds_apart_by_replies(
     pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
 ) -> None:
-    """Who may write a field and not read it guesses: no reply, count or error says it is right."""
+    """A writer that cannot read a field guesses it: no reply, count or error confirms a guess."""
     threads = guesses(pair, catalog, values, list(WRITERS), PAIRS // 8)
     statuses = sum((t.statuses for t in threads), Counter[int]())
     print(f"seed {SEED}: {sum(t.asked for t in threads)} writes, {dict(statuses)}")

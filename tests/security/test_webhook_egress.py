@@ -182,7 +182,7 @@ def test_a_key_set_is_fetched_where_its_name_was_judged(
 async def test_which_address_was_refused_is_not_told(
     sender: Sender, dialled: list[str], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Whoever has a name looked up would learn the addresses of the network that the hub is in."""
+    """A caller that makes the hub look up names could learn addresses of the hub's network."""
     names = Rebinding(place)
     monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     reply = await sender.post("https://intranet.example.com/", {}, b"{}")

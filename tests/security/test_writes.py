@@ -1,4 +1,4 @@
-"""Who may not write does not, and what a writer cannot see it cannot change."""
+"""Callers without permission cannot write, and a writer cannot change what it cannot see."""
 
 from __future__ import annotations
 

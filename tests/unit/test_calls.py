@@ -145,7 +145,7 @@ def test_no_assert_speaks_of_the_principal() -> None:
 
 
 def test_only_the_interceptor_auth_makes_a_call() -> None:
-    """Who could make one could be anybody."""
+    """Code that could make a Call could act as anybody."""
     made = [
         p
         for p, text in SOURCES.items()

@@ -143,7 +143,7 @@ async def ever_shown(connection: Connection, dataset: str, field: str) -> bool:
     return bool(await connection.fetchval(_EVER_SHOWN, dataset, field))
 
 
-async def find_disclosures(
+async def find_shown(
     connection: Connection, question: DisclosureQuestion, limit: int, after: Position | None
 ) -> tuple[list[Disclosure], Position | None]:
     """At most ``limit`` disclosures, newest first, and where to continue, None at the end.

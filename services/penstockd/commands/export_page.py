@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.formats import open_writer
+from penstockd.exports.plan import open_target
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
@@ -28,19 +29,13 @@ class ExportedPage:
 
 
 async def export_page(
-    hub: Hub,
-    call: Call,
-    dataset: Dataset,
-    query: Query,
-    format: str,
-    spreadsheet_safe: bool = False,
-    nested: str = "",
+    hub: Hub, call: Call, dataset: Dataset, query: Query, format: str, **choices: Any
 ) -> ExportedPage:
     """The records of a page in a format and the token of the next page, from one snapshot.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid,
-    RecordUnreadable and, for ``spreadsheet_safe`` or ``nested`` with a format that has no such
-    choice, ValueInvalid.
+    ``choices`` are those of ``open_writer`` for a file that is not compressed. Raises
+    PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid, RecordUnreadable
+    and, for a choice that the format does not have, ValueInvalid.
     """
     view = call.view(dataset, Action.READ)
     call.asked(format=format, **query.said)
@@ -48,10 +43,7 @@ async def export_page(
     bound = query.bound_to(call.principal.consumer_id, view)
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     fields = parse_fields(query.fields, view)
-    shown = [view.shown(f) for f in fields]
-    target = open_writer(format, dataset, shown, spreadsheet_safe=spreadsheet_safe, nested=nested)
-    selected = (dataset.key, *fields) if len(target.selected) > len(fields) else fields
-    columns = [target.sql(f, view.column(f)) for f in selected]
+    target, selected, columns = open_target(view, fields, format, **choices)
     read = ExportQuery(view, selected, columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)
     end = read.end(size, after)

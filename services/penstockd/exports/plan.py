@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
+from sqlalchemy import ColumnElement
 
 from penstockd.calls import Call
-from penstockd.catalog import Dataset
+from penstockd.catalog import Dataset, Field
 from penstockd.errors import ValueInvalid
 from penstockd.formats import DocumentWriter, open_writer
 from penstockd.policy.model import Action
@@ -33,6 +35,20 @@ class ExportRequest:
     resume_receipt: str = ""
     resume_offset: int = 0
     nested: str = ""
+
+
+def open_target(
+    view: View, fields: Sequence[Field], format: str, **choices: Any
+) -> tuple[DocumentWriter, Sequence[Field], Sequence[ColumnElement[Any]]]:
+    """The writer of visible fields, the fields that it reads, and what the caller sees of these.
+
+    ``choices`` are those of ``open_writer``, which raises FormatUnknown and ValueInvalid. The
+    writer knows only visible members, since the types in its file name them.
+    """
+    target = open_writer(format, view.dataset, [view.shown(f) for f in fields], **choices)
+    lacks_key = len(target.selected) > len(fields)
+    selected = (view.dataset.key, *fields) if lacks_key else tuple(fields)
+    return target, selected, [target.sql(f, view.column(f)) for f in selected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +85,14 @@ class ExportPlan:
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
         fields = parse_fields(export.fields, view)
-        target = open_writer(
+        target, selected, columns = open_target(
+            view,
+            fields,
             export.format,
-            dataset,
-            [view.shown(f) for f in fields],
             compression=export.compression,
             spreadsheet_safe=export.spreadsheet_safe,
             nested=export.nested,
         )
-        selected = (dataset.key, *fields) if len(target.selected) > len(fields) else fields
-        columns = [target.sql(f, view.column(f)) for f in selected]
         read = Read(view, selected, columns, filter=export.filter, order_by=export.order_by)
         sql, settings = read.copy(export.limit)
         # The same caller, statement (with its masks and rows) and format produce the same file,

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, ClassVar
 
-from penstockd.catalog.model import Dataset, Field
+from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.errors import RequestTooLarge
-from penstockd.formats.csv_reader import CsvReader
+from penstockd.formats.csv_reader import CsvReader, json_path
 from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
@@ -41,13 +41,15 @@ _ENVIRONMENT = {
 _HEAD = struct.Struct(">cI")
 # As in unpack.py, which this process does not import, since Arrow is heavy.
 _HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
+_KEY = "KEY"
 _ROW = bytes([ROW])
 
 
 class ColumnarReader(CsvReader):
     """A file whose columns are named for the fields, each of a type that fits, or text as in CSV.
 
-    Floats in a decimal field count with all their digits. Times must have a time zone; they are
+    Floats in a decimal field count as the shortest text that reads back as the same number, and
+    keys and references may be whole numbers. Times must have a time zone; they are
     truncated to microseconds. A struct is read as columns with dotted names. Trailing zeros of a
     decimal come from its column's scale and are dropped.
 
@@ -100,7 +102,12 @@ class ColumnarReader(CsvReader):
     def _process(self) -> subprocess.Popen[bytes]:
         request = {
             "format": self.format,
-            "kinds": {f.path: f.kind.name for f in self.offered if not f.output_only},
+            "kinds": {
+                name: _KEY if f.kind is Kind.STRING and (f.key or f.reference) else f.kind.name
+                for f in self.offered
+                if not f.output_only
+                for name in (f.path, json_path(f))
+            },
             "memory": MEMORY_LIMIT,
             "seconds": _SECONDS + self._size // _BYTES_PER_SECOND,
         }

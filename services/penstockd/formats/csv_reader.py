@@ -26,6 +26,7 @@ from penstockd.store.fresh import FreshRows
 
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
+_PANDAS_INDEX = "__index_level_0__"
 _ENOUGH = 100  # rows that suffice to judge how a file spells its values
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # not control characters, but refused
 _REASONS = {
@@ -34,6 +35,20 @@ _REASONS = {
     CsvFault.BARE_RETURN: "has a carriage return without a line feed outside quotes",
     CsvFault.OPEN_QUOTE: "the file ends inside a quoted cell that begins here",
 }
+
+
+def json_path(field: Field) -> str:
+    """The path of a field as in JSON, which a column may have, too: address.postalCode."""
+    return ".".join(field.json_steps)
+
+
+def _find_index_columns(names: Sequence[str]) -> set[int]:
+    """The places of the columns that pandas writes its index to: in CSV the first one without a
+    name, in Parquet and Arrow one with a name of pandas' own."""
+    found = {i for i, name in enumerate(names) if name == _PANDAS_INDEX}
+    if len(names) > 1 and names[0] in ("", _NULL_TEXT):
+        found.add(0)
+    return found
 
 
 class CsvReader(Reader):
@@ -81,17 +96,16 @@ class CsvReader(Reader):
             raise FormatError("the header is not UTF-8") from None
         if len(names) > COLUMN_LIMIT:
             raise FormatError(f"the header names more than {COLUMN_LIMIT} columns")
-        # Names as in JSON are as good as paths: birthDate, address.postalCode.
-        known = {".".join(f.json_steps): f for f in self.offered}
-        known |= {f.path: f for f in self.offered}
+        known = {name: f for f in self.offered for name in (json_path(f), f.path)}
         names = [known[name].path if name in known else name for name in names]
-        # pandas writes its index as a first column without a name.
-        ignored = int(names[0] in ("", _NULL_TEXT) and len(names) > 1)
-        for i, name in enumerate(names[ignored:]):
+        ignored = _find_index_columns(names)
+        for i, name in enumerate(names):
+            if i in ignored:
+                continue
             if name not in known:
                 shown = "" if name == _NULL_TEXT else name[:200]
                 raise FormatError(f"the header names the unknown column '{shown}'")
-            if name in names[ignored : ignored + i]:
+            if name in names[:i]:
                 raise FormatError(f"the header names the column '{name}' twice")
         if self.dataset.key.path not in names:
             raise FormatError(f"the header lacks the key column '{self.dataset.key.path}'")
@@ -99,7 +113,7 @@ class CsvReader(Reader):
         self._columns = [
             _CsvColumn(known[name], i)
             for i, name in enumerate(names)
-            if i >= ignored and not known[name].output_only
+            if i not in ignored and not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
         self._complete = make_completer(self.dataset, self.fields)

@@ -54,14 +54,14 @@ class _Maker:
         """A list or map."""
         if field.element is not None:
             item = NestedColumn(
-                self._scalar(field.element), _CONVERTS.get(field.element.kind, _same)
+                self._scalar(field.element), _CONVERTS.get(field.element.kind, _keep_value)
             )
         else:
             item = self._message(field.members, len(field.steps))
         one = item.convert
         if field.kind is Kind.LIST:
-            if one is _same:
-                return NestedColumn(self._pa.list_(item.type), _same)
+            if one is _keep_value:
+                return NestedColumn(self._pa.list_(item.type), _keep_value)
             return NestedColumn(self._pa.list_(item.type), lambda v: [one(x) for x in v])
         assert field.map_key is not None, "a map has keys"
         key = _MAP_KEYS.get(field.map_key, int)
@@ -81,7 +81,7 @@ class _Maker:
             elif leaf.repeated:
                 part = self.column(leaf)
             else:
-                part = NestedColumn(self._scalar(leaf), _CONVERTS.get(leaf.kind, _same))
+                part = NestedColumn(self._scalar(leaf), _CONVERTS.get(leaf.kind, _keep_value))
             fields.append(self._pa.field(name, part.type))
             converts.append((name, json_name, part.convert))
 
@@ -105,7 +105,7 @@ def _by_step(members: Sequence[Field], depth: int) -> Iterator[tuple[str, str, l
         yield name, leaves[0].json_steps[depth], leaves
 
 
-def _same(value: Any) -> Any:
+def _keep_value(value: Any) -> Any:
     return value
 
 
@@ -119,4 +119,4 @@ _CONVERTS: dict[Kind, Convert] = {
     Kind.DATE: date.fromisoformat,
     Kind.TIMESTAMP: datetime.fromisoformat,
 }
-_MAP_KEYS: dict[Kind, Convert] = {Kind.STRING: _same, Kind.BOOL: lambda key: key == "true"}
+_MAP_KEYS: dict[Kind, Convert] = {Kind.STRING: _keep_value, Kind.BOOL: lambda key: key == "true"}

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from penstockd.arrow_types import find_family, find_plain_type, is_bytes, is_text, takes_type
 from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
 from penstockd.process_limits import limit_process
 
@@ -43,9 +44,6 @@ _FRAME_BYTES = 4 << 20  # bytes of a frame, unless a single row takes more
 _ROW_LIMIT, _COLUMN_LIMIT = 1 << 20, 10_000
 #: Seconds since 1970 of the years 1 to 9999.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-
-_WHOLE = ("INT32", "INT64", "UINT32", "UINT64")
-_NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
 
 
 class FileUnreadable(Exception):
@@ -63,7 +61,8 @@ def main() -> None:
     pa.set_io_thread_count(1)
     limit_process(request["memory"], request["seconds"])
     try:
-        for kind, data in make_frames(_read_input(), request["format"], request["kinds"]):
+        given = pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
+        for kind, data in make_frames(given, request["format"], request["kinds"]):
             _put_frame(kind, data)
     except FileUnreadable as refused:
         problem = refused.problem
@@ -156,9 +155,6 @@ def _batch_rows(rows: int, size: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
-# --- nested messages: a struct is columns with dotted names ---
-
-
 def _flat_schema(schema: Any) -> Any:
     return _flatten_table(schema.empty_table()).schema if _has_structs(schema) else schema
 
@@ -175,9 +171,6 @@ def _flatten_table(table: Any) -> Any:
 
 def _has_structs(schema: Any) -> bool:
     return any(pa.types.is_struct(f.type) for f in schema)
-
-
-# --- columns as text ---
 
 
 def _make_cells(
@@ -220,58 +213,10 @@ def _column_data(column: Any) -> Any:
 
 
 def _check_type(name: str, kind: str, found: Any) -> None:
-    if not _takes_type(kind, _plain_type(found)):
+    if not takes_type(kind, find_plain_type(found)):
         raise FileUnreadable(
             f"the column '{name}' is of type {found}, which does not fit {kind.lower()}"
         )
-
-
-def _plain_type(found: Any) -> Any:
-    """The type of the values behind extensions, dictionaries and runs."""
-    while True:
-        if isinstance(found, pa.BaseExtensionType):
-            found = found.storage_type
-        elif isinstance(found, pa.DictionaryType | pa.RunEndEncodedType):
-            found = found.value_type
-        else:
-            return found
-
-
-def _is_text(t: Any) -> bool:
-    is_ = pa.types
-    return bool(is_.is_string(t) or is_.is_large_string(t) or is_.is_string_view(t))
-
-
-def _is_bytes(t: Any) -> bool:
-    is_ = pa.types
-    return bool(
-        is_.is_binary(t)
-        or is_.is_large_binary(t)
-        or is_.is_binary_view(t)
-        or (is_.is_fixed_size_binary(t) and not is_.is_decimal(t))
-    )
-
-
-def _takes_type(kind: str, t: Any) -> bool:
-    """Whether a field of a kind takes values of an Arrow type; every field takes text."""
-    is_ = pa.types
-    if _is_text(t) or is_.is_null(t):
-        return True
-    if _is_bytes(t):
-        return kind in ("STRING", "ENUM", "BYTES", "LIST", "MAP")
-    if is_.is_integer(t):
-        return kind in (*_NUMBERS, "ENUM")
-    if is_.is_floating(t):
-        return kind in ("FLOAT", "DOUBLE", "DECIMAL")
-    if is_.is_timestamp(t):
-        return kind == "TIMESTAMP" and t.tz is not None
-    if is_.is_map(t) or is_.is_nested(t):
-        return kind in ("LIST", "MAP")
-    return (
-        (is_.is_boolean(t) and kind == "BOOL")
-        or (is_.is_decimal(t) and kind in _NUMBERS)
-        or (is_.is_date(t) and kind == "DATE")
-    )
 
 
 def _column_text(kind: str, column: Any) -> Any:
@@ -289,13 +234,13 @@ def _column_text(kind: str, column: Any) -> Any:
         return _column_text(kind, pc.run_end_decode(column))
     if pa.types.is_null(t):
         return pa.nulls(len(column), pa.binary())
-    if _is_text(t) or _is_bytes(t):
+    if is_text(t) or is_bytes(t):
         text = _column_binary(column)
-        if kind == "BYTES" and _is_bytes(t):
+        if kind == "BYTES" and is_bytes(t):
             return _map_values(text, base64.b64encode)
         return text
     column.validate(full=True)
-    return _TEXTS[_type_family(t)](kind, column).cast(pa.binary())
+    return _TEXTS[find_family(t)](kind, column).cast(pa.binary())
 
 
 def _check_indices(column: Any) -> None:
@@ -323,19 +268,16 @@ def _map_values(column: Any, form: Any) -> Any:
     return pa.array([None if v is None else form(v) for v in column.to_pylist()], pa.binary())
 
 
-def _type_family(t: Any) -> str:
-    is_ = pa.types
-    names = ("boolean", "integer", "floating", "decimal", "date", "timestamp")
-    return next((name for name in names if getattr(is_, "is_" + name)(t)), "nested")
-
-
 def _as_it_is(kind: str, column: Any) -> Any:
     return column.cast(pa.utf8())
 
 
 def _float_text(kind: str, column: Any) -> Any:
-    if kind == "DECIMAL":  # all digits of its exact value, which may be too many
-        return _map_values(column, _format_digits)
+    if kind == "DECIMAL":
+        # The shortest text that reads back as the same number, as tools print it: 12.34 is 12.34.
+        # A sum such as 0.30000000000000004 has too many digits, and is refused.
+        column = column.cast(pa.float32()) if column.type.bit_width < 32 else column
+        return _map_values(column.cast(pa.utf8()), _format_digits)
     column = column.cast(pa.float32() if kind == "FLOAT" and column.type.bit_width < 64
                          else pa.float64())  # fmt: skip
     text = column.cast(pa.utf8())
@@ -344,8 +286,10 @@ def _float_text(kind: str, column: Any) -> Any:
     return pc.if_else(pc.is_inf(column), infinite, text)
 
 
-def _format_digits(value: float) -> str:
-    return format(Decimal(value), "f") if abs(value) < 1e40 else str(value)
+def _format_digits(text: str) -> bytes:
+    value = Decimal(text)
+    plain = value.is_finite() and abs(value) < Decimal("1e40")
+    return (_without_zeros(format(value, "f")) if plain else text).encode()
 
 
 def _decimal_text(kind: str, column: Any) -> Any:
@@ -398,7 +342,8 @@ def _dict_members(value: Any, t: Any) -> Any:
     if value is None:
         return None
     if pa.types.is_map(t):
-        members = {_map_key(k): _dict_members(v, t.item_type) for k, v in value}
+        keys = [str(k).lower() if isinstance(k, bool) else str(k) for k, _ in value]
+        members = {k: _dict_members(v, t.item_type) for k, (_, v) in zip(keys, value, strict=True)}
         if len(members) < len(value):
             raise FileUnreadable("a map has a key twice")
         return members
@@ -409,10 +354,6 @@ def _dict_members(value: Any, t: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def _map_key(key: Any) -> str:
-    return str(key).lower() if isinstance(key, bool) else str(key)
 
 
 def _plain_value(value: Any) -> str:
@@ -435,13 +376,6 @@ _TEXTS = {
     "timestamp": _time_text,
     "nested": _list_text,
 }
-
-
-# --- the process ---
-
-
-def _read_input() -> Any:
-    return pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
 
 
 def _put_frame(kind: bytes, data: Sequence[int] | bytes) -> None:

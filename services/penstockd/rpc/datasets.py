@@ -166,7 +166,13 @@ class DatasetHandlers:
         form = pick_format(request.format, call.exchange.metadata.get("accept"))
         query = _read_query(request)
         page = await export_page(
-            call.hub, call, self.dataset, query, form, request.spreadsheet_safe, request.nested
+            call.hub,
+            call,
+            self.dataset,
+            query,
+            form,
+            spreadsheet_safe=request.spreadsheet_safe,
+            nested=request.nested,
         )
         headers = {
             "content-disposition": attach_file(page.file_name),

@@ -244,7 +244,7 @@ async def test_a_cut_end_is_found_by_the_file_or_by_the_clock(
 async def test_a_log_that_is_rebuilt_with_another_key_is_found(
     database: Database, file: CheckpointFile
 ) -> None:
-    """Who may write to the database makes everything anew, and the sealer's own code does it."""
+    """A writer of the database rebuilds the whole audit with the sealer's own code."""
     await sealed_log(database, file)
     async with database.connection() as connection:
         await connection.execute(

@@ -94,7 +94,9 @@ def arguments(command: Any, hub: Any, call: Call, dataset: Dataset) -> dict[str,
     """What a command takes, by name."""
     hints = typing.get_type_hints(command)
     given: dict[str, Any] = {}
-    for name in inspect.signature(command).parameters:
+    for name, parameter in inspect.signature(command).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            continue  # they have defaults
         kind = hints[name]
         given[name] = hub if kind is Hub else call if kind is Call else value(kind, dataset)
     if "lease_id" in given and "cursor" in given:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from penstockd.catalog.model import Dataset
@@ -40,6 +46,20 @@ def encoded(text: str, encoding: str) -> bytes:
     if encoding.endswith("-bom"):
         return ("\ufeff" + text).encode(encoding.removesuffix("-bom"))
     return text.encode(encoding)
+
+
+SEEN = datetime(2006, 2, 15, 5, 3, 42, tzinfo=UTC)
+
+
+def columnar(name: str, values: dict[str, Any]) -> bytes:
+    """A file of some columns."""
+    table, output = pa.table(values), io.BytesIO()
+    if name == "PARQUET":
+        pq.write_table(table, output)
+    else:
+        with pa.ipc.new_stream(output, table.schema) as stream:
+            stream.write_table(table)
+    return output.getvalue()
 
 
 def rows_of(
@@ -114,3 +134,36 @@ def test_what_is_no_header_is_still_none(things: Dataset, header: str, reason: s
 def test_what_is_no_value_is_still_refused(things: Dataset, field: str, text: str) -> None:
     _, rows, bad = rows_of(things, "CSV", f"thing_id,{field}\na,{text}\n".encode())
     assert rows == [] and [b.field for b in bad] == [field]
+
+
+@pytest.mark.parametrize("name", ["PARQUET", "ARROW"])
+def test_columns_are_found_by_their_names_as_in_json(things: Dataset, name: str) -> None:
+    values = {"thing_id": ["a", "b"], "seen_at": [SEEN, None], "home_place.line1": ["x", "y"]}
+    named = {"thingId": values["thing_id"], "seenAt": values["seen_at"]}
+    named |= {"homePlace.line1": values["home_place.line1"]}
+    plain = rows_of(things, name, columnar(name, values))
+    assert plain[1][0] != plain[1][1] and not plain[2]
+    assert rows_of(things, name, columnar(name, named)) == plain
+    # pandas writes an index that is no range as a column of its own.
+    assert rows_of(things, name, columnar(name, values | {"__index_level_0__": [7, 9]})) == plain
+    with pytest.raises(FormatError, match="unknown column '__index_level_1__'"):
+        rows_of(things, name, columnar(name, values | {"__index_level_1__": [7, 9]}))
+
+
+@pytest.mark.parametrize("name", ["PARQUET", "ARROW"])
+def test_keys_may_be_whole_numbers_and_decimals_floats(things: Dataset, name: str) -> None:
+    prices = ["12.34", "0.1", "-5", "100000000000", None]
+    numbers = pa.array([None if p is None else float(p) for p in prices])
+    found = [1, 2, 3, 4, 5]
+    text = {"thing_id": [str(n) for n in found], "price": prices}
+    plain = rows_of(things, name, columnar(name, text))
+    assert len(plain[1]) == 5 and not plain[2]
+    values = {"thing_id": found, "price": numbers}
+    assert rows_of(things, name, columnar(name, values)) == plain
+    single = values | {"thing_id": pa.array(found, pa.uint8()), "price": numbers.cast(pa.float32())}
+    assert rows_of(things, name, columnar(name, single)) == plain
+    # Other text is no number: a postal code of 01234 has lost its first digit.
+    with pytest.raises(FormatError, match="does not fit string"):
+        rows_of(things, name, columnar(name, {"thing_id": found, "title": found}))
+    _, _, bad = rows_of(things, name, columnar(name, {"thing_id": [1], "price": [0.1 + 0.2]}))
+    assert [b.field for b in bad] == ["price"]

@@ -1,4 +1,4 @@
-"""Who hangs is started again: one at a time, and nobody while all lag."""
+"""A process that hangs is restarted: one at a time, and none while all processes lag."""
 
 from __future__ import annotations
 

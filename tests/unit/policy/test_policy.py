@@ -250,7 +250,7 @@ async def test_a_stream_ends_when_its_credential_expires(catalog: Catalog, ends:
 
 
 def test_a_view_is_made_of_the_grants_that_allow_the_action(catalog: Catalog) -> None:
-    """Who reads all and updates some updates no more for reading all, nor more of it."""
+    """A caller that reads all rows and updates some cannot update more because it reads all."""
     policy = made(
         catalog,
         grant("reader", READ),

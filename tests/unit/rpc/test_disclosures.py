@@ -138,7 +138,7 @@ async def test_a_frame_of_records_needs_a_permit() -> None:
 
 
 def test_only_a_call_makes_permits() -> None:
-    """Who could make one could send what nobody has noted."""
+    """Code that could make a permit could send records that nothing has recorded."""
     places = []
     root = Path(penstockd.__file__).parent
     for path in root.rglob("*.py"):

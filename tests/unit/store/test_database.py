@@ -32,7 +32,7 @@ from penstockd.store.sockets import (
 
 SOURCES = Path(penstockd.__file__).parent
 #: Where the driver's own connect is called: in the one place, for the pool, and on Unix sockets.
-OPENERS = {"store/sockets.py", "store/pool.py", "node/postgres.py"}
+OPENERS = {"store/sockets.py", "store/pool.py", "node/postgres.py", "node/restore.py"}
 
 
 async def _lend_at_once(database: Database, count: int) -> None:

@@ -189,7 +189,7 @@ def test_sequences_depend_on_nothing_but_the_key(number: int) -> None:
 
 
 def test_the_values_of_a_key_never_change() -> None:
-    """Whoever compares a sequence with an earlier one compares what two releases computed."""
+    """Consumers compare sequences that different releases computed."""
     sequences = Sequences(bytes(range(32)))
     known = {
         0: (8408, 512570343722016796),
@@ -219,7 +219,7 @@ def gaps(seed: str, first: int, count: int) -> Sequence[int]:
 
 @pytest.mark.parametrize("count", [1, 10, 100, 1000])
 def test_nobody_counts_by_sequences(count: int) -> None:
-    """Who knows how far apart so many changes were once is wrong by much about the next ones."""
+    """Known distances between earlier changes do not predict those between the next ones."""
     ratios = []
     for i in range(100):
         first = random.Random(f"{SEED}-{i}").randrange(10**6)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.audit.disclosure import (
-    Disclosure,
-    DisclosureQuestion,
-    find_disclosures,
-    name_question,
-)
+from penstockd.audit.disclosure import Disclosure, DisclosureQuestion, find_shown, name_question
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.paging import Paging
@@ -33,5 +28,5 @@ async def list_disclosures(
     position = (paging.position[0], paging.position[1]) if paging.position else None
     async with hub.database.connection() as connection:
         known = await name_question(connection, hub.catalog, question)
-        found, end = await find_disclosures(connection, known, paging.size, position)
+        found, end = await find_shown(connection, known, paging.size, position)
     return found, paging.end(found, end)
