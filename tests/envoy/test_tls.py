@@ -189,7 +189,7 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, tmp_path: Pat
         "is not the key of": Pair(good.chain, other.key),
         "expired on": authority.pair(days=-1, begin=-2),
         "is not valid before": authority.pair(days=3, begin=2),
-        "holds no certificate": Pair(b"nothing", good.key),
+        "contains no PEM certificate": Pair(b"nothing", good.key),
         "holds no private key": Pair(good.chain, b"nothing"),
         "holds no private key without": Pair(good.chain, encrypted),
     }
