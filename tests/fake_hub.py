@@ -24,6 +24,7 @@ from grpc_status import rpc_status
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
 from penstock.hub.v1 import auth_pb2_grpc
 from penstock.model.v1 import customers_pb2
+from penstockd.rpc.sidecar import METHOD, SERVICE, make_check_reply
 
 ROWS = 200_000
 """Rows of the long export, about 5 MB."""
@@ -57,6 +58,7 @@ class FakeHub(
         self.keys = keys
         self.metadata: dict[str, str] = {}
         self.calls = 0
+        self.checks = 0
         self.slow = asyncio.Event()
         self.uploaded = 0
 
@@ -157,6 +159,17 @@ class FakeHub(
         return httpbody_pb2.HttpBody(content_type="application/json", data=self.keys.jwks())
 
 
+def _check_handler(hub: FakeHub) -> grpc.GenericRpcHandler:
+    """Tells the sidecar whether a caller is known: by "known" in what it sends."""
+
+    async def check(request: bytes, context: Any) -> bytes:
+        hub.checks += 1
+        return make_check_reply(b"known" in request)
+
+    handlers: dict[str, Any] = {METHOD: grpc.unary_unary_rpc_method_handler(check)}
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
 @contextlib.asynccontextmanager
 async def serve(hub: FakeHub, socket: Path) -> AsyncIterator[health.aio.HealthServicer]:
     """A worker on ``socket`` for as long as the block runs."""
@@ -166,6 +179,7 @@ async def serve(hub: FakeHub, socket: Path) -> AsyncIterator[health.aio.HealthSe
     healthy = health.aio.HealthServicer()
     await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    server.add_generic_rpc_handlers((_check_handler(hub),))
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     try:

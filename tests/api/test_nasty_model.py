@@ -228,6 +228,11 @@ def test_values_that_are_unique(hub: RunningHub) -> None:
     reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=batch)
     assert reply.json()["createdCount"] == "2", "nothing is compared of what is not set"
     assert reply.json()["refusedCount"] == "1"
+    badges = {r["partyId"]: r["badge"] for r in (first, {"partyId": "u2", "badge": 101})}
+    swapped = [{"partyId": "u1", "badge": badges["u2"]}, {"partyId": "u2", "badge": badges["u1"]}]
+    swap = {"parties": swapped}
+    reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=swap)
+    assert (reply.reason, list(reply.violations())) == ("VALUE_TAKEN", ["badge"]), reply.text
     for size in (2, 1500):  # small batches and those that are loaded by COPY
         rows = [f"v{i},n{i},{1000 + i}" for i in range(size)]
         file = "\n".join(["party_id,login,badge", *rows, "v-last,n0,", "v-end,,100"]).encode()

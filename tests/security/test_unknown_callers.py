@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 import grpc
 import pytest
+from google.api import annotations_pb2
 
 from harness import PATIENCE, Reply, RunningHub, folder
 from http2 import DATA, Connection, connected, frame
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd.audit.refusals import COUNTED
+from penstockd.rpc.sidecar import METHOD, SERVICE
 
-from .calls import every_route
+from .calls import every_route, method_of
 
 GRPC = {"content_type": "application/grpc", "te": "trailers"}
 #: A library's method of one message: its handler starts when the message is there.
@@ -34,30 +38,93 @@ async def ended(connection: Connection, streams: set[int]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def begin_and_wait(port: int, paths: list[str]) -> None:
-    """Begin a call of each method and send half a message; each must end all the same."""
+@dataclass(frozen=True)
+class Begun:
+    """A call of which only the headers and some of the body are sent."""
+
+    verb: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes = b"{"
+
+
+def every_grpc_call() -> list[Begun]:
+    """Of each method that needs credentials, the beginning of a message."""
+    part = b"\0\0\0\0\x09\x0a"
+    paths = [r.method.path for r in every_route() if not r.method.public]
+    return [Begun("POST", path, GRPC, part) for path in paths]
+
+
+def every_rest_call() -> list[Begun]:
+    """Of each path that needs credentials, calls whose bodies do and do not state their length."""
+    begun = []
+    for route in (r for r in every_route() if not r.method.public):
+        rule = method_of(route).GetOptions().Extensions[annotations_pb2.http]
+        for binding in (rule, *rule.additional_bindings):
+            verb = binding.WhichOneof("pattern")
+            path = re.sub(r"{[^}]*}", "x", getattr(binding, verb))
+            for more in ({}, {"content_length": "1000"}, {"x_api_key": "psk_x_x"}):
+                headers = {"content_type": "application/json", **more}
+                begun.append(Begun(verb.upper(), path, headers))
+    return begun
+
+
+async def begin_and_wait(port: int, calls: list[Begun]) -> None:
+    """Begin calls whose bodies do not come; each must end all the same."""
     async with connected(port) as connection:
         connection.begin(1, WAITS, **GRPC)
-        streams = {2 * number + 1: path for number, path in enumerate(paths, 1)}
-        for stream, path in streams.items():
-            connection.begin(stream, path, **GRPC)
-            connection.writer.write(frame(DATA, 0, stream, b"\0\0\0\0\x09\x0a"))
-        await ended(connection, set(streams))
+        for number, call in enumerate(calls, 1):
+            stream = 2 * number + 1
+            connection.begin(stream, call.path, call.verb, **call.headers)
+            connection.writer.write(frame(DATA, 0, stream, call.body))
+        await ended(connection, {2 * number + 1 for number in range(1, len(calls) + 1)})
         assert 1 not in connection.answered, "the test knows a call that waits for its message"
 
 
-def test_a_call_without_credentials_ends_at_its_headers(hub: RunningHub) -> None:
+@pytest.mark.parametrize("every", [every_grpc_call, every_rest_call])
+def test_a_call_without_credentials_ends_at_its_headers(
+    hub: RunningHub, every: Callable[[], list[Begun]]
+) -> None:
     """Of every method, however its messages come: none is waited for."""
-    guarded = [r.method.path for r in every_route() if not r.method.public]
     since = hub.sql("SELECT coalesce(max(entry_id), 0) FROM hub.audit_entry")[0][0]
-    for first in range(0, len(guarded), 90):
-        asyncio.run(begin_and_wait(hub.port, guarded[first : first + 90]))
+    for calls in batched(every(), 90):
+        asyncio.run(begin_and_wait(hub.port, calls))
     entered = hub.sql(
         "SELECT DISTINCT method FROM hub.audit_entry"
         " WHERE entry_id > $1 AND outcome = 'UNAUTHENTICATED'",
         since,
     )
-    assert {method for (method,) in entered} >= set(guarded)
+    guarded = {r.method.path for r in every_route() if not r.method.public}
+    assert {method for (method,) in entered} >= guarded
+
+
+async def wait_for_known(port: int, credentials: list[dict[str, str]]) -> None:
+    async with connected(port) as connection:
+        kind = {"content_type": "application/json"}
+        connection.begin(1, "/v1/customers", **kind)
+        for number, known in enumerate(credentials, 1):
+            connection.begin(4 * number - 1, "/v1/customers", **kind, **known)
+            connection.begin(4 * number + 1, "/v1/customers", content_length="9", **kind, **known)
+        await ended(connection, {1})
+        assert connection.answered == {1}
+
+
+def test_a_call_with_credentials_is_waited_for(hub: RunningHub) -> None:
+    bearer = f"Bearer {hub.token('crm')}"
+    asyncio.run(wait_for_known(hub.port, [{"x_api_key": hub.api_key}, {"authorization": bearer}]))
+
+
+def test_only_the_sidecar_asks_who_is_known(hub: RunningHub) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"", metadata=hub.metadata("admin"))
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def batched(calls: list[Begun], size: int) -> Iterator[list[Begun]]:
+    for first in range(0, len(calls), size):
+        yield calls[first : first + size]
 
 
 #: An address that nothing else is sent from.

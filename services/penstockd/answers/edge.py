@@ -25,6 +25,10 @@ from penstockd.errors import (
     RequestTooLarge,
 )
 
+#: The header by which the hub marks a call for the sidecar whose caller it does not know (see
+#: ``rpc.sidecar``); the sidecar takes it from nobody else.
+UNKNOWN_CALLER = "x-penstock-unknown"
+
 #: What the sidecar makes of these parts of a text when it answers.
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _OWN_TEXT = "%LOCAL_REPLY_BODY%"

@@ -74,6 +74,7 @@ _INSTEAD = {
     "Any": "name the message, or several in a oneof",
     "Empty": "write a bool",
     "FieldMask": "write `repeated string`",
+    "Struct": "write a message or a map, or a string that holds JSON",
     **{
         f"{name}Value": f"write `optional {name.lower()}`"
         for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String")

@@ -21,6 +21,8 @@ ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
 PIECE_BYTES = 128 << 10  # bytes that are parsed at once, unless a row is longer
 _BOM = b"\xef\xbb\xbf"
+#: What Python's decoder says of UTF-16 that ends within a character.
+_ENDS_EARLY = ("truncated data", "unexpected end of data")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -126,9 +128,8 @@ class Reader(ABC):
         try:
             return self._decoder.decode(bytes(data), final).encode()
         except UnicodeDecodeError as exc:
-            raise FormatError(
-                f"the file begins as UTF-16 and is none: {exc.reason}", truncated=final
-            ) from None
+            reason = f"the file begins as UTF-16 and is none: {exc.reason}"
+            raise FormatError(reason, truncated=exc.reason in _ENDS_EARLY) from None
 
     def _advance(self, final: bool) -> Iterator[RowBatch]:
         if not self._begun:

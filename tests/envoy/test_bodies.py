@@ -1,0 +1,105 @@
+"""Bodies of calls: which the sidecar holds back, for whom, and how large they may be."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+import pytest_asyncio
+from google.api import httpbody_pb2
+
+from door import Door, opened
+from http2 import DATA, connected, frame
+from penstock.hub.v1 import auth_pb2_grpc
+from penstockd.answers.edge import UNKNOWN_CALLER
+
+from .test_held_streams import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+#: The most bytes of the body of one call.
+MOST = 16 << 20
+KNOWN, STRANGER = {"x-api-key": "known"}, {"x-api-key": "stranger"}
+PATH = "/v1/customers/c1"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting() -> AsyncIterator[Door]:
+    async with opened() as door:
+        yield door
+
+
+@pytest.fixture
+def door(lasting: Door) -> Door:
+    """A door whose hub has not been asked anything yet; do not stop it."""
+    lasting.hub.calls = lasting.hub.checks = 0
+    return lasting
+
+
+async def pieces(size: int) -> AsyncIterator[bytes]:
+    """A customer's name of so many bytes, without stating its length."""
+    yield b'{"name":"'
+    for _ in range(size // 65536):
+        yield b"n" * 65536
+    yield b'n"}'
+
+
+async def patch(door: Door, body: Any, headers: dict[str, str]) -> int:
+    sent = {"content-type": "application/json", **headers}
+    return (await door.call("PATCH", PATH, data=body, headers=sent))[0]
+
+
+async def test_the_hub_is_asked_about_bodies_of_unstated_length_alone(door: Door) -> None:
+    bearer = {"authorization": f"Bearer {door.keys.token()}"}
+    for headers in (bearer, KNOWN, STRANGER, {}):
+        assert await patch(door, b'{"name":"n"}', headers) == 200
+        assert (await door.call("GET", PATH, headers=headers))[0] == 200
+    assert await patch(door, pieces(0), bearer) == 200
+    assert door.hub.checks == 0
+    for number, headers in enumerate((KNOWN, STRANGER, {}), 1):
+        assert await patch(door, pieces(0), headers) == 200
+        assert door.hub.checks == number
+        # The hub alone says who is unknown.
+        assert (UNKNOWN_CALLER in door.hub.metadata) is (headers is not KNOWN)
+    assert await patch(door, pieces(0), KNOWN | {UNKNOWN_CALLER: "true"}) == 200
+    assert door.hub.checks == 4 and UNKNOWN_CALLER not in door.hub.metadata
+
+
+async def test_a_body_is_bounded_whether_or_not_it_states_its_length(door: Door) -> None:
+    bearer = {"authorization": f"Bearer {door.keys.token()}"}
+    for headers in (bearer, KNOWN):
+        assert await patch(door, pieces(3_000_000), headers) == 200
+        # The sidecar may have answered, and gone, before all is sent.
+        with contextlib.suppress(aiohttp.ClientError):
+            assert await patch(door, pieces(MOST + 65536), headers) == 413
+    calls = door.hub.calls
+    for headers in (bearer, KNOWN):
+        with contextlib.suppress(aiohttp.ClientError):
+            assert await patch(door, io.BytesIO(bytes(MOST + 65536)), headers) == 413
+    assert door.hub.calls == calls
+
+
+async def test_a_body_is_no_longer_than_it_says(door: Door) -> None:
+    async with connected(door.envoy.config.port) as connection:
+        connection.begin(1, PATH, "PATCH", content_type="application/json", content_length="12")
+        connection.writer.write(frame(DATA, 0, 1, b'{"name":"n"}' * 10))
+        await until(lambda: 1 in connection.reset or connection.closed)
+    assert door.hub.calls == 0
+
+
+async def test_what_is_open_to_all_takes_small_messages(door: Door) -> None:
+    form = b"secret=" + b"x" * 20_000
+    assert (await door.call("POST", "/oauth2/token", data=form))[0] == 413
+    assert (await door.call("POST", "/oauth2/token", data=form[:9000]))[0] == 200
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{door.envoy.config.port}") as channel:
+        stub: Any = auth_pb2_grpc.AuthStub(channel)
+        await stub.IssueToken(httpbody_pb2.HttpBody(data=form[:9000]))
+        calls = door.hub.calls
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.IssueToken(httpbody_pb2.HttpBody(data=form))
+    assert door.hub.calls == calls

@@ -1,0 +1,71 @@
+"""How the message of a call is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+
+from penstockd.errors import CallTimeout, RequestMalformed
+from penstockd.hub import Hub
+from penstockd.rpc import exchange
+from penstockd.rpc.exchange import Exchange, Method
+
+
+class Context:
+    """A transport whose message is this, or never comes."""
+
+    def __init__(self, message: Any, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.message, self.metadata = message, metadata
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self.metadata
+
+    def peer(self) -> str:
+        return "test"
+
+    async def read(self) -> Any:
+        if self.message is None:
+            await asyncio.Event().wait()
+        return self.message
+
+
+class Policy:
+    class newest:  # an attribute
+        revision = 1
+
+
+class Organs(Hub):
+    policy: Any = Policy
+
+    def __init__(self) -> None:
+        pass
+
+
+def begin(message: Any, *metadata: tuple[str, str], public: bool = False) -> Exchange:
+    context: Any = Context(message, metadata)
+    return Exchange(Organs(), Method("s", "M", public=public), context)
+
+
+async def test_the_message_is_what_came() -> None:
+    assert await begin(b"m").receive() == b"m"
+    with pytest.raises(RequestMalformed):
+        await begin(grpc.aio.EOF).receive()
+
+
+async def test_nobody_is_waited_for_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    get, post = (("x-envoy-original-method", verb) for verb in ("GET", "POST"))
+    monkeypatch.setattr(exchange, "OPEN_MESSAGE_SECONDS", 0.0)
+    for brief in (begin(None, public=True), begin(None, get)):
+        with pytest.raises(CallTimeout):
+            await brief.receive()
+    known = asyncio.create_task(begin(None, post).receive())
+    await asyncio.sleep(0.01)
+    assert not known.done(), "a caller with credentials has longer"
+    monkeypatch.setattr(exchange, "MESSAGE_SECONDS", 0.0)
+    with pytest.raises(CallTimeout):
+        await begin(None, post).receive()
+    known.cancel()
+    await asyncio.gather(known, return_exceptions=True)
