@@ -151,15 +151,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
-        webhooks=WebhookDesk(
-            database,
-            catalog,
-            announcements,
-            Seal(secret.derive("webhooks")),
-            EgressGuard(settings.webhook_allow),
-            settings.url,
-            places,
-        ),
+        webhooks=_make_desk(settings, database, catalog, announcements, places),
         audit_key=checkpoint_key(settings).public,
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
@@ -182,6 +174,25 @@ def _make_policy(
         root_secret(settings).derive("mask"),
         companion=trust,
         stale_after=settings.policy_stale_seconds,
+    )
+
+
+def _make_desk(
+    settings: Settings,
+    database: Database,
+    catalog: Catalog,
+    announcements: PostgresAnnouncements,
+    places: Places,
+) -> WebhookDesk:
+    """What calls about webhooks use."""
+    return WebhookDesk(
+        database,
+        catalog,
+        announcements,
+        Seal(root_secret(settings).derive("webhooks")),
+        EgressGuard(settings.webhook_allow),
+        settings.url,
+        places,
     )
 
 
