@@ -90,6 +90,44 @@ async def test_both_ends_watch_every_session_over_tcp(empty_url: str) -> None:
         await database.close()
 
 
+async def test_what_is_confirmed_is_on_disk_whatever_a_role_or_database_sets(
+    empty_url: str,
+) -> None:
+    (offered,) = await _query_once(
+        empty_url, "SELECT enumvals FROM pg_settings WHERE name = 'synchronous_commit'"
+    )
+    assert {"off", "on", "remote_apply"} < set(offered)
+    for value in offered:
+        await _query_once(
+            empty_url,
+            "DO $$ BEGIN EXECUTE format("
+            f"'ALTER DATABASE %I SET synchronous_commit = {value}', current_database()); END $$",
+        )
+        found = []
+        single = await open_session(empty_url)
+        found.append(await single.fetchval("SHOW synchronous_commit"))
+        single.terminate()
+        database = Database(empty_url, division=Division(16))
+        await database.open()
+        for kind in WorkKind:
+            async with database.connection(kind) as connection:
+                found.append(await connection.fetchval("SHOW synchronous_commit"))
+        await database.close()
+        kept = value if value == "remote_apply" else "on"
+        # The negative control is what other programs' sessions have.
+        assert await _query_once(empty_url, "SHOW synchronous_commit") == [value]
+        assert set(found) == {kept}, value
+
+
+async def _query_once(dsn: str, sql: str) -> list[Any]:
+    """The first column, in a session of the driver's own."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [row[0] for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
 async def test_a_slow_reader_of_a_snapshot_is_not_taken_for_a_lost_one(empty_url: str) -> None:
     database = Database(empty_url, size=1)
     await database.open()
