@@ -368,7 +368,7 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
             reply = write_rows(hub, tried, way, made.key, **{name: True})
             assert reply.json()["createdCount"] == "20", reply.text
             assert hub.sql(SEEN, reply.request_id) == [("8",)]
-            told = write_rows(hub, tried, way, **{name: True})
+            told = write_rows(hub, tried, way, "", **{name: True})
             assert "VALUE_TAKEN" in told.text or told.json()["refusedCount"] == "8", told.text
         one = {"partyId": f"t{base}", "badge": base}
         reply = hub.request(
