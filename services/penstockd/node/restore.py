@@ -100,15 +100,15 @@ def _unpack_base(vault: Vault, label: Label, cluster: Path) -> None:
     """Unpack the base backup, and verify each file by the checksums in the backup's manifest."""
     cluster.mkdir(parents=True, mode=0o700)
     name = f"{BASE}/{label.name}/{ARCHIVE}"
-    try:
-        with vault.opened(name) as stream, gzip.GzipFile(fileobj=stream) as plain:
+    with vault.opened(name) as stream, gzip.GzipFile(fileobj=stream) as plain:
+        try:
             with tarfile.open(fileobj=plain, mode="r|") as archive:
                 archive.extractall(cluster, filter="tar")
             # The checksum of all stands at the end; the manifest leaves out the log.
             while plain.read(_STEP):
                 pass
-    except (tarfile.TarError, *GZIP_ERRORS) as exc:
-        raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
+        except (tarfile.TarError, *GZIP_ERRORS) as exc:
+            raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
     for path in _find_damaged(cluster):
         raise BackupFailed(f"{vault.where}/{name} is damaged: {path}")
 
@@ -143,12 +143,12 @@ def _fetch_log(vault: Vault, label: Label, folder: Path) -> None:
         segment = SEGMENT.fullmatch(plain)
         if segment and (segment[1] != label.segment[:8] or plain < label.segment):
             continue
-        try:
-            with vault.opened(name) as stream, (folder / plain).open("wb") as sink:
-                source = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
+        with vault.opened(name) as stream, (folder / plain).open("wb") as sink:
+            source = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
+            try:
                 shutil.copyfileobj(source, sink)
-        except GZIP_ERRORS as exc:
-            raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
+            except GZIP_ERRORS as exc:
+                raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
 
 
 def _write_recovery(cluster: Path, to: datetime | None) -> None:

@@ -18,6 +18,8 @@ from penstockd.node.errors import NodeError
 
 #: Bytes that are copied at a time.
 _STEP = 1024 * 1024
+#: Bytes that are read ahead: S3 answers a request for each.
+_AHEAD = 4 * _STEP
 #: Ends the name of a file in a folder while it is being written.
 _PART = ".part"
 
@@ -116,7 +118,7 @@ class Vault:
         """A file to read from its beginning to its end."""
         with (
             _explain_errors(self.where),
-            self._files.open_input_stream(name, compression=None) as stream,
+            self._files.open_input_stream(name, compression=None, buffer_size=_AHEAD) as stream,
         ):
             yield stream
 
