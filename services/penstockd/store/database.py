@@ -16,10 +16,10 @@ from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
 from penstockd.shares import ShareTerms, payer_var
 from penstockd.store import commit
 from penstockd.store.ages import read_until
-from penstockd.store.epochs import Memory, notice_epoch
+from penstockd.store.epochs import Memory, declares_return, notice_epoch
 from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
 from penstockd.store.pool import ORDINARY, OWN, LaneTerms, Limits, PoolLane, WorkKind
-from penstockd.store.servers import LOOK, identify_server
+from penstockd.store.servers import LOOK, ServerSession, identify_server
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
@@ -31,9 +31,10 @@ from penstockd.store.session import (
     cut_session,
     gives_sign,
     prepare_session,
+    session_of,
     translate_errors,
 )
-from penstockd.store.sockets import READ_SLOWLY, open_session
+from penstockd.store.sockets import READ_SLOWLY, identify_hosts, open_session, read_hosts
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -269,7 +270,7 @@ class Database:
         if 2 * self.hanging.count(lane.shares) >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
         async with self.connection(kind) as connection:
-            pid = connection.get_server_pid()
+            session = session_of(connection)
             try:
                 seconds = lane.limits.commit
                 async with commit.open_transaction(
@@ -277,7 +278,7 @@ class Database:
                 ):
                     yield connection
             except OutcomeUnknown:
-                self.hanging.keep(pid, lane.shares)
+                self.hanging.keep(session, lane.shares)
                 raise
 
     @property
@@ -313,12 +314,8 @@ class Database:
                 timeout=CONNECT_TIMEOUT,
                 connection_class=OwnConnection,
                 server_settings=OWN.settings,
+                prepare=self._prepare,
             )
-            try:
-                await self._prepare(connection)
-            except BaseException:
-                connection.terminate()
-                raise
             self._single.add(connection)
             return connection
 
@@ -330,9 +327,12 @@ class Database:
             await asyncio.sleep(LOOK)
 
     async def look_at_server(self) -> None:
-        """Open a connection, and cut those to earlier servers. Raises DatabaseUnavailable."""
+        """Open a connection, and cut those to earlier servers. If the URL names several hosts, all
+        are asked: one that works may lead to an earlier server. Raises DatabaseUnavailable."""
         with translate_errors():
             async with asyncio.timeout(LOOK):
+                if len(read_hosts(self.dsn)) > 1:
+                    self.memory.servers.hear(await identify_hosts(self.dsn))
                 connection = await self.connect()
         connection.terminate()
 
@@ -344,9 +344,10 @@ class Database:
         """
         await prepare_session(connection)
         servers = self.memory.servers
-        server = await identify_server(connection)
-        connection.note_server(server)
-        servers.note(server)
+        server, session = await identify_server(connection)
+        connection.note_server(server, session)
+        declared = servers.was_replaced(server) and await declares_return(connection, self.memory)
+        servers.note(server, declared=declared)
         await notice_epoch(connection, self.memory)
         if not servers.leads_to(server):
             raise DatabaseUnavailable("the database server was replaced meanwhile")
@@ -359,10 +360,11 @@ class Database:
             if not self.memory.servers.leads_to(connection.server):
                 connection.terminate()
 
-    async def _read_active(self, pids: Sequence[int]) -> Collection[int]:
-        """Those of some server processes that are at work. Raises as ``connection``."""
+    async def _read_active(self, sessions: Sequence[ServerSession]) -> Collection[ServerSession]:
+        """Those of some sessions that are at work. Raises as ``connection``."""
+        asked = ([s.pid for s in sessions], [s.start for s in sessions])
         async with self.connection(WorkKind.OWN) as connection:
-            return [row[0] for row in await connection.fetch(STILL_ACTIVE, list(pids))]
+            return [ServerSession(*row) for row in await connection.fetch(STILL_ACTIVE, *asked)]
 
 
 @asynccontextmanager

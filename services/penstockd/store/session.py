@@ -17,10 +17,8 @@ from penstockd.errors import (
     DataLocked,
     QueryTooLong,
     StorageFull,
-    ValueTaken,
-    Violation,
 )
-from penstockd.store.servers import ServerIdentity
+from penstockd.store.servers import ServerIdentity, ServerSession
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
@@ -55,28 +53,8 @@ _CONFLICTS = (
 )
 
 
-#: The end of the names of indexes of unique fields: see ``indexes``.
-UNIQUE_END = "~unique"
-
-
-def _value_taken(index: str) -> ValueTaken:
-    """The error of a write that the index of a unique field refuses: another write was faster, or
-    the records of one write exchange their values."""
-    dataset, _, path = index.removesuffix(UNIQUE_END).partition(".")
-    problem = "another record has this value, or had it while this was written"
-    return ValueTaken(
-        f"{path}: {problem}",
-        violations=[Violation(path, problem)],
-        metadata={"dataset": dataset, "field": path},
-    )
-
-
 def as_ours(error: BaseException) -> Exception | None:
     """The domain error for a driver's error; None for any other error."""
-    if isinstance(error, asyncpg.UniqueViolationError):
-        name = error.constraint_name or ""
-        if name.endswith(UNIQUE_END):
-            return _value_taken(name)
     if isinstance(error, _CONFLICTS):
         return Conflict("another writer changed the same records; repeat the call")
     if isinstance(error, asyncpg.LockNotAvailableError):
@@ -123,12 +101,13 @@ async def prepare_session(connection: Any) -> None:
 class OwnConnection(asyncpg.Connection):
     """A connection that knows where it leads."""
 
-    #: Its server; None until it was asked.
+    #: Its server, and the session there; None until it was asked.
     server: ServerIdentity | None = None
+    session: ServerSession | None = None
 
-    def note_server(self, server: ServerIdentity) -> None:
+    def note_server(self, server: ServerIdentity, session: ServerSession) -> None:
         """Note where it leads."""
-        self.server = server
+        self.server, self.session = server, session
 
 
 class PooledConnection(OwnConnection):
@@ -148,6 +127,13 @@ class PooledConnection(OwnConnection):
     def note_answer(self) -> None:
         """Note that it answered just now."""
         self.answered = time.monotonic()
+
+
+def session_of(connection: Any) -> ServerSession:
+    """The session of a connection that the hub has prepared."""
+    session: ServerSession | None = connection.session
+    assert session is not None, "it was prepared"
+    return session
 
 
 def is_usable(connection: Any) -> bool:
