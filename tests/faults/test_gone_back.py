@@ -120,9 +120,17 @@ class World:
         return self.hub.head()
 
     def newest(self) -> str:
-        """The cursor of now, as a poll without one gives it."""
+        """The cursor of now, as a poll without one gives it, from whichever worker has the database
+        again."""
         self.head()
-        return str(self.hub.get("/v1/changes").json()["nextCursor"])
+
+        def answer() -> Any:
+            reply = self.hub.get("/v1/changes")
+            return reply if reply.status != 503 else None
+
+        reply = eventually(answer)
+        assert reply.status == 200, reply.text
+        return str(reply.json()["nextCursor"])
 
 
 #: Secures the state of now; what it returns brings the database back to it.
