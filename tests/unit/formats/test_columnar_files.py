@@ -6,7 +6,7 @@ import io
 import json
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +19,8 @@ import pytest
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
-from shelf import read
+from penstockd.spools import Spool
+from shelf import last_batches, read
 
 pytestmark = pytest.mark.lane(priority=2)
 
@@ -58,11 +59,14 @@ WRITTEN: dict[str, tuple[str, Callable[..., bytes]]] = {
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in this process: the same work, without a start each time."""
 
-    def frames(self: columnar_reader.ColumnarReader) -> Iterator[tuple[bytes, bytes]]:
+    async def frames(
+        self: columnar_reader.ColumnarReader, spool: Spool
+    ) -> AsyncGenerator[tuple[bytes, bytes], None]:
         kinds = {f.path: f.kind.name for f in self.offered if not f.output_only}
-        data = pa.py_buffer(self._spool.read())
+        data = pa.py_buffer(spool.read())
         try:
-            yield from unpack.make_frames(data, self.format, kinds)
+            for frame in unpack.make_frames(data, self.format, kinds):
+                yield frame
         except unpack.FileUnreadable as refused:
             yield unpack.PROBLEM, json.dumps(refused.problem).encode()
         else:
@@ -301,7 +305,7 @@ def test_bombs_take_bounded_memory(
         reader, rows, said = kind(things, things.fields), 0, "fine"
         list(reader.feed(body))
         try:
-            rows = sum(len(batch.rows) for batch in reader.close())
+            rows = sum(len(batch.rows) for batch in last_batches(reader))
         except FormatError as error:
             said = error.reason
         return (said if not rows else f"{rows} rows"), int(peak.read_text()) << 10
