@@ -19,12 +19,14 @@ import pytest
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
+from penstockd.native.abi import CELL, NULL_CELL, ROW
 from penstockd.spools import Spool
 from shelf import last_batches, read
 
 pytestmark = pytest.mark.lane(priority=2)
 
 SEED = 20240229
+NULL = bytes([NULL_CELL])
 DAY = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -368,3 +370,22 @@ def test_a_declared_size_is_not_believed(things: Dataset) -> None:
             struct.pack_into("<q", body, at, 2**40)
     with pytest.raises(FormatError):
         read("ARROW", things, bytes(body))
+
+
+def test_columns_that_nobody_wants_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"big": ["x"], "thing_id": ["a"], "place": [{"line1": "b", "line2": "c"}]})
+    flatten, read_columns = unpack._flatten_table, []
+
+    def seen(batch: Any) -> Any:
+        flat = flatten(batch)
+        read_columns.append((batch.num_rows, flat.schema.names))
+        return flat
+
+    monkeypatch.setattr(unpack, "_flatten_table", seen)
+    kinds = {"thing_id": "KEY", "place.line2": "STRING"}
+    data = pa.py_buffer(as_parquet(table))
+    frames = list(unpack.make_frames(data, "PARQUET", kinds))
+    assert read_columns[-1] == (1, ["thing_id", "place.line2"])
+    (rows,) = [content for kind, content in frames if kind == unpack.ROWS]
+    cells = rows.rstrip(bytes([ROW])).split(bytes([CELL]))
+    assert cells == [NULL, b"a", NULL, b"c"]
