@@ -262,8 +262,12 @@ class Call(ArrivingCall):
     def transaction(
         self, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
-        """``writing`` for records."""
-        return self.writing(self.books.writer.transaction(dry=dry, bulk=bulk))
+        """``writing`` for records. The entry tells how many values were found taken by records that
+        the caller may not read."""
+        opened = self.books.writer.transaction(
+            dry=dry, bulk=bulk, note_unseen=lambda count: self.asked(taken_unseen=count)
+        )
+        return self.writing(opened)
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""

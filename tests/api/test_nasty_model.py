@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import csv
 import io
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from harness import ROOT, RunningHub, folder
+from feeds import CLEAR, Made, consumer_with, grant
+from harness import ROOT, Reply, RunningHub, eventually, folder
 
 from .test_new_dataset import OUTPUT, Workshop
 
@@ -228,11 +233,6 @@ def test_values_that_are_unique(hub: RunningHub) -> None:
     reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=batch)
     assert reply.json()["createdCount"] == "2", "nothing is compared of what is not set"
     assert reply.json()["refusedCount"] == "1"
-    badges = {r["partyId"]: r["badge"] for r in (first, {"partyId": "u2", "badge": 101})}
-    swapped = [{"partyId": "u1", "badge": badges["u2"]}, {"partyId": "u2", "badge": badges["u1"]}]
-    swap = {"parties": swapped}
-    reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=swap)
-    assert (reply.reason, list(reply.violations())) == ("VALUE_TAKEN", ["badge"]), reply.text
     for size in (2, 1500):  # small batches and those that are loaded by COPY
         rows = [f"v{i},n{i},{1000 + i}" for i in range(size)]
         file = "\n".join(["party_id,login,badge", *rows, "v-last,n0,", "v-end,,100"]).encode()
@@ -249,6 +249,170 @@ def test_values_that_are_unique(hub: RunningHub) -> None:
     assert {"parties.login~unique", "parties.badge~unique", "parties.town~index"} <= {
         i[0] for i in indexes
     }
+
+
+def write_rows(
+    hub: RunningHub, rows: list[tuple[str, str]], way: str, key: str = "", **query: Any
+) -> Reply:
+    """Set logins and badges of parties, given as "login,badge" by their keys, in one of the ways of
+    WRITES. Without an API ``key`` the caller is an administrator."""
+    caller = caller_with(key)
+    kind, _, partial = way.partition(" ")
+    if partial:
+        query["partial"] = "true"
+    path = f"/v1/parties:{kind}"
+    if kind == "import":
+        lines = ["party_id,login,badge", *(f"{name},{values}" for name, values in rows)]
+        file = "\n".join(lines).encode()
+        query["format"] = "CSV"
+        return hub.request("POST", path, query=query, body=file, **caller)
+    parties = []
+    for name, values in rows:
+        login, _, badge = values.partition(",")
+        parties.append({"partyId": name, "login": login} | ({"badge": int(badge)} if badge else {}))
+    body = {"parties": parties, **query}
+    return hub.request("POST", path, json_body=body, **caller)
+
+
+def caller_with(key: str) -> dict[str, Any]:
+    return {"headers": {"x-api-key": key.removeprefix("key:")}} if key else {"consumer": "admin"}
+
+
+WRITES = ("batchUpsert", "batchUpsert partial", "import", "import partial")
+VALUES_OF = "SELECT party_id, login, badge FROM data.parties WHERE party_id LIKE $1 ORDER BY 1"
+
+
+@pytest.mark.parametrize("size", [0, 600])  # small batches, and those that are copied
+@pytest.mark.parametrize("way", WRITES)
+def test_unique_values_move_between_the_records_of_one_write(
+    hub: RunningHub, way: str, size: int
+) -> None:
+    mark, base = f"m{WRITES.index(way)}{size}-", 10_000_000 + WRITES.index(way) * 10_000 + size
+
+    def party(name: str, login: str, badge: int | None = None) -> tuple[str, str]:
+        number = "" if badge is None else str(base + badge)
+        return mark + name, f"{mark + login if login else ''},{number}"
+
+    def stored() -> dict[str, tuple[str, int | None]]:
+        rows = hub.sql(VALUES_OF, f"{mark}%")
+        return {
+            key.removeprefix(mark): (login.removeprefix(mark), badge and badge - base)
+            for key, login, badge in rows
+            if "fill" not in key
+        }
+
+    def write(*rows: tuple[str, str]) -> Reply:
+        filled = [party(f"fill{i}", f"fill{i}", 1000 + i) for i in range(size)]
+        return write_rows(hub, [*rows, *filled], way)
+
+    rows = [party("a", "x", 1), party("b", "y", 2), party("c", "z"), party("d", "w", 4)]
+    assert write(*rows).status == 200
+    # d is new to x, a and b exchange badges, c gives up its login, and n is new and takes it.
+    moved = [party("n", "z", 5), party("a", "", 2), party("b", "y", 1), party("c", "")]
+    reply = write(party("d", "x", 4), *moved)
+    assert reply.status == 200 and "refusedCount" not in reply.json(), reply.text
+    expected: dict[str, tuple[str, int | None]] = {
+        **{"a": ("", 2), "b": ("y", 1), "c": ("", None)},
+        **{"d": ("x", 4), "n": ("z", 5)},
+    }
+    assert stored() == expected
+    # o keeps the login o, so that p cannot take it, nor q what p has; r gets what s gives up.
+    assert write(party("o", "o"), party("p", "p"), party("q", "q"), party("s", "s")).status == 200
+    rows = [party("p", "o"), party("q", "p"), party("new", "q"), party("r", "s"), party("s", "t")]
+    reply = write(*rows)
+    if "partial" not in way:
+        assert reply.reason == "VALUE_TAKEN", reply.text
+        return
+    report = reply.json()
+    assert report["refusedCount"] == "3", reply.text
+    told = [(e["key"].removeprefix(mark), e["field"]) for e in report["rowErrors"]]
+    assert told == [("p", "login"), ("q", "login"), ("new", "login")]
+    more = {name: (name, None) for name in "opq"}
+    assert stored() == expected | more | {"r": ("s", None), "s": ("t", None)}
+
+
+WRITER = {"dataset": "parties", "actions": ["create", "update"], "classMasks": CLEAR}
+#: Those who write parties and cannot read who has a badge: what they may read, and which rows.
+BLIND: dict[str, tuple[list[Any], str]] = {
+    "who reads nothing": ([], ""),
+    "who reads some records": ([grant("parties", 'party_id >= "t"')], 'party_id >= "t"'),
+    "who reads some fields": ([grant("parties", badge="hide")], ""),
+}
+SEEN = "SELECT query->'taken_unseen' FROM hub.audit_entry WHERE request_id = $1 AND phase = 'CALL'"
+
+
+@contextlib.contextmanager
+def role_of(made: Made, grants: list[Any]) -> Iterator[None]:
+    """A second role of a consumer; none without grants."""
+    name, path = f"{made.name}-more", f"/consumers/{made.name}"
+    if grants:
+        made.administer("POST", "/roles", {"roleId": name, "grants": grants})
+        made.administer("PATCH", path, {"roles": [made.name, name]}, update_mask="roles")
+        made.hub.settle()
+    yield
+    if grants:
+        made.administer("PATCH", path, {"roles": [made.name]}, update_mask="roles")
+        made.administer("DELETE", f"/roles/{name}")
+
+
+@pytest.mark.parametrize("who", BLIND)
+def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> None:
+    base = 20_000_000 + 1000 * list(BLIND).index(who)
+    held = [(f"h{base + i}", f",{base + i}") for i in range(20)]
+    assert write_rows(hub, held, "import").status == 200
+    tried = [(f"t{base + i}", f",{base + i + 12}") for i in range(20)]  # eight are taken
+    count = "SELECT count(*) FROM data.parties WHERE party_id LIKE $1"
+    reading, rows = BLIND[who]
+    with consumer_with(hub, {**WRITER, "rowFilter": rows}) as made, role_of(made, reading):
+        for way, name in (("import partial", "validate_only"), ("batchUpsert", "validateOnly")):
+            reply = write_rows(hub, tried, way, made.key, **{name: True})
+            assert reply.json()["createdCount"] == "20", reply.text
+            assert hub.sql(SEEN, reply.request_id) == [("8",)]
+            told = write_rows(hub, tried, way, "", **{name: True})
+            assert "VALUE_TAKEN" in told.text or told.json()["refusedCount"] == "8", told.text
+        one = {"partyId": f"t{base}", "badge": base}
+        reply = hub.request(
+            "POST",
+            "/v1/parties",
+            json_body=one,
+            query={"validate_only": "true"},
+            **caller_with(made.key),
+        )
+        assert reply.status == 200, reply.text
+        reply = write_rows(hub, tried, "import partial", made.key)
+        assert (reply.reason, "more than 5" in reply.text) == ("VALUE_TAKEN", True), reply.text
+        assert hub.sql(SEEN, reply.request_id) == [("8",)]
+        assert hub.sql(count, f"t{base // 1000}%") == [(0,)]
+        reply = write_rows(hub, tried[5:], "import partial", made.key)  # three are taken
+        assert (reply.json()["createdCount"], reply.json()["refusedCount"]) == ("12", "3")
+        if who == "who reads some records":  # of those that it reads it learns all
+            again = [(f"z{base + i}", f",{base + i + 20}") for i in range(12)]
+            for query in ({"validate_only": "true"}, {}):
+                reply = write_rows(hub, again, "import partial", made.key, **query)
+                assert reply.json()["refusedCount"] == "12", reply.text
+
+
+def test_the_error_of_a_race_names_the_field(hub: RunningHub) -> None:
+    field = "identifier_in_the_register_of_the_country_of_birth"
+    index = "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'parties.identifier%~unique'"
+    ((name,),) = hub.sql(index)
+    assert field not in name, "the name is cut"
+    taking = f"INSERT INTO data.parties (party_id, {field}) VALUES ('race', 'race')"
+    body = {"partyId": "race2", field: "race"}
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with asyncio.Runner() as runner, ThreadPoolExecutor(1) as pool:
+        connection = runner.run(asyncpg.connect(hub.dsn))
+        try:
+            runner.run(connection.execute(f"BEGIN; {taking}"))
+            call = pool.submit(hub.request, "POST", "/v1/parties", consumer="admin", json_body=body)
+            eventually(lambda: hub.sql(waiting) != [(0,)])
+            runner.run(connection.execute("COMMIT"))
+            reply = call.result()
+        finally:
+            runner.run(connection.close())
+            hub.sql("DELETE FROM data.parties WHERE party_id = 'race'")
+    assert (reply.status, reply.reason) == (409, "VALUE_TAKEN"), reply.text
+    assert list(reply.violations()) == [field]
 
 
 SCENE: dict[str, Any] = {

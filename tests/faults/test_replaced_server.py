@@ -13,7 +13,7 @@ from clusters import Cluster
 from harness import folder, free_port
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database, Division, WorkKind
-from penstockd.store.servers import FORGOTTEN, NewestServer, ServerIdentity
+from penstockd.store.servers import NewestServer, ServerIdentity
 
 WRITE = "INSERT INTO public.written VALUES ($1)"
 
@@ -31,12 +31,20 @@ class Address:
         listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         yield self
         listener.close()
-        for stream in list(self._streams):
-            stream.transport.abort()
+        self.cut()
         await asyncio.gather(*self._passing)
 
+    def cut(self) -> None:
+        """Break the open connections."""
+        for stream in list(self._streams):
+            stream.transport.abort()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_server, from_client = await asyncio.open_connection("127.0.0.1", self.server)
+        try:
+            to_server, from_client = await asyncio.open_connection("127.0.0.1", self.server)
+        except OSError:  # nobody is there
+            writer.close()
+            return
         self._streams |= {writer, from_client}
         passing = asyncio.gather(_pass_on(reader, from_client), _pass_on(to_server, writer))
         self._passing.add(passing)
@@ -51,7 +59,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def servers() -> Iterator[tuple[Cluster, Cluster]]:
     """A server, and its standby."""
     with folder() as data:
@@ -138,8 +146,45 @@ async def test_nothing_goes_to_a_server_that_was_replaced_though_it_lives(
         await other.close()
 
 
-def test_an_earlier_server_is_believed_once_the_newer_one_is_gone() -> None:
-    """As after a volume of an earlier time was put back in place of a server that is no more."""
+async def test_of_several_hosts_that_take_writes_the_newest_is_used(
+    servers: tuple[Cluster, Cluster],
+) -> None:
+    """Whichever stands first, and whether or not it was out of reach meanwhile."""
+    earlier, promoted = servers
+    async with Address(promoted.port).serving() as address:
+        hosts = f"127.0.0.1:{earlier.port},127.0.0.1:{address.port}"
+        url = Cluster.url_at(0).replace("127.0.0.1:0", hosts)
+        before = Database(url, size=4)
+        await before.open()
+        await write(before, "before")
+        await asyncio.to_thread(promoted.promote)
+        # A process that begins now, by a URL that it does not know yet.
+        fresh = Database(f"{url}?target_session_attrs=any", size=4)
+        await fresh.open()
+        await write(fresh, "fresh")
+        await before.look_at_server()
+        await write(before, "looked")
+        # The newer one is out of reach, and open connections to it are lost.
+        address.server = free_port()
+        address.cut()
+        for database in (before, fresh):
+            for _ in range(4):  # each begins with another host
+                with pytest.raises(DatabaseUnavailable):
+                    await database.look_at_server()
+                with pytest.raises(DatabaseUnavailable):
+                    await write(database, "out of reach")
+        address.server = promoted.port
+        for database in (before, fresh):
+            await database.look_at_server()
+            await write(database, "in reach")
+            await database.close()
+    assert await asyncio.to_thread(written, earlier) == {"before"}
+    found = await asyncio.to_thread(written, promoted)
+    assert found >= {"fresh", "looked", "in reach"} and "out of reach" not in found
+
+
+def test_an_earlier_server_is_believed_only_if_somebody_says_so() -> None:
+    """However long the newer one is out of reach: it may live, and take the writes of others."""
     time = 0.0
     newest = NewestServer(clock=lambda: time)
     cuts: list[float] = []
@@ -152,12 +197,12 @@ def test_an_earlier_server_is_believed_once_the_newer_one_is_gone() -> None:
     newest.note(one)
     newest.note(two)
     assert cuts == [0.0] and not newest.leads_to(one) and newest.leads_to(two)
-    time = FORGOTTEN - 1
+    time = 1e6
     with pytest.raises(DatabaseUnavailable):
         newest.note(one)
-    newest.note(two)
-    time = 2 * FORGOTTEN
-    newest.note(one)
+    newest.hear([None, one])
+    assert newest.leads_to(two)
+    newest.note(one, declared=True)
     assert newest.leads_to(one) and cuts == [0.0, time]
     newest.note(another)  # no order between clusters: the address says which one counts
     assert newest.leads_to(another) and len(cuts) == 3

@@ -24,6 +24,10 @@ PATIENCE = 10.0
 CONTENDED = 40
 #: Rows that others write while an experiment waits for them.
 BETWEEN = 100
+#: Rows of a batch: new ones, and contended ones.
+FRESH, SHARED = 20, 5
+#: The most rows of one call. A client has one call under way at a time.
+MOST_ROWS = FRESH + SHARED
 
 
 @dataclass
@@ -73,8 +77,8 @@ class Traffic:
             elif kind < 0.8:
                 status = await self.update(chance.choice(self._contended))
             else:
-                fresh = [f"{self.prefix}-{name}-{turn}-{i}" for i in range(20)]
-                status = await self.upsert([*fresh, *chance.sample(self._contended, 5)])
+                fresh = [f"{self.prefix}-{name}-{turn}-{i}" for i in range(FRESH)]
+                status = await self.upsert([*fresh, *chance.sample(self._contended, SHARED)])
             if status is None or status >= 500:
                 await asyncio.sleep(0.2)  # nobody is there: do not spin
 

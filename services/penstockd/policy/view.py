@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.oneofs import oneofs_of
-from penstockd.policy.decision import Combination, FieldDecision, decide_all
+from penstockd.policy.decision import Combination, FieldDecision, decide_all, decide_field
 from penstockd.policy.masks import mask_column
 from penstockd.policy.members import Stripping, is_whole
 from penstockd.policy.model import Action, Grant, Mask
@@ -52,6 +52,7 @@ from penstockd.query import (
 )
 from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
+from penstockd.store.uniqueness import Unread
 from penstockd.store.writer import Guard
 
 #: How many compiled reads are kept for all Views that share a cache.
@@ -365,7 +366,23 @@ class View:
             leaving = compile_statement(
                 select(key.label("~key")).select_from(self._table).where(wanted, outside)
             )
-        return Guard(compile_statement(lock), leaving)
+        return Guard(compile_statement(lock), leaving, self._unread(wanted))
+
+    def _unread(self, wanted: ColumnElement[bool]) -> Unread:
+        """What the caller may not read, by the grants that allow it to read, whatever the View is
+        for; ``wanted`` selects some keys."""
+        readers = [g for g in self.grants if Action.READ in g.actions]
+        fields = frozenset(
+            f
+            for f in self.dataset.fields
+            if f.unique and decide_field(f, [readers]).mask is not Mask.CLEAR
+        )
+        shown = filter_rows(readers, self._row_names, self._claims)
+        if shown is None:
+            return Unread(fields, None)
+        outside = func.coalesce(shown, literal_column("false")).is_(False)
+        query = select(self.key_column.label("~key")).select_from(self._table)
+        return Unread(fields, compile_statement(query.where(wanted, outside)))
 
 
 def _visible_names(fields: Sequence[Field]) -> Mapping[str, Field]:

@@ -16,7 +16,7 @@ from penstockd.errors import DatabaseUnavailable, OutcomeUnknown
 from penstockd.shares import ShareTerms, payer_var
 from penstockd.store import commit
 from penstockd.store.ages import read_until
-from penstockd.store.epochs import Memory, notice_epoch
+from penstockd.store.epochs import Memory, declares_return, notice_epoch
 from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
 from penstockd.store.pool import ORDINARY, OWN, LaneTerms, Limits, PoolLane, WorkKind
 from penstockd.store.servers import LOOK, identify_server
@@ -33,7 +33,7 @@ from penstockd.store.session import (
     prepare_session,
     translate_errors,
 )
-from penstockd.store.sockets import READ_SLOWLY, open_session
+from penstockd.store.sockets import READ_SLOWLY, identify_hosts, open_session, read_hosts
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -313,12 +313,8 @@ class Database:
                 timeout=CONNECT_TIMEOUT,
                 connection_class=OwnConnection,
                 server_settings=OWN.settings,
+                prepare=self._prepare,
             )
-            try:
-                await self._prepare(connection)
-            except BaseException:
-                connection.terminate()
-                raise
             self._single.add(connection)
             return connection
 
@@ -330,9 +326,12 @@ class Database:
             await asyncio.sleep(LOOK)
 
     async def look_at_server(self) -> None:
-        """Open a connection, and cut those to earlier servers. Raises DatabaseUnavailable."""
+        """Open a connection, and cut those to earlier servers. If the URL names several hosts, all
+        are asked: one that works may lead to an earlier server. Raises DatabaseUnavailable."""
         with translate_errors():
             async with asyncio.timeout(LOOK):
+                if len(read_hosts(self.dsn)) > 1:
+                    self.memory.servers.hear(await identify_hosts(self.dsn))
                 connection = await self.connect()
         connection.terminate()
 
@@ -346,7 +345,8 @@ class Database:
         servers = self.memory.servers
         server = await identify_server(connection)
         connection.note_server(server)
-        servers.note(server)
+        declared = servers.was_replaced(server) and await declares_return(connection, self.memory)
+        servers.note(server, declared=declared)
         await notice_epoch(connection, self.memory)
         if not servers.leads_to(server):
             raise DatabaseUnavailable("the database server was replaced meanwhile")

@@ -32,6 +32,9 @@ SELECT CASE WHEN NOT pg_is_in_recovery() THEN hub.notice_epoch($1, $2, $3) END
 _UNDECLARED = """
 SELECT epoch, id, because, begin_time FROM hub.epoch WHERE NOT declared ORDER BY epoch DESC LIMIT 1
 """
+_DECLARED_ELSEWHERE = """
+SELECT EXISTS (SELECT FROM hub.epoch WHERE declared AND id <> ALL ($1::uuid[]))
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -40,11 +43,12 @@ _log = structlog.get_logger(__name__)
 class Memory:
     """What a process remembers of the database: the ids of its epochs, the newest last, and the
     newest place of the log that the database had in the newest epoch, None if it knows none; and
-    the newest server."""
+    the newest server. ``seen`` are the ids of all epochs in which it has seen the database."""
 
     epochs: tuple[UUID, ...] = ()
     number: int | None = None
     mark: bytes = b""
+    seen: set[UUID] = field(default_factory=set)
     servers: NewestServer = field(default_factory=NewestServer)
     _forget: list[Callable[[], None]] = field(default_factory=list)
 
@@ -71,6 +75,7 @@ class Memory:
             for forget in self._forget:
                 forget()
         self.epochs = tuple(epochs)
+        self.seen.update(epochs)
 
     def misses_epoch(self, epochs: Sequence[UUID]) -> bool:
         """Whether a database whose epochs are these has gone back to before its newest began."""
@@ -90,6 +95,17 @@ async def notice_epoch(connection: asyncpg.Connection[asyncpg.Record], memory: M
     if epochs is None:
         raise DatabaseUnavailable("the database takes no writes: it is a standby")
     memory.note_epochs(epochs)
+
+
+async def declares_return(connection: asyncpg.Connection[asyncpg.Record], memory: Memory) -> bool:
+    """Whether the database has an epoch that an operator declared and that this process has never
+    seen."""
+    if not memory.seen:
+        return False
+    try:
+        return bool(await connection.fetchval(_DECLARED_ELSEWHERE, list(memory.seen)))
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+        return False  # an older schema, or none
 
 
 class Undeclared:

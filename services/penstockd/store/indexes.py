@@ -19,11 +19,10 @@ from sqlalchemy import Connection, text
 
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.model import column_name
-from penstockd.store.session import UNIQUE_END
 from penstockd.store.tables import DATA_SCHEMA, empty_value
 
 #: The ends of the names of declared indexes; no other index has them.
-_UNIQUE, _PLAIN = UNIQUE_END, "~index"
+_UNIQUE, _PLAIN = "~unique", "~index"
 #: How often to try for the lock that one process at a time makes indexes under, in seconds.
 _AGAIN = 0.2
 _LOCK = "hashtext('penstock.indexes')"

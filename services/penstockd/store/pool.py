@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import asyncpg
@@ -27,14 +28,11 @@ from penstockd.store.session import (
     gives_sign,
     is_usable,
 )
-from penstockd.store.sockets import open_session
+from penstockd.store.sockets import Prepare, open_session
 
 #: How much longer the hub waits for a statement than the database's own limit, in seconds: after
 #: that the database counts as silent.
 SILENCE = 5.0
-
-#: Makes a new session ready to be lent.
-Prepare = Callable[[Any], Coroutine[Any, Any, None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -130,8 +128,8 @@ class PoolLane:
             timeout=CONNECT_TIMEOUT,
             command_timeout=limits.statement + SILENCE if limits.statement else None,
             max_inactive_connection_lifetime=300,
-            connect=open_session,
-            init=self._prepare,
+            # Not the pool's own way to prepare: a host whose server is refused is not usable.
+            connect=partial(open_session, prepare=self._prepare),
             connection_class=PooledConnection,
             server_settings={
                 **({"default_transaction_read_only": "on"} if self._terms.read_only else {}),

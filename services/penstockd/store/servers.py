@@ -4,12 +4,16 @@ A name or an address can be pointed to another server while the earlier one stil
 that are open stay with it, and would go on writing what is then lost. So every new connection tells
 which server it leads to. As soon as one leads to a newer server, the connections to earlier ones
 are cut.
+
+An earlier server is never believed again by itself: the newer one may only be out of reach, and
+what is written to the earlier one is then lost. If its data was put back on purpose, an operator
+declares so (``penstock epoch new``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,9 +23,6 @@ from penstockd.errors import DatabaseUnavailable
 
 #: How often a process opens a connection to learn where it leads, in seconds.
 LOOK = 5.0
-#: After so many seconds without a connection to the newest server, an earlier one is believed: the
-#: data of an earlier time has been put back.
-FORGOTTEN = 30.0
 
 #: The timeline is NULL if the server is in recovery.
 _IDENTIFY = """
@@ -59,7 +60,7 @@ class NewestServer:
 
     server: ServerIdentity | None = None
     clock: Callable[[], float] = time.monotonic
-    _seen: float = 0.0
+    _logged: float = -LOOK
     _cut: list[Callable[[], None]] = field(default_factory=list)
 
     def when_replaced(self, cut: Callable[[], None]) -> None:
@@ -71,21 +72,43 @@ class NewestServer:
         if cut in self._cut:
             self._cut.remove(cut)
 
-    def note(self, server: ServerIdentity) -> None:
-        """A new connection leads to a server.
+    def was_replaced(self, server: ServerIdentity) -> bool:
+        """Whether a server is an earlier one than was seen before."""
+        return self.server is not None and server.precedes(self.server)
 
-        Raises DatabaseUnavailable if that is an earlier one than was seen before: what is written
-        there is lost.
+    def hear(self, servers: Iterable[ServerIdentity | None]) -> None:
+        """These servers take writes now; the newest of them counts."""
+        for server in servers:
+            if server is not None and (self.server is None or self.server.precedes(server)):
+                self.note(server)
+
+    def note(self, server: ServerIdentity, *, declared: bool = False) -> None:
+        """A new connection leads to a server. ``declared`` says that an operator has put the data
+        of an earlier time back.
+
+        Otherwise raises DatabaseUnavailable if the server is an earlier one than was seen before:
+        what is written there is lost.
         """
-        now, known = self.clock(), self.server
-        if known is not None and server.precedes(known) and now - self._seen < FORGOTTEN:
-            _log.error("earlier_database_server", timeline=server.timeline, newest=known.timeline)
+        known = self.server
+        if known is not None and server.precedes(known) and not declared:
+            self._log_refusal(server, known)
             raise DatabaseUnavailable("the database is an earlier server, which was replaced")
-        self.server, self._seen = server, now
+        self.server = server
         if known is not None and server != known:
             _log.warning("database_server_replaced", earlier=known, newest=server)
             for cut in list(self._cut):
                 cut()
+
+    def _log_refusal(self, server: ServerIdentity, known: ServerIdentity) -> None:
+        """Log it, but not for each of many connections."""
+        if self.clock() - self._logged >= LOOK:
+            self._logged = self.clock()
+            _log.error(
+                "earlier_database_server",
+                timeline=server.timeline,
+                newest=known.timeline,
+                advice="if its data was put back on purpose: penstock epoch new --because restore",
+            )
 
     def leads_to(self, server: ServerIdentity | None) -> bool:
         """Whether a connection to a server, if it is known, leads to the newest one."""

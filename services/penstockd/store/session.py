@@ -18,8 +18,6 @@ from penstockd.errors import (
     DataLocked,
     QueryTooLong,
     StorageFull,
-    ValueTaken,
-    Violation,
 )
 from penstockd.store.servers import ServerIdentity
 
@@ -57,22 +55,6 @@ _CONFLICTS = (
 )
 
 
-#: The end of the names of indexes of unique fields: see ``indexes``.
-UNIQUE_END = "~unique"
-
-
-def _value_taken(index: str) -> ValueTaken:
-    """The error of a write that the index of a unique field refuses: another write was faster, or
-    the records of one write exchange their values."""
-    dataset, _, path = index.removesuffix(UNIQUE_END).partition(".")
-    problem = "another record has this value, or had it while this was written"
-    return ValueTaken(
-        f"{path}: {problem}",
-        violations=[Violation(path, problem)],
-        metadata={"dataset": dataset, "field": path},
-    )
-
-
 def _is_drivers(error: OSError) -> bool:
     """Whether an error of the system came up in the driver, and not in what the hub did beside it:
     a full disk of the hub, for one, says nothing about the database."""
@@ -86,10 +68,6 @@ def _is_drivers(error: OSError) -> bool:
 
 def as_ours(error: BaseException) -> Exception | None:
     """The domain error for a driver's error; None for any other error."""
-    if isinstance(error, asyncpg.UniqueViolationError):
-        name = error.constraint_name or ""
-        if name.endswith(UNIQUE_END):
-            return _value_taken(name)
     if isinstance(error, _CONFLICTS):
         return Conflict("another writer changed the same records; repeat the call")
     if isinstance(error, asyncpg.LockNotAvailableError):

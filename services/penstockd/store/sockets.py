@@ -8,12 +8,16 @@ this way.
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
+
+from penstockd.errors import DatabaseUnavailable
+from penstockd.store.servers import ServerIdentity, identify_server
 
 #: Seconds of silence after which an end sends a probe, seconds between probes, and how many
 #: unanswered probes end the connection.
@@ -55,11 +59,22 @@ _UNUSABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.TargetServerAttributeNotMatched,
+    DatabaseUnavailable,  # a server that was replaced
 )
+#: How long the hosts may take to tell which server each of them is, in seconds.
+SURVEY_TIMEOUT = 1.0
 #: By URL the place of the host that was usable last, or after a failure of the next one.
 _chosen: dict[str, int] = {}
 #: A limit that servers have from this version on, and that no earlier one knows.
 _TRANSACTION_LIMIT = (17, "SET transaction_timeout = 0")
+#: What is acknowledged is on disk, whatever the server, the database or the role sets; one that
+#: promises more keeps it.
+_DURABLE = """
+SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit')
+    IN ('on', 'remote_apply') THEN current_setting('synchronous_commit') ELSE 'on' END, false)
+"""
+#: Makes a new session ready, or refuses its server.
+Prepare = Callable[[Any], Awaitable[None]]
 #: For a transaction whose reader may pause: a full window counts as unacknowledged data.
 READ_SLOWLY = "SET LOCAL tcp_user_timeout = 0"
 
@@ -83,13 +98,17 @@ def socket_options() -> dict[tuple[int, int], int]:
 
 
 async def open_session(
-    *arguments: Any, server_settings: Mapping[str, str] | None = None, **options: Any
+    *arguments: Any,
+    server_settings: Mapping[str, str] | None = None,
+    prepare: Prepare | None = None,
+    **options: Any,
 ) -> Any:
     """Connect to a URL with the keep-alive options set; options and errors are those of
-    ``asyncpg.connect``.
+    ``asyncpg.connect``, and those of ``prepare``, which makes each new session ready.
 
-    If the URL names several hosts, it connects to the first one that takes writes, beginning with
-    the one that did so last. ``timeout`` counts for each of them.
+    If the URL names several hosts, it connects to the first one that takes writes and that
+    ``prepare`` accepts. It begins with the one that did so last, and at first with the newest
+    server of all. ``timeout`` counts for each of them.
     """
     (dsn,) = arguments
     options["server_settings"] = {**SERVER_SETTINGS, **(server_settings or {})}
@@ -98,15 +117,18 @@ async def open_session(
         # Not read-write: a lane for reads alone would be refused everywhere.
         options["target_session_attrs"] = "primary"
     if len(hosts) == 1:
-        return await _connect_host(dsn, options)
-    first = _chosen.get(dsn, 0)
+        return await _connect_host(dsn, options, prepare)
+    if dsn not in _chosen:
+        _chosen[dsn] = 0  # if this is cut short
+        _chosen[dsn] = _find_newest(await identify_hosts(dsn))
+    first = _chosen[dsn]
     error: Exception | None = None
     for index in (*range(first, len(hosts)), *range(first)):
         # If this attempt fails, or its caller gives up meanwhile, the next begins elsewhere.
         _chosen[dsn] = (index + 1) % len(hosts)
         host, port = hosts[index]
         try:
-            found = await _connect_host(dsn, {**options, "host": host, "port": port})
+            found = await _connect_host(dsn, {**options, "host": host, "port": port}, prepare)
         except _UNUSABLE as exc:
             error = exc
             continue
@@ -114,6 +136,34 @@ async def open_session(
         return found
     assert error is not None, "there are hosts"
     raise error
+
+
+async def identify_hosts(dsn: str) -> Sequence[ServerIdentity | None]:
+    """The servers of the hosts that a URL names; None for one that takes no writes or does not say
+    so in time."""
+    return await asyncio.gather(*(_identify_host(dsn, *place) for place in read_hosts(dsn)))
+
+
+async def _identify_host(dsn: str, host: str | None, port: int | None) -> ServerIdentity | None:
+    options = {"server_settings": SERVER_SETTINGS, "target_session_attrs": "primary"}
+    try:
+        async with asyncio.timeout(SURVEY_TIMEOUT):
+            connection = await _connect_host(dsn, {**options, "host": host, "port": port}, None)
+            try:
+                return await identify_server(connection)
+            finally:
+                connection.terminate()
+    except (*_UNUSABLE, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return None  # whoever needs the host meets the error again
+
+
+def _find_newest(servers: Sequence[ServerIdentity | None]) -> int:
+    """The place of the newest server; 0 if none is known."""
+    newest, place = None, 0
+    for index, server in enumerate(servers):
+        if server is not None and (newest is None or newest.precedes(server)):
+            newest, place = server, index
+    return place
 
 
 def read_hosts(dsn: str) -> Sequence[tuple[str | None, int | None]]:
@@ -129,13 +179,15 @@ def read_hosts(dsn: str) -> Sequence[tuple[str | None, int | None]]:
     return [(host.hostname, host.port) for host in given]
 
 
-async def _connect_host(dsn: str, options: Mapping[str, Any]) -> Any:
+async def _connect_host(dsn: str, options: Mapping[str, Any], prepare: Prepare | None) -> Any:
     connection = await asyncpg.connect(dsn, **options)
     try:
         _set_options(connection)
         version, statement = _TRANSACTION_LIMIT
-        if connection.get_server_version() >= (version,):
-            await connection.execute(statement)
+        limited = connection.get_server_version() >= (version,)
+        await connection.execute(f"{statement};{_DURABLE}" if limited else _DURABLE)
+        if prepare is not None:
+            await prepare(connection)
     except BaseException:
         connection.terminate()
         raise

@@ -1,84 +1,240 @@
 """Values that no two records may share: what a write would bring, compared with what is there.
 
 The database's unique indexes decide. Looking first tells which row of a batch is at fault and
-which field, which an index does not say without ending the transaction.
+which field, which an index does not say without ending the transaction; and it lets the records of
+one write hand on their values, which an index checks row by row.
+
+That a value is taken tells that some record has it. A writer that may not read that record learns
+it of a few values in a call, and of none when it only validates: a call could else try a million.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import ValueTaken, Violation
 from penstockd.store.indexes import declared_indexes
 from penstockd.store.rows import Defaults
 from penstockd.store.session import Connection
+from penstockd.store.sql import Statement
 from penstockd.store.staging import Staged
-from penstockd.store.tables import DATA_SCHEMA, sql_type
+from penstockd.store.tables import DATA_SCHEMA, empty_value, sql_type
+from penstockd.store.upsert import Refusals
 
 TAKEN = "another record has this value already"
+#: The most values of one call that are reported as taken by records that the writer may not read.
+MOST_UNSEEN = 5
+_TOO_MANY = (
+    f"more than {MOST_UNSEEN} values are taken by records that you may not read; nothing was "
+    "written"
+)
 _IMAGES = 2  # columns of staged rows before those of the fields
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What a writer may not read: these of the unique fields, and the records that ``rows`` selects
+    of some ``keys``; none if it is None."""
+
+    fields: frozenset[Field]
+    rows: Statement | None
 
 
 @dataclass(frozen=True, slots=True)
 class UniqueField:
     """A unique field: its place in the dataset's fields, the value that is not compared, and SQL
-    for the keys and values of records that hold one of some values ($1) and are none of some ($2).
-    """
+    that finds the holders of some values (their places from 1, and keys), or unsets the values of
+    some records."""
 
     field: Field
     place: int
-    unset: object
-    sql: str
+    unset: Any
+    holders: str
+    release: str
+
+    def compares(self, value: Any) -> bool:
+        """Whether two records cannot have this value."""
+        return value is not None and value != self.unset
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A value of a staged row that another record has in the database, which is ``unseen`` if the
+    writer may not read it."""
+
+    row: int
+    unique: UniqueField
+    holder: str
+    unseen: bool
+
+
+@dataclass(slots=True)
+class UnseenValues:
+    """Counts the values of a write that records have which the writer may not read, and tells
+    ``note`` of the count so far. A ``dry`` write is rolled back and reports none of them."""
+
+    dry: bool = False
+    note: Callable[[int], None] | None = None
+    count: int = 0
+
+    def add(self, dataset: Dataset, hits: Iterable[Hit]) -> None:
+        """Count hits. Raises ValueTaken if the reply would report more than MOST_UNSEEN."""
+        unseen = [hit for hit in hits if hit.unseen]
+        if not unseen:
+            return
+        self.count += len(unseen)
+        if self.note is not None:
+            self.note(self.count)
+        if not self.dry and self.count > MOST_UNSEEN:
+            raise value_taken(dataset, [unseen[-1].unique.field], _TOO_MANY)
 
 
 @functools.cache
 def unique_fields(dataset: Dataset) -> tuple[UniqueField, ...]:
     """The unique fields of a dataset."""
     found = []
+    table, key = f'{DATA_SCHEMA}."{dataset.name}"', f'"{dataset.key.column}"'
     for index in declared_indexes(dataset).values():
         if not index.field.unique:
             continue
-        place = dataset.fields.index(index.field)
-        column, key = f'"{index.field.column}"', f'"{dataset.key.column}"'
-        sql = (
-            f'SELECT {column} FROM {DATA_SCHEMA}."{dataset.name}"'
-            f" WHERE {column} = ANY($1::{sql_type(index.field)}[]) AND {index.condition}"
-            f" AND {key} <> ALL($2::text[])"
+        place, column = dataset.fields.index(index.field), f'"{index.field.column}"'
+        unset = None if index.field.nullable else empty_value(index.field)
+        holders = (
+            f'SELECT s."~at", t.{key} FROM unnest($1::{sql_type(index.field)}[])'
+            f' WITH ORDINALITY AS s ("~value", "~at")'
+            f' JOIN {table} AS t ON t.{column} = s."~value" WHERE {index.condition}'
         )
-        found.append(UniqueField(index.field, place, Defaults.of(dataset).value(place), sql))
+        release = f"UPDATE {table} SET {column} = {unset or 'NULL'} WHERE {key} = ANY($1::text[])"
+        default = Defaults.of(dataset).value(place)
+        found.append(UniqueField(index.field, place, default, holders, release))
     return tuple(found)
 
 
-async def find_taken(
-    connection: Connection, dataset: Dataset, staged: Staged
-) -> dict[int, list[Field]]:
-    """By index of a staged row: its fields whose value another record, or an earlier row, has."""
-    taken: dict[int, list[Field]] = {}
-    key_at = _IMAGES + dataset.fields.index(dataset.key)
+def refuse_shared_values(
+    dataset: Dataset,
+    fields: Sequence[Field],
+    pending: Sequence[tuple[int, Sequence[Any]]],
+    refused: Refusals | None,
+) -> list[tuple[int, Sequence[Any]]]:
+    """The rows whose unique values no earlier row gives; the others are refused.
+
+    Nothing else decides it, least of all what the records have now: the writer may not know that.
+    Raises ValueTaken without ``refused``.
+    """
+    shared: dict[int, list[Field]] = {}
     for unique in unique_fields(dataset):
-        column = staged.columns[_IMAGES + unique.place]
-        values = [v for v in column if v is not None and v != unique.unset]
-        if not values:
+        if unique.field not in fields:
             continue
-        rows = await connection.fetch(unique.sql, values, staged.columns[key_at])
-        seen = {row[0] for row in rows}
-        for i, value in enumerate(column):
-            if value is None or value == unique.unset:
+        at, seen = fields.index(unique.field), set()
+        for index, row in pending:
+            value = row[at]
+            if not unique.compares(value):
                 continue
+            value = "NaN" if value != value else value  # which equals itself in the database
             if value in seen:
-                taken.setdefault(i, []).append(unique.field)
+                shared.setdefault(index, []).append(unique.field)
             seen.add(value)
-    return taken
+    if shared and refused is None:
+        raise value_taken(dataset, shared[min(shared)])
+    for index, faults in shared.items():
+        for field in faults:
+            assert refused is not None
+            refused.add(index, field.path, TAKEN)
+    return [(i, row) for i, row in pending if i not in shared]
 
 
-def value_taken(dataset: Dataset, fields: Sequence[Field]) -> ValueTaken:
+async def find_hits(
+    connection: Connection,
+    dataset: Dataset,
+    fields: Sequence[Field],
+    staged: Staged,
+    unread: Unread,
+) -> list[Hit]:
+    """The values of ``fields`` in staged rows that other records have, in the order of the
+    fields."""
+    found: list[tuple[int, UniqueField, str]] = []
+    keys = staged_keys(dataset, staged)
+    for unique in unique_fields(dataset):
+        if unique.field not in fields:
+            continue
+        column = staged.columns[_IMAGES + unique.place]
+        rows = [i for i, value in enumerate(column) if unique.compares(value)]
+        if rows:
+            held = await connection.fetch(unique.holders, [column[i] for i in rows])
+            pairs = sorted((rows[at - 1], holder) for at, holder in held)
+            found += [(i, unique, holder) for i, holder in pairs if holder != keys[i]]
+    hidden: set[str] = set()
+    if found and unread.rows is not None:
+        holders = sorted({holder for _, _, holder in found})
+        outside = await connection.fetch(unread.rows.text, *unread.rows.arguments(keys=holders))
+        hidden = {row[0] for row in outside}
+    return [Hit(i, u, h, u.field in unread.fields or h in hidden) for i, u, h in found]
+
+
+def staged_keys(dataset: Dataset, staged: Staged) -> list[str]:
+    """The keys of staged rows."""
+    return staged.columns[_IMAGES + dataset.fields.index(dataset.key)]
+
+
+def settle_hits(
+    hits: Iterable[Hit], keys: Sequence[str], *, dry: bool
+) -> tuple[Mapping[int, list[Hit]], list[Hit]]:
+    """The hits that refuse their rows, by row, and those whose holders give their values up.
+
+    A holder that is among the staged rows gives its value up, since no other row has it, unless it
+    is refused itself. In a ``dry`` write, records that the writer may not read refuse nothing.
+    """
+    place = {key: i for i, key in enumerate(keys)}
+    waiting: dict[int, list[Hit]] = {}
+    released, refusing = [], []
+    for hit in hits:
+        if dry and hit.unseen:
+            released.append(hit)
+        elif hit.holder in place:
+            waiting.setdefault(place[hit.holder], []).append(hit)
+        else:
+            refusing.append(hit)
+    taken: dict[int, list[Hit]] = {}
+    for hit in refusing:  # which grows meanwhile
+        if hit.row not in taken:
+            refusing += waiting.pop(hit.row, [])
+        taken.setdefault(hit.row, []).append(hit)
+    moved = [hit for group in waiting.values() for hit in group if hit.row not in taken]
+    return taken, released + moved
+
+
+async def settle_values(
+    connection: Connection,
+    dataset: Dataset,
+    fields: Sequence[Field],
+    staged: Staged,
+    unread: Unread,
+    unseen: UnseenValues,
+) -> Mapping[int, list[Field]]:
+    """By index of a staged row: its fields whose values other records keep. Those that other staged
+    rows give up are unset, for the other records to take. Raises ValueTaken after MOST_UNSEEN."""
+    hits = await find_hits(connection, dataset, fields, staged, unread)
+    if not hits:
+        return {}
+    taken, released = settle_hits(hits, staged_keys(dataset, staged), dry=unseen.dry)
+    unseen.add(dataset, hits if unseen.dry else [h for found in taken.values() for h in found])
+    by_field: dict[UniqueField, list[str]] = {}
+    for hit in released:
+        by_field.setdefault(hit.unique, []).append(hit.holder)
+    for unique, holders in by_field.items():
+        await connection.execute(unique.release, holders)
+    return {at: [hit.unique.field for hit in found] for at, found in taken.items()}
+
+
+def value_taken(dataset: Dataset, fields: Sequence[Field], problem: str = TAKEN) -> ValueTaken:
     """The error of a record with these values. It names no other record."""
     names = ", ".join(f.path for f in fields)
     return ValueTaken(
-        f"{dataset.singular}: {names}: {TAKEN}",
-        violations=[Violation(f.path, TAKEN) for f in fields],
+        f"{dataset.singular}: {names}: {problem}",
+        violations=[Violation(f.path, problem) for f in fields],
         metadata={"dataset": dataset.name, "field": names},
     )

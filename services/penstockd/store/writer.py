@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
+import asyncpg
+
 from penstockd.budget import LITTLE, run_offloaded
 from penstockd.catalog import Dataset, Field
 from penstockd.errors import (
@@ -25,11 +27,21 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.store.database import Connection, Database, WorkKind
+from penstockd.store.indexes import declared_indexes
 from penstockd.store.merge import Merge
 from penstockd.store.sequencer import Sequencer
 from penstockd.store.sql import Statement
 from penstockd.store.staging import Staged, Stager
-from penstockd.store.uniqueness import TAKEN, find_taken, unique_fields, value_taken
+from penstockd.store.uniqueness import (
+    TAKEN,
+    Unread,
+    UnseenValues,
+    refuse_shared_values,
+    settle_values,
+    staged_keys,
+    unique_fields,
+    value_taken,
+)
 from penstockd.store.upsert import (
     LEAVES,
     Counts,
@@ -80,11 +92,12 @@ class Guard:
 
     ``lock`` selects all columns and whether the row is visible, by ``keys``, locking the rows in
     key order; ``leaving`` selects those of ``keys`` that are not visible, or is None if all rows
-    are.
+    are. ``unread`` is what the writer may not read, whatever it may touch.
     """
 
     lock: Statement
     leaving: Statement | None
+    unread: Unread
 
 
 def draw_etag() -> int:
@@ -111,6 +124,7 @@ class WriteTransaction:
     logged: int = 0
     etag: int = field(default_factory=draw_etag)
     staged: set[str] = field(default_factory=set)
+    unseen: UnseenValues = field(default_factory=UnseenValues)
 
     async def upsert(
         self,
@@ -130,16 +144,22 @@ class WriteTransaction:
         of those defaults. A record that would not change is neither touched nor logged.
 
         Raises RecordExists (CREATE), RecordNotFound (UPDATE, or a record outside the View),
-        EtagMismatch, DuplicateKey, ValueInvalid (``lacking``, of a new record), and Conflict after
-        RACES lost races for new keys. With ``refused``, faulty rows are left out and noted there
-        instead; Conflict is still raised.
+        EtagMismatch, DuplicateKey, ValueTaken, ValueInvalid (``lacking``, of a new record), and
+        Conflict after RACES lost races for new keys. With ``refused``, faulty rows are left out and
+        noted there instead; Conflict is still raised, and ValueTaken if more than MOST_UNSEEN
+        values are taken by records that the writer may not read.
         """
         plan = Plan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
             await _work_through(rows, plan.check_keys, rows)
-            return await self._upsert(plan, list(enumerate(rows)), guard, None)
-        pending = await _work_through(rows, plan.first_of_each, rows, refused)
-        if guard.leaving is None:
+            pending: Sequence[tuple[int, Sequence[Any]]] = list(enumerate(rows))
+        else:
+            pending = await _work_through(rows, plan.first_of_each, rows, refused)
+        if len(rows) > 1 and unique_fields(dataset):
+            pending = await _work_through(
+                rows, refuse_shared_values, dataset, plan.fields, pending, refused
+            )
+        if refused is None or guard.leaving is None:
             return await self._upsert(plan, pending, guard, refused)
         return await self._upsert_staying(plan, pending, guard, refused)
 
@@ -154,7 +174,7 @@ class WriteTransaction:
         for _ in range(RACES):
             staged = await self._stage(plan, pending, guard, counts, refused)
             if staged and unique_fields(plan.dataset):
-                staged = await self._without_taken(plan, pending, staged, refused)
+                staged = await self._without_taken(plan, pending, staged, guard, refused)
             lost = await self._merge(plan.dataset, staged, counts) if staged else set()
             if not lost:
                 if refused is None:
@@ -178,7 +198,7 @@ class WriteTransaction:
         Leaving one row out may make another leave, along a chain of references. Raises Conflict
         after RACES attempts.
         """
-        logged = self.logged
+        logged, unseen = self.logged, self.unseen.count
         if len(pending) > SMALL_BATCH:
             await self.make_stage(plan.dataset)  # a rollback to the savepoint would drop it
         for _ in range(RACES):
@@ -194,7 +214,7 @@ class WriteTransaction:
                 refused.take(this_time)
                 return counts
             await savepoint.rollback()
-            self.logged = logged
+            self.logged, self.unseen.count = logged, unseen
             for i, row in pending:
                 if row[plan.key_at] in leaving and i not in passed:
                     refused.add(i, "", LEAVES)
@@ -239,17 +259,20 @@ class WriteTransaction:
         plan: Plan,
         pending: Sequence[tuple[int, Sequence[Any]]],
         staged: Staged,
+        guard: Guard,
         refused: Refusals | None,
     ) -> Staged:
-        """Refuse the staged rows whose unique values other records have; ValueTaken without
+        """Refuse the staged rows whose unique values other records keep; ValueTaken without
         ``refused``."""
-        taken = await find_taken(self.connection, plan.dataset, staged)
+        taken = await settle_values(
+            self.connection, plan.dataset, plan.fields, staged, guard.unread, self.unseen
+        )
         if not taken:
             return staged
         if refused is None:
-            raise value_taken(plan.dataset, next(iter(taken.values())))
+            raise value_taken(plan.dataset, taken[min(taken)])
         indexes = {row[plan.key_at]: index for index, row in pending}
-        keys = staged.columns[2 + plan.dataset.fields.index(plan.dataset.key)]
+        keys = staged_keys(plan.dataset, staged)
         for at, fields in taken.items():
             for one in fields:
                 refused.add(indexes[keys[at]], one.path, TAKEN)
@@ -282,7 +305,24 @@ class WriteTransaction:
         return {row[0] for row in found}
 
     async def _merge(self, dataset: Dataset, staged: Staged, counts: Counts) -> set[str]:
-        """Merge and log the staged rows; returns keys that another transaction inserted first."""
+        """Merge and log the staged rows; returns keys that another transaction inserted first.
+
+        Raises ValueTaken if another transaction has just taken a value.
+        """
+        try:
+            lost = await self._run_merge(dataset, staged)
+        except asyncpg.UniqueViolationError as exc:
+            index = declared_indexes(dataset).get(exc.constraint_name or "")
+            if index is None or self.unseen.dry:  # a dry write does not tell what records have
+                raise
+            raise value_taken(dataset, [index.field]) from exc
+        created = staged.columns[0].count(None) - len(lost)
+        counts.created += created
+        counts.updated += len(staged) - created - len(lost)
+        self.logged += len(staged) - len(lost)
+        return lost
+
+    async def _run_merge(self, dataset: Dataset, staged: Staged) -> set[str]:
         merge = Merge.of(dataset)
         constants = (self.logged, dataset.name, int(Operation.CREATED), int(Operation.UPDATED))
         if len(staged) <= SMALL_BATCH:
@@ -302,10 +342,6 @@ class WriteTransaction:
             )
             lost = await self.connection.fetch(merge.from_stage, *constants)
             await self.connection.execute(merge.clear_stage)
-        created = staged.columns[0].count(None) - len(lost)
-        counts.created += created
-        counts.updated += len(staged) - created - len(lost)
-        self.logged += len(staged) - len(lost)
         return {row[0] for row in lost}
 
 
@@ -337,15 +373,20 @@ class Writer:
 
     @asynccontextmanager
     async def transaction(
-        self, *, dry: bool = False, bulk: bool = False
+        self,
+        *,
+        dry: bool = False,
+        bulk: bool = False,
+        note_unseen: Callable[[int], None] | None = None,
     ) -> AsyncIterator[WriteTransaction]:
         """A transaction that commits, with its log rows, when the block ends without an error.
 
         A ``dry`` one is rolled back at the end. Use ``bulk`` for one that takes as long as its
-        client.
+        client. ``note_unseen`` is told how many values were found taken so far by records that
+        the writer may not read.
         """
         async with self._database.transaction(dry=dry, bulk=bulk) as connection:
-            transaction = await self._begun(connection)
+            transaction = await self._begun(connection, UnseenValues(dry, note_unseen))
             yield transaction
             if transaction.logged and not dry:
                 # Last, when every row lock is held: see hub.pending.
@@ -355,10 +396,10 @@ class Writer:
         if transaction.logged and not dry:
             self._sequencer.nudge()
 
-    async def _begun(self, connection: Connection) -> WriteTransaction:
+    async def _begun(self, connection: Connection, unseen: UnseenValues) -> WriteTransaction:
         row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
-        return WriteTransaction(connection, row[0])
+        return WriteTransaction(connection, row[0], unseen=unseen)
 
     async def stamp(self) -> Stamp:
         """A stamp for records that are made before their transaction begins, so that it does not

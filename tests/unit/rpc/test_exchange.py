@@ -58,11 +58,12 @@ async def test_the_message_is_what_came() -> None:
 async def test_nobody_is_waited_for_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     get, post = (("x-envoy-original-method", verb) for verb in ("GET", "POST"))
     monkeypatch.setattr(exchange, "OPEN_MESSAGE_SECONDS", 0.0)
+    # It begins first, so it would be the first to end.
+    known = asyncio.create_task(begin(None, post).receive())
+    await asyncio.sleep(0)
     for brief in (begin(None, public=True), begin(None, get)):
         with pytest.raises(CallTimeout):
             await brief.receive()
-    known = asyncio.create_task(begin(None, post).receive())
-    await asyncio.sleep(0.01)
     assert not known.done(), "a caller with credentials has longer"
     monkeypatch.setattr(exchange, "MESSAGE_SECONDS", 0.0)
     with pytest.raises(CallTimeout):

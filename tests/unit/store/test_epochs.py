@@ -15,7 +15,8 @@ import pytest
 from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey
 from penstockd.audit.declared_epoch import open_epoch
 from penstockd.audit.sealer import Sealer
-from penstockd.store.database import Connection, Database
+from penstockd.errors import DatabaseUnavailable
+from penstockd.store.database import Connection, Database, open_database
 from penstockd.store.epochs import Memory, Undeclared, notice_epoch
 
 #: Tables whose rows each keep the revision that they were written with, which is compared with no
@@ -177,6 +178,23 @@ async def test_a_volume_that_is_put_back_twice_begins_two_epochs_of_one_number(
             # Another process that knew the lost epoch begins no other.
             await notice_epoch(connection, late)
             assert late.epochs == memory.epochs and len(await epochs(database)) == 1
+
+
+async def test_a_replaced_server_is_believed_once_its_return_is_declared(
+    database: Database,
+) -> None:
+    """As when a volume of before a failover is put back under processes that saw the failover."""
+    here = database.memory.servers.server
+    assert here is not None
+    database.memory.servers.note(here._replace(timeline="FFFFFFFF"))
+    async with open_database(database.dsn, size=1) as other, other.connection() as connection:
+        # The negative control: epochs that processes begin by themselves do not count.
+        for declared in (False, False, True):
+            with pytest.raises(DatabaseUnavailable, match="replaced"):
+                await database.look_at_server()
+            await connection.fetchval("SELECT hub.open_epoch('restore', $1, NULL)", declared)
+    await database.look_at_server()
+    assert database.memory.servers.server == here
 
 
 async def test_two_futures_have_no_number_in_common(database: Database) -> None:
