@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from harness import PATIENCE
-from penstockd import spools
 from penstockd.errors import ClientStalled, ShareExhausted, StorageFull
 from penstockd.shares import Payer, Shares, ShareTerms, payer_var
 from penstockd.spools import Spool, SpoolPlace
@@ -39,7 +38,7 @@ class Client:
 
 def arrives(client: Client) -> Arrival:
     made = Arrival(b"x", client.pieces(), ImportLimits(PATIENCE, PATIENCE))
-    made._clock = lambda: client.now  # type: ignore[method-assign]
+    made._clock = lambda: client.now
     return made
 
 
@@ -131,7 +130,7 @@ class Full:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_called_that(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setattr(spools.tempfile, "TemporaryFile", lambda **_: Full(number))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full(number))
     spool = Spool(SpoolPlace())
     with pytest.raises(StorageFull):
         spool.write(b"x")
@@ -141,13 +140,14 @@ def test_a_full_disk_is_called_that(monkeypatch: pytest.MonkeyPatch, number: int
 def test_files_lie_in_their_folder_and_leave_the_reserve_free(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = []
-    make = tempfile.TemporaryFile
-    monkeypatch.setattr(
-        spools.tempfile,
-        "TemporaryFile",
-        lambda **given: asked.append(given["dir"]) or make(**given),
-    )
+    asked: list[str] = []
+    make: Any = tempfile.TemporaryFile
+
+    def record(**given: Any) -> Any:
+        asked.append(given["dir"])
+        return make(**given)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", record)
     few = Spool(SpoolPlace(tmp_path))
     few.write(b"abc")
     few.rewind()
