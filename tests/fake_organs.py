@@ -195,7 +195,7 @@ class FakeWriter:
         self.write = FakeWrite(database.connected)
 
     @contextlib.asynccontextmanager
-    async def transaction(self, *, dry: bool = False, bulk: bool = False) -> AsyncIterator[Any]:
+    async def transaction(self, *, dry: bool = False, **_: Any) -> AsyncIterator[Any]:
         async with self._database.transaction(dry=dry):
             yield self.write
 

@@ -71,8 +71,9 @@ class Settings(BaseSettings):
         ge=1,
         le=1_000_000,
         description="Calls without valid credentials that are answered and audited one by one, of "
-        "one address and for one consumer, a minute and worker; further ones get 429 and are "
-        "counted together in the audit. Valid credentials are never refused for them.",
+        "one address and for one consumer, a minute and worker, and ten times as many of all "
+        "callers; further ones get 429 and are counted together in the audit. Valid credentials "
+        "are never refused for them.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -365,10 +365,11 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
     reading, rows = BLIND[who]
     with consumer_with(hub, {**WRITER, "rowFilter": rows}) as made, role_of(made, reading):
         for way, name in (("import partial", "validate_only"), ("batchUpsert", "validateOnly")):
-            reply = write_rows(hub, tried, way, made.key, **{name: True})
+            dry: dict[str, Any] = {name: True}
+            reply = write_rows(hub, tried, way, made.key, **dry)
             assert reply.json()["createdCount"] == "20", reply.text
             assert hub.sql(SEEN, reply.request_id) == [("8",)]
-            told = write_rows(hub, tried, way, "", **{name: True})
+            told = write_rows(hub, tried, way, **dry)
             assert "VALUE_TAKEN" in told.text or told.json()["refusedCount"] == "8", told.text
         one = {"partyId": f"t{base}", "badge": base}
         reply = hub.request(
@@ -387,8 +388,8 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
         assert (reply.json()["createdCount"], reply.json()["refusedCount"]) == ("12", "3")
         if who == "who reads some records":  # of those that it reads it learns all
             again = [(f"z{base + i}", f",{base + i + 20}") for i in range(12)]
-            for query in ({"validate_only": "true"}, {}):
-                reply = write_rows(hub, again, "import partial", made.key, **query)
+            for dry in ({"validate_only": True}, {}):
+                reply = write_rows(hub, again, "import partial", made.key, **dry)
                 assert reply.json()["refusedCount"] == "12", reply.text
 
 

@@ -1,8 +1,9 @@
 """Bounds what callers without valid credentials leave in the audit, and counts what it leaves out.
 
 Anybody can send calls that the hub must refuse, and each would cost a write to the database. So
-only the first of an address, and of those for one consumer, get entries and answers of their own;
-the others are answered without the database, and an entry a minute for each address counts them.
+only the first of an address, of those for one consumer, and of all together get entries and
+answers of their own; the others are answered without the database, and an entry a minute for each
+address counts them.
 A call with a valid credential is never counted here, whatever others at its address do.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import time
 import uuid
 from collections import OrderedDict
@@ -28,6 +30,9 @@ from penstockd.errors import Refused
 COUNTED = "/penstock.hub.v1.Auth/CountRefused"
 #: The shortest interval between two entries for one address, in seconds.
 INTERVAL = 60.0
+#: How many times the allowance of one address all callers together have. Whoever has a /48 of IPv6
+#: has 65,536 networks that are told apart.
+TOGETHER = 10
 #: The most addresses and consumers that are told apart; callers beyond share one allowance.
 MAX_CALLERS = 10_000
 #: The most addresses whose refused calls are counted apart; the others are counted together.
@@ -57,12 +62,13 @@ class UnknownCallers:
         self, journal: Journal, per_minute: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """``per_minute`` refused calls of one address, or for one consumer, get entries: so many
-        at once, and then so many a minute."""
+        at once, and then so many a minute; of all callers together TOGETHER times as many."""
         self._journal, self._clock = journal, clock
         self._each = _MINUTE / per_minute
         # When the allowance is whole again: an entry moves that time by ``_each``, and it may be
         # at most a minute ahead. The callers are in the order of their latest entries.
         self._whole: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._whole_together = -math.inf
         self._counts: dict[str, _RefusedCalls] = {}
         self._any = asyncio.Event()
 
@@ -77,9 +83,11 @@ class UnknownCallers:
         if consumer is not None:
             callers.append(self._known("consumer", consumer))
         due = [max(self._whole.get(caller, now), now) + self._each for caller in callers]
-        if max(due) > now + _MINUTE + _ROUNDING:
+        together = max(self._whole_together, now) + self._each / TOGETHER
+        if max(*due, together) > now + _MINUTE + _ROUNDING:
             self._count(network)
             return False
+        self._whole_together = together
         for caller, whole in zip(callers, due, strict=True):
             self._whole[caller] = whole
             self._whole.move_to_end(caller)

@@ -85,11 +85,11 @@ def test_addresses_are_told_apart_like_in_the_sidecar() -> None:
 def test_memory_is_bounded_and_new_addresses_share_what_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(refusals, "MAX_CALLERS", 50)
+    monkeypatch.setattr(refusals, "MAX_CALLERS", 40)
     bench = Bench()
     allowed = [bench.allowed(1, f"10.0.{n // 250}.{n % 250}") for n in range(1000)]
-    assert allowed[:50] == [1] * 50 and sum(allowed) == 50 + MOST
-    assert len(bench.refusals._whole) <= 51
+    assert allowed[:40] == [1] * 40 and sum(allowed) == 40 + MOST
+    assert len(bench.refusals._whole) <= 41
     # Whoever is known keeps its own, and all are forgotten when they have been quiet.
     assert bench.allowed(100, "10.0.0.1") == MOST - 1
     bench.now += 120
@@ -97,7 +97,25 @@ def test_memory_is_bounded_and_new_addresses_share_what_is_left(
     assert len(bench.refusals._whole) == 1
 
 
-async def test_every_call_is_counted() -> None:
+def test_all_callers_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    def allowed_of(addresses: int, bench: Bench) -> int:
+        return sum(bench.allowed(1, f"2001:db8:{n:x}::1") for n in range(addresses))
+
+    bench, most = Bench(), MOST * refusals.TOGETHER
+    assert allowed_of(1000, bench) == most
+    assert bench.allowed(5, "192.0.2.1") == 0, "nothing is left for another"
+    assert sum(count.calls for count in bench.refusals._counts.values()) == 1005 - most
+    assert len(bench.refusals._counts) <= refusals.MAX_COUNTED + 1
+    bench.now += 6
+    assert allowed_of(1000, bench) == most // 10
+    bench.now += 1000
+    assert allowed_of(1000, bench) == most, "never more at once"
+    monkeypatch.setattr(refusals, "TOGETHER", 1_000_000)
+    assert allowed_of(1000, Bench()) == 1000, "without the bound each has its own"
+
+
+async def test_every_call_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "TOGETHER", 1000)
     bench = Bench()
     addresses = refusals.MAX_COUNTED + 20
     for number in range(addresses):
