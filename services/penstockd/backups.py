@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,27 +16,34 @@ import orjson
 from penstockd.audit.declared_epoch import Epoch
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
-from penstockd.installation import find_database
+from penstockd.installation import find_database, forget_installation_id, installation_id
 from penstockd.node import lock
 from penstockd.node.backup import (
+    BASE,
+    LABEL,
     BackupFailed,
     Label,
     ServerBackup,
+    claim_vault,
+    make_name,
     put_files,
     read_cluster,
-    read_labels,
+    read_inventory,
+    read_timeline,
     remove_old,
 )
 from penstockd.node.errors import NodeError
 from penstockd.node.postgres import EmbeddedPostgres
-from penstockd.node.restore import choose_label, restore_server
+from penstockd.node.restore import check_no_cluster, choose_label, restore_server
 from penstockd.node.sockets import sockets_folder
-from penstockd.node.vault import Vault
+from penstockd.node.vault import Vault, VaultUnusable
 from penstockd.store.database import Connection, open_database
 from penstockd.up import StartRefused, begin_epoch
 
 #: Names of files in a backup: where each belongs is up to the settings.
 SECRET, CHECKPOINTS, SETTINGS = "secret", "checkpoints.jsonl", "settings.json"
+#: In the data folder: segments of the log on their way to a vault.
+STAGING = "backup"
 _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
 
 
@@ -43,50 +51,62 @@ _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
 class Taken:
     """What ``take_backup`` has put into the vault: the new backup, None with the log alone; its
     size in bytes; how many segments of the log; and the names of backups that were removed.
-    ``oldest`` is from when on the database can be restored, None if the vault has none of it."""
+    ``oldest`` is from when on the database can be restored, None if the vault has none of it.
+    ``unusable`` says by name why other backups there cannot be used."""
 
     label: Label | None
     size: int
     segments: int
     removed: Sequence[str]
     oldest: datetime | None
+    unusable: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The backup that was restored, and the epoch that was begun on it."""
+    """The backup that was restored, the epoch that was begun on it, and by name why other backups
+    cannot be used."""
 
     label: Label
     epoch: Epoch
+    unusable: Mapping[str, str]
 
 
-async def take_backup(settings: Settings, where: str, *, log_only: bool, keep: int) -> Taken:
+async def take_backup(
+    settings: Settings, where: str, *, log_only: bool, keep: int, take_over: bool = False
+) -> Taken:
     """Back up the installation, whether the hub runs or not.
 
     ``log_only`` adds to the vault what was written since, without a new base backup. ``keep`` is
-    how many backups to keep, 0 for all. Raises StartRefused.
+    how many backups to keep, 0 for all. A vault of another installation is refused, unless
+    ``take_over``. Raises StartRefused.
     """
     try:
         vault = Vault(where)
         if settings.database_url is not None:
-            return _back_up_files(settings, vault, keep, log_only=log_only)
+            return _back_up_files(settings, vault, keep, log_only=log_only, take_over=take_over)
         async with _open_server(settings, vault) as (server, connection):
             cluster = await read_cluster(connection)
-            labels = await asyncio.to_thread(read_labels, vault)
-            _check_cluster(labels, cluster, vault)
+            found = await asyncio.to_thread(read_inventory, vault)
+            _check_cluster(found.labels, cluster, vault)
+            owner, timeline = installation_id(settings), await read_timeline(connection)
+            if found.labels or not log_only:
+                claim_vault(vault, owner, found.labels, timeline, take_over=take_over)
             if log_only:
                 segments = await server.put_log()
-                return Taken(None, 0, segments, (), labels[0].time if labels else None)
-            # The file of checkpoints first: the database then has all that it has.
-            files, name = _collect_files(settings), _make_name()
-            await asyncio.to_thread(put_files, vault, name, files)
-            segment, size = await server.put_base(name)
-            time = await connection.fetchval("SELECT clock_timestamp()")
-            segments = await server.put_log()
-            label = Label(name, cluster, segment, time, _read_version(), sorted(files))
-            removed = await asyncio.to_thread(_finish_backup, vault, label, keep)
-            oldest = (await asyncio.to_thread(read_labels, vault))[0].time
-            return Taken(label, size, segments, removed, oldest)
+                oldest = found.labels[0].time if found.labels else None
+                return Taken(None, 0, segments, (), oldest, found.unusable)
+            # The file of checkpoints is read first: the database then has all that it has.
+            files, name = _collect_files(settings), make_name()
+            with _remove_if_failed(vault, name):
+                segment, size = await server.put_base(name)
+                time = await connection.fetchval("SELECT clock_timestamp()")
+                segments = await server.put_log()
+                label = Label(name, cluster, segment, time, _read_version(), sorted(files), owner)
+                await asyncio.to_thread(_finish_backup, vault, label, files)
+            removed = await asyncio.to_thread(remove_old, vault, keep)
+            found = await asyncio.to_thread(read_inventory, vault)
+            return Taken(label, size, segments, removed, found.labels[0].time, found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
 
@@ -99,7 +119,8 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
     """
     try:
         vault = Vault(where)
-        label = choose_label(read_labels(vault), to, vault.where)
+        found = read_inventory(vault)
+        label = choose_label(found, to, vault.where)
         if bool(label.cluster) == (settings.database_url is not None):
             raise BackupFailed(_OWN_DATABASE if label.cluster else _NO_DATABASE)
         with lock.hold_folder(settings.data_dir):
@@ -107,9 +128,13 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
             _check_secret(settings, files)
             if label.cluster:
                 postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
+                check_no_cluster(postgres)
+                _begin_installation(settings)
                 await restore_server(vault, label, to, postgres)
+            else:
+                _begin_installation(settings)
             _write_files(settings, files)
-        return Restored(label, await begin_epoch(settings, "restore"))
+        return Restored(label, await begin_epoch(settings, "restore"), found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
 
@@ -133,7 +158,7 @@ async def _open_server(
         connection = await database.connect()
         try:
             yield (
-                ServerBackup(postgres, connection, vault, settings.data_dir / "backup"),
+                ServerBackup(postgres, connection, vault, settings.data_dir / STAGING),
                 connection,
             )
         finally:
@@ -146,20 +171,46 @@ def _check_cluster(labels: Sequence[Label], cluster: str, vault: Vault) -> None:
         raise BackupFailed(f"{vault.where} holds backups of another database: choose another place")
 
 
-def _back_up_files(settings: Settings, vault: Vault, keep: int, *, log_only: bool) -> Taken:
+def _begin_installation(settings: Settings) -> None:
+    """Keep the copy that is being restored out of the vaults of its original, also if segments of
+    an earlier database in this folder wait for one."""
+    forget_installation_id(settings)
+    shutil.rmtree(settings.data_dir / STAGING, ignore_errors=True)
+
+
+def _back_up_files(
+    settings: Settings, vault: Vault, keep: int, *, log_only: bool, take_over: bool
+) -> Taken:
     """Back up the files of an installation whose database is backed up by other tools."""
     if log_only:
         raise BackupFailed("the database of PENSTOCK_DATABASE_URL is backed up by its own tools")
-    _check_cluster(read_labels(vault), "", vault)
-    files, name = _collect_files(settings), _make_name()
-    put_files(vault, name, files)
-    label = Label(name, "", "", datetime.now(UTC), _read_version(), sorted(files))
-    return Taken(label, 0, 0, _finish_backup(vault, label, keep), None)
+    found = read_inventory(vault)
+    _check_cluster(found.labels, "", vault)
+    owner = installation_id(settings)
+    claim_vault(vault, owner, found.labels, "", take_over=take_over)
+    files, name = _collect_files(settings), make_name()
+    label = Label(name, "", "", datetime.now(UTC), _read_version(), sorted(files), owner)
+    with _remove_if_failed(vault, name):
+        _finish_backup(vault, label, files)
+    removed = remove_old(vault, keep)
+    return Taken(label, 0, 0, removed, None, read_inventory(vault).unusable)
 
 
-def _finish_backup(vault: Vault, label: Label, keep: int) -> Sequence[str]:
-    put_files(vault, label.name, {"backup.json": label.to_bytes()})
-    return remove_old(vault, keep) if keep else ()
+def _finish_backup(vault: Vault, label: Label, files: Mapping[str, bytes]) -> None:
+    put_files(vault, label.name, files)
+    put_files(vault, label.name, {LABEL: label.to_bytes()})
+
+
+@contextmanager
+def _remove_if_failed(vault: Vault, name: str) -> Iterator[None]:
+    """Remove a backup from the vault if the block fails: the root secret may be in it."""
+    try:
+        yield
+    except BaseException:
+        # What cannot be removed now, a later backup removes.
+        with suppress(VaultUnusable):
+            vault.delete_folder(f"{BASE}/{name}")
+        raise
 
 
 def _collect_files(settings: Settings) -> dict[str, bytes]:
@@ -211,10 +262,6 @@ def _write_files(settings: Settings, files: Mapping[str, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
             path.write_bytes(files[name])
-
-
-def _make_name() -> str:
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def _read_version() -> str:

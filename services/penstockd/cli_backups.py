@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +24,10 @@ def back_up_hub(
     keep: Annotated[
         int, typer.Option(min=0, help="Keep only the newest so many backups; 0 keeps all.")
     ] = 0,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Go on with the backups of the installation it replaces."),
+    ] = False,
 ) -> None:
     """Back up the embedded database with its log (WAL), the secret, settings and audit file.
 
@@ -36,7 +40,9 @@ def back_up_hub(
     from penstockd.up import StartRefused
 
     try:
-        taken = asyncio.run(take_backup(load_settings(), where, log_only=wal, keep=keep))
+        taken = asyncio.run(
+            take_backup(load_settings(), where, log_only=wal, keep=keep, take_over=take_over)
+        )
     except StartRefused as exc:
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
@@ -46,6 +52,7 @@ def back_up_hub(
         "segments": taken.segments,
         "oldest_time": taken.oldest.isoformat() if taken.oldest is not None else None,
         "removed": list(taken.removed),
+        "unusable": dict(taken.unusable),
     }
     print_outcome(document, _format_backup(taken))
 
@@ -60,6 +67,11 @@ def _format_backup(taken: Taken) -> Iterator[str]:
         since = taken.oldest.isoformat(timespec="seconds")
         yield f"{taken.segments} segments of the log; restorable to any time since {since}"
     yield from (f"removed {name}" for name in taken.removed)
+    yield from _format_unusable(taken.unusable)
+
+
+def _format_unusable(unusable: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"WARNING: backup {name} cannot be used: {why}" for name, why in unusable.items())
 
 
 def restore_hub(
@@ -88,8 +100,18 @@ def restore_hub(
         typer.echo(f"penstock: {exc}", err=True)
         raise typer.Exit(1) from exc
     name = restored.label.name
-    document = {"backup": name, "epoch": restored.epoch.number}
-    lines = [f"restored from backup {name}", *format_epoch(restored.epoch)]
+    document = {
+        "backup": name,
+        "epoch": restored.epoch.number,
+        "unusable": dict(restored.unusable),
+    }
+    lines = [
+        f"restored from backup {name}",
+        *_format_unusable(restored.unusable),
+        *format_epoch(restored.epoch),
+        "back it up to another place; if it replaces the original for good, it may go on with"
+        " these backups: penstock backup --take-over",
+    ]
     print_outcome(document, lines)
 
 

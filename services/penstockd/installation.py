@@ -19,6 +19,8 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.resources import find_descriptors
 
+_INSTALLATION_ID = "installation-id"
+
 
 def read_catalog(tree: Path | None = None) -> Catalog:
     """The catalog of the installed model, or of the model in a tree (see ``resources``)."""
@@ -33,11 +35,25 @@ def root_secret(settings: Settings) -> RootSecret:
 
 def node_id(settings: Settings) -> str:
     """The lasting name of this node: made at its first start and kept in the data folder."""
-    path = settings.data_dir / "node-id"
+    return _keep_random_id(settings.data_dir / "node-id")
+
+
+def installation_id(settings: Settings) -> str:
+    """The id by which a vault knows its owner. A restored copy is another installation."""
+    return _keep_random_id(settings.data_dir / _INSTALLATION_ID)
+
+
+def forget_installation_id(settings: Settings) -> None:
+    """Make this another installation, which owns no vault."""
+    (settings.data_dir / _INSTALLATION_ID).unlink(missing_ok=True)
+
+
+def _keep_random_id(path: Path) -> str:
+    """The id in a file, made if there is none yet."""
     if not path.exists():
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Linking makes the file appear whole, and only once if several processes ask at a time.
-        fresh = path.with_name(f"node-id.{os.getpid()}")
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
         fresh.write_text(f"{secrets.token_hex(8)}\n")
         with contextlib.suppress(FileExistsError):
             os.link(fresh, path)

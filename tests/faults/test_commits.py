@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -14,10 +15,11 @@ from harness import PATIENCE
 from penstockd.audit.entry import Entry
 from penstockd.audit.journal import Journal
 from penstockd.errors import Conflict, DatabaseUnavailable, OutcomeUnknown
-from penstockd.shares import Payer, payer_var
+from penstockd.shares import Payer, Shares, ShareTerms, payer_var
 from penstockd.store import own_session
 from penstockd.store.database import Database, Division
 from penstockd.store.own_session import MOST_HANGING, OwnSession
+from penstockd.store.session import session_of
 from penstockd.store.singletons import Leases
 
 IN_COMMIT = (
@@ -109,6 +111,40 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
         await until(let_go)
         assert {row[0] for row in await server.fetch("SELECT k FROM t")} == {"a", "b"}
         await write(database, "c")
+
+
+async def test_a_session_that_got_the_number_of_one_that_hangs_keeps_no_place(
+    store_url: str,
+) -> None:
+    """After a failover or a crash the server's numbers of processes are given out again."""
+    async with opened(store_url, 0.5) as database:
+        lane = Shares(4, ShareTerms(), what="places")
+        async with database.snapshot() as busy:
+            here = session_of(busy)
+            working = asyncio.create_task(busy.fetch("SELECT pg_sleep(0) FROM pg_sleep(600)"))
+            activity = "SELECT state FROM pg_stat_activity WHERE pid = $1"
+
+            async def works() -> bool:
+                async with database.connection() as connection:
+                    return bool(await connection.fetchval(activity, here.pid) == "active")
+
+            await until(works)
+            database.hanging.keep(here, lane)
+            database.hanging.keep(here._replace(start=here.start - timedelta(seconds=1)), lane)
+            assert lane.free == 2
+            await database.hanging.check()
+            # The control: the one that is at work keeps its place.
+            assert set(database.hanging.kept) == {here} and lane.free == 3
+            async with database.connection() as connection:
+                await connection.execute("SELECT pg_cancel_backend($1)", here.pid)
+            with pytest.raises(asyncpg.QueryCanceledError):
+                await working
+
+        async def let_go() -> bool:
+            return not database.hanging.kept
+
+        await until(let_go)
+        assert lane.free == 4
 
 
 async def test_each_lane_gets_back_the_places_that_hanging_commits_kept(

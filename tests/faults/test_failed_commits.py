@@ -72,7 +72,7 @@ class Commits:
         patch.setattr(commit, "send_commit", commit_or_fail)
         patch.setattr(Call, "writing", writing)
         # A session that may hang in its COMMIT keeps a place until it is seen to be gone.
-        patch.setattr("penstockd.store.database.LOOK", 0.01)
+        patch.setattr("penstockd.store.hanging.LOOK", 0.01)
 
     def note(self, call: Any) -> None:
         if not _in_writing.get():

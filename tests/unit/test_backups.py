@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import re
+import shutil
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +19,7 @@ from buckets import serving_s3
 from harness import folder
 from penstockd.backups import Restored, Taken, restore_backup, take_backup
 from penstockd.config import Settings
+from penstockd.node.vault import Vault
 from penstockd.up import StartRefused, migrate_store
 
 
@@ -35,8 +40,22 @@ def at(data: Path, **values: Any) -> Settings:
     return Settings(data_dir=data, secret="s" * 40, **values)
 
 
-def back_up(settings: Settings, where: str, *, log_only: bool = False, keep: int = 0) -> Taken:
-    return asyncio.run(take_backup(settings, where, log_only=log_only, keep=keep))
+def back_up(
+    settings: Settings,
+    where: str,
+    *,
+    log_only: bool = False,
+    keep: int = 0,
+    take_over: bool = False,
+) -> Taken:
+    return asyncio.run(
+        take_backup(settings, where, log_only=log_only, keep=keep, take_over=take_over)
+    )
+
+
+def files(place: Path) -> dict[str, bytes]:
+    found = (path for path in place.rglob("*") if path.is_file())
+    return {str(path.relative_to(place)): path.read_bytes() for path in found}
 
 
 def restore(settings: Settings, where: str, to: datetime | None = None) -> Restored:
@@ -47,6 +66,7 @@ def restore(settings: Settings, where: str, to: datetime | None = None) -> Resto
 def kept(home: Path, vault: str) -> list[str]:
     """The names of the backups there."""
     hub = at(home / "hub")
+    asyncio.run(migrate_store(hub, apply=True))
     with pytest.raises(StartRefused, match="make one"):  # nothing is there that a log belongs to
         back_up(hub, vault, log_only=True)
     for keep in (0, 0, 2):
@@ -75,15 +95,27 @@ def test_a_time_that_the_log_does_not_have_is_refused(
     assert not (other / "postgres").exists()
 
 
+def with_another_byte(whole: bytes) -> bytes:
+    """A compressed file with a changed byte that matters: zeros can be written in several ways."""
+    for place in range(len(whole) // 2, len(whole)):
+        changed = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        try:
+            gzip.decompress(changed)
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return changed
+    raise AssertionError("every byte may be changed")
+
+
+@pytest.mark.parametrize("part", ["base", "wal"])
 @pytest.mark.parametrize("kind", ["cut off", "another byte"])
-def test_a_damaged_backup_is_refused(kept: list[str], home: Path, vault: str, kind: str) -> None:
+def test_a_damaged_backup_is_refused(
+    kept: list[str], home: Path, vault: str, kind: str, part: str
+) -> None:
     archive = Path(vault, "base", kept[-1], "base.tar.gz")
+    if part == "wal":
+        archive = max(Path(vault, "wal").iterdir())
     whole = archive.read_bytes()
-    middle = len(whole) // 2
-    other = bytes([whole[middle] ^ 1])
-    archive.write_bytes(
-        whole[:middle] + (b"" if kind == "cut off" else other + whole[middle + 1 :])
-    )
+    archive.write_bytes(whole[: len(whole) // 2] if kind == "cut off" else with_another_byte(whole))
     try:
         with pytest.raises(StartRefused, match="is damaged"):
             restore(at(home / "damaged"), vault)
@@ -105,11 +137,95 @@ def test_what_would_mix_or_overwrite_is_refused(kept: list[str], home: Path, vau
         restore(own, vault)
 
 
-def test_a_bucket_gives_back_what_was_put_into_it(home: Path) -> None:
+@pytest.fixture
+def drills(kept: list[str], home: Path, vault: str) -> Iterator[list[Settings]]:
+    """Two copies that were restored from the vault, which is put back afterwards."""
+    shutil.copytree(vault, home / "saved")
+    made = [at(home / f"drill-{number}") for number in range(2)]
+    for drill in made:
+        restored = restore(drill, vault)
+        assert restored.label.name == kept[-1] and restored.epoch.number == 1
+    yield made
+    shutil.rmtree(vault)
+    (home / "saved").rename(vault)
+
+
+def test_a_drill_does_not_write_into_the_vault_it_came_from(
+    drills: list[Settings], kept: list[str], home: Path, vault: str
+) -> None:
+    before = files(Path(vault))
+    for log_only in (False, True):
+        with pytest.raises(StartRefused, match="another installation"):
+            back_up(drills[0], vault, log_only=log_only, keep=1)
+    assert files(Path(vault)) == before
+    back_up(drills[0], str(home / "vault-of-drill"))
+    # Negative control: what takes the vault over writes there, and the original no longer does.
+    taken = back_up(drills[0], vault, take_over=True)
+    back_up(drills[0], vault, log_only=True)
+    with pytest.raises(StartRefused, match="another installation"):
+        back_up(at(home / "hub"), vault)
+    # The other copy is on a timeline of the same number: its log does not replace the first one's.
+    before = files(Path(vault))
+    with pytest.raises(StartRefused, match="another copy of this database"):
+        back_up(drills[1], vault, take_over=True)
+    assert files(Path(vault)) == before
+    # The original goes on, along its own timeline, and so does what is restored from it.
+    goes_on = back_up(at(home / "hub"), vault, take_over=True)
+    assert goes_on.label is not None and taken.label is not None
+    assert (goes_on.label.segment[:8], taken.label.segment[:8]) == ("00000001", "00000002")
+    assert restore(at(home / "after-drills"), vault).label == goes_on.label
+
+
+def test_a_segment_of_the_log_is_never_replaced_by_another(
+    kept: list[str], home: Path, vault: str
+) -> None:
+    hub = at(home / "hub")
+    back_up(hub, vault, log_only=True)
+    last = max(Path(vault, "wal").iterdir())
+    segment = last.with_name(f"{int(last.name[:24], 16) + 1:024X}.gz")
+    segment.write_bytes(gzip.compress(b"of another server"))
+    with pytest.raises(StartRefused, match=f"{segment.name} has the log of another copy"):
+        back_up(hub, vault, log_only=True)
+    assert gzip.decompress(segment.read_bytes()) == b"of another server"
+    # One that is cut off is nobody's; one that is there already, compressed otherwise, is kept.
+    segment.write_bytes(segment.read_bytes()[:-1])
+    assert back_up(hub, vault, log_only=True).segments > 0
+    whole = gzip.decompress(segment.read_bytes())
+    assert len(whole) == 16 * 1024 * 1024
+    (staging,) = [path for path in (home / "hub" / "backup").iterdir() if any(path.iterdir())]
+    (staging / segment.name).write_bytes(gzip.compress(whole, 2))
+    before = segment.read_bytes()
+    back_up(hub, vault, log_only=True)
+    assert segment.read_bytes() == before and not (staging / segment.name).exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_nothing_remains_of_a_backup_that_fails(
+    kept: list[str], home: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's program breaks off: neither half a base backup nor the secret remains."""
+    programs = home / f"broken-{kind}" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "pg_basebackup").write_text("#!/bin/sh\nhead -c 9000000 /dev/zero; exit 1\n")
+    (programs / "pg_basebackup").chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        where = str(home / "vault-broken")
+        if kind == "bucket":
+            where = f"s3://k:s@bucket/broken?{stack.enter_context(serving_s3())}"
+        with monkeypatch.context() as patch:
+            patch.setattr("penstockd.node.backup.find_installation", lambda: programs.parent)
+            with pytest.raises(StartRefused, match="pg_basebackup"):
+                back_up(at(home / "hub"), where)
+        place = Vault(where)
+        assert place.names("", parts=True) == ["owner"]
+        back_up(at(home / "hub"), where)  # negative control
+        assert len(place.names("base")) == 4
+
+
+def test_a_bucket_gives_back_what_was_put_into_it(kept: list[str], home: Path) -> None:
     with serving_s3() as place:
         where = f"s3://k:s@bucket/some/where?{place}"
-        hub = at(home / "bucketed")
-        asyncio.run(migrate_store(hub, apply=True))
+        hub = at(home / "hub")
         first = back_up(hub, where)
         second = back_up(hub, where, keep=1)
         assert first.label is not None and list(second.removed) == [first.label.name]

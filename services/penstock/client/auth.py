@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 
 from penstock.client.errors import PenstockError, from_status
+from penstock.client.hosts import is_loopback
 from penstock.client.retry import BACKOFF
 from penstock.client.tls import Tls
 
@@ -191,12 +192,6 @@ def make_opener(host: str, context: ssl.SSLContext | None) -> urllib.request.Ope
     if context is not None:
         handlers.append(urllib.request.HTTPSHandler(context=context))
     return urllib.request.build_opener(*handlers)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether "host" or "host:port" is this machine."""
-    name = urllib.parse.urlsplit(f"//{host}").hostname or ""
-    return name in ("localhost", "::1") or name.startswith("127.")
 
 
 def _read_refusal(error: urllib.error.HTTPError) -> PenstockError:

@@ -11,8 +11,9 @@ from typing import Any
 
 import grpc
 
-from penstock.client.auth import AuthInterceptor, Credentials, is_loopback
+from penstock.client.auth import AuthInterceptor, Credentials
 from penstock.client.errors import PenstockError, from_rpc
+from penstock.client.hosts import is_loopback
 from penstock.client.retry import BACKOFF
 from penstock.client.tls import Tls
 

@@ -3,7 +3,8 @@
 A vault holds, below ``base/NAME/``, a base backup (``base.tar.gz``), the files of the data folder
 that belong to it, and ``backup.json``, written last: without it the backup is unfinished. Below
 ``wal/`` it holds the log of all base backups, from which the database is recovered to any time
-since the first of them.
+since the first of them. ``owner`` has the id of the installation whose backups these are: a
+restored copy has the same system identifier, and must not write here.
 
 A replication slot keeps the log on the server until it is in the vault. Each vault has a slot of
 its own; one that nobody fetches from is given up after ``max_slot_wal_keep_size``.
@@ -12,16 +13,20 @@ its own; one that nobody fetches from is given up after ``max_slot_wal_keep_size
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import io
+import re
 import subprocess
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from pydantic import AwareDatetime, StringConstraints, TypeAdapter, ValidationError
 
 from penstockd.node.errors import NodeError
 from penstockd.node.postgres import (
@@ -36,11 +41,22 @@ from penstockd.store.database import Connection
 
 #: The form of backup.json.
 FORMAT = 1
-BASE, WAL = "base", "wal"
+BASE, WAL, OWNER = "base", "wal", "owner"
 ARCHIVE, LABEL = "base.tar.gz", "backup.json"
-#: Length of the name of a segment of the log: timeline, and place in it.
-SEGMENT_NAME = 24
+#: The name of a segment of the log: its timeline, and its place in it.
+SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{16})")
+#: What reading a damaged file of gzip raises.
+GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 
+#: The name of a backup: when it began.
+_NAME = "%Y%m%dT%H%M%S.%fZ"
+#: A backup without a label is a failed one, unless it may still be running.
+_RUNNING = timedelta(days=1)
+
+_OTHER_COPY = (
+    "has the log of another copy of this database, which was restored from the same backups:"
+    " choose another place"
+)
 _SLOT = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1"
 #: The first segment that a base backup begun from now on needs.
 _SEGMENT = "SELECT pg_walfile_name(pg_current_wal_lsn())"
@@ -64,15 +80,17 @@ class Label:
 
     ``cluster`` is the system identifier of the server, "" for a backup of files alone. ``segment``
     is the first segment of the log that recovery needs. The database can be recovered to ``time``
-    and later ones. ``files`` are the other files of the backup, without the base backup.
+    and later ones. ``files`` are the other files of the backup, without the base backup. ``owner``
+    is the id of the installation, "" in backups of earlier versions.
     """
 
     name: str
     cluster: str
-    segment: str
-    time: datetime
+    segment: Annotated[str, StringConstraints(pattern=r"^([0-9A-F]{24})?$")]
+    time: AwareDatetime
     version: str
-    files: Sequence[str]
+    files: Sequence[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z.]*$")]]
+    owner: str = ""
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
@@ -80,28 +98,95 @@ class Label:
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2)
 
     @classmethod
-    def parse(cls, data: bytes, where: str) -> Label:
-        """Parse ``backup.json``. Raises BackupFailed."""
+    def parse(cls, data: bytes, name: str) -> Label:
+        """Parse the ``backup.json`` of the backup of a name. Raises BackupFailed."""
         try:
-            found: dict[str, Any] = orjson.loads(data)
-            if found.get("format") != FORMAT:
-                raise BackupFailed(f"{where}: the backup was made by another version of the hub")
-            return cls(**{**found, "time": datetime.fromisoformat(found["time"])})
-        except (ValueError, TypeError, KeyError) as exc:
-            raise BackupFailed(f"{where}: {LABEL} is damaged") from exc
+            found = orjson.loads(data)
+            if isinstance(found, dict) and found.get("format") != FORMAT:
+                raise BackupFailed("it was made by another version of the hub")
+            label = _LABELS.validate_python(found)
+        except (orjson.JSONDecodeError, ValidationError) as exc:
+            raise BackupFailed(f"{LABEL} is damaged") from exc
+        if label.name != name:
+            raise BackupFailed(f"{LABEL} is that of another backup")
+        return label
 
 
-def read_labels(vault: Vault) -> list[Label]:
-    """The finished backups of a vault, oldest first. Raises VaultUnusable and BackupFailed."""
-    names = [name for name in vault.names(BASE) if name.endswith(f"/{LABEL}")]
-    found = [Label.parse(vault.read(name), f"{vault.where}/{name}") for name in names]
-    return sorted(found, key=lambda label: label.time)
+_LABELS = TypeAdapter(Label)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The backups in a vault: the labels of the usable ones, oldest first; why others cannot be
+    used, by their names; and the names of those without a label, which run or have failed."""
+
+    labels: Sequence[Label]
+    unusable: Mapping[str, str]
+    unfinished: Sequence[str]
+
+
+def read_inventory(vault: Vault) -> Inventory:
+    """Look through a vault; a damaged backup does not hide others. Raises VaultUnusable."""
+    files = [name.split("/", 2)[1:] for name in vault.names(BASE, parts=True)]
+    backups = {path[0] for path in files if len(path) > 1}
+    labelled = {path[0] for path in files if path[1:] == [LABEL]}
+    labels, unusable = [], {}
+    for name in sorted(labelled):
+        try:
+            labels.append(Label.parse(vault.read(f"{BASE}/{name}/{LABEL}"), name))
+        except BackupFailed as exc:
+            unusable[name] = str(exc)
+    labels.sort(key=lambda label: label.time)
+    return Inventory(labels, unusable, sorted(backups - labelled))
+
+
+def make_name() -> str:
+    """A name for a backup that begins now."""
+    return datetime.now(UTC).strftime(_NAME)
+
+
+def _read_beginning(name: str) -> datetime | None:
+    """When a backup began; None if this is not the name of one."""
+    try:
+        return datetime.strptime(name, _NAME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def claim_vault(
+    vault: Vault, owner: str, labels: Sequence[Label], timeline: str, *, take_over: bool
+) -> None:
+    """Make an installation, whose server is on a timeline, the owner of a vault.
+
+    Raises VaultUnusable, and BackupFailed if the vault is another installation's, unless
+    ``take_over``, or if another one wrote on the same timeline: their logs would mix.
+    """
+    known = vault.read(OWNER).decode(errors="replace") if vault.exists(OWNER) else ""
+    if known == owner:
+        return
+    # Earlier versions named no owner; the original at least is still on its timeline.
+    foreign = known or (labels and labels[-1].segment[:8] != timeline)
+    if foreign and not take_over:
+        raise BackupFailed(
+            f"{vault.where} holds the backups of another installation, such as the one that this"
+            " one was restored from: choose another place. If this installation replaces the"
+            " other for good, use --take-over"
+        )
+    same = [label for label in labels if timeline and label.segment[:8] == timeline]
+    if any(label.owner not in ("", owner) for label in same):
+        raise BackupFailed(f"{vault.where} {_OTHER_COPY}")
+    vault.put(OWNER, io.BytesIO(owner.encode()))
 
 
 async def read_cluster(connection: Connection) -> str:
     """The system identifier of a server."""
     identifier = await connection.fetchval("SELECT system_identifier FROM pg_control_system()")
     return str(identifier)
+
+
+async def read_timeline(connection: Connection) -> str:
+    """The timeline of a server, as names of segments begin with it."""
+    return str(await connection.fetchval(_SEGMENT))[:8]
 
 
 class ServerBackup:
@@ -162,11 +247,25 @@ class ServerBackup:
         for path in sorted(self._staging.iterdir()):
             if path.suffix == ".partial":
                 continue
-            with path.open("rb") as source:
-                self._vault.put(f"{WAL}/{path.name}", source)
+            self._send_segment(path, f"{WAL}/{path.name}")
             path.unlink()
             count += 1
         return count
+
+    def _send_segment(self, path: Path, name: str) -> None:
+        """Put a segment into the vault. One that is there already stays as it is; a damaged one
+        is replaced. Raises BackupFailed if that of another server is there."""
+        if self._vault.exists(name):
+            with self._vault.opened(name) as stream:
+                there = _digest_segment(stream, name)
+            with path.open("rb") as stream:
+                same = there == _digest_segment(stream, name)
+            if same:
+                return
+            if there is not None:
+                raise BackupFailed(f"{self._vault.where}/{name} {_OTHER_COPY}")
+        with path.open("rb") as stream:
+            self._vault.put(name, stream)
 
     def _stream(self, program: str, arguments: Sequence[str], name: str) -> int:
         with self._start(program, arguments, subprocess.PIPE) as process:
@@ -194,6 +293,18 @@ class ServerBackup:
             env=clean_environment(),
             cwd="/",
         )
+
+
+def _digest_segment(stream: Any, name: str) -> str | None:
+    """The digest of what is in a segment, however it is compressed; None if it is damaged."""
+    source = gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
+    digest = hashlib.sha256()
+    try:
+        while data := source.read(1024 * 1024):
+            digest.update(data)
+    except GZIP_ERRORS:
+        return None
+    return digest.hexdigest()
 
 
 class _Whole:
@@ -227,19 +338,28 @@ def put_files(vault: Vault, name: str, files: Mapping[str, bytes]) -> None:
 
 
 def remove_old(vault: Vault, keep: int) -> list[str]:
-    """Remove all backups but the newest ``keep``, and the log that only they need.
+    """Remove what failed backups left, and all backups but the newest ``keep``, 0 for all, with the
+    log that only they need.
 
-    Returns the names of the removed backups. Raises VaultUnusable and BackupFailed.
+    A backup that cannot be used goes when all older than those that are kept do. Returns the names
+    of the removed backups. Raises VaultUnusable.
     """
-    labels = read_labels(vault)
-    old, kept = labels[:-keep], labels[-keep:]
-    for label in old:
-        vault.delete(f"{BASE}/{label.name}/{LABEL}")  # first: what remains is unfinished
-        for path in vault.names(f"{BASE}/{label.name}"):
-            vault.delete(path)
+    found, late = read_inventory(vault), datetime.now(UTC) - _RUNNING
+    gone = [name for name in found.unfinished if (_read_beginning(name) or late) < late]
+    kept = found.labels[-keep:]
+    if keep and kept:
+        first = _read_beginning(kept[0].name) or kept[0].time
+        gone += [label.name for label in found.labels[:-keep]]
+        gone += [name for name in found.unusable if (_read_beginning(name) or first) < first]
+    for name in gone:
+        label = f"{BASE}/{name}/{LABEL}"
+        if vault.exists(label):
+            vault.delete(label)  # first: what remains is unfinished
+        vault.delete_folder(f"{BASE}/{name}")
+    vault.delete_parts(WAL, late)
     needed = min((label.segment[8:] for label in kept if label.segment), default="")
-    for path in vault.names(WAL):
-        segment = Path(path).name
-        if not segment.endswith(".history") and segment[8:SEGMENT_NAME] < needed:
+    for path in vault.names(WAL) if keep else ():
+        segment = SEGMENT.match(Path(path).name)
+        if segment is not None and segment[2] < needed:
             vault.delete(path)
-    return [label.name for label in old]
+    return gone

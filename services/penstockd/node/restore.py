@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +16,16 @@ import asyncpg
 import orjson
 
 from penstockd.node.account import find_account
-from penstockd.node.backup import ARCHIVE, BASE, SEGMENT_NAME, WAL, BackupFailed, Label
+from penstockd.node.backup import (
+    ARCHIVE,
+    BASE,
+    GZIP_ERRORS,
+    SEGMENT,
+    WAL,
+    BackupFailed,
+    Inventory,
+    Label,
+)
 from penstockd.node.errors import ProcessFailed
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.process import Account
@@ -24,22 +33,39 @@ from penstockd.node.vault import Vault
 
 #: Within the cluster: the log from the vault, until the server has recovered.
 _LOG = "penstock-wal"
+#: Bytes that are read at a time.
+_STEP = 1024 * 1024
 #: Settings of the recovery, which the server keeps in a file of its own until they are reset.
-_RECOVERY = ("restore_command", "recovery_target_time", "recovery_target_action")
+_RECOVERY = (
+    "restore_command",
+    "recovery_target_time",
+    "recovery_target_action",
+    "recovery_target_timeline",
+)
 
 
-def choose_label(labels: Sequence[Label], to: datetime | None, where: str) -> Label:
-    """The newest backup from which a time can be reached, by default the newest of all.
+def choose_label(found: Inventory, to: datetime | None, where: str) -> Label:
+    """The newest usable backup from which a time can be reached, by default the newest of all.
 
     Raises BackupFailed if there is none.
     """
-    fit = [label for label in labels if to is None or label.time <= to]
+    fit = [label for label in found.labels if to is None or label.time <= to]
     if fit:
         return fit[-1]
-    if not labels:
-        raise BackupFailed(f"{where}: no finished backup is there")
-    first = labels[0].time.isoformat(timespec="seconds")
-    raise BackupFailed(f"{where}: the oldest backup reaches back to {first}")
+    others = "".join(f"; {name} cannot be used: {why}" for name, why in found.unusable.items())
+    if not found.labels:
+        raise BackupFailed(f"{where}: no finished backup is there{others}")
+    first = found.labels[0].time.isoformat(timespec="seconds")
+    raise BackupFailed(f"{where}: the oldest backup reaches back to {first}{others}")
+
+
+def check_no_cluster(postgres: EmbeddedPostgres) -> None:
+    """Raise BackupFailed if the data folder has a database already."""
+    if postgres.cluster.exists():
+        raise BackupFailed(
+            f"{postgres.cluster} is there already: restore into another data folder, or move the"
+            " folder 'postgres' away first"
+        )
 
 
 async def restore_server(
@@ -51,11 +77,7 @@ async def restore_server(
     afterwards. What was made is removed if it fails. Raises BackupFailed, VaultUnusable,
     FolderUnusable and ProcessFailed.
     """
-    if postgres.cluster.exists():
-        raise BackupFailed(
-            f"{postgres.cluster} is there already: restore into another data folder, or move the"
-            " folder 'postgres' away first"
-        )
+    check_no_cluster(postgres)
     fresh = postgres.cluster.with_name("postgres.restored")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -78,11 +100,15 @@ def _unpack_base(vault: Vault, label: Label, cluster: Path) -> None:
     """Unpack the base backup, and verify each file by the checksums in the backup's manifest."""
     cluster.mkdir(parents=True, mode=0o700)
     name = f"{BASE}/{label.name}/{ARCHIVE}"
-    try:
-        with vault.opened(name) as stream, tarfile.open(fileobj=stream, mode="r|gz") as archive:
-            archive.extractall(cluster, filter="tar")
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as exc:
-        raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
+    with vault.opened(name) as stream, gzip.GzipFile(fileobj=stream) as plain:
+        try:
+            with tarfile.open(fileobj=plain, mode="r|") as archive:
+                archive.extractall(cluster, filter="tar")
+            # The checksum of all stands at the end; the manifest leaves out the log.
+            while plain.read(_STEP):
+                pass
+        except (tarfile.TarError, *GZIP_ERRORS) as exc:
+            raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
     for path in _find_damaged(cluster):
         raise BackupFailed(f"{vault.where}/{name} is damaged: {path}")
 
@@ -106,24 +132,33 @@ def _find_damaged(cluster: Path) -> Iterator[str]:
 
 
 def _fetch_log(vault: Vault, label: Label, folder: Path) -> None:
-    """Fetch the segments of the log that the backup needs, and all later ones, of all timelines."""
+    """Fetch the segments of the log that the backup needs, and all later ones of its timeline.
+
+    The history of other timelines comes too: the server then begins one that is new to the vault.
+    """
     folder.mkdir(mode=0o700)
     for name in vault.names(WAL):
         path = Path(name)
-        segment = path.name.removesuffix(".gz")
-        if len(segment) == SEGMENT_NAME and segment[8:] < label.segment[8:]:
+        plain = path.name.removesuffix(".gz")
+        segment = SEGMENT.fullmatch(plain)
+        if segment and (segment[1] != label.segment[:8] or plain < label.segment):
             continue
-        try:
-            with vault.opened(name) as stream, (folder / segment).open("wb") as sink:
-                source = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
+        with vault.opened(name) as stream, (folder / plain).open("wb") as sink:
+            source = gzip.GzipFile(fileobj=stream) if path.suffix == ".gz" else stream
+            try:
                 shutil.copyfileobj(source, sink)
-        except (EOFError, gzip.BadGzipFile) as exc:
-            raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
+            except GZIP_ERRORS as exc:
+                raise BackupFailed(f"{vault.where}/{name} is damaged: {exc}") from exc
 
 
 def _write_recovery(cluster: Path, to: datetime | None) -> None:
     (cluster / "recovery.signal").touch(mode=0o600)
-    settings = [f'restore_command = \'cp "{_LOG}/%f" "%p"\'', "recovery_target_action = 'promote'"]
+    settings = [
+        f'restore_command = \'cp "{_LOG}/%f" "%p"\'',
+        "recovery_target_action = 'promote'",
+        # That of the backup: the newest one may be that of a copy.
+        "recovery_target_timeline = 'current'",
+    ]
     if to is not None:
         settings.append(f"recovery_target_time = '{to.isoformat()}'")
     with (cluster / "postgresql.auto.conf").open("a") as file:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,6 +18,10 @@ from penstockd.node.errors import NodeError
 
 #: Bytes that are copied at a time.
 _STEP = 1024 * 1024
+#: Bytes that are read ahead: S3 answers a request for each.
+_AHEAD = 4 * _STEP
+#: Ends the name of a file in a folder while it is being written.
+_PART = ".part"
 
 
 class Source(Protocol):
@@ -61,20 +66,31 @@ class Vault:
         with _explain_errors(self.where):
             if self._local:
                 return self._put_locally(Path(self._root, name), source)
-            with self._files.open_output_stream(name, compression=None) as sink:
-                shutil.copyfileobj(source, sink, _STEP)
-                return int(sink.tell())
+            sink = self._files.open_output_stream(name, compression=None)
+            try:
+                with sink:
+                    shutil.copyfileobj(source, sink, _STEP)
+                    return int(sink.tell())
+            except BaseException:
+                # An upload cannot be aborted: when it is closed, what there is appears as a file.
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    self._files.delete_file(name)
+                raise
 
     def _put_locally(self, path: Path, source: Source) -> int:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f"{path.name}.part")
+        fresh = path.with_name(f"{path.name}{_PART}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as sink:
-            shutil.copyfileobj(source, sink, _STEP)
-            size = sink.tell()
-            sink.flush()
-            os.fsync(sink.fileno())
-        fresh.replace(path)
+        try:
+            with os.fdopen(descriptor, "wb") as sink:
+                shutil.copyfileobj(source, sink, _STEP)
+                size = sink.tell()
+                sink.flush()
+                os.fsync(sink.fileno())
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -82,19 +98,27 @@ class Vault:
             os.close(folder)
         return size
 
-    def names(self, folder: str) -> list[str]:
-        """The names of all files below a folder, sorted."""
+    def names(self, folder: str, *, parts: bool = False) -> list[str]:
+        """The names of all files below a folder, sorted; with ``parts`` also unfinished ones."""
+        found = (f.path for f in self._list_files(folder))
+        return sorted(name for name in found if parts or not name.endswith(_PART))
+
+    def _list_files(self, folder: str) -> list[Any]:
         selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
         with _explain_errors(self.where):
-            found = self._files.get_file_info(selector)
-        return sorted(f.path for f in found if f.is_file and not f.path.endswith(".part"))
+            return [found for found in self._files.get_file_info(selector) if found.is_file]
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        with _explain_errors(self.where):
+            return bool(self._files.get_file_info(name).is_file)
 
     @contextlib.contextmanager
     def opened(self, name: str) -> Iterator[Any]:
         """A file to read from its beginning to its end."""
         with (
             _explain_errors(self.where),
-            self._files.open_input_stream(name, compression=None) as stream,
+            self._files.open_input_stream(name, compression=None, buffer_size=_AHEAD) as stream,
         ):
             yield stream
 
@@ -107,6 +131,21 @@ class Vault:
         """Remove a file."""
         with _explain_errors(self.where):
             self._files.delete_file(name)
+
+    def delete_folder(self, folder: str) -> None:
+        """Remove a folder with all files below it, also unfinished ones."""
+        for name in self.names(folder, parts=True):
+            self.delete(name)
+        path = Path(self._root, folder)
+        if self._local and path.exists():
+            with _explain_errors(self.where):
+                shutil.rmtree(path)
+
+    def delete_parts(self, folder: str, before: datetime) -> None:
+        """Remove the files below a folder that killed processes left unfinished before a time."""
+        for found in self._list_files(folder):
+            if found.path.endswith(_PART) and found.mtime < before:
+                self.delete(found.path)
 
 
 @contextlib.contextmanager

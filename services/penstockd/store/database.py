@@ -19,7 +19,7 @@ from penstockd.store.ages import read_until
 from penstockd.store.epochs import Memory, declares_return, notice_epoch
 from penstockd.store.hanging import STILL_ACTIVE, HangingSessions
 from penstockd.store.pool import ORDINARY, OWN, LaneTerms, Limits, PoolLane, WorkKind
-from penstockd.store.servers import LOOK, identify_server
+from penstockd.store.servers import LOOK, ServerSession, identify_server
 from penstockd.store.session import (
     CONNECT_TIMEOUT,
     IDLE_UNCHECKED,
@@ -31,6 +31,7 @@ from penstockd.store.session import (
     cut_session,
     gives_sign,
     prepare_session,
+    session_of,
     translate_errors,
 )
 from penstockd.store.sockets import READ_SLOWLY, identify_hosts, open_session, read_hosts
@@ -269,7 +270,7 @@ class Database:
         if 2 * self.hanging.count(lane.shares) >= lane.shares.size:
             raise DatabaseUnavailable("the database does not confirm what was written before")
         async with self.connection(kind) as connection:
-            pid = connection.get_server_pid()
+            session = session_of(connection)
             try:
                 seconds = lane.limits.commit
                 async with commit.open_transaction(
@@ -277,7 +278,7 @@ class Database:
                 ):
                     yield connection
             except OutcomeUnknown:
-                self.hanging.keep(pid, lane.shares)
+                self.hanging.keep(session, lane.shares)
                 raise
 
     @property
@@ -343,8 +344,8 @@ class Database:
         """
         await prepare_session(connection)
         servers = self.memory.servers
-        server = await identify_server(connection)
-        connection.note_server(server)
+        server, session = await identify_server(connection)
+        connection.note_server(server, session)
         declared = servers.was_replaced(server) and await declares_return(connection, self.memory)
         servers.note(server, declared=declared)
         await notice_epoch(connection, self.memory)
@@ -359,10 +360,11 @@ class Database:
             if not self.memory.servers.leads_to(connection.server):
                 connection.terminate()
 
-    async def _read_active(self, pids: Sequence[int]) -> Collection[int]:
-        """Those of some server processes that are at work. Raises as ``connection``."""
+    async def _read_active(self, sessions: Sequence[ServerSession]) -> Collection[ServerSession]:
+        """Those of some sessions that are at work. Raises as ``connection``."""
+        asked = ([s.pid for s in sessions], [s.start for s in sessions])
         async with self.connection(WorkKind.OWN) as connection:
-            return [row[0] for row in await connection.fetch(STILL_ACTIVE, list(pids))]
+            return [ServerSession(*row) for row in await connection.fetch(STILL_ACTIVE, *asked)]
 
 
 @asynccontextmanager

@@ -15,37 +15,45 @@ import structlog
 
 from penstockd.errors import Refused
 from penstockd.shares import Payer, Shares
+from penstockd.store.servers import ServerSession
 
 #: How often the hub checks whether the sessions that it cut have ended, in seconds.
 LOOK = 1.0
-#: Those of some sessions that still work on something, though nobody waits for it.
-STILL_ACTIVE = "SELECT pid FROM pg_stat_activity WHERE pid = ANY ($1::int[]) AND state = 'active'"
+#: Those of some sessions that still work on something, though nobody waits for it. Another session
+#: may have got the number of the process since.
+STILL_ACTIVE = """
+SELECT pid, backend_start FROM pg_stat_activity AS a
+JOIN unnest($1::int[], $2::timestamptz[]) AS s (pid, backend_start) USING (pid, backend_start)
+WHERE a.state = 'active'
+"""
 
 _log = structlog.get_logger(__name__)
 
 
 class HangingSessions:
-    """The sessions that one process has cut, by server process, and the places that they keep.
+    """The sessions that one process has cut, and the places that they keep.
 
-    ``look`` returns those of some server processes that are still active; it raises Refused if the
-    database does not answer.
+    ``look`` returns those of some sessions that are still active; it raises Refused if the database
+    does not answer.
     """
 
-    def __init__(self, look: Callable[[Sequence[int]], Awaitable[Collection[int]]]) -> None:
+    def __init__(
+        self, look: Callable[[Sequence[ServerSession]], Awaitable[Collection[ServerSession]]]
+    ) -> None:
         self._look = look
-        self._kept: dict[int, Shares] = {}
+        self._kept: dict[ServerSession, Shares] = {}
         self._watching: asyncio.Task[None] | None = None
 
     @property
-    def kept(self) -> Mapping[int, Shares]:
+    def kept(self) -> Mapping[ServerSession, Shares]:
         """The sessions, each with where it keeps a place."""
         return self._kept
 
-    def keep(self, pid: int, places: Shares) -> None:
+    def keep(self, session: ServerSession, places: Shares) -> None:
         """Keep a place for a session that was cut, until the server has ended it."""
-        if pid in self._kept:
+        if session in self._kept:
             return
-        self._kept[pid] = places
+        self._kept[session] = places
         places.hold(Payer())
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch())
@@ -58,8 +66,8 @@ class HangingSessions:
         """Give back the places of sessions that have ended. Raises Refused."""
         asked = list(self._kept)
         active = await self._look(asked) if asked else ()
-        for pid in set(asked) - set(active):
-            if (places := self._kept.pop(pid, None)) is not None:
+        for session in set(asked) - set(active):
+            if (places := self._kept.pop(session, None)) is not None:
                 places.give_back(Payer())
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from penstockd.errors import DatabaseUnavailable
 from penstockd.shares import Shares, ShareTerms
 from penstockd.store.database import Connection, Database, translate_errors
+from penstockd.store.session import session_of
 
 #: How long the database may take to answer, in seconds.
 ANSWER = 1.5
@@ -40,9 +41,9 @@ class OwnSessions:
     def cut(self, connection: Connection) -> None:
         """End a session that may be at work: it keeps its place until the server has ended it."""
         if not connection.is_closed():
-            pid = connection.get_server_pid()
+            session = session_of(connection)
             connection.terminate()
-            self._database.hanging.keep(pid, self._places)
+            self._database.hanging.keep(session, self._places)
 
 
 class OwnSession:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
@@ -28,7 +29,8 @@ LOOK = 5.0
 _IDENTIFY = """
 SELECT (SELECT system_identifier FROM pg_control_system())::text,
        CASE WHEN NOT pg_is_in_recovery()
-            THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+            THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+       (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
 """
 
 _log = structlog.get_logger(__name__)
@@ -46,12 +48,22 @@ class ServerIdentity(NamedTuple):
         return same and self.timeline < other.timeline
 
 
-async def identify_server(connection: Any) -> ServerIdentity:
-    """The server of a connection. Raises DatabaseUnavailable if it is a standby."""
-    row = await connection.fetchrow(_IDENTIFY)
-    if row[1] is None:
+class ServerSession(NamedTuple):
+    """A session as its server knows it: the process there, and when it began. Servers give the
+    number of a process out again, and two servers give out the same."""
+
+    pid: int
+    start: datetime
+
+
+async def identify_server(connection: Any) -> tuple[ServerIdentity, ServerSession]:
+    """The server of a connection, and the session there. Raises DatabaseUnavailable if it is a
+    standby."""
+    identifier, timeline, start = await connection.fetchrow(_IDENTIFY)
+    if timeline is None:
         raise DatabaseUnavailable("the database takes no writes: it is a standby")
-    return ServerIdentity(*row)
+    session = ServerSession(connection.get_server_pid(), start)
+    return ServerIdentity(identifier, timeline), session
 
 
 @dataclass(slots=True)

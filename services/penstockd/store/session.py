@@ -19,7 +19,7 @@ from penstockd.errors import (
     QueryTooLong,
     StorageFull,
 )
-from penstockd.store.servers import ServerIdentity
+from penstockd.store.servers import ServerIdentity, ServerSession
 
 #: How long a new connection may take to come up, in seconds.
 CONNECT_TIMEOUT = 1.5
@@ -114,12 +114,13 @@ async def prepare_session(connection: Any) -> None:
 class OwnConnection(asyncpg.Connection):
     """A connection that knows where it leads."""
 
-    #: Its server; None until it was asked.
+    #: Its server, and the session there; None until it was asked.
     server: ServerIdentity | None = None
+    session: ServerSession | None = None
 
-    def note_server(self, server: ServerIdentity) -> None:
+    def note_server(self, server: ServerIdentity, session: ServerSession) -> None:
         """Note where it leads."""
-        self.server = server
+        self.server, self.session = server, session
 
 
 class PooledConnection(OwnConnection):
@@ -139,6 +140,13 @@ class PooledConnection(OwnConnection):
     def note_answer(self) -> None:
         """Note that it answered just now."""
         self.answered = time.monotonic()
+
+
+def session_of(connection: Any) -> ServerSession:
+    """The session of a connection that the hub has prepared."""
+    session: ServerSession | None = connection.session
+    assert session is not None, "it was prepared"
+    return session
 
 
 def is_usable(connection: Any) -> bool:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -26,6 +25,8 @@ from penstockd.shares import payer_var
 from penstockd.store.ages import read_until
 from penstockd.store.cursor import Cursor, current_cursor, place_snapshot
 from penstockd.store.database import Connection, Database, WorkKind, gives_sign, translate_errors
+from penstockd.store.servers import ServerSession
+from penstockd.store.session import session_of
 
 #: How many states a process keeps for clients that may come back; the oldest of the consumer with
 #: the most is released first.
@@ -48,25 +49,18 @@ class SnapshotGone(Exception):
     """Nobody holds the state of that name any more, or the name now stands for another state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The database session of a holder, which ends with the holder's process."""
-
-    pid: int
-    start: datetime
-
-
 @dataclass(eq=False, slots=True)
 class Held:
     """One state of the data: ``name`` joins it, ``cursor`` is its place in the change log.
 
+    ``session`` is that of its holder, which ends with the holder's process.
     ``taken`` is when the state was taken, by whichever process, in seconds of the system's clock.
     ``end`` is when it may be held no longer, after ``most_seconds``, by the monotonic clock.
     """
 
     name: str
     cursor: Cursor
-    session: Session
+    session: ServerSession
     connection: Connection
     taken: float
     end: float
@@ -104,18 +98,18 @@ class Snapshots:
         self.seconds, self.most_seconds = seconds, most_seconds
         self._database = database
         self._held: set[Held] = set()
-        self._idle: list[tuple[Connection, Session]] = []
+        self._idle: list[Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulse: asyncio.Task[None] | None = None
 
     async def take(self) -> Held:
         """Hold the current state. Raises DatabaseUnavailable."""
-        connection, session = await self._connection()
+        connection = await self._connection()
         try:
             with translate_errors():
                 async with asyncio.timeout(PATIENCE):
                     cursor = await place_snapshot(connection)
-                    return await self._hold(connection, session, cursor, time.time())
+                    return await self._hold(connection, cursor, time.time())
         except BaseException:
             connection.terminate()
             raise
@@ -128,7 +122,7 @@ class Snapshots:
         """
         if taken + self.most_seconds <= time.time():
             raise SnapshotGone(name)
-        connection, session = await self._connection()
+        connection = await self._connection()
         try:
             with translate_errors():
                 async with asyncio.timeout(PATIENCE):
@@ -136,7 +130,7 @@ class Snapshots:
                     await _import_snapshot(connection, name)
                     if await current_cursor(connection) != cursor:
                         raise SnapshotGone(name)
-                    return await self._hold(connection, session, cursor, taken)
+                    return await self._hold(connection, cursor, taken)
         except BaseException:
             connection.terminate()
             raise
@@ -191,36 +185,24 @@ class Snapshots:
         if self._pulse is not None:
             self._pulse.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)  # each takes PATIENCE at most
-        for connection in [*(h.connection for h in self._held), *(c for c, _ in self._idle)]:
+        for connection in [*(h.connection for h in self._held), *self._idle]:
             connection.terminate()
         self._held.clear()
         self._idle.clear()
 
-    async def _connection(self) -> tuple[Connection, Session]:
+    async def _connection(self) -> Connection:
         while self._idle:
-            connection, session = self._idle.pop()
+            connection = self._idle.pop()
             if not connection.is_closed() and await gives_sign(connection):
-                return connection, session
-        connection = await self._database.connect()
-        try:
-            with translate_errors():
-                start = await connection.fetchval(
-                    "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()",
-                    timeout=PATIENCE,
-                )
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection, Session(connection.get_server_pid(), start)
+                return connection
+        return await self._database.connect()
 
-    async def _hold(
-        self, connection: Connection, session: Session, cursor: Cursor, taken: float
-    ) -> Held:
+    async def _hold(self, connection: Connection, cursor: Cursor, taken: float) -> Held:
         await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{SILENCE}s'")
         name = await connection.fetchval("SELECT pg_export_snapshot()")
         left = taken + self.most_seconds - time.time()
         end = time.monotonic() + min(left, self.most_seconds)
-        held = Held(name, cursor, session, connection, taken, end, self.most_seconds)
+        held = Held(name, cursor, session_of(connection), connection, taken, end, self.most_seconds)
         self._held.add(held)
         if self._pulse is None or self._pulse.done():
             self._pulse = asyncio.create_task(self._keep_alive())
@@ -235,7 +217,7 @@ class Snapshots:
             held.connection.terminate()
             return
         if len(self._idle) < MAX_IDLE:
-            self._idle.append((held.connection, held.session))
+            self._idle.append(held.connection)
         else:
             held.connection.terminate()
 

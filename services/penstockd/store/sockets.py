@@ -150,7 +150,7 @@ async def _identify_host(dsn: str, host: str | None, port: int | None) -> Server
         async with asyncio.timeout(SURVEY_TIMEOUT):
             connection = await _connect_host(dsn, {**options, "host": host, "port": port}, None)
             try:
-                return await identify_server(connection)
+                return (await identify_server(connection))[0]
             finally:
                 connection.terminate()
     except (*_UNUSABLE, asyncpg.PostgresError, asyncpg.InterfaceError):

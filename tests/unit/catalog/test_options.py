@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from google.protobuf import (
     any_pb2,
+    descriptor_pb2,
     duration_pb2,
     empty_pb2,
     field_mask_pb2,
     struct_pb2,
+    text_format,
     wrappers_pb2,
 )
 from grpc_tools import protoc
@@ -89,9 +91,29 @@ def compiled(folder: Path, text: str) -> Catalog:
     target = folder / "set.binpb"
     known = f"-I{resources.files('grpc_tools') / '_proto'}"
     command = ["protoc", f"-I{folder}", f"-I{PROTOS}", known, "--include_imports"]
-    # In this process: there are hundreds of them.
     assert protoc.main([*command, f"--descriptor_set_out={target}", str(source)]) == 0
     return load_catalog(target)
+
+
+class Plain:
+    """The model without options, compiled once: a place gets an option in the descriptors, as the
+    compiler would put it there, since there are hundreds of places."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.told = told(compiled(folder, model(None, "")))
+        self._set = (folder / "set.binpb").read_bytes()
+
+    def with_option(self, scope: str, name: str, option: str) -> Catalog:
+        files = descriptor_pb2.FileDescriptorSet.FromString(self._set)
+        file = next(f for f in files.file if f.name == "penstock/model/v1/probes.proto")
+        message = next(m for m in file.message_type if m.name == scope)
+        field = next(f for f in message.field if f.name == name)
+        extension: Any = options_pb2.field
+        text_format.Merge(option, field.options.Extensions[extension])
+        target = self._folder / "with_option.binpb"
+        target.write_bytes(files.SerializeToString())
+        return load_catalog(target)
 
 
 def told(catalog: Catalog) -> list[Any]:
@@ -122,19 +144,21 @@ def test_the_values_are_of_all_options() -> None:
 
 
 def test_every_option_has_an_effect_or_is_refused(tmp_path: Path) -> None:
-    plain = told(compiled(tmp_path, model(None, "")))
+    plain = Plain(tmp_path)
+    by_text = told(compiled(tmp_path, model(("Nested", "text"), VALUES["class"])))
+    assert told(plain.with_option("Nested", "text", VALUES["class"])) == by_text
     effective, refused = set(), set()
     for option, scope, name in places():
         if (option, name) == ("key", "key_field"):
             continue  # it is there in all of them
         try:
-            found = told(compiled(tmp_path, model((scope, name), VALUES[option])))
+            found = told(plain.with_option(scope, name, VALUES[option]))
         except ModelError as exc:
             text = str(exc)
             assert name in text or "exactly one string field" in text, (option, scope, name, text)
             refused.add((option, scope, name))
         else:
-            assert found != plain, f"{option} on {scope}.{name} has no effect"
+            assert found != plain.told, f"{option} on {scope}.{name} has no effect"
             effective.add((option, scope, name))
     assert {o for o, _, _ in effective} == VALUES.keys() - {"key"}
     assert {("class", s, n) for s in SCOPES[1:4] for n in ("text", "messages")} <= effective

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from penstock.client import cli
 from penstock.client.cli import options
 from penstock.client.cli.options import Format, share_options, walk_commands
 from penstock.client.cli.printing import print_document, print_rows
-from penstock.client.cli.profiles import profiles_file
+from penstock.client.cli.profiles import change_profiles, profiles_file, read_profiles
 
 SHARED = {"--as", "--profile", "--url", "--format", "--ca-file", "--client-cert", "--client-key"}
 #: Commands whose --format is that of a file, which may name more formats.
@@ -258,9 +259,70 @@ def test_a_login_with_id_and_secret(
     # Another address in the environment does not get a profile's secret.
     monkeypatch.setenv("PENSTOCK_URL", "http://127.0.0.1:9")
     assert run("token").code == 0
-    assert "cannot reach" in run("token", "--url", "http://127.0.0.1:9").err
     profiles_file().write_text("{")
     assert "is damaged" in run("token").err
+
+
+def test_a_stored_secret_goes_to_its_own_hub(
+    run: Run, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("login", "--as", "admin").code == 0
+    assert run("token", "--url", f"{hub.url.replace('http', 'HTTP')}/").code == 0
+    for url in (
+        "http://127.0.0.1:9",
+        "https://h",
+        "http://127.evil.example",
+        "unix:/x",
+        "http://[",
+    ):
+        ran = run("token", "--url", url)
+        assert ran.code == 1 and "its secret goes nowhere else" in ran.err, url
+    # The demo's may be on another port here; no other machine has its credentials.
+    assert "cannot reach" in run("token", "--as", "admin", "--url", "http://127.0.0.1:9").err
+    for name in ("--url", "PENSTOCK_URL"):
+        monkeypatch.setenv(name, "http://127.evil.example")
+        given = ("--url", "http://127.evil.example") if name == "--url" else ()
+        assert "and this machine, not for" in run("token", "--as", "admin", *given).err
+    monkeypatch.delenv("PENSTOCK_URL")
+    # What needs no secret goes anywhere.
+    assert "not reachable" in run("status", "--url", "http://127.0.0.1:9").out
+    for url in ("http://hub.example.com", "http://127.evil.example"):
+        stored = json.loads(profiles_file().read_text())
+        stored["profiles"]["admin"]["url"] = url
+        profiles_file().write_text(json.dumps(stored))
+        assert f"by https only, not to {url}" in run("token").err
+
+
+def test_a_login_over_plain_http_is_not_kept(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    with (tmp_path / "secret").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        ran = run("login", "--client-id", "admin", "--url", "http://hub.example.com")
+    assert "by https only" in ran.err and not profiles_file().exists()
+
+
+def test_changes_of_profiles_at_one_time_are_all_kept(run: Run, tmp_path: Path) -> None:
+    folder = profiles_file().parent
+    folder.mkdir(parents=True)
+    left = folder / f"profiles.json.{os.getpid()}.part"  # by a login that was killed
+    left.write_text('{"client_secret": "s3cret"}')
+    change = (
+        "import sys\n"
+        "from penstock.client.cli.profiles import change_profiles\n"
+        "for number in range(20):\n"
+        "    with change_profiles() as profiles:\n"
+        "        profiles.profiles[f'{sys.argv[1]}-{number}'] = {'url': 'https://h'}\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", change, str(n)]) for n in range(3)]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert len(read_profiles().profiles) == 60
+    assert list(folder.iterdir()) == [profiles_file()]
+    # What fails changes nothing and leaves nothing.
+    with pytest.raises(TypeError), change_profiles() as profiles:
+        profiles.profiles["x"] = {"url": object()}  # type: ignore[dict-item]
+    assert list(folder.iterdir()) == [profiles_file()] and len(read_profiles().profiles) == 60
 
 
 # --- completion ---

@@ -56,7 +56,19 @@ def test_what_is_put_is_found_and_read(where: str) -> None:
         again.read("base/b/one")
 
 
-def test_a_file_that_breaks_off_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [b"half", BIG])
+def test_what_breaks_off_does_not_appear(where: str, half: bytes) -> None:
+    vault = Vault(where)
+    vault.put("broken/whole", io.BytesIO(half))
+    with pytest.raises(ValueError, match="broken off"):
+        vault.put("broken/half", Failing(half))
+    assert vault.names("broken", parts=True) == ["broken/whole"]
+    assert vault.exists("broken/whole") and not vault.exists("broken/half")
+    vault.delete_folder("broken")
+    assert vault.names("broken", parts=True) == [] and not vault.exists("broken/whole")
+
+
+def test_a_file_that_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     vault = Vault(str(tmp_path))
     vault.put("base/one", io.BytesIO(b"before"))
     with pytest.raises(ValueError, match="broken off"):

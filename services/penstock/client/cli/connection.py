@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from penstock.client.cli import options
 from penstock.client.cli.demo import demo_consumers, demo_file, read_demo
 from penstock.client.cli.failures import Failure
+from penstock.client.hosts import is_loopback
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -50,8 +52,9 @@ def find_caller() -> Caller:
     """Who calls, by the first of these that says it; raises Failure if none does.
 
     The options ``--as`` and ``--profile``; credentials in the environment; PENSTOCK_AS and
-    PENSTOCK_PROFILE; the current profile. ``--url`` overrides any other address; PENSTOCK_URL
-    overrides the demo's, but no profile's, whose secret is for its own hub.
+    PENSTOCK_PROFILE; the current profile. ``--url`` and PENSTOCK_URL say where credentials of the
+    environment go. What is stored goes to its own hub alone: that of the profile, or of the demo
+    on this machine.
     """
     consumer, profile = options.given_option("consumer"), options.given_option("profile")
     if not consumer and not profile:
@@ -105,20 +108,52 @@ def _from_demo(consumer: str) -> Caller:
         names = ", ".join(sorted(known))
         raise Failure(f"{demo_file()} has no consumer '{consumer}'; it has {names}")
     arguments = {name: str(entry[name]) for name in ("client_id", "client_secret")}
-    url = (
-        options.given_option("url")
-        or options.read_variable("url")
-        or demo.get("url")
-        or DEFAULT_URL
-    )
+    own = str(demo.get("url") or DEFAULT_URL)
+    url = options.given_option("url") or options.read_variable("url") or own
+    if not _is_same_hub(url, own) and not _is_local(url):
+        raise Failure(
+            f"the credentials in {demo_file()} are for {own} and this machine, not for {url}"
+        )
     return Caller(url, str(demo_file()), arguments | certificate_files())
 
 
 def _from_profile(name: str, profile: dict[str, str]) -> Caller:
     arguments = {k: v for k, v in profile.items() if k in (*_CREDENTIALS, *_FILES)}
     arguments |= {k: v for k, v in certificate_files().items() if v}
-    url = options.given_option("url") or profile.get("url") or DEFAULT_URL
-    return Caller(url, f"the profile {name}", arguments)
+    own = profile.get("url") or DEFAULT_URL
+    url = options.given_option("url") or own
+    if not _is_same_hub(url, own):
+        raise Failure(
+            f"the profile {name} is for {own}, and its secret goes nowhere else: log in at {url},"
+            " or use another profile"
+        )
+    check_profile_url(own)
+    return Caller(own, f"the profile {name}", arguments)
+
+
+def check_profile_url(url: str) -> None:
+    """Raise Failure if a stored secret would go to another machine in the clear."""
+    if _split_url(url)[0] == "http" and not _is_local(url):
+        raise Failure(f"a profile's secret goes to other machines by https only, not to {url}")
+
+
+def _is_same_hub(one: str, other: str) -> bool:
+    return _split_url(one) == _split_url(other)
+
+
+def _is_local(url: str) -> bool:
+    _, host, port = _split_url(url)
+    return is_loopback(f"[{host}]:{port}" if ":" in host else host)
+
+
+def _split_url(url: str) -> tuple[str, str, str]:
+    """The scheme, host and port of a URL; of what is none, and of a socket, the text itself."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return "", "", url
+    return parts.scheme, parts.hostname or "", str(port)
 
 
 def _list_choices() -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,15 +73,48 @@ def read_profiles() -> Profiles:
         raise Failure(f"{path} is damaged: it holds no profiles") from None
 
 
-def write_profiles(profiles: Profiles) -> None:
-    """Replace the file as a whole; only the user can read it."""
+@contextmanager
+def change_profiles() -> Iterator[Profiles]:
+    """The user's profiles, which are stored as the block leaves them, unless it raises.
+
+    Other commands that change them wait meanwhile. Raises Failure as ``read_profiles`` does.
+    """
+    folder = profiles_file().parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _hold_folder(folder):
+        profiles = read_profiles()
+        yield profiles
+        _write_profiles(profiles)
+
+
+@contextmanager
+def _hold_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder. Windows has no such lock: there the last one wins."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_profiles(profiles: Profiles) -> None:
+    """Replace the file as a whole; only the user can read it. The caller holds the folder."""
     path = profiles_file()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    for left in path.parent.glob(f"{path.name}.*.part"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     document = {"current": profiles.current, "profiles": profiles.profiles}
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    descriptor, part = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from penstock.client.cli.connection import (
     DEFAULT_URL,
     Caller,
     certificate_files,
+    check_profile_url,
     find_caller,
     hub_url,
     open_client,
@@ -21,9 +22,9 @@ from penstock.client.cli.printing import print_outcome, print_rows
 from penstock.client.cli.profiles import (
     MEMBERS,
     Profiles,
+    change_profiles,
     profiles_file,
     read_profiles,
-    write_profiles,
 )
 
 Name = Annotated[str, typer.Argument(metavar="PROFILE", help="The profile's name.")]
@@ -57,13 +58,13 @@ def log_in(
     """
     caller = _new_caller(client_id, api_key)
     name = name or caller.arguments.get("client_id") or "default"
+    check_profile_url(caller.url)
     with open_client(caller) as client:
         client.datasets()
-    profiles = read_profiles()
     profile = {"url": caller.url} | {k: v for k, v in caller.arguments.items() if v}
-    profiles.profiles[name] = {k: v for k, v in profile.items() if k in MEMBERS}
-    profiles.current = name
-    write_profiles(profiles)
+    with change_profiles() as profiles:
+        profiles.profiles[name] = {k: v for k, v in profile.items() if k in MEMBERS}
+        profiles.current = name
     said = {"profile": name, "url": caller.url, "file": str(profiles_file())}
     print_outcome(said, f"logged in at {caller.url}; commands use the profile {name} from now on")
 
@@ -74,14 +75,13 @@ def log_out(
     ] = "",
 ) -> None:
     """Remove a profile and its credentials."""
-    profiles = read_profiles()
-    name = name or options.given_option("profile") or profiles.current
-    if not name:
-        raise Failure("no profile is in use")
-    profiles.get(name)
-    del profiles.profiles[name]
-    profiles.current = "" if profiles.current == name else profiles.current
-    write_profiles(profiles)
+    with change_profiles() as profiles:
+        name = name or options.given_option("profile") or profiles.current
+        if not name:
+            raise Failure("no profile is in use")
+        profiles.get(name)
+        del profiles.profiles[name]
+        profiles.current = "" if profiles.current == name else profiles.current
     print_outcome({"profile": name}, f"the profile {name} is removed")
 
 
@@ -128,10 +128,9 @@ def list_profiles() -> None:
 
 def use_profile(name: Name) -> None:
     """Use a profile from now on."""
-    profiles = read_profiles()
-    profiles.get(name)
-    profiles.current = name
-    write_profiles(profiles)
+    with change_profiles() as profiles:
+        profiles.get(name)
+        profiles.current = name
     print_outcome({"profile": name}, f"commands use the profile {name} from now on")
 
 
