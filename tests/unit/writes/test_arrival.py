@@ -74,6 +74,18 @@ async def test_what_came_quickly_is_no_credit_for_a_long_silence() -> None:
     assert client.silent.is_set()
 
 
+async def test_a_file_that_is_not_loaded_must_come_in_time_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when its request id is used already, and only its digest is wanted."""
+    monkeypatch.setattr(arrival, "KEPT_BYTES", 0)
+    made = Arrival(b"x", Client([]).pieces(), ImportLimits(PATIENCE, 0.2))
+    await made.gather()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(ClientStalled, match=r"did not come within 0\.2 s"):
+            assert [piece async for piece in made.read_unlocked()] == []
+
+
 async def test_while_the_hub_is_busy_no_client_is_silent() -> None:
     """The piece is there when the loop looks again, long after the client's time is over."""
     loop, come = asyncio.get_running_loop(), asyncio.Event()
