@@ -279,7 +279,7 @@ def _explain_error(settings: Settings, error: Exception) -> str:
     if isinstance(error, DatabaseUnavailable):
         url = settings.database_url
         where = f"at {name_place(url)}" if url is not None else "of the data folder"
-        cause = error.__cause__
+        cause = error.__cause__ or error
         reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
         return f"the database {where} cannot be reached: {reason or type(cause).__name__}"
     if isinstance(error, OSError) and error.filename is not None:

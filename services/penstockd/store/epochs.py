@@ -26,7 +26,7 @@ from penstockd.store.servers import NewestServer
 
 #: NULL if the server is in recovery.
 _NOTICE = """
-SELECT CASE WHEN NOT pg_is_in_recovery() THEN hub.notice_epoch($1, $2, $3) END
+SELECT CASE WHEN NOT pg_is_in_recovery() THEN hub.notice_return($1, $2, $3) END
 """
 #: The newest epoch that nobody has declared.
 _UNDECLARED = """

@@ -74,7 +74,7 @@ KEEPERS_FUNCTIONS = (
     "rebase_audit",
     "notice_lost_checkpoint",
 )
-EVERYBODYS_FUNCTIONS = ("notice_epoch",)
+EVERYBODYS_FUNCTIONS = ("notice_return",)
 #: Functions that only these functions and the owner's commands call.
 OWNERS_ALONE = ("open_epoch",)
 

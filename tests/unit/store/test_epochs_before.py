@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import asyncpg
 import pytest
 from alembic import command
@@ -12,7 +14,15 @@ from penstockd.catalog import Catalog
 from penstockd.errors import CursorInvalid
 from penstockd.store import migrations
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at, find_numbered, place_snapshot
+from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.migrate import apply_migration, make_engine
+
+#: What a process of before sends with each new connection, and values of its arguments: it has
+#: remembered nothing yet, or a place of the log.
+NOTICE_BEFORE = """
+SELECT CASE WHEN NOT pg_is_in_recovery() THEN hub.notice_epoch($1, $2, $3) END
+"""
+MEMORIES_BEFORE = [(None, b"", None), (0, b"12345678", datetime.now(UTC))]
 
 WRITE = """
 SELECT set_config('penstock.revision', nextval('hub.revision')::text, false);
@@ -62,5 +72,28 @@ async def test_what_was_given_out_before_is_good_afterwards(
         assert [rows[0]["previous"], *(row["id"] for row in rows)] == chain
         assert rows[1]["previous"] == rows[0]["id"] and len(set(chain)) == 3
         assert await connection.fetchval("SELECT id FROM hub.epoch_head") == rows[1]["id"]
+    finally:
+        await connection.close()
+
+
+async def test_processes_of_before_get_no_new_connection_afterwards(
+    catalog: Catalog, empty_url: str
+) -> None:
+    """They would not notice a failover. They take the error for an outage, and say so."""
+    engine = make_engine(empty_url)
+    async with engine.begin() as made:
+        await made.run_sync(upgrade_to_0020)
+    await engine.dispose()
+    connection = await asyncpg.connect(empty_url)
+    try:
+        for values in MEMORIES_BEFORE:  # the negative control
+            assert await connection.fetchval(NOTICE_BEFORE, *values) is not None
+        await apply_migration(empty_url, catalog)
+        for values in MEMORIES_BEFORE:
+            with pytest.raises(asyncpg.CannotConnectNowError, match="later version"):
+                await connection.fetchval(NOTICE_BEFORE, *values)
+        memory = Memory()
+        await notice_epoch(connection, memory)
+        assert memory.epochs
     finally:
         await connection.close()
