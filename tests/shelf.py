@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from penstockd import formats
@@ -68,6 +70,17 @@ def writable(dataset: Dataset) -> tuple[Field, ...]:
     return tuple(f for f in dataset.fields if not f.output_only)
 
 
+def last_batches(reader: formats.Reader) -> list[formats.RowBatch]:
+    """What the reader has after all bytes of the file were fed."""
+
+    async def finish() -> list[formats.RowBatch]:
+        return [batch async for part in reader.finish() for batch in part]
+
+    # In a thread: the test may have an event loop of its own.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, finish()).result()
+
+
 def read(
     name: str, dataset: Dataset, data: bytes, chunk: int = 1 << 20
 ) -> tuple[formats.Reader, list[list[Any]], list[formats.BadRow]]:
@@ -76,7 +89,7 @@ def read(
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
-    batches += reader.close()
+    batches += last_batches(reader)
     for batch in batches:
         assert len(batch.numbers) == len(batch.rows)
     return reader, [r for b in batches for r in b.rows], [r for b in batches for r in b.bad]

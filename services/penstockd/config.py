@@ -200,7 +200,7 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="An import whose client sends less than 1 KiB a second is ended after so many "
-        "seconds.",
+        "seconds; once rows are locked, one that sends less than 64 KiB a second after 5.",
     )
     import_seconds: float = Field(
         default=900,
@@ -270,7 +270,7 @@ class Settings(BaseSettings):
         default=1024,
         ge=1,
         description="The log and health warn if the disk of the data folder has fewer free MiB "
-        "than this.",
+        "than this, and imports that need the disk are refused with STORAGE_FULL.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(

@@ -320,7 +320,7 @@ class OutcomeUnknown(Refused):
 
 
 class StorageFull(Refused):
-    """The database has no room left."""
+    """The database has no room left, or the hub none for a file."""
 
     reason = "STORAGE_FULL"
 

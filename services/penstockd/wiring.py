@@ -40,6 +40,7 @@ from penstockd.observe import flush_spans, set_up
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
+from penstockd.spools import SpoolPlace
 from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
 from penstockd.store.database import ORDINARY, Database, Division, Limits
@@ -147,7 +148,9 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         states=States(snapshots),
         exports=ExportLimits(settings.export_connections, settings.export_stall_seconds),
         imports=ImportLimits(
-            settings.import_stall_seconds, settings.import_seconds, settings.data_dir
+            settings.import_stall_seconds,
+            settings.import_seconds,
+            SpoolPlace(settings.data_dir, settings.disk_reserve_mb << 20),
         ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),

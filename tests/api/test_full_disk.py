@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -11,11 +12,15 @@ from typing import Any
 
 import asyncpg
 import grpc
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import structlog
 
 from harness import PATIENCE, RunningHub, new_customer
 from own_worker import Worker, worker
+from penstock.api.v1 import customers_service_pb2 as api
+from penstockd.formats import READERS
 from penstockd.rpc import health
 from penstockd.store import shortages
 
@@ -130,3 +135,44 @@ async def test_what_runs_short_is_not_well_before_it_fails_calls(
     assert all(events.count(f"{name}_short") == 1 for name in ("disk", "connections", "locks"))
     (held,) = [line for line in logged if line["event"] == "locks_short"]
     assert held["waiting"] and held["held_by_pids"]
+
+
+def make_files() -> dict[str, tuple[str, bytes]]:
+    """Files of one unknown column by what they are, with their format: none needs a table."""
+    table, arrow, parquet = pa.table({"nothing": ["x"]}), io.BytesIO(), io.BytesIO()
+    with pa.ipc.new_stream(arrow, table.schema) as writer:
+        writer.write_table(table)
+    pq.write_table(table, parquet)
+    files = {
+        "a Parquet file": ("PARQUET", parquet.getvalue()),
+        "an Arrow stream": ("ARROW", arrow.getvalue()),
+        "a few rows": ("CSV", b"nothing\nx\n"),
+    }
+    return files | {f"a long {name}": (name, b" " * (2 << 20)) for name in READERS}
+
+
+async def test_imports_leave_the_reserve_of_the_disk_free(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def import_file(served: Worker, name: str, data: bytes) -> str:
+        method: Any = served.channel.stream_unary(
+            "/penstock.api.v1.Customers/ImportCustomers",
+            request_serializer=lambda message: message.SerializeToString(),
+        )
+        request: Any = api.ImportCustomersRequest(format=name)
+        request.file.data = data
+        call = method(iter([request]), metadata=(("x-api-key", hub.api_key),), timeout=PATIENCE)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call
+        return f"{raised.value.code().name} {raised.value.details()}"
+
+    files = make_files()
+    async with worker(hub, monkeypatch, disk_reserve_mb=1 << 40) as short:
+        found = {what: await import_file(short, *file) for what, file in files.items()}
+    # The control: what stays in memory is read, and refused for what it holds.
+    assert "unknown column" in found.pop("a few rows")
+    wanted = "RESOURCE_EXHAUSTED the hub has no room for the file; nothing was written"
+    assert found == dict.fromkeys(found, wanted)
+    async with worker(hub, monkeypatch) as well:
+        for what, file in files.items():
+            assert "INVALID_ARGUMENT" in await import_file(well, *file), what

@@ -49,6 +49,8 @@ async def import_records(
         validate_only=validate_only,
     )
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    source = open_reader(format, dataset, offered, compression=compression)
+    source = open_reader(
+        format, dataset, offered, compression=compression, spool_place=limits.spools
+    )
     load = Import(dataset, view, source, partial=partial)
     return reply.report(await load_once(call, upload, file, load, request))

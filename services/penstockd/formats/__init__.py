@@ -33,6 +33,7 @@ from penstockd.formats.xlsx import XlsxWriter
 from penstockd.formats.xml_reader import XmlReader
 from penstockd.native.errors import FormatError
 from penstockd.native.kernel import compile_ahead as _warm_kernel
+from penstockd.spools import SpoolPlace
 
 __all__ = [
     "READERS",
@@ -118,16 +119,22 @@ def open_writer(
 
 
 def open_reader(
-    name: str, dataset: Dataset, fields: Sequence[Field], *, compression: str = ""
+    name: str,
+    dataset: Dataset,
+    fields: Sequence[Field],
+    *,
+    compression: str = "",
+    spool_place: SpoolPlace | None = None,
 ) -> Reader:
     """A reader for one file that may hold ``fields``; FormatUnknown if the format does not exist.
 
     ``compression`` is GZIP, ZSTD or "", in any case; "" means to detect it by the file's first
-    bytes. ValueInvalid for another compression.
+    bytes. ValueInvalid for another compression. ``spool_place`` is for temporary files.
     """
     by = _compression(compression)
     made = READERS[_known_format(name, READERS)](dataset, fields)
     made.unpacker = Unpacker(by)
+    made.spool_place = spool_place or SpoolPlace()
     return made
 
 

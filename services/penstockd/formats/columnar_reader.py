@@ -6,30 +6,35 @@ before it is read. ``unpack`` reads it, in its own process.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import struct
 import subprocess
 import sys
-import tempfile
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import Any, ClassVar
 
-from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.budget import create_task, run_offloaded
+from penstockd.catalog.model import Kind
 from penstockd.errors import RequestTooLarge
 from penstockd.formats.csv_reader import CsvReader, json_path
 from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
+from penstockd.spools import Spool
 
-#: Bytes of one file, which is kept in the system's temporary folder while it is read.
+#: Bytes of one file, which is kept on disk while it is read.
 FILE_LIMIT = 8 << 30
 #: Bytes of memory that reading may take at once.
 MEMORY_LIMIT = 128 << 20
 #: CPU seconds that reading may take: a base, and one more for every so many bytes of the file.
 _SECONDS, _BYTES_PER_SECOND = 60, 1 << 20
+#: The hub waits for the other process, in all, so many times as long as it may compute: it shares
+#: the processors with others.
+WAIT_FACTOR = 5
 SCRIPT = Path(__file__).with_name("unpack.py")
 _ENVIRONMENT = {
     # Memory that counts towards the limit, and no threads, whose stacks would count, too.
@@ -39,6 +44,8 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 _HEAD = struct.Struct(">cI")
+#: Bytes that the hub takes from the other process before it needs them; twice as many at most.
+_PIPE_BYTES = 256 << 10
 # As in unpack.py, which this process does not import, since Arrow is heavy.
 _HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
 _KEY = "KEY"
@@ -53,53 +60,84 @@ class ColumnarReader(CsvReader):
     truncated to microseconds. A struct is read as columns with dotted names. Trailing zeros of a
     decimal come from its column's scale and are dropped.
 
-    RequestTooLarge for a file above FILE_LIMIT.
+    RequestTooLarge for a file above FILE_LIMIT, StorageFull if the disk has no room for it.
     """
 
     format: ClassVar[str]
-
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        super().__init__(dataset, fields)
-        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the reader
-        weakref.finalize(self, self._spool.close)
-        self._size = 0
+    _spool: Spool | None = None
+    _size = 0
 
     def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         self._size += len(chunk)
         if self._size > FILE_LIMIT:
             raise RequestTooLarge(f"the file is larger than {FILE_LIMIT >> 30} GiB")
+        if self._spool is None:
+            self._spool = Spool(self.spool_place)
         self._spool.write(chunk)
         yield from ()
 
     def _close(self) -> Iterator[RowBatch]:
-        if not self._size:
+        if self._spool is None or not self._size:
             raise FormatError("the file is empty", truncated=True)
-        self._spool.flush()
-        self._spool.seek(0)
-        problem: FormatError | None = None
-        for kind, data in self.frames():
-            if kind == _HEADER:
-                self._header(data)
-            elif kind == _PROBLEM:
-                said = json.loads(data)
-                problem = FormatError(said["reason"], said["row"], truncated=said["truncated"])
-            elif kind in (_ROWS, _SUSPECT):
-                batch = self._batch(data, data.count(_ROW), kind == _SUSPECT)
-                if batch.rows or batch.bad or batch.fresh:
-                    yield batch
-        if problem is not None:
-            raise problem
+        self._spool.rewind()
+        yield from ()
 
-    def frames(self) -> Iterator[tuple[bytes, bytes]]:
-        """The frames of the other process; FormatError if it ends before the last frame."""
-        with self._process() as process:
-            try:
-                yield from _read_frames(process)
-            except BaseException:  # including GeneratorExit, when the caller stops reading
-                process.kill()
-                raise
+    async def finish(self) -> AsyncGenerator[Iterator[RowBatch], None]:
+        """The rows of the whole file, a frame of the other process at a time."""
+        yield self.close()
+        assert self._spool is not None, "an empty file is refused"
+        try:
+            async with aclosing(self.frames(self._spool)) as frames:
+                async for kind, data in frames:
+                    yield self._read_frame(kind, data)
+        finally:
+            self._spool.close()
 
-    def _process(self) -> subprocess.Popen[bytes]:
+    def _read_frame(self, kind: bytes, data: bytes) -> Iterator[RowBatch]:
+        if kind == _HEADER:
+            self._header(data)
+        elif kind == _PROBLEM:
+            said = json.loads(data)
+            raise FormatError(said["reason"], said["row"], truncated=said["truncated"])
+        elif kind in (_ROWS, _SUSPECT):
+            batch = self._batch(data, data.count(_ROW), kind == _SUSPECT)
+            if batch.rows or batch.bad or batch.fresh:
+                yield batch
+
+    async def frames(self, spool: Spool) -> AsyncGenerator[tuple[bytes, bytes], None]:
+        """The frames of the other process, which ends with the generator.
+
+        No thread waits for it. Raises FormatError if it ends before the last frame, or takes too
+        long.
+        """
+        seconds = _SECONDS + self._size // _BYTES_PER_SECOND
+        process = await _start_process(run_offloaded(self._process, spool, seconds))
+        loop, left = asyncio.get_running_loop(), float(WAIT_FACTOR * seconds)
+        try:
+            async with _open_pipe(process) as pipe:
+                kind = b""
+                while kind not in (_PROBLEM, _END):
+                    began = loop.time()
+                    async with asyncio.timeout(left):
+                        kind, data = await _read_frame(pipe)
+                        if kind in (_PROBLEM, _END):
+                            await loop.run_in_executor(None, process.wait)
+                    # Only waiting counts, not what the hub does with the rows meanwhile.
+                    left -= loop.time() - began
+                    yield kind, data
+        except asyncio.IncompleteReadError:
+            process.kill()
+            code = await loop.run_in_executor(None, process.wait)
+            raise FormatError(f"the file cannot be read: it broke its reader ({code})") from None
+        except TimeoutError:
+            raise FormatError(
+                f"the file cannot be read within {WAIT_FACTOR * seconds} s: send less at once"
+            ) from None
+        finally:
+            process.kill()
+            loop.run_in_executor(None, process.wait)
+
+    def _process(self, spool: Spool, seconds: int) -> subprocess.Popen[bytes]:
         request = {
             "format": self.format,
             "kinds": {
@@ -109,12 +147,13 @@ class ColumnarReader(CsvReader):
                 for name in (f.path, json_path(f))
             },
             "memory": MEMORY_LIMIT,
-            "seconds": _SECONDS + self._size // _BYTES_PER_SECOND,
+            "seconds": seconds,
         }
         return subprocess.Popen(
             # -P: do not import from the script's folder.
             [sys.executable, "-P", str(SCRIPT), json.dumps(request)],
-            stdin=self._spool,
+            bufsize=0,
+            stdin=spool.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | _ENVIRONMENT,
@@ -133,17 +172,37 @@ class ArrowReader(ColumnarReader):
     format = "ARROW"
 
 
-def _read_frames(process: subprocess.Popen[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    stream = process.stdout
-    assert stream is not None
-    while True:
-        head = stream.read(_HEAD.size)
-        if len(head) == _HEAD.size:
-            kind, size = _HEAD.unpack(head)
-            data = stream.read(size)
-            if len(data) == size:
-                yield kind, data
-                if kind in (_PROBLEM, _END):
-                    return
-                continue
-        raise FormatError(f"the file cannot be read: it broke its reader ({process.wait()})")
+async def _start_process(
+    work: Coroutine[Any, Any, subprocess.Popen[bytes]],
+) -> subprocess.Popen[bytes]:
+    """The process that ``work`` starts; it is killed if the caller goes away meanwhile."""
+    starting = create_task(work)
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_kill_started)
+        raise
+
+
+def _kill_started(starting: asyncio.Task[subprocess.Popen[bytes]]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().kill()
+
+
+@asynccontextmanager
+async def _open_pipe(process: subprocess.Popen[bytes]) -> AsyncIterator[asyncio.StreamReader]:
+    """What the process writes, as a stream that is closed after the block."""
+    pipe = asyncio.StreamReader(_PIPE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(pipe), process.stdout
+    )
+    try:
+        yield pipe
+    finally:
+        transport.close()
+
+
+async def _read_frame(pipe: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Raises IncompleteReadError if the stream ends before it."""
+    kind, size = _HEAD.unpack(await pipe.readexactly(_HEAD.size))
+    return kind, await pipe.readexactly(size)

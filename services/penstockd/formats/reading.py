@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from penstockd.catalog.model import Dataset, Field
 from penstockd.formats.compression import Unpacker
 from penstockd.native.errors import FormatError
 from penstockd.native.kernel import Kernel
+from penstockd.spools import SpoolPlace
 from penstockd.store.fresh import FreshRows
 
 ROW_LIMIT = 1 << 20  # bytes of one row in the file
@@ -53,7 +54,7 @@ class RowBatch:
 
 
 class Reader(ABC):
-    """Reads one file: ``feed(chunk)`` …, then ``close()``; both are generators of batches.
+    """Reads one file: ``feed(chunk)`` …, then ``finish()``.
 
     ``fields`` are those that rows hold values for, in that order: all writable fields that were
     offered (JSON), or those that the header names (CSV; known once the first batch is returned).
@@ -61,7 +62,7 @@ class Reader(ABC):
 
     A compressed file is decompressed on the way; see ``compression.Unpacker``.
 
-    Both raise FormatError for a fault that makes the rest unreadable: broken quoting or brackets, a
+    All raise FormatError for a fault that makes the rest unreadable: broken quoting or brackets, a
     header that does not fit, a row above 1 MiB, a file that ends too early. Memory stays within a
     few MiB.
     """
@@ -75,6 +76,7 @@ class Reader(ABC):
         self.fields: tuple[Field, ...] = tuple(f for f in fields if not f.output_only)
         self.rows = 0  # good or bad, so far
         self.unpacker: Unpacker | None = None  # of a file that may be compressed
+        self.spool_place = SpoolPlace()  # for a file that must be whole before it is read
         self._kernel = Kernel()
         self._pending = bytearray()
         self._wanted = PIECE_BYTES
@@ -102,8 +104,16 @@ class Reader(ABC):
             for piece in self.unpacker.feed(chunk):
                 yield from self._feed(piece)
 
+    async def finish(self) -> AsyncGenerator[Iterator[RowBatch], None]:
+        """The last rows, after all bytes were fed: iterators to exhaust one after the other.
+
+        Drawing from one of them computes and never waits, so that a shared thread may do it. Close
+        the generator if it is not exhausted.
+        """
+        yield self.close()
+
     def close(self) -> Iterator[RowBatch]:
-        """The last rows, after all bytes were fed."""
+        """The rows that the last bytes complete."""
         if self.unpacker is not None:
             for piece in self.unpacker.close():
                 yield from self._feed(piece)

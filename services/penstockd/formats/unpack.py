@@ -84,7 +84,7 @@ def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[b
     ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. Raises
     FileUnreadable and what Arrow raises.
     """
-    batches = (_read_parquet if name == "PARQUET" else _read_arrow)(data)
+    batches = _read_parquet(data, kinds) if name == "PARQUET" else _read_arrow(data)
     schema = _flat_schema(next(batches))
     if len(schema) > _COLUMN_LIMIT:
         raise FileUnreadable(f"the file has more than {_COLUMN_LIMIT} columns")
@@ -95,7 +95,8 @@ def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[b
     rows = 0
     for batch in batches:
         batch.validate(full=False)
-        for cells, count, suspect in _make_cells(_flatten_table(batch), kinds, rows):
+        flat = _flatten_table(batch)
+        for cells, count, suspect in _make_cells(flat, schema.names, kinds, rows):
             yield SUSPECT if suspect else ROWS, cells
             rows += count
 
@@ -103,7 +104,7 @@ def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[b
 # --- files as batches: the schema first ---
 
 
-def _read_parquet(data: Any) -> Iterator[Any]:
+def _read_parquet(data: Any, kinds: dict[str, str]) -> Iterator[Any]:
     tail = data.slice(max(data.size - 4, 0)).to_pybytes()
     if tail != b"PAR1":
         if data.slice(0, min(data.size, 4)).to_pybytes() == b"PAR1":
@@ -117,9 +118,10 @@ def _read_parquet(data: Any) -> Iterator[Any]:
     )
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     yield file.schema_arrow
+    columns = [name for name in _flat_schema(file.schema_arrow).names if name in kinds]
     for i, group in enumerate(groups):
         rows = _batch_rows(group.num_rows, group.total_byte_size)
-        yield from file.iter_batches(rows, row_groups=[i], use_threads=False)
+        yield from file.iter_batches(rows, row_groups=[i], columns=columns, use_threads=False)
 
 
 def _read_arrow(data: Any) -> Iterator[Any]:
@@ -174,14 +176,17 @@ def _has_structs(schema: Any) -> bool:
 
 
 def _make_cells(
-    table: Any, kinds: dict[str, str], before: int
+    table: Any, names: Sequence[str], kinds: dict[str, str], before: int
 ) -> Iterator[tuple[bytes, int, bool]]:
-    """The rows of a batch as cells, their number, and whether they hold control characters."""
+    """The rows of a batch as cells of the columns ``names``, their number, and whether they hold
+    control characters."""
     columns, suspect = [], False
-    for name, column in zip(table.schema.names, table.columns, strict=True):
+    held = dict(zip(table.schema.names, table.columns, strict=True))
+    for name in names:
         if name not in kinds:
             columns.append(pa.nulls(table.num_rows, pa.binary()))
             continue
+        column = held[name]
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         text = _column_text(kinds[name], column)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -33,7 +34,6 @@ Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializabl
 Rows: TypeAlias = "asyncpg.cursor.Cursor[asyncpg.Record]"
 
 _UNAVAILABLE = (
-    OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -46,11 +46,24 @@ _UNAVAILABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+#: The modules that speak with the server.
+_DRIVERS = ("asyncpg", "penstockd.store.copyout", "penstockd.store.sockets")
 _CONFLICTS = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.UniqueViolationError,
 )
+
+
+def _is_drivers(error: OSError) -> bool:
+    """Whether an error of the system came up in the driver, and not in what the hub did beside it:
+    a full disk of the hub, for one, says nothing about the database."""
+    innermost = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.partition(".")[0] in ("asyncpg", "penstockd"):
+            innermost = name
+    return innermost.startswith(_DRIVERS)
 
 
 def as_ours(error: BaseException) -> Exception | None:
@@ -65,7 +78,7 @@ def as_ours(error: BaseException) -> Exception | None:
         return StorageFull("the database has no room left; nothing was written")
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return DatabaseUnavailable("the database takes no writes: it is a standby, or read-only")
-    if isinstance(error, _UNAVAILABLE):
+    if isinstance(error, _UNAVAILABLE) or (isinstance(error, OSError) and _is_drivers(error)):
         return DatabaseUnavailable("the database cannot be reached")
     return None
 

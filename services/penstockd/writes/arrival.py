@@ -2,37 +2,39 @@
 
 An import locks the rows that it writes until it commits. A client that sends slowly would keep
 them locked for as long as it likes. So the hub opens no transaction before the file is whole, or
-KEPT_BYTES of it have come, or it comes so fast that loading it meanwhile is worth it. From then on
-the client must keep up, and the whole import has an absolute bound.
+KEPT_BYTES of it have come, or it has come fast for a while, so that loading it meanwhile is worth
+it. From then on the client must keep up, and the whole import has an absolute bound.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import tempfile
-import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from penstockd.budget import offload_large
-from penstockd.errors import ClientStalled, StorageFull
+from penstockd.errors import ClientStalled
 from penstockd.shares import Shares, ShareTerms, payer_var
+from penstockd.spools import Spool, SpoolPlace
 from penstockd.writes.pace import LEAST_RATE, Pace
 
 #: Bytes of a file that are kept before its rows are locked, of these in memory, and of each read.
 KEPT_BYTES, MEMORY_BYTES, CHUNK_BYTES = 64 * 1024 * 1024, 1024 * 1024, 256 * 1024
-#: A file that has come so fast, in bytes per second, is loaded while it comes.
-FAST_RATE = 1024 * 1024
-#: Fewest bytes a second that a client must send while rows are locked.
-LOCKED_RATE = 64 * 1024
-#: Files that may arrive in one worker at one time, at most half of them of one consumer.
-MOST_ARRIVING = 32
+#: A file that has come so fast, in bytes per second, in so many seconds one after the other, is
+#: loaded while it comes.
+FAST_RATE, FAST_SECONDS = 1024 * 1024, 3
+#: Fewest bytes a second that a client must send while rows are locked, and how many seconds it may
+#: be silent then.
+LOCKED_RATE, LOCKED_STALL = 64 * 1024, 5.0
+#: Files that may arrive or wait to be loaded in one worker at one time, at most half of them of one
+#: consumer, and how many seconds a file waits until it may come.
+MOST_ARRIVING, PLACE_SECONDS = 32, 30.0
 
 
 def _make_arriving() -> Shares:
-    return Shares(MOST_ARRIVING, ShareTerms(1), what="files that arrive")
+    terms = ShareTerms(1, seconds=PLACE_SECONDS)
+    return Shares(MOST_ARRIVING, terms, what="files that arrive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,12 @@ class ImportLimits:
     """Limits of imports.
 
     A client may make the hub wait ``stall_seconds`` besides what its bytes take at the least rate.
-    A file must come, and then be loaded, within ``seconds`` each. What is large is kept in
-    ``folder``, the system's own if None.
+    A file must come, and then be loaded, within ``seconds`` each. What is large lies in ``spools``.
     """
 
     stall_seconds: float = 60.0
     seconds: float = 900.0
-    folder: Path | None = None
+    spools: SpoolPlace = field(default_factory=SpoolPlace)
     arriving: Shares = field(default_factory=_make_arriving)
 
 
@@ -55,61 +56,88 @@ class Arrival:
 
     def __init__(self, first: bytes, rest: AsyncIterator[bytes], limits: ImportLimits) -> None:
         self._rest, self._limits = rest, limits
-        folder = None if limits.folder is None else str(limits.folder)
-        self._kept = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)  # noqa: SIM115
-        weakref.finalize(self, self._kept.close)
+        self._kept = Spool(limits.spools, MEMORY_BYTES)
         self._first, self._size, self._whole = first, 0, False
         self._clock = asyncio.get_running_loop().time
 
-    async def gather(self) -> None:
-        """Keep what comes until rows may be locked.
-
-        Raises ClientStalled, ShareExhausted and StorageFull.
-        """
+    @asynccontextmanager
+    async def hold_place(self) -> AsyncIterator[None]:
+        """Hold one of the places for files in the block, and forget what was kept after it: files
+        that wait to be loaded take room as well. Raises ShareExhausted."""
         payer, arriving = payer_var.get(), self._limits.arriving
         taken = await arriving.take(payer)
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                await self._gather()
-        except TimeoutError:
-            raise ClientStalled(
-                f"the file did not come within {self._limits.seconds:g} s; send it in parts"
-            ) from None
+            yield
         finally:
+            self._kept.close()
             arriving.give_back(payer, taken)
 
+    async def gather(self) -> None:
+        """Keep what comes until rows may be locked. Raises ClientStalled and StorageFull."""
+        async with self._in_time():
+            await self._gather()
+
     async def _gather(self) -> None:
-        pace, began = Pace(self._limits.stall_seconds, LEAST_RATE), self._clock()
+        pace, haste = Pace(self._limits.stall_seconds, LEAST_RATE), _Haste(self._clock())
         piece: bytes | None = self._first
         while piece is not None:
-            await self._keep(piece)
-            fast = self._size >= FAST_RATE * max(1.0, self._clock() - began)
-            if fast or self._size >= KEPT_BYTES:
+            await offload_large(len(piece), self._kept.write, piece)
+            self._size += len(piece)
+            if haste.lasts(len(piece), self._clock()) or self._size >= KEPT_BYTES:
                 return
             piece = await pace.next(self._rest, len(piece))
         self._whole = True
 
-    async def _keep(self, piece: bytes) -> None:
-        await self._disk(len(piece), self._kept.write, piece)
-        self._size += len(piece)
+    async def read(self) -> AsyncGenerator[bytes, None]:
+        """All bytes, those that were kept first, while rows are locked. Raises ClientStalled."""
+        stall = min(self._limits.stall_seconds, LOCKED_STALL)
+        async for piece in self._read(Pace(stall, LOCKED_RATE)):
+            yield piece
 
-    async def _disk(self, size: int, work: Callable[[bytes], int], piece: bytes) -> None:
-        try:
-            await offload_large(size, work, piece)
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull("the hub has no room for the file; nothing was written") from exc
-            raise
+    async def read_unlocked(self) -> AsyncGenerator[bytes, None]:
+        """As ``read``, of a file that is not loaded: it must come in time, as it must before."""
+        async with self._in_time():
+            async for piece in self._read(Pace(self._limits.stall_seconds, LEAST_RATE)):
+                yield piece
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """All bytes, those that were kept first. Raises ClientStalled."""
-        self._kept.seek(0)
+    async def _read(self, pace: Pace) -> AsyncIterator[bytes]:
+        self._kept.rewind()
         while chunk := await offload_large(self._size, self._kept.read, CHUNK_BYTES):
             yield chunk
         self._kept.close()
-        if self._whole:
-            return
-        pace, received = Pace(self._limits.stall_seconds, LOCKED_RATE), 0
-        while (piece := await pace.next(self._rest, received)) is not None:
+        received = 0
+        while not self._whole and (piece := await pace.next(self._rest, received)) is not None:
             received = len(piece)
             yield piece
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        timeout = asyncio.timeout(self._limits.seconds)
+        try:
+            async with timeout:
+                yield
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise ClientStalled(
+                f"the file did not come within {self._limits.seconds:g} s; send it in parts"
+            ) from None
+
+
+class _Haste:
+    """Whether a file has come fast for a while."""
+
+    def __init__(self, now: float) -> None:
+        self._began, self._size, self._fast = now, 0, 0
+
+    def lasts(self, size: int, now: float) -> bool:
+        """Whether it has, now that ``size`` more bytes have come.
+
+        Each second counts for itself: what came at once is no sign of what will come.
+        """
+        self._size += size
+        took = now - self._began
+        if took >= 1.0:
+            self._fast = self._fast + 1 if self._size >= FAST_RATE * took else 0
+            self._began, self._size = now, 0
+        return self._fast >= FAST_SECONDS

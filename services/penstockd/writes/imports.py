@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,9 @@ class Import:
         async def parse() -> None:
             async for piece in pieces:
                 await take(self._reader.feed(piece))
-            await take(self._reader.close())
+            async with aclosing(self._reader.finish()) as parts:
+                async for found in parts:
+                    await take(found)
             if len(self._parsed):
                 await batches.put(self._parsed)
             await batches.put(None)

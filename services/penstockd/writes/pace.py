@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
+from penstockd import budget
 from penstockd.errors import ClientStalled
 
 #: Fewest bytes a second that an upload must reach in the long run.
 LEAST_RATE = 1024
+#: The hub looks at a silent client so many times before it gives up. A look that comes late counts
+#: as one in time: while the hub is busy, it is not the client that is silent.
+_LOOKS = 10
 
 T = TypeVar("T")
 
@@ -17,8 +21,10 @@ T = TypeVar("T")
 class Pace:
     """Ends an upload whose client sends too slowly.
 
-    The client may make the hub wait ``stall_seconds`` in all, and besides as long as what it has
-    sent takes at ``rate`` bytes a second.
+    The client may be silent for ``stall_seconds``. What it sends gives it the time back that so
+    many bytes take at ``rate`` bytes a second, but never more than ``stall_seconds``: what came
+    quickly is no credit for a long silence. So the hub waits, in all, for no more than
+    ``stall_seconds`` and the time that the upload takes at that rate.
     """
 
     def __init__(self, stall_seconds: float, rate: int = LEAST_RATE) -> None:
@@ -30,15 +36,22 @@ class Pace:
 
         ``received`` is the number of bytes that came since the last call.
         """
-        self._left += received / self._rate
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        self._left = min(self._left + received / self._rate, self._stall)
+        step, clock = self._stall / _LOOKS, asyncio.get_running_loop().time
+
+        async def pull() -> T | None:
+            return await anext(upload, None)
+
+        coming = budget.create_task(pull())
         try:
-            async with asyncio.timeout(self._left):
-                return await anext(upload, None)
-        except TimeoutError:
-            raise ClientStalled(
-                f"the client sent less than {self._rate} bytes/s for {self._stall:g} s"
-            ) from None
+            while not coming.done() and self._left > 0:
+                began = clock()
+                await asyncio.wait({coming}, timeout=min(step, self._left))
+                self._left -= min(step, clock() - began)
+            if coming.done():
+                return coming.result()
         finally:
-            self._left -= clock() - began
+            if not coming.done():
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+        raise ClientStalled(f"the client sent less than {self._rate} bytes/s for {self._stall:g} s")

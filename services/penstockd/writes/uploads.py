@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Protocol
 
 from penstockd import budget
@@ -58,22 +58,35 @@ class UploadedFile:
         """The SHA-256 of the request and, if it has an id, of the bytes that were read."""
         return self._seen.digest()
 
+    def hold_place(self) -> AbstractAsyncContextManager[None]:
+        """Hold a place for a file while it arrives and waits. Raises ShareExhausted."""
+        return self._arrival.hold_place()
+
     async def gather(self) -> None:
         """Receive the file until its rows may be locked; see ``arrival``.
 
-        Raises ClientStalled, ShareExhausted and StorageFull.
+        Raises ClientStalled and StorageFull.
         """
         await self._arrival.gather()
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncGenerator[bytes, None]:
         """The bytes of the file. Each extends the import's computing time. Raises ClientStalled."""
-        spending = budget.get_budget()
         async for data in self._arrival.read():
-            if spending is not None:
-                spending.allow(len(data) * SECONDS_PER_BYTE)
-            if self._hashed:
-                await offload_large(len(data), self._seen.update, data)
+            await self._note(data)
             yield data
+
+    async def read_to_end(self) -> None:
+        """Read a file that is not loaded, for its digest. Raises ClientStalled."""
+        async with aclosing(self._arrival.read_unlocked()) as pieces:
+            async for data in pieces:
+                await self._note(data)
+
+    async def _note(self, data: bytes) -> None:
+        spending = budget.get_budget()
+        if spending is not None:
+            spending.allow(len(data) * SECONDS_PER_BYTE)
+        if self._hashed:
+            await offload_large(len(data), self._seen.update, data)
 
 
 async def _read_data(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
@@ -91,22 +104,21 @@ async def load_once(
     RequestInFlight, RequestIdReused and ImportRowInvalid; nothing was loaded then.
     """
     once = Once(call, "" if request.validate_only else request.request_id)
-    await file.gather()
-    data = file.read()
-    try:
-        async with call.transaction(dry=request.validate_only, bulk=True) as transaction:
-            stored = await once.claim(transaction)
-            if stored is None:
-                async with _in_time(file.limits.seconds):
-                    report = await load.run(transaction, data)
-                await upload.confirm_whole()
-                await _record_load(call, transaction, once, report, file, request)
-                return report
-    except FormatError as exc:
-        raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
-    # Only the whole file shows whether it is the same. No transaction is open meanwhile.
-    async for _ in data:
-        pass
+    async with file.hold_place():
+        await file.gather()
+        try:
+            async with call.transaction(dry=request.validate_only, bulk=True) as transaction:
+                stored = await once.claim(transaction)
+                if stored is None:
+                    async with _in_time(file.limits.seconds), aclosing(file.read()) as data:
+                        report = await load.run(transaction, data)
+                    await upload.confirm_whole()
+                    await _record_load(call, transaction, once, report, file, request)
+                    return report
+        except FormatError as exc:
+            raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
+        # Only the whole file shows whether it is the same. No transaction is open meanwhile.
+        await file.read_to_end()
     async with call.transaction() as transaction:
         return await once.replay(transaction, stored, file.digest, REPORT)
 

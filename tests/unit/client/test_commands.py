@@ -15,6 +15,7 @@ import pytest
 
 from penstock.client import cli
 from penstock.client.cli import options
+from penstock.client.cli.connection import hub_url
 from penstock.client.cli.options import Format, share_options, walk_commands
 from penstock.client.cli.printing import print_document, print_rows
 from penstock.client.cli.profiles import change_profiles, profiles_file, read_profiles
@@ -291,6 +292,8 @@ def test_a_stored_secret_goes_to_its_own_hub(
         stored["profiles"]["admin"]["url"] = url
         profiles_file().write_text(json.dumps(stored))
         assert f"by https only, not to {url}" in run("token").err
+        assert f"by https only, not to {url}" in run("datasets").err
+        assert hub_url() == url  # its health needs no secret
 
 
 def test_a_login_over_plain_http_is_not_kept(

@@ -18,7 +18,7 @@ from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.errors import FormatUnknown, RequestTooLarge, ValueInvalid
 from penstockd.formats import FormatError, xlsx
 from penstockd.formats.xsd import xml_schema
-from shelf import Shelf, writable
+from shelf import Shelf, last_batches, writable
 
 from .test_roundtrip import same, sample
 
@@ -57,7 +57,7 @@ def read(
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
-    batches += reader.close()
+    batches += last_batches(reader)
     assert [b for batch in batches for b in batch.bad] == []
     return reader, [r for b in batches for r in b.rows]
 

@@ -6,7 +6,7 @@ import io
 import json
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,11 +19,14 @@ import pytest
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
-from shelf import read
+from penstockd.native.abi import CELL, NULL_CELL, ROW
+from penstockd.spools import Spool
+from shelf import last_batches, read
 
 pytestmark = pytest.mark.lane(priority=2)
 
 SEED = 20240229
+NULL = bytes([NULL_CELL])
 DAY = datetime(2024, 2, 29, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -58,11 +61,14 @@ WRITTEN: dict[str, tuple[str, Callable[..., bytes]]] = {
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are read in this process: the same work, without a start each time."""
 
-    def frames(self: columnar_reader.ColumnarReader) -> Iterator[tuple[bytes, bytes]]:
+    async def frames(
+        self: columnar_reader.ColumnarReader, spool: Spool
+    ) -> AsyncGenerator[tuple[bytes, bytes], None]:
         kinds = {f.path: f.kind.name for f in self.offered if not f.output_only}
-        data = pa.py_buffer(self._spool.read())
+        data = pa.py_buffer(spool.read())
         try:
-            yield from unpack.make_frames(data, self.format, kinds)
+            for frame in unpack.make_frames(data, self.format, kinds):
+                yield frame
         except unpack.FileUnreadable as refused:
             yield unpack.PROBLEM, json.dumps(refused.problem).encode()
         else:
@@ -301,7 +307,7 @@ def test_bombs_take_bounded_memory(
         reader, rows, said = kind(things, things.fields), 0, "fine"
         list(reader.feed(body))
         try:
-            rows = sum(len(batch.rows) for batch in reader.close())
+            rows = sum(len(batch.rows) for batch in last_batches(reader))
         except FormatError as error:
             said = error.reason
         return (said if not rows else f"{rows} rows"), int(peak.read_text()) << 10
@@ -364,3 +370,22 @@ def test_a_declared_size_is_not_believed(things: Dataset) -> None:
             struct.pack_into("<q", body, at, 2**40)
     with pytest.raises(FormatError):
         read("ARROW", things, bytes(body))
+
+
+def test_columns_that_nobody_wants_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"big": ["x"], "thing_id": ["a"], "place": [{"line1": "b", "line2": "c"}]})
+    flatten, read_columns = unpack._flatten_table, []
+
+    def seen(batch: Any) -> Any:
+        flat = flatten(batch)
+        read_columns.append((batch.num_rows, flat.schema.names))
+        return flat
+
+    monkeypatch.setattr(unpack, "_flatten_table", seen)
+    kinds = {"thing_id": "KEY", "place.line2": "STRING"}
+    data = pa.py_buffer(as_parquet(table))
+    frames = list(unpack.make_frames(data, "PARQUET", kinds))
+    assert read_columns[-1] == (1, ["thing_id", "place.line2"])
+    (rows,) = [content for kind, content in frames if kind == unpack.ROWS]
+    cells = rows.rstrip(bytes([ROW])).split(bytes([CELL]))
+    assert cells == [NULL, b"a", NULL, b"c"]

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 import penstockd
@@ -108,7 +109,7 @@ class Followed(Policy):
     async def _read(self, connection: Any) -> None:
         self.reads += 1
         if self.fails:
-            raise OSError("gone")
+            raise asyncpg.ConnectionDoesNotExistError("gone")
         self.now += self.pause
         self.adopt(self.answer)
 

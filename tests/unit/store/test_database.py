@@ -17,10 +17,11 @@ from cutting import wired
 from harness import PATIENCE, free_port
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
+from penstockd.spools import SpoolPlace
 from penstockd.store import pool as module
 from penstockd.store.database import Database, Division, Limits, WorkKind
 from penstockd.store.migrate import make_engine
-from penstockd.store.session import SIGN_TIMEOUT, gives_sign
+from penstockd.store.session import SIGN_TIMEOUT, as_ours, gives_sign
 from penstockd.store.sockets import (
     SERVER_SETTINGS,
     open_session,
@@ -293,3 +294,30 @@ def test_a_url_with_several_hosts_is_accepted_and_one_for_standbys_is_not() -> N
         with pytest.raises(ValueError, match="database_url") as refused:
             Settings(database_url=wrong)
         assert "u:p@" not in str(refused.value).split("[type=")[0]
+
+
+async def test_only_the_drivers_errors_are_the_databases(empty_url: str) -> None:
+    """A full disk under the hub's own files says nothing about the database."""
+    database = Database(empty_url, size=1)
+    await database.open()
+
+    async def keep(_: bytes) -> None:
+        SpoolPlace(Path("/nowhere")).check_room(1)
+
+    try:
+        with pytest.raises(FileNotFoundError):
+            async with database.transaction():
+                await asyncio.create_task(keep(b""))
+        bare = await database.connect()
+        try:
+            with pytest.raises(FileNotFoundError) as raised:
+                await bare.copy_from_query("SELECT 1", output=keep)
+            assert as_ours(raised.value) is None, "what the driver calls is no driver"
+        finally:
+            bare.terminate()
+    finally:
+        await database.close()
+    # The control: nobody listens.
+    lost = Database(f"postgresql://a@127.0.0.1:{free_port()}/b", size=1)
+    with pytest.raises(DatabaseUnavailable):
+        await lost.open()

@@ -28,6 +28,8 @@ class Caller:
     #: Where the credentials come from, for people.
     source: str
     arguments: dict[str, Any]
+    #: Whether they are a profile's, which go to other machines by https only.
+    stored: bool = False
 
 
 def connect_client(scope: str = "") -> Client:
@@ -39,9 +41,12 @@ def connect_client(scope: str = "") -> Client:
 
 
 def open_client(caller: Caller, scope: str = "") -> Client:
-    """A client of a caller. Raises Failure if the caller's arguments do not fit together."""
+    """A client of a caller. Raises Failure if the caller's arguments do not fit together, or would
+    send a stored secret in the clear."""
     from penstock.client.client import Client
 
+    if caller.stored:
+        check_profile_url(caller.url)
     try:
         return Client(caller.url, scope=scope, **caller.arguments)
     except ValueError as error:
@@ -127,8 +132,7 @@ def _from_profile(name: str, profile: dict[str, str]) -> Caller:
             f"the profile {name} is for {own}, and its secret goes nowhere else: log in at {url},"
             " or use another profile"
         )
-    check_profile_url(own)
-    return Caller(own, f"the profile {name}", arguments)
+    return Caller(own, f"the profile {name}", arguments, stored=True)
 
 
 def check_profile_url(url: str) -> None:
