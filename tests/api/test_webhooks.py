@@ -345,7 +345,7 @@ def test_webhooks_from_the_command_line(hub: RunningHub, posts: Posts, path: str
     assert rotated["secret"] != made["secret"]
     posts.statuses[path] = 500
     failed = run("test", name, check=False)
-    assert failed.returncode == 1 and b"was not taken: STATUS" in failed.stderr
+    assert failed.returncode == 1 and b"did not accept the test: STATUS" in failed.stderr
     run("delete", name)
     assert b"there is no webhook" in run("get", name, check=False).stderr
 

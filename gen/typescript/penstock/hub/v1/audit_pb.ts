@@ -790,7 +790,7 @@ export type Checkpoint = Message<"penstock.hub.v1.Checkpoint"> & {
   fingerprint: string;
 
   /**
-   * The line of the file, as it was appended there.
+   * The checkpoint as a line of the file, without the notes that a hub adds to its own file.
    *
    * @generated from field: string line = 8;
    */
