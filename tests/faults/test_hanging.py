@@ -71,7 +71,13 @@ def start_on_full_streams(hub: RunningHub) -> subprocess.Popen[bytes]:
             stdout=full,
             stderr=full,
         )
-    eventually((hub.data / "ready").exists)
+    try:
+        eventually(lambda: (hub.data / "ready").exists() or process.poll() is not None)
+        assert process.returncode is None, "the hub ended"
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return process
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from penstock.client import Client, PenstockError
 from penstockd.demo import DATASETS, generate_records
-from penstockd.output import PROGRESS
+from penstockd.output import PROGRESS, guard_output
 
 
 def load_company(file: Path, loaded: Path, door: str, customers: int) -> None:
@@ -32,6 +32,7 @@ def main() -> None:
 
     Standard output says which dataset is being loaded.
     """
+    guard_output()  # a step that cannot be said, for want of room, is no failure
     file, loaded, door, customers = sys.argv[1:]
     try:
         load_company(Path(file), Path(loaded), door, int(customers))
