@@ -93,7 +93,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             settings.ready_file.unlink(missing_ok=True)
             tell_progress("bringing the tables to the model")
             await prepare_store(settings, url)
-            room.extend(await _check_room(settings, url))
+            room.extend(await check_connections(settings, url))
             if demo is not None:
                 await demo.prepare(url)
 
@@ -105,7 +105,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
                 print(f"WARNING: no TLS on {settings.host}: credentials and records are readable.")
             if settings.database_url is not None and settings.database_owner_url is None:
                 print(_ONE_ROLE)
-            for line in [*_few_files(settings), *room]:
+            for line in [*warn_few_files(settings), *room]:
                 print(line)
             sys.stdout.flush()
             _tell_ready(settings)
@@ -117,7 +117,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
         _forget_ready(settings)
 
 
-def _few_files(settings: Settings) -> list[str]:
+def warn_few_files(settings: Settings) -> list[str]:
     """Log, and tell the operator, that the system allows fewer open files than are needed."""
     missing = missing_files(settings.max_connections)
     if not missing:
@@ -129,7 +129,7 @@ def _few_files(settings: Settings) -> list[str]:
     ]
 
 
-async def _check_room(settings: Settings, url: str) -> list[str]:
+async def check_connections(settings: Settings, url: str) -> list[str]:
     """Log how many database connections the node may open; returns what to tell the operator of a
     database of their own. Raises DatabaseUnavailable."""
     needed = needed_connections(settings.workers, settings.connections)

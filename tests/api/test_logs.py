@@ -77,7 +77,7 @@ def test_a_cluster_of_a_newer_postgresql_is_refused_in_a_sentence(tmp_path: Path
         cluster.mkdir(exist_ok=True)
         (cluster / "PG_VERSION").write_text(f"{version}\n")
         with pytest.raises(FolderUnusable, match=f"PostgreSQL {version}, and this hub .*{advice}"):
-            EmbeddedPostgres(tmp_path, tmp_path / "s")._check_version()
+            EmbeddedPostgres(tmp_path, tmp_path / "s").check_version()
         assert [p.name for p in cluster.iterdir()] == ["PG_VERSION"]
 
 
@@ -86,6 +86,6 @@ def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     for hard, missing in ((1_048_576, 0), (-1, 0), (1200, 0), (1024, 176)):
         monkeypatch.setattr(resource, "getrlimit", lambda what, hard=hard: (min(hard, 1024), hard))
         assert supervisor.missing_files(1000) == missing
-        told = up._few_files(settings)
+        told = up.warn_few_files(settings)
         assert bool(told) is bool(missing)
     assert "'ulimit -n' allows 176 open files too few for 1000" in told[0]

@@ -167,11 +167,11 @@ class EmbeddedPostgres:
             os.chown(self.socket, self._account.uid, self._account.gid)
         if not self.cluster.exists():
             self._initialise()
-        self._check_version()
+        self.check_version()
         self._end_leftover()
         self._write_settings()
 
-    def _check_version(self) -> None:
+    def check_version(self) -> None:
         """Refuse a cluster of another major version of PostgreSQL, before anything is changed."""
         made_by = (self.cluster / "PG_VERSION").read_text().strip()
         if made_by == VERSION:

@@ -58,10 +58,13 @@ _CONFLICTS = (
 def _is_drivers(error: OSError) -> bool:
     """Whether an error of the system came up in the driver, and not in what the hub did beside it:
     a full disk of the hub, for one, says nothing about the database."""
+    if isinstance(error, ConnectionError):
+        return True
     innermost = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__", ""))
-        if name.partition(".")[0] in ("asyncpg", "penstockd"):
+        # What a step waits for passes through the budget on its way to who awaits it.
+        if name.partition(".")[0] in ("asyncpg", "penstockd") and name != "penstockd.budget":
             innermost = name
     return innermost.startswith(_DRIVERS)
 

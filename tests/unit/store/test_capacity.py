@@ -7,7 +7,7 @@ import structlog
 
 from penstockd.config import Settings
 from penstockd.store.capacity import allowed_connections, needed_connections
-from penstockd.up import _check_room
+from penstockd.up import check_connections
 
 
 async def test_the_least_of_what_server_database_and_role_allow_counts(empty_url: str) -> None:
@@ -28,11 +28,11 @@ async def test_too_few_connections_are_said_at_start(empty_url: str) -> None:
         await owner.execute(f"ALTER DATABASE {name} CONNECTION LIMIT {limit}")
         settings = Settings(database_url=empty_url, workers=1)
         with structlog.testing.capture_logs() as logged:
-            (line,) = await _check_room(settings, empty_url)
+            (line,) = await check_connections(settings, empty_url)
         needed = needed_connections(1, settings.connections)
         assert line.startswith("WARNING: ") == few and f"up to {needed} " in line
         assert ("too_few_database_connections" in [e["event"] for e in logged]) == few
-        assert await _check_room(Settings(workers=1), empty_url) == []  # the hub's own
+        assert await check_connections(Settings(workers=1), empty_url) == []  # the hub's own
     await owner.close()
 
 

@@ -15,6 +15,7 @@ import pytest
 import penstockd
 from cutting import wired
 from harness import PATIENCE, free_port
+from penstockd import budget
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.spools import SpoolPlace
@@ -317,7 +318,10 @@ async def test_only_the_drivers_errors_are_the_databases(empty_url: str) -> None
             bare.terminate()
     finally:
         await database.close()
-    # The control: nobody listens.
-    lost = Database(f"postgresql://a@127.0.0.1:{free_port()}/b", size=1)
-    with pytest.raises(DatabaseUnavailable):
-        await lost.open()
+    # The control: nobody listens, also where the error passes through the steps of a call.
+    for url in (f"postgresql://a@127.0.0.1:{free_port()}/b", "postgresql://a@/b?host=/nowhere"):
+        lost = Database(url, size=1)
+        with pytest.raises(DatabaseUnavailable):
+            await lost.open()
+        with pytest.raises(DatabaseUnavailable):
+            await budget.await_metered(budget.Budget("test", None), lost.connect())
