@@ -101,5 +101,5 @@ async def test_what_is_open_to_all_takes_small_messages(door: Door) -> None:
         await stub.IssueToken(httpbody_pb2.HttpBody(data=form[:9000]))
         calls = door.hub.calls
         with pytest.raises(grpc.aio.AioRpcError):
-            await stub.IssueToken(httpbody_pb2.HttpBody(data=form))
+            await stub.IssueToken(httpbody_pb2.HttpBody(data=form * 4))
     assert door.hub.calls == calls
