@@ -142,8 +142,8 @@ def whole_poll(hub: RunningHub, start: str, last: str) -> dict[str, Any] | None:
 
 
 def account(hub: RunningHub, hidden: list[int]) -> tuple[dict[str, Any], list[int]]:
-    """What is told of the same changes, with so many of hidden records among them, as far as it
-    can be the same; and the numbers of the log."""
+    """The parts of the answers about the same changes that must be equal however many changes of
+    hidden records lie among them, and the numbers of the log."""
     source = f"t-places-{uuid.uuid4().hex[:8]}"
     start = here(hub)
     for i, count in enumerate(hidden):

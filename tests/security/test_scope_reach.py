@@ -37,7 +37,7 @@ SPARED = {"RotateSigningKeys", "RollbackPolicy", "DeleteConsumer", "DeleteRole",
 
 @dataclass(frozen=True)
 class Owner:
-    """A consumer that may do everything, what it has, and the record that it tells of."""
+    """A consumer with all permissions, what belongs to it, and the record in its deliveries."""
 
     hub: RunningHub
     posts: Posts

@@ -141,8 +141,8 @@ def test_orders_leave_and_enter_with_their_customer(hub: RunningHub) -> None:
             event = verify(post.headers, post.body, hook.secret)
             assert ("record" in event["data"]) is (event["type"] != "order.left_view")
         assert hidden(found, *SECRETS, "Neither of them", "CHURNED")
-        # Negative control: who sees all orders and persons is told of no coming and going, and
-        # what is hidden from the other would have been found.
+        # Negative control: a consumer that sees all orders and persons gets no such events, and
+        # the search finds in its messages what is hidden from the other.
         every = posts.wait(clear, 4)
         assert told(every, all_seeing.secret) == [
             *[("order.updated", mine)] * 2,

@@ -90,7 +90,7 @@ _NO_ADDRESSES = ("+{}", "", "@{}", "{}@", "a b{}@c.example", "{}@@b.example", "Ã
 
 def _other_value(field: Field, value: Any, chance: random.Random) -> Any:
     if field.path == "phone":
-        # No e-mail address, though some are like one: the partial mask shows that there is a text.
+        # The text is no e-mail address, but may look like one: the partial mask hides all of it.
         return value and chance.choice(_NO_ADDRESSES).format(chance.randrange(10**6))
     if field.path == "email":
         # What the partial mask shows must stay: the first character, the domain, and if any.

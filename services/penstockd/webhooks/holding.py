@@ -2,9 +2,9 @@
 
 A receiver that takes nothing keeps its messages in memory until its attempts time out. Two rules
 keep one from using up the memory of all. A consumer's messages may take a quarter of what those
-of other consumers leave: whoever comes later finds room at once. Among the consumer's own
-endpoints, one may take half of what the others leave. Who holds nothing may always take one
-message, whatever its size, as long as the whole is not full.
+of other consumers leave, so a consumer that comes later finds room at once. One of a consumer's
+endpoints may take half of what its other endpoints leave. A consumer or endpoint that holds nothing
+may always take one message, whatever its size, as long as the whole is not full.
 """
 
 from __future__ import annotations

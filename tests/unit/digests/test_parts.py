@@ -17,7 +17,7 @@ MOST_ROWS = 23
 
 
 def reply(rows: list[str], start: str, parts: int, chunk: int) -> tuple[list[Range], str]:
-    """What Digest… tells of the rows from a key on."""
+    """The ranges and the end that Digest… returns for the rows from a key on."""
     left = [key for key in rows if key >= start]
     asked = Asked(start_key=start, parts=parts)
     found, next_key = RangeCutter(asked), ""

@@ -105,7 +105,7 @@ class Store:
     async def batches(
         self, lenses: dict[str, Lens], start: Cursor, end: Cursor | None = None
     ) -> list[EventBatch]:
-        """All that there is behind a cursor, and to another if it is given."""
+        """All changes from one cursor to another, or to the newest."""
         end, found = end or await self.head(), []
         while start.place < end.place:
             found.append(await read_events(self.database, self.catalog, lenses, start, end))

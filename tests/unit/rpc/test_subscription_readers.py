@@ -1,4 +1,4 @@
-"""A caller who may read nothing is told so by every method of subscriptions, and nothing else."""
+"""Every method of subscriptions refuses a caller who may read nothing, and tells it no more."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ async def test_what_a_process_remembers_is_missed_once(database: Database) -> No
     assert await epochs(database) == ["changes are missing"] and first.epochs == second.epochs
     # What was known in the epoch before says nothing of the new one.
     assert first.number is None
-    # One that knows of no loss is told of the epoch, and forgets what it knew to be stored.
+    # A process that knows of no loss learns of the epoch, and forgets what it knew to be stored.
     await (await database.connect()).close()
     assert forgotten == ["all"]
     await remembering(database, seen=await chain(database))
