@@ -8,6 +8,7 @@ state that comes back is undone, and everybody who has it is told.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ class Embedded(Site):
         self.moment = self.hub.sql("SELECT clock_timestamp()")[0][0]
 
     def restore(self, data: Path) -> tuple[RunningHub, str]:
-        self.hub.command("backup", str(self.vault), "--wal")
+        # The data folder is named as by default: relative to where the command is called.
+        relative = os.path.relpath(self.hub.data)
+        self.hub.command("backup", str(self.vault), "--wal", PENSTOCK_DATA_DIR=relative)
         self.hub.stop()
         other = RunningHub(data, self.hub.port, secret="", environment=SETTINGS)
         done = other.command("restore", str(self.vault), "--to", self.moment.isoformat())

@@ -201,7 +201,8 @@ class ServerBackup:
     ) -> None:
         self._postgres, self._connection, self._vault = postgres, connection, vault
         self.slot = "penstock_" + hashlib.sha256(vault.identity.encode()).hexdigest()[:16]
-        self._staging = staging / self.slot
+        # Absolute: PostgreSQL's programs run in another folder.
+        self._staging = staging.absolute() / self.slot
 
     async def put_base(self, name: str) -> tuple[str, int]:
         """Put a base backup into the vault; returns the first segment that it needs, and its size
