@@ -8,7 +8,7 @@ state that comes back is undone, and everybody who has it is told.
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,8 +61,9 @@ class Embedded(Site):
 
     def restore(self, data: Path) -> tuple[RunningHub, str]:
         # The data folder is named as by default: relative to where the command is called.
-        relative = os.path.relpath(self.hub.data)
-        self.hub.command("backup", str(self.vault), "--wal", PENSTOCK_DATA_DIR=relative)
+        with contextlib.chdir(self.hub.data.parent):
+            name = self.hub.data.name
+            self.hub.command("backup", str(self.vault.absolute()), "--wal", PENSTOCK_DATA_DIR=name)
         self.hub.stop()
         other = RunningHub(data, self.hub.port, secret="", environment=SETTINGS)
         done = other.command("restore", str(self.vault), "--to", self.moment.isoformat())
