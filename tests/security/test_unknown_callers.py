@@ -247,7 +247,7 @@ def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub
     sign_in(strict, SWAPPED, secret, "x")
     sign_in(strict, SWAPPED, "n" * 5000, "x")
     mixed, long = (e[2]["client_id"] for e in entries_of(strict, SWAPPED))
-    assert secret not in mixed and mixed == f"{secret[: secret.rindex('_', 0, 22)]}_…"
+    assert secret not in mixed and mixed == "_".join([*secret.split("_", 2)[:2], "…"])
     assert len(long) < 200 and long.startswith("nnn")
 
 
