@@ -57,7 +57,7 @@ def tries(hub: RunningHub, name: str) -> int:
 
 
 def outcome(hub: RunningHub, request_id: str) -> list[tuple[object, ...]]:
-    """The outcome of a call in the audit, and the records that its entry names."""
+    """The outcome of a call in the audit, and the number of records in its entry."""
     return hub.sql(
         "SELECT outcome, row_count FROM hub.audit_entry WHERE request_id = $1", request_id
     )

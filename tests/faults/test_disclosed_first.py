@@ -1,7 +1,7 @@
-"""What leaves is in the audit before it leaves: if its entry cannot be written, it does not leave.
+"""The audit records data before it leaves: if the entry cannot be written, nothing leaves.
 
-The database is made to refuse entries that say which records somebody is given, all of them or some
-of a stream's. What clients received must stand in the audit, record by record.
+The database is made to refuse entries that name disclosed records, all of them or some of a
+stream's. The audit must name every record that a client received.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BEGIN
     RETURN new;
 END $$
 """
-#: Counts what was refused: a number that is drawn stays drawn when the transaction fails.
+#: Counts refusals: a sequence keeps its value when the transaction fails.
 _SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS hub.refused_entry"
 _FROM_ONE = "ALTER SEQUENCE hub.refused_entry RESTART"
 _TRIGGER = """
@@ -50,19 +50,19 @@ CREATE OR REPLACE TRIGGER refuse_entry BEFORE INSERT ON hub.audit_entry
     FOR EACH ROW EXECUTE FUNCTION hub.refuse_entry()
 """
 _NO_TRIGGER = "DROP TRIGGER IF EXISTS refuse_entry ON hub.audit_entry"
-#: Entries that tell of records.
+#: Entries that name records.
 DISCLOSING = "new.shown IS NOT NULL OR new.keys IS NOT NULL"
-#: The same of messages to endpoints.
+#: Entries for messages to endpoints.
 DISCLOSING_KEYS = "new.record_key IS NOT NULL OR new.keys IS NOT NULL"
-#: A third of the entries of a stream's records; one that is written again is refused again.
+#: A third of the entries of a stream's records; a refused entry is refused again on a retry.
 SOME_PARTS = "new.phase = 'PART' AND hashtext(new.request_id || md5(new.keys)) % 3 = 0"
-#: So many streams at the most until one of them has been cut.
+#: At most this many streams run until one of them has been cut.
 STREAMS = 30
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    """A hub of these tests' own, with a marked record and some megabytes of others."""
+    """A hub for these tests only, with a marked record and some megabytes of others."""
     with folder() as data:
         running = RunningHub(data / "hub", customers=50)
         running.start()
@@ -83,7 +83,7 @@ def hub() -> Iterator[RunningHub]:
 
 @contextlib.contextmanager
 def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
-    """The database refuses entries during the block."""
+    """Make the database refuse entries during the block."""
     run_script(hub, _SEQUENCE)
     run_script(hub, _FROM_ONE)
     run_script(hub, _FUNCTION.format(condition=condition))
@@ -95,7 +95,7 @@ def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
 
 
 def run_script(hub: RunningHub, script: str) -> None:
-    """Run it again if it and what the hub does meanwhile wait for each other's locks."""
+    """Run the script again if it deadlocks with the hub's own work."""
 
     def done() -> bool:
         try:
@@ -114,7 +114,7 @@ class Caller:
         self._hub, self._channel = hub, channel
 
     def call(self, route: Route, values: dict[str, Any]) -> tuple[bytes, str]:
-        """All that came back until MARK is in it, and the code of the end."""
+        """Everything that arrives until it contains MARK, and the final code."""
         method = method_of(route)
         request = message_factory.GetMessageClass(method.input_type)(**values)
         kind = "unary_stream" if method.server_streaming else "unary_unary"
@@ -143,7 +143,7 @@ def caller(hub: RunningHub) -> Iterator[Caller]:
 
 
 class _Organs:
-    """As much of a hub as the door needs to look at routes."""
+    """The parts of a hub that the door needs to look at routes."""
 
     catalog = load_catalog(find_descriptors())
 
@@ -159,7 +159,7 @@ def guarded() -> list[Route]:
 
 
 class Prepared:
-    """What there must be so that every method has the marked record to show."""
+    """The objects that methods need in order to show the marked record."""
 
     def __init__(self, hub: RunningHub) -> None:
         self._hub = hub
@@ -179,7 +179,7 @@ class Prepared:
         return str(listed[0]["deliveryId"]) if listed else ""
 
     def subscription(self) -> dict[str, Any]:
-        """A new subscription, which has given out nothing."""
+        """A new subscription that has delivered nothing."""
         name = f"s-{uuid.uuid4().hex[:8]}"
         terms = {"subscriptionId": name, "datasets": ["customers"]}
         body = {"subscription": terms, "start": self.start}
@@ -188,7 +188,7 @@ class Prepared:
         return {"subscription_id": name}
 
     def requests(self) -> dict[str, Callable[[], dict[str, Any]]]:
-        """By method, how to ask so that the reply shows the marked record."""
+        """By method, a request whose reply shows the marked record."""
         only = {"filter": f'customer_id = "{MARK}"'}
         webhook = {"webhook_id": self.webhook}
         return {
@@ -216,12 +216,14 @@ class Prepared:
         }
 
 
-#: Methods whose replies could hold a body by their form, and never do: a list names deliveries.
+#: Methods whose replies could contain a body by their type, but never do: a list only names
+#: deliveries.
 BODILESS = {"TestWebhook", "ListDeliveries", "ListDeadLetters", "ResendDelivery"}
 
 
 def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller: Caller) -> None:
-    """Each method that can show records, which the model says; with the control that it does."""
+    """Each method that can show records according to the model; the control is that it does show
+    them."""
     routes = {r.method.name: r for r in guarded() if r.method.name not in BODILESS}
     requests = Prepared(hub).requests()
     assert routes.keys() == requests.keys(), "a method that can show records is tried here"
@@ -231,12 +233,12 @@ def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller
             found, code = caller.call(route, made[name])
             assert (MARK.encode() in found, code) == (False, "INTERNAL"), name
     for name, route in routes.items():
-        found, code = caller.call(route, requests[name]())  # a lease that was refused runs still
+        found, code = caller.call(route, requests[name]())  # a refused lease keeps running
         assert MARK.encode() in found, (name, code)
 
 
 def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
-    """The dispatcher of webhooks, which no route leads to; one of every form of a body."""
+    """The dispatcher of webhooks, which no route reaches; with each form of a body."""
     envelopes = ("STANDARD", "CLOUDEVENTS_STRUCTURED", "CLOUDEVENTS_BINARY")
     with receiving() as posts:
         for name in envelopes:
@@ -251,7 +253,7 @@ def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
             path, change = f"/v1/customers/{MARK}", {"notes": f"{MARK} again"}
             done = hub.request("PATCH", path, consumer="admin", json_body=change)
             assert done.status == 200, done.text
-            # Refused once and tried anew, at the least: by then the first would have left.
+            # Refused once and tried again, at least: by then the first message would have left.
             drawn = "SELECT last_value > 2 FROM hub.refused_entry"
             eventually(lambda: hub.sql(drawn) == [(True,)])
             assert not posts.taken
@@ -277,7 +279,7 @@ def test_no_byte_of_a_file_leaves_whose_entry_is_refused(hub: RunningHub, name: 
 
 
 def given_out(hub: RunningHub, path: str, keys: str, **query: object) -> tuple[str, set[str]]:
-    """What a stream gave out before it ended: its request id, and the keys found in it."""
+    """What a stream delivered before it ended: its request id, and the keys in it."""
     place = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(place):
         headers = {"authorization": f"Bearer {hub.token('admin')}"}
@@ -310,7 +312,7 @@ def undisclosed(hub: RunningHub, request_id: str, keys: set[str]) -> set[str]:
 def test_a_stream_whose_entries_fail_at_times_has_given_out_what_is_there(
     hub: RunningHub, path: str, query: dict[str, str], keys: str
 ) -> None:
-    """It ends where one fails; what came before is known record by record."""
+    """The stream ends where an entry fails; every record delivered before is in the audit."""
     with refusing(hub, SOME_PARTS):
         for _ in range(STREAMS):
             request_id, found = given_out(hub, f"/v1/customers{path}", keys, **query)
