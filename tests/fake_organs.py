@@ -273,6 +273,7 @@ class FakeHub:
     tasks: Tasks = field(default_factory=Tasks)
     public_url: str = "https://hub.example"
     audit_key: bytes = b"k" * 32
+    allowance: Any = None
 
     def __post_init__(self) -> None:
         self.writer = FakeWriter(self.database)

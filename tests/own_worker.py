@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness import PATIENCE, RunningHub, folder
 from penstockd import formats
 from penstockd.app import make_organs
 from penstockd.budget import Budget
+from penstockd.calls import Allowance
 from penstockd.config import Settings
 from penstockd.rpc import door
 from penstockd.rpc.door import Route
@@ -32,6 +33,8 @@ class Worker:
 
     channel: grpc.aio.Channel
     api_key: str
+    #: Where it listens, for channels of a test's own.
+    socket: str = ""
     budgets: list[Budget] = field(default_factory=list)
 
     async def call(
@@ -84,7 +87,11 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def worker(
-    hub: RunningHub, patch: pytest.MonkeyPatch, **changes: Any
+    hub: RunningHub,
+    patch: pytest.MonkeyPatch,
+    *,
+    allowance: Allowance | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Worker]:
     """A worker with the hub's own settings, some of them changed, and its database, on a socket of
     its own."""
@@ -93,9 +100,10 @@ async def worker(
     formats.load_ahead()
     with folder() as place:
         socket = f"unix:{Path(place) / 'own.sock'}"
-        async with open_hub(settings, worker_database(settings)) as organs:
+        async with open_hub(settings, worker_database(settings)) as opened:
+            organs = replace(opened, allowance=allowance)
             channel = grpc.aio.insecure_channel(socket, options=options)
-            made = Worker(channel, hub.api_key)
+            made = Worker(channel, hub.api_key, socket)
 
             class Recorded(Budget):
                 def __init__(self, *arguments: Any) -> None:
