@@ -27,7 +27,7 @@ class Caller:
     def call(
         self, route: Route, values: dict[str, Any], request_id: str = "", until: str = MARK
     ) -> tuple[bytes, str]:
-        """All that came back until a text is in it, and the code of the end."""
+        """Everything that arrives until it contains the text, and the final code."""
         method = method_of(route)
         request = message_factory.GetMessageClass(method.input_type)(**values)
         kind = "unary_stream" if method.server_streaming else "unary_unary"
@@ -52,7 +52,7 @@ class Caller:
 
 
 class _Organs:
-    """As much of a hub as the door needs to look at routes."""
+    """The parts of a hub that the door needs to look at routes."""
 
     catalog = load_catalog(find_descriptors())
 
@@ -68,7 +68,7 @@ def guarded() -> list[Route]:
 
 
 class Prepared:
-    """What there must be so that every method has the marked record to show."""
+    """The objects that methods need in order to show the marked record."""
 
     def __init__(self, hub: RunningHub) -> None:
         self._hub = hub
@@ -88,7 +88,7 @@ class Prepared:
         return str(listed[0]["deliveryId"]) if listed else ""
 
     def subscription(self) -> dict[str, Any]:
-        """A new subscription, which has given out nothing."""
+        """A new subscription that has delivered nothing."""
         name = f"s-{uuid.uuid4().hex[:8]}"
         terms = {"subscriptionId": name, "datasets": ["customers"]}
         body = {"subscription": terms, "start": self.start}
@@ -97,7 +97,7 @@ class Prepared:
         return {"subscription_id": name}
 
     def requests(self) -> dict[str, Callable[[], dict[str, Any]]]:
-        """By method, how to ask so that the reply shows the marked record."""
+        """By method, a request whose reply shows the marked record."""
         only = {"filter": f'customer_id = "{MARK}"'}
         webhook = {"webhook_id": self.webhook}
         return {
@@ -125,5 +125,6 @@ class Prepared:
         }
 
 
-#: Methods whose replies could hold a body by their form, and never do: a list names deliveries.
+#: Methods whose replies could contain a body by their type, but never do: a list only names
+#: deliveries.
 BODILESS = {"TestWebhook", "ListDeliveries", "ListDeadLetters", "ResendDelivery"}

@@ -1,9 +1,10 @@
-"""What leaves is in the audit before it leaves: if its entry cannot be written, it does not leave.
+"""The audit records data before it leaves: if the entry cannot be written, nothing leaves.
 
-The database is made to refuse entries that say which records somebody is given, all of them or some
-of a stream's. What clients received must stand in the audit, record by record.
+The database is made to refuse entries that name disclosed records, all of them or some of a
+stream's. The audit must name every record that a client received.
 
-A consumer that may be given no more records is the same case, but nothing says that they left.
+A consumer that may receive no more records is the same case, except that no entry reports them as
+sent.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ BEGIN
     RETURN new;
 END $$
 """
-#: Counts what was refused: a number that is drawn stays drawn when the transaction fails.
+#: Counts refusals: a sequence keeps its value when the transaction fails.
 _SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS hub.refused_entry"
 _FROM_ONE = "ALTER SEQUENCE hub.refused_entry RESTART"
 _TRIGGER = """
@@ -53,19 +54,19 @@ CREATE OR REPLACE TRIGGER refuse_entry BEFORE INSERT ON hub.audit_entry
     FOR EACH ROW EXECUTE FUNCTION hub.refuse_entry()
 """
 _NO_TRIGGER = "DROP TRIGGER IF EXISTS refuse_entry ON hub.audit_entry"
-#: Entries that tell of records.
+#: Entries that name records.
 DISCLOSING = "new.shown IS NOT NULL OR new.keys IS NOT NULL"
-#: The same of messages to endpoints.
+#: Entries for messages to endpoints.
 DISCLOSING_KEYS = "new.record_key IS NOT NULL OR new.keys IS NOT NULL"
-#: A third of the entries of a stream's records; one that is written again is refused again.
+#: A third of the entries of a stream's records; a refused entry is refused again on a retry.
 SOME_PARTS = "new.phase = 'PART' AND hashtext(new.request_id || md5(new.keys)) % 3 = 0"
-#: So many streams at the most until one of them has been cut.
+#: At most this many streams run until one of them has been cut.
 STREAMS = 30
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    """A hub of these tests' own, with a marked record and some megabytes of others."""
+    """A hub for these tests only, with a marked record and some megabytes of others."""
     with folder() as data:
         running = RunningHub(data / "hub", customers=50)
         running.start()
@@ -86,7 +87,7 @@ def hub() -> Iterator[RunningHub]:
 
 @contextlib.contextmanager
 def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
-    """The database refuses entries during the block."""
+    """Make the database refuse entries during the block."""
     run_script(hub, _SEQUENCE)
     run_script(hub, _FROM_ONE)
     run_script(hub, _FUNCTION.format(condition=condition))
@@ -98,7 +99,7 @@ def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
 
 
 def run_script(hub: RunningHub, script: str) -> None:
-    """Run it again if it and what the hub does meanwhile wait for each other's locks."""
+    """Run the script again if it deadlocks with the hub's own work."""
 
     def done() -> bool:
         try:
@@ -117,7 +118,8 @@ def caller(hub: RunningHub) -> Iterator[Caller]:
 
 
 def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller: Caller) -> None:
-    """Each method that can show records, which the model says; with the control that it does."""
+    """Each method that can show records according to the model; the control is that it does show
+    them."""
     routes = {r.method.name: r for r in guarded() if r.method.name not in BODILESS}
     requests = Prepared(hub).requests()
     assert routes.keys() == requests.keys(), "a method that can show records is tried here"
@@ -127,12 +129,12 @@ def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller
             found, code = caller.call(route, made[name])
             assert (MARK.encode() in found, code) == (False, "INTERNAL"), name
     for name, route in routes.items():
-        found, code = caller.call(route, requests[name]())  # a lease that was refused runs still
+        found, code = caller.call(route, requests[name]())  # a refused lease keeps running
         assert MARK.encode() in found, (name, code)
 
 
 def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
-    """The dispatcher of webhooks, which no route leads to; one of every form of a body."""
+    """The dispatcher of webhooks, which no route reaches; with each form of a body."""
     envelopes = ("STANDARD", "CLOUDEVENTS_STRUCTURED", "CLOUDEVENTS_BINARY")
     with receiving() as posts:
         for name in envelopes:
@@ -147,7 +149,7 @@ def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
             path, change = f"/v1/customers/{MARK}", {"notes": f"{MARK} again"}
             done = hub.request("PATCH", path, consumer="admin", json_body=change)
             assert done.status == 200, done.text
-            # Refused once and tried anew, at the least: by then the first would have left.
+            # Refused once and tried again, at least: by then the first message would have left.
             drawn = "SELECT last_value > 2 FROM hub.refused_entry"
             eventually(lambda: hub.sql(drawn) == [(True,)])
             assert not posts.taken
@@ -173,7 +175,7 @@ def test_no_byte_of_a_file_leaves_whose_entry_is_refused(hub: RunningHub, name: 
 
 
 def given_out(hub: RunningHub, path: str, keys: str, **query: object) -> tuple[str, set[str]]:
-    """What a stream gave out before it ended: its request id, and the keys found in it."""
+    """What a stream delivered before it ended: its request id, and the keys in it."""
     place = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(place):
         headers = {"authorization": f"Bearer {hub.token('admin')}"}
@@ -206,7 +208,7 @@ def undisclosed(hub: RunningHub, request_id: str, keys: set[str]) -> set[str]:
 def test_a_stream_whose_entries_fail_at_times_has_given_out_what_is_there(
     hub: RunningHub, path: str, query: dict[str, str], keys: str
 ) -> None:
-    """It ends where one fails; what came before is known record by record."""
+    """The stream ends where an entry fails; every record delivered before is in the audit."""
     with refusing(hub, SOME_PARTS):
         for _ in range(STREAMS):
             request_id, found = given_out(hub, f"/v1/customers{path}", keys, **query)
@@ -219,7 +221,7 @@ def test_a_stream_whose_entries_fail_at_times_has_given_out_what_is_there(
 
 
 class Counted:
-    """Allows records to leave until there are so many; the others may leave later."""
+    """Allows records to leave up to a number; the others may leave later."""
 
     def __init__(self, most: float) -> None:
         self.left = most
@@ -233,7 +235,7 @@ class Counted:
 
 
 def entries_of(hub: RunningHub, request_id: str) -> list[tuple[object, ...]]:
-    """What the audit says that a call has shown: numbers of records, and keys."""
+    """The numbers of records, and the keys, that a call has shown according to the audit."""
     return hub.sql(
         "SELECT row_count, keys FROM hub.audit_entry WHERE request_id = $1"
         " AND phase <> 'END' AND (coalesce(row_count, 0) > 0 OR keys IS NOT NULL)",
@@ -244,7 +246,7 @@ def entries_of(hub: RunningHub, request_id: str) -> list[tuple[object, ...]]:
 async def test_no_method_shows_a_record_beyond_what_the_consumer_may_be_given(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them count in one place, which can refuse; nothing says then that a record left."""
+    """All methods count in one place, which can refuse; then no entry reports a record as sent."""
     routes = {r.method.name: r for r in guarded() if r.method.name not in BODILESS}
     requests = (await asyncio.to_thread(Prepared, hub)).requests()
     assert routes.keys() == requests.keys(), "a method that can show records is tried here"
@@ -273,7 +275,7 @@ async def test_an_export_that_is_refused_on_its_way_can_be_resumed(
     plain = {"format": "NDJSON", "omit_receipt": True}
 
     def export(**more: object) -> tuple[bytes, str, str]:
-        """Bytes, receipt, and the code of the end."""
+        """The bytes, the receipt, and the final code."""
         request = customers_service_pb2.StreamExportCustomersRequest(**plain, **more)  # type: ignore[arg-type]
         with grpc.insecure_channel(served.socket) as channel:
             call: Any = CustomersStub(channel).StreamExportCustomers(
@@ -311,7 +313,7 @@ async def test_a_feed_that_is_refused_on_its_way_can_be_resumed(
     allowance = Counted(1)
 
     def watch(cursor: str, missing: set[str]) -> tuple[set[str], Any]:
-        """The keys that came, until none is missing, and the stream's last record."""
+        """The keys that arrived, until none is missing, and the stream's last record."""
         request = customers_service_pb2.WatchCustomersRequest(cursor=cursor, batch_size=100)
         keys: set[str] = set()
         end = None
