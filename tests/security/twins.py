@@ -45,7 +45,6 @@ UPDATE hub.log_head SET epoch = 'twinworlds12';
 _OPEN = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
 _RULE = {"customers": "status = ACTIVE", "products": ""}
 _READ = frozenset({Action.READ})
-_WRITE = frozenset(Action) - _READ
 #: Masks of members of repeated messages, in all roles.
 #: Members of repeated messages that all roles hide, and one that is shown after a mask.
 _MEMBERS = {"lines.unit_price": Mask.HIDE, "lines.discount": Mask.NULL}
