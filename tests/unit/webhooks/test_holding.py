@@ -1,4 +1,4 @@
-"""What is claimed but not sent takes memory, of which every consumer and endpoint has a share."""
+"""Claimed but unsent messages take memory, of which every consumer and endpoint has a share."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_messages_that_are_larger_than_expected_are_returned_unsent(
     async with rig.database.transaction() as connection:
         due = await list_due(connection, {name: GROUP}, rig.clock())
     stored = sum(d.stored_bytes for d in due)
-    assert stored < 10 * SIZE  # all would be claimed by that
+    assert stored < 10 * SIZE  # that bound would let all be claimed
     assert await rig.dispatcher.claim() == 40
     rows = await rig.rows(
         "SELECT count(*), max(attempt_count) FROM hub.webhook_delivery WHERE state = 'PENDING'"
