@@ -159,7 +159,7 @@ def rest_of(reply: Reply) -> timedelta | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class EndpointHealth:
     """Since when an endpoint has failed without a break, and how many warnings that has caused.
 
     ``warning`` is the percentage to warn of now, if any; ``disable`` is whether it has failed for
@@ -172,7 +172,7 @@ class Health:
     disable: bool = False
 
 
-def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
+def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> EndpointHealth:
     """An endpoint's health after some results, in order of arrival."""
     failing, warned, warning, disable = webhook.failing_time, webhook.warned, None, False
     for result in results:
@@ -187,7 +187,7 @@ def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
         if due > warned:
             warned, warning = due, WARNINGS[due - 1]
         disable = part >= 100
-    return Health(failing, warned, warning, disable)
+    return EndpointHealth(failing, warned, warning, disable)
 
 
 class Settling:
@@ -239,7 +239,7 @@ class Settling:
         stored = await read_webhook(connection, webhook.webhook_id, self._seal, lock=True)
         if stored is None:
             return None
-        found: Health = judge_health(stored, results)
+        found: EndpointHealth = judge_health(stored, results)
         if found.failing_time is None:
             self._failing.discard(webhook.webhook_id)
         else:
