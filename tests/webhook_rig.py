@@ -26,14 +26,13 @@ from penstockd.store.database import Database
 from penstockd.store.migrate import apply_migration
 from penstockd.store.tables import Tables
 from penstockd.store.writer import BEGIN_REVISION
-from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import put_secret, put_webhook, read_webhook
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
+from penstockd.webhooks.messages import Composer, Payloads
 from penstockd.webhooks.model import Options, Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.owners import Roster
-from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal, Secret, new_secret
 from places import PLACES

@@ -20,16 +20,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
-import structlog
 
 from penstockd.audit.entry import Entry
 from penstockd.audit.journal import Journal
-from penstockd.errors import Refused
+from penstockd.notes import Notes
 
 #: The method of the entries that count refused calls.
 COUNTED = "/penstock.hub.v1.Auth/CountRefused"
-#: The shortest interval between two entries for one address, in seconds.
-INTERVAL = 60.0
 #: The allowance of all callers together, in multiples of that of one address. The owner of an IPv6
 #: /48 has 65,536 networks that count as different callers.
 TOGETHER = 10
@@ -44,8 +41,6 @@ _MINUTE = 60.0
 #: The rounding error that sums of floats may have.
 _ROUNDING = 1e-6
 
-_log = structlog.get_logger(__name__)
-
 
 @dataclass(slots=True)
 class _RefusedCalls:
@@ -55,8 +50,10 @@ class _RefusedCalls:
     since: datetime
 
 
-class UnknownCallers:
+class UnknownCallers(Notes):
     """What callers without valid credentials have done recently, in one process."""
+
+    lost = "refused_calls_not_counted"
 
     def __init__(
         self, journal: Journal, per_minute: int, *, clock: Callable[[], float] = time.monotonic
@@ -64,6 +61,7 @@ class UnknownCallers:
         """``per_minute`` refused calls of one address, or for one consumer, get entries: this many
         at once, and then as many in each minute. All callers together get TOGETHER times as
         many."""
+        super().__init__()
         self._journal, self._clock = journal, clock
         self._each = _MINUTE / per_minute
         # The time at which the allowance is complete again: an entry moves it by ``_each``, and it
@@ -71,7 +69,6 @@ class UnknownCallers:
         self._whole: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._whole_together = -math.inf
         self._counts: dict[str, _RefusedCalls] = {}
-        self._any = asyncio.Event()
 
     def allow(self, address: str, consumer: str | None = None) -> bool:
         """Whether a refused call gets an entry of its own. If not, it is counted.
@@ -94,10 +91,8 @@ class UnknownCallers:
             self._whole.move_to_end(caller)
         return True
 
-    async def flush(self) -> None:
-        """Write the counts. Raises DatabaseUnavailable; then they are kept."""
+    async def _write(self) -> None:
         counts, self._counts = self._counts, {}
-        self._any.clear()
         while counts:
             network, count = next(iter(counts.items()))
             try:
@@ -109,24 +104,6 @@ class UnknownCallers:
                     self._add(name, kept)
                 raise
             del counts[network]
-
-    async def close(self) -> None:
-        """Write the counts if possible."""
-        try:
-            await self.flush()
-        except Refused as exc:
-            _log.warning("refused_calls_not_counted", error=str(exc))
-
-    async def follow(self, interval: float = INTERVAL) -> None:
-        """Write counts as soon as there are any, at most every ``interval`` seconds, until
-        cancelled.
-
-        Raises DatabaseUnavailable; run it again then.
-        """
-        while True:
-            await self._any.wait()
-            await self.flush()
-            await asyncio.sleep(interval)
 
     def _known(self, kind: str, name: str) -> tuple[str, str]:
         """The caller, or all callers of its kind if too many are distinguished already."""
@@ -153,7 +130,7 @@ class UnknownCallers:
         known = self._counts.setdefault(network, _RefusedCalls(0, count.since))
         known.calls += count.calls
         known.since = min(known.since, count.since)
-        self._any.set()
+        self._note_any()
 
 
 def network_of(address: str) -> str:

@@ -233,8 +233,8 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
 
 
 def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
-    """Converts by hand, since the constructor takes 3 µs for a datetime. Keeps the latest result,
-    since the rows of an import share their times."""
+    """A function that converts times by hand, since the constructor takes 3 µs for a datetime. It
+    keeps the latest result, since the rows of an import share their times."""
     pool = dataset.message_type.file.pool
     made = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.Timestamp"))
     latest: tuple[dt.datetime | None, Message | None] = (None, None)

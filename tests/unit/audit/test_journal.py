@@ -136,6 +136,27 @@ async def test_whoever_waits_behind_a_slow_group_waits_no_longer(
     await journal.close()
 
 
+async def test_a_refused_group_is_written_apart_within_one_timeout(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow database does not get a timeout for each half of the group."""
+    tries = 0
+
+    async def refuse(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.2)
+        raise ValueError("refused")
+
+    monkeypatch.setattr(journals, "insert_entries", refuse)
+    journal = Journal(database, timeout=0.5)
+    outcomes = await record_all(journal, [entry(f"r{i}") for i in range(16)])
+    assert {type(o) for o in outcomes} == {DatabaseUnavailable}
+    # Two before the timeout of the whole group, and two after; else twice as many as entries.
+    assert tries <= 6
+    await journal.close()
+
+
 @pytest.mark.parametrize(("bound", "groups"), [(journals.MAX_GROUP_BYTES, 7), (1 << 40, 2)])
 async def test_a_group_is_bounded_in_bytes(
     database: Database, monkeypatch: pytest.MonkeyPatch, bound: int, groups: int
