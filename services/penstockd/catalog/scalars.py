@@ -19,6 +19,8 @@ from typing import Any
 from penstockd.catalog.model import Field, Kind
 
 Parser = Callable[[Any], Any]
+#: From a time without a zone to its moment, in UTC. Raises ValueRefused.
+Place = Callable[[datetime], datetime]
 
 #: Bytes of a text, or of bytes, in a field that has an index.
 MAX_INDEXED_BYTES = 2000
@@ -53,6 +55,10 @@ _TIMESTAMP = re.compile(
     # PostgreSQL writes the offset as +00, and polars as +0000.
     r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 )
+_LOCAL_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
+)
 _BASE64 = str.maketrans("-_", "+/")
 _WHOLE = {
     Kind.INT32: (-(2**31), 2**31 - 1),
@@ -76,8 +82,11 @@ def parse_string(text: str) -> str:
     return text
 
 
-def text_parser(field: Field) -> Parser:
-    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP."""
+def text_parser(field: Field, place: Place | None = None) -> Parser:
+    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP.
+
+    ``place`` gives times without a zone their moment; without it they are refused.
+    """
     match field.kind:
         case Kind.STRING:
             if field.indexed or field.unique:
@@ -98,13 +107,16 @@ def text_parser(field: Field) -> Parser:
         case Kind.DATE:
             return _parse_date
         case Kind.TIMESTAMP:
-            return _parse_timestamp
+            return _parse_timestamp if place is None else _local_parser(place)
     raise AssertionError(field.kind)
 
 
-def json_parser(field: Field) -> Parser:
-    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused."""
-    kind, parse = field.kind, text_parser(field)
+def json_parser(field: Field, place: Place | None = None) -> Parser:
+    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused.
+
+    ``place`` is as in ``text_parser``.
+    """
+    kind, parse = field.kind, text_parser(field, place)
     if kind is Kind.BOOL:
         return _json_bool
     if kind is Kind.STRING and parse is parse_string:
@@ -401,6 +413,21 @@ def _parse_timestamp(text: str) -> datetime:
         else:
             return _convert_utc(moment)
     raise ValueRefused(f"is {_quote_text(text)}, not a time such as 2024-02-29T12:00:00Z")
+
+
+def _local_parser(place: Place) -> Parser:
+    """A parser of times that also takes times without a zone, and days, which begin at midnight."""
+
+    def parse(text: str) -> datetime:
+        if not _LOCAL_TIME.fullmatch(text):
+            return _parse_timestamp(text)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return _parse_timestamp(text)  # says why
+        return _convert_utc(place(moment))
+
+    return parse
 
 
 def _convert_utc(value: datetime) -> datetime:

@@ -15,7 +15,7 @@ import pytest
 from penstockd import formats
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
-from penstockd.formats import FormatError
+from penstockd.formats import FormatError, ReadOptions
 from penstockd.formats.compression import COMPRESSIONS
 from penstockd.formats.xml_reader import DEPTH_LIMIT
 
@@ -47,7 +47,7 @@ def fed(
     name: str, things: Dataset, pieces: Iterator[bytes], compression: str = ""
 ) -> tuple[int, list[formats.BadRow]]:
     """How many rows a file has, and the bad ones; what the readers give is drawn and dropped."""
-    reader = formats.open_reader(name, things, things.fields, compression=compression)
+    reader = formats.open_reader(name, things, things.fields, ReadOptions(compression))
     good, bad = 0, []
     for piece in pieces:
         for batch in reader.feed(piece):

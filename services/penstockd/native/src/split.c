@@ -33,9 +33,11 @@ static inline int32_t plain(u8 *o, const u8 *p, const u8 *end, u8 stop) {
 
 // Takes whole rows. `out` must have room for 2 * size + 64. Status MALFORMED: result.rows rows were
 // good, the next is not. DONE: result.detail says whether control characters are among the cells, and
-// whether a row has another number of them than `width`.
-EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t final,
-                                    int32_t width) {
+// whether a row has another number of them than `width`. `delimiter` is a byte that is neither a quote
+// nor a line end.
+EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t final, int32_t width,
+                                    int32_t delimiter) {
+  const u8 mark = (u8)delimiter;
   const u8 *p = in, *end = in + size, *row = in;
   u8 *o = out, *row_out = out;
   int32_t reason = 0, cells = 1;
@@ -58,17 +60,17 @@ EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t
         break;
       }
       p++;
-      if (p < end && *p != ',' && *p != '\n' && *p != '\r') {
+      if (p < end && *p != mark && *p != '\n' && *p != '\r') {
         reason = AFTER_QUOTE;
         break;
       }
-    } else if (*p == ',' || *p == '\n' || *p == '\r') {
+    } else if (*p == mark || *p == '\n' || *p == '\r') {
       *o++ = NULL_CELL;
     } else {
       for (;;) {
-        int32_t n = plain(o, p, end, ',');
+        int32_t n = plain(o, p, end, mark);
         p += n, o += n;
-        if (p == end || *p == ',' || *p == '\n' || *p == '\r') break;
+        if (p == end || *p == mark || *p == '\n' || *p == '\r') break;
         if (*p == '"') {
           reason = QUOTE_INSIDE;
           break;
@@ -79,12 +81,12 @@ EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t
     }
     // what ends it
     if (p == end && !final) break;
-    if (p < end && *p == ',') {
+    if (p < end && *p == mark) {
       *o++ = CELL;
       p++;
       cells++;
       if (p < end || !final) continue;
-      *o++ = NULL_CELL; // the file ends after a comma
+      *o++ = NULL_CELL; // the file ends after a delimiter
     }
     if (p < end && *p == '\r') {
       if (p + 1 == end && !final) break;
