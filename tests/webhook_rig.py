@@ -17,6 +17,7 @@ from aiohttp import web
 from announcing import FakeAnnouncements
 from penstock.model.v1 import customers_pb2
 from penstockd.auth.credentials import Credentials
+from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.demo.access import put_demo_access
 from penstockd.egress import EgressGuard, Network
@@ -259,6 +260,7 @@ def make(
     allowed: tuple[Network, ...] = LOOPBACK,
     chance: Callable[[], float] = lambda: 0.5,
     clock: FakeClock | None = None,
+    allowance: Allowance | None = None,
     **sending: Any,
 ) -> Rig:
     """The organ's parts as the keeper puts them together."""
@@ -270,6 +272,14 @@ def make(
         database, FakeAnnouncements(), catalog, policy, roster, log, PLACES, clock=clock
     )
     dispatcher = Dispatcher(
-        database, policy, seal, roster, sender, composer, clock=clock, chance=chance
+        database,
+        policy,
+        seal,
+        roster,
+        sender,
+        composer,
+        clock=clock,
+        chance=chance,
+        allowance=allowance,
     )
     return Rig(database, catalog, policy, seal, clock, sender, intake, dispatcher)

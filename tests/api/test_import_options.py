@@ -65,7 +65,9 @@ def test_a_time_zone_over_rest_and_by_command(spare: RunningHub, tmp_path: Path)
 
     def occur_time() -> datetime:
         where = "WHERE interaction_id = $1"
-        return spare.sql(f"SELECT occur_time FROM data.interactions {where}", key)[0][0]
+        found = spare.sql(f"SELECT occur_time FROM data.interactions {where}", key)[0][0]
+        assert isinstance(found, datetime)
+        return found
 
     refused = load()
     assert (refused.status, refused.reason) == (400, "IMPORT_ROW_INVALID")

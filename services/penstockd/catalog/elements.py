@@ -81,7 +81,7 @@ def default_value(field: Field) -> Any:
 
 
 def _scalar_parser(field: Field, leniency: Leniency) -> Parser:
-    parse = scalars.json_parser(field, leniency.place)
+    parse = scalars.json_parser(field, leniency.times)
     if field.kind in _PLAIN:
         return parse
     if field.kind in (Kind.FLOAT, Kind.DOUBLE):

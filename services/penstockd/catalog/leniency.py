@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-from penstockd.catalog.scalars import ValueRefused
+from penstockd.catalog.scalars import Parser, ValueRefused, convert_utc, parse_timestamp
 
 #: Most names of unknown columns and members that are reported, and characters of each.
 MOST_NAMES, NAME_CHARACTERS = 100, 200
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
+_LOCAL_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
+)
 #: Names of the database of time zones that do not name a zone of their own.
 _NO_ZONES = ("Factory", "localtime", "posixrules")
 
@@ -25,19 +28,25 @@ class LocalZone:
     name: str
     zone: tzinfo
 
-    def place(self, moment: datetime) -> datetime:
-        """The moment of a time without a zone.
+    def parse(self, text: str) -> datetime:
+        """The moment of a time, which is in this zone if it names none; a day begins at midnight.
 
-        Raises ValueRefused for a time that does not exist in the zone, because the clock was set
-        forward over it, and for one that exists twice, because the clock was set back.
+        Raises ValueRefused, also for a time that does not exist in the zone, because the clock was
+        set forward over it, and for one that exists twice, because the clock was set back.
         """
+        if not _LOCAL_TIME.fullmatch(text):
+            return parse_timestamp(text)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return parse_timestamp(text)  # says why
         try:
             early = moment.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
             late = moment.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
         except OverflowError:
             raise ValueRefused("is a time outside the years 1 to 9999") from None
         if early == late:
-            return early
+            return convert_utc(early)
         if early.astimezone(self.zone).replace(tzinfo=None) != moment:
             raise ValueRefused(f"is {moment}, which the clocks of {self.name} skip")
         raise ValueRefused(f"is {moment}, which exists twice in {self.name}: write its offset")
@@ -88,9 +97,9 @@ class Leniency:
     unknown: UnknownNames | None = None
 
     @property
-    def place(self) -> Callable[[datetime], datetime] | None:
-        """How to place a time without a zone; None if such times are refused."""
-        return None if self.zone is None else self.zone.place
+    def times(self) -> Parser | None:
+        """How times are read; None for the usual way, which refuses those without a zone."""
+        return None if self.zone is None else self.zone.parse
 
 
 STRICT = Leniency()

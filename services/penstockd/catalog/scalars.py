@@ -19,8 +19,6 @@ from typing import Any
 from penstockd.catalog.model import Field, Kind
 
 Parser = Callable[[Any], Any]
-#: From a time without a zone to its moment, in UTC. Raises ValueRefused.
-Place = Callable[[datetime], datetime]
 
 #: Bytes of a text, or of bytes, in a field that has an index.
 MAX_INDEXED_BYTES = 2000
@@ -55,10 +53,6 @@ _TIMESTAMP = re.compile(
     # PostgreSQL writes the offset as +00, and polars as +0000.
     r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 )
-_LOCAL_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
-)
 _BASE64 = str.maketrans("-_", "+/")
 _WHOLE = {
     Kind.INT32: (-(2**31), 2**31 - 1),
@@ -82,10 +76,10 @@ def parse_string(text: str) -> str:
     return text
 
 
-def text_parser(field: Field, place: Place | None = None) -> Parser:
+def text_parser(field: Field, times: Parser | None = None) -> Parser:
     """A parser of the text form, which raises ValueRefused. Not for LIST and MAP.
 
-    ``place`` gives times without a zone their moment; without it they are refused.
+    ``times`` reads a TIMESTAMP in place of the usual parser, which refuses times without a zone.
     """
     match field.kind:
         case Kind.STRING:
@@ -107,16 +101,16 @@ def text_parser(field: Field, place: Place | None = None) -> Parser:
         case Kind.DATE:
             return _parse_date
         case Kind.TIMESTAMP:
-            return _parse_timestamp if place is None else _local_parser(place)
+            return times or parse_timestamp
     raise AssertionError(field.kind)
 
 
-def json_parser(field: Field, place: Place | None = None) -> Parser:
+def json_parser(field: Field, times: Parser | None = None) -> Parser:
     """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused.
 
-    ``place`` is as in ``text_parser``.
+    ``times`` is as in ``text_parser``.
     """
-    kind, parse = field.kind, text_parser(field, place)
+    kind, parse = field.kind, text_parser(field, times)
     if kind is Kind.BOOL:
         return _json_bool
     if kind is Kind.STRING and parse is parse_string:
@@ -163,7 +157,7 @@ def make_checker(field: Field) -> Parser:
         Kind.FLOAT: lambda v: v,
         Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
         Kind.DATE: lambda v: v if isinstance(v, date) else parse(v),
-        Kind.TIMESTAMP: lambda v: _convert_utc(v) if isinstance(v, datetime) else parse(v),
+        Kind.TIMESTAMP: lambda v: convert_utc(v) if isinstance(v, datetime) else parse(v),
         Kind.ENUM: lambda v: parse(str(v)),
     }
     return kinds.get(field.kind) or json_parser(field)
@@ -404,33 +398,20 @@ def _parse_date(text: str) -> date:
     raise ValueRefused(f"is {_quote_text(text)}, not a date such as 2024-02-29")
 
 
-def _parse_timestamp(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
+    """A time with its zone, in UTC and microseconds. Raises ValueRefused."""
     if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
         try:
             moment = datetime.fromisoformat(text)  # digits past the sixth are cut off
         except ValueError:
             pass
         else:
-            return _convert_utc(moment)
+            return convert_utc(moment)
     raise ValueRefused(f"is {_quote_text(text)}, not a time such as 2024-02-29T12:00:00Z")
 
 
-def _local_parser(place: Place) -> Parser:
-    """A parser of times that also takes times without a zone, and days, which begin at midnight."""
-
-    def parse(text: str) -> datetime:
-        if not _LOCAL_TIME.fullmatch(text):
-            return _parse_timestamp(text)
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return _parse_timestamp(text)  # says why
-        return _convert_utc(place(moment))
-
-    return parse
-
-
-def _convert_utc(value: datetime) -> datetime:
+def convert_utc(value: datetime) -> datetime:
+    """The same moment in UTC. Raises ValueRefused for one that the store cannot hold."""
     if value.tzinfo is not UTC:
         try:
             value = value.astimezone(UTC)

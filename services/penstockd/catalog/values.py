@@ -46,7 +46,7 @@ def text_parser(field: Field, leniency: Leniency = STRICT) -> Callable[[str], An
     if field.repeated:
         parse = repeated_parser(field, leniency)
         return lambda text: parse(load_json(text))
-    return scalars.text_parser(field, leniency.place)
+    return scalars.text_parser(field, leniency.times)
 
 
 def json_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
@@ -56,7 +56,7 @@ def json_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
     """
     if field.repeated:
         return repeated_parser(field, leniency)
-    return scalars.json_parser(field, leniency.place)
+    return scalars.json_parser(field, leniency.times)
 
 
 def from_text(field: Field, text: str) -> Any:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, Network
 from penstockd.errors import CursorExpired
@@ -81,8 +82,9 @@ class Webhooks:
         *,
         clock: Clock = read_clock,
         chance: Chance = random.random,
+        allowance: Allowance | None = None,
     ) -> None:
-        self._database, self._fenced = database, fenced
+        self._database, self._fenced, self._allowance = database, fenced, allowance
         self._announcements = announcements
         self._catalog, self._policy = catalog, policy
         self._places = places
@@ -116,6 +118,7 @@ class Webhooks:
                 clock=self._clock,
                 chance=self._chance,
                 lease=self._fenced.lease,
+                allowance=self._allowance,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(dispatcher.run())

@@ -117,6 +117,7 @@ class Policy:
 class Organs(Hub):
     journal = Journal()
     policy = Policy
+    allowance = None
 
 
 async def test_a_frame_of_records_needs_a_permit() -> None:
