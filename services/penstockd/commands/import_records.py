@@ -21,7 +21,7 @@ async def import_records(
     dataset: Dataset,
     upload: Upload,
     request: Request,
-    form: FileForm = FileForm(),  # noqa: B008 (frozen)
+    form: FileForm,
     *,
     limits: ImportLimits,
 ) -> Report:

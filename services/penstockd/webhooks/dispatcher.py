@@ -18,10 +18,9 @@ from penstockd.errors import PolicyStale, Refused
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.fences import SingletonLease, Transactions
-from penstockd.webhooks.composer import Composer, make_entries
 from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
-from penstockd.webhooks.holding import MESSAGE_OVERHEAD, DueDelivery, Holding
-from penstockd.webhooks.lanes import Composed, Lane
+from penstockd.webhooks.lanes import MESSAGE_OVERHEAD, Holding, Lane
+from penstockd.webhooks.messages import Composed, Composer, make_entries
 from penstockd.webhooks.model import (
     Chance,
     Clock,
@@ -33,6 +32,7 @@ from penstockd.webhooks.model import (
 )
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import (
+    DueDelivery,
     SendResult,
     claim_listed,
     list_due,
