@@ -65,6 +65,17 @@ def fill_import_report(reply: Any, report: Report) -> Any:
         row_count=report.rows,
         ignored_names=ignored,
         ignored_value_count=report.ignored_values,
+        columns=[
+            {
+                "name": c.name,
+                "field": c.field,
+                "type": c.type,
+                "values": c.values,
+                "refused_count": c.refused,
+                "note": c.note,
+            }
+            for c in report.columns
+        ],
     )
 
 
@@ -132,4 +143,5 @@ class GrpcUpload:
 def _file_form(request: Any) -> FileForm:
     """What the first message of an import says of its file."""
     options = ReadOptions(**{f.name: getattr(request, f.name) for f in fields(ReadOptions)})
-    return FileForm(request.format, request.file.content_type, request.partial, options)
+    form = (request.format, request.file.content_type, request.partial, options)
+    return FileForm(*form, preview=request.preview)
