@@ -158,10 +158,10 @@ def test_a_repeated_import_reports_what_it_ignored(hub: RunningHub) -> None:
 #: Files of two records, the second of which has a credit limit that is no number.
 PREVIEWED = {
     "csv": "customer_id;creditLimit;stone\n{key};12.50;x\n{key}-2;much;y\n",
-    "ndjson": '{{"customerId":"{key}","creditLimit":"12.50","stone":"x"}}\n'
-    '{{"customerId":"{key}-2","creditLimit":"much","stone":"y"}}\n',
-    "json": '[{{"customerId":"{key}","credit_limit":"12.50","stone":"x"}},'
-    '{{"customerId":"{key}-2","credit_limit":"much","stone":"y"}}]',
+    "ndjson": '{{"customerId":"{key}","stone":"x","creditLimit":"12.50"}}\n'
+    '{{"customerId":"{key}-2","stone":"y","creditLimit":"much"}}\n',
+    "json": '[{{"customerId":"{key}","stone":"x","credit_limit":"12.50"}},'
+    '{{"customerId":"{key}-2","stone":"y","credit_limit":"much"}}]',
     "xml": "<customers><customer><customer_id>{key}</customer_id><stone>x</stone>"
     "<credit_limit>12.50</credit_limit></customer><customer><customer_id>{key}-2</customer_id>"
     "<stone>y</stone><credit_limit>much</credit_limit></customer></customers>",
