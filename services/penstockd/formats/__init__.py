@@ -19,6 +19,7 @@ from penstockd.formats.compression import Unpacker, compress_writer
 from penstockd.formats.compression import find_compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.parquet import JsonParquetWriter, ParquetWriter
 from penstockd.formats.reading import BadRow, Reader, RowBatch
 from penstockd.formats.writing import (
@@ -41,6 +42,7 @@ __all__ = [
     "BadRow",
     "DocumentWriter",
     "FormatError",
+    "ReadOptions",
     "Reader",
     "RowBatch",
     "load_ahead",
@@ -122,17 +124,21 @@ def open_reader(
     name: str,
     dataset: Dataset,
     fields: Sequence[Field],
+    options: ReadOptions = FROM_FILE,
     *,
-    compression: str = "",
     spool_place: SpoolPlace | None = None,
 ) -> Reader:
     """A reader for one file that may hold ``fields``; FormatUnknown if the format does not exist.
 
-    ``compression`` is GZIP, ZSTD or "", in any case; "" means to detect it by the file's first
-    bytes. ValueInvalid for another compression. ``spool_place`` is for temporary files.
+    Compression that ``options`` does not name is detected by the file's first bytes. ValueInvalid
+    for an option that is not understood, or that this format does not have. ``spool_place`` is for
+    temporary files.
     """
-    by = _compression(compression)
-    made = READERS[_known_format(name, READERS)](dataset, fields)
+    by = _compression(options.compression)
+    known = _known_format(name, READERS)
+    if options.delimiter and known != "CSV":
+        raise ValueInvalid.of("delimiter", "is for CSV alone")
+    made = READERS[known](dataset, fields, options)
     made.unpacker = Unpacker(by)
     made.spool_place = spool_place or SpoolPlace()
     return made

@@ -102,6 +102,8 @@ class Import:
             await asyncio.gather(parser, return_exceptions=True)
         if self._report.refused and not self._partial:
             raise self._bad_rows()
+        if (unknown := self._reader.leniency.unknown) is not None:
+            self._report.ignored, self._report.ignored_values = unknown.counts, unknown.total
         return self._report.in_order()
 
     async def _merge(self, transaction: WriteTransaction, batch: _Parsed) -> None:
