@@ -25,9 +25,9 @@ from penstockd.writes.incoming import find_lacking, key_problem
 from penstockd.writes.preview import Preview
 from penstockd.writes.report import Report, RowProblem
 
-#: Rows that are merged at once.
+#: The number of rows that are merged at once.
 BATCH_ROWS = 10_000
-#: Most bad rows that are reported; the others are only counted.
+#: The most bad rows that are reported; further ones are only counted.
 REPORTED_ROWS = 100
 
 

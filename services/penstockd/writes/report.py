@@ -10,7 +10,7 @@ from penstockd.store.writer import Counts
 from penstockd.writes.idempotency import Form
 from penstockd.writes.preview import ColumnPreview
 
-#: Most problems that are reported; bad rows are always counted.
+#: The most problems that are reported; bad rows are always counted.
 TOLD = 1000
 _MOST_TEXT = 300  # characters of a description, which may quote a value
 

@@ -108,9 +108,9 @@ async def load_once(
 ) -> Report:
     """Load the file of an upload, unless a call with the same request id has loaded it.
 
-    Unlike ``write_once`` it stops when the caller goes away: a file that breaks off is not loaded.
+    Unlike ``write_once`` it stops when the caller leaves: a file that breaks off is not loaded.
     Raises ImportFormatInvalid, ImportTruncated, ImportTooLong, ClientStalled, ShareExhausted,
-    RequestInFlight, RequestIdReused and ImportRowInvalid; nothing was loaded then.
+    RequestInFlight, RequestIdReused and ImportRowInvalid; then nothing was loaded.
     """
     once = Once(call, "" if request.validate_only else request.request_id)
     async with file.hold_place():
@@ -126,7 +126,7 @@ async def load_once(
                     return report
         except FormatError as exc:
             raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
-        # Only the whole file shows whether it is the same. No transaction is open meanwhile.
+        # Only the whole file shows whether it is the same. Meanwhile no transaction is open.
         await file.read_to_end()
     async with call.transaction() as transaction:
         return await once.replay(transaction, stored, file.digest, REPORT)
