@@ -91,11 +91,14 @@ def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: i
     """The plan of rows whose cells are those of ``header``, written at ``time`` with this etag.
 
     Cells of output-only fields are skipped. The records that it makes meet the rules of the model.
-    None if the kernel cannot check these, or if the dataset requires fields that neither the header
-    nor the hub sets: the database then reports what is wrong.
+    None if the kernel cannot check these, if the key is no single string, or if the dataset
+    requires fields that neither the header nor the hub sets: the database then reports what is
+    wrong.
     """
     stamps = {"create_time": time, "update_time": time, "etag": etag}
     columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
+    if dataset.joins_key:  # the kernel takes a cell for the key
+        return None
     if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow or oneofs_of(dataset):
         return None
     try:
