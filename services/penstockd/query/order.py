@@ -31,7 +31,7 @@ _PYTHON: Final[Mapping[Kind, type | tuple[type, ...]]] = {
     Kind.INT32: int,
     Kind.INT64: int,
     Kind.UINT32: int,
-    Kind.UINT64: int,
+    Kind.UINT64: (int, Decimal),  # as the driver reads it
     Kind.FLOAT: float,
     Kind.DOUBLE: float,
     Kind.DECIMAL: Decimal,
