@@ -101,11 +101,11 @@ def open_writer(
 ) -> DocumentWriter:
     """A writer for one export of ``fields``; FormatUnknown if the format does not exist.
 
-    ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms cells of CSV that
-    a spreadsheet would run as a formula; XLSX has no such cells. ValueInvalid for another
+    ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms CSV cells that a
+    spreadsheet would run as a formula; XLSX has no such cells. Raises ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens. ``nested`` is
-    JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; ValueInvalid for any
-    other value that is not empty, and with other formats.
+    JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; raises ValueInvalid for
+    any other value that is not empty, and with other formats.
     """
     known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
@@ -139,7 +139,7 @@ def open_reader(
 
 
 def load_ahead() -> None:
-    """Loads what the first export or import would wait for: the kernel now, and Arrow, which takes
+    """Load what the first export or import would wait for: the kernel now, and Arrow, which takes
     half a second, in a thread."""
     _warm_kernel()
     threading.Thread(target=_arrow, name="arrow", daemon=True).start()

@@ -1,4 +1,4 @@
-"""CSV in: the kernel cuts it into cells and makes records, or Python converts the columns."""
+"""CSV input: the kernel splits it into cells and makes records, or Python converts the columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from penstockd.store.fresh import FreshRows
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
 _PANDAS_INDEX = "__index_level_0__"
-_ENOUGH = 100  # rows that suffice to judge how a file spells its values
+_ENOUGH = 100  # rows that suffice to determine how a file spells its values
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # not control characters, but refused
 _REASONS = {
     CsvFault.AFTER_QUOTE: "has text after a cell's closing quote",
@@ -44,8 +44,8 @@ def json_path(field: Field) -> str:
 
 
 def _find_index_columns(names: Sequence[str]) -> set[int]:
-    """The places of the columns that pandas writes its index to: in CSV the first one without a
-    name, in Parquet and Arrow one with a name of pandas' own."""
+    """The places of the columns that contain pandas' index: in CSV the first one without a name, in
+    Parquet and Arrow one with a name of pandas' own."""
     found = {i for i, name in enumerate(names) if name == _PANDAS_INDEX}
     if len(names) > 1 and names[0] in ("", _NULL_TEXT):
         found.add(0)
@@ -150,7 +150,7 @@ class CsvReader(Reader):
             fresh.source(range(first, first + count), sizes, partial(self._decode, output))
             return RowBatch((), [], fresh=fresh)
         if not len(fresh) and count > _ENOUGH:
-            self.loader = None  # the kernel does not read values as this file spells them
+            self.loader = None  # the kernel does not read this file's spelling of values
         taken, left = _CsvLines(), _CsvLines()
         for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
             if size != LOAD_BLANK:
@@ -173,7 +173,7 @@ class CsvReader(Reader):
         return self._converted(output, range(len(places))).rows
 
     def _converted(self, output: bytes, numbers: Sequence[int]) -> RowBatch:
-        """The values of rows that have all cells and hold no control characters."""
+        """The values of rows that have all cells and contain no control characters."""
         try:
             text = output[:-1].replace(_ROW, _CELL).decode()
             if not any(c in text for c in _NOT_IN_TEXT):
@@ -267,7 +267,7 @@ class _CsvColumn:
         return None if self.field.nullable else default_value(self.field)
 
     def convert(self, cells: list[str]) -> list[Any]:
-        """The values of many cells that hold nothing forbidden; raises ValueRefused."""
+        """The values of many cells without forbidden characters; raises ValueRefused."""
         parse = self._fast
         if self.field.repeated:  # values such as labels recur
             known = {c: self.parse(c) for c in set(cells)}

@@ -1,4 +1,4 @@
-"""NDJSON and JSON arrays in: one proto JSON object per row."""
+"""NDJSON and JSON arrays as input: one proto JSON object per row."""
 
 from __future__ import annotations
 

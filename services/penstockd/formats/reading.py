@@ -22,7 +22,7 @@ ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
 PIECE_BYTES = 128 << 10  # bytes that are parsed at once, unless a row is longer
 _BOM = b"\xef\xbb\xbf"
-#: What Python's decoder says of UTF-16 that ends within a character.
+#: Python's decoder error for UTF-16 that ends within a character.
 _ENDS_EARLY = ("truncated data", "unexpected end of data")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -56,7 +56,7 @@ class RowBatch:
 class Reader(ABC):
     """Reads one file: ``feed(chunk)`` …, then ``finish()``.
 
-    ``fields`` are those that rows hold values for, in that order: all writable fields that were
+    ``fields`` are those that rows have values for, in that order: all writable fields that were
     offered (JSON), or those that the header names (CSV; known once the first batch is returned).
     Output-only fields may occur in the file and are skipped.
 
@@ -85,9 +85,9 @@ class Reader(ABC):
         self._written: tuple[datetime, int] | None = None
 
     def write_as(self, time: datetime, revision: int) -> None:
-        """Set what new records are written with; call it before the first ``feed``.
+        """Set the time and revision of new records; call it before the first ``feed``.
 
-        A reader may then return good rows that it is sure of as ``RowBatch.fresh``; their log
+        A reader may then return rows that are certainly valid as ``RowBatch.fresh``; their log
         entries are numbered from 0 on.
         """
         self._written = time, revision

@@ -1,8 +1,8 @@
-"""XML in: one element per record, as in exports. Document types are refused outright.
+"""XML input: one element per record, as in exports. Document types are refused outright.
 
 The parser is expat, fed piece by piece: only the current row of the document is kept. It opens no
-file and no address, and since a document type is refused where it begins, the only entities are
-the five predefined ones.
+file and no address, and since a document type is refused where it begins, the only entities are the
+five predefined ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from penstockd.native.errors import FormatError
 DEPTH_LIMIT = 100
 
 _ROOT, _ROW = 1, 2  # depths
-_SHOWN = 200  # characters of a name
+_SHOWN = 200  # characters of a name to show
 _UNFINISHED = {
     expat.errors.codes[text]
     for text in (
@@ -136,7 +136,7 @@ class XmlReader(Reader):
                 self._start_other(name, member)
 
     def _start_other(self, name: str, member: int | XmlNode | _XmlMessage | None) -> None:
-        """An element of a record that is not a simple value, or is given twice or unknown."""
+        """An element of a record that is not a simple value, is given twice or is unknown."""
         level = self._level
         place = level.places.get(name, -1)
         if place >= 0 and self._cells[place] is not None:
@@ -289,7 +289,7 @@ class XmlReader(Reader):
 
 
 class _XmlMessage:
-    """What the elements of a record, or of a message in it, mean."""
+    """The meaning of the elements of a record, or of a message in it."""
 
     def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int) -> None:
         self.path = ".".join(offered[0].steps[:depth]) if offered else ""

@@ -15,7 +15,8 @@ _BOOLS: dict[str, Any] = {"true": True, "false": False}
 
 @dataclass(eq=False)
 class XmlNode:
-    """What an element may hold: text, items of a list, entries of a map, members of a message."""
+    """The content of an element: text, items of a list, entries of a map, or members of a
+    message."""
 
     kind: str  # "text", "bool", "list", "map" or "message"
     item: XmlNode | None = None

@@ -64,7 +64,7 @@ _NUMBERS = {
     FieldDescriptor.TYPE_FIXED64: LoadNumber.FIXED64,
     FieldDescriptor.TYPE_SFIXED64: LoadNumber.FIXED64,
 }
-#: More than a cell can take in a row or an image beyond four times its bytes in the file.
+#: More than a cell can take in a row or an image in addition to four times its bytes in the file.
 _PER_OP = 64
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = struct.pack(">i", -1)

@@ -54,7 +54,7 @@ def fill_report(reply: Any, report: Report, **more: int) -> Any:
 
 
 class GrpcUpload:
-    """The requests of an import; the first one says everything but the file."""
+    """The requests of an import; the first one contains everything but the file."""
 
     def __init__(self, requests: Any, exchange: Exchange) -> None:
         self._requests, self._exchange = aiter(requests), exchange
@@ -63,7 +63,7 @@ class GrpcUpload:
         self._size, self._hash = 0, hashlib.sha256()
 
     async def begun(self) -> tuple[Request, bool]:
-        """How the import is requested, and whether it is partial. Raises ValueInvalid."""
+        """The settings of the import, and whether it is partial. Raises ValueInvalid."""
         self._first = await anext(self._requests, None)
         if self._first is None:
             return Request(), False
@@ -87,8 +87,8 @@ class GrpcUpload:
         """Raise ImportTruncated unless the client has ended the upload itself.
 
         gRPC's iterator ends in the same way when the call was cut off. Only an operation on the
-        call tells the difference: it fails at once if the call is dead. The upload must also match
-        what the client says of it (``complete``).
+        call shows the difference: it fails at once if the call is dead. The upload must also match
+        the client's own description of it (``complete``).
         """
         try:
             await self._exchange.context.send_initial_metadata(())

@@ -1,4 +1,4 @@
-"""What scripts/generate writes, removes, leaves alone and refuses."""
+"""The files that scripts/generate writes, removes and leaves alone, and the models it refuses."""
 
 from __future__ import annotations
 
@@ -142,7 +142,11 @@ def test_a_removed_dataset_leaves_nothing(tree: Path, generate: Generate) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("plans", dataset("Plan", "string plan_id = 1;"), "penstock/model/v1/plans.proto: exactly"),
+        (
+            "plans",
+            dataset("Plan", "string plan_id = 1;"),
+            "penstock/model/v1/plans.proto: a field at the top of Plan",
+        ),
         ("plans", "syntax = 'proto3';\nmessage {", "penstock/model/v1/plans.proto:2:9: Expected"),
         (
             "plans",
