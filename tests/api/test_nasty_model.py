@@ -4,6 +4,7 @@ interface."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import csv
 import io
@@ -57,8 +58,9 @@ def check_everywhere(
     key: str | Callable[[dict[str, Any]], str],
     records: list[dict[str, Any]],
 ) -> None:
-    """Check that records pass unchanged through every way in and out of the dataset at ``path``, whose
-    key is a field or what a function makes of a record.
+    """Check that records pass unchanged through every way in and out of the dataset at ``path``.
+
+    ``key`` is the name of its field, or a function of the record.
 
     Parquet and Arrow hold decimals as numbers, without the trailing zeros that their writer added.
     """
@@ -601,7 +603,8 @@ def test_keys_that_are_numbers_or_have_several_parts(hub: RunningHub) -> None:
     ):
         name = path.rpartition("/")[2]
         for query, wanted in (({}, keys), ({"order_by": "voyage_id desc"}, keys[::-1])):
-            found, token = [], ""
+            found: list[str] = []
+            token = ""
             while token or not found:
                 page = hub.get(path, "admin", page_size=2, page_token=token, **query).json()
                 found += [key_of(r) for r in page[name]]
@@ -704,10 +707,8 @@ def test_keys_that_lack_a_part_are_refused(hub: RunningHub) -> None:
         ),
     }
     for name, text in files.items():
-        reply = hub.request(
-            *("POST", f"{path}:import?format={name}&partial=true&validate_only=true"),
-            **{"consumer": "admin", "body": text.encode()},
-        )
+        place = f"{path}:import?format={name}&partial=true&validate_only=true"
+        reply = hub.request("POST", place, consumer="admin", body=text.encode())
         told = [(e["row"], e["field"]) for e in reply.json()["rowErrors"]]
         expected = [("1", "voyage_id"), ("2", "harbour"), ("3", "call"), ("4", "harbour")]
         # A file may write a number with zeros: its key has none.
@@ -760,3 +761,42 @@ def test_access_to_records_with_keys_of_numbers(hub: RunningHub) -> None:
 
 def stop_key_of(record: dict[str, Any]) -> str:
     return f"{record['voyageId']}~{record['harbour']}~{record.get('call', '0')}"
+
+
+def test_webhooks_and_commands_take_such_keys(hub: RunningHub) -> None:
+    key = "90~a%7E%25~3"
+    send(hub, "DELETE", f"/v1/stops/{quote(key, safe='')}", allow_missing="true")
+    hub.head()
+    document = {"url": "", "kind": "LISTEN", "selections": [{"dataset": "stops"}]}
+    webhook = send(hub, "POST", "/v1/webhooks", document).json()["webhook"]
+    place = f"/v1/webhooks/{webhook['webhookId']}"
+    record = {"voyage_id": "90", "harbour": "a~%", "call": 3}
+    assert hub.command("create", "stops", "--data", json.dumps(record)).returncode == 0
+    shown = json.loads(hub.command("get", "stops", key).stdout)
+    assert (shown["harbour"], shown["call"]) == ("a~%", "3")
+    changed = hub.command("update", "stops", key, "--data", '{"cargo": "coal"}').stdout
+    assert json.loads(changed)["cargo"] == "coal"
+    other = hub.command("update", "stops", key, "--data", '{"call": 4, "cargo": ""}', check=False)
+    assert other.returncode == 1 and b"differs from the key" in other.stderr
+    hub.command("delete", "stops", key)
+    told: list[Any] = []
+
+    def all_told() -> bool:
+        found = send(hub, "POST", f"{place}:pull", {"wait": "20s"}).json().get("deliveries", [])
+        told.extend(json.loads(base64.b64decode(d["body"])) for d in found)
+        outcomes = [
+            {"deliveryId": d["deliveryId"], "status": 200, "latency": "0.01s"} for d in found
+        ]
+        if outcomes:
+            send(hub, "POST", f"{place}:acknowledge", {"outcomes": outcomes})
+        return len(told) >= 3
+
+    eventually(all_told)
+    send(hub, "DELETE", place)
+    by_type = {e["type"]: e["data"] for e in told}
+    assert by_type.keys() == {"stop.created", "stop.updated", "stop.deleted"}
+    assert {data["key"] for data in by_type.values()} == {key}
+    assert by_type["stop.updated"]["record"]["harbour"] == "a~%"
+    for asked, disclosed in ((key, True), (f"{key}0", False)):
+        audited = hub.command("audit", "disclosures", "stops", asked, "--format", "json").stdout
+        assert (b"GetStop" in audited) == disclosed, "the audit has the keys of what was given"
