@@ -759,6 +759,33 @@ def test_access_to_records_with_keys_of_numbers(hub: RunningHub) -> None:
             assert reply.status == 400 and "the key is always clear" in reply.text, reply.text
 
 
+def test_feeds_follow_references_that_are_numbers(hub: RunningHub) -> None:
+    for name, ship in (("60", "seen"), ("61", "hidden"), ("62", "other")):
+        send(hub, "DELETE", f"/v1/voyages/{name}", allow_missing="true")
+        record = {"voyageId": name, "ship": ship, "previousId": "60"}
+        assert send(hub, "POST", "/v1/voyages", record).status == 200
+    with consumer_with(hub, grant("voyages", 'previous.ship = "seen"')) as made:
+        caller = caller_with(made.key)
+        hub.head()
+        place = hub.request("GET", "/v1/voyages:changes", **caller).json()["nextCursor"]
+        send(hub, "PATCH", "/v1/voyages/62", {"previousId": "61"})
+        send(hub, "PATCH", "/v1/voyages/61", {"ship": "seen"})
+        send(hub, "PATCH", "/v1/voyages/60", {"ship": "hidden"})
+        hub.head()
+        found = []
+        while len(found) < 5:
+            url = f"/v1/voyages:changes?cursor={place}&wait=30s"
+            page = hub.request("GET", url, **caller).json()
+            found += [(c["operation"], c["key"]) for c in page["changes"]]
+            place = page["nextCursor"]
+        # 60 and 61 refer to 60, and 62 to 61 from the first change on.
+        assert found[:3] == [("LEFT_VIEW", "62"), ("UPDATED", "61"), ("ENTERED_VIEW", "62")]
+        assert sorted(found[3:]) == [("LEFT_VIEW", "60"), ("LEFT_VIEW", "61")]
+        assert [
+            r["voyageId"] for r in hub.request("GET", "/v1/voyages", **caller).json()["voyages"]
+        ] == ["62"]
+
+
 def stop_key_of(record: dict[str, Any]) -> str:
     return f"{record['voyageId']}~{record['harbour']}~{record.get('call', '0')}"
 
