@@ -772,7 +772,7 @@ def test_feeds_follow_references_that_are_numbers(hub: RunningHub) -> None:
         send(hub, "PATCH", "/v1/voyages/61", {"ship": "seen"})
         send(hub, "PATCH", "/v1/voyages/60", {"ship": "hidden"})
         hub.head()
-        found = []
+        found: list[tuple[str, str]] = []
         while len(found) < 5:
             url = f"/v1/voyages:changes?cursor={place}&wait=30s"
             page = hub.request("GET", url, **caller).json()

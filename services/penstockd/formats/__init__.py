@@ -15,10 +15,11 @@ from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
 from penstockd.formats.columns import ArrowWriter, JsonArrowWriter
 from penstockd.formats.columns import import_arrow as _arrow
-from penstockd.formats.compression import Unpacker, compress_writer
+from penstockd.formats.compression import COMPRESSIONS, Unpacker, compress_writer
 from penstockd.formats.compression import find_compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.parquet import JsonParquetWriter, ParquetWriter
 from penstockd.formats.reading import BadRow, Reader, RowBatch
 from penstockd.formats.writing import (
@@ -41,8 +42,10 @@ __all__ = [
     "BadRow",
     "DocumentWriter",
     "FormatError",
+    "ReadOptions",
     "Reader",
     "RowBatch",
+    "format_of_suffix",
     "load_ahead",
     "open_reader",
     "open_writer",
@@ -73,6 +76,18 @@ _SAFE: dict[str, type[DocumentWriter]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWrit
 _JSON_NESTED: dict[str, type[DocumentWriter]] = {
     "PARQUET": JsonParquetWriter,
     "ARROW": JsonArrowWriter,
+}
+_SUFFIXES = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".json": "JSON",
+    ".ndjson": "NDJSON",
+    ".jsonl": "NDJSON",
+    ".xml": "XML",
+    ".parquet": "PARQUET",
+    ".arrow": "ARROW",
+    ".arrows": "ARROW",
+    ".xlsx": "XLSX",
 }
 _MEDIA = {
     "application/json": "JSON",
@@ -122,17 +137,21 @@ def open_reader(
     name: str,
     dataset: Dataset,
     fields: Sequence[Field],
+    options: ReadOptions = FROM_FILE,
     *,
-    compression: str = "",
     spool_place: SpoolPlace | None = None,
 ) -> Reader:
     """A reader for one file that may hold ``fields``; FormatUnknown if the format does not exist.
 
-    ``compression`` is GZIP, ZSTD or "", in any case; "" means to detect it by the file's first
-    bytes. ValueInvalid for another compression. ``spool_place`` is for temporary files.
+    Compression that ``options`` does not name is detected by the file's first bytes. ValueInvalid
+    for an option that is not understood, or that this format does not have. ``spool_place`` is for
+    temporary files.
     """
-    by = _compression(compression)
-    made = READERS[_known_format(name, READERS)](dataset, fields)
+    by = _compression(options.compression)
+    known = _known_format(name, READERS)
+    if options.delimiter and known != "CSV":
+        raise ValueInvalid.of("delimiter", "is for CSV alone")
+    made = READERS[known](dataset, fields, options)
     made.unpacker = Unpacker(by)
     made.spool_place = spool_place or SpoolPlace()
     return made
@@ -161,6 +180,14 @@ def pick_format(format: str, accept: str | None) -> str:
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
+
+
+def format_of_suffix(file_name: str) -> str:
+    """The format that the suffix of a file's name shows, such as "x.csv" or "x.csv.gz"; or ""."""
+    stem = file_name.lower()
+    for packed in COMPRESSIONS.values():
+        stem = stem.removesuffix(packed.suffix)
+    return next((name for suffix, name in _SUFFIXES.items() if stem.endswith(suffix)), "")
 
 
 def _parse_accept(accept: str) -> list[tuple[float, int, str]]:

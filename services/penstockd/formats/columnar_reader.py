@@ -57,9 +57,9 @@ class ColumnarReader(CsvReader):
     """A file whose columns are named for the fields, each of a type that fits, or text as in CSV.
 
     Floats in a decimal field count as the shortest text that reads back as the same number, and
-    keys and references may be whole numbers. Times must have a time zone; they are
-    truncated to microseconds. A struct is read as columns with dotted names. Trailing zeros of a
-    decimal come from its column's scale and are dropped.
+    keys and references may be whole numbers. Times must have a time zone, unless the options name
+    one; they are truncated to microseconds. A struct is read as columns with dotted names. Trailing
+    zeros of a decimal come from its column's scale and are dropped.
 
     RequestTooLarge for a file above FILE_LIMIT, StorageFull if the disk has no room for it.
     """
@@ -147,6 +147,7 @@ class ColumnarReader(CsvReader):
                 if not f.output_only
                 for name in (f.path, json_path(f))
             },
+            "zoned": self.leniency.zone is not None,
             "memory": MEMORY_LIMIT,
             "seconds": seconds,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from penstockd.catalog.keys import join_key
+from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.values import (
     Parser,
@@ -18,6 +20,7 @@ from penstockd.catalog.values import (
     make_completer,
     text_parser,
 )
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Reader, RowBatch
 from penstockd.native.abi import CELL, LOAD_BLANK, LOAD_LEFT, NULL_CELL, ROW, CsvFault, Status
 from penstockd.native.errors import FormatError
@@ -28,7 +31,9 @@ from penstockd.store.fresh import FreshRows
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
 _PANDAS_INDEX = "__index_level_0__"
-_ENOUGH = 100  # rows that suffice to determine how a file spells its values
+_QUOTED = re.compile(rb'"[^"]*+"')
+_HEADER = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+')
+_ENOUGH = 100  # rows that suffice to judge how a file spells its values
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # not control characters, but refused
 _REASONS = {
     CsvFault.AFTER_QUOTE: "has text after a cell's closing quote",
@@ -52,23 +57,49 @@ def _find_index_columns(names: Sequence[str]) -> set[int]:
     return found
 
 
+def _recognise_delimiter(data: bytes, final: bool) -> bytes:
+    """What parts the names of the header at the start of ``data``; b"" if more of it is needed.
+
+    It is the one of comma, semicolon and tab that stands most often outside quotes; of two that
+    stand equally often, the first of this list.
+    """
+    found = _HEADER.match(data)
+    assert found is not None, "it matches nothing, too"
+    ended = found.end() < len(data) and data[found.end()] in b"\r\n"
+    if not ended and not final:
+        return b""
+    plain = _QUOTED.sub(b"", found[0])
+    return max((b",", b";", b"\t"), key=plain.count)
+
+
 class CsvReader(Reader):
-    """RFC 4180; the first line names the columns, in any order, by path or as in JSON. A first
-    column without a name is ignored.
+    """RFC 4180, with the delimiter of the options or, without it, the one that the header shows.
+
+    The first line names the columns, in any order, by path or as in JSON. A first column without a
+    name is ignored.
 
     An empty cell is NULL, or the default of a field that cannot be NULL; a quoted empty one is an
     empty string. Rows with equal repeated fields may share one list, which must not be changed.
     """
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        super().__init__(dataset, fields)
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
+        super().__init__(dataset, fields, options)
+        self._delimiter = options.find_delimiter()  # b"" until the header is read
         self._columns: list[_CsvColumn] = []
         self._width = 0
+        self._unknown: list[str] = []  # names of columns that are ignored
+        self._named: list[tuple[str, Field | None]] = []
         self.loader: Kernel | None = None
         self.fresh_rows = 0  # rows so far that were returned as fresh
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
-        taken = self._kernel.split_csv(data, final, self._width)
+        if not self._delimiter:
+            self._delimiter = _recognise_delimiter(data, final)
+        if not self._delimiter:
+            return 0, None
+        taken = self._kernel.split_csv(data, final, self._width, self._delimiter)
         output, rows, suspect = (
             taken.output,
             taken.rows,
@@ -98,33 +129,51 @@ class CsvReader(Reader):
         if len(names) > COLUMN_LIMIT:
             raise FormatError(f"the header names more than {COLUMN_LIMIT} columns")
         known = {name: f for f in self.offered for name in (json_path(f), f.path)}
+        written = ["" if name == _NULL_TEXT else name for name in names]
+        self._named = [(name, known.get(name)) for name in written]
         names = [known[name].path if name in known else name for name in names]
         ignored = _find_index_columns(names)
         for i, name in enumerate(names):
             if i in ignored:
                 continue
             if name not in known:
-                shown = "" if name == _NULL_TEXT else name[:200]
-                raise FormatError(f"the header names the unknown column '{shown}'")
-            if name in names[:i]:
+                shown = "" if name == _NULL_TEXT else name
+                if self.leniency.unknown is None:
+                    raise FormatError(f"the header names the unknown column '{shown[:200]}'")
+                self._unknown.append(shown)
+                ignored.add(i)
+            elif name in names[:i]:
                 raise FormatError(f"the header names the column '{name}' twice")
         for key in self.dataset.key_fields:
             if key.path not in names:
                 raise FormatError(f"the header lacks the key column '{key.path}'")
         self._width = len(names)
         self._columns = [
-            _CsvColumn(known[name], i)
+            _CsvColumn(known[name], i, self.leniency)
             for i, name in enumerate(names)
             if i not in ignored and not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
         self._complete = make_completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
-        if self._written is not None and not ignored:
-            plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
+        if self._written is not None:
+            header = [None if i in ignored else known[n] for i, n in enumerate(names)]
+            plan = load_plan(self.dataset, header, *self._written)
             self.loader = None if plan is None else Kernel(plan)
 
+    def columns(self) -> list[tuple[str, Field | None]]:
+        """The columns of the header."""
+        return self._named
+
     def _batch(self, output: bytes, count: int, suspect: bool) -> RowBatch:
+        before = self.rows
+        batch = self._rows_of(output, count, suspect)
+        if self.leniency.unknown is not None:
+            for name in self._unknown:
+                self.leniency.unknown.note(name, self.rows - before)
+        return batch
+
+    def _rows_of(self, output: bytes, count: int, suspect: bool) -> RowBatch:
         if self.loader is not None and count:
             return self._loaded(self.loader, output, count, suspect)
         first = self.rows + 1
@@ -251,10 +300,10 @@ class _CsvLines:
 class _CsvColumn:
     """One column of the file: its field, and how its cells become values."""
 
-    def __init__(self, field: Field, index: int) -> None:
+    def __init__(self, field: Field, index: int, leniency: Leniency) -> None:
         self.field = field
         self.index = index
-        self._parse = text_parser(field)
+        self._parse = text_parser(field, leniency)
         # Text that is valid UTF-8 without control characters needs no further check.
         self._fast: Parser | None = (
             None if field.kind is Kind.STRING and not field.in_key else self._parse

@@ -13,6 +13,7 @@ import orjson
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.formats.compression import Unpacker
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.native.errors import FormatError
 from penstockd.native.kernel import Kernel
 from penstockd.spools import SpoolPlace
@@ -58,7 +59,8 @@ class Reader(ABC):
 
     ``fields`` are those that rows have values for, in that order: all writable fields that were
     offered (JSON), or those that the header names (CSV; known once the first batch is returned).
-    Output-only fields may occur in the file and are skipped.
+    Output-only fields may occur in the file and are skipped. Names that no field has are refused,
+    unless ``options`` says to ignore them: ``leniency.unknown`` then counts their values.
 
     A compressed file is decompressed on the way; see ``compression.Unpacker``.
 
@@ -70,8 +72,11 @@ class Reader(ABC):
     #: Whether files name no encoding: they are in UTF-8, or in UTF-16 if they begin with its mark.
     names_no_encoding = True
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
         self.dataset = dataset
+        self.options, self.leniency = options, options.find_leniency()
         self.offered = tuple(fields)
         self.fields: tuple[Field, ...] = tuple(f for f in fields if not f.output_only)
         self.rows = 0  # good or bad, so far
@@ -118,6 +123,13 @@ class Reader(ABC):
             for piece in self.unpacker.close():
                 yield from self._feed(piece)
         yield from self._close()
+
+    def columns(self) -> list[tuple[str, Field | None]]:
+        """What the file may hold by the names that it uses, and the field of each, if it has one.
+
+        Unknown names are among them only if they are those of columns.
+        """
+        return [(f.path, f) for f in self.fields]
 
     def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         view = memoryview(chunk)

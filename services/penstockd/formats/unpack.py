@@ -62,7 +62,9 @@ def main() -> None:
     limit_process(request["memory"], request["seconds"])
     try:
         given = pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
-        for kind, data in make_frames(given, request["format"], request["kinds"]):
+        for kind, data in make_frames(
+            given, request["format"], request["kinds"], zoned=request["zoned"]
+        ):
             _put_frame(kind, data)
     except FileUnreadable as refused:
         problem = refused.problem
@@ -78,11 +80,13 @@ def main() -> None:
     _put_frame(PROBLEM, json.dumps(problem).encode())
 
 
-def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes, bytes]]:
+def make_frames(
+    data: Any, name: str, kinds: dict[str, str], *, zoned: bool = False
+) -> Iterator[tuple[bytes, bytes]]:
     """The frames of ``data``, the buffer of a file in the format ``name``.
 
-    ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. Raises
-    FileUnreadable and Arrow's errors.
+    ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. ``zoned``
+    says that times without a zone are taken. Raises FileUnreadable and what Arrow raises.
     """
     batches = _read_parquet(data, kinds) if name == "PARQUET" else _read_arrow(data)
     schema = _flat_schema(next(batches))
@@ -91,7 +95,7 @@ def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[b
     yield HEADER, _CELL.join(n.encode(errors="replace").translate(_REFUSED) for n in schema.names)
     for field in schema:
         if field.name in kinds:
-            _check_type(field.name, kinds[field.name], field.type)
+            _check_type(field.name, kinds[field.name], field.type, zoned=zoned)
     rows = 0
     for batch in batches:
         batch.validate(full=False)
@@ -217,8 +221,8 @@ def _column_data(column: Any) -> Any:
     return memoryview(column.buffers()[2])[ends[0] : ends[1]] if column.buffers()[2] else b""
 
 
-def _check_type(name: str, kind: str, found: Any) -> None:
-    if not takes_type(kind, find_plain_type(found)):
+def _check_type(name: str, kind: str, found: Any, *, zoned: bool) -> None:
+    if not takes_type(kind, find_plain_type(found), zoned=zoned):
         raise FileUnreadable(
             f"the column '{name}' is of type {found}, which does not fit {kind.lower()}"
         )
@@ -314,9 +318,9 @@ def _without_zeros(text: str) -> str:
 
 
 def _time_text(kind: str, column: Any) -> Any:
-    """RFC 3339 in UTC, truncated to microseconds."""
-    unit = column.type.unit
-    column = column.view(pa.timestamp(unit))  # the same times, without looking up a time zone
+    """RFC 3339, truncated to microseconds: in UTC, or without a zone if the column has none."""
+    unit, zone = column.type.unit, "Z" if column.type.tz is not None else ""
+    column = column.view(pa.timestamp(unit))  # the same moments, without looking up a time zone
     if unit == "ns":
         column = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"))
         unit = "us"
@@ -330,7 +334,7 @@ def _time_text(kind: str, column: Any) -> Any:
     text = pc.binary_join_element_wise(
         pc.utf8_slice_codeunits(text, 0, 10), pc.utf8_slice_codeunits(text, 11), "T"
     )
-    text = pc.binary_join_element_wise(text, "", "Z")
+    text = pc.binary_join_element_wise(text, "", zone)
     return text if pc.all(known).as_py() is not False else pc.if_else(
         known, text, number.cast(pa.utf8())
     )  # fmt: skip

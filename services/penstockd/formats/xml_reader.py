@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.parsers import expat
 
+from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.values import (
     ValueRefused,
@@ -20,6 +21,7 @@ from penstockd.catalog.values import (
     text_parser,
     to_text,
 )
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.reading import ROW_LIMIT, BadRow, Reader, RowBatch, check_receipt
 from penstockd.formats.xml_tree import Tree, XmlNode, node_of
 from penstockd.native.errors import FormatError
@@ -51,9 +53,11 @@ class XmlReader(Reader):
 
     names_no_encoding = False
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        super().__init__(dataset, fields)
-        self._columns = [_XmlColumn(f) for f in self.fields]
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
+        super().__init__(dataset, fields, options)
+        self._columns = [_XmlColumn(f, self.leniency) for f in self.fields]
         self._parser = parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.buffer_size = 1 << 16
@@ -121,12 +125,13 @@ class XmlReader(Reader):
             self._start_outer(name, attributes)
         elif self._tree is not None:
             try:
-                self._tree.start(name, attributes)
+                if not self._tree.start(name, attributes):
+                    self._skip = depth
             except ValueRefused as refused:
                 self._refuse(self.fields[self._leaf].path, refused.reason)
         elif self._leaf >= 0:
             self._refuse(self.fields[self._leaf].path, f"holds an element <{name[:_SHOWN]}>")
-        elif attributes:
+        elif attributes and not self._ignores(name):
             self._refuse(self._path(name), f"has an attribute '{attributes[0][:_SHOWN]}'")
         else:
             member = self._level.members.get(name)
@@ -149,11 +154,20 @@ class XmlReader(Reader):
             self._above.append(level)
             self._level = member
         elif isinstance(member, XmlNode):
-            self._leaf, self._tree = place, Tree(member)
+            path = self.fields[place].path
+            self._leaf, self._tree = place, Tree(member, path, self.leniency.unknown)
         elif name in level.passed:
+            self._skip = self._depth
+        elif self.leniency.unknown is not None:
+            self.leniency.unknown.note(self._path(name))
             self._skip = self._depth
         else:
             self._refuse(self._path(name), "is not a field of the dataset")
+
+    def _ignores(self, name: str) -> bool:
+        """Whether an element is ignored because no field has its name."""
+        known = name in self._level.members or name in self._level.passed
+        return not known and self.leniency.unknown is not None
 
     def _start_outer(self, name: str, attributes: list[str]) -> None:
         """The root, or a record in it."""
@@ -321,9 +335,10 @@ class _XmlMessage:
 class _XmlColumn:
     """Converts a field's cells to values; a cell is a text, a repeated field's tree, or None."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, leniency: Leniency) -> None:
         self.field = field
-        self._parse = json_parser(field) if field.repeated else text_parser(field)
+        make = json_parser if field.repeated else text_parser
+        self._parse = make(field, leniency)
 
     def parse(self, cell: Any) -> Any:
         """The value of one cell; raises ValueRefused."""

@@ -87,15 +87,17 @@ class _NoPlan(Exception):
     """The kernel cannot make these records."""
 
 
-def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: int) -> bytes | None:
+def load_plan(
+    dataset: Dataset, header: Sequence[Field | None], time: datetime, etag: int
+) -> bytes | None:
     """The plan of rows whose cells are those of ``header``, written at ``time`` with this etag.
 
-    Cells of output-only fields are skipped. The records that it makes meet the rules of the model.
-    None if the kernel cannot check these, or if the dataset requires fields that neither the header
-    nor the hub sets: the database then reports what is wrong.
+    Cells of output-only fields and of None are skipped. The records that it makes meet the rules of
+    the model. None if the kernel cannot check these, or if the dataset requires fields that neither
+    the header nor the hub sets: the database then reports what is wrong.
     """
     stamps = {"create_time": time, "update_time": time, "etag": etag}
-    columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
+    columns = {f.path: i for i, f in enumerate(header) if f is not None and not f.output_only}
     if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow or oneofs_of(dataset):
         return None
     try:
