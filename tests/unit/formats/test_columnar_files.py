@@ -21,6 +21,7 @@ from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
 from penstockd.formats.columnar_reader import ColumnarReader
 from penstockd.native.abi import CELL, NULL_CELL, ROW
+from penstockd.row_frames import END, PROBLEM, ROWS, FileUnreadable
 from penstockd.spools import Spool
 from shelf import last_batches, read
 
@@ -70,10 +71,10 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             for frame in unpack.make_frames(data, self.format, kinds):
                 yield frame
-        except unpack.FileUnreadable as refused:
-            yield unpack.PROBLEM, json.dumps(refused.problem).encode()
+        except FileUnreadable as refused:
+            yield PROBLEM, json.dumps(refused.problem).encode()
         else:
-            yield unpack.END, b""
+            yield END, b""
 
     monkeypatch.setattr(columnar_reader.ColumnarReader, "frames", frames)
 
@@ -387,6 +388,6 @@ def test_columns_that_nobody_wants_are_not_read(monkeypatch: pytest.MonkeyPatch)
     data = pa.py_buffer(as_parquet(table))
     frames = list(unpack.make_frames(data, "PARQUET", kinds))
     assert read_columns[-1] == (1, ["thing_id", "place.line2"])
-    (rows,) = [content for kind, content in frames if kind == unpack.ROWS]
+    (rows,) = [content for kind, content in frames if kind == ROWS]
     cells = rows.rstrip(bytes([ROW])).split(bytes([CELL]))
     assert cells == [NULL, b"a", NULL, b"c"]
