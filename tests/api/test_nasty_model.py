@@ -205,7 +205,7 @@ def test_one_member_of_a_oneof_is_set(hub: RunningHub) -> None:
     within = {"partyId": "p9", "ways": [{"note": "n"}, {"mail": "m", "phone": 1}]}
     path = "/v1/parties:import?format=NDJSON"
     reply = hub.request("POST", path, consumer="admin", body=json.dumps(within).encode())
-    assert reply.status == 400 and "several are set: mail, phone" in reply.text
+    assert reply.status == 400 and "several of its members are set: mail, phone" in reply.text
     created = hub.request("POST", "/v1/parties", consumer="admin", json_body=two)
     assert created.status == 400 or len(set(WAYS) & created.json().keys()) == 1, created.text
     assert hub.sql("SELECT count(*) FROM data.parties WHERE num_nonnulls(mail, phone) > 1") == [

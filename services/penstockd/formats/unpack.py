@@ -73,7 +73,7 @@ def main() -> None:
         problem = FileUnreadable(f"{reason}: write smaller pages or batches").problem
     except (pa.ArrowException, OSError, ValueError, RecursionError, OverflowError) as error:
         said = (str(error).splitlines() or [""])[0][:200]
-        problem = FileUnreadable(f"the file is damaged or no {request['format']}: {said}").problem
+        problem = FileUnreadable(f"the file is damaged or not {request['format']}: {said}").problem
     else:
         _put_frame(END, b"")
         return

@@ -78,7 +78,7 @@ class Incoming:
         try:
             row = self._codec.row(record)
         except (KeyError, OverflowError):  # a number in a repeated field that its type lacks
-            return [], [Violation("", "holds an enum value or a time that does not exist")]
+            return [], [Violation("", "contains an enum value or a time that does not exist")]
         for i, (field, check) in enumerate(zip(self.fields, self._checkers, strict=True)):
             if row[i] is not None:
                 try:
@@ -137,7 +137,7 @@ def key_problem(key: str) -> str:
     if len(key.encode()) > MAX_KEY_BYTES:
         return f"is longer than {MAX_KEY_BYTES} bytes"
     if not key.isprintable() and _CONTROL.search(key):
-        return "holds a control character, which a key may not have"
+        return "contains a control character, which a key must not have"
     if key in (".", ".."):
         return f"may not be '{key}'"
     return ""
