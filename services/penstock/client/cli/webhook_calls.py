@@ -1,4 +1,4 @@
-"""What commands on webhooks share: their options, and how they call."""
+"""Shared by commands on webhooks: their options, and how they call."""
 
 from __future__ import annotations
 
