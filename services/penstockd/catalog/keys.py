@@ -85,8 +85,8 @@ def message_key(dataset: Dataset, record: Message) -> str:
 def key_problems(dataset: Dataset, parts: Sequence[Any]) -> list[tuple[str, str]]:
     """The faults of the values of a key, each with the path of its field.
 
-    A key is part of a path, percent-encoded: it may contain any character but control characters, and
-    must not be empty, too long, or a segment by which paths are normalised.
+    A key is part of a path, percent-encoded: it may contain any character but control characters,
+    and must not be empty, too long, or a segment by which paths are normalised.
     """
     found = []
     for field, value in zip(dataset.key_fields, parts, strict=True):
