@@ -155,7 +155,7 @@ def import_records(
     ] = "",
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="A file in any format but XLSX; - is standard input."),
+        typer.Argument(metavar="FILE", help="A file; - is standard input."),
     ] = None,
     format: Format = "",
     mapping: Annotated[
