@@ -612,6 +612,12 @@ def test_keys_that_are_numbers_or_have_several_parts(hub: RunningHub) -> None:
             assert found == wanted, "numbers are listed in the order of numbers"
         rows = hub.get(f"{path}:export", "admin", format="NDJSON", omit_receipt="true").text
         assert [key_of(json.loads(line)) for line in rows.splitlines()] == keys
+        pages, token = "", ""
+        while token or not pages:
+            asked = {"format": "NDJSON", "page_size": 3, "page_token": token}
+            part = hub.get(f"{path}:exportPage", "admin", **asked)
+            pages, token = pages + part.text, part.headers.get("penstock-next-page-token", "")
+        assert pages == rows
         digest = hub.get(f"{path}:digest", "admin", keys="true").json()
         assert [r["key"] for r in digest["ranges"][0]["records"]] == sorted(keys)
         # What PostgreSQL makes of the fields is what the hub made of them.
@@ -743,6 +749,8 @@ def test_access_to_records_with_keys_of_numbers(hub: RunningHub) -> None:
         assert hub.request("GET", "/v1/stops/81~Bonn~0", **caller).status == 404
         refused = hub.request("GET", "/v1/stops?filter=cargo%3D%22secret%22", **caller)
         assert refused.reason == "FIELD_UNKNOWN", "a hidden field does not exist"
+        refused = hub.request("PATCH", "/v1/stops/no-key", json_body={}, **caller)
+        assert refused.status == 403, "who may not write learns nothing of keys"
         send(hub, "PATCH", "/v1/voyages/80", {"ship": "hidden"})
         send(hub, "PATCH", "/v1/voyages/81", {"ship": "seen"})
         send(hub, "PATCH", "/v1/stops/82~Bonn~0", {"sourceId": "s"})
