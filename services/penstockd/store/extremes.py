@@ -26,5 +26,6 @@ def is_extreme(column: ColumnElement[Any], field: Field) -> ColumnElement[bool] 
     has no such values."""
     if field.kind not in _EXTREMES:
         return None
-    first, last = map(literal_column, _EXTREMES[field.kind])
+    first: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][0])
+    last: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][1])
     return or_(column < first, column > last)
