@@ -26,8 +26,9 @@ from penstock.client.files import (
     read_frames,
     replace_file,
 )
+from penstock.client.keys import find_lacking, joins_key
 from penstock.client.link import Link
-from penstock.client.record import Record, key_of, paths_of, to_message
+from penstock.client.record import Record, paths_of, to_message
 from penstock.client.stubs import Stubs
 
 #: How many times a download that cannot be resumed starts again.
@@ -42,7 +43,8 @@ class Counts:
 
     ``refused`` and ``row_errors`` (``penstock.hub.v1.RowError``, the first 1,000) describe the rows
     that a partial import or batch left out. ``ignored`` has the names, 100 at most, that an import
-    ignored because no field has them, with the number of their values.
+    ignored because no field has them, with the number of their values. ``columns``
+    (``penstock.hub.v1.PreviewColumn``) has those of a preview.
     """
 
     rows: int
@@ -52,6 +54,7 @@ class Counts:
     refused: int = 0
     row_errors: tuple[Any, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[Any, ...] = ()
 
 
 class DatasetClient(DatasetFeeds):
@@ -74,7 +77,7 @@ class DatasetClient(DatasetFeeds):
 
     @property
     def key(self) -> str:
-        """The name of the key field."""
+        """The name of the key's field; "key" if it is a number or has several parts."""
         return self._stubs.key
 
     @property
@@ -88,7 +91,10 @@ class DatasetClient(DatasetFeeds):
         return Digests(self._link, self._stubs)
 
     def get(self, key: str, *, fields: str | Sequence[str] = ()) -> Any:
-        """The record with the key. NOT_FOUND if the caller can see no such record."""
+        """The record with the key. NOT_FOUND if the caller can see no such record.
+
+        A key is a text in all methods: "10248", or "10248~11" for a key of two parts.
+        """
         method = self._stubs.method("Get")
         return self._call(method, safe=True, **{self.key: key}, fields=_join_fields(fields))
 
@@ -136,6 +142,7 @@ class DatasetClient(DatasetFeeds):
         record: Record,
         mask: Sequence[str] | None = None,
         *,
+        key: str = "",
         etag: str = "",
         allow_missing: bool = False,
         request_id: str = "",
@@ -145,14 +152,20 @@ class DatasetClient(DatasetFeeds):
 
         Without a mask, changes all fields that the record sets; in a dict, null clears a field.
         With an ``etag``, ABORTED if the record has changed since. With ``allow_missing``, creates
-        a missing record from all fields that are set. For the rest see ``create``.
+        a missing record from all fields that are set. A record without its key needs the ``key``.
+        For the rest see ``create``.
         """
-        if not key_of(record, self.record_class.DESCRIPTOR, self.key):
-            raise ValueError(f"the record lacks {self.key}")
+        fields, beside = self._stubs.key_fields, {}
+        if key and joins_key(fields):
+            beside = {self.key: key}
+        elif key:
+            record = _with_key(record, self.key, key)
+        elif lacking := find_lacking(record, fields):
+            raise ValueError(f"the record lacks {lacking[0]}")
         paths = mask
         if paths is None:
             given = paths_of(record, self.record_class.DESCRIPTOR)
-            unwritten = self._stubs.output_only | {self.key}
+            unwritten = self._stubs.output_only | {f.name for f in fields}
             paths = [path for path in given if path not in unwritten]
         if not paths:
             raise ValueError("no field to update")
@@ -164,6 +177,7 @@ class DatasetClient(DatasetFeeds):
             allow_missing=allow_missing,
             request_id=request_id,
             validate_only=validate_only,
+            **beside,
         )
 
     def delete(
@@ -227,6 +241,7 @@ class DatasetClient(DatasetFeeds):
         delimiter: str = "",
         time_zone: str = "",
         ignore_unknown: bool = False,
+        preview: bool = False,
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
@@ -242,7 +257,8 @@ class DatasetClient(DatasetFeeds):
         ``delimiter`` parts the cells of CSV (comma, semicolon, tab, pipe, or the character), by
         default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times
         that name none, which are refused without it. With ``ignore_unknown`` columns and members
-        that no field has are ignored, and the counts name them.
+        that no field has are ignored, and the counts name them. With ``preview`` nothing is
+        written: the counts say what would be, and ``columns`` how each column is understood.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -254,11 +270,13 @@ class DatasetClient(DatasetFeeds):
             "delimiter": delimiter,
             "time_zone": time_zone,
             "ignore_unknown": ignore_unknown,
+            "preview": preview,
         }
         requests = self._uploads(method, first, read_frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)
         ignored = {n.name: n.value_count for n in reply.ignored_names}
-        return replace(_read_counts(reply, reply.row_count), ignored=ignored)
+        counts = _read_counts(reply, reply.row_count)
+        return replace(counts, ignored=ignored, columns=tuple(reply.columns))
 
     def export(
         self,
@@ -395,6 +413,16 @@ def write_whole(
             file.seek(0)
             file.truncate()
     raise AssertionError("the last attempt returns or raises")
+
+
+def _with_key(record: Record, field: str, key: str) -> Record:
+    """The record with a key in its field."""
+    if not isinstance(record, Message):
+        return {**record, field: key}
+    keyed = type(record)()
+    keyed.CopyFrom(record)
+    setattr(keyed, field, key)
+    return keyed
 
 
 def _read_counts(reply: Any, rows: int) -> Counts:

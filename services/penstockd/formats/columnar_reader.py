@@ -142,7 +142,7 @@ class ColumnarReader(CsvReader):
         request = {
             "format": self.format,
             "kinds": {
-                name: _KEY if f.kind is Kind.STRING and (f.key or f.reference) else f.kind.name
+                name: _KEY if f.kind is Kind.STRING and (f.in_key or f.reference) else f.kind.name
                 for f in self.offered
                 if not f.output_only
                 for name in (f.path, json_path(f))

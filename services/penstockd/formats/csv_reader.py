@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from penstockd.catalog.keys import join_key
 from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.values import (
@@ -89,6 +90,7 @@ class CsvReader(Reader):
         self._columns: list[_CsvColumn] = []
         self._width = 0
         self._unknown: list[str] = []  # names of columns that are ignored
+        self._named: list[tuple[str, Field | None]] = []
         self.loader: Kernel | None = None
         self.fresh_rows = 0  # rows so far that were returned as fresh
 
@@ -127,6 +129,8 @@ class CsvReader(Reader):
         if len(names) > COLUMN_LIMIT:
             raise FormatError(f"the header names more than {COLUMN_LIMIT} columns")
         known = {name: f for f in self.offered for name in (json_path(f), f.path)}
+        written = ["" if name == _NULL_TEXT else name for name in names]
+        self._named = [(name, known.get(name)) for name in written]
         names = [known[name].path if name in known else name for name in names]
         ignored = _find_index_columns(names)
         for i, name in enumerate(names):
@@ -140,8 +144,9 @@ class CsvReader(Reader):
                 ignored.add(i)
             elif name in names[:i]:
                 raise FormatError(f"the header names the column '{name}' twice")
-        if self.dataset.key.path not in names:
-            raise FormatError(f"the header lacks the key column '{self.dataset.key.path}'")
+        for key in self.dataset.key_fields:
+            if key.path not in names:
+                raise FormatError(f"the header lacks the key column '{key.path}'")
         self._width = len(names)
         self._columns = [
             _CsvColumn(known[name], i, self.leniency)
@@ -155,6 +160,10 @@ class CsvReader(Reader):
             header = [None if i in ignored else known[n] for i, n in enumerate(names)]
             plan = load_plan(self.dataset, header, *self._written)
             self.loader = None if plan is None else Kernel(plan)
+
+    def columns(self) -> list[tuple[str, Field | None]]:
+        """The columns of the header."""
+        return self._named
 
     def _batch(self, output: bytes, count: int, suspect: bool) -> RowBatch:
         before = self.rows
@@ -247,10 +256,11 @@ class CsvReader(Reader):
     def _key(self, line: bytes) -> str:
         """The key of a bad row, if it can be read."""
         cells = line.split(_CELL)
-        at = next(c.index for c in self._columns if c.field.key)
-        if at >= len(cells) or cells[at] == _NULL:
+        places = {c.field: c.index for c in self._columns}
+        parts = [cells[at] for f in self.dataset.key_fields if (at := places[f]) < len(cells)]
+        if len(parts) < len(self.dataset.key_fields) or _NULL in parts:
             return ""
-        return cells[at].decode(errors="replace")
+        return join_key([part.decode(errors="replace") for part in parts])
 
     def _row(self, line: bytes, number: int) -> list[Any] | BadRow:
         cells = line.split(_CELL)
@@ -296,7 +306,7 @@ class _CsvColumn:
         self._parse = text_parser(field, leniency)
         # Text that is valid UTF-8 without control characters needs no further check.
         self._fast: Parser | None = (
-            None if field.kind is Kind.STRING and not field.key else self._parse
+            None if field.kind is Kind.STRING and not field.in_key else self._parse
         )
 
     def parse(self, cell: str) -> Any:

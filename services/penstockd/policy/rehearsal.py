@@ -294,7 +294,7 @@ def _query_problems(calls: Calls, view: View) -> set[str]:
     parts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("fields", lambda: parse_fields(calls.fields, view)),
         ("filter", lambda: compile_filter(parse_filter(calls.filter), view)),
-        ("order_by", lambda: OrderBy.parse(calls.order_by, view, view.dataset.key)),
+        ("order_by", lambda: OrderBy.parse(calls.order_by, view, view.dataset.key_fields)),
         ("update_mask", lambda: parse_fields(calls.update_mask, view)),
     )
     for part, read in parts:

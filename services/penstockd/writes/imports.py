@@ -12,6 +12,7 @@ from typing import Any
 from penstockd import budget
 from penstockd.budget import run_offloaded
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import ReadKey, key_problems, key_reader, parts_reader
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.errors import ImportRowInvalid, Violation
 from penstockd.formats import FormatError, Reader, RowBatch
@@ -21,7 +22,8 @@ from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import DuplicateKey, Refusals, WriteTransaction
 from penstockd.tasks import next_item
-from penstockd.writes.incoming import find_lacking, key_problem
+from penstockd.writes.incoming import find_lacking
+from penstockd.writes.preview import Preview
 from penstockd.writes.report import Report, RowProblem
 
 #: The number of rows that are merged at once.
@@ -41,17 +43,18 @@ class _Parsed:
     def __len__(self) -> int:
         return len(self.fresh) + len(self.rows)
 
-    def keys(self, at: int) -> dict[int, str]:
-        """The keys by row number; ``at`` is their place in ``rows``."""
+    def keys(self, key_of: ReadKey) -> dict[int, str]:
+        """The keys by row number; ``key_of`` reads them from ``rows``."""
         found = dict(zip(self.fresh.numbers, self.fresh.keys, strict=True))
-        return found | {n: row[at] for n, row in zip(self.numbers, self.rows, strict=True)}
+        return found | {n: key_of(row) for n, row in zip(self.numbers, self.rows, strict=True)}
 
 
 class Import:
     """One import: a thread parses rows while the database merges those parsed before.
 
     Without ``native`` all rows go through the interpreter, with the same result but slowly. With
-    ``partial`` bad rows are left out; otherwise they end the import.
+    ``partial`` bad rows are left out; otherwise they end the import. A ``preview`` notes how the
+    columns are understood.
     """
 
     def __init__(
@@ -62,11 +65,12 @@ class Import:
         *,
         native: bool = True,
         partial: bool = False,
+        preview: Preview | None = None,
     ) -> None:
         self._dataset, self._view, self._reader = dataset, view, source
         self._report = Report()
         self._parsed = _Parsed()
-        self._native, self._partial = native, partial
+        self._native, self._partial, self._preview = native, partial, preview
         self._rules: RowRules | None = None
         self._lacking: list[Violation] = []
         self._refusing = threading.Lock()
@@ -104,6 +108,8 @@ class Import:
             raise self._bad_rows()
         if (unknown := self._reader.leniency.unknown) is not None:
             self._report.ignored, self._report.ignored_values = unknown.counts, unknown.total
+        if self._preview is not None:
+            self._report.columns = self._preview.columns()
         return self._report.in_order()
 
     async def _merge(self, transaction: WriteTransaction, batch: _Parsed) -> None:
@@ -119,25 +125,31 @@ class Import:
             )
             counts = await load.run(batch.fresh, batch.numbers, batch.rows)
         except DuplicateKey as exc:
-            self._refuse(exc.row, [(self._dataset.key.path, "occurs twice in the file")])
+            self._refuse(exc.row, [(self._key_path, "occurs twice in the file")])
             return
         self._report.counts.add(counts)
         if refused is not None and refused.found:
             await run_offloaded(self._refuse_all, refused, batch)
 
     def _refuse_all(self, refused: Refusals, batch: _Parsed) -> None:
-        keys, by_number = batch.keys(self._key_at), refused.by_index()
+        keys, by_number = batch.keys(self._key_of), refused.by_index()
         for number in sorted(by_number):
             self._refuse(number, by_number[number], keys[number])
 
     @property
-    def _key_at(self) -> int:
-        return next(i for i, f in enumerate(self._reader.fields) if f.key)
+    def _key_of(self) -> ReadKey:
+        return key_reader(self._dataset, self._reader.fields)
+
+    @property
+    def _key_path(self) -> str:
+        return self._dataset.key_fields[0].path
 
     def _collect(self, found: Iterator[RowBatch]) -> _Parsed | None:
         """The next full batch of rows; None if there are too few for one."""
         for part in found:
             budget.check_budget()
+            if self._preview is not None:
+                self._preview.take(part)
             self._check(part)
             if part.fresh:
                 self._parsed.fresh.extend(part.fresh)
@@ -161,16 +173,17 @@ class Import:
         if self._rules is None:
             self._begin()
             assert self._rules is not None
-        at = self._key_at
+        key_of, fields = self._key_of, self._reader.fields
+        parts_of = parts_reader(self._dataset, fields)
         problems: dict[int, list[tuple[str, str]]] = {}
         for index, row in enumerate(part.rows):
-            if problem := key_problem(row[at]):
-                problems[index] = [(self._dataset.key.path, problem)]
+            if wrong := key_problems(self._dataset, parts_of(row)):
+                problems[index] = wrong
         for index, found in self._rules.problems(part.rows).items():
             problems.setdefault(index, []).extend((p.path, p.description) for p in found)
         if problems:
             for index in sorted(problems):
-                key = part.rows[index][at]
+                key = key_of(part.rows[index])
                 self._refuse(part.numbers[index], problems[index], key)
             good = [i for i in range(len(part.rows)) if i not in problems]
             part.numbers = [part.numbers[i] for i in good]
@@ -190,6 +203,8 @@ class Import:
         with self._refusing:  # rows are parsed in a thread
             self._report.refused += 1
             for path, description in problems:
+                if self._preview is not None:
+                    self._preview.count_refused(path)
                 self._report.add(RowProblem(row, key, path, description))
 
     def _bad_rows(self) -> ImportRowInvalid:

@@ -15,8 +15,11 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from penstock.client.keys import find_key_fields, joins_key, key_of
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
+#: Holds the key as text where no field does: of a number, or of several parts.
+KEY_COLUMN = "~key"
 _TIMESTAMP = "google.protobuf.Timestamp"
 
 
@@ -53,7 +56,6 @@ class Shape:
     def __init__(
         self,
         record_class: type[Message],
-        key: str,
         wanted: Sequence[str] = (),
         *,
         sqlite: bool = True,
@@ -63,24 +65,36 @@ class Shape:
         Raises ValueError for a name that the record does not have.
         """
         self._class = record_class
-        self.key = key
         message: Descriptor = record_class.DESCRIPTOR
+        self._key_fields = find_key_fields(message)
+        names = [f.name for f in self._key_fields]
+        self._joined = joins_key(self._key_fields)
+        #: The name of the column that holds the key as text.
+        self.key = KEY_COLUMN if self._joined else names[0]
         by_name = {f.json_name: f for f in message.fields} | dict(message.fields_by_name)
         tops = [path.strip().partition(".")[0] for path in wanted if path.strip()]
         if unknown := [name for name in tops if name not in by_name]:
             raise ValueError(f"{message.name} has no field '{unknown[0]}'")
-        shown = {by_name[name].name for name in (*tops, key)} if tops else set(by_name)
+        shown = {by_name[name].name for name in (*tops, *names)} if tops else set(by_name)
+        #: Those of the record's fields, and those of a row.
         self.columns = tuple(_make_column(f, sqlite) for f in message.fields if f.name in shown)
+        key_column = Column(KEY_COLUMN, KEY_COLUMN, _TEXT, presence=False, nested=False)
+        self.stored = (*self.columns, key_column) if self._joined else self.columns
+
+    def key_of(self, record: Message) -> str:
+        """The text of a record's key."""
+        return key_of(record, self._key_fields)
 
     def row(self, record: Any) -> tuple[Any, ...]:
-        """The record's values, one for each column."""
+        """The record's values, one for each column of a row."""
         nested: Mapping[str, Any] = {}
         if any(c.nested for c in self.columns):
             nested = json_format.MessageToDict(record)
-        return tuple(self._value(record, nested, column) for column in self.columns)
+        values = tuple(self._value(record, nested, column) for column in self.columns)
+        return (*values, self.key_of(record)) if self._joined else values
 
     def record(self, row: Sequence[Any]) -> Message:
-        """The record of a row. Raises ValueError if a value does not fit its field."""
+        """The record of the values of its fields. Raises ValueError if one does not fit."""
         record: Any = self._class()
         nested = {}
         for column, value in zip(self.columns, row, strict=True):
