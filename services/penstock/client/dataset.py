@@ -246,13 +246,13 @@ class DatasetClient(DatasetFeeds):
         """Creates or replaces the records of a file, in one transaction.
 
         ``source`` is a path, a binary file, bytes or an iterable of bytes; ``format`` is CSV,
-        NDJSON, JSON, XML, PARQUET or ARROW, by default that of the path's suffix; the hub detects
-        compression by gzip or zstd. If any row is bad, nothing is loaded: INVALID_ARGUMENT with up
-        to 100 ``violations`` such as ``rows[70000].credit_limit`` (rows count from 1) and their
-        total in ``metadata["bad_rows"]``. With ``partial`` the good rows are loaded, and the counts
-        report the others. For ``request_id`` and ``validate_only`` see ``create``; the client
-        never repeats an upload by itself. If ``source`` raises, nothing is loaded and the error is
-        raised here. ``progress`` is called from another thread.
+        NDJSON, JSON, XML, PARQUET, ARROW or XLSX, by default that of the path's suffix; the hub
+        detects compression by gzip or zstd. If any row is bad, nothing is loaded: INVALID_ARGUMENT
+        with up to 100 ``violations`` such as ``rows[70000].credit_limit`` (rows count from 1) and
+        their total in ``metadata["bad_rows"]``. With ``partial`` the good rows are loaded, and the
+        counts report the others. For ``request_id`` and ``validate_only`` see ``create``; the
+        client never repeats an upload by itself. If ``source`` raises, nothing is loaded and the
+        error is raised here. ``progress`` is called from another thread.
 
         ``delimiter`` parts the cells of CSV (comma, semicolon, tab, pipe, or the character), by
         default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times

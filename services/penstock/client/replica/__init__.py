@@ -161,7 +161,7 @@ class Replica:
         """
         for left in range(ATTEMPTS - 1, -1, -1):
             self.sync()
-            cursor, store = self.cursor, _Comparison(self.table)
+            cursor, store = self.cursor, _NotedRepair(self.table)
             with self._undone():
                 self._source.digests.repair(store, **self._narrowed)
             written = set() if store.equal or not left else self._written_since(cursor)
@@ -303,7 +303,7 @@ class _Mending:
 
 
 @dataclass(slots=True)
-class _Comparison(_Mending):
+class _NotedRepair(_Mending):
     """The replica as a store that only notes what a repair would write."""
 
     different: set[str] = field(default_factory=set)

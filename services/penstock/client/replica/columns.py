@@ -24,7 +24,7 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ColumnType:
     """How values of some fields are stored: the column's type in SQLite and in PostgreSQL.
 
     ``store`` converts a field's value for the column, ``load`` converts it back. PostgreSQL
@@ -45,12 +45,12 @@ class Column:
 
     name: str
     json_name: str
-    kind: Kind
+    kind: ColumnType
     presence: bool
     nested: bool
 
 
-class Shape:
+class TableShape:
     """The columns of a dataset's records, or of the wanted top-level fields."""
 
     def __init__(
@@ -132,7 +132,7 @@ def _make_column(field: FieldDescriptor, sqlite: bool) -> Column:
     return Column(field.name, field.json_name, kind, field.has_presence, nested)
 
 
-def _column_kind(field: FieldDescriptor, sqlite: bool) -> Kind:
+def _column_kind(field: FieldDescriptor, sqlite: bool) -> ColumnType:
     if field.message_type is not None:
         return _MOMENT
     if field.enum_type is not None:
@@ -153,14 +153,14 @@ def _column_kind(field: FieldDescriptor, sqlite: bool) -> Kind:
     return _INTEGER
 
 
-def _enum_kind(field: FieldDescriptor) -> Kind:
+def _enum_kind(field: FieldDescriptor) -> ColumnType:
     numbers = enum_labels(field.enum_type)
     names = {number: label for label, number in reversed(numbers.items())}
 
     def load(text: str) -> int:
         return numbers[text] if text in numbers else int(text)
 
-    return Kind("TEXT", "text", lambda number: names.get(number, str(number)), load)
+    return ColumnType("TEXT", "text", lambda number: names.get(number, str(number)), load)
 
 
 def _check_text(value: Any) -> str:
@@ -198,12 +198,14 @@ def _load_double(value: Any) -> float:
     return float(value.decode() if isinstance(value, bytes) else value)
 
 
-_TEXT = Kind("TEXT", "text", str, _check_text)
-_JSON = Kind("TEXT", "jsonb", _dump_json, json.loads, "CAST({} AS jsonb)", "CAST({} AS text)")
-_BYTES = Kind("BLOB", "bytea", bytes, bytes)
-_DECIMAL = Kind("TEXT", "numeric", str, _check_text, "CAST({} AS numeric)", "CAST({} AS text)")
-_DATE = Kind("TEXT", "date", str, _check_text, "CAST({} AS date)", "CAST({} AS text)")
-_MOMENT = Kind(
+_TEXT = ColumnType("TEXT", "text", str, _check_text)
+_JSON = ColumnType("TEXT", "jsonb", _dump_json, json.loads, "CAST({} AS jsonb)", "CAST({} AS text)")
+_BYTES = ColumnType("BLOB", "bytea", bytes, bytes)
+_DECIMAL = ColumnType(
+    "TEXT", "numeric", str, _check_text, "CAST({} AS numeric)", "CAST({} AS text)"
+)
+_DATE = ColumnType("TEXT", "date", str, _check_text, "CAST({} AS date)", "CAST({} AS text)")
+_MOMENT = ColumnType(
     "TEXT",
     "timestamptz",
     _format_moment,
@@ -211,9 +213,9 @@ _MOMENT = Kind(
     "CAST({} AS timestamptz)",
     """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
 )
-_DOUBLE = Kind("REAL", "double precision", float, _load_double)
-_SQLITE_DOUBLE = Kind("REAL", "double precision", _pack_double, _load_double)
-_INTEGER = Kind("INTEGER", "bigint", int, int)
+_DOUBLE = ColumnType("REAL", "double precision", float, _load_double)
+_SQLITE_DOUBLE = ColumnType("REAL", "double precision", _pack_double, _load_double)
+_INTEGER = ColumnType("INTEGER", "bigint", int, int)
 # SQLite has no integers this large.
-_LARGE = Kind("TEXT", "numeric", str, int, "CAST({} AS numeric)", "CAST({} AS text)")
-_BOOL = Kind("INTEGER", "boolean", bool, _load_bool)
+_LARGE = ColumnType("TEXT", "numeric", str, int, "CAST({} AS numeric)", "CAST({} AS text)")
+_BOOL = ColumnType("INTEGER", "boolean", bool, _load_bool)

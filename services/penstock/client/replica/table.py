@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstock.client.replica.columns import Column, Shape
+from penstock.client.replica.columns import Column, TableShape
 
 #: The table that holds the positions of a database's replicas.
 STATES = "penstock_replicas"
@@ -51,7 +51,7 @@ class Table:
         self._sqlite = _is_sqlite(connection)
         self._mark = "?" if self._sqlite else "%s"
         self._dataset, self._name = dataset, name
-        self._shape = Shape(record_class, wanted, sqlite=self._sqlite)
+        self._shape = TableShape(record_class, wanted, sqlite=self._sqlite)
         self._key = _quote_name(self._shape.key)
         self._table = _quote_name(name)
         self._writing = False
