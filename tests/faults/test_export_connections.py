@@ -32,6 +32,7 @@ from penstockd.exports.limits import ExportLimits
 from penstockd.exports.plan import ExportRequest
 from penstockd.exports.receipts import Receipt, ReceiptState, find_receipt
 from penstockd.hub import Hub
+from penstockd.installation import open_ring
 from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
@@ -69,7 +70,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
     """The organs of a worker, on some customers, for the roles "all" and "some"."""
     with folder() as data:
         settings = Settings(data_dir=data, database_url=store_url)
-        await prepare_store(settings, store_url)
+        await prepare_store(settings, store_url, open_ring(settings))
         async with open_hub(settings, worker_database(settings)) as hub:
             async with hub.database.transaction() as connection:
                 await connection.execute(

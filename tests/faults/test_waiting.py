@@ -29,6 +29,7 @@ from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.feed.limits import Streams
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
+from penstockd.installation import open_ring
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions import take as taking
@@ -46,7 +47,7 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
     """The organs of a worker that hears the log."""
     with folder() as data:
         settings = Settings(data_dir=data, database_url=store_url)
-        await prepare_store(settings, store_url)
+        await prepare_store(settings, store_url, open_ring(settings))
         async with open_hub(settings, worker_database(settings)) as hub:
             masks = dict.fromkeys(FieldClass, Mask.CLEAR)
             grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")

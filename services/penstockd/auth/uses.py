@@ -1,4 +1,5 @@
-"""When credentials were last used: noted in memory, written at intervals."""
+"""When credentials were last used, and their digests under a new root secret: noted in memory,
+written at intervals."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from penstockd.auth.credentials import Credentials
 from penstockd.errors import Refused
 from penstockd.store.database import Database, WorkKind
 
@@ -24,6 +26,17 @@ ON CONFLICT (credential_id) DO UPDATE
 SET last_use_time = greatest(hub.credential_use.last_use_time, excluded.last_use_time)
 """
 
+# Not in hub.credential: that would be a change of the policy, which ends pages under way.
+_RENEW = """
+INSERT INTO hub.credential_digest AS d (credential_id, root_secret_id, digest)
+SELECT r.credential_id, r.root_secret_id, r.digest
+FROM unnest($1::text[], $2::text[], $3::bytea[]) AS r (credential_id, root_secret_id, digest)
+JOIN hub.credential USING (credential_id) ORDER BY 1
+ON CONFLICT (credential_id) DO UPDATE
+SET root_secret_id = excluded.root_secret_id, digest = excluded.digest
+WHERE d.root_secret_id <> excluded.root_secret_id
+"""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -33,8 +46,8 @@ class CredentialUses:
     A killed process loses the uses that it has not written: those of at most INTERVAL.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, credentials: Credentials) -> None:
+        self._database, self._credentials = database, credentials
         self._noted: dict[str, float] = {}
         self._any = asyncio.Event()
 
@@ -45,8 +58,10 @@ class CredentialUses:
             self._any.set()
 
     async def flush(self) -> None:
-        """Write the noted uses. Raises DatabaseUnavailable; they stay noted then."""
+        """Write the noted uses, and the digests renewed by them. Raises DatabaseUnavailable; they
+        stay noted then."""
         noted, self._noted = self._noted, {}
+        renewed, self._credentials.renewed = self._credentials.renewed, {}
         self._any.clear()
         if not noted:
             return
@@ -54,8 +69,14 @@ class CredentialUses:
         try:
             async with self._database.connection(WorkKind.OWN) as connection:
                 await connection.execute(_WRITE, list(noted), times)
+                if renewed:
+                    digests = [(r.secret_id, r.digest) for r in renewed.values()]
+                    await connection.execute(
+                        _RENEW, list(renewed), *map(list, zip(*digests, strict=True))
+                    )
         except BaseException:
             self._noted = noted | self._noted
+            self._credentials.renewed = renewed | self._credentials.renewed
             self._any.set()
             raise
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
+from penstockd.keyring import Seal
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
@@ -41,7 +42,6 @@ from penstockd.webhooks.queue import (
     settle_results,
 )
 from penstockd.webhooks.sender import Reply
-from penstockd.webhooks.signing import Seal
 
 #: The database has gone back in time: what a receiver was sent may be undone.
 UNDONE = "changes.undone"
