@@ -160,7 +160,7 @@ def name_missing(nodes: Sequence[LiveNode], secret_id: str) -> list[str]:
     return [f"{n.host} ({n.node_id})" for n in nodes if secret_id not in n.secrets]
 
 
-def describe_find_protected(protected: Protected) -> str:
+def describe_protected(protected: Protected) -> str:
     """What is protected, for people."""
     count = "" if protected.count is None else f"{protected.count:,} "
     until = "" if protected.until is None else f" until {protected.until:%Y-%m-%d %H:%M} UTC"
