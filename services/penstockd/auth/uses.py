@@ -3,18 +3,12 @@ written at intervals."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
-import structlog
-
 from penstockd.auth.credentials import Credentials
-from penstockd.errors import Refused
+from penstockd.notes import Notes
 from penstockd.store.database import Database, WorkKind
-
-#: The shortest interval between two writes of noted uses, in seconds.
-INTERVAL = 60.0
 
 # The credential may have been deleted meanwhile; another process may have seen it used later.
 _WRITE = """
@@ -37,32 +31,26 @@ SET root_secret_id = excluded.root_secret_id, digest = excluded.digest
 WHERE d.root_secret_id <> excluded.root_secret_id
 """
 
-_log = structlog.get_logger(__name__)
 
+class CredentialUses(Notes):
+    """The credentials used in one process since it last wrote them."""
 
-class CredentialUses:
-    """The credentials used in one process since it last wrote them.
-
-    A killed process loses the uses that it has not written: those of at most INTERVAL.
-    """
+    lost = "credential_uses_not_written"
 
     def __init__(self, database: Database, credentials: Credentials) -> None:
+        super().__init__()
         self._database, self._credentials = database, credentials
         self._noted: dict[str, float] = {}
-        self._any = asyncio.Event()
 
     def note(self, credential_id: str) -> None:
         """Note that a credential was used now. A caller without a credential has an empty id."""
         if credential_id:
             self._noted[credential_id] = time.time()
-            self._any.set()
+            self._note_any()
 
-    async def flush(self) -> None:
-        """Write the noted uses, and the digests renewed by them. Raises DatabaseUnavailable; they
-        stay noted then."""
+    async def _write(self) -> None:
         noted, self._noted = self._noted, {}
         renewed, self._credentials.renewed = self._credentials.renewed, {}
-        self._any.clear()
         if not noted:
             return
         times = [datetime.fromtimestamp(t, UTC) for t in noted.values()]
@@ -77,23 +65,5 @@ class CredentialUses:
         except BaseException:
             self._noted = noted | self._noted
             self._credentials.renewed = renewed | self._credentials.renewed
-            self._any.set()
+            self._note_any()
             raise
-
-    async def close(self) -> None:
-        """Write the noted uses if possible."""
-        try:
-            await self.flush()
-        except Refused as exc:
-            _log.warning("credential_uses_not_written", error=str(exc))
-
-    async def follow(self, interval: float = INTERVAL) -> None:
-        """Write uses as soon as they are noted, at most every ``interval`` seconds, until
-        cancelled.
-
-        Raises DatabaseUnavailable; run it again then.
-        """
-        while True:
-            await self._any.wait()
-            await self.flush()
-            await asyncio.sleep(interval)

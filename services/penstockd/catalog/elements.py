@@ -1,7 +1,7 @@
 """Repeated fields and maps: JSON in, checked against the field's element, canonical JSON out.
 
-Canonical: camelCase names, members in the message's order, members without presence always there,
-absent ones left out, so that equal values are equal data whichever way they came.
+Canonical: camelCase names, members in the message's order, members without presence always present,
+absent ones left out, so that equal values are equal data however they were written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _items_parser(field: Field, item: Parser) -> Parser:
 
 
 def _map_key(kind: Kind) -> Parser:
-    """The parser of a map's keys, which are text in JSON whatever they are in protobuf."""
+    """The parser of a map's keys, which are text in JSON whatever their type in protobuf."""
     if kind is Kind.STRING:
         return scalars.parse_string
     key = Field("", "", kind, FieldClass.PUBLIC, False)
@@ -131,7 +131,7 @@ class _ElementParser:
 
     @classmethod
     def of(cls, message: Descriptor, known: dict[str, _ElementParser]) -> _ElementParser:
-        """The parser of a message. Each is made once, so that a message may contain itself."""
+        """The parser of a message. Each is created once, so that a message may contain itself."""
         if message.full_name not in known:
             made = known[message.full_name] = cls()
             for fd in message.fields:
@@ -182,7 +182,7 @@ class _ElementParser:
         result = {}
         for name, parse, filled, absent in self._members:
             v = given.get(name)
-            if v == "" and absent == "0":  # how a message holds a decimal that was never set
+            if v == "" and absent == "0":  # the value in a message of a decimal that was never set
                 v = None
             if v is not None:
                 result[name] = _parse_at("." + name, parse, v)

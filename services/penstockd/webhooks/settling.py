@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
+from penstockd.formats.records import time_text
 from penstockd.keyring import Seal
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
@@ -32,7 +33,6 @@ from penstockd.webhooks.model import (
     Webhook,
     next_time,
 )
-from penstockd.webhooks.payload import time_text
 from penstockd.webhooks.queue import (
     Attempt,
     Draft,
