@@ -67,6 +67,7 @@ from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.webhooks.operators import DiskWatch
 from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.writes.arrival import ImportLimits
 
@@ -272,8 +273,22 @@ def keeper_organs(
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
+        Organ("disk", _watch_disk(settings, hub, leases).run),
         *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
     ]
+
+
+def _watch_disk(settings: Settings, hub: Hub, leases: Leases) -> DiskWatch:
+    """What tells operators that the disk of this node runs low."""
+    return DiskWatch(
+        hub.database,
+        hub.policy,
+        hub.announcements,
+        settings.data_dir,
+        settings.disk_reserve_mb << 20,
+        {"nodeId": leases.holder.node_id, "host": leases.host},
+        leases.now,
+    )
 
 
 def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
