@@ -76,8 +76,11 @@ def parse_string(text: str) -> str:
     return text
 
 
-def text_parser(field: Field) -> Parser:
-    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP."""
+def text_parser(field: Field, times: Parser | None = None) -> Parser:
+    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP.
+
+    ``times`` reads a TIMESTAMP in place of the usual parser, which refuses times without a zone.
+    """
     match field.kind:
         case Kind.STRING:
             if field.indexed or field.unique:
@@ -98,13 +101,16 @@ def text_parser(field: Field) -> Parser:
         case Kind.DATE:
             return _parse_date
         case Kind.TIMESTAMP:
-            return _parse_timestamp
+            return times or parse_timestamp
     raise AssertionError(field.kind)
 
 
-def json_parser(field: Field) -> Parser:
-    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused."""
-    kind, parse = field.kind, text_parser(field)
+def json_parser(field: Field, times: Parser | None = None) -> Parser:
+    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused.
+
+    ``times`` is as in ``text_parser``.
+    """
+    kind, parse = field.kind, text_parser(field, times)
     if kind is Kind.BOOL:
         return _json_bool
     if kind is Kind.STRING and parse is parse_string:
@@ -151,7 +157,7 @@ def make_checker(field: Field) -> Parser:
         Kind.FLOAT: lambda v: v,
         Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
         Kind.DATE: lambda v: v if isinstance(v, date) else parse(v),
-        Kind.TIMESTAMP: lambda v: _convert_utc(v) if isinstance(v, datetime) else parse(v),
+        Kind.TIMESTAMP: lambda v: convert_utc(v) if isinstance(v, datetime) else parse(v),
         Kind.ENUM: lambda v: parse(str(v)),
     }
     return kinds.get(field.kind) or json_parser(field)
@@ -392,18 +398,20 @@ def _parse_date(text: str) -> date:
     raise ValueRefused(f"is {_quote_text(text)}, not a date such as 2024-02-29")
 
 
-def _parse_timestamp(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
+    """A time with its zone, in UTC and microseconds. Raises ValueRefused."""
     if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
         try:
             moment = datetime.fromisoformat(text)  # digits after the sixth are cut off
         except ValueError:
             pass
         else:
-            return _convert_utc(moment)
+            return convert_utc(moment)
     raise ValueRefused(f"is {_quote_text(text)}, not a time such as 2024-02-29T12:00:00Z")
 
 
-def _convert_utc(value: datetime) -> datetime:
+def convert_utc(value: datetime) -> datetime:
+    """The same moment in UTC. Raises ValueRefused for one that the store cannot hold."""
     if value.tzinfo is not UTC:
         try:
             value = value.astimezone(UTC)

@@ -19,6 +19,7 @@ from google.protobuf.descriptor import Descriptor
 
 from penstockd.catalog import scalars
 from penstockd.catalog.elements import default_value, repeated_parser
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, timestamp_text
 
@@ -40,20 +41,22 @@ __all__ = [
 ]
 
 
-def text_parser(field: Field) -> Callable[[str], Any]:
-    """Parser of the text form to the canonical value; raises ValueRefused."""
+def text_parser(field: Field, leniency: Leniency = STRICT) -> Callable[[str], Any]:
+    """Text form -> canonical value; the closure raises ValueRefused."""
     if field.repeated:
-        parse = repeated_parser(field)
+        parse = repeated_parser(field, leniency)
         return lambda text: parse(load_json(text))
-    return scalars.text_parser(field)
+    return scalars.text_parser(field, leniency.times)
 
 
-def json_parser(field: Field) -> Parser:
-    """Parser of proto JSON from ``load_json`` to the canonical value; raises ValueRefused.
+def json_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
+    """Proto JSON as ``load_json`` gives it -> canonical value; the closure raises ValueRefused.
 
     The caller handles None: it stands for NULL, or for the default of a field that is not nullable.
     """
-    return repeated_parser(field) if field.repeated else scalars.json_parser(field)
+    if field.repeated:
+        return repeated_parser(field, leniency)
+    return scalars.json_parser(field, leniency.times)
 
 
 def from_text(field: Field, text: str) -> Any:

@@ -37,7 +37,7 @@ class Secret:
 
     @property
     def text(self) -> str:
-        """What the receiver verifies with: the secret itself, or the public key."""
+        """The text with which the receiver verifies: the secret itself, or the public key."""
         if self.scheme is Scheme.HMAC:
             return "whsec_" + base64.b64encode(self.key).decode()
         public = Ed25519PrivateKey.from_private_bytes(self.key).public_key()
