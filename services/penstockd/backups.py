@@ -108,6 +108,8 @@ async def take_backup(
                 await asyncio.to_thread(_finish_backup, vault, label, files)
             removed = await asyncio.to_thread(remove_old, vault, keep)
             found = await asyncio.to_thread(read_inventory, vault)
+            if name in found.unusable or not found.labels:
+                raise BackupFailed(f"the new backup cannot be used: {found.unusable.get(name)}")
             return Taken(label, size, segments, removed, found.labels[0].time, found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
