@@ -168,7 +168,7 @@ class DatasetHandlers:
         """Export…: one page as a file."""
         form = pick_format(request.format, call.exchange.metadata.get("accept"))
         query = _read_query(request)
-        page = await export_page(
+        page, next_token = await export_page(
             call.hub,
             call,
             self.dataset,
@@ -181,8 +181,8 @@ class DatasetHandlers:
             "content-disposition": attach_file(page.file_name),
             **receipts.page_headers(page.body, call.entry.row_count or 0),
         }
-        if page.next_token:
-            headers["penstock-next-page-token"] = page.next_token
+        if next_token:
+            headers["penstock-next-page-token"] = next_token
         await call.exchange.send_headers(headers)
         return http_body(page.body, page.content_type)
 
