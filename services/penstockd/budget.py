@@ -50,8 +50,8 @@ BLOCKED = 0.5
 #: times as long.
 THREAD_SLICE = 0.0005
 #: ``let_others_run`` waits _REST seconds at a time while calls are accepted and its payer has used
-#: more than its share, at most _MOST_RESTS times: the work goes on however many calls there are.
-_REST, _MOST_RESTS = 0.001, 50
+#: more than its share, at most MOST_RESTS times: the work goes on however many calls there are.
+_REST, MOST_RESTS = 0.001, 50
 #: CPU seconds that a call may use, unless it is a stream, which ends when its client goes away.
 CALL_SECONDS = 20.0
 #: CPU seconds that an upload may use for each byte received, in addition to CALL_SECONDS.
@@ -65,7 +65,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _clock = time.thread_time
 #: The event loop of this process.
-_turns, _use = Turns(), RecentUse()
+_turns, recent_use = Turns(), RecentUse()
 
 #: Few threads compute at a time, since they share one interpreter; more may also block.
 _CPUS = os.cpu_count() or 1
@@ -194,8 +194,8 @@ async def _give_way() -> None:
     budget = _current.get()
     payer = OwnLine.HUB if budget is None else budget.line
     await asyncio.sleep(0)
-    for _ in range(_MOST_RESTS):
-        if _begun == _known or not _use.exceeds_share(payer):
+    for _ in range(MOST_RESTS):
+        if _begun == _known or not recent_use.exceeds_share(payer):
             return
         _known = _begun
         await asyncio.sleep(_REST)
@@ -320,7 +320,7 @@ class _Steps:
                 cpu = _clock() - began
                 self._budget.step(cpu, time.monotonic() - wall)
                 _turns.add(cpu)
-                _use.add(self._budget.line, cpu)
+                recent_use.add(self._budget.line, cpu)
             try:
                 value = yield waits
             except GeneratorExit:  # the task is discarded; the loop may have stopped already

@@ -112,8 +112,8 @@ async def test_the_work_goes_on_however_many_come_in() -> None:
 async def calls_beside(monkeypatch: pytest.MonkeyPatch, seconds: float, most: int) -> int:
     """How many calls of one consumer, of half a millisecond each, run beside so many seconds of
     work of another; at most ``most`` come in."""
-    monkeypatch.setattr(budget, "_MOST_RESTS", 10**6)
-    monkeypatch.setattr(budget, "_use", turns.RecentUse())
+    monkeypatch.setattr(budget, "MOST_RESTS", 10**6)
+    monkeypatch.setattr(budget, "recent_use", turns.RecentUse())
     done = 0
 
     async def call() -> None:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SlowTerms:
     """How long a client may send more slowly than ``rate``, in bytes a second: for ``seconds``, if
     it sends nothing, and the longer, the closer it comes to the rate."""
 
@@ -37,16 +37,16 @@ class Pace:
     no credit for a long silence. So in all the hub waits for no more than ``stall_seconds`` and the
     time that the upload takes at that rate.
 
-    With a ``Patience`` the hub also waits, in all, for no more than its ``seconds`` and the time
+    With a ``SlowTerms`` the hub also waits, in all, for no more than its ``seconds`` and the time
     that the upload takes at its ``rate``: a client may be slower than that only for so long.
     """
 
     def __init__(
-        self, stall_seconds: float, rate: int = LEAST_RATE, patience: Patience | None = None
+        self, stall_seconds: float, rate: int = LEAST_RATE, slow: SlowTerms | None = None
     ) -> None:
         self._left = self._stall = stall_seconds
-        self._rate, self._patience = rate, patience
-        self._patient = math.inf if patience is None else patience.seconds
+        self._rate, self._slow = rate, slow
+        self._slow_left = math.inf if slow is None else slow.seconds
 
     async def next(self, upload: AsyncIterator[T], received: int) -> T | None:
         """The next piece; None after the last. Raises ClientStalled.
@@ -54,8 +54,8 @@ class Pace:
         ``received`` is the number of bytes that arrived since the last call.
         """
         self._left = min(self._left + received / self._rate, self._stall)
-        if self._patience is not None:
-            self._patient += received / self._patience.rate
+        if self._slow is not None:
+            self._slow_left += received / self._slow.rate
         step, clock = self._stall / _LOOKS, asyncio.get_running_loop().time
 
         async def pull() -> T | None:
@@ -63,21 +63,21 @@ class Pace:
 
         coming = budget.create_task(pull())
         try:
-            while not coming.done() and min(self._left, self._patient) > 0:
+            while not coming.done() and min(self._left, self._slow_left) > 0:
                 began = clock()
-                await asyncio.wait({coming}, timeout=min(step, self._left, self._patient))
+                await asyncio.wait({coming}, timeout=min(step, self._left, self._slow_left))
                 waited = min(step, clock() - began)
                 self._left -= waited
-                self._patient -= waited
+                self._slow_left -= waited
             if coming.done():
                 return coming.result()
         finally:
             if not coming.done():
                 coming.cancel()
                 await asyncio.gather(coming, return_exceptions=True)
-        if self._patience is not None and self._left > 0:
+        if self._slow is not None and self._left > 0:
             raise ClientStalled(
-                f"the client sent less than {self._patience.rate} bytes/s for too long while its "
+                f"the client sent less than {self._slow.rate} bytes/s for too long while its "
                 "rows were locked; send the file faster or in parts"
             )
         raise ClientStalled(f"the client sent less than {self._rate} bytes/s for {self._stall:g} s")

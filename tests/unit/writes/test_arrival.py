@@ -18,7 +18,7 @@ from penstockd.shares import Payer, Shares, ShareTerms, payer_var
 from penstockd.spools import Spool, SpoolPlace
 from penstockd.writes import arrival
 from penstockd.writes.arrival import Arrival, ImportLimits
-from penstockd.writes.pace import Pace, Patience
+from penstockd.writes.pace import Pace, SlowTerms
 
 MIB = 1 << 20
 
@@ -96,12 +96,12 @@ async def test_rows_are_not_locked_for_long_for_a_client_that_just_keeps_up() ->
     least, fast = 1000, 200_000
     with pytest.raises(ClientStalled, match="rows were locked"):
         async with asyncio.timeout(PATIENCE):
-            await take_all(Pace(PATIENCE, least, Patience(0.3, fast)), drip(3600))
+            await take_all(Pace(PATIENCE, least, SlowTerms(0.3, fast)), drip(3600))
     # The controls: the least rate alone lets it go on, and so does a rate that it reaches.
     assert await take_all(Pace(PATIENCE, least), drip(1)) == 100_000
-    assert await take_all(Pace(PATIENCE, least, Patience(PATIENCE, fast)), drip(1)) == 100_000
-    assert arrival.LOCKED_PATIENCE.seconds <= 30
-    assert arrival.LOCKED_PATIENCE.rate == arrival.FAST_RATE
+    assert await take_all(Pace(PATIENCE, least, SlowTerms(PATIENCE, fast)), drip(1)) == 100_000
+    assert arrival.LOCKED_SLOW.seconds <= 30
+    assert arrival.LOCKED_SLOW.rate == arrival.FAST_RATE
 
 
 async def test_a_file_that_is_not_loaded_must_come_in_time_too(
