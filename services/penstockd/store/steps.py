@@ -345,7 +345,7 @@ class _DatasetChanges:
             if shared:
                 told = "; ".join(f"{one}: has the value of {other}" for one, other in shared)
                 yield Step(
-                    f"{where} becomes unique, and values occur twice ({told})",
+                    f"{where} becomes unique, but values occur twice ({told})",
                     Consent.NEVER,
                     do_nothing,
                 )
@@ -376,8 +376,8 @@ class _DatasetChanges:
             keys = [row[0] for row in rows]
             if keys:
                 yield Step(
-                    f"{self._dataset.name}.{oneof.path} is a choice of one, and records have set"
-                    f" several: {', '.join(keys)}",
+                    f"{self._dataset.name}.{oneof.path} is a oneof, and records have set several"
+                    f" members: {', '.join(keys)}",
                     Consent.NEVER,
                     do_nothing,
                 )
@@ -408,7 +408,7 @@ def _make_differ(field: Field, column: PresentColumn) -> Differ:
 
 def _describe_effect(report: ValueReport) -> str:
     if report.refused:
-        return f"{report.refused} values cannot be held ({report.reasons()})"
+        return f"{report.refused} values values do not fit ({report.reasons()})"
     if report.changed:
         return f"{report.changed} values are converted"
     return "no value is affected"
