@@ -43,7 +43,12 @@ from penstockd.store.columns import (
     table_ddl,
     type_name,
 )
-from penstockd.store.indexes import declared_indexes, find_duplicates, present_indexes
+from penstockd.store.indexes import (
+    declared_indexes,
+    find_duplicates,
+    present_indexes,
+    undeclared_indexes,
+)
 from penstockd.store.key_changes import find_key_change
 from penstockd.store.step import Consent, Step, do_nothing, quote_literal, script_step
 from penstockd.store.tables import Tables, column_default, empty_value
@@ -323,7 +328,9 @@ class _DatasetChanges:
             )
 
     def _index_steps(self) -> Iterator[Step]:
-        """Indexes that are made after the other steps: see ``indexes``."""
+        """Indexes that are made and dropped after the other steps: see ``indexes``."""
+        for words in undeclared_indexes(self._connection, self._dataset):
+            yield Step(f"{words}: its index is dropped", Consent.START, do_nothing)
         present = present_indexes(self._connection)
         columns = {n.path: (o, n) for o, n in self._matches.kept}
         for name, index in declared_indexes(self._dataset).items():

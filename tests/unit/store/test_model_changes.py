@@ -286,9 +286,7 @@ CHANGES: dict[str, Change] = {
         refused=["x", "x"],
     ),
     "indexed from now on": Change(plain("string"), OPTION % "indexed: true", [("a", "a")], START),
-    "no longer unique": Change(
-        OPTION % "unique: true", plain("string"), [("a", "a")], None, empty=None
-    ),
+    "no longer unique": Change(OPTION % "unique: true", plain("string"), [("a", "a")], START),
     "fields become a oneof": Change(
         plain("string") + plain("string", 3, "w"),
         f"oneof c {{ {plain('string')} {plain('string', 3, 'w')} }}",
