@@ -217,7 +217,7 @@ def test_one_member_of_a_oneof_is_set(hub: RunningHub) -> None:
     within = {"partyId": "p9", "ways": [{"note": "n"}, {"mail": "m", "phone": 1}]}
     path = "/v1/parties:import?format=NDJSON"
     reply = hub.request("POST", path, consumer="admin", body=json.dumps(within).encode())
-    assert reply.status == 400 and "several are set: mail, phone" in reply.text
+    assert reply.status == 400 and "several of its members are set: mail, phone" in reply.text
     created = hub.request("POST", "/v1/parties", consumer="admin", json_body=two)
     assert created.status == 400 or len(set(WAYS) & created.json().keys()) == 1, created.text
     assert hub.sql("SELECT count(*) FROM data.parties WHERE num_nonnulls(mail, phone) > 1") == [
@@ -405,6 +405,52 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
             for dry in ({"validate_only": True}, {}):
                 reply = write_rows(hub, again, "import partial", made.key, **dry)
                 assert reply.json()["refusedCount"] == "12", reply.text
+
+
+#: Sessions that wait for another one to end its transaction.
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'"
+    " AND datname = current_database()"
+)
+
+
+def is_locked(hub: RunningHub, key: str) -> bool:
+    """Whether somebody holds a record."""
+    try:
+        hub.sql("SELECT 1 FROM data.parties WHERE party_id = $1 FOR UPDATE NOWAIT", key)
+    except asyncpg.LockNotAvailableError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("way", ["import partial", "batchUpsert partial"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_nobody_locks_what_he_does_not_see(hub: RunningHub, way: str, dry: bool) -> None:
+    """Neither by its key nor, in a write that only validates, by a value that it holds."""
+    base = 30_000_000 + 100 * WRITES.index(way) + 10 * dry
+    rows = [("l-key", f",{base}"), ("l-value", f",{base + 1}"), ("u-seen", f",{base + 2}")]
+    assert write_rows(hub, rows, "import").status == 200
+    tried = [("l-key", f",{base + 5}"), ("u-seen", f",{base + 6}"), ("u-slow", f",{base + 7}")]
+    tried.append(("u-other", f",{base + 1 if dry else base + 8}"))
+    rule = 'party_id >= "t"'
+    # The write waits for a record that another transaction inserts, and holds what it has locked.
+    slow = (
+        "BEGIN; INSERT INTO data.parties SELECT (jsonb_populate_record(p,"
+        ' \'{"party_id": "u-slow", "login": "", "badge": null}\')).*'
+        " FROM data.parties AS p WHERE party_id = 'l-key'"
+    )
+    option = {"validate_only" if "import" in way else "validateOnly": "true"} if dry else {}
+    with (
+        consumer_with(hub, {**WRITER, "rowFilter": rule}) as made,
+        ThreadPoolExecutor(1) as pool,
+        hub.holding(slow),
+    ):
+        writing = pool.submit(write_rows, hub, tried, way, made.key, **option)
+        eventually(lambda: hub.sql(WAITING) == [(1,)])
+        locked = {key for key in ("l-key", "l-value", "u-seen") if is_locked(hub, key)}
+    assert locked == {"u-seen"}, "the control: it holds what it sees"
+    assert writing.result().status == 200, writing.result().text
+    hub.sql("DELETE FROM data.parties WHERE party_id ~ '^[lu]-' RETURNING 1")
 
 
 def test_the_error_of_a_race_names_the_field(hub: RunningHub) -> None:
@@ -612,6 +658,12 @@ def test_keys_that_are_numbers_or_have_several_parts(hub: RunningHub) -> None:
             assert found == wanted, "numbers are listed in the order of numbers"
         rows = hub.get(f"{path}:export", "admin", format="NDJSON", omit_receipt="true").text
         assert [key_of(json.loads(line)) for line in rows.splitlines()] == keys
+        pages, token = "", ""
+        while token or not pages:
+            asked = {"format": "NDJSON", "page_size": 3, "page_token": token}
+            part = hub.get(f"{path}:exportPage", "admin", **asked)
+            pages, token = pages + part.text, part.headers.get("penstock-next-page-token", "")
+        assert pages == rows
         digest = hub.get(f"{path}:digest", "admin", keys="true").json()
         assert [r["key"] for r in digest["ranges"][0]["records"]] == sorted(keys)
         # What PostgreSQL makes of the fields is what the hub made of them.
@@ -743,6 +795,8 @@ def test_access_to_records_with_keys_of_numbers(hub: RunningHub) -> None:
         assert hub.request("GET", "/v1/stops/81~Bonn~0", **caller).status == 404
         refused = hub.request("GET", "/v1/stops?filter=cargo%3D%22secret%22", **caller)
         assert refused.reason == "FIELD_UNKNOWN", "a hidden field does not exist"
+        refused = hub.request("PATCH", "/v1/stops/no-key", json_body={}, **caller)
+        assert refused.status == 403, "who may not write learns nothing of keys"
         send(hub, "PATCH", "/v1/voyages/80", {"ship": "hidden"})
         send(hub, "PATCH", "/v1/voyages/81", {"ship": "seen"})
         send(hub, "PATCH", "/v1/stops/82~Bonn~0", {"sourceId": "s"})

@@ -1,4 +1,4 @@
-"""Calls of every method that can show records, about one marked record."""
+"""Calls every method that can show records, about one marked record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys as text: one spelling a key, the same for the hub and its clients."""
+"""Keys as text: each key has one spelling, the same in the hub and its clients."""
 
 from __future__ import annotations
 
@@ -151,6 +151,13 @@ def test_what_a_key_may_not_hold(datasets: dict[tuple[str, ...], Dataset]) -> No
 def test_models_whose_keys_the_hub_cannot_hold(tmp_path: Path, field: str, problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
         compiled(tmp_path, declare(field.format(KEY)))
+
+
+def test_a_record_whose_name_requests_need(tmp_path: Path) -> None:
+    text = declare(KINDS["number"]).replace("message Probe", "message Key")
+    with pytest.raises(ModelError, match="give the message another name"):
+        compiled(tmp_path, text)
+    assert compiled(tmp_path, text.replace("sint64", "string"))["probes"].singular == "key"
 
 
 def test_references_to_keys(tmp_path: Path) -> None:
