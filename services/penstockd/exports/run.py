@@ -41,7 +41,6 @@ from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
 from penstockd.policy.standing import Standing
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
-from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 
@@ -83,7 +82,7 @@ async def run_export(
     organs: ExportOrgans, call: Call, plan: ExportPlan, reply: ExportReply
 ) -> None:
     """Send the file of a plan to ``reply``; see ``stream_export`` for errors."""
-    rule = call.rule(plan.view, plan.export.fields)
+    rule = call.rule(plan.view, plan.rule_fields)
     call.entry.shown = rule
     resumes = plan.export.resume_receipt
     earlier = await find_earlier(organs.database, call, plan, resumes) if resumes else None
@@ -146,10 +145,9 @@ class ExportRun:
     async def find_unreadable(self) -> RecordUnreadable | None:
         """The error for a record that no format of the export can hold; None if there is none."""
         plan = self._plan
-        fields = parse_fields(plan.export.fields, plan.view)
         async with self._organs.database.snapshot() as connection:
             await self._opened.held.share(connection)
-            return await find_unreadable(connection, plan.view, fields, plan.export.filter)
+            return await find_unreadable(connection, plan.view, plan.shown, plan.export.filter)
 
     async def fail(self, error: BaseException) -> None:
         """Record how far the export came, and notify the client if it still listens."""

@@ -118,13 +118,12 @@ class Scan:
 class ExportQuery:
     """All records that match, as COPY reads them, from the start or from a position on.
 
-    ``columns`` are the expressions of ``fields`` in the types that a format needs.
+    ``columns`` are the expressions of what to read, in the types that a format needs.
     """
 
     def __init__(
         self,
         view: View,
-        fields: Sequence[Field],
         columns: Sequence[ColumnElement[Any]],
         *,
         filter: str,
@@ -133,7 +132,8 @@ class ExportQuery:
         self._order = OrderBy.parse(order_by, view, view.dataset.key)
         self._key = view.key_column
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
-        labelled = [c.label(f.path) for f, c in zip(fields, columns, strict=True)]
+        # COPY goes by places. Names of columns could be taken for those that the order names.
+        labelled = [c.label(f"__c{i}") for i, c in enumerate(columns)]
         self._rows = view.narrow(labelled, condition)
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
         self._ends = view.narrow(ends, condition)

@@ -171,6 +171,7 @@ class DatasetHandlers:
             self.dataset,
             query,
             form,
+            request.shape,
             spreadsheet_safe=request.spreadsheet_safe,
             nested=request.nested,
         )
@@ -197,6 +198,7 @@ class DatasetHandlers:
             request.resume_receipt,
             request.resume_offset,
             request.nested,
+            request.shape,
         )
         await stream_export(call.hub, call, self.dataset, export, _FileReply(call.exchange))
 

@@ -1,0 +1,18 @@
+"""DeleteShape: removes a shape with all its versions."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.shapes.using import change_shapes, shape_owner
+from penstockd.store.database import Connection
+from penstockd.store.shapes import delete_shape_rows
+
+
+async def delete_shape(hub: Hub, call: Call, shape_id: str) -> None:
+    """Delete the caller's shape. Raises ShapeNotFound."""
+
+    async def work(connection: Connection) -> None:
+        await delete_shape_rows(connection, shape_owner(call), shape_id)
+
+    await change_shapes(hub.database, call, shape_id[:63], work)

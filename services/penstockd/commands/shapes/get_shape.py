@@ -1,0 +1,15 @@
+"""GetShape: one version of a shape."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.hub import Hub
+from penstockd.shapes.using import shape_owner
+from penstockd.store.shapes import StoredShape, find_shape
+
+
+async def get_shape(hub: Hub, call: Call, shape_id: str, version: int) -> StoredShape:
+    """A version of the caller's shape, the latest if 0. Raises ShapeNotFound."""
+    call.entry.record_key = shape_id[:63]
+    async with hub.database.connection() as connection:
+        return await find_shape(connection, shape_owner(call), shape_id, version)

@@ -1,0 +1,26 @@
+"""UpdateShape: the next version of a shape."""
+
+from __future__ import annotations
+
+from penstockd.calls import Call
+from penstockd.errors import ValueInvalid
+from penstockd.hub import Hub
+from penstockd.shapes.model import ShapeDefinition
+from penstockd.shapes.using import change_shapes, check_shape, shape_owner
+from penstockd.store.database import Connection
+from penstockd.store.shapes import StoredShape, find_shape, insert_version
+
+
+async def update_shape(
+    hub: Hub, call: Call, shape_id: str, definition: ShapeDefinition
+) -> StoredShape:
+    """Save a new version. Raises ValueInvalid, PermissionDenied, ShapeNotFound, TooManyShapes."""
+    document = check_shape(hub.catalog, call, definition)
+
+    async def work(connection: Connection) -> StoredShape:
+        earlier = await find_shape(connection, shape_owner(call), shape_id)
+        if ShapeDefinition.parse(earlier.definition).dataset != definition.dataset:
+            raise ValueInvalid.of("shape.dataset", "cannot change")
+        return await insert_version(connection, shape_owner(call), shape_id, document)
+
+    return await change_shapes(hub.database, call, shape_id, work)
