@@ -69,8 +69,10 @@ def join_list(field: Field, separator: str) -> Step:
         return separator.join(_plain_text(item) for item in value)
 
     def statement(column: Sql) -> Sql:
-        items = sa.func.jsonb_array_elements_text(sa.cast(column, JSONB())).table_valued(
-            "item", with_ordinality="place"
+        items = (
+            sa.func.jsonb_array_elements_text(sa.cast(column, JSONB()))
+            .table_valued("item", with_ordinality="place")
+            .render_derived()
         )
         texts = sa.func.string_agg(
             items.c.item,
