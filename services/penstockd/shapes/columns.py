@@ -16,7 +16,7 @@ from penstockd.query import FieldUnknown
 from penstockd.shapes.expressions import Values, check_expression
 from penstockd.shapes.formats import (
     FormatRefused,
-    Step,
+    TextStep,
     join_list,
     map_values,
     write_number,
@@ -121,12 +121,14 @@ def _take_field(view: View, visible: Mapping[str, Field], column: ShapeColumn) -
     def run(values: Values) -> Any:
         return values[path]
 
-    return ShapedColumn(_rename(view.shown(field), column.name), (field,), view.column(field), run)
+    return ShapedColumn(
+        _rename_field(view.shown(field), column.name), (field,), view.column(field), run
+    )
 
 
-def _list_steps(column: ShapeColumn) -> list[tuple[str, Callable[[Field], Step]]]:
+def _list_steps(column: ShapeColumn) -> list[tuple[str, Callable[[Field], TextStep]]]:
     """The steps of a column in their order, by the member that asks for each."""
-    steps: list[tuple[str, Callable[[Field], Step]]] = []
+    steps: list[tuple[str, Callable[[Field], TextStep]]] = []
     if (separator := column.join) is not None:
         steps.append(("join", lambda field: join_list(field, separator)))
     if column.values:
@@ -138,7 +140,7 @@ def _list_steps(column: ShapeColumn) -> list[tuple[str, Callable[[Field], Step]]
     return steps
 
 
-def _apply_step(shaped: ShapedColumn, step: Step) -> ShapedColumn:
+def _apply_step(shaped: ShapedColumn, step: TextStep) -> ShapedColumn:
     """Every step makes text, and leaves null alone."""
     before, after = shaped.run, step.run
 
@@ -173,7 +175,7 @@ def _make_field(name: str, kind: Kind) -> Field:
     return Field(name, name, kind, FieldClass.PUBLIC, nullable=True, presence=True)
 
 
-def _rename(field: Field, name: str) -> Field:
+def _rename_field(field: Field, name: str) -> Field:
     """A field as a column of another name; its members move with it."""
 
     def moved(member: Field) -> Field:

@@ -274,7 +274,9 @@ def _check_operation(function: str, parts: list[Checked]) -> Checked:
     if form is None:
         given = ", ".join(type.value for type in takes)
         known = " or ".join("(" + ", ".join(t.value for t in f.takes) + ")" for f in forms)
-        raise ExpressionRefused(f"applies {_show(function)} to ({given}); it takes {known}")
+        raise ExpressionRefused(
+            f"applies {_name_function(function)} to ({given}); it takes {known}"
+        )
 
     def run(values: Values) -> Any:
         found = [part.run(values) for part in parts]
@@ -283,7 +285,7 @@ def _check_operation(function: str, parts: list[Checked]) -> Checked:
     return Checked(form.gives, run, form.sql(*[p.sql for p in parts]), failing=True)
 
 
-def _show(function: str) -> str:
+def _name_function(function: str) -> str:
     return f"'{function.strip('_')}'" if "_" in function else f"{function}()"
 
 

@@ -52,14 +52,14 @@ class FormatRefused(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TextStep:
     """A step: value -> text, in both ways. ``run`` takes no None; NULL stays NULL in ``sql``."""
 
     run: Callable[[Any], str | None]
     sql: Callable[[Sql], Sql]
 
 
-def join_list(field: Field, separator: str) -> Step:
+def join_list(field: Field, separator: str) -> TextStep:
     """The elements of a list as one text. Raises FormatRefused."""
     element = field.element
     if field.kind is not Kind.LIST or element is None or element.kind not in _JOINED:
@@ -81,7 +81,7 @@ def join_list(field: Field, separator: str) -> Step:
         ordered = sa.func.coalesce(texts, typed_sql("''", ValueType.STRING), type_=_TEXT)
         return sa.case((column.is_not(sa.null()), sa.select(ordered).scalar_subquery()))
 
-    return Step(run, statement)
+    return TextStep(run, statement)
 
 
 def _plain_text(item: Any) -> str:
@@ -91,7 +91,7 @@ def _plain_text(item: Any) -> str:
     return str(item)
 
 
-def map_values(field: Field, values: Mapping[str, str], otherwise: str | None) -> Step:
+def map_values(field: Field, values: Mapping[str, str], otherwise: str | None) -> TextStep:
     """Other texts for some values; the others stay, or become ``otherwise``. Raises
     FormatRefused."""
     if field.kind not in _MAPPED:
@@ -111,10 +111,10 @@ def map_values(field: Field, values: Mapping[str, str], otherwise: str | None) -
         mapped = sa.case(*known, value=text, else_=rest)
         return sa.case((column.is_not(sa.null()), mapped))
 
-    return Step(run, statement)
+    return TextStep(run, statement)
 
 
-def write_number(field: Field, format: NumberFormat) -> Step:
+def write_number(field: Field, format: NumberFormat) -> TextStep:
     """A number as text, rounded half away from zero. Raises FormatRefused."""
     if field.kind not in _NUMBERS:
         raise FormatRefused("is for numbers")
@@ -151,7 +151,7 @@ def write_number(field: Field, format: NumberFormat) -> Step:
         point = typed_literal(format.decimal_separator, ValueType.STRING)
         return sa.type_coerce(whole.op("||")(point).op("||")(rest), _TEXT)
 
-    return Step(run, statement)
+    return TextStep(run, statement)
 
 
 def _exact_sql(field: Field, column: Sql) -> Sql:
@@ -177,7 +177,7 @@ def _group_sql(whole: Sql, separator: str) -> Sql:
     return sa.func.replace(marked, comma, typed_literal(separator, ValueType.STRING))
 
 
-def write_time(field: Field, format: str) -> Step:
+def write_time(field: Field, format: str) -> TextStep:
     """A date, or a time in UTC, by a format of ``strftime``: %Y %m %d %H %M %S %f and %%. Raises
     FormatRefused."""
     if field.kind not in (Kind.DATE, Kind.TIMESTAMP):
@@ -208,4 +208,4 @@ def write_time(field: Field, format: str) -> Step:
             column = sa.func.timezone(typed_sql("'UTC'", ValueType.STRING), column)
         return sa.func.to_char(column, typed_literal(pattern, ValueType.STRING), type_=_TEXT)
 
-    return Step(run, statement)
+    return TextStep(run, statement)

@@ -52,7 +52,7 @@ _LOWER = dict(zip(map(ord, string.ascii_uppercase), string.ascii_lowercase, stri
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class OperationForm:
     """One form of an operator or function, for arguments of these types."""
 
     takes: tuple[ValueType, ...]
@@ -83,11 +83,11 @@ def _compute_once(build: Callable[..., Sql], *arguments: Sql) -> Sql:
 # --- whole numbers -------------------------------------------------------------------------
 
 
-def _bounded(value: int) -> int | None:
+def _keep_bounded(value: int) -> int | None:
     return value if _LOWEST <= value <= _HIGHEST else None
 
 
-def _whole_operation(run: Callable[[int, int], int], sign: str) -> Operation:
+def _whole_operation(run: Callable[[int, int], int], sign: str) -> OperationForm:
     """Addition, subtraction or multiplication without a result beyond 64 bits."""
     lowest, highest = (sa.literal_column(str(n), sa.Numeric()) for n in (_LOWEST, _HIGHEST))
 
@@ -98,18 +98,18 @@ def _whole_operation(run: Callable[[int, int], int], sign: str) -> Operation:
         wide = sa.cast(a, sa.Numeric()).op(sign)(sa.cast(b, sa.Numeric()))
         return _compute_once(keep, sa.type_coerce(wide, sa.Numeric()))
 
-    return Operation((INT, INT), INT, lambda a, b: _bounded(run(a, b)), statement)
+    return OperationForm((INT, INT), INT, lambda a, b: _keep_bounded(run(a, b)), statement)
 
 
-def _quotient(a: int, b: int) -> int | None:
+def _divide_whole(a: int, b: int) -> int | None:
     """Rounded towards 0, as in CEL and SQL."""
     if b == 0:
         return None
     size = abs(a) // abs(b)
-    return _bounded(size if (a < 0) == (b < 0) else -size)
+    return _keep_bounded(size if (a < 0) == (b < 0) else -size)
 
 
-def _remainder(a: int, b: int) -> int | None:
+def _take_remainder(a: int, b: int) -> int | None:
     """With the sign of the dividend, as in CEL and SQL."""
     if b == 0 or (a, b) == (_LOWEST, -1):
         return None
@@ -117,14 +117,14 @@ def _remainder(a: int, b: int) -> int | None:
     return -rest if a < 0 else rest
 
 
-def _division(run: Callable[[int, int], int | None], sign: str) -> Operation:
+def _make_division(run: Callable[[int, int], int | None], sign: str) -> OperationForm:
     zero, one, lowest = (typed_sql(text, INT) for text in ("0", "-1", f"'{_LOWEST}'::bigint"))
 
     def divide(a: Sql, b: Sql) -> Sql:
         overflow = sa.and_(a == lowest, b == one)
         return sa.case((overflow, sa.null()), else_=a.op(sign)(sa.func.nullif(b, zero)))
 
-    return Operation((INT, INT), INT, run, lambda a, b: _compute_once(divide, a, b))
+    return OperationForm((INT, INT), INT, run, lambda a, b: _compute_once(divide, a, b))
 
 
 def _negate_sql(value: Sql) -> Sql:
@@ -139,7 +139,7 @@ def _is_workable(value: float) -> bool:
     return value == 0 or _SMALL <= abs(value) <= _LARGE
 
 
-def _double_operation(run: Callable[[float, float], float], sign: str) -> Operation:
+def _double_operation(run: Callable[[float, float], float], sign: str) -> OperationForm:
     divides = sign == "/"
 
     def compute(a: float, b: float) -> float | None:
@@ -159,10 +159,10 @@ def _double_operation(run: Callable[[float, float], float], sign: str) -> Operat
             conditions.append(b != typed_sql("0", DOUBLE))
         return sa.case((sa.and_(*conditions), a.op(sign)(b)))
 
-    return Operation((DOUBLE, DOUBLE), DOUBLE, compute, lambda a, b: _compute_once(build, a, b))
+    return OperationForm((DOUBLE, DOUBLE), DOUBLE, compute, lambda a, b: _compute_once(build, a, b))
 
 
-def _truncate(value: float) -> int | None:
+def _truncate_double(value: float) -> int | None:
     return int(value) if -(2.0**63) < value < 2.0**63 else None
 
 
@@ -178,11 +178,11 @@ def _truncate_sql(value: Sql) -> Sql:
 # --- texts ---------------------------------------------------------------------------------
 
 
-def _cut(text: str, start: int, end: int) -> str | None:
+def _cut_text(text: str, start: int, end: int) -> str | None:
     return text[start:end] if 0 <= start <= end <= len(text) else None
 
 
-def _cut_sql(text: Sql, start: Sql, end: Sql | None = None) -> Sql:
+def _cut_text_sql(text: Sql, start: Sql, end: Sql | None = None) -> Sql:
     zero = typed_sql("0", INT)
 
     def build(t: Sql, a: Sql, b: Sql) -> Sql:
@@ -218,7 +218,7 @@ def _contains_sql(text: Sql, part: Sql) -> Sql:
 # --- times, in UTC ---------------------------------------------------------------------------
 
 
-def _time_operation(run: Callable[[datetime], int], sql: str) -> Operation:
+def _time_operation(run: Callable[[datetime], int], sql: str) -> OperationForm:
     """``sql`` takes the time at {}."""
     field, _, shift = sql.partition(" ")
 
@@ -227,45 +227,47 @@ def _time_operation(run: Callable[[datetime], int], sql: str) -> Operation:
         part = sa.cast(sa.func.date_part(typed_sql(f"'{field}'", STRING), local), sa.BigInteger())
         return part + typed_sql(shift, INT) if shift else part
 
-    return Operation((TIMESTAMP,), INT, lambda t: run(t.astimezone(UTC)), build)
+    return OperationForm((TIMESTAMP,), INT, lambda t: run(t.astimezone(UTC)), build)
 
 
 # --- comparisons -----------------------------------------------------------------------------
 
 
-def _comparisons(run: Callable[[Any, Any], Any]) -> Iterator[Operation]:
+def _list_comparisons(run: Callable[[Any, Any], Any]) -> Iterator[OperationForm]:
     for type in (INT, DOUBLE, STRING, TIMESTAMP):
-        yield Operation((type, type), BOOL, run, run)
+        yield OperationForm((type, type), BOOL, run, run)
 
 
 #: The forms of each operator and function, by CEL's name of it. What else there is (equality,
 #: ``in``, logic and conditions) treats null in ways of its own: see ``expressions``.
-OPERATIONS: dict[str, tuple[Operation, ...]] = {
+OPERATIONS: dict[str, tuple[OperationForm, ...]] = {
     "_+_": (
         _whole_operation(operator.add, "+"),
         _double_operation(operator.add, "+"),
-        Operation((STRING, STRING), STRING, operator.add, lambda a, b: a.op("||")(b)),
+        OperationForm((STRING, STRING), STRING, operator.add, lambda a, b: a.op("||")(b)),
     ),
     "_-_": (_whole_operation(operator.sub, "-"), _double_operation(operator.sub, "-")),
     "_*_": (_whole_operation(operator.mul, "*"), _double_operation(operator.mul, "*")),
-    "_/_": (_division(_quotient, "/"), _double_operation(operator.truediv, "/")),
-    "_%_": (_division(_remainder, "%"),),
+    "_/_": (_make_division(_divide_whole, "/"), _double_operation(operator.truediv, "/")),
+    "_%_": (_make_division(_take_remainder, "%"),),
     "-_": (
-        Operation((INT,), INT, lambda a: _bounded(-a), _negate_sql),
-        Operation((DOUBLE,), DOUBLE, operator.neg, operator.neg),
+        OperationForm((INT,), INT, lambda a: _keep_bounded(-a), _negate_sql),
+        OperationForm((DOUBLE,), DOUBLE, operator.neg, operator.neg),
     ),
-    "_<_": tuple(_comparisons(operator.lt)),
-    "_<=_": tuple(_comparisons(operator.le)),
-    "_>_": tuple(_comparisons(operator.gt)),
-    "_>=_": tuple(_comparisons(operator.ge)),
+    "_<_": tuple(_list_comparisons(operator.lt)),
+    "_<=_": tuple(_list_comparisons(operator.le)),
+    "_>_": tuple(_list_comparisons(operator.gt)),
+    "_>=_": tuple(_list_comparisons(operator.ge)),
     "size": (
-        Operation((STRING,), INT, len, lambda a: sa.cast(sa.func.char_length(a), sa.BigInteger())),
+        OperationForm(
+            (STRING,), INT, len, lambda a: sa.cast(sa.func.char_length(a), sa.BigInteger())
+        ),
     ),
-    "startsWith": (Operation((STRING, STRING), BOOL, str.startswith, _starts_sql),),
-    "endsWith": (Operation((STRING, STRING), BOOL, str.endswith, _ends_sql),),
-    "contains": (Operation((STRING, STRING), BOOL, operator.contains, _contains_sql),),
+    "startsWith": (OperationForm((STRING, STRING), BOOL, str.startswith, _starts_sql),),
+    "endsWith": (OperationForm((STRING, STRING), BOOL, str.endswith, _ends_sql),),
+    "contains": (OperationForm((STRING, STRING), BOOL, operator.contains, _contains_sql),),
     "lowerAscii": (
-        Operation(
+        OperationForm(
             (STRING,),
             STRING,
             lambda a: a.translate(_LOWER),
@@ -273,7 +275,7 @@ OPERATIONS: dict[str, tuple[Operation, ...]] = {
         ),
     ),
     "upperAscii": (
-        Operation(
+        OperationForm(
             (STRING,),
             STRING,
             lambda a: a.translate(_UPPER),
@@ -281,13 +283,13 @@ OPERATIONS: dict[str, tuple[Operation, ...]] = {
         ),
     ),
     "substring": (
-        Operation((STRING, INT), STRING, lambda t, a: _cut(t, a, len(t)), _cut_sql),
-        Operation((STRING, INT, INT), STRING, _cut, _cut_sql),
+        OperationForm((STRING, INT), STRING, lambda t, a: _cut_text(t, a, len(t)), _cut_text_sql),
+        OperationForm((STRING, INT, INT), STRING, _cut_text, _cut_text_sql),
     ),
     "string": (
-        Operation((STRING,), STRING, str, lambda a: a),
-        Operation((INT,), STRING, str, lambda a: sa.cast(a, SQL_TYPES[STRING])),
-        Operation(
+        OperationForm((STRING,), STRING, str, lambda a: a),
+        OperationForm((INT,), STRING, str, lambda a: sa.cast(a, SQL_TYPES[STRING])),
+        OperationForm(
             (BOOL,),
             STRING,
             lambda a: "true" if a else "false",
@@ -295,12 +297,12 @@ OPERATIONS: dict[str, tuple[Operation, ...]] = {
         ),
     ),
     "int": (
-        Operation((INT,), INT, int, lambda a: a),
-        Operation((DOUBLE,), INT, _truncate, _truncate_sql),
+        OperationForm((INT,), INT, int, lambda a: a),
+        OperationForm((DOUBLE,), INT, _truncate_double, _truncate_sql),
     ),
     "double": (
-        Operation((DOUBLE,), DOUBLE, float, lambda a: a),
-        Operation((INT,), DOUBLE, float, lambda a: sa.cast(a, sa.Double())),
+        OperationForm((DOUBLE,), DOUBLE, float, lambda a: a),
+        OperationForm((INT,), DOUBLE, float, lambda a: sa.cast(a, sa.Double())),
     ),
     "getFullYear": (_time_operation(lambda t: t.year, "year"),),
     "getMonth": (_time_operation(lambda t: t.month - 1, "month -1"),),

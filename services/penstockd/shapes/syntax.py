@@ -83,21 +83,21 @@ def parse_expression(text: str, paths: Iterable[str]) -> Node:
     except RuntimeError as error:
         raise ExpressionRefused(_first_line(str(error))) from None
     checked = _fields_of(AnyMessage.FromString(serialized).value)
-    return _Reader(checked).read()
+    return _TreeReader(checked).read()
 
 
-class _Reader:
+class _TreeReader:
     """Reads the tree of one checked expression."""
 
     def __init__(self, checked: _Fields) -> None:
-        self._root = _message(checked, _CHECKED_EXPR)
+        self._root = _take_message(checked, _CHECKED_EXPR)
         self._left = MAX_NODES
         self._names: dict[int, str] = {}
         for entry in checked.get(_CHECKED_REFERENCES, []):
-            reference = _fields_of(_bytes(entry))
-            name = _text(_fields_of(_bytes(reference[2][0])), 1) if 2 in reference else ""
+            reference = _fields_of(_as_bytes(entry))
+            name = _take_text(_fields_of(_as_bytes(reference[2][0])), 1) if 2 in reference else ""
             if name:
-                self._names[_whole(reference.get(1, [0])[0])] = name
+                self._names[_as_whole(reference.get(1, [0])[0])] = name
 
     def read(self) -> Node:
         """The tree."""
@@ -109,19 +109,19 @@ class _Reader:
             raise ExpressionRefused(f"may have {MAX_NODES} operators and operands at most")
         fields = _fields_of(data)
         # A path with dots is one name; the checker says for which node.
-        if (name := self._names.get(_whole(fields.get(_ID, [0])[0]))) and (
+        if (name := self._names.get(_as_whole(fields.get(_ID, [0])[0]))) and (
             _IDENT in fields or _SELECT in fields
         ):
             return Name(name)
         if _CONSTANT in fields:
-            return _constant(_fields_of(_message(fields, _CONSTANT)))
+            return _read_constant(_fields_of(_take_message(fields, _CONSTANT)))
         if _CALL in fields:
-            call = _fields_of(_message(fields, _CALL))
+            call = _fields_of(_take_message(fields, _CALL))
             parts = [*call.get(1, []), *call.get(3, [])]
-            return Apply(_text(call, 2), tuple(self._node(_bytes(part)) for part in parts))
+            return Apply(_take_text(call, 2), tuple(self._node(_as_bytes(part)) for part in parts))
         if _LIST in fields:
-            items = _fields_of(_message(fields, _LIST)).get(1, [])
-            return ListOf(tuple(self._node(_bytes(item)) for item in items))
+            items = _fields_of(_take_message(fields, _LIST)).get(1, [])
+            return ListOf(tuple(self._node(_as_bytes(item)) for item in items))
         if _SELECT in fields:
             raise ExpressionRefused("takes members of fields only by their path")
         for number, what in _UNSUPPORTED.items():
@@ -130,13 +130,13 @@ class _Reader:
         raise ExpressionRefused("is not understood")
 
 
-def _constant(fields: _Fields) -> Constant:
+def _read_constant(fields: _Fields) -> Constant:
     if _STRING in fields:
-        return Constant(_bytes(fields[_STRING][0]).decode())
+        return Constant(_as_bytes(fields[_STRING][0]).decode())
     if _BOOL in fields:
         return Constant(bool(fields[_BOOL][0]))
     if _INT in fields:
-        value = _whole(fields[_INT][0])
+        value = _as_whole(fields[_INT][0])
         return Constant(value - (1 << 64) if value >= 1 << 63 else value)
     if _DOUBLE in fields:
         (number,) = struct.unpack("<d", struct.pack("<Q", fields[_DOUBLE][0]))
@@ -157,22 +157,22 @@ def _fields_of(data: bytes) -> _Fields:
     return found
 
 
-def _message(fields: _Fields, number: int) -> bytes:
-    return _bytes(fields[number][0])
+def _take_message(fields: _Fields, number: int) -> bytes:
+    return _as_bytes(fields[number][0])
 
 
-def _bytes(value: int | bytes) -> bytes:
+def _as_bytes(value: int | bytes) -> bytes:
     assert isinstance(value, bytes), "the library's tree has another shape"
     return value
 
 
-def _whole(value: int | bytes) -> int:
+def _as_whole(value: int | bytes) -> int:
     assert isinstance(value, int), "the library's tree has another shape"
     return value
 
 
-def _text(fields: _Fields, number: int) -> str:
-    return _bytes(fields[number][0]).decode() if number in fields else ""
+def _take_text(fields: _Fields, number: int) -> str:
+    return _as_bytes(fields[number][0]).decode() if number in fields else ""
 
 
 def _first_line(message: str) -> str:

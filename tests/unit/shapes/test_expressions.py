@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -82,10 +82,13 @@ class Drawing:
         pick = self.chance.choice
         if depth <= 0 or self.chance.random() < 0.15:
             return pick([*NAMES[type], *LITERALS[type]])
-        a = lambda t: self.draw(t, depth - 1)  # noqa: E731
+
+        def a(inner: str) -> str:
+            return self.draw(inner, depth - 1)
+
         any_type = pick(["int", "double", "string", "timestamp"])
         name = pick(NAMES[pick(list(NAMES))])
-        forms = {
+        forms: dict[str, list[Callable[[], str]]] = {
             "bool": [
                 lambda: f"({a('bool')} && {a('bool')})",
                 lambda: f"({a('bool')} || {a('bool')})",
@@ -240,7 +243,13 @@ async def test_both_ways_give_the_same(table: Any) -> None:
     ],
 )
 def test_results(text: str, result: Any) -> None:
-    values = {"name": "a", "unset_name": None, "count": 3, "share": 1.5, "address.city": "b"}
+    values: dict[str, Any] = {
+        "name": "a",
+        "unset_name": None,
+        "count": 3,
+        "share": 1.5,
+        "address.city": "b",
+    }
     values["time"] = datetime(2024, 2, 29, tzinfo=UTC)
     fields = FIELDS | {"unset_name": FIELDS["name"]}
     fields["unset_name"] = Field("unset_name", "u", Kind.STRING, FieldClass.PUBLIC, nullable=True)

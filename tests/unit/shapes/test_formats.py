@@ -17,7 +17,7 @@ from chance import SEED
 from penstockd.catalog import Field, FieldClass, Kind
 from penstockd.shapes.formats import (
     FormatRefused,
-    Step,
+    TextStep,
     join_list,
     map_values,
     write_number,
@@ -42,7 +42,9 @@ async def connection(empty_url: str) -> AsyncIterator[Any]:
     await opened.close()
 
 
-async def texts_of(connection: Any, field: Field, step: Step, values: Sequence[Any]) -> list[Any]:
+async def texts_of(
+    connection: Any, field: Field, step: TextStep, values: Sequence[Any]
+) -> list[Any]:
     """What the database makes of values and of NULL, as exports ask for it."""
     await connection.execute("DROP TABLE IF EXISTS things")
     await connection.execute(f"CREATE TABLE things (place int, x {sql_type(field)})")
@@ -72,7 +74,7 @@ MAP = {"a": "A", "": "none", "3": "three", "true": "ja", "\\1": "'"}
 
 GERMAN = NumberFormat(2, ",", ".")
 
-CASES: list[tuple[Kind, Kind | None, Callable[[Field], Step], Sequence[Any]]] = [
+CASES: list[tuple[Kind, Kind | None, Callable[[Field], TextStep], Sequence[Any]]] = [
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(2)), []),
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(0, ",", ".")), []),
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(3, ",", "\\1")), []),
@@ -112,7 +114,7 @@ async def test_both_ways_make_the_same_text(connection: Any) -> None:
         (Kind.TIMESTAMP, lambda f: write_time(f, "%d.%m.%Y %H:%M"), TIMES[0], "29.02.2024 23:59"),
     ],
 )
-def test_texts(kind: Kind, make: Callable[[Field], Step], value: Any, text: str) -> None:
+def test_texts(kind: Kind, make: Callable[[Field], TextStep], value: Any, text: str) -> None:
     given = Decimal(value) if kind is Kind.DECIMAL else value
     assert make(field_of(kind)).run(given) == text
 
@@ -121,7 +123,7 @@ def test_texts(kind: Kind, make: Callable[[Field], Step], value: Any, text: str)
 def test_each_kind_has_its_steps_or_a_reason(kind: Kind) -> None:
     """No step takes a kind by accident: each either makes text or says what it is for."""
     field = field_of(kind, Kind.DOUBLE if kind is Kind.LIST else None)
-    steps: list[Callable[[], Step]] = [
+    steps: list[Callable[[], TextStep]] = [
         lambda: join_list(field, ","),
         lambda: map_values(field, {"a": "b"}, None),
         lambda: write_number(field, NumberFormat()),
