@@ -31,7 +31,7 @@ _DOUBLES = st.floats(allow_nan=False) | st.sampled_from([0.1, 1e15, 1e14, 123456
 
 
 def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
-    """Decimals with up to ``scale`` digits after the point, trailing zeros kept."""
+    """Decimals with up to ``scale`` digits after the point, with trailing zeros."""
 
     def make(number: int, places: int) -> Decimal:
         digits = tuple(map(int, str(abs(number) % 10 ** (precision - scale + places))))
@@ -43,7 +43,7 @@ def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
 
 
 def value(field: Field) -> st.SearchStrategy[Any]:
-    """A canonical value of a field that is not None."""
+    """A canonical value of a field, other than None."""
     match field.kind:
         case Kind.STRING:
             return TEXT.filter(bool) if field.key else TEXT

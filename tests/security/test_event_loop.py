@@ -32,7 +32,7 @@ from penstockd.policy.lens import Lens
 from penstockd.rpc import bounds, door
 from penstockd.rpc.door import Route
 from penstockd.store.upsert import Refusals
-from penstockd.webhooks.payload import Payloads
+from penstockd.webhooks.messages import Payloads
 
 #: All datasets.
 ALL = bool(os.environ.get("PENSTOCK_S9_ALL"))

@@ -46,8 +46,7 @@ _OPEN = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
 _RULE = {"customers": "status = ACTIVE", "products": ""}
 _READ = frozenset({Action.READ})
 _WRITE = frozenset(Action) - _READ
-#: Masks of members of repeated messages, in all roles.
-#: Members of repeated messages that all roles hide, and one that is shown after a mask.
+#: The usual masks of members of repeated messages.
 _MEMBERS = {"lines.unit_price": Mask.HIDE, "lines.discount": Mask.NULL}
 #: Role -> masks of its classes, masks of its fields and members.
 ROLES: Mapping[str, tuple[Mapping[FieldClass, Mask], Mapping[str, Mask]]] = {

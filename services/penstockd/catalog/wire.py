@@ -1,7 +1,7 @@
 """Rows as serialised records, column by column: for batches, where building messages would cost
-more than all the rest of a write.
+more than the rest of a write.
 
-The bytes are protobuf's wire format, with fields in the order of the schema; reading them gives the
+The bytes are protobuf's wire format, with fields in the order of the schema; parsed, they give the
 message that ``record.Codec`` makes of the same row.
 """
 
@@ -24,9 +24,9 @@ from penstockd.catalog.record import (
     seconds_and_micros,
 )
 
-#: One value that is not None -> the bytes of its field, including the tag.
+#: A value that is not None -> the bytes of its field, with the tag.
 Encode = Callable[[Any], bytes]
-#: The same of a whole column, in which None gives no bytes.
+#: The same for a whole column, in which None gives no bytes.
 EncodeColumn = Callable[[Sequence[Any]], list[bytes]]
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
@@ -73,7 +73,7 @@ class WireCodec:
 
 
 class _Group:
-    """One message of a record, as ``record._Shape`` splits it."""
+    """One message of a record, split as in ``record._RecordShape``."""
 
     def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
         self._parts: list[tuple[list[int], EncodeColumn | None, _Group | None, bytes]] = []
@@ -236,7 +236,7 @@ def tag_of(fd: FieldDescriptor) -> bytes:
 
 
 def encode_varint(value: int) -> bytes:
-    """A whole number that is not negative, as the wire format has it."""
+    """A non-negative whole number in the wire format."""
     if value < 0x80:
         return _SMALL[value]
     encoded = bytearray()

@@ -25,7 +25,7 @@ from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn_process
 
-#: Where callers sign in.
+#: The paths for signing in.
 SIGN_IN = ("/oauth2/token", "/penstock.hub.v1.Auth/IssueToken")
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
@@ -45,14 +45,15 @@ _LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n",
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
+    """The calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
 
     A caller is a consumer with a token or an API key. Calls without a valid token of the hub are
     counted by address: ten times the rate for calls with an API key, since one address may use
     several keys; the rate itself for tokens that only the hub can check; a fifth for sign-ins; a
-    tenth for the others. Counted by address besides, whatever credentials they carry: a tenth for
-    health checks and for preflights of browsers, each by themselves; a twentieth for files and
-    documents that are open to all; a hundredth for reflection, whose calls are streams.
+    tenth for the others. In addition, some calls are counted by address whatever credentials they
+    carry: a tenth for health checks and for preflights of browsers, each separately; a twentieth
+    for files and documents that are open to all; a hundredth for reflection, whose calls are
+    streams.
     """
 
     rate: int
@@ -219,8 +220,8 @@ def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
 
 
 def _open_prefixes(public: Sequence[str]) -> list[str]:
-    """The beginnings of all paths, besides those to sign in, that need no credentials; none is a
-    beginning of another, so that no call counts twice."""
+    """The beginnings of all paths, besides those for signing in, that need no credentials; none is
+    a beginning of another, so that no call counts twice."""
     fixed = {path.partition("{")[0] for path in public} - set(SIGN_IN) | {ROOT}
     return sorted(p for p in fixed if not any(p != q and p.startswith(q) for q in fixed))
 

@@ -20,13 +20,12 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database
 from penstockd.store.fences import FencedDatabase, Transactions
 from penstockd.store.places import Places
-from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
+from penstockd.webhooks.messages import Composer, Payloads
 from penstockd.webhooks.model import Chance, Clock, read_clock
 from penstockd.webhooks.owners import Roster
-from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
 

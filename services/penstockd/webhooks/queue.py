@@ -12,13 +12,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.events import attach_events
-from penstockd.webhooks.holding import DueDelivery
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Reason
 
 _COLUMNS = (
@@ -93,6 +92,14 @@ WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND 
     AND e.delivery_id < d.delivery_id AND e.state IN ('PENDING', 'SENDING', 'PARKED'))
 """
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
+
+
+class DueDelivery(NamedTuple):
+    """A delivery that could be claimed. ``stored_bytes`` is the size of its records."""
+
+    delivery_id: str
+    webhook_id: str
+    stored_bytes: int
 
 
 @dataclass(slots=True)
@@ -304,9 +311,9 @@ async def settle_results(
 
 
 async def release_all(connection: Connection, at: datetime) -> int:
-    """Release what an earlier keeper had claimed; returns how many.
+    """Release the deliveries that an earlier keeper had claimed; returns the number.
 
-    Deliveries lent to a command that pulls have a time at which they come back by themselves.
+    Deliveries lent to a command that pulls return by themselves at a certain time.
     """
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'PENDING', next_time = $1"
@@ -319,7 +326,7 @@ async def release_all(connection: Connection, at: datetime) -> int:
 async def bury_deliveries(
     connection: Connection, webhook_id: str, reason: Reason, at: datetime
 ) -> int:
-    """Mark all that waits for an endpoint as dead, for a reason; returns how many."""
+    """Mark all waiting deliveries of an endpoint as dead, for a reason; returns the number."""
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'DEAD', reason = $2, next_time = NULL,"
         " finish_time = $3 WHERE webhook_id = $1 AND state IN ('PENDING', 'PARKED')",
@@ -348,9 +355,8 @@ async def requeue_dead(
 ) -> int:
     """Let all dead deliveries of a period be tried again, as ``requeue_delivery`` does.
 
-    Each record's keep their order. Returns how many.
-
-    The connection must be in a transaction.
+    The order within each record is kept. Returns the number. The connection must be in a
+    transaction.
     """
     await connection.execute(_ORDER_LOCK)
     done = await connection.execute(
@@ -368,7 +374,8 @@ async def requeue_dead(
 async def promote_stuck(connection: Connection, at: datetime) -> None:
     """Free parked deliveries that wait for nothing.
 
-    What was before them ended without ``settle_results``."""
+    The deliveries before them ended without ``settle_results``.
+    """
     await connection.execute(_ORDER_LOCK)
     rows = await connection.fetch(
         "SELECT DISTINCT webhook_id, order_key FROM hub.webhook_delivery WHERE state = 'PARKED'"

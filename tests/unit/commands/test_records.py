@@ -1,4 +1,4 @@
-"""Commands of datasets: by which View they read and write, and what they disclose."""
+"""Commands of datasets: the Views by which they read and write, and what they disclose."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ from penstockd.policy.pages import Query
 from penstockd.query import FieldUnknown
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
+from penstockd.writes.uploads import FileForm
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CLEAR = dict.fromkeys(FieldClass, Mask.CLEAR)
@@ -140,7 +141,7 @@ async def test_xml_schema(hub: HubLike) -> None:
 async def test_create_record(writing: HubLike, customers: Dataset) -> None:
     made: Any = await create_record(call := writing.call(), customers, customer(), Request())
     assert [name for name, _ in writing.writer.write.done] == ["upsert"]
-    # The reply tells what the call has set itself, no more: the caller may not read.
+    # The reply contains only what the call itself has set: the caller may not read.
     assert (made.name, made.customer_id) == ("Ada", "c1")
     assert call.recorded and call.disclosed == 1 and writing.database.committed == 1
 
@@ -193,14 +194,14 @@ async def test_a_batch_is_made_before_its_transaction_begins(
     assert not done and writing.database.transactions == []
     end.set()
     await asyncio.gather(*others)
-    # The same key twice: found within the transaction, which has begun by now.
+    # The same key twice: found within the transaction, which has begun by then.
     with pytest.raises(ValueInvalid, match="twice"):
         await batch
     assert len(writing.database.transactions) == 1
 
 
 class CutOff:
-    """An upload that ends before its first piece."""
+    """An upload that ends before its first chunk."""
 
     async def pieces(self) -> Any:
         for piece in list[Any]():
@@ -213,7 +214,7 @@ class CutOff:
 async def test_import_records_of_nothing(writing: HubLike, customers: Dataset) -> None:
     with pytest.raises(ImportTruncated):
         await import_records(
-            writing.call(), customers, CutOff(), Request(), limits=ImportLimits(1.0)
+            writing.call(), customers, CutOff(), Request(), FileForm(), limits=ImportLimits(1.0)
         )
     assert writing.database.transactions == []
 
@@ -225,7 +226,7 @@ async def test_who_may_not_write_opens_no_transaction(hub: HubLike, customers: D
         update_record(call, customers, customer(), [], "", request),
         delete_record(call, customers, "c1", "", request),
         batch_upsert(call, customers, [customer()], request),
-        import_records(call, customers, CutOff(), request, limits=ImportLimits(1.0)),
+        import_records(call, customers, CutOff(), request, FileForm(), limits=ImportLimits(1.0)),
     ):
         with pytest.raises(PermissionDenied):
             await work
@@ -243,7 +244,7 @@ async def test_export_page(hub: HubLike, customers: Dataset) -> None:
 async def test_stream_export_sends_nothing_that_is_refused(
     hub: HubLike, customers: Dataset
 ) -> None:
-    reply: Any = SimpleNamespace()  # whatever is asked of it fails
+    reply: Any = SimpleNamespace()  # any use of it fails
     with pytest.raises(FieldUnknown):
         await stream_export(
             hub, hub.call(), customers, ExportRequest("CSV", fields="no_such"), reply
@@ -314,7 +315,7 @@ def receipt_row(consumer: str, **changes: Any) -> Row:
 async def test_get_receipt(hub: HubLike) -> None:
     hub.give({"FROM hub.receipt": [receipt_row(CALLER)]})
     assert (await get_receipt(hub, hub.call(), "r1")).row_count == 1
-    with pytest.raises(ReceiptNotFound):  # of a token that may not read the records
+    with pytest.raises(ReceiptNotFound):  # a token that may not read the records
         await get_receipt(hub, hub.call(scopes=frozenset({"orders:read"})), "r1")
     for rows in ([receipt_row("other")], []):
         hub.give({"FROM hub.receipt": rows})

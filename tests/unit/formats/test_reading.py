@@ -1,4 +1,4 @@
-"""Files that are wrong: what is said of them, and that nothing else happens."""
+"""Invalid files: their errors, and that they have no other effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shelf import read
 
 
 def one(things: Dataset, name: str, text: str | bytes) -> BadRow:
-    """The one bad row of a file whose other rows are good."""
+    """The one bad row of a file whose other rows are valid."""
     data = text.encode() if isinstance(text, str) else text
     _, _, bad = read(name, things, data)
     assert len(bad) == 1, bad
@@ -101,7 +101,7 @@ JSON_ROWS: list[tuple[Any, str, str]] = [
     ('{"thingId" :"a","thingId":"b"}', "", "has the member 'thingId' twice"),
     ('{"thingId":"a","thing_id":"b"}', "thing_id", "is given twice"),
     ('{"thingId":"a","hidden":1}', "hidden", "is not a field"),
-    ('{"thingId":"a","homePlace":{"nope":1}}', "nope", "is not a field"),
+    ('{"thingId":"a","homePlace":{"nope":1}}', "home_place.nope", "is not a field"),
     ('{"thingId":"a","homePlace":3}', "homePlace", "must be an object"),
     ('{"title":"a"}', "thing_id", "is required"),
     ('{"thingId":"a","large":1.5}', "large", "must be a whole number, not 1.5"),

@@ -1,4 +1,4 @@
-"""Faults on the hub's own side: no delivery hangs or is lost, and no other endpoint feels them."""
+"""Faults of the hub itself: no delivery hangs or is lost, and other endpoints are not affected."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_an_event_that_is_gone_buries_its_delivery_alone(
 async def test_access_that_is_lost_within_a_claim_stops_no_endpoint(
     rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Messages are put on record by the policy that they were composed under."""
+    """Messages are recorded under the policy with which they were composed."""
     name = await rig.endpoint(receiver.url + "/in")
     other = await rig.endpoint(receiver.url + "/other", consumer="admin")
     await rig.log(("c1", None, customer("c1")))
@@ -123,7 +123,7 @@ async def test_access_that_is_lost_within_a_claim_stops_no_endpoint(
 
 
 class Withheld:
-    """Gives one consumer nothing; ``given`` is how many records the others were given."""
+    """Allows one consumer nothing; ``given`` counts the records that others received."""
 
     def __init__(self, consumer: str) -> None:
         self.consumer, self.given = consumer, 0

@@ -1,4 +1,4 @@
-"""Turns whatever a call raises into the status that the client gets."""
+"""Turns any error of a call into the status that the client gets."""
 
 from __future__ import annotations
 
