@@ -26,7 +26,7 @@ class ShapesClient:
         self._link = link
         self._stub = stubs.ShapesStub(link.channel)
 
-    def list(self) -> list[api.Shape]:
+    def latest(self) -> list[api.Shape]:
         """The latest versions of all, by id."""
         reply = self._link.unary(self._stub.ListShapes, api.ListShapesRequest(), safe=True)
         return [*reply.shapes]
@@ -34,17 +34,17 @@ class ShapesClient:
     def get(self, shape_id: str, version: int = 0) -> api.Shape:
         """One version, the latest if 0."""
         request = api.GetShapeRequest(shape_id=shape_id, version=version)
-        return self._link.unary(self._stub.GetShape, request, safe=True)
+        return self._ask(self._stub.GetShape, request, safe=True)
 
     def create(self, shape: api.Shape | Mapping[str, Any]) -> api.Shape:
         """Save a new shape. Raises ValueError for a dict that is none."""
         request = api.CreateShapeRequest(shape=_read_shape(shape))
-        return self._link.unary(self._stub.CreateShape, request, safe=False)
+        return self._ask(self._stub.CreateShape, request)
 
     def update(self, shape: api.Shape | Mapping[str, Any]) -> api.Shape:
         """Save a new version, with all columns. Raises ValueError for a dict that is none."""
         request = api.UpdateShapeRequest(shape=_read_shape(shape))
-        return self._link.unary(self._stub.UpdateShape, request, safe=False)
+        return self._ask(self._stub.UpdateShape, request)
 
     def delete(self, shape_id: str) -> None:
         """Delete a shape with all versions."""
@@ -73,6 +73,10 @@ class ShapesClient:
             shape=_read_shape(shape), filter=filter, format=format, page_size=rows
         )
         return bytes(self._link.unary(self._stub.PreviewShape, request, safe=True).data)
+
+    def _ask(self, method: Any, request: Any, *, safe: bool = False) -> api.Shape:
+        reply: api.Shape = self._link.unary(method, request, safe=safe)
+        return reply
 
 
 def _read_shape(given: api.Shape | Mapping[str, Any]) -> api.Shape:

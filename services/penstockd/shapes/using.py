@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from penstockd.calls import Call, ReadingOrgans
 from penstockd.catalog import Catalog, Dataset
-from penstockd.errors import ValueInvalid
+from penstockd.errors import PermissionDenied, ValueInvalid
 from penstockd.policy.model import Action
 from penstockd.policy.view import View
 from penstockd.shapes.columns import ShapedView
 from penstockd.shapes.model import ShapeDefinition, check_definition, parse_reference
 from penstockd.store.database import Connection, Database
-from penstockd.store.shapes import find_shape
+from penstockd.store.shapes import StoredShape, find_shape
 
 T = TypeVar("T")
 
@@ -42,10 +42,9 @@ async def choose_shape(
         return None
     shape_id, version = parse_reference(reference)
     async with organs.database.connection() as connection:
-        found = await find_shape(connection, shape_owner(call), shape_id, version)
-    of = ShapeDefinition.parse(found.definition).dataset
-    if of != dataset.name:
-        raise ValueInvalid.of("shape", f"is of the dataset {of}")
+        found, definition = await find_own_shape(call, connection, shape_id, version)
+    if definition.dataset != dataset.name:
+        raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
     name = f"{found.shape_id}@{found.version}"
     call.asked(shape=name)
     return ChosenShape(name, found.definition)
@@ -54,6 +53,23 @@ async def choose_shape(
 def shape_owner(call: Call) -> str:
     """The consumer whose shapes the caller may use: its own."""
     return call.principal.consumer_id
+
+
+async def find_own_shape(
+    call: Call, connection: Connection, shape_id: str, version: int = 0
+) -> tuple[StoredShape, ShapeDefinition]:
+    """A version of a shape of the caller's consumer, the latest if 0, and what it defines.
+
+    The token's scopes count, since a definition names fields: they must allow reading the dataset.
+    Raises ShapeNotFound and PermissionDenied.
+    """
+    found = await find_shape(connection, shape_owner(call), shape_id, version)
+    definition = ShapeDefinition.parse(found.definition)
+    if not call.reaches(definition.dataset, Action.READ):
+        raise PermissionDenied(
+            f"the shape is of {definition.dataset}, which your token may not read"
+        )
+    return found, definition
 
 
 def check_shape(catalog: Catalog, call: Call, definition: ShapeDefinition) -> str:

@@ -81,7 +81,7 @@ def preview_shape(
 def list_shapes() -> None:
     """Print your shapes in their latest versions."""
     with connect_client() as client:
-        found = client.shapes.list()
+        found = client.shapes.latest()
     columns = Column("columns", lambda document: str(len(document.get("columns", ()))))
     print_rows(found, ["shape_id", "version", "dataset", columns, "title", "create_time"])
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.shapes.using import change_shapes, shape_owner
+from penstockd.shapes.using import change_shapes, find_own_shape, shape_owner
 from penstockd.store.database import Connection
 from penstockd.store.shapes import delete_shape_rows
 
 
 async def delete_shape(hub: Hub, call: Call, shape_id: str) -> None:
-    """Delete the caller's shape. Raises ShapeNotFound."""
+    """Delete the caller's shape. Raises ShapeNotFound and PermissionDenied."""
 
     async def work(connection: Connection) -> None:
+        await find_own_shape(call, connection, shape_id)
         await delete_shape_rows(connection, shape_owner(call), shape_id)
 
     await change_shapes(hub.database, call, shape_id[:63], work)

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from penstockd.calls import Call
 from penstockd.hub import Hub
+from penstockd.policy.model import Action
+from penstockd.shapes.model import ShapeDefinition
 from penstockd.shapes.using import shape_owner
 from penstockd.store.shapes import StoredShape, read_shapes
 
 
 async def list_shapes(hub: Hub, call: Call) -> Sequence[StoredShape]:
-    """The latest versions of the caller's shapes, by id."""
+    """The latest versions of the caller's shapes of datasets that its token may read, by id."""
     async with hub.database.connection() as connection:
         found = await read_shapes(connection, shape_owner(call))
-    call.entry.row_count = len(found)
-    return found
+    datasets = [ShapeDefinition.parse(shape.definition).dataset for shape in found]
+    shown = [s for s, d in zip(found, datasets, strict=True) if call.reaches(d, Action.READ)]
+    call.entry.row_count = len(shown)
+    return shown

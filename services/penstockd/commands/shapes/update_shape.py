@@ -6,9 +6,9 @@ from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.shapes.model import ShapeDefinition
-from penstockd.shapes.using import change_shapes, check_shape, shape_owner
+from penstockd.shapes.using import change_shapes, check_shape, find_own_shape, shape_owner
 from penstockd.store.database import Connection
-from penstockd.store.shapes import StoredShape, find_shape, insert_version
+from penstockd.store.shapes import StoredShape, insert_version
 
 
 async def update_shape(
@@ -18,8 +18,8 @@ async def update_shape(
     document = check_shape(hub.catalog, call, definition)
 
     async def work(connection: Connection) -> StoredShape:
-        earlier = await find_shape(connection, shape_owner(call), shape_id)
-        if ShapeDefinition.parse(earlier.definition).dataset != definition.dataset:
+        _, earlier = await find_own_shape(call, connection, shape_id)
+        if earlier.dataset != definition.dataset:
             raise ValueInvalid.of("shape.dataset", "cannot change")
         return await insert_version(connection, shape_owner(call), shape_id, document)
 
