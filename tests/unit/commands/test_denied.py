@@ -51,8 +51,8 @@ NAMES = [
 ]
 #: The caller of this command is not known yet: it presents a secret.
 PUBLIC = {"issue_token"}
-#: It reports what the caller may do, here nothing.
-EMPTY = {"list_datasets"}
+#: These report what the caller may do or has, here nothing.
+EMPTY = {"list_datasets", "list_shapes"}
 
 CONSUMER = Consumer("x", True, frozenset())
 ISSUER = Issuer("x", "https://x.example", "", (), ("RS256",), ("at+jwt",), 3600)

@@ -1,4 +1,4 @@
-"""Commands of shapes: whose they are, which scopes they need, and what is refused before a write."""
+"""Commands of shapes: whose they are, which scopes they need, and what they refuse."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fake_organs import CALLER, CommitFailed, HubLike, Row
+from penstockd.catalog import FieldClass
 from penstockd.commands.shapes.compare_shapes import compare_shapes
 from penstockd.commands.shapes.create_shape import create_shape
 from penstockd.commands.shapes.delete_shape import delete_shape
@@ -16,11 +17,13 @@ from penstockd.commands.shapes.list_shapes import list_shapes
 from penstockd.commands.shapes.preview_shape import preview_shape
 from penstockd.commands.shapes.update_shape import update_shape
 from penstockd.errors import PermissionDenied, ShapeNotFound, ValueInvalid
-from penstockd.policy.model import Action, Grant, Role
+from penstockd.policy.model import Action, Grant, Mask, Role
 from penstockd.shapes.model import ShapeColumn, ShapeDefinition
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-READER = Role("reader", "", (Grant("reader", "customers", frozenset({Action.READ}), {}, {}, ""),))
+PUBLIC = {FieldClass.PUBLIC: Mask.CLEAR}
+GRANT = Grant("reader", "customers", frozenset({Action.READ}), PUBLIC, {}, "")
+READER = Role("reader", "", (GRANT,))
 ELSEWHERE = frozenset({"orders:read"})
 NAMES = ShapeDefinition("customers", [ShapeColumn("Name", field="name")])
 MORE = ShapeDefinition("customers", [ShapeColumn("Id", field="customer_id"), *NAMES.columns])
@@ -85,7 +88,8 @@ async def test_get_shape(hub: HubLike) -> None:
 
 
 async def test_list_shapes_of_what_the_token_may_read(hub: HubLike) -> None:
-    assert [s.version for s in await list_shapes(hub, call := hub.call())] == [2]
+    found = await list_shapes(hub, call := hub.call())
+    assert [shape.version for shape in found] == [2]
     assert call.entry.row_count == 1
     assert await list_shapes(hub, hub.call(scopes=ELSEWHERE)) == []
 
