@@ -13,7 +13,8 @@ from typing import Any
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import RequestInfo
 
-from penstockd.answers.problem import make_problem
+from penstockd.answers.problem import http_status, make_problem
+from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import status_of
 from penstockd.errors import (
     CallTimeout,
@@ -28,6 +29,12 @@ from penstockd.errors import (
 #: The header by which the hub marks a call of an unknown caller for the sidecar (see
 #: ``rpc.sidecar``); the sidecar accepts it from nobody else.
 UNKNOWN_CALLER = "x-penstock-unknown"
+#: How to show credentials (RFC 9110, 15.5.2).
+CHALLENGE = 'Bearer realm="penstock"'
+#: The header by which the sidecar marks calls of an address that calls often over HTTP/2. The hub
+#: gives it to its refusals of such calls, with their status, if it does not know the caller: the
+#: sidecar sends no body with them, because it would hold a body that the client never takes.
+BRIEF = "x-penstock-brief"
 
 #: Envoy's operators that replace these parts of a text in an answer.
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
@@ -56,6 +63,31 @@ class EdgeReply:
     def text(self) -> str:
         """The message."""
         return str(self.plain["message"])
+
+
+@dataclass(frozen=True, slots=True)
+class BriefReply:
+    """The headers that a refusal without a body has besides its HTTP status."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+def list_brief_replies() -> list[BriefReply]:
+    """Of every HTTP status of a refusal."""
+    waits: dict[int, int] = {}
+    for reason in REASONS.values():
+        status = http_status(reason)
+        waits[status] = max(waits.get(status, 0), reason.retry_seconds)
+    return [
+        BriefReply(
+            status,
+            {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+            | ({"www-authenticate": CHALLENGE} if status == 401 else {})
+            | ({"retry-after": str(seconds)} if seconds else {}),
+        )
+        for status, seconds in sorted(waits.items())
+    ]
 
 
 def make_edge_replies(url: str) -> list[EdgeReply]:

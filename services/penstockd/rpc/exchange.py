@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from penstockd.answers.edge import BRIEF
 from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.errors import CallTimeout, RequestMalformed
@@ -151,6 +152,13 @@ class Exchange:
             refused = entry.consumer_id is None and entry.outcome != "OK"
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)
+
+    def mark_brief(self, status: int) -> dict[str, str]:
+        """The header of a refusal by which the sidecar sends it without its body, under this HTTP
+        status; none unless the sidecar asks for that, and the caller is not known.
+        """
+        known = self.arriving.entry.consumer_id is not None
+        return {BRIEF: str(status)} if BRIEF in self.metadata and not known else {}
 
     async def send_headers(self, headers: Mapping[str, str]) -> None:
         """Send headers of the reply. They are the start of the reply, so the audit comes first."""
