@@ -262,3 +262,30 @@ def test_the_entry_names_the_shape_and_what_it_showed(
     assert [row[0] for row in found] == ["crm-contacts@1"]
     (shown,) = hub.sql("SELECT content FROM hub.audit_shown WHERE digest = $1", found[0][2])
     assert "tax_id" not in str(shown) and "credit_limit" in str(shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset"), [("crm-contacts", "customers"), ("flat-orders", "orders")]
+)
+def test_the_examples_on_the_command_line(hub: RunningHub, name: str, dataset: str) -> None:
+    def run(*words: str) -> str:
+        done = hub.command(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
+
+    shown = run("shapes", "preview", name, "--rows", "3", "--format", "json")
+    assert len(json.loads(shown)) == 3
+    assert run("shapes", "create", name).split() == [f"{name}:", "version", "1"]
+    try:
+        shape = json.loads(run("shapes", "get", name))
+        names = [column["name"] for column in shape["columns"]]
+        rows = list(csv.reader(io.StringIO(run("export", dataset, "--shape", name))))
+        assert rows[0] == names and len(rows) > 3
+        records = [dict(zip(names, row, strict=True)) for row in rows[1:4]]
+        whole = [{k: "" if v is None else v for k, v in r.items()} for r in json.loads(shown)]
+        assert [r[names[0]] for r in records] == [r[names[0]] for r in whole]
+        assert name in run("shapes", "list")
+        assert run("shapes", "update", name).split() == [f"{name}:", "version", "2"]
+        assert json.loads(run("shapes", "diff", name, "--format", "json")) == []
+    finally:
+        run("shapes", "delete", name)

@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
+from sqlalchemy.ext.compiler import compiles
 
 Sql = ColumnElement[Any]
 
@@ -71,10 +72,26 @@ def typed_literal(value: Any, type: ValueType) -> Sql:
     return sa.literal(value, SQL_TYPES[type])
 
 
+class _OuterValue(ColumnElement[Any]):
+    """An expression over the row of the whole statement, within a subquery: SQLAlchemy would add
+    its table to the subquery otherwise."""
+
+    inherit_cache = False
+
+    def __init__(self, inner: Sql) -> None:
+        self.inner, self.type = inner, inner.type
+
+
+@compiles(_OuterValue)  # type: ignore[no-untyped-call,untyped-decorator]
+def _compile_outer_value(element: _OuterValue, compiler: Any, **options: Any) -> str:
+    return str(compiler.process(element.inner, **options))
+
+
 def _compute_once(build: Callable[..., Sql], *arguments: Sql) -> Sql:
     """``build`` of arguments that it mentions several times; each is computed once."""
     names = [f"v{i}" for i in range(len(arguments))]
-    inner = sa.select(*[a.label(n) for a, n in zip(arguments, names, strict=True)])
+    outer = map(_OuterValue, arguments)
+    inner = sa.select(*[a.label(n) for a, n in zip(outer, names, strict=True)])
     # OFFSET 0 keeps the planner from writing an argument out wherever it is mentioned.
     rows = inner.offset(sa.literal_column("0")).subquery()
     return sa.select(build(*[rows.c[n] for n in names])).scalar_subquery()

@@ -17,7 +17,7 @@ from penstockd.catalog import Field, FieldClass, Kind
 from penstockd.shapes.expressions import check_expression, field_value
 from penstockd.shapes.syntax import ExpressionRefused
 from penstockd.store.sql import compile_for_copy
-from penstockd.store.tables import sql_type
+from penstockd.store.tables import column_type, sql_type
 
 FIELDS = {
     name: Field(name, name, kind, FieldClass.PUBLIC, nullable=True)
@@ -65,6 +65,7 @@ LITERALS = {
     "string": ["''", "'a'", "'ß🐘'", "'A,'", "'%'", "'2024-02-29'"],
     "timestamp": [],
 }
+THINGS = sa.table("things", *(sa.column(path, column_type(f)) for path, f in FIELDS.items()))
 PARTS = (
     *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek"),
     *("getHours", "getMinutes"),
@@ -164,8 +165,7 @@ async def fill(connection: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def compute(connection: Any, expression: Any) -> list[Any]:
     """What the database makes of all rows, through the statements that exports use."""
-    things = sa.table("things")
-    select = sa.select(expression).select_from(things).order_by(sa.literal_column("place"))
+    select = sa.select(expression).select_from(THINGS).order_by(sa.literal_column("place"))
     text, settings = compile_for_copy(select)
     async with connection.transaction():
         for name, value in settings.items():
@@ -175,7 +175,7 @@ async def compute(connection: Any, expression: Any) -> list[Any]:
 
 def column(field: Field) -> sa.ColumnElement[Any]:
     """The table's column of a field."""
-    return sa.column(field.path, sa.types.NULLTYPE)
+    return THINGS.c[field.path]
 
 
 def same(left: Any, right: Any) -> bool:
@@ -253,7 +253,7 @@ def test_results(text: str, result: Any) -> None:
     values["time"] = datetime(2024, 2, 29, tzinfo=UTC)
     fields = FIELDS | {"unset_name": FIELDS["name"]}
     fields["unset_name"] = Field("unset_name", "u", Kind.STRING, FieldClass.PUBLIC, nullable=True)
-    assert check_expression(text, fields, column).run(values) == result
+    assert check_expression(text, fields, lambda field: sa.column(field.path)).run(values) == result
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from penstockd.shapes.formats import (
 )
 from penstockd.shapes.model import NumberFormat
 from penstockd.store.sql import compile_for_copy
-from penstockd.store.tables import sql_type
+from penstockd.store.tables import column_type, sql_type
 
 
 def field_of(kind: Kind, element: Kind | None = None) -> Field:
@@ -50,8 +50,8 @@ async def texts_of(
     await connection.execute(f"CREATE TABLE things (place int, x {sql_type(field)})")
     rows = [(i, json.dumps(v) if field.repeated else v) for i, v in enumerate(values)]
     await connection.executemany("INSERT INTO things VALUES ($1, $2)", [*rows, (len(rows), None)])
-    column = sa.column("x", sa.types.NULLTYPE)
-    select = sa.select(step.sql(column)).select_from(sa.table("things"))
+    things = sa.table("things", sa.column("x", column_type(field)))
+    select = sa.select(step.sql(things.c.x)).select_from(things)
     text, settings = compile_for_copy(select.order_by(sa.literal_column("place")))
     async with connection.transaction():
         for name, value in settings.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -11,8 +11,6 @@ import typer
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.files import read_document
-from penstock.client.cli.options import Format as OutputFormat
-from penstock.client.cli.options import chosen_format
 from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 
 T = TypeVar("T")
@@ -21,9 +19,9 @@ Name = Annotated[str, typer.Argument(metavar="SHAPE", help="The shape's id, such
 File = Annotated[
     str,
     typer.Argument(
-        metavar="FILE",
+        metavar="FILE|NAME",
         help="The shape in JSON, or in TOML if the name ends in .toml; - reads JSON from "
-        "standard input.",
+        "standard input; or an example that comes with the client: crm-contacts, flat-orders.",
     ),
 ]
 Version = Annotated[int, typer.Option(min=0, help="Its version; 0 means the latest.")]
@@ -67,13 +65,8 @@ def preview_shape(
 ) -> None:
     """Show a few records in the columns of a file, without saving it."""
     shape = _read_file(file)
-    form = chosen_format(OutputFormat.table)
     with connect_client() as client:
-        kind = "CSV" if form is OutputFormat.csv else "JSON"
-        data = _in_form(lambda: client.shapes.preview(shape, kind, filter=filter, rows=rows))
-    if form is OutputFormat.csv:
-        sys.stdout.write(data.decode())
-        return
+        data = _in_form(lambda: client.shapes.preview(shape, filter=filter, rows=rows))
     names = [column["name"] for column in shape.get("columns", ())]
     print_rows(_load_records(data), [_named_column(name) for name in names])
 
@@ -118,6 +111,13 @@ def delete_shape(name: Name) -> None:
 
 
 def _read_file(name: str) -> dict[str, Any]:
+    """The shape in a file, or one that comes with the client."""
+    from importlib import resources
+
+    shipped = resources.files("penstock.client") / "shape_files"
+    with resources.as_file(shipped / f"{name}.toml") as file:
+        if "/" not in name and not Path(name).exists() and file.is_file():
+            return read_document(str(file), "shape")
     return read_document(name, "shape")
 
 
