@@ -1,19 +1,64 @@
 """Domain errors. They are independent of gRPC; ``answers.status`` turns each into a status.
 
 All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options
-define how it is sent: to add an error, add it here and there, and nowhere else. Errors of queries
-are in ``query.errors``, since the query language is independent. Any other exception is a defect:
-it is logged and reaches the client as INTERNAL without its text.
+define how it is sent: to add an error, add it here and there, and nowhere else. Errors that only
+webhooks raise are in ``webhooks.errors``, those of queries in ``query.errors``, since the query
+language is independent. Any other exception is a defect: it is logged and reaches the client as
+INTERNAL without its text.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
-from penstockd.refused import MAX_FIELD as MAX_FIELD
-from penstockd.refused import MAX_MESSAGE as MAX_MESSAGE
-from penstockd.refused import Refused as Refused
-from penstockd.refused import Violation as Violation
+from penstockd.shortening import shorten_text
+
+#: The most bytes of an error's message, of a violation's field and description, and of one metadata
+#: value. Errors repeat what a caller sent, and travel in headers, which are bounded.
+MAX_MESSAGE, MAX_FIELD, MAX_DESCRIPTION, MAX_METADATA = 1024, 256, 512, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One fault in one field of a request (``google.rpc.BadRequest.FieldViolation``).
+
+    Both texts are bounded: see ``shorten_text``.
+    """
+
+    field: str
+    description: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field", shorten_text(self.field, MAX_FIELD))
+        object.__setattr__(self, "description", shorten_text(self.description, MAX_DESCRIPTION))
+
+
+class Refused(Exception):
+    """The hub refuses a request; the message is for the client.
+
+    The message and all values are bounded here, since they may repeat what the caller sent.
+    ``places`` are cursors, which belong to the metadata and are sealed before they leave.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        violations: Sequence[Violation] = (),
+        metadata: Mapping[str, str] | None = None,
+        places: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.message = shorten_text(message, MAX_MESSAGE)
+        super().__init__(self.message)
+        self.violations = tuple(violations)
+        self.metadata = {
+            name: shorten_text(value, MAX_METADATA) for name, value in (metadata or {}).items()
+        }
+        self.places = dict(places or {})
 
 
 class Unauthenticated(Refused):
@@ -108,10 +153,12 @@ class RecordUnreadable(Refused):
     reason = "RECORD_UNREADABLE"
 
     def __init__(self, dataset: str, key: str, field: str, value: str) -> None:
+        """Without a ``field`` the caller may not know which it is."""
+        found = f"its {field} holds {value}" if field else "one of its fields holds a value"
         super().__init__(
-            f"{dataset}/{key} cannot be read: its {field} holds {value}, which the model cannot "
-            "say; an operator must set it right",
-            metadata={"dataset": dataset, "key": key, "field": field},
+            f"{dataset}/{key} cannot be read: {found}, which the model cannot say; an operator "
+            "must set it right",
+            metadata={"dataset": dataset, "key": key, **({"field": field} if field else {})},
         )
 
 
@@ -364,48 +411,6 @@ class RehearsalTooLong(Refused):
     """A rehearsal has more calls and rows to examine than its time allows."""
 
     reason = "REHEARSAL_TOO_LONG"
-
-
-class WebhookNotFound(Refused):
-    """No such webhook, or none that the caller may see: the error is the same."""
-
-    reason = "WEBHOOK_NOT_FOUND"
-
-
-class DeliveryNotFound(Refused):
-    """No such delivery of the webhook."""
-
-    reason = "DELIVERY_NOT_FOUND"
-
-
-class WebhookUrlRefused(Invalid):
-    """Webhooks must not lead to this URL."""
-
-    reason = "WEBHOOK_URL_REFUSED"
-
-
-class WebhookDisabled(Refused):
-    """The webhook sends nothing until it is resumed."""
-
-    reason = "WEBHOOK_DISABLED"
-
-
-class ReplayUnderWay(Refused):
-    """A replay of the webhook is already running; only one may run at a time."""
-
-    reason = "REPLAY_UNDER_WAY"
-
-
-class TooManyWebhooks(Refused):
-    """A consumer has as many webhooks as it may have."""
-
-    reason = "TOO_MANY_WEBHOOKS"
-
-
-class WebhookKindUnfit(Refused):
-    """The call does not apply to webhooks of this kind."""
-
-    reason = "WEBHOOK_KIND_UNFIT"
 
 
 class DatabaseUnavailable(Refused):

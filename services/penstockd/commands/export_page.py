@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
-from penstockd.exports.page import ExportedPage, write_page
+from penstockd.exports.page import FilePage, read_file_page
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
+from penstockd.query import page_size
 from penstockd.shapes.using import choose_shape
 
 
@@ -21,14 +23,19 @@ async def export_page(
     format: str,
     shape: str = "",
     **choices: Any,
-) -> ExportedPage:
-    """The records of a page in a format and the token of the next page, from one snapshot.
+) -> tuple[FilePage, str]:
+    """The records of a page in a format, and the token of the next page: "" on the last.
 
-    ``shape`` names a shape of the caller, whose columns the page has. ``choices`` are those of
-    ``open_writer`` for a file that is not compressed. Raises PermissionDenied, FieldUnknown,
-    FilterInvalid, OrderInvalid, PageTokenInvalid, ShapeNotFound, RecordUnreadable and, for a choice
-    that the format does not have, ValueInvalid.
+    ``shape`` names a shape of the caller, or is "". Raises PermissionDenied, PageTokenInvalid,
+    ShapeNotFound, and what ``read_file_page`` raises.
     """
-    call.view(dataset, Action.READ)
+    view = call.view(dataset, Action.READ)
     chosen = await choose_shape(hub, call, dataset, shape)
-    return await write_page(hub, call, dataset, query, format, chosen, **choices)
+    call.asked(format=format, **query.said)
+    size = page_size(query.page_size)
+    bound = query.bound_to(call.principal.consumer_id, view, chosen.document if chosen else "")
+    after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
+    page = await read_file_page(hub.database, view, query, size, after, format, chosen, **choices)
+    token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
+    call.disclose(given_set(dataset.name, call.rule(view, page.rule_fields), page.rows, page.keys))
+    return page, token

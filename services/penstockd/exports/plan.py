@@ -42,18 +42,16 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExportTarget:
-    """The file of an export: its writer, the SQL of what the writer takes, and the fields of the
-    dataset that it shows."""
+    """The file of an export: its writer, and the SQL of what the writer takes.
+
+    ``shown`` are the fields of the dataset that it shows, ``rule_fields`` their text for
+    ``Call.rule``.
+    """
 
     writer: DocumentWriter
     columns: Sequence[ColumnElement[Any]]
     shown: Sequence[Field]
-
-    @property
-    def shown_fields(self) -> str:
-        """The shown fields as the text that the audit's rules have; "" if they are too many."""
-        text = ",".join(field.path for field in self.shown)
-        return text if len(text) <= MAX_FIELDS_BYTES else ""
+    rule_fields: str
 
 
 def open_target(
@@ -72,28 +70,26 @@ def open_target(
         writer = open_writer(format, view.dataset, shaped.fields, **choices)
         sql[view.dataset.key] = view.key_column
         columns = [writer.sql(f, sql[f]) for f in writer.selected]
-        return ExportTarget(writer, columns, shaped.reads)
+        text = ",".join(field.path for field in shaped.reads)
+        # Too many to name are all.
+        named = text if len(text) <= MAX_FIELDS_BYTES else ""
+        return ExportTarget(writer, columns, shaped.reads, named)
     shown = parse_fields(fields, view)
     # The writer knows only visible members, since the types in its file name them.
     writer = open_writer(format, view.dataset, [view.shown(f) for f in shown], **choices)
     lacks_key = len(writer.selected) > len(shown)
     selected = (view.dataset.key, *shown) if lacks_key else shown
     columns = [writer.sql(f, view.column(f)) for f in selected]
-    return ExportTarget(writer, columns, shown)
+    return ExportTarget(writer, columns, shown, fields)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """A checked export: the query, and the writer of its file.
-
-    ``shown`` are the fields that the file shows, ``rule_fields`` their text for ``Call.rule``.
-    """
+    """A checked export: the query, and its file."""
 
     export: ExportRequest
     view: View
-    target: DocumentWriter
-    shown: Sequence[Field]
-    rule_fields: str
+    target: ExportTarget
     read: Read
     sql: str
     settings: Mapping[str, str]
@@ -144,7 +140,4 @@ class ExportPlan:
             sorted(settings.items()),
         ]
         digest = hashlib.sha256(orjson.dumps(said)).digest()
-        rule_fields = target.shown_fields if shape else export.fields
-        return cls(
-            export, view, target.writer, target.shown, rule_fields, read, sql, settings, digest
-        )
+        return cls(export, view, target, read, sql, settings, digest)

@@ -82,7 +82,7 @@ class _OuterValue(ColumnElement[Any]):
         self.inner, self.type = inner, inner.type
 
 
-@compiles(_OuterValue)  # type: ignore[no-untyped-call,untyped-decorator]
+@compiles(_OuterValue)
 def _compile_outer_value(element: _OuterValue, compiler: Any, **options: Any) -> str:
     return str(compiler.process(element.inner, **options))
 
