@@ -42,7 +42,8 @@ async def choose_shape(
         return None
     shape_id, version = parse_reference(reference)
     async with organs.database.connection() as connection:
-        found, definition = await find_own_shape(call, connection, shape_id, version)
+        owner = call.principal.consumer_id  # it may read the dataset
+        found, definition = await find_own_shape(call, connection, owner, shape_id, version)
     if definition.dataset != dataset.name:
         raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
     name = f"{found.shape_id}@{found.version}"
@@ -50,20 +51,28 @@ async def choose_shape(
     return ChosenShape(name, found.definition)
 
 
-def shape_owner(call: Call) -> str:
-    """The consumer whose shapes the caller may use: its own."""
-    return call.principal.consumer_id
+def shape_owner(catalog: Catalog, call: Call) -> str:
+    """The consumer whose shapes the caller may use: its own.
+
+    Raises PermissionDenied if the caller may not read any dataset: such a caller does not learn
+    which shapes exist.
+    """
+    for dataset in catalog:
+        view = call.policy.visible(call.principal, dataset.name)
+        if view is not None and view.allows(Action.READ):
+            return call.principal.consumer_id
+    raise PermissionDenied("you may not read any dataset")
 
 
 async def find_own_shape(
-    call: Call, connection: Connection, shape_id: str, version: int = 0
+    call: Call, connection: Connection, owner: str, shape_id: str, version: int = 0
 ) -> tuple[StoredShape, ShapeDefinition]:
-    """A version of a shape of the caller's consumer, the latest if 0, and what it defines.
+    """A version of a shape of ``owner``, the latest if 0, and what it defines.
 
     The token's scopes count, since a definition names fields: they must allow reading the dataset.
     Raises ShapeNotFound and PermissionDenied.
     """
-    found = await find_shape(connection, shape_owner(call), shape_id, version)
+    found = await find_shape(connection, owner, shape_id, version)
     definition = ShapeDefinition.parse(found.definition)
     if not call.reaches(definition.dataset, Action.READ):
         raise PermissionDenied(

@@ -51,8 +51,8 @@ NAMES = [
 ]
 #: The caller of this command is not known yet: it presents a secret.
 PUBLIC = {"issue_token"}
-#: These report what the caller may do or has, here nothing.
-EMPTY = {"list_datasets", "list_shapes"}
+#: It reports what the caller may do, here nothing.
+EMPTY = {"list_datasets"}
 #: It looks for what the caller itself has left, which needs no role.
 OWN = {"get_receipt"}
 

@@ -14,10 +14,11 @@ async def create_shape(
     hub: Hub, call: Call, shape_id: str, definition: ShapeDefinition
 ) -> StoredShape:
     """Save a shape. Raises ValueInvalid, PermissionDenied, ShapeExists and TooManyShapes."""
+    owner = shape_owner(hub.catalog, call)
     document = check_shape(hub.catalog, call, definition)
     check_shape_id(shape_id)
 
     async def work(connection: Connection) -> StoredShape:
-        return await insert_shape(connection, shape_owner(call), shape_id, document)
+        return await insert_shape(connection, owner, shape_id, document)
 
     return await change_shapes(hub.database, call, shape_id, work)

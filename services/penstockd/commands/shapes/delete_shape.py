@@ -11,9 +11,10 @@ from penstockd.store.shapes import delete_shape_rows
 
 async def delete_shape(hub: Hub, call: Call, shape_id: str) -> None:
     """Delete the caller's shape. Raises ShapeNotFound and PermissionDenied."""
+    owner = shape_owner(hub.catalog, call)
 
     async def work(connection: Connection) -> None:
-        await find_own_shape(call, connection, shape_id)
-        await delete_shape_rows(connection, shape_owner(call), shape_id)
+        await find_own_shape(call, connection, owner, shape_id)
+        await delete_shape_rows(connection, owner, shape_id)
 
     await change_shapes(hub.database, call, shape_id[:63], work)

@@ -15,12 +15,13 @@ async def update_shape(
     hub: Hub, call: Call, shape_id: str, definition: ShapeDefinition
 ) -> StoredShape:
     """Save a new version. Raises ValueInvalid, PermissionDenied, ShapeNotFound, TooManyShapes."""
+    owner = shape_owner(hub.catalog, call)
     document = check_shape(hub.catalog, call, definition)
 
     async def work(connection: Connection) -> StoredShape:
-        _, earlier = await find_own_shape(call, connection, shape_id)
+        _, earlier = await find_own_shape(call, connection, owner, shape_id)
         if earlier.dataset != definition.dataset:
             raise ValueInvalid.of("shape.dataset", "cannot change")
-        return await insert_version(connection, shape_owner(call), shape_id, document)
+        return await insert_version(connection, owner, shape_id, document)
 
     return await change_shapes(hub.database, call, shape_id, work)
