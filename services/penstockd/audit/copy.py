@@ -133,10 +133,11 @@ def verify_copy(
     source = _CopyLines(lines)
     checkpoints = [source.checkpoint(found) for found in source.take("checkpoint")]
     numbers = {c.number for c in checkpoints}
-    check = Verification(checkpoints, keys, [c for c in outside if c.number in numbers], first=0)
+    known = [c for c in outside if c.number in numbers]
+    check = Verification(checkpoints, keys, known, witnesses=outside, first=0)
     for rule in source.take("rule"):
         if digest_of(rule["content"]).hex() != rule["digest"]:
-            words = f"what {rule['digest']} stands for is not what was stored"
+            words = f"what {rule['digest']}stands for was changed"
             check.find(Finding(Fault.RULE_CHANGED, words))
     while (chain := next(source.take("chain", 1), None)) is not None:
         day = check.day(dt.date.fromisoformat(chain["day"]), int(chain["anchor"]))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from penstockd.audit.chain import Sealed, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
+from penstockd.audit.succession import trust_keys
 
 #: The most findings that are reported.
 MAX_FINDINGS = 100
@@ -90,12 +91,15 @@ class Verification:
         keys: Collection[bytes],
         outside: Sequence[Checkpoint] = (),
         *,
+        witnesses: Sequence[Checkpoint] = (),
         first: int = 1,
     ) -> None:
-        """``first`` is the number that the checkpoints must start with; 0 for any."""
+        """``keys`` are trusted, and those that they hand over to, or took over from: see
+        ``succession``; ``witnesses`` are checkpoints that may state so. ``first`` is the number
+        that the checkpoints must start with; 0 for any."""
         self.findings: list[Finding] = []
         self.entries = 0
-        self._keys = frozenset(keys)
+        self._keys = trust_keys(keys, checkpoints, [*outside, *witnesses])
         self._genuine: set[bytes] = set()
         self._by_number = {c.number: c for c in checkpoints}
         self._outside = len(outside)
@@ -192,7 +196,7 @@ class Verification:
 
     def _fault(self, checkpoint: Checkpoint, last: Checkpoint | None, first: int) -> Finding | None:
         number = checkpoint.number
-        if checkpoint.public_key not in self._keys:
+        if not self._is_trusted(checkpoint):
             return Finding(Fault.WRONG_KEY, "it is signed with an unknown key", checkpoint=number)
         if not self._is_genuine(checkpoint):
             return Finding(Fault.CHECKPOINT, "its signature does not match", checkpoint=number)
@@ -207,15 +211,18 @@ class Verification:
         if number != expected:
             return Finding(Fault.TRUNCATED, f"number {expected} is gone", checkpoint=expected)
         if checkpoint.previous != (last.digest if last is not None else b""):
-            return Finding(Fault.CHECKPOINT, "it does not follow the one before", checkpoint=number)
+            words = "it does not follow the previous one"
+            return Finding(Fault.CHECKPOINT, words, checkpoint=number)
         return None
 
     def _is_genuine(self, checkpoint: Checkpoint) -> bool:
-        key = checkpoint.public_key
-        if key not in self._keys or not checkpoint.signed_by(key):
+        if not self._is_trusted(checkpoint) or not checkpoint.signed_by(checkpoint.public_key):
             return False
         self._genuine.add(checkpoint.digest)
         return True
+
+    def _is_trusted(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.number <= self._keys.get(checkpoint.public_key, -1)
 
     def _check_outside(
         self, checkpoints: Sequence[Checkpoint], outside: Sequence[Checkpoint]
@@ -230,7 +237,7 @@ class Verification:
             if declared and self._is_genuine(checkpoint):
                 self._undone.append(checkpoint)
                 continue
-            if checkpoint.public_key not in self._keys:
+            if not self._is_trusted(checkpoint):
                 self.find(
                     Finding(
                         Fault.WRONG_KEY, "the file has it with an unknown key", checkpoint=number
@@ -277,7 +284,7 @@ class DayCheck:
                 self._note(Fault.DELETED, "the chain leaves numbers out", gap)
                 self._sequence = entry.sequence
             elif entry.content is None:
-                self._note(Fault.DELETED, "it is sealed, but not there any more", entry)
+                self._note(Fault.DELETED, "it was sealed, but is missing", entry)
             elif link_entry(self._last, entry.content) != entry.hash:
                 if self._follows_earlier(entry):
                     assert self._entry is not None, "an earlier one was looked at"
@@ -361,7 +368,7 @@ def _diagnose_entry(last: bytes, entries: Sequence[Sealed], at: int) -> tuple[Fa
         if link_entry(last, after.content) == after.hash:
             if link_entry(after.hash, entry.content) == entry.hash:
                 return Fault.REORDERED, "it came after the next one"
-            return Fault.INSERTED, "the next one follows what stands before it"
+            return Fault.INSERTED, "the next one follows the one before it"
         if link_entry(last, after.content) == entry.hash:
             return Fault.REORDERED, "the next one was sealed in its place"
     return Fault.CHANGED, "it is not what was sealed here"

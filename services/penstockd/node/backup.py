@@ -89,7 +89,7 @@ class Label:
     segment: Annotated[str, StringConstraints(pattern=r"^([0-9A-F]{24})?$")]
     time: AwareDatetime
     version: str
-    files: Sequence[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z.]*$")]]
+    files: Sequence[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z.-]*$")]]
     owner: str = ""
     format: int = FORMAT
 
@@ -108,7 +108,7 @@ class Label:
         except (orjson.JSONDecodeError, ValidationError) as exc:
             raise BackupFailed(f"{LABEL} is damaged") from exc
         if label.name != name:
-            raise BackupFailed(f"{LABEL} is that of another backup")
+            raise BackupFailed(f"{LABEL} belongs to another backup")
         return label
 
 

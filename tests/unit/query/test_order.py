@@ -31,6 +31,7 @@ from sqlalchemy.schema import CreateTable
 
 from chance import SEED
 from penstockd.catalog import Field, FieldClass, Kind
+from penstockd.keyring import FixedKey
 from penstockd.query import FieldUnknown, Names, OrderBy, OrderError, PageTokenError, PageTokens
 
 ROWS = 70
@@ -111,7 +112,7 @@ def random_order(rng: random.Random) -> str:
 def test_pages_join_into_the_whole_list(filled: Callable[..., list[Any]], names: Names) -> None:
     print(f"PENSTOCK_FUZZ_SEED={SEED}")
     rng = random.Random(SEED)
-    tokens = PageTokens(b"s" * 32)
+    tokens = PageTokens(FixedKey(b"s" * 32))
     for _ in range(60):
         order_by = random_order(rng)
         order = OrderBy.parse(order_by, names, [KEY])
@@ -183,7 +184,7 @@ def test_the_key_is_last_and_follows_the_last_direction(names: Names) -> None:
     [
         ("nme", "unknown field 'nme'", 0),
         ("name, place", "unknown field 'place'", 6),
-        ("name,", "an order holds an empty name", 5),
+        ("name,", "an order contains an empty name", 5),
         ("name down", "an order is written as 'name' or 'name desc', with commas", 0),
         ("name desc desc", "an order is written as 'name' or 'name desc', with commas", 0),
         ("name, name desc", "'name' is named twice", 6),
@@ -205,7 +206,7 @@ def test_limits(names_of: Callable[..., Names]) -> None:
     columns: dict[Field, ColumnElement[Any]] = {f: Column(f.path, Text()) for f in fields}
     names = names_of({**columns, KEY: TABLE.c.record_id})
     assert len(OrderBy.parse(",".join(f.path for f in fields[:8]), names, [KEY]).sorts) == 9
-    with pytest.raises(OrderError, match="8 names at most"):
+    with pytest.raises(OrderError, match="at most 8 names"):
         OrderBy.parse(",".join(f.path for f in fields), names, [KEY])
     with pytest.raises(OrderError, match="4096 bytes"):
         OrderBy.parse("f1," * 2000, names, [KEY])

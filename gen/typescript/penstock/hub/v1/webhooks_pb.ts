@@ -123,7 +123,7 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   replay?: Replay | undefined;
 
   /**
-   * The scopes of the token that it was made with, which narrow it for ever.
+   * The scopes of the token that created it, which narrow it permanently.
    *
    * @generated from field: repeated string scopes = 15;
    */
@@ -352,8 +352,9 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
   retrySeconds: number[];
 
   /**
-   * Whether it receives notices about the owner's other webhooks:
-   * webhook.failing and webhook.disabled.
+   * Whether it receives notices about the owner's other webhooks
+   * (webhook.failing, webhook.disabled) and, if the owner may change access,
+   * about the hub (hub.disk_low, hub.disk_enough).
    *
    * @generated from field: bool notices = 9;
    */
@@ -472,7 +473,7 @@ export enum WebhookOptions_Ordering {
 
   /**
    * Those of one record one after the other. A record whose delivery fails
-   * waits; the others go on.
+   * waits; the others continue.
    *
    * @generated from enum value: KEY = 2;
    */
@@ -908,20 +909,21 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_webhooks, 7);
 
 /**
- * A notice to an owner about a webhook.
+ * A notice to an owner about a webhook, or to an operator about the hub.
  *
  * @generated from message penstock.hub.v1.Notice
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing, webhook.disabled or changes.undone.
+   * webhook.failing, webhook.disabled, changes.undone, hub.disk_low or
+   * hub.disk_enough.
    *
    * @generated from field: string type = 1;
    */
   type: string;
 
   /**
-   * The webhook.
+   * The webhook; empty if it is about the hub.
    *
    * @generated from field: string webhook_id = 2;
    */
