@@ -34,8 +34,8 @@ async def update_record(
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
     A ``key``, as text, names the record if its own fields do not. An ``etag``, beside the record or
-    in it (AIP-154), must match the stored record's. Raises PermissionDenied,
-    FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what ``write_once`` raises.
+    in it (AIP-154), must match the stored record's. Raises PermissionDenied, FieldUnknown,
+    ValueInvalid, RecordNotFound, EtagMismatch, and what ``write_once`` raises.
 
     With ``allow_missing`` the caller must also be allowed to create: a missing record is created
     from all populated fields, whatever the mask says, unless there is an etag. An existing record
@@ -43,14 +43,12 @@ async def update_record(
     """
     actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
     reply = ReplyView(call, dataset, *actions)
-    view = reply.view
     complete_key(dataset, record, key)
-    key = message_key(dataset, record)
-    call.entry.record_key = key
+    call.entry.record_key = key = message_key(dataset, record)
     expected = expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
-    fields = fields_to_set(view, record, mask)
-    update = await offload_large(record.ByteSize(), Update, view, record, fields, expected)
+    fields = fields_to_set(reply.view, record, mask)
+    update = await offload_large(record.ByteSize(), Update, reply.view, record, fields, expected)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)
     shown = ExpectedEtag(call, reply, expected)

@@ -191,6 +191,7 @@ def _rename_field(field: Field, name: str) -> Field:
         nullable=True,
         presence=True,
         key=False,
+        in_key=False,
         output_only=False,
         reference=None,
         indexed=False,
