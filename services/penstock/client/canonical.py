@@ -23,6 +23,7 @@ from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, fiel
 LEFT_OUT = frozenset({"update_time", "etag"})
 
 _TIMESTAMP = "google.protobuf.Timestamp"
+_STRUCT = "google.protobuf.Struct"
 _EPOCH_DAYS = 719163
 #: A value -> its text; None if the value leaves a field without presence unset.
 _Print = Callable[[Any], str | None]
@@ -115,6 +116,8 @@ def _value_printers(
     if fd.message_type is not None:
         if fd.message_type.full_name == _TIMESTAMP:
             return _print_moment, _moment_text
+        if fd.message_type.full_name == _STRUCT:
+            return (lambda v: _print_data(read_struct(v))), _print_data
         # Looked up at each call: messages may contain themselves.
         of = fd.message_type
         return (lambda v: _make_form(of).of_message(v)), (lambda v: _make_form(of).of_json(v))
@@ -165,6 +168,35 @@ def _map_printer(print_: Callable[[Any], str]) -> _Print:
         return "{" + ",".join(f"{_quote(k)}:{print_(named[k])}" for k in names) + "}"
 
     return text
+
+
+def read_struct(message: Any) -> dict[str, Any]:
+    """The JSON object that a Struct holds."""
+    return {name: _read_value(value) for name, value in message.fields.items()}
+
+
+def _read_value(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return read_struct(value.struct_value)
+    if kind == "list_value":
+        return [_read_value(v) for v in value.list_value.values]
+    return None if kind in ("null_value", None) else getattr(value, kind)
+
+
+def _print_data(value: Any) -> str:
+    """JSON data whose types are its own: members sorted, nothing left out."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return _print_bool(value)
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, Mapping):
+        return _map_printer(_print_data)(value) or "{}"
+    if isinstance(value, list):
+        return _list_printer(_print_data)(value) or "[]"
+    return _print_number(value)
 
 
 def _print_key(key: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from google.protobuf import json_format
@@ -24,10 +26,53 @@ def to_message(record: Record, record_class: type[Message]) -> Message:
                 f"the record is a {record.DESCRIPTOR.name}, not a {record_class.DESCRIPTOR.name}"
             )
         return record
+    check_structs(record, record_class.DESCRIPTOR)
     try:
         return json_format.ParseDict(dict(record), record_class())
     except json_format.ParseError as error:
         raise ValueError(f"not a record of {record_class.DESCRIPTOR.name}: {error}") from None
+
+
+def check_structs(record: Mapping[str, Any], message: Descriptor, prefix: str = "") -> None:
+    """Raise ValueError, with the path, for a number in a Struct that no double holds: protobuf
+    would round it without a word."""
+    by_name = {f.json_name: f for f in message.fields} | dict(message.fields_by_name)
+    for name, value in record.items():
+        field = by_name.get(name)
+        if field is None or not isinstance(value, Mapping):
+            continue
+        if is_struct(field):
+            _check_numbers(value, f"{prefix}{name}")
+        elif _is_nested(field):
+            check_structs(value, field.message_type, f"{prefix}{name}.")
+
+
+def _check_numbers(value: Any, path: str) -> None:
+    if isinstance(value, Mapping):
+        for name, member in value.items():
+            _check_numbers(member, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_numbers(item, f"{path}[{i}]")
+    elif isinstance(value, int | float) and not is_exact(value):
+        raise ValueError(f"{path} is {str(value)[:40]}, which a Struct cannot hold: send a text")
+
+
+def is_exact(value: int | float | Decimal) -> bool:
+    """Whether a double holds the number with all its digits, as a Struct must."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return False
+    return math.isfinite(nearest) and (
+        isinstance(value, float) or Decimal(repr(nearest)) == Decimal(value)
+    )
+
+
+def is_struct(field: FieldDescriptor) -> bool:
+    """Whether a field is a Struct: JSON, whose members the model does not name."""
+    message = field.message_type
+    return message is not None and message.full_name == "google.protobuf.Struct"
 
 
 def paths_of(record: Record, message: Descriptor) -> list[str]:

@@ -23,6 +23,7 @@ from penstockd.catalog.record import (
     load_list,
     seconds_and_micros,
 )
+from penstockd.catalog.structs import struct_wire
 
 #: One value that is not None -> the bytes of its field, including the tag.
 Encode = Callable[[Any], bytes]
@@ -130,6 +131,9 @@ def _field_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     match field.kind:
         case Kind.LIST | Kind.MAP:
             return _repeated_encoder(fd, field)
+        case Kind.STRUCT:
+            head = tag_of(fd)
+            return lambda text: _delimit_bytes(head, struct_wire(text))
         case Kind.TIMESTAMP:
             return _timestamp_encoder(tag_of(fd))
         case Kind.ENUM:

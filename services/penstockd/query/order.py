@@ -23,7 +23,7 @@ from penstockd.query.sql import bind_value, make_operand
 MAX_BYTES: Final = 4096
 MAX_KEYS: Final = 8
 
-_NO_ORDER: Final = (Kind.LIST, Kind.MAP, Kind.BYTES)
+_NO_ORDER: Final = (Kind.LIST, Kind.MAP, Kind.STRUCT, Kind.BYTES)
 _PYTHON: Final[Mapping[Kind, type | tuple[type, ...]]] = {
     Kind.STRING: str,
     Kind.ENUM: str,
@@ -83,7 +83,8 @@ class OrderBy:
         The key is appended in the direction of the last name (so that one index can serve the
         whole order), unless it was named; what is named after the key decides nothing and is
         checked, then dropped. Raises FieldUnknown for unknown and hidden names, OrderError for
-        bad syntax, a name given twice, more than 8 names, and lists, maps and bytes.
+        bad syntax, a name given twice, more than 8 names, and lists, maps, Structs and
+        bytes.
         """
         named: dict[str, Sort] = {}
         for name, descending, position in _parse_items(text):

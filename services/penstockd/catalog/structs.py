@@ -1,0 +1,190 @@
+"""``google.protobuf.Struct``: a field that holds a JSON object with members of the writer's choice.
+
+Canonical data: members in the order in which jsonb keeps them (by the length of their names in
+bytes, then by these bytes), so that every surface prints them alike; members that are null stay.
+Numbers are doubles. A whole number is an int if 64 bits hold it, else a float: so the text of the
+store reads back. Zero has no sign.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from penstockd.catalog.scalars import ValueRefused, parse_string, type_name
+
+#: Objects and lists within each other. Each takes up to three of the hundred messages that
+#: protobuf's parsers accept within each other.
+MAX_STRUCT_DEPTH = 24
+#: Bytes of a Struct as JSON, with all digits of its numbers.
+MAX_STRUCT_BYTES = 256 << 10
+#: Bytes of a Struct as a message. Its values take more room there than as JSON.
+MAX_STRUCT_WIRE_BYTES = 16 * MAX_STRUCT_BYTES
+
+#: Whole numbers up to here are exact in a double.
+_EXACT = 2**53
+_LOW, _HIGH = -(2**63), 2**64 - 1  # the whole numbers that orjson reads as int
+_PLAIN_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+#: What a message holds in a Value without a kind, which no JSON stands for.
+_NO_KIND = object()
+
+
+def parse_struct(value: Any) -> dict[str, Any]:
+    """Parsed JSON (see ``values.load_json``), or what ``read_struct`` returns -> canonical data.
+
+    Raises ValueRefused, with the path of what it refuses: a number that no double holds exactly as
+    it is written, a character that no format can carry, too many levels or bytes.
+    """
+    if type(value) is not dict:
+        raise ValueRefused(f"must be an object, not {type_name(value)}")
+    reading = _Reading()
+    data: dict[str, Any] = reading.read(value, 1)
+    if len(orjson.dumps(data)) + reading.digits > MAX_STRUCT_BYTES:
+        raise ValueRefused(f"is longer than {MAX_STRUCT_BYTES >> 10} KiB of JSON")
+    return data
+
+
+class _Reading:
+    """One Struct on its way in."""
+
+    def __init__(self) -> None:
+        #: How many digits numbers have beyond their shortest text.
+        self.digits = 0
+
+    def read(self, value: Any, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            return parse_string(value)
+        if value is None or kind is bool:
+            return value
+        if kind is int or kind is float or kind is Decimal:
+            return self._number(value)
+        if kind not in (dict, list):
+            raise ValueRefused("holds a Value of no kind")
+        if depth > MAX_STRUCT_DEPTH:
+            raise ValueRefused(f"is nested deeper than {MAX_STRUCT_DEPTH} levels")
+        if kind is list:
+            return [self._at(f"[{i}]", v, depth) for i, v in enumerate(value)]
+        found = {name: self._at(_name_step(name), v, depth) for name, v in value.items()}
+        for name in found:
+            parse_string(name)
+        return {name: found[name] for name in sorted(found, key=order_of)}
+
+    def _at(self, step: str, value: Any, depth: int) -> Any:
+        try:
+            return self.read(value, depth + 1)
+        except ValueRefused as refused:
+            raise refused.within(step) from None
+
+    def _number(self, value: int | float | Decimal) -> int | float:
+        if type(value) is int and -_EXACT <= value <= _EXACT:
+            return value
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            shown = "NaN" if number != number else "a number beyond those that a double holds"
+            raise ValueRefused(f"is {shown}, which a Struct cannot hold")
+        if number == 0 == value:
+            return 0
+        shortest = Decimal(repr(number))
+        if type(value) is not float and shortest != value:
+            kept = int(shortest) if type(value) is int else shortest
+            raise ValueRefused(
+                f"is {str(value)[:40]}, which a Struct, whose numbers are doubles, would keep as "
+                f"{kept}: send it as a text"
+            )
+        if number.is_integer() and _LOW <= (whole := int(shortest)) <= _HIGH:
+            return whole
+        self.digits += abs(shortest.adjusted())
+        return number
+
+
+def order_of(name: str) -> tuple[int, bytes]:
+    """By what jsonb sorts the names of members."""
+    encoded = name.encode(errors="surrogatepass")
+    return len(encoded), encoded
+
+
+def _name_step(name: str) -> str:
+    return f".{name}" if len(name) <= 40 and _PLAIN_NAME.fullmatch(name) else f"[{name[:40]!r}]"
+
+
+def is_same_struct(one: str, other: str) -> bool:
+    """Whether two JSON texts of the store hold the same; 1 and true are not."""
+    return load_struct(one) == load_struct(other)
+
+
+def load_struct(text: str) -> str:
+    """A text that is the same for equal Structs of the store."""
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
+
+
+# --- messages ---
+
+
+def read_struct(message: Any) -> dict[str, Any]:
+    """What a message of type Struct holds, unchecked, with all numbers as floats."""
+    return {name: _read_value(value) for name, value in message.fields.items()}
+
+
+def _read_value(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    match kind:
+        case "struct_value":
+            return read_struct(value.struct_value)
+        case "list_value":
+            return [_read_value(v) for v in value.list_value.values]
+        case "null_value":
+            return None
+        case None:
+            return _NO_KIND
+    return getattr(value, kind)
+
+
+def struct_wire(text: str) -> bytes:
+    """The bytes of the message that holds a JSON text of the store. Raises TypeError if that is no
+    object."""
+    data = orjson.loads(text)
+    if type(data) is not dict:
+        raise TypeError("not an object")
+    return _object_wire(data)
+
+
+def _object_wire(data: Mapping[str, Any]) -> bytes:
+    parts = []
+    for name in sorted(data, key=order_of):
+        entry = _delimit(b"\x0a", name.encode()) + _delimit(b"\x12", _value_wire(data[name]))
+        parts.append(_delimit(b"\x0a", entry))
+    return b"".join(parts)
+
+
+def _value_wire(value: Any) -> bytes:
+    if value is None:
+        return b"\x08\0"
+    if type(value) is str:
+        return _delimit(b"\x1a", value.encode())
+    if type(value) is bool:
+        return b"\x20\1" if value else b"\x20\0"
+    if type(value) is dict:
+        return _delimit(b"\x2a", _object_wire(value))
+    if type(value) is list:
+        items = b"".join([_delimit(b"\x0a", _value_wire(v)) for v in value])
+        return _delimit(b"\x32", items)
+    return b"\x11" + struct.pack("<d", value)
+
+
+def _delimit(tag: bytes, data: bytes) -> bytes:
+    size, head = len(data), bytearray(tag)
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + data
