@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -59,14 +58,11 @@ def _check_numbers(value: Any, path: str) -> None:
 
 
 def is_exact(value: int | float | Decimal) -> bool:
-    """Whether a double holds the number with all its digits, as a Struct must."""
-    try:
-        nearest = float(value)
-    except OverflowError:
+    """Whether a Struct holds the number with all its digits; from 2^53 on a double may be a rounded
+    integer."""
+    if not -(2**53) < value < 2**53:  # NaN, too
         return False
-    return math.isfinite(nearest) and (
-        isinstance(value, float) or Decimal(repr(nearest)) == Decimal(value)
-    )
+    return isinstance(value, float) or Decimal(repr(float(value))) == value
 
 
 def is_struct(field: FieldDescriptor) -> bool:

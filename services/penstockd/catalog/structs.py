@@ -2,13 +2,13 @@
 
 Canonical data: members in the order in which jsonb keeps them (by the length of their names in
 bytes, then by these bytes), so that every surface prints them alike; members that are null stay.
-Numbers are doubles. A whole number is an int if 64 bits hold it, else a float: so the text of the
-store reads back. Zero has no sign.
+Numbers are doubles: whole ones an int, others a float; zero has no sign. From 2^53 on, a double
+may be a rounded integer: protobuf's libraries and the sidecar round without a word. So these
+numbers are refused on every way in, however they are written.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Mapping
@@ -27,9 +27,8 @@ MAX_STRUCT_BYTES = 256 << 10
 #: Bytes of a Struct as a message. Its values take more room there than as JSON.
 MAX_STRUCT_WIRE_BYTES = 16 * MAX_STRUCT_BYTES
 
-#: Whole numbers up to here are exact in a double.
-_EXACT = 2**53
-_LOW, _HIGH = -(2**63), 2**64 - 1  # the whole numbers that orjson reads as int
+#: The largest number. The one after it may be a rounded integer.
+_LARGEST = 2**53 - 1
 _PLAIN_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 #: What a message holds in a Value without a kind, which no JSON stands for.
 _NO_KIND = object()
@@ -83,28 +82,31 @@ class _Reading:
             raise refused.within(step) from None
 
     def _number(self, value: int | float | Decimal) -> int | float:
-        if type(value) is int and -_EXACT <= value <= _EXACT:
-            return value
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            shown = "NaN" if number != number else "a number beyond those that a double holds"
-            raise ValueRefused(f"is {shown}, which a Struct cannot hold")
-        if number == 0 == value:
-            return 0
-        shortest = Decimal(repr(number))
-        if type(value) is not float and shortest != value:
-            kept = int(shortest) if type(value) is int else shortest
+        if not -_LARGEST <= value <= _LARGEST:  # NaN, too
+            shown = "NaN" if value != value else _shorten_number(value)
             raise ValueRefused(
-                f"is {str(value)[:40]}, which a Struct, whose numbers are doubles, would keep as "
-                f"{kept}: send it as a text"
+                f"is {shown}; a Struct holds numbers up to {_LARGEST}: send it as a text"
             )
-        if number.is_integer() and _LOW <= (whole := int(shortest)) <= _HIGH:
-            return whole
+        if type(value) is int:
+            return value
+        number = float(value)
+        shortest = Decimal(repr(number))
+        if type(value) is Decimal and shortest != value:
+            raise ValueRefused(
+                f"is {_shorten_number(value)}, of which a Struct, whose numbers are doubles, would "
+                f"keep {shortest}: send it as a text"
+            )
+        if number.is_integer():
+            return int(number)
         self.digits += abs(shortest.adjusted())
         return number
+
+
+def _shorten_number(value: int | float | Decimal) -> str:
+    if type(value) is int and abs(value) >= 10**40:  # str() refuses thousands of digits
+        return "an integer of more than forty digits"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def order_of(name: str) -> tuple[int, bytes]:
@@ -119,12 +121,12 @@ def _name_step(name: str) -> str:
 
 def is_same_struct(one: str, other: str) -> bool:
     """Whether two JSON texts of the store hold the same; 1 and true are not."""
-    return load_struct(one) == load_struct(other)
+    return _sort_members(one) == _sort_members(other)
 
 
-def load_struct(text: str) -> str:
-    """A text that is the same for equal Structs of the store."""
-    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
+def _sort_members(text: str) -> bytes:
+    """A text that is the same for equal JSON texts of the store."""
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
 
 
 # --- messages ---
