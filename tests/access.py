@@ -1,4 +1,4 @@
-"""What a role that may do everything sees of a dataset: for tests below the policy's tables."""
+"""Full access to a dataset, for tests below the policy's tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstockd.store.tables import Tables
 
 
 def unrestricted(catalog: Catalog, name: str, row_filter: str = "") -> View:
-    """A View of a dataset that hides no field, and no row that ``row_filter`` lets through."""
+    """A View of a dataset that hides no field and only the rows that ``row_filter`` excludes."""
     dataset = catalog[name]
     grant = Grant(
         role="everything",

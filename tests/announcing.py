@@ -1,4 +1,4 @@
-"""Announcements without a database: heard at once by whoever subscribes in this process."""
+"""Announcements without a database: subscribers in this process receive them at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstockd.store.database import Connection
 
 
 class FakeAnnouncements:
-    """Stands for the port of announcements. ``made`` is what was announced, in order."""
+    """Implements the port of announcements. ``made`` lists the announcements in order."""
 
     def __init__(self) -> None:
         self.made: list[Announcement] = []
@@ -23,14 +23,14 @@ class FakeAnnouncements:
         return self._mailboxes.subscribe(*channels)
 
     async def follow(self) -> None:
-        """Nothing can be lost."""
+        """Run for ever: nothing can be lost."""
         await asyncio.get_running_loop().create_future()
 
     def say(self, channel: str, payload: str = "") -> None:
-        """What another process would announce."""
+        """Deliver what another process would announce."""
         self.made.append(Announcement(channel, payload))
         self._mailboxes.put(self.made[-1])
 
     def lose(self, *channels: str) -> None:
-        """As when the connection was lost and is back."""
+        """Act as if the connection was lost and is back."""
         self._mailboxes.miss(channels)

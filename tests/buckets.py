@@ -1,4 +1,4 @@
-"""A server of S3 for tests."""
+"""An S3 server for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness import free_port
 
 @contextlib.contextmanager
 def serving_s3() -> Iterator[str]:
-    """A server with a bucket ``bucket`` for the length of the block; the query of its URLs."""
+    """Run a server with a bucket ``bucket`` during the block; yields the query of its URLs."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     port = free_port()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)

@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it signs."""
+"""Certificates for tests: an authority, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Pair:
 
     @property
     def serial(self) -> int:
-        """Tells certificates apart."""
+        """The serial number, which distinguishes certificates."""
         return x509.load_pem_x509_certificate(self.chain).serial_number
 
     def file(self, path: Path) -> Path:
-        """Both in one file, as curl's --cert takes them."""
+        """Writes both to one file, as curl's --cert wants them."""
         path.write_bytes(self.chain + self.key)
         return path
 
     def move_into(self, folder: Path) -> None:
-        """Put them where the hub looks for them, by ``mv``."""
+        """Move both to the hub's folder, as ``mv`` does."""
         folder.mkdir(exist_ok=True)
         for name, content in (("tls.crt", self.chain), ("tls.key", self.key)):
             new = folder.parent / f"{name}.new"
@@ -43,7 +43,7 @@ class Pair:
             os.replace(new, folder / name)
 
     def mount_into(self, folder: Path, generation: str) -> None:
-        """Put them there as Kubernetes mounts a secret: links through a link that is swapped."""
+        """Mount both as Kubernetes mounts a secret: links through a link that is swapped."""
         content = folder / f"..{generation}"
         content.mkdir(parents=True)
         (content / "tls.crt").write_bytes(self.chain)
@@ -67,11 +67,11 @@ class Authority:
 
     @property
     def chain(self) -> bytes:
-        """Its own certificate."""
+        """The authority's own certificate."""
         return self._sign(self.name, self.key, x509.BasicConstraints(True, 0)).public_bytes(PEM)
 
     def pair(self, *, days: int = 1, begin: int = 0, client: str = "") -> Pair:
-        """A certificate for the loopback, or for a client of that name."""
+        """A certificate for the loopback address, or for a client of that name."""
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
         more: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([usage])]
@@ -85,7 +85,7 @@ class Authority:
         return Pair(signed.public_bytes(PEM), private)
 
     def context(self, shown: Path | None = None) -> ssl.SSLContext:
-        """A client's that trusts this authority alone, and shows a pair."""
+        """A client's TLS context that trusts only this authority and presents a pair."""
         context = ssl.create_default_context(cadata=self.chain.decode())
         if shown is not None:
             context.load_cert_chain(shown)

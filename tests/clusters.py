@@ -29,7 +29,7 @@ import asyncpg
 
 from harness import PATIENCE, eventually
 
-#: Where Debian has the programs of the version that the hub is promised to run on.
+#: Debian's folder for the programs of the PostgreSQL version that the hub supports.
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 USER, DATABASE = "pen", "hub"
 _SETTINGS = """
@@ -50,7 +50,7 @@ log_min_messages = fatal
 
 
 def run(program: str, *arguments: object, **environment: str) -> str:
-    """Run one of PostgreSQL's programs, which do nothing as root; returns what it says."""
+    """Run one of PostgreSQL's programs, which refuse to run as root; returns its output."""
     assert (PROGRAMS / program).exists(), f"{PROGRAMS / program} is missing: .ci/run installs it"
     done = subprocess.run(
         [*_account(), str(PROGRAMS / program), *map(str, arguments)],
@@ -65,8 +65,8 @@ def run(program: str, *arguments: object, **environment: str) -> str:
 
 
 def _account() -> list[str]:
-    """What a command begins with so that it does not run as root. Not a fork that changes its user:
-    in a process that uses gRPC its child would not live."""
+    """The prefix of a command so that it does not run as root. A fork that changes its user is no
+    alternative: its child would not survive in a process that uses gRPC."""
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] * _is_root()
 
 
@@ -84,7 +84,7 @@ def _folder(path: Path) -> Path:
 
 @dataclass
 class Cluster:
-    """The data of one server, and the server while it runs."""
+    """The data of one server, and the server process while it runs."""
 
     data: Path
     port: int = 0
@@ -108,7 +108,7 @@ class Cluster:
 
     @staticmethod
     def url_at(port: int) -> str:
-        """The URL of the hub's database on whatever server listens on a port."""
+        """The URL of the hub's database on the server that listens on a port."""
         return f"postgresql://{USER}@127.0.0.1:{port}/{DATABASE}"
 
     def start(self, port: int) -> None:
@@ -133,7 +133,7 @@ class Cluster:
 
     @property
     def log(self) -> str:
-        """What the server has written."""
+        """The server's log."""
         return self.data.with_suffix(".log").read_text()
 
     def stop(self) -> None:
@@ -141,7 +141,7 @@ class Cluster:
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it as a machine without power does."""
+        """End it like a machine that loses power."""
         self._end(signal.SIGQUIT)
 
     def _end(self, signum: signal.Signals) -> None:
@@ -151,12 +151,12 @@ class Cluster:
             self._process = None
 
     def promote(self) -> None:
-        """Let a standby take over; returns when it takes writes."""
+        """Promote a standby; returns when it takes writes."""
         self.sql("SELECT pg_promote(true, 60)", database="postgres")
         eventually(lambda: self.sql("SELECT pg_is_in_recovery()") == [(False,)])
 
     def standby(self, data: Path) -> Cluster:
-        """An asynchronous standby of it, of now, that does not run yet."""
+        """Make an asynchronous standby of its current state, which does not run yet."""
         standby = self.backup(data)
         (data / "standby.signal").touch()
         with (data / "postgresql.auto.conf").open("a") as file:
@@ -164,7 +164,7 @@ class Cluster:
         return standby
 
     def backup(self, data: Path) -> Cluster:
-        """A base backup of it, of now: it starts as of that time."""
+        """Make a base backup of its current state: it starts from that time."""
         _folder(data)
         run(
             "pg_basebackup",
@@ -182,22 +182,22 @@ class Cluster:
         return Cluster(data)
 
     def copy(self, data: Path) -> None:
-        """The volume as it is, which must be at rest."""
+        """Copy the volume, which must not be in use."""
         assert self._process is None, "it runs"
         subprocess.run(["cp", "-a", str(self.data), str(data)], check=True)
 
     def put_back(self, data: Path) -> None:
-        """The volume as it was copied, in place of what there is."""
+        """Replace the volume by a copy."""
         assert self._process is None, "it runs"
         shutil.rmtree(self.data)
         self.copy_of(data)
 
     def copy_of(self, data: Path) -> None:
-        """Take the place of a copy."""
+        """Become a copy of the other's data."""
         subprocess.run(["cp", "-a", str(data), str(self.data)], check=True)
 
     def restore_point(self, name: str) -> None:
-        """Give this moment a name, to which a backup can be recovered from the archive."""
+        """Name this moment, so that a backup can be recovered from the archive up to it."""
         self.sql("SELECT pg_create_restore_point($1)", name)
         ((segment,),) = self.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
         self.sql("SELECT pg_switch_wal()")
@@ -205,7 +205,7 @@ class Cluster:
         eventually(lambda: self.sql(archived, segment) == [(True,)])
 
     def recover_to(self, point: str) -> None:
-        """Let a base backup, when it is started, go on to a named restore point and no further."""
+        """Configure a base backup to recover up to a named restore point when it starts."""
         (self.data / "recovery.signal").touch()
         with (self.data / "postgresql.auto.conf").open("a") as file:
             file.write(f"recovery_target_name = '{point}'\nrecovery_target_action = 'promote'\n")
@@ -240,7 +240,7 @@ class Cluster:
         return asyncio.run(work())
 
     def caught_up(self, primary: Cluster) -> bool:
-        """Whether a standby has applied all that its primary has written."""
+        """Whether a standby has applied everything that its primary has written."""
         ((place,),) = primary.sql("SELECT pg_current_wal_flush_lsn()::text")
         ((done,),) = self.sql("SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", place)
         return bool(done)

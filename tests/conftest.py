@@ -1,4 +1,4 @@
-"""One hub for all tests that only call it; tests that break one start their own."""
+"""One hub for all tests that only call it; tests that break a hub start their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import lanes
 from chance import DRAWN
 from harness import RunningHub, folder
 
-# No time limit of one example, nor of making one: a busy machine breaks neither.
+# Hypothesis gets no time limits: a busy machine must not fail a test.
 settings.register_profile(
     "tests",
     derandomize=not DRAWN,
@@ -25,8 +25,8 @@ settings.load_profile("tests")
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Files are named by their size: what packs them may write the time into them, and the workers
-    must all come to the same names."""
+    """Name files by their size: their bytes may contain the time of writing, and all xdist workers
+    must use the same names."""
     return f"{argname} of {len(val)}" if isinstance(val, bytes) else None
 
 
@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
 def hub() -> Iterator[RunningHub]:
     """A hub with the demo company of 300 customers. Do not stop or break it."""
     with folder() as data:
-        # Key sets of other issuers are served by tests; hundreds of bad tokens are no flood here.
+        # Tests serve the key sets of other issuers; hundreds of bad tokens are no flood here.
         environment = {"PENSTOCK_LOOPBACK_ISSUERS": "true", "PENSTOCK_RATE_LIMIT": "100000"}
         running = RunningHub(data / "hub", environment=environment)
         running.start()

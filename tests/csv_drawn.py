@@ -1,4 +1,4 @@
-"""Random CSV files: cells as exports spell them, as others spell them, and wrong ones."""
+"""Random CSV files: cells as exports write them, as others write them, and invalid ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
 from rows_drawn import row
 
-#: Right, but not as our own exports have it.
+#: Valid, but not as our own exports write them.
 ODD: dict[Kind, list[str]] = {
     Kind.STRING: ["\t", "a\nb", "é\r\n", "\u2028", "\x7f", "\U0010ffff"],
     Kind.ENUM: ["0", "1", "2"],
@@ -41,7 +41,7 @@ LABELS = [
 ]  # fmt: skip
 #: Kinds of which the kernel takes few values.
 SCARCE = (Kind.BYTES, Kind.MAP, Kind.LIST, Kind.STRUCT)
-#: Wrong in most kinds of columns.
+#: Invalid in most kinds of columns.
 WRONG = [
     "", "x", "-", ".", "1.", ".5", "--1", "1.2.3", "99999999999999999999", "2147483648", "-1",
     "-9223372036854775809", "4294967296", "18446744073709551616", "1.1234567890123", "1e5",
@@ -55,14 +55,14 @@ KEYS = ["a/b", ".", "..", "é", "x" * 512, "x" * 513, "a b", "\u2028", "a\tb", "
 
 
 def quoted(text: str, always: bool) -> bytes:
-    """A cell that holds text; an empty one is quoted, since a bare one is NULL."""
+    """A cell with a text; an empty text is quoted, since a bare empty cell is NULL."""
     if always or not text or any(c in text for c in '",\n\r'):
         text = '"' + text.replace('"', '""') + '"'
     return text.encode("utf-8", "surrogatepass")
 
 
 def odd(field: Field) -> st.SearchStrategy[str]:
-    """A right text of a field that exports may not print."""
+    """A valid text of a field that exports may not print."""
     return st.sampled_from(LABELS if field.path == "labels" else ODD[field.kind])
 
 
@@ -70,8 +70,8 @@ def odd(field: Field) -> st.SearchStrategy[str]:
 def files(
     draw: st.DrawFn, dataset: Dataset, *, wrong: bool = False, keys: int = 30, rows: int = 6
 ) -> bytes:
-    """A file of some columns; ``wrong``: with cells, keys, bytes and rows that may be wrong."""
-    # Of few columns, or hardly a row would have none that is odd.
+    """A file with some columns; ``wrong``: cells, keys, bytes and rows may be invalid."""
+    # Few columns, or hardly any row would be free of odd cells.
     others = st.lists(st.sampled_from([f for f in dataset.fields if not f.key]), unique=True)
     columns = draw(st.permutations([dataset.key, *draw(others)]))
     writable = tuple(f for f in dataset.fields if not f.output_only)
@@ -84,7 +84,7 @@ def files(
         if wrong and draw(st.integers(0, 30)) == 0:
             cells = cells[:-1] if draw(st.booleans()) else []
         lines.append(b",".join(cells))
-    # One row that is surely plain.
+    # At least one row that is plain.
     bare = [b"bare" if f.key else b"7" if f.output_only else b"" for f in columns]
     lines.insert(draw(st.integers(1, len(lines))), b",".join(bare))
     data = eol.join([*lines, b""])
@@ -114,7 +114,7 @@ def _cell(draw: st.DrawFn, field: Field, value: Any, key: str, wrong: bool) -> b
 
 
 def lines_of(fields: Sequence[Field], cells: Sequence[dict[str, str]]) -> bytes:
-    """A file of given cells by path; those that are not given are NULL."""
+    """A file with given cells by path; other cells are NULL."""
     head = ",".join(f.path for f in fields).encode()
     rows = [
         b",".join(quoted(r[f.path], False) if f.path in r else b"" for f in fields) for r in cells
@@ -122,6 +122,6 @@ def lines_of(fields: Sequence[Field], cells: Sequence[dict[str, str]]) -> bytes:
     return b"\n".join([head, *rows, b""])
 
 
-#: When and as what test files are written.
+#: The time and the author of writes by test files.
 TIME = datetime.fromisoformat("2024-02-29T23:59:59.999999+00:00")
 REVISION = 12345

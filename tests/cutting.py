@@ -1,6 +1,6 @@
-"""A way to PostgreSQL that can be cut: a TCP port of the loopback in front of its Unix socket.
+"""A connection to PostgreSQL that can be cut: a TCP port on the loopback before its Unix socket.
 
-A cut says nothing: neither end hears that the other is gone, as when a network loses its state.
+A cut is silent: neither end learns that the other is gone, as when a network loses its state.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Wire:
         self._stopping: asyncio.Event | None = None
 
     def lose(self) -> None:
-        """All connections of now are dead for ever, and nobody is told; new ones work."""
+        """All current connections are dead for ever without notice; new ones work."""
         self._dead_before, self._hangs = self._newest + 1, False
 
     def hang(self) -> None:
-        """The same, and new connections are silent, too, until ``lose`` or ``heal``."""
+        """The same, and new connections stay silent too, until ``lose`` or ``heal``."""
         self._dead_before, self._hangs = self._newest + 1, True
 
     def heal(self) -> None:
@@ -44,12 +44,12 @@ class Wire:
         self._hangs = False
 
     def stop(self) -> None:
-        """Serve no longer."""
+        """Stop serving."""
         assert self._loop is not None and self._stopping is not None, "it serves"
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def serve(self) -> None:
-        """Until it is stopped."""
+        """Serve until ``stop``."""
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.ready.set()
@@ -73,7 +73,8 @@ class Wire:
     async def _pass_on(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Bytes one way, until the wire is cut: then both ends stay open, and nothing passes."""
+        """Copy bytes one way until the wire is cut: then both ends stay open, and nothing
+        passes."""
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if number < self._dead_before:
@@ -87,9 +88,9 @@ class Wire:
 
 @contextlib.contextmanager
 def wired(dsn: str) -> Iterator[tuple[str, Wire]]:
-    """The URL of a way to the database of ``dsn``, which names a Unix socket, and the way itself.
+    """The URL of a wire to the database of ``dsn``, which names a Unix socket, and the wire itself.
 
-    It runs in a thread of its own: a test that blocks does not hold it up.
+    It runs in a thread of its own, so a blocking test does not delay it.
     """
     parts = urlsplit(dsn)
     query = parse_qs(parts.query)

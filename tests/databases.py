@@ -1,4 +1,4 @@
-"""A PostgreSQL for tests, and databases on it that belong to one test each."""
+"""A PostgreSQL server for tests, and databases on it that each belong to one test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _names = (f"test_{i}" for i in itertools.count())
 
 @contextlib.asynccontextmanager
 async def running_postgres() -> AsyncIterator[EmbeddedPostgres]:
-    """A server with an empty database ``penstock``, for the length of the block."""
+    """Run a server with an empty database ``penstock`` during the block."""
     with folder() as data:
         server = EmbeddedPostgres(data, sockets_folder(data))
         await server.start()
@@ -32,7 +32,7 @@ async def running_postgres() -> AsyncIterator[EmbeddedPostgres]:
 
 @contextlib.asynccontextmanager
 async def own_database(server: EmbeddedPostgres, template: str = "template1") -> AsyncIterator[str]:
-    """The URL of a database that is a copy of ``template`` and goes with the block."""
+    """The URL of a database that is a copy of ``template`` and is dropped after the block."""
     name = next(_names)
     owner = await asyncpg.connect(server.dsn.replace("/penstock?", "/postgres?"))
     try:
@@ -45,7 +45,7 @@ async def own_database(server: EmbeddedPostgres, template: str = "template1") ->
 
 @contextlib.contextmanager
 def entered(manager: contextlib.AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """Enter an asynchronous context from a fixture that is not asynchronous itself."""
+    """Enter an asynchronous context from a synchronous fixture."""
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:

@@ -1,4 +1,4 @@
-"""The canonical form of records from REST's JSON, in plain Python: the SDK has no part in it."""
+"""The canonical form of records from REST's JSON, in plain Python without the SDK."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from harness import RunningHub
 
 DATASETS = ("customers", "contacts", "products", "orders", "interactions")
-#: Of members of elements, the model's protos alone say that they are decimals.
+#: Only the model's protos tell that members of elements are decimals.
 ELEMENTS = {"orders": {"lines.unitPrice", "lines.discount"}}
 
 
 def records(hub: RunningHub, dataset: str, consumer: str, **query: str) -> list[dict[str, Any]]:
-    """All that a consumer sees, in order of key, over REST."""
+    """All records that a consumer sees, in key order, over REST."""
     found: list[dict[str, Any]] = []
     token = ""
     while True:
@@ -28,7 +28,7 @@ def records(hub: RunningHub, dataset: str, consumer: str, **query: str) -> list[
 
 
 class Form:
-    """How one consumer's records of a dataset are written, from what the catalog says."""
+    """The form of one consumer's records of a dataset, from the catalog's description."""
 
     def __init__(self, hub: RunningHub, dataset: str, consumer: str) -> None:
         datasets = hub.get("/v1/datasets", consumer).json()["datasets"]
@@ -76,7 +76,7 @@ def _text(value: str) -> str:
 
 
 def _number(value: float) -> str:
-    """As ECMAScript, for numbers that need no exponent there."""
+    """As ECMAScript prints it, for numbers that need no exponent there."""
     assert value == 0 or 1e-6 <= abs(value) < 1e21, value
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""The sidecar in a real Envoy, before a worker in miniature."""
+"""The sidecar in a real Envoy, with a miniature worker behind it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Door:
     async def call(
         self, method: str, path: str, *, token: str | None = None, **options: Any
     ) -> tuple[int, Any, Any]:
-        """Status, headers and body (JSON where it is) of one REST call."""
+        """Status, headers and body (JSON if possible) of one REST call."""
         headers = dict(options.pop("headers", {}))
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
@@ -49,7 +49,7 @@ class Door:
             return reply.status, reply.headers, body
 
     def stub(self) -> api_grpc.CustomersAsyncStub:
-        """A gRPC stub through the public port; its channel ends with the test's loop."""
+        """A gRPC stub through the public port; its channel closes with the test's loop."""
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.envoy.config.port}")
         return api_grpc.CustomersStub(channel)  # type: ignore[return-value, unused-ignore]
 
@@ -73,7 +73,7 @@ def config(folder: Path, template: Path = TEMPLATE, **changes: Any) -> EnvoyConf
 
 @contextlib.asynccontextmanager
 async def opened(**changes: Any) -> AsyncIterator[Door]:
-    """A door whose sidecar has some settings of its own (``EnvoyConfig``)."""
+    """A door whose sidecar has the given settings (``EnvoyConfig``)."""
     hub = FakeHub(Keys())
     with tempfile.TemporaryDirectory() as name:  # short: the paths of sockets are limited
         folder = Path(name)
@@ -88,7 +88,7 @@ async def opened(**changes: Any) -> AsyncIterator[Door]:
 
 
 def rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    """The status in the error's trailers; fails if it does not agree with the call's own."""
+    """The status in the error's trailers; fails unless it agrees with the call's own."""
     details = [v for k, v in error.trailing_metadata() if k == "grpc-status-details-bin"]
     assert details, "no details"
     status = status_pb2.Status.FromString(details[0])
@@ -97,7 +97,7 @@ def rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status:
 
 
 async def raw(door: Door, line: str, *headers: str) -> bytes:
-    """The bytes of a reply, to see what clients hide."""
+    """The raw bytes of a reply, including what clients hide."""
     reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
     head = "\r\n".join([line, "Host: hub", "Connection: close", *headers, "", ""])
     writer.write(head.encode())

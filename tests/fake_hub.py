@@ -1,4 +1,4 @@
-"""A worker in miniature behind a real Envoy: it answers with what it was asked."""
+"""A miniature worker behind a real Envoy: it answers with the request that it got."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS = 200_000
 
 
 class Keys:
-    """A signing key and the tokens it makes."""
+    """A signing key and the tokens that it makes."""
 
     def __init__(self) -> None:
         self.private = ec.generate_private_key(ec.SECP256R1())
@@ -160,7 +160,7 @@ class FakeHub(
 
 
 def _check_handler(hub: FakeHub) -> grpc.GenericRpcHandler:
-    """Tells the sidecar whether a caller is known: by "known" in what it sends."""
+    """Tells the sidecar whether a caller is known: one that sends "known"."""
 
     async def check(request: bytes, context: Any) -> bytes:
         hub.checks += 1
@@ -172,7 +172,7 @@ def _check_handler(hub: FakeHub) -> grpc.GenericRpcHandler:
 
 @contextlib.asynccontextmanager
 async def serve(hub: FakeHub, socket: Path) -> AsyncIterator[health.aio.HealthServicer]:
-    """A worker on ``socket`` for as long as the block runs."""
+    """Run a worker on ``socket`` during the block."""
     server = grpc.aio.server(options=[("grpc.max_metadata_size", 64 * 1024)])
     customers_service_pb2_grpc.add_CustomersServicer_to_server(hub, server)
     auth_pb2_grpc.add_AuthServicer_to_server(hub, server)
@@ -189,7 +189,7 @@ async def serve(hub: FakeHub, socket: Path) -> AsyncIterator[health.aio.HealthSe
 
 
 async def main(socket: Path) -> None:
-    """Be a worker process, as the supervisor starts them."""
+    """Be a worker process, started as the supervisor starts them."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with serve(FakeHub(Keys()), socket):

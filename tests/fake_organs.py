@@ -1,7 +1,7 @@
-"""A hub in memory for commands: each organ is a fake of what commands ask of it.
+"""A hub in memory for commands: each organ is a fake of what commands use of it.
 
-Nothing here is a database. A test says by ``answers`` what statements give, by a part of their
-text; what was asked is in ``statements``. Whatever a test has not foreseen gives nothing.
+There is no database here. A test states in ``answers`` the rows of statements, by a part of their
+text; ``statements`` lists those that ran. A statement without an answer returns nothing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.signing import Seal
 from places import PLACES
 
-#: Who calls, unless a test says another.
+#: The caller, unless a test names another.
 CALLER = "caller"
 #: A consumer that has no role.
 NOBODY = "nobody"
 
 
 class Row(tuple[Any, ...]):
-    """A row as asyncpg gives it: by place and by name."""
+    """A row like asyncpg's, with access by index and by name."""
 
     names: tuple[str, ...] = ()
 
@@ -55,12 +55,12 @@ class Row(tuple[Any, ...]):
         return self.names
 
 
-#: What COPY gives of no rows.
+#: COPY's output for no rows.
 NO_ROWS = b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\xff\xff"
 
 
 class CommitFailed(Exception):
-    """What a fake database says in COMMIT if it is to fail."""
+    """The error of a fake database's COMMIT that is to fail."""
 
 
 Answer = Sequence[Sequence[Any]] | Callable[..., Sequence[Sequence[Any]]]
@@ -68,8 +68,8 @@ Answer = Sequence[Sequence[Any]] | Callable[..., Sequence[Sequence[Any]]]
 
 @dataclass
 class FakeConnection:
-    """``answers``: rows by a part of a statement's text, the longest that fits; or what makes them
-    of the statement's arguments."""
+    """``answers``: rows by a part of a statement's text (the longest match counts), or a function
+    that makes them from the statement's arguments."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     statements: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
@@ -105,12 +105,12 @@ class FakeConnection:
         await output(NO_ROWS)
 
     def asked(self, part: str) -> list[tuple[Any, ...]]:
-        """The arguments of each statement that has this in its text."""
+        """The arguments of each statement whose text contains this part."""
         return [arguments for text, arguments in self.statements if part in text]
 
 
 class FakeDatabase:
-    """Gives one connection, and remembers what was committed."""
+    """Lends one connection, and remembers what was committed."""
 
     def __init__(self) -> None:
         self.connected = FakeConnection()
@@ -143,7 +143,7 @@ class FakeDatabase:
 
 
 class FakePolicy:
-    """The policy of a test; ``refreshes`` counts how often it was read anew."""
+    """A test's policy; ``refreshes`` counts how often it was read again."""
 
     def __init__(self, snapshot: PolicySnapshot) -> None:
         self.current = self.newest = snapshot
@@ -170,7 +170,8 @@ class FakeJournal:
 
 
 class FakeWrite:
-    """A transaction that writes records: what was asked of it, and the rows that it gives."""
+    """A transaction that writes records: remembers the calls, and returns the rows that it was
+    given."""
 
     def __init__(self, connection: FakeConnection) -> None:
         self.connection = connection
@@ -201,7 +202,7 @@ class FakeWriter:
 
 
 class FakeCredentials:
-    """Issues secrets that can be told apart."""
+    """Issues secrets that are distinguishable."""
 
     def __init__(self) -> None:
         self.issued: list[tuple[str, str]] = []
@@ -230,14 +231,14 @@ class FakeAnnouncements:
 
 
 class FakeTrust:
-    """Rotates keys that are names."""
+    """Rotates keys that are just names."""
 
     async def rotate(self, _: Any, *, now: bool) -> str:
         return "k3"
 
 
 class FakeFeed:
-    """The end of the log, with nothing in it."""
+    """The end of a log that is empty."""
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
@@ -256,7 +257,7 @@ class FakeFeed:
 
 @dataclass
 class FakeHub:
-    """The organs of a hub, as far as commands ask for them."""
+    """The organs of a hub, as far as commands use them."""
 
     catalog: Catalog
     policy: FakePolicy
@@ -272,6 +273,7 @@ class FakeHub:
     tasks: Tasks = field(default_factory=Tasks)
     public_url: str = "https://hub.example"
     audit_key: bytes = b"k" * 32
+    allowance: Any = None
 
     def __post_init__(self) -> None:
         self.writer = FakeWriter(self.database)
@@ -280,7 +282,7 @@ class FakeHub:
             organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), EgressGuard(()),
             self.public_url, self.places,
         )  # fmt: skip
-        self.states = SimpleNamespace()  # whatever is asked of it fails
+        self.states = SimpleNamespace()  # any use of it fails
         self.exports = SimpleNamespace(stall_seconds=0.05, connections=1)
         self.issuers = SimpleNamespace(origins=Origins((), loopback=False))
         self.noted: list[str] = []
@@ -296,7 +298,7 @@ class FakeHub:
         return self.database.connected.asked(part)
 
     def call(self, *, caller: str = CALLER, scopes: frozenset[str] | None = None) -> Call:
-        """A call of a consumer that the policy knows, or of one that has nothing."""
+        """A call by a consumer that the policy knows, or by one without roles."""
         consumer = self.policy.current.consumers.get(caller)
         roles = consumer.roles if consumer is not None else frozenset()
         claims = consumer.claims if consumer is not None else {}
@@ -305,12 +307,12 @@ class FakeHub:
         return Call(entry, self.policy.current, self, principal)  # type: ignore[arg-type]
 
 
-#: A ``FakeHub`` where a command asks for a ``Hub``.
+#: A ``FakeHub``, typed as a ``Hub`` for commands.
 HubLike = Any
 
 
 def fake_hub(catalog: Catalog, tables: Tables, *roles: Role, **consumers: Consumer) -> FakeHub:
-    """A hub whose caller has some roles; of others the policy knows what a test says."""
+    """A hub whose caller has the given roles; the test tells the policy of other consumers."""
     caller = Consumer(CALLER, True, frozenset(r.role_id for r in roles))
     grants = {r.role_id: r.grants for r in roles}
     permissions = {r.role_id: frozenset(r.permissions) for r in roles}
@@ -321,10 +323,10 @@ def fake_hub(catalog: Catalog, tables: Tables, *roles: Role, **consumers: Consum
 
 
 def administrator() -> Role:
-    """A role with all permissions on the hub, and nothing of its data."""
+    """A role with all permissions on the hub, but none on its data."""
     return Role("administrator", "", (), frozenset(Permission))
 
 
 def modules(folder: Any) -> Iterator[Any]:
-    """The files of a folder of commands, without those that say what the folder is."""
+    """The files of a folder of commands, without the package's own file."""
     return (p for p in sorted(folder.rglob("*.py")) if p.name != "__init__.py")

@@ -1,4 +1,4 @@
-"""Feeds as their consumers have them: streams over gRPC and REST, and pages of polls."""
+"""Feeds as consumers read them: streams over gRPC and REST, and pages of polls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GONE = frozenset({"DELETED", "LEFT_VIEW"})
 
 @dataclass(frozen=True)
 class Told:
-    """One change as a consumer was told of it, the same for every way to be told."""
+    """One change as a consumer received it, in a form that is the same for streams and polls."""
 
     operation: str
     dataset: str
@@ -46,12 +46,12 @@ class Told:
 
     @property
     def brief(self) -> tuple[str, str]:
-        """What became of what."""
+        """The operation and the record."""
         return self.operation, self.key
 
 
 def told(change: Any, dataset: str = "") -> Told:
-    """A change of a response, of a dataset's own service or of ``Changes``."""
+    """The change in a response, from a dataset's own service or from ``Changes``."""
 
     def image(name: str) -> bytes | None:
         if not change.HasField(name):
@@ -100,12 +100,12 @@ def at(hub: RunningHub, place: int) -> str:
 
 
 def here(hub: RunningHub) -> str:
-    """The cursor of now, all that was written before it."""
+    """The current cursor, after everything that has been written."""
     return at(hub, hub.head())
 
 
 def service(dataset: str) -> tuple[Any, Any, str, str]:
-    """Messages and stub class of a dataset's service (of ``Changes`` for ""), and its methods."""
+    """The messages, stub class and methods of a dataset's service (of ``Changes`` for "")."""
     if not dataset:
         return changes_pb2, changes_pb2_grpc.ChangesStub, "WatchChanges", "ListChanges"
     module = importlib.import_module(f"penstock.api.v1.{dataset}_service_pb2")
@@ -117,10 +117,10 @@ def service(dataset: str) -> tuple[Any, Any, str, str]:
 
 @dataclass
 class Stream:
-    """A stream over gRPC, read message by message; ``dataset`` "" is all that may be read.
+    """A stream over gRPC, read message by message; ``dataset`` "" stands for all that may be read.
 
-    ``events`` are all that have come, ``marks`` the checkpoints: cursor, and how many events stood
-    before it. ``end`` is the stream's last record.
+    ``events`` lists all events so far, ``marks`` the checkpoints: each cursor with the number of
+    events before it. ``end`` is the stream's last record.
     """
 
     call: Any
@@ -135,11 +135,11 @@ class Stream:
 
     @property
     def cursor(self) -> str:
-        """The last place to go on from."""
+        """The last place to continue from."""
         return self.marks[-1][0] if self.marks else self.begin.cursor
 
     def read(self) -> Any:
-        """The next message, whatever it is. Raises grpc.RpcError at the end of the stream."""
+        """The next message of any kind. Raises grpc.RpcError at the end of the stream."""
         message = next(self.call)
         if message.changes:
             self.sizes.append(len(message.changes))
@@ -164,7 +164,7 @@ class Stream:
         return self
 
     def to(self, place: int) -> list[Told]:
-        """Read on until all up to a number has been given; all events."""
+        """Read until everything up to a number has arrived; returns all events."""
 
         def passed() -> bool:
             cursors = [m[0] for m in self.marks[-1:]] + self.heartbeats[-1:]
@@ -174,7 +174,7 @@ class Stream:
         return self.events
 
     def failure(self) -> tuple[grpc.StatusCode, str]:
-        """Read to the end, which is an error: its code and reason."""
+        """Read to the end, which must be an error; returns its code and reason."""
         try:
             while True:
                 self.read()
@@ -185,7 +185,7 @@ class Stream:
 
 
 def failure(error: Any) -> tuple[grpc.StatusCode, str]:
-    """Code and reason of an error."""
+    """The code and reason of an error."""
     status = rpc_status.from_call(error)
     assert status is not None, error
     reasons = [d.value.split(b"\n")[1] for d in status.details if d.type_url.endswith("ErrorInfo")]
@@ -197,7 +197,7 @@ def failure(error: Any) -> tuple[grpc.StatusCode, str]:
 def watch(
     hub: RunningHub, consumer: str = "admin", dataset: str = "", **options: Any
 ) -> Iterator[Stream]:
-    """A stream that has begun; it is given up at the end of the block."""
+    """A stream that has begun; it is cancelled at the end of the block."""
     module, stub, method, _ = service(dataset)
     request = getattr(module, f"{method}Request")(**{"heartbeat_seconds": 1, **options})
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=OPTIONS) as channel:
@@ -212,12 +212,12 @@ def watch(
             call.cancel()
 
 
-#: Each stream has a connection of its own, and takes what the hub sends.
+#: Each stream has a connection of its own, and accepts messages of any size.
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 26))
 
 
 def credentials(hub: RunningHub, consumer: str) -> tuple[tuple[str, str], ...]:
-    """The metadata of a consumer: of the demo by name, or of any by its API key."""
+    """The metadata of a consumer: of a demo consumer by name, or of any by its API key."""
     if consumer.startswith("key:"):
         return (("x-api-key", consumer.removeprefix("key:")),)
     return hub.metadata(consumer)
@@ -226,7 +226,7 @@ def credentials(hub: RunningHub, consumer: str) -> tuple[tuple[str, str], ...]:
 def caught_up(
     hub: RunningHub, consumer: str, dataset: str, cursor: str, place: int, **options: Any
 ) -> list[Told]:
-    """What a stream tells after a cursor, to a number at least."""
+    """What a stream delivers after a cursor, up to a number at least."""
     with watch(hub, consumer, dataset, cursor=cursor, **options) as stream:
         return [e for e in stream.to(place) if e.sequence <= place]
 
@@ -234,14 +234,14 @@ def caught_up(
 def polled(
     hub: RunningHub, consumer: str, dataset: str, cursor: str, place: int, **options: Any
 ) -> list[Told]:
-    """The same by polls, page by page."""
+    """What polls deliver after a cursor, page by page."""
     return [e for page in pages(hub, consumer, dataset, cursor, place, **options) for e in page]
 
 
 def pages(
     hub: RunningHub, consumer: str, dataset: str, cursor: str, place: int, **options: Any
 ) -> list[list[Told]]:
-    """The pages of polls after a cursor, until all up to a number has been given."""
+    """The pages of polls after a cursor, until everything up to a number has arrived."""
     module, stub, _, method = service(dataset)
     found = []
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=OPTIONS) as channel:
@@ -258,7 +258,7 @@ def pages(
 def refused(
     hub: RunningHub, consumer: str = "admin", dataset: str = "customers", **options: Any
 ) -> tuple[str, str]:
-    """Code and reason with which a stream does not begin; those of a poll are the same."""
+    """The code and reason with which the hub refuses a stream; those of a poll are the same."""
     module, stub, watching, polling = service(dataset)
     found = []
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=OPTIONS) as channel:
@@ -290,7 +290,7 @@ def rest(
     headers: Mapping[str, str] | None = None,
     **query: object,
 ) -> Iterator[http.client.HTTPResponse]:
-    """A reply over REST that is read as it comes."""
+    """A reply over REST that is read as it arrives."""
     connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(connection):
         sent = {**dict(credentials(hub, consumer)), "accept": accept, **(headers or {})}
@@ -340,7 +340,7 @@ def grant(dataset: str, rows: str = "", classes: Mapping[str, str] = CLEAR, **fi
 
 @dataclass(frozen=True)
 class Made:
-    """A consumer of the test's own with a role of the same name; ``key`` stands for it here."""
+    """A test's own consumer with a role of the same name; ``key`` is its API key."""
 
     hub: RunningHub
     name: str
@@ -356,7 +356,7 @@ class Made:
         return reply.json()
 
     def regrant(self, *grants: Any) -> None:
-        """Give its role other grants."""
+        """Replace the grants of its role."""
         self.administer(
             "PATCH", f"/roles/{self.name}", {"grants": list(grants)}, update_mask="grants"
         )
@@ -364,7 +364,7 @@ class Made:
 
 @contextlib.contextmanager
 def consumer_with(hub: RunningHub, *grants: Any) -> Iterator[Made]:
-    """A consumer that has just these grants, known to every worker."""
+    """A consumer that has exactly these grants and is known to every worker."""
     made = Made(hub, f"t-{uuid.uuid4().hex[:8]}", "", "")
     role = {"roleId": made.name, "grants": list(grants)}
     made.administer("POST", "/roles", role)
@@ -399,7 +399,8 @@ class Scene:
         self._stack.close()
 
     def told(self) -> list[Told]:
-        """All that has been told since the beginning: the same live, afterwards and by polls."""
+        """Everything delivered since the beginning: checked to be the same live, afterwards and by
+        polls."""
         head = self._hub.head()
         asked = (self._hub, self._consumer, self._dataset, self.start, head)
         live = [e for e in self._live.to(head) if e.sequence <= head]
@@ -410,7 +411,7 @@ class Scene:
         return live
 
     def brief(self) -> list[tuple[str, str]]:
-        """The same, only what became of what."""
+        """The same, reduced to operations and records."""
         return [e.brief for e in self.told()]
 
 

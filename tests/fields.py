@@ -1,4 +1,4 @@
-"""Every field of every request of every method: what tests walk that promise something of all."""
+"""Every field of every request of every method, for tests of promises that hold for all fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 @dataclass(frozen=True)
 class Place:
-    """A field of a request, and how it is reached from the request."""
+    """A field of a request, and the way to it from the request."""
 
     route: Route
     path: tuple[FieldDescriptor, ...]
@@ -36,7 +36,7 @@ class Place:
         return f"{self.route.method.path} {'.'.join(f.name for f in self.path)}"
 
     def message(self, value: Any, base: Mapping[str, Any] | None = None) -> Message:
-        """A request in which the field is ``value``, and all else as in ``base``."""
+        """A copy of ``base`` in which the field is ``value``."""
         request = self.route.request(**(base or {}))
         holder: Any = request
         for step in self.path[:-1]:
@@ -53,10 +53,10 @@ class Place:
 
 
 def put(holder: Any, field: FieldDescriptor, value: Any) -> None:
-    """Set a field of whatever kind; the values of repeated fields and maps are numbers of items,
-    or of a repeated enum the items.
+    """Set a field of any kind. For repeated fields and maps the value is the number of items, or
+    for a repeated enum the items themselves.
 
-    A map of messages gets so many empty ones, a repeated message likewise.
+    The items of a map or repeated field of messages are empty messages.
     """
     if is_map(field):
         entry = field.message_type
@@ -91,7 +91,7 @@ def is_map(field: FieldDescriptor) -> bool:
 
 
 def is_text(field: FieldDescriptor) -> bool:
-    """Whether a field is one string, or bytes."""
+    """Whether a field is a single string or bytes."""
     return not field.is_repeated and field.type in _TEXTS
 
 

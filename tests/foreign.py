@@ -1,4 +1,4 @@
-"""An issuer outside the hub: its keys, its tokens, and the server that publishes its key set."""
+"""An issuer other than the hub: its keys, its tokens, and the server of its key set."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def part(value: Any) -> str:
 
 @dataclass
 class ForeignIssuer:
-    """Makes keys and tokens. ``url`` is where its key set is served."""
+    """Makes keys and tokens. ``url`` is the address of its key set."""
 
     url: str = ""
     keys: dict[str, Any] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, key_id: str, algorithm: str = "ES256", *, listed: bool = True) -> Any:
-        """A new key, in the key set unless told otherwise."""
+        """Make a new key, which is in the key set unless ``listed`` is false."""
         made: Any
         if algorithm.startswith(("RS", "PS")):
             made = rsa.generate_private_key(65537, 2048)
@@ -57,7 +57,7 @@ class ForeignIssuer:
         return {**made, "kid": key_id, "use": "sig", "alg": algorithm}
 
     def claims(self, **changed: Any) -> dict[str, Any]:
-        """Those of a good token for the consumer crm; None takes one away."""
+        """The claims of a valid token for the consumer crm; None removes one."""
         now = int(time.time())
         made = {"iss": NAME, "aud": AUDIENCE, "azp": "crm", "iat": now, "exp": now + 600}
         return {k: v for k, v in {**made, **changed}.items() if v is not None}
@@ -71,7 +71,7 @@ class ForeignIssuer:
         header: dict[str, Any] | None = None,
         **claims: Any,
     ) -> str:
-        """A signed token; what is given differs from a good one."""
+        """A signed token; the arguments say how it differs from a valid one."""
         head = {"alg": algorithm, "kid": key_id, "typ": "at+jwt", **(header or {})}
         head = {k: v for k, v in head.items() if v is not None}
         return self.sign(head, self.claims(**claims), algorithm, key or self.keys[key_id])
@@ -88,7 +88,7 @@ class ForeignIssuer:
 
 @dataclass
 class KeyServer:
-    """Serves the key set by HTTP and counts; ``answer`` may do something else instead."""
+    """Serves the key set by HTTP and counts requests; ``answer`` may replace the usual reply."""
 
     issuer: ForeignIssuer
     requests: int = 0
@@ -96,7 +96,7 @@ class KeyServer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[KeyServer]:
-        """Serve on a port of the loopback while the block runs."""
+        """Serve on a loopback port while the block runs."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):

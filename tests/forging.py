@@ -1,4 +1,4 @@
-"""Tokens with one thing wrong: what S1 tries, for the hub's own tokens and other issuers'."""
+"""Tokens with one fault each: the attacks of S1, on tokens of the hub and of other issuers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ FOREIGN_TYPES = ("JWT", "", None, "id+jwt", "jwt", 7, ["at+jwt"])
 
 @dataclass
 class Forger:
-    """Makes tokens like good ones (ES256), with one thing wrong.
+    """Makes tokens like valid ones (ES256), each with one fault.
 
-    ``subjects`` are claims that say whose the token is, with values that are nobody's.
+    ``subjects`` are claims that name the token's owner, with values that nobody has.
     """
 
     header: dict[str, Any]
@@ -44,7 +44,7 @@ class Forger:
         without: str = "",
         **claims: Any,
     ) -> str:
-        """A token that the right key has signed, unless another is given."""
+        """A token signed with the right key unless another is given."""
         body = {k: v for k, v in {**self.claims, **claims}.items() if k != without}
         head = {k: v for k, v in {**self.header, **(header or {})}.items() if v is not None}
         return self.sign(key or self.private, part(head), part(body))
@@ -64,7 +64,7 @@ class Forger:
 
 
 def wrong_algorithms(forger: Forger) -> Iterator[tuple[str, str]]:
-    """Tokens that ask for another check than the hub's."""
+    """Tokens that request another signature check than the hub's."""
     public = forger.private.public_key()
     encoding, format_ = serialization.Encoding, serialization.PublicFormat
     signature = forger.signed().rpartition(".")[2]
@@ -87,7 +87,7 @@ def wrong_algorithms(forger: Forger) -> Iterator[tuple[str, str]]:
 
 
 def wrong_headers(forger: Forger) -> Iterator[tuple[str, str]]:
-    """Tokens whose header points to another key, or says what the hub does not know."""
+    """Tokens whose header points to another key, or has parameters that the hub does not know."""
     stranger = ec.generate_private_key(ec.SECP256R1())
     own = stranger.public_key().public_numbers()
     x, y = (b64(number.to_bytes(32, "big")) for number in (own.x, own.y))
@@ -120,7 +120,7 @@ def wrong_headers(forger: Forger) -> Iterator[tuple[str, str]]:
 
 
 def wrong_claims(forger: Forger) -> Iterator[tuple[str, str]]:
-    """Tokens that the right key has signed, and whose claims are bad."""
+    """Tokens with bad claims, signed with the right key."""
     now = int(time.time())
     audience = forger.claims["aud"]
     wrong: dict[str, list[Any]] = {
@@ -148,7 +148,7 @@ def wrong_claims(forger: Forger) -> Iterator[tuple[str, str]]:
 
 
 def broken(forger: Forger) -> Iterator[tuple[str, str]]:
-    """A good token with its parts changed, and what is no token at all."""
+    """A valid token with altered parts, and texts that are not tokens."""
     good = forger.signed()
     head, body, signature = good.split(".")
     flipped = "B" if signature[9] != "B" else "C"
@@ -166,6 +166,6 @@ def broken(forger: Forger) -> Iterator[tuple[str, str]]:
 
 
 def bad_tokens(forger: Forger) -> Iterator[tuple[str, str]]:
-    """What is wrong, and the token."""
+    """The name of each fault, and the token."""
     for kind in (wrong_algorithms, wrong_headers, wrong_claims, broken):
         yield from kind(forger)

@@ -1,4 +1,4 @@
-"""A hub as its users have it: started by the command line, reached through Envoy."""
+"""A hub as its users have it: started by the command line, called through Envoy."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 
 ROOT = Path(__file__).parents[1]
-#: The root secret of hubs, so that tests can open what these seal.
+#: The root secret of hubs, so that tests can open what the hubs seal.
 SECRET = "all hubs of the tests have this secret, so that their cursors can be opened"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP reply, read whole."""
+    """A complete HTTP reply."""
 
     status: int
     headers: Mapping[str, str]
@@ -74,19 +74,19 @@ class Reply:
 
 
 def new_customer(**values: Any) -> dict[str, Any]:
-    """A customer's record with a key that no other has."""
+    """A customer's record with a unique key."""
     return {"customerId": f"t-{uuid.uuid4().hex[:12]}", "name": "Test", **values}
 
 
-#: Ports below those that systems give to outgoing connections: one of these might be given to some
-#: client before the hub comes to listen on it.
+#: Ports below those that systems assign to outgoing connections: the system might give one of these
+#: to a client before the hub listens on it.
 PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """A port of the loopback that nothing listens on, and that no other test run is given.
+    """A loopback port on which nothing listens, and which no other test run gets.
 
-    It is marked as taken, for as long as this process lives, by a UDP socket on the same number.
+    A UDP socket on the same number marks it as taken for as long as this process lives.
     """
     for port in random.SystemRandom().sample(PORTS, 1000):
         mark = socket.socket(type=socket.SOCK_DGRAM)
@@ -109,14 +109,14 @@ class RunningHub:
     data: Path
     port: int = field(default_factory=free_port)
     customers: int = 300
-    #: The root secret that is in its data folder at the first start; "" lets the hub make one.
+    #: The root secret in the data folder at the first start; "" lets the hub make one.
     secret: str = SECRET
     environment: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """The URL of its public port."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -134,9 +134,9 @@ class RunningHub:
         """The environment of its commands."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
         own = {"PENSTOCK_DATA_DIR": str(self.data), "PENSTOCK_PORT": str(self.port)}
-        # Tests call faster than anybody is allowed to; those of the limits set their own.
+        # Tests call faster than any caller may; tests of the limits set their own.
         own |= {"PENSTOCK_RATE_LIMIT": "0", "PENSTOCK_REFUSED_CALLS": "1000000"}
-        # Commands name their consumer; those of tests that do not are the administrator's.
+        # Commands need a consumer; tests that name none use the administrator.
         own["PENSTOCK_AS"] = "admin"
         return {**clean, **own, **self.environment}
 
@@ -170,7 +170,7 @@ class RunningHub:
         self.tokens.clear()
 
     def token(self, consumer: str) -> str:
-        """An access token; asked for once."""
+        """An access token, requested once and then reused."""
         if consumer not in self.tokens:
             form = {"grant_type": "client_credentials"}
             credentials = self.consumers[consumer]
@@ -223,7 +223,7 @@ class RunningHub:
 
     @property
     def dsn(self) -> str:
-        """The URL of the database, the embedded one unless another was given."""
+        """The URL of the database: the embedded one, unless the test gave another."""
         given = self.environment.get("PENSTOCK_DATABASE_URL")
         return given or EmbeddedPostgres(self.data, sockets_folder(self.data)).dsn
 
@@ -253,7 +253,7 @@ class RunningHub:
 
     @contextlib.contextmanager
     def holding(self, statement: str) -> Iterator[None]:
-        """Keep what a statement takes of the database (a lock) during the block."""
+        """Hold the locks of a statement during the block."""
         with asyncio.Runner() as runner:
             connection = runner.run(asyncpg.connect(self.dsn))
             try:
@@ -263,7 +263,7 @@ class RunningHub:
                 runner.run(connection.close())
 
     def settle(self) -> None:
-        """Return once every worker works by the policy that is in force now."""
+        """Return once every worker uses the policy that is in force now."""
         wanted = self.sql("SELECT revision FROM hub.policy")
         used = (
             "SELECT DISTINCT policy_revision FROM hub.audit_entry"
@@ -277,7 +277,7 @@ class RunningHub:
         eventually(known)
 
     def head(self) -> int:
-        """The number of the newest change in the log, once everything written has a number."""
+        """The number of the newest change in the log, once every write has a number."""
         eventually(lambda: self.sql("SELECT count(*) FROM hub.pending") == [(0,)])
         return int(self.sql("SELECT last_number FROM hub.log_head")[0][0])
 
@@ -307,20 +307,21 @@ class RunningHub:
         self.processes(name)[0].send_signal(signal.SIGKILL)
 
 
-#: So many calls in a row reach every worker: that one of two gets none is once in a million.
+#: With this many calls in a row, the chance that one of two workers gets none is one in a million.
 EVERY_WORKER = 20
-#: How long a test waits for what must come, in seconds: a bound on hanging, no promise of the hub.
+#: The seconds that a test waits for an expected event: a bound on hanging, not a promise of the
+#: hub.
 PATIENCE = 120.0
-#: How often a promise in seconds may be put to the test; see ``promptly``.
+#: The attempts that a promise in seconds gets; see ``promptly``.
 ATTEMPTS = 3
 
 
 def promptly(seconds: float, attempt: Callable[[], float]) -> float:
-    """How long ``attempt`` took, by its own account, if that is within ``seconds``.
+    """The time of ``attempt``, by its own account, if it is within ``seconds``.
 
-    For promises in seconds. A machine that others use stands still for seconds now and then; a hub
-    that is too slow is so each time. So an attempt, which must do all of it anew, may be made three
-    times. Raises AssertionError with all three times if none was within the bound.
+    For promises in seconds. A shared machine stands still for seconds now and then; a hub that is
+    too slow is slow each time. An attempt, which must do everything again, therefore gets three
+    tries. Raises AssertionError with all three times if none was within the bound.
     """
     taken: list[float] = []
     while not _kept(seconds, taken):
@@ -329,7 +330,7 @@ def promptly(seconds: float, attempt: Callable[[], float]) -> float:
 
 
 async def promptly_awaited(seconds: float, attempt: Callable[[], Awaitable[float]]) -> float:
-    """``promptly`` for an attempt that is awaited."""
+    """``promptly`` for an attempt that must be awaited."""
     taken: list[float] = []
     while not _kept(seconds, taken):
         taken.append(await attempt())
@@ -345,11 +346,13 @@ def _kept(seconds: float, taken: list[float]) -> bool:
 
 
 def in_force(check: Callable[[], object], seconds: float = 5.0) -> None:
-    """Every worker keeps to what was changed just before: no call does otherwise that begins later.
+    """Wait until every worker follows a change that was just made: no call that begins later does
+    otherwise.
 
-    ``check`` is one call, and whether it was answered by the new rules. It must hold in a row often
-    enough that every worker had its turn. A call that began within ``seconds`` may go by the old
-    rules, whenever its answer came, so that a test that is held up does not count against the hub.
+    ``check`` makes one call and returns whether it was answered by the new rules. It must succeed
+    in a row often enough that every worker had its turn. A call that began within ``seconds`` may
+    follow the old rules, whenever its answer came, so that a delayed test does not count against
+    the hub.
     """
     changed, streak = time.monotonic(), 0
     while streak < EVERY_WORKER:
@@ -364,7 +367,7 @@ def in_force(check: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 def timed(check: Callable[[], object]) -> float:
-    """Seconds until ``check`` holds, from now on."""
+    """Seconds from now until ``check`` holds."""
     began = time.monotonic()
     eventually(check)
     return time.monotonic() - began
@@ -378,7 +381,7 @@ def duration(work: Callable[[], object]) -> float:
 
 
 def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Poll ``check`` until it returns something true; what it raises last is raised at the end."""
+    """Poll ``check`` until it returns something true; at the end, raise its last error."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -395,7 +398,8 @@ def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for sockets and open to the database's own user."""
+    """A folder whose path is short enough for sockets and that the database's own user may
+    enter."""
     path = Path(tempfile.mkdtemp(prefix="pen"))
     path.chmod(0o755)
     try:

@@ -1,4 +1,4 @@
-"""HTTP/2 in frames by hand, for what no library would send."""
+"""HTTP/2 in raw frames, for requests that no library would send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATA, HEADERS, PRIORITY, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUAT
     *(0, 1, 2, 3, 4, 6, 7, 8, 9),
 )
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
-#: The setting that says how much of each stream the peer may send unasked.
+#: The setting for the bytes of each stream that the peer may send before it must be asked.
 INITIAL_WINDOW_SIZE = 4
 
 
@@ -28,7 +28,7 @@ def settings(values: Mapping[int, int]) -> bytes:
 
 
 def header_block(path: str, method: str = "GET", **headers: str) -> bytes:
-    """The headers of a request, as literals that are kept in no table; ``_`` stands for ``-``."""
+    """The headers of a request, as literals that no table stores; ``_`` stands for ``-``."""
     pairs = {":method": method, ":scheme": "http", ":authority": "hub", ":path": path}
     pairs |= {name.replace("_", "-"): value for name, value in headers.items()}
     return b"".join(b"\x00" + _text(name) + _text(value) for name, value in pairs.items())
@@ -46,7 +46,7 @@ def _text(text: str) -> bytes:
 
 
 class Connection:
-    """A connection whose replies are counted, not kept."""
+    """A connection that counts its replies instead of storing them."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, acknowledging: bool
@@ -70,7 +70,7 @@ class Connection:
         self.writer.write(frame(HEADERS, END_HEADERS | END_STREAM, stream, block))
 
     def begin(self, stream: int, path: str, method: str = "POST", **headers: str) -> None:
-        """Send the headers of a request whose body does not come."""
+        """Send the headers of a request, but not its body."""
         block = header_block(path, method, **headers)
         self.writer.write(frame(HEADERS, END_HEADERS, stream, block))
 

@@ -1,11 +1,12 @@
-"""How the tests are spread over the workers of pytest-xdist.
+"""The distribution of the tests over the workers of pytest-xdist.
 
-A file stays together, on one worker and in its order. Files that share what is dear to start share
-a lane, since each worker has session fixtures of its own; each of them says so::
+The tests of a file stay together, on one worker and in their order. Files that share an expensive
+fixture share a lane, since each worker has session fixtures of its own. Each such file names its
+lane::
 
-    pytestmark = pytest.mark.lane("faults/own_hub", priority=13)
+pytestmark = pytest.mark.lane("faults/own_hub", priority=13)
 
-Lanes of a higher priority, which take longer, begin first, so that the workers end together.
+Lanes with a higher priority take longer and start first, so that the workers end together.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def lane(nodeid: str) -> str:
-    """The lane of a test: the one that its file names, else the file."""
+    """The lane of a test: the one that its file names, else the file itself."""
     file = nodeid.partition("::")[0]
     return read_mark(file)[0] or file
 
 
 @functools.cache
 def read_mark(file: str) -> tuple[str, int]:
-    """The lane that a file names, or '', and its priority. Read from its text: the process that
-    spreads the tests imports none of them."""
+    """The lane that a file names, or '', and its priority. Parsed from the text, because the
+    process that distributes the tests imports none of them."""
     for node in ast.parse((ROOT / file).read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
             for call in ast.walk(node.value):
@@ -40,7 +41,7 @@ def read_mark(file: str) -> tuple[str, int]:
 
 
 def order(items: list[pytest.Item]) -> None:
-    """Bring the tests of a lane together, and the lanes of high priority to the front."""
+    """Group the tests by lane, with the lanes of high priority first."""
     first: dict[str, int] = {}
     priority: dict[str, int] = {}
     for number, item in enumerate(items):
@@ -52,7 +53,7 @@ def order(items: list[pytest.Item]) -> None:
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]  # xdist brings no types
-    """Gives the next lane to the worker that is free first, in the order of the collection."""
+    """Gives the next lane, in the order of the collection, to the first worker that is free."""
 
     def _split_scope(self, nodeid: str) -> str:
         return lane(nodeid)

@@ -1,4 +1,4 @@
-"""A role that may do less for a while, in a hub that other tests use, too."""
+"""A role with narrower access for a while, in a hub that other tests also use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KINDS = {"field_masks": "jsonb", "class_masks": "jsonb", "actions": "text[]"}
 
 @contextlib.contextmanager
 def narrowed(hub: RunningHub, **columns: str) -> Iterator[None]:
-    """The grant of crm on customers is changed while the block runs."""
+    """Change the grant of crm on customers while the block runs."""
     where = "role_id = 'crm' AND dataset = 'customers'"
 
     def change(values: dict[str, str]) -> None:

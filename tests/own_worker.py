@@ -1,4 +1,5 @@
-"""A worker within the test's own process, so that what its calls do can be measured and broken."""
+"""A worker within the test's own process, so that tests can measure and break the work of its
+calls."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from harness import PATIENCE, RunningHub, folder
 from penstockd import formats
 from penstockd.app import make_organs
 from penstockd.budget import Budget
+from penstockd.calls import Allowance
 from penstockd.config import Settings
 from penstockd.rpc import door
 from penstockd.rpc.door import Route
@@ -27,23 +29,25 @@ from penstockd.wiring import open_hub, worker_database
 
 @dataclass
 class Worker:
-    """A worker within this process, and what its calls take."""
+    """A worker within this process, and the time that its calls take."""
 
     channel: grpc.aio.Channel
     api_key: str
+    #: Where it listens, for channels of a test's own.
+    socket: str = ""
     budgets: list[Budget] = field(default_factory=list)
 
     async def call(
         self, route: Route, request: Message, **options: Any
     ) -> tuple[grpc.StatusCode, float]:
-        """How a call ends, and the longest step that it kept the loop for, in seconds."""
+        """The outcome of a call, and the longest step in seconds for which it blocked the loop."""
         self.budgets.clear()
         code = await self.answer(route, request, **options)
         own = [b.longest for b in self.budgets if b.name == route.method.path]
         return code, max(own, default=0.0)
 
     def used(self, route: Route) -> float:
-        """What the last call took of the processor, in seconds."""
+        """The processor seconds that the last call used."""
         return sum(b.used for b in self.budgets if b.name == route.method.path)
 
     async def answer(
@@ -54,8 +58,9 @@ class Worker:
         whole: bool = False,
         before: Sequence[Message] = (),
     ) -> grpc.StatusCode:
-        """How a call ends. Of a stream only the first frame is awaited, unless it is wanted whole:
-        an endless one must have a reason to end. ``before`` is what a stream sends first."""
+        """The outcome of a call. Of a stream only the first frame is awaited, unless ``whole`` is
+        true: an endless stream must have a reason to end. ``before`` is sent first on a stream of
+        requests."""
         kind = f"{'stream' if route.streams_request else 'unary'}_" + (
             "stream" if route.streams_reply else "unary"
         )
@@ -82,17 +87,23 @@ class Worker:
 
 @contextlib.asynccontextmanager
 async def worker(
-    hub: RunningHub, patch: pytest.MonkeyPatch, **changes: Any
+    hub: RunningHub,
+    patch: pytest.MonkeyPatch,
+    *,
+    allowance: Allowance | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Worker]:
-    """A worker of the hub's own settings, some changed, and database, on a socket of its own."""
+    """A worker with the hub's own settings, some of them changed, and its database, on a socket of
+    its own."""
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     settings = Settings(data_dir=hub.data, port=hub.port, database_url=hub.dsn, **changes)
     formats.load_ahead()
     with folder() as place:
         socket = f"unix:{Path(place) / 'own.sock'}"
-        async with open_hub(settings, worker_database(settings)) as organs:
+        async with open_hub(settings, worker_database(settings)) as opened:
+            organs = replace(opened, allowance=allowance)
             channel = grpc.aio.insecure_channel(socket, options=options)
-            made = Worker(channel, hub.api_key)
+            made = Worker(channel, hub.api_key, socket)
 
             class Recorded(Budget):
                 def __init__(self, *arguments: Any) -> None:
@@ -103,7 +114,8 @@ async def worker(
             server = Server(organs, socket)
             await server.start()
             running = asyncio.create_task(make_organs(organs, server, settings).run())
-            # As a worker of its own does: else calls pay for going through all that the tests hold.
+            # As a real worker does: otherwise the garbage collector charges calls for all objects
+            # of the tests.
             gc.collect()
             gc.freeze()
             try:

@@ -1,4 +1,4 @@
-"""Places in the log as tests know them: the hub's seals, opened by its secret."""
+"""Places in the log as tests read them: the hub's seals, opened with its secret."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from harness import SECRET
 from penstockd.auth.secret import RootSecret
 from penstockd.store.places import CursorKey, Places
 
-#: Opens and seals what hubs with the harness's secret give out.
+#: Opens and seals the places of hubs that have the harness's secret.
 PLACES = Places(RootSecret(SECRET).derive, hours=24)
 PLACES.use([CursorKey(1, 0.0, 0)])
 #: The most changes of a transaction in which tests look for its last one.
 _MOST = 100_000
-#: Sequences belong to one thread at a time; followers of some tests have their own.
+#: A Sequences object belongs to one thread; the followers of some tests have their own.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @lru_cache(maxsize=100_000)
 def log_number(sequence: int) -> int:
-    """The number of the log that has a sequence. Raises ValueError if none has it."""
+    """The number in the log that has this sequence. Raises ValueError if there is none."""
     with _ONE_AT_A_TIME:
         return _find_number(sequence)
 
@@ -40,8 +40,8 @@ def _find_number(sequence: int) -> int:
 
 @lru_cache(maxsize=100_000)
 def transaction_number(name: int, change: int) -> int:
-    """The number of the last change of a transaction, of which one change has a number. Raises
-    ValueError if it is not found there."""
+    """The number of the last change of a transaction, given one of its changes. Raises ValueError
+    if it is not found near there."""
     with _ONE_AT_A_TIME:
         for number in range(change, change + _MOST):
             if PLACES.sequences.transaction(number) == name:

@@ -1,7 +1,7 @@
-"""A consumer of a feed that knows nothing but HTTP, JSON and SHA-256: no SDK, no protobuf.
+"""A consumer of a feed that uses only HTTP, JSON and SHA-256: no SDK, no protobuf.
 
-It keeps a copy of a dataset from server-sent events, and computes the copy's digest as the comments
-of ``penstock/hub/v1/digests.proto`` say.
+It keeps a copy of a dataset from server-sent events, and computes the copy's digest by the comments
+of ``penstock/hub/v1/digests.proto``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FRACTION = re.compile(r"(?:\.(\d+))?Z$")
 
 
 class PlainConsumer:
-    """A copy of a dataset; ``cursor`` is the last checkpoint that it has taken."""
+    """A copy of a dataset; ``cursor`` is the last checkpoint that it has applied."""
 
     def __init__(self, port: int, token: str, dataset: str) -> None:
         self._port, self._token, self._dataset = port, token, dataset
@@ -35,9 +35,10 @@ class PlainConsumer:
         self._decimals = {path for path, kind in kinds.items() if kind == "DECIMAL"}
 
     def follow(self, enough: Callable[[], bool], cut: Callable[[], bool] = lambda: False) -> None:
-        """Read until ``enough``; break the connection off without a word whenever ``cut`` says so.
+        """Read until ``enough`` is true; whenever ``cut`` is true, drop the connection without
+        notice.
 
-        Both are asked behind each event.
+        Both are called after each event.
         """
         while not enough():
             self.connections += 1
@@ -48,7 +49,7 @@ class PlainConsumer:
                         break
 
     def digest(self) -> tuple[int, str]:
-        """Records and digest of the whole copy."""
+        """The number of records and the digest of the whole copy."""
         together = hashlib.sha256()
         for key in sorted(self.records, key=str.encode):
             together.update(hashlib.sha256(self.canonical(self.records[key])).digest())
@@ -89,7 +90,7 @@ class PlainConsumer:
 
     @contextlib.contextmanager
     def _events(self) -> Iterator[Iterator[Record]]:
-        # A snapshot that was cut off has no checkpoint yet, and begins anew.
+        # A snapshot that was cut off has no checkpoint yet, and starts again.
         begin = {"cursor": self.cursor} if self.cursor else {"snapshot": "true"}
         if not self.cursor:
             self.records.clear()

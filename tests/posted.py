@@ -1,4 +1,4 @@
-"""A receiver of webhooks in a thread, for tests that have no event loop."""
+"""A receiver of webhooks in a thread, for tests without an event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness import eventually
 
 @dataclass
 class Post:
-    """What was posted."""
+    """A message that was posted."""
 
     path: str
     headers: dict[str, str]
@@ -22,7 +22,7 @@ class Post:
 
 @dataclass
 class Posts:
-    """Takes what is posted, with a status by path (200 by default), and headers by path."""
+    """Accepts posts, with a status by path (200 by default) and headers by path."""
 
     url: str = ""
     taken: list[Post] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Posts:
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def wait(self, path: str, count: int) -> list[Post]:
-        """The posts to a path, once there are so many."""
+        """The posts to a path, once there are ``count`` of them."""
 
         def enough() -> list[Post] | None:
             found = [p for p in self.taken if p.path == path]
@@ -42,7 +42,7 @@ class Posts:
 
 @contextlib.contextmanager
 def receiving(port: int = 0) -> Iterator[Posts]:
-    """A receiver on the loopback, by default on a port that is free."""
+    """Run a receiver on the loopback, by default on a free port."""
     posts = Posts()
 
     class Handler(BaseHTTPRequestHandler):

@@ -42,7 +42,7 @@ STRUCT = st.dictionaries(TEXT, _DATA, max_size=3).map(parse_struct)
 
 
 def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
-    """Decimals with up to ``scale`` digits after the point, trailing zeros kept."""
+    """Decimals with up to ``scale`` digits after the point, with trailing zeros."""
 
     def make(number: int, places: int) -> Decimal:
         digits = tuple(map(int, str(abs(number) % 10 ** (precision - scale + places))))
@@ -54,7 +54,7 @@ def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
 
 
 def value(field: Field) -> st.SearchStrategy[Any]:
-    """A canonical value of a field that is not None."""
+    """A canonical value of a field, other than None."""
     match field.kind:
         case Kind.STRING:
             return TEXT.filter(bool) if field.key else TEXT

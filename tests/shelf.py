@@ -1,4 +1,4 @@
-"""A table of things and its files, and the streams that writers of files are fed."""
+"""A table of things and its files, and the streams that feed writers of files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Shelf:
         self.dataset = dataset
 
     async def fill(self, rows: list[list[Any]], fields: tuple[Field, ...]) -> None:
-        """Makes the table hold just these rows of ``fields``, in this order."""
+        """Make the table hold exactly these rows of ``fields``, in this order."""
         await self.connection.execute("TRUNCATE things")
         await self.connection.copy_records_to_table(
             "things",
@@ -50,7 +50,7 @@ class Shelf:
     async def export(
         self, name: str, fields: tuple[Field, ...], chunk: int = 1 << 20, nested: str = ""
     ) -> tuple[bytes, int]:
-        """The table in a format, and how many rows were counted; the stream cut as said."""
+        """The table in a format, and the counted rows; the stream is cut into chunks."""
         writer = formats.open_writer(name, self.dataset, fields, nested=nested)
         output = bytearray(writer.head())
 
@@ -67,12 +67,12 @@ class Shelf:
 
 
 def writable(dataset: Dataset) -> tuple[Field, ...]:
-    """The fields that a file may fill."""
+    """The fields that a file may set."""
     return tuple(f for f in dataset.fields if not f.output_only)
 
 
 def last_batches(reader: formats.Reader) -> list[formats.RowBatch]:
-    """What the reader has after all bytes of the file were fed."""
+    """The reader's remaining batches after all bytes of the file."""
 
     async def finish() -> list[formats.RowBatch]:
         return [batch async for part in reader.finish() for batch in part]

@@ -9,7 +9,7 @@ from harness import Reply, RunningHub, new_customer
 
 
 class Subscribed:
-    """A subscription of a name of its own, to customers of a test's own: those named ``mark``."""
+    """A subscription with a name of its own, to the test's own customers: those named ``mark``."""
 
     def __init__(self, hub: RunningHub, consumer: str = "admin", **terms: Any) -> None:
         self.hub, self.consumer = hub, consumer
@@ -22,32 +22,32 @@ class Subscribed:
         assert self.made.status == 200, self.made.text
 
     def call(self, verb: str, consumer: str = "", **body: Any) -> Reply:
-        """A method of the subscription, as "pull"."""
+        """Call a method of the subscription, such as "pull"."""
         path = f"/v1/subscriptions/{self.name}:{verb}"
         return self.hub.request("POST", path, consumer=consumer or self.consumer, json_body=body)
 
     def pull(self, wait: str = "25s", **body: Any) -> dict[str, Any]:
-        """The next stretch; {} if there is none within the time. Its lease does not end in a test,
-        however slow the machine, unless that is asked for."""
+        """The next stretch; {} if there is none within the time. Unless asked for, its lease does
+        not end within a test, however slow the machine."""
         reply = self.call("pull", wait=wait, **{"ackSeconds": 3600, **body})
         assert reply.status == 200, reply.text
         found: dict[str, Any] = reply.json()
         return found if "lease" in found else {}
 
     def acknowledge(self, pulled: dict[str, Any]) -> str:
-        """Acknowledge what was pulled; how far all is acknowledged."""
+        """Acknowledge what was pulled; returns the place up to which everything is acknowledged."""
         reply = self.call("acknowledge", leaseId=pulled["lease"]["leaseId"])
         assert reply.status == 200, reply.text
         return str(reply.json()["cursor"])
 
     def found(self) -> dict[str, Any]:
-        """The subscription as it stands."""
+        """The current subscription."""
         reply = self.hub.get(f"/v1/subscriptions/{self.name}", self.consumer)
         assert reply.status == 200, reply.text
         return dict(reply.json())
 
     def write(self, count: int, **values: Any) -> list[str]:
-        """Write so many customers, each in a transaction of its own, and wait for their numbers;
+        """Write that many customers, each in a transaction of its own, and wait for their numbers;
         returns their keys in order."""
         keys = []
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""Webhooks without a hub around them: a store, a log, a clock that is set by hand, a receiver."""
+"""Webhooks without a hub around them: a store, a log, a clock that the test sets, a receiver."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiohttp import web
 from announcing import FakeAnnouncements
 from penstock.model.v1 import customers_pb2
 from penstockd.auth.credentials import Credentials
+from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.demo.access import put_demo_access
 from penstockd.egress import EgressGuard, Network
@@ -25,14 +26,13 @@ from penstockd.store.database import Database
 from penstockd.store.migrate import apply_migration
 from penstockd.store.tables import Tables
 from penstockd.store.writer import BEGIN_REVISION
-from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.endpoints import put_secret, put_webhook, read_webhook
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
+from penstockd.webhooks.messages import Composer, Payloads
 from penstockd.webhooks.model import Options, Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.owners import Roster
-from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal, Secret, new_secret
 from places import PLACES
@@ -59,7 +59,7 @@ class FakeClock:
 
 
 def customer(key: str, **values: Any) -> bytes:
-    """A customer's image, as the log has it."""
+    """A customer's image, as in the log."""
     fields = {"name": "Ada", "status": "ACTIVE", "etag": "1", **values}
     record = customers_pb2.Customer(customer_id=key, **fields)
     return record.SerializeToString(deterministic=True)
@@ -67,7 +67,7 @@ def customer(key: str, **values: Any) -> bytes:
 
 @dataclass
 class Request:
-    """What a receiver was sent."""
+    """A request that a receiver got."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -83,7 +83,7 @@ Answer = Callable[[Any], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Receiver:
-    """Takes deliveries. ``answers`` says by path how; by default all are taken."""
+    """Receives deliveries. ``answers`` defines the reply by path; by default it accepts all."""
 
     url: str = ""
     requests: list[Request] = field(default_factory=list)
@@ -127,7 +127,7 @@ async def receiving(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver
 
 @dataclass
 class Rig:
-    """The parts of the organ, to be moved one by one."""
+    """The parts of the organ, which the test runs one by one."""
 
     database: Database
     catalog: Catalog
@@ -169,7 +169,7 @@ class Rig:
         return name
 
     async def log(self, *changes: tuple[str, bytes | None, bytes | None]) -> None:
-        """One transaction in the log: keys of customers with their images before and after."""
+        """Log one transaction: keys of customers with their images before and after."""
         async with self.database.transaction() as connection:
             await connection.execute(BEGIN_REVISION)
             for i, (key, before, after) in enumerate(changes):
@@ -190,7 +190,7 @@ class Rig:
             await connection.execute("SELECT hub.stamp()")
 
     async def take_in(self) -> int:
-        """All of the log becomes deliveries; returns how many."""
+        """Turn the whole log into deliveries; returns how many."""
         count, more = 0, True
         while more:
             made, more = await self.intake.step()
@@ -198,7 +198,7 @@ class Rig:
         return count
 
     async def deliver(self) -> int:
-        """Take in, and deliver all that is due; returns the attempts that took."""
+        """Take in the log, and deliver all that is due; returns the number of attempts."""
         await self.take_in()
         return await self.dispatcher.drain()
 
@@ -213,7 +213,7 @@ class Rig:
             return [tuple(r) for r in await connection.fetch(sql, *arguments)]
 
     async def states(self, name: str) -> list[tuple[str, str]]:
-        """State and reason of the deliveries of an endpoint, in order."""
+        """The state and reason of an endpoint's deliveries, in order."""
         found = await self.rows(
             "SELECT state, reason FROM hub.webhook_delivery WHERE webhook_id = $1"
             " ORDER BY delivery_id",
@@ -259,9 +259,10 @@ def make(
     allowed: tuple[Network, ...] = LOOPBACK,
     chance: Callable[[], float] = lambda: 0.5,
     clock: FakeClock | None = None,
+    allowance: Allowance | None = None,
     **sending: Any,
 ) -> Rig:
-    """The organ's parts as the keeper puts them together."""
+    """The organ's parts, as the keeper assembles them."""
     clock, seal = clock or FakeClock(), Seal(b"s" * 32)
     log, roster = FeedLog(database, catalog), Roster(catalog, seal)
     sender = Sender(EgressGuard(allowed), **sending)
@@ -270,6 +271,14 @@ def make(
         database, FakeAnnouncements(), catalog, policy, roster, log, PLACES, clock=clock
     )
     dispatcher = Dispatcher(
-        database, policy, seal, roster, sender, composer, clock=clock, chance=chance
+        database,
+        policy,
+        seal,
+        roster,
+        sender,
+        composer,
+        clock=clock,
+        chance=chance,
+        allowance=allowance,
     )
     return Rig(database, catalog, policy, seal, clock, sender, intake, dispatcher)

@@ -1,5 +1,5 @@
-"""Random records, Views and filters over a model that has every kind of field, for tests that
-compare two ways to the same answer."""
+"""Random records, Views and filters over a model with every kind of field, for tests that compare
+two ways to the same result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ import "google/protobuf/struct.proto";
 import "google/protobuf/timestamp.proto";
 import "penstock/options/v1/options.proto";
 """
-#: Tests of files leave out the lines that end in ``//+``: they cost time and show nothing there.
+#: Tests of files omit the lines that end in ``//+``: they cost time and add nothing there.
 THINGS = """
 message Thing {
   option (penstock.options.v1.dataset) = {title: "Things"};
@@ -196,7 +196,7 @@ def catalog_of(folder: Path) -> Catalog:
 
 
 def plain_things(folder: Path) -> Dataset:
-    """Things of every kind of field, which refer to nothing."""
+    """Things with every kind of field, which refer to nothing."""
     lines = (line for line in THINGS.splitlines() if not line.endswith("//+"))
     return _compile(folder, things="\n".join(lines))["things"]
 
@@ -211,12 +211,12 @@ def _compile(folder: Path, **models: str) -> Catalog:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{folder}", f"-I{PROTOS}"]
     files = [str(source / f"{name}.proto") for name in models]
     subprocess.run([*command, f"--descriptor_set_out={target}", *files], check=True)
-    # Sets of files, one after the other, are one set.
+    # Several sets of files, one after the other, form one set.
     return load_catalog(find_descriptors().read_bytes() + target.read_bytes())
 
 
 def random_rows(catalog: Catalog, dataset: Dataset, rng: random.Random) -> list[list[Any]]:
-    """Full rows of a dataset as the database holds them; references lead nowhere now and then."""
+    """Full rows of a dataset as in the database; references lead nowhere now and then."""
     defaults, rows = Defaults.of(dataset), []
     for n in range(ROWS.get(dataset.name, 12)):
         present = {f.steps[0]: rng.random() < 0.6 for f in dataset.fields}
@@ -251,7 +251,7 @@ def _value(dataset: Dataset, field: Field, number: int, rng: random.Random, *, t
 
 
 def _fill(holder: Any, field: Field, rng: random.Random) -> None:
-    """Give a repeated field of a message up to three values."""
+    """Fill a repeated field of a message with up to three values."""
     target = getattr(holder, field.steps[-1])
     for _ in range(rng.choice([0, 0, 1, 2, 3])):
         if field.element is not None:
@@ -268,7 +268,7 @@ def _fill(holder: Any, field: Field, rng: random.Random) -> None:
 
 
 def _members(message: Any, rng: random.Random, depth: int = 0) -> None:
-    """Give members values, those of messages within them too."""
+    """Set members to values, including those of nested messages."""
     for fd in message.DESCRIPTOR.fields:
         if rng.random() < 0.4:
             continue
@@ -299,7 +299,8 @@ def _messages(message: Any, fd: Any, rng: random.Random, depth: int) -> None:
 
 
 class Asker:
-    """Makes up expressions over some fields of a dataset; with ``catalog``, through references."""
+    """Makes expressions over some fields of a dataset; with ``catalog``, also through
+    references."""
 
     def __init__(
         self,
@@ -394,7 +395,7 @@ def _quoted(text: str) -> str:
 def random_grants(
     catalog: Catalog, dataset: Dataset, rng: random.Random, claims: Sequence[str]
 ) -> list[Grant]:
-    """One to three grants on a dataset, with masks and row rules, most of which allow to read."""
+    """One to three grants on a dataset, with masks and row rules; most allow reading."""
     asker = Asker(dataset, dataset.fields, rng, catalog, claims)
     every = dataset.every_field
     paths = [f.path for f in every] + [
@@ -416,7 +417,7 @@ def _mask(rng: random.Random) -> Mask:
 
 
 def random_selection(fields: Sequence[Field], rng: random.Random) -> str:
-    """A selection of fields, by leaves and by messages; often all."""
+    """A selection of fields, by leaves and by messages; often all fields."""
     if rng.random() < 0.4 or not fields:
         return ""
     names = [f.path for f in fields] + [f.steps[0] for f in fields]
@@ -424,6 +425,6 @@ def random_selection(fields: Sequence[Field], rng: random.Random) -> str:
 
 
 def cases(seed: int, count: int) -> Iterator[tuple[int, random.Random]]:
-    """Numbered cases, each with its own source of chance, so that one can be repeated alone."""
+    """Numbered cases, each with its own source of randomness, so that one can be repeated alone."""
     for case in range(count):
         yield case, random.Random(f"{seed}/{case}")

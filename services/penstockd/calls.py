@@ -29,8 +29,23 @@ from penstockd.tasks import Tasks
 T = TypeVar("T")
 
 
+class Allowance(Protocol):
+    """Decides how many records consumers may be given."""
+
+    def take(self, entry: Entry, count: int) -> None:
+        """Count records that are about to leave by the call or message of an entry.
+
+        Raises Refused to keep them in. Nothing says then that they left, and a stream ends where
+        they would begin; it can be resumed if the error's reason has a time to retry.
+        """
+
+
 class Books(Protocol):
     """The organs with which a call writes records and its audit entry."""
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """Judges what is about to leave; None lets everything leave."""
 
     @property
     def journal(self) -> Journal:
@@ -161,31 +176,34 @@ class Call(ArrivingCall):
     # --- disclosures: all data that leaves passes here, so that it is audited first ----------
 
     def disclose(self, given: GivenRecords) -> None:
-        """Note the records of a reply in the call's entry, which is durable before it leaves."""
+        """Note the records of a reply in the call's entry, which is durable before it leaves.
+
+        All disclosures raise Refused if the caller may be given no more (see ``Allowance``).
+        """
+        self._count(given.count)
         self.entry.shown = given.rule
         self.entry.row_count = given.count
         self.entry.keys = given.keys
         self.entry.low_key, self.entry.high_key = given.low_key, given.high_key
-        self._count(given.count)
 
     def disclose_one(self, rule: bytes) -> None:
         """Note that a reply shows the record whose key is in the call's entry."""
-        self.entry.shown, self.entry.row_count = rule, 1
         self._count(1)
+        self.entry.shown, self.entry.row_count = rule, 1
 
     async def will_disclose(self, view: View, fields: str = "") -> None:
         """Note that a reply shows the record that the call writes; the write's transaction will
         hold the entry. Raises DatabaseUnavailable."""
-        self.entry.shown = await self.books.journal.store(view.prepared(Shown, fields))
         self._count(1)
+        self.entry.shown = await self.books.journal.store(view.prepared(Shown, fields))
 
     async def disclose_within(
         self, connection: Connection, entries: Sequence[Entry], rules: Sequence[Shown]
     ) -> None:
         """Write entries for a reply in a transaction that ends before the reply leaves."""
+        self._count(sum(entry.row_count or 0 for entry in entries))
         await insert_shown(connection, rules)
         await insert_entries(connection, entries)
-        self._count(sum(entry.row_count or 0 for entry in entries))
 
     async def disclose_part(self, *given: GivenRecords) -> Permit:
         """Make durable which records the next frames of a stream show; then they may be sent.
@@ -193,8 +211,9 @@ class Call(ArrivingCall):
         Raises DatabaseUnavailable, and the store's error if it refuses an entry: then the frames
         must not leave, and without the permit they cannot.
         """
+        permit = self.permit(sum(g.count for g in given))
         await self.write_parts(given)
-        return self.permit(sum(g.count for g in given))
+        return permit
 
     async def write_parts(self, given: Sequence[GivenRecords]) -> None:
         """Make durable, in separate entries, which records the call's stream sends."""
@@ -209,12 +228,14 @@ class Call(ArrivingCall):
         await self.books.journal.record(self.entry.end(outcome, rows, size))
 
     def permit(self, count: int) -> Permit:
-        """The permit to send records whose entries are durable (see ``disclose_part``)."""
+        """The permit to send records once their entries are durable (see ``disclose_part``)."""
         self._count(count)
         return _PERMIT
 
     def _count(self, count: int) -> None:
-        """The one place that counts the records that leave."""
+        """The one place that counts the records that leave by calls, before anything says so."""
+        if count and self.books.allowance is not None:
+            self.books.allowance.take(self.entry, count)
         self.disclosed = (self.disclosed or 0) + count
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,7 @@ from penstockd.auth.issuers import Issuers
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
+from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
@@ -58,3 +59,4 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)
+    allowance: Allowance | None = None

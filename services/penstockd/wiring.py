@@ -303,6 +303,7 @@ async def _deliver_webhooks(
         terms,
         hub.places,
         clock=leases.now,
+        allowance=hub.allowance,
     )
     try:
         await database.open()

@@ -1,4 +1,4 @@
-"""What the tests of the API share beside the hub."""
+"""Shared by the tests of the API, in addition to the hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness import RunningHub, folder
 
 @pytest.fixture
 def unchanged(hub: RunningHub) -> Iterator[None]:
-    """Nothing is loaded and nothing logged by what the test does."""
+    """Check that the test changes no record and logs no change."""
 
     def state() -> tuple[int, int]:
         return hub.sql("SELECT count(*) FROM data.customers")[0][0], hub.head()
@@ -23,7 +23,7 @@ def unchanged(hub: RunningHub) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def spare() -> Iterator[RunningHub]:
-    """A hub whose records tests may change as they like. Do not stop or break it."""
+    """A hub whose records tests may change freely. Do not stop or break it."""
     with folder() as data:
         running = RunningHub(data / "hub", customers=400)
         running.start()

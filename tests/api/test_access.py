@@ -47,7 +47,7 @@ def revision(hub: RunningHub) -> int:
 
 
 class Integration:
-    """A role, a consumer that has it, and an API key; gone at the end."""
+    """A role, a consumer that has it, and an API key; removed at the end."""
 
     def __init__(self, hub: RunningHub, *grants: dict[str, Any], **consumer: Any) -> None:
         self.hub, self.name = hub, f"t-{uuid.uuid4().hex[:8]}"
@@ -348,7 +348,7 @@ def test_a_rollback_to_what_the_model_has_no_more_is_refused(
     hub: RunningHub, integration: Integration
 ) -> None:
     old = revision(hub)
-    # The revision as it would be had the model lost a field and a dataset since.
+    # The revision as if the model had lost a field and a dataset since then.
     spoiled = {
         "dataset": "faxes",
         "grant": {"actions": ["read"], "class_masks": {}, "field_masks": {}, "row_filter": ""},
@@ -379,13 +379,13 @@ def test_a_rollback_to_what_the_model_has_no_more_is_refused(
 
 
 def test_last_use_is_noted_without_a_revision(hub: RunningHub, integration: Integration) -> None:
-    """A worker writes the first uses that it sees at once, and later ones within a minute."""
+    """A worker records the first uses that it sees at once, and later ones within a minute."""
 
     def used(consumer: str) -> dict[str, bool]:
         listed = done(hub.get(f"/v1/access/consumers/{consumer}/credentials"))["credentials"]
         return {c["kind"]: "lastUseTime" in c for c in listed}
 
-    # The demo was loaded with the key of the administrator.
+    # The administrator's key loaded the demo.
     eventually(lambda: used("admin")["API_KEY"])
     integration.issue("CLIENT_SECRET")
     assert used(integration.name)["CLIENT_SECRET"] is False
@@ -409,7 +409,7 @@ async def test_uses_are_written_together(hub: RunningHub, integration: Integrati
             )
             row = await connection.fetchrow(query, [integration.credential, "no-such"])
             assert tuple(row or ()) == (1, True)
-            # Another process may write later what it saw earlier.
+            # Another process may record its own uses later.
             await connection.execute(
                 "UPDATE hub.credential_use SET last_use_time = '2100-01-01'"
                 " WHERE credential_id = $1",
@@ -492,8 +492,8 @@ def test_a_preview_is_what_the_consumer_gets(hub: RunningHub) -> None:
 
 
 def calls_to_rehearse(hub: RunningHub, made: Integration) -> tuple[Reply, int]:
-    """Calls of many kinds, three of which need email, and one fails: the last of the three, and how
-    many of customers succeeded, those of the setup included."""
+    """Make calls of many kinds, three of which need email and one of which fails. Returns the last
+    of the three, and the number of successful calls on customers, including those of the setup."""
     key = hub.sql("SELECT customer_id FROM data.customers WHERE status = 'ACTIVE' LIMIT 1")[0][0]
     for _ in range(3):
         done(made.get(f"/v1/customers/{key}"))
@@ -513,7 +513,7 @@ def calls_to_rehearse(hub: RunningHub, made: Integration) -> tuple[Reply, int]:
 
 
 def rehearsed(hub: RunningHub, made: Integration, **change: Any) -> Any:
-    """What a change would do to the one dataset of the one consumer that it touches."""
+    """The effect of a change on its only consumer and dataset."""
     (effect,) = done(post(hub, ":rehearse", change))["consumers"]
     assert effect["consumerId"] == made.name
     (dataset,) = effect["datasets"]
@@ -521,7 +521,7 @@ def rehearsed(hub: RunningHub, made: Integration, **change: Any) -> Any:
 
 
 def count_customers(hub: RunningHub) -> tuple[int, int]:
-    """All of them, and the active ones."""
+    """Count all customers, and the active ones."""
     total, active = hub.sql(
         "SELECT count(*), count(*) FILTER (WHERE status = 'ACTIVE') FROM data.customers"
     )[0]

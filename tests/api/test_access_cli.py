@@ -36,7 +36,7 @@ email = "partial"
 
 
 class Commands:
-    """The command line of an administrator, with a role and a consumer of the test's own."""
+    """An administrator's command line, with a role and a consumer that belong to the test."""
 
     def __init__(self, hub: RunningHub, folder: Path) -> None:
         self.hub, self.name = hub, f"t-{uuid.uuid4().hex[:8]}"
@@ -44,7 +44,7 @@ class Commands:
         self.file.write_text(ROLE.format(name=self.name))
 
     def invoke(self, *arguments: str, input: str = "") -> tuple[int, str, str]:
-        """Exit code and output of a command, in this process: there are many of them."""
+        """Run a command in this process, since there are many; returns its exit code and output."""
         out, err = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, self.hub.env(), clear=True),

@@ -1,4 +1,4 @@
-"""Files that cannot be imported: what is wrong is named, and nothing of them is loaded."""
+"""Files that cannot be imported: the error names the fault, and nothing is loaded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_of_many_bad_rows_a_hundred_are_named_and_all_are_counted(hub: RunningHu
 
 
 def cut_upload(hub: RunningHub, pieces: list[bytes], *, reset: bool) -> None:
-    """Send pieces of a chunked upload whose end never comes."""
+    """Send pieces of a chunked upload but never its end."""
     head = (
         "POST /v1/customers:import?format=CSV HTTP/1.1\r\nhost: hub\r\n"
         f"authorization: Bearer {hub.token('admin')}\r\n"
@@ -50,7 +50,7 @@ def cut_upload(hub: RunningHub, pieces: list[bytes], *, reset: bool) -> None:
         connection.sendall(head.encode())
         for piece in pieces:
             connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
-        # The hub must have the pieces before the connection ends, or nothing is shown.
+        # The hub must have the pieces before the connection ends, or the test shows nothing.
         eventually(lambda: hub.sql(_WRITING)[0][0] > 0)
         if reset:
             linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
@@ -69,7 +69,7 @@ SELECT outcome FROM hub.audit_entry WHERE method LIKE '%/ImportCustomers' AND en
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.usefixtures("unchanged")
 def test_a_truncated_upload_loads_nothing(hub: RunningHub, reset: bool) -> None:
-    """Cut at the end of a row, where what has come looks like a whole file."""
+    """The upload is cut at the end of a row, where the part received looks like a whole file."""
     key = new_customer()["customerId"]
     rows = "".join(f"{key}-{i},Name\n" for i in range(30_000)).encode()
     before = hub.sql("SELECT max(entry_id) FROM hub.audit_entry")[0][0]
@@ -186,7 +186,7 @@ def test_a_poisoned_row_is_named(hub: RunningHub, row: bytes, name: str, field: 
 @pytest.mark.parametrize("apart", [1, 15_000])
 @pytest.mark.usefixtures("unchanged")
 def test_a_key_twice_in_a_file_is_refused(hub: RunningHub, apart: int) -> None:
-    """In one batch of the merge and in two."""
+    """Both within one batch of the merge and across two."""
     key = new_customer()["customerId"]
     rows = [f"{key}-{i},x" for i in range(apart)]
     body = "\n".join(["customer_id,name", *rows, f"{key}-0,y", f"{key}-z,z"])

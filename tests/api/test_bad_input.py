@@ -1,4 +1,4 @@
-"""Bad input gets a clear error, and nothing is lost or half done."""
+"""Bad input gets a clear error, and nothing is lost or left half done."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_no_filter_makes_the_hub_fail(hub: RunningHub) -> None:
     outcomes = set()
     whole = ['name = "x"', "status = ACTIVE", 'tags:"x"', "-kind = PERSON", "(credit_limit > 1)"]
     for i in range(150):
-        # Every third one is whole, with at most one piece that may spoil it.
+        # Every third query is valid but for at most one random piece.
         text = " ".join(chance.choices(pieces, k=chance.randint(1, 7)))
         if i % 3 == 0:
             ends = chance.choice(["", "", chance.choice(pieces)])

@@ -1,4 +1,4 @@
-"""Every command that prints, in every format, on a running hub."""
+"""Every command that prints prints every format, on a running hub."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ YAML_LINE = re.compile(
 
 
 class Walk:
-    """Runs commands in this process, with arguments of things that exist."""
+    """Runs commands in this process, with arguments that name existing objects."""
 
     def __init__(self, hub: RunningHub, folder: Path) -> None:
         self.hub, self.root, self.folder = hub, build_app(), folder
@@ -87,14 +87,14 @@ class Walk:
                 code = 0
             except SystemExit as ended:
                 code = int(ended.code or 0)
-            except Exception as error:  # how the library ends a command that is used wrongly
+            except Exception as error:  # the library's way to report wrong usage
                 if not hasattr(error, "exit_code"):
                     raise
                 code = error.exit_code
         return code, out.getvalue(), err.getvalue()
 
     def made(self, *arguments: str, name: str) -> str:
-        """What a command makes, by the member of the document that it prints."""
+        """The object that a command creates, by the member of the document that it prints."""
         code, out, err = self.run(*arguments, "--format", "json")
         assert code == 0, err
         found: Any = json.loads(out)
@@ -142,7 +142,7 @@ def walk(hub: RunningHub, tmp_path: Path) -> Iterator[Walk]:
 
 
 def check(form: Format, text: str) -> None:
-    """The text is in the format."""
+    """Check that the text is in the format."""
     if form is Format.json:
         for document in text.splitlines() if text[:1] == "{" and text[1:2] == '"' else [text]:
             json.loads(document)
@@ -159,7 +159,7 @@ def check(form: Format, text: str) -> None:
 
 
 def names_of(document: Any) -> Iterator[str]:
-    """All names in a document, but those that are data: of records, claims, masks."""
+    """All names in a document, except in data: records, claims, masks."""
     if isinstance(document, Mapping):
         for name, value in document.items():
             yield name
@@ -172,7 +172,7 @@ def names_of(document: Any) -> Iterator[str]:
 
 def test_every_command_prints_in_every_format(walk: Walk) -> None:
     printed, failed = set(), {}
-    # What deletes comes last: others need what it deletes.
+    # Commands that delete come last: others need the objects.
     for path, command in sorted(walk_commands(walk.root), key=lambda c: "delete" in c[0]):
         if hasattr(command, "commands") or path in LEFT_OUT:
             continue

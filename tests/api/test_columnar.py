@@ -1,4 +1,4 @@
-"""Parquet and Arrow IPC through the door: out, in again, and into an empty dataset."""
+"""Parquet and Arrow IPC through the hub: exported, imported again, and into an empty dataset."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_page_of_an_export(hub: RunningHub, name: str) -> None:
 
 @every_format
 def test_one_changed_value_is_one_change(hub: RunningHub, name: str) -> None:
-    """Negative control: what differs is written."""
+    """Negative control: a difference is written."""
     found = table(name, export(hub, "customers", name, fields="customer_id,notes").body)
     notes = [f"by {name}", *found["notes"].to_pylist()[1:]]
     changed = found.set_column(1, found.schema.field("notes"), pa.array(notes))
@@ -119,6 +119,6 @@ def test_files_that_are_cut_or_none(hub: RunningHub, name: str) -> None:
 
 
 def test_workers_keep_few_stores_of_freed_memory(hub: RunningHub) -> None:
-    """With one for each of many threads an export left twice the memory; see the supervisor."""
+    """With one store for each thread, exports left twice the memory in use; see the supervisor."""
     for worker in hub.processes("worker"):
         assert worker.environ()["MALLOC_ARENA_MAX"] == "2"

@@ -1,4 +1,4 @@
-"""Digests: whoever computes them of what it sees has the hub's, and nothing else moves them."""
+"""Digests: a consumer that computes them from the records it sees gets the hub's digests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMES = st.sampled_from(
 
 
 def of(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Records that have some of the members."""
+    """Returns the records that have some of the members."""
     return st.fixed_dictionaries({}, optional=members)
 
 
@@ -87,7 +87,7 @@ RECORDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 
 
 def sample(strategy: st.SearchStrategy[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records that Hypothesis finds, the same at each run."""
+    """Records that Hypothesis generates, the same in each run."""
     made: list[dict[str, Any]] = []
 
     @settings(
@@ -103,7 +103,7 @@ def sample(strategy: st.SearchStrategy[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def nasty(spare: RunningHub) -> RunningHub:
-    """Records with values that Hypothesis finds, beside the demo's."""
+    """Records with values that Hypothesis generates, in addition to the demo's."""
     for dataset, strategy in RECORDS.items():
         made = sample(strategy)
         key = dataset.removesuffix("s") + "Id"
@@ -195,7 +195,7 @@ def test_a_part_of_the_keys_the_fields_and_the_records(nasty: RunningHub) -> Non
 
 
 def test_the_worked_example() -> None:
-    """What the proto says of a record and of its range is what comes out."""
+    """The example in the proto's comments is correct for a record and for its range."""
     text = (ROOT / "protos/penstock/hub/v1/digests.proto").read_text()
     lines = [line.removeprefix("//").strip() for line in re.findall("^//     .*$", text, re.M)]
     ending = next(i for i, line in enumerate(lines) if line.endswith('"}'))
@@ -221,7 +221,7 @@ def test_hidden_values_do_not_move_digests(
     assert changed.json()[field] == value
     after = digest(spare, "customers", consumer), digest(spare, "customers")
     assert after[0]["ranges"] == before[0]["ranges"]
-    # Negative control: who sees the field is told.
+    # Negative control: a caller that sees the field is told.
     assert after[1]["ranges"] != before[1]["ranges"]
 
 
@@ -232,7 +232,7 @@ def test_rows_that_are_hidden_do_not_count(spare: RunningHub) -> None:
     assert digest(spare, "customers", "bi")["rowCount"] == before
     told = {"key": lead["customerId"], "sha256": EMPTY}
     body = {"ranges": [{"startKey": told["key"], "endKey": "t~", "rowCount": 1, "records": [told]}]}
-    # To a caller who may not see it, it is to be deleted as if it were not there.
+    # A caller that may not see the record is told to delete it, as if it did not exist.
     assert repair(spare, body, "bi").json().get("deletes") == [told["key"]]
     assert repair(spare, body).json()["upserts"][0]["customerId"] == told["key"]
 
@@ -242,15 +242,15 @@ def test_a_state_stays_as_it_was(spare: RunningHub) -> None:
     created = spare.request("POST", "/v1/customers", consumer="admin", json_body=new_customer())
     assert created.status == 200
     state = first["state"]
-    for _ in range(8):  # through whichever worker
+    for _ in range(8):  # through any of the workers
         again = digest(spare, "customers", state=state)
         state = again["state"]
         assert again["ranges"] == first["ranges"] and again["cursor"] == first["cursor"]
     assert digest(spare, "orders", state=state)["cursor"] == first["cursor"]
     now = digest(spare, "customers")
     assert now["ranges"] != first["ranges"] and now["cursor"] != first["cursor"]
-    # As an export at the same place would have it, and the feed: the same view.
-    spare.head()  # a poll tells a change once it has its number
+    # The same View as in an export and in the feed at that place.
+    spare.head()  # a poll returns a change only after it has its number
     feed = spare.get("/v1/customers:changes", cursor=first["cursor"]).json()
     assert created.json()["customerId"] in [c["key"] for c in feed["changes"]]
 
@@ -282,7 +282,7 @@ def test_a_state_that_is_gone(spare: RunningHub) -> None:
 
 
 def test_states_are_not_hoarded(spare: RunningHub) -> None:
-    """Each holds back the database's clean-up: of one caller a worker keeps two."""
+    """Each state delays the database's vacuum, so a worker keeps only two for each caller."""
     for _ in range(30):
         digest(spare, "products", "bi")
 
@@ -294,7 +294,7 @@ def test_states_are_not_hoarded(spare: RunningHub) -> None:
             )[0][0]
         )
 
-    # Those of three consumers, in each of the workers.
+    # The states of three consumers, in each of the workers.
     eventually(lambda: held() <= 3 * 2 * len(spare.processes("worker")))
 
 

@@ -1,4 +1,4 @@
-"""Those who follow changes: the SDK's Replica and the commands."""
+"""Consumers of changes: the SDK's Replica and the commands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def client(hub: RunningHub) -> Iterator[Client]:
 
 @pytest.fixture
 def mark(hub: RunningHub) -> Iterator[str]:
-    """The source of customers of one test, which are gone after it."""
+    """The source of one test's customers, which are removed after it."""
     source = f"feed-{new_customer()['customerId']}"
     yield source
     reply = hub.get("/v1/customers", filter=f'source = "{source}"', page_size=1000)
@@ -41,7 +41,7 @@ def mark(hub: RunningHub) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, hub: RunningHub, tmp_path: Path) -> Iterator[Any]:
-    """A database for replicas: the call opens a connection to it."""
+    """A database for replicas; each call opens a connection to it."""
     if request.param == "sqlite":
         yield lambda: sqlite3.connect(tmp_path / "replica.db", check_same_thread=False)
         return
@@ -56,7 +56,8 @@ def database(request: pytest.FixtureRequest, hub: RunningHub, tmp_path: Path) ->
 
 @contextmanager
 def writing(hub: RunningHub, source: str) -> Iterator[Callable[[], int]]:
-    """Customers are created, changed and deleted during the block; the call counts the rounds."""
+    """Create, change and delete customers during the block; the call returns the number of
+    rounds."""
     stop, rounds = threading.Event(), 0
 
     def run() -> None:
@@ -96,7 +97,7 @@ def test_a_replica_under_writes_is_equal_to_the_source(
             eventually(lambda: rounds() >= seen + 6 and sum(commits) > 3)
         replica.close()
         follower.join()
-        # Another process goes on with what the first has left.
+        # Another process continues from the state that the first one left.
         replica = Replica(client, "customers", connection, filter=f'source = "{mark}"')
         found = replica.verify()
         assert found.equal and not replica.repairs
@@ -175,7 +176,7 @@ def test_watch_goes_on_where_it_was_stopped(
 
     def printed() -> list[str]:
         text = out.read_text() if out.exists() else ""
-        # The last line may be half written.
+        # The last line may be incomplete.
         whole = text[: text.rfind("\n") + 1]
         return [json.loads(line)["key"] for line in whole.splitlines()]
 
@@ -224,7 +225,7 @@ def test_replica_and_verify_by_command(hub: RunningHub, tmp_path: Path) -> None:
     assert differs.returncode == 1 and differs.stdout.decode() == f"differs\t{key}\n"
 
 
-#: What the database of a replica does when a record is written to it, and what is said of it.
+#: A trigger that breaks writes to the replica's database, and the error that the command reports.
 BROKEN = {
     "RAISE EXCEPTION 'no more room\nfor orders'": "no more room for orders",
     "PERFORM pg_terminate_backend(pg_backend_pid())": "connection",
@@ -268,7 +269,7 @@ def test_a_database_that_is_not_there_is_one_line(hub: RunningHub) -> None:
 
 
 def said(failed: subprocess.CompletedProcess[bytes], what: str) -> None:
-    """A command has failed with one line that says so, and no secret."""
+    """The command failed with one line that contains the text, and no secret."""
     assert failed.returncode == 1
     (line,) = failed.stderr.decode().splitlines()
     assert line.startswith("error: ") and what in line

@@ -1,4 +1,4 @@
-"""Feeds through the door: streams and polls, what they say, and what they refuse."""
+"""Feeds through the hub: the contents of streams and polls, and the requests that they refuse."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def customer(customer_id: str, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def big(hub: RunningHub) -> Iterator[tuple[str, int, list[str]]]:
-    """One transaction of many rows between two small ones: where it begins, ends, and its keys."""
+    """One transaction of many rows between two small ones: its start, its end and its keys."""
     start, prefix = here(hub), key()
     keys = [f"{prefix}-{i:05}" for i in range(BIG)]
     put(hub, "customers", customer(f"{prefix}-before"))
@@ -121,7 +121,8 @@ def test_a_snapshot_and_what_follows_make_the_table(hub: RunningHub) -> None:
         stream.until(lambda: stream.marks)
         assert [e.brief for e in stream.events] == [("SNAPSHOT", f"{prefix}-{i}") for i in range(5)]
         assert max(stream.sizes) <= 2
-        # One cursor: that of the beginning, of the checkpoint, and of an export at that time.
+        # The cursors from the start, from the checkpoint and from an export at that time are the
+        # same.
         assert stream.cursor == stream.begin.cursor
         patch(hub, "customers", f"{prefix}-1", name="Renamed")
         delete(hub, "customers", f"{prefix}-2")
@@ -148,7 +149,7 @@ def test_all_datasets_share_one_cursor(hub: RunningHub) -> None:
     assert [e.sequence for e in events] == list(range(number(start) + 1, head + 1))
     two = caught_up(hub, "admin", "", start, head, datasets=["contacts", "customers"])
     assert [e.dataset for e in two] == ["customers", "contacts"]
-    # The cursor of the one is a cursor of the other.
+    # A cursor of one is also a cursor of the other.
     (order,) = caught_up(hub, "admin", "orders", at(hub, events[0].sequence), head)
     assert (order.key, order.sequence) == (one, events[1].sequence)
 
@@ -158,7 +159,7 @@ def test_a_silent_stream_says_that_it_lives(hub: RunningHub) -> None:
     with watch(hub, dataset="products", cursor=start) as stream:
         stream.until(lambda: stream.heartbeats)
         assert number(stream.heartbeats[-1]) == number(start)
-        # What is not for this stream moves its cursor on, so that it does not grow old.
+        # Changes that the stream leaves out still move its cursor on, so that it does not expire.
         put(hub, "customers", customer(one))
         assert stream.to(hub.head()) == []
 
@@ -198,7 +199,8 @@ def test_ndjson_and_events_say_the_same_as_grpc(hub: RunningHub) -> None:
 def test_a_client_that_takes_compressed_replies_gets_changes_at_once(
     hub: RunningHub, accept: str
 ) -> None:
-    """As every HTTP client does: a codec would keep changes back until there are enough."""
+    """Every HTTP client accepts compression: a codec would hold changes back until it has
+    enough."""
     one, start = key(), here(hub)
     sent = {"accept-encoding": "gzip, deflate, br, zstd"}
     with rest(hub, "/v1/customers:watch", accept=accept, headers=sent, cursor=start) as reply:
@@ -242,7 +244,7 @@ def test_a_poll_waits_for_the_first_change(hub: RunningHub) -> None:
 
 
 def test_the_fields_of_a_change_are_those_of_the_log(hub: RunningHub) -> None:
-    """Against the log itself: number, transaction, images, byte for byte."""
+    """Compare with the log itself: number, transaction and images, byte for byte."""
     one, start = key(), here(hub)
     put(hub, "customers", customer(one), customer(f"{one}-2"))
     patch(hub, "customers", one, tags=["x", "y"])
@@ -357,7 +359,7 @@ def test_nobody_watches_without_credentials(hub: RunningHub) -> None:
 
 
 def test_told_is_told_of_every_operation() -> None:
-    """The names of operations that were written are those of the feed."""
+    """The feed's names of operations are the log's."""
     module = __import__("penstock.hub.v1.changes_pb2", fromlist=["Operation"])
     for written in Written:
         change = module.Change(operation=written.value, key="k", dataset="customers")

@@ -1,4 +1,4 @@
-"""Formats at the door: every one comes back unchanged, compressed or not, and is named."""
+"""Formats through the hub: each is named and comes back unchanged, compressed or not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def import_(hub: RunningHub, path: str, body: bytes, **headers: str) -> Reply:
 
 @pytest.fixture(scope="module", autouse=True)
 def odd(hub: RunningHub) -> None:
-    """A record that is hard on formats, beside the demo's."""
+    """A record that is hard on formats, in addition to the demo's."""
     text = ' "q", <&> ]]> \\ \r\n\t=1+1 _x000D_ ünï 𠮷 '
     record = new_customer(notes=text, name="=1+1", tags=[text, ""], billingAddress={"city": ""})
     reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
@@ -111,15 +111,15 @@ def test_what_cannot_be_read_is_refused(hub: RunningHub) -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 @pytest.mark.parametrize("format", ["CSV", "NDJSON", "JSON", "XML", "PARQUET"])
 def test_the_wire_is_compressed_for_who_asks(hub: RunningHub, format: str, encoding: str) -> None:
-    """A content encoding is the wire's business: the file, its name and type stay what they are."""
+    """A content encoding affects only the transfer: the file, its name and type stay the same."""
     path = f"/v1/customers:export?format={format}"
     reply = hub.request("GET", path, consumer="admin", headers={"accept-encoding": encoding})
     assert reply.headers["content-type"] == formats.WRITERS[format].content_type
-    packed = format != "PARQUET"  # it is compressed inside
+    packed = format != "PARQUET"  # Parquet is compressed inside
     assert reply.headers.get("content-encoding") == (encoding if packed else None)
     plain = export(hub, format).body
     found = PLAIN[{"gzip": "GZIP", "zstd": "ZSTD"}[encoding]](reply.body) if packed else reply.body
-    # The demo's exports are told apart by their receipts alone.
+    # Only their receipts distinguish the demo's exports.
     assert len(found.splitlines()) == len(plain.splitlines())
 
 

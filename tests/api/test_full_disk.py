@@ -1,4 +1,4 @@
-"""A disk without room is a status of its own, and health shows it before."""
+"""A full disk has a status of its own, and health reports it in advance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from penstockd.formats import READERS
 from penstockd.rpc import health
 from penstockd.store import shortages
 
-#: As PostgreSQL says it when a file cannot grow.
+#: PostgreSQL's error if a file cannot grow.
 FULL = """
 CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -38,7 +38,7 @@ CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON data.customers
 
 @contextlib.contextmanager
 def full(hub: RunningHub, name: str) -> Iterator[None]:
-    """Writes of customers with these notes find no room."""
+    """Make writes of customers with these notes fail for lack of space."""
     hub.sql_script(FULL.format(name=name))
     try:
         yield
@@ -73,7 +73,7 @@ def test_no_room_is_507_and_reads_go_on(hub: RunningHub, accept: str) -> None:
             else:
                 assert (reply.reason, told["code"]) == ("STORAGE_FULL", 8)
         assert hub.get("/v1/customers/c00000001").status == 200
-    # The control: with room, the same call succeeds.
+    # The control: with space, the same call succeeds.
     headers = {"content-type": "application/json"}
     reply = hub.request("POST", "/v1/customers", consumer="admin", body=rows, headers=headers)
     assert reply.status == 200
@@ -90,7 +90,7 @@ SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 
 
 async def becomes(worker: Worker, expected: dict[str, bytes]) -> None:
-    """Wait until the health of parts is so."""
+    """Wait until the health of the given parts is as expected."""
     check: Any = worker.channel.unary_unary("/grpc.health.v1.Health/Check")
 
     async def health(part: str) -> bytes:
@@ -138,7 +138,7 @@ async def test_what_runs_short_is_not_well_before_it_fails_calls(
 
 
 def make_files() -> dict[str, tuple[str, bytes]]:
-    """Files of one unknown column by what they are, with their format: none needs a table."""
+    """Files with one unknown column, in each format, by name: none needs a table."""
     table, arrow, parquet = pa.table({"nothing": ["x"]}), io.BytesIO(), io.BytesIO()
     with pa.ipc.new_stream(arrow, table.schema) as writer:
         writer.write_table(table)
@@ -169,7 +169,7 @@ async def test_imports_leave_the_reserve_of_the_disk_free(
     files = make_files()
     async with worker(hub, monkeypatch, disk_reserve_mb=1 << 40) as short:
         found = {what: await import_file(short, *file) for what, file in files.items()}
-    # The control: what stays in memory is read, and refused for what it holds.
+    # The control: a file that stays in memory is read, and refused for its contents.
     assert "unknown column" in found.pop("a few rows")
     wanted = "RESOURCE_EXHAUSTED the hub has no room for the file; nothing was written"
     assert found == dict.fromkeys(found, wanted)

@@ -1,4 +1,4 @@
-"""The same through gRPC, gRPC-Web and reflection, by the generated stubs and by buf."""
+"""The same calls by gRPC, gRPC-Web and reflection, with the generated stubs and with buf."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_all_listed_services_can_be_described(channel: grpc.Channel, version: st
         pool = DescriptorPool()
         files = asked(file_containing_symbol=name).file_descriptor_response.file_descriptor_proto
         parsed = [FileDescriptorProto.FromString(f) for f in files]
-        for file in reversed(parsed):  # the asked one first, then what it imports
+        for file in reversed(parsed):  # the requested file first, then its imports
             _add_file(pool, file, {f.name: f for f in parsed})
         assert pool.FindServiceByName(name).methods, name
     assert asked(file_containing_symbol="penstock.None").HasField("error_response")

@@ -1,4 +1,4 @@
-"""What every REST call can rely on: paths, parameters, errors, request ids, formats."""
+"""What holds for every REST call: paths, parameters, errors, request ids, formats."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_errors_have_one_shape(hub: RunningHub) -> None:
 
 
 def test_errors_come_as_problems_to_who_asks(hub: RunningHub) -> None:
-    """RFC 9457: for every kind of error the same facts in another shape."""
+    """RFC 9457: for every kind of error the same facts in another form."""
     record = {"customerId": "p1", "creditLimit": "much", "name": 7}
     calls = [
         ("GET", "/v1/customers?filter=name%20%3D", None),
@@ -160,7 +160,7 @@ def test_errors_come_as_problems_to_who_asks(hub: RunningHub) -> None:
     denied = hub.request("GET", "/v1/customers", headers={"accept": "application/problem+json"})
     assert (denied.status, denied.json()["reason"]) == (401, "UNAUTHENTICATED")
     assert denied.headers["www-authenticate"].startswith("Bearer")
-    # What goes well is not affected.
+    # Successful calls are not affected.
     good = {"accept": "application/problem+json, text/csv"}
     reply = hub.request("GET", "/v1/customers:export?limit=1", consumer="admin", headers=good)
     assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, "text/csv")
@@ -200,7 +200,7 @@ def test_the_access_log_has_a_line_of_json_for_each_call(hub: RunningHub) -> Non
 
 @pytest.mark.parametrize("path", ["/v1/customers:export", "/v1/customers:exportPage"])
 def test_the_format_is_that_of_the_accept_header(hub: RunningHub, path: str) -> None:
-    # A receipt has an id and so differs from export to export.
+    # Receipts have ids, so exports differ in them.
     streamed: dict[str, object] = {"limit": 3, "omit_receipt": "true"}
     bound = streamed if path.endswith("export") else {"page_size": 3}
 
@@ -284,7 +284,7 @@ def test_an_api_key_does_what_a_token_does(hub: RunningHub) -> None:
 
 
 def test_many_calls_share_a_connection(hub: RunningHub) -> None:
-    """Three requests written at once on one HTTP/1.1 connection are answered in order."""
+    """The hub answers three requests, written at once on one HTTP/1.1 connection, in order."""
     token = hub.token("admin")
     calls = "".join(
         f"GET /v1/customers/c0000000{i}?fields=customer_id HTTP/1.1\r\nhost: hub\r\n"

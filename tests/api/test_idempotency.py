@@ -1,4 +1,4 @@
-"""A call that is repeated with its request id does nothing again, and gets the reply again."""
+"""A call that is repeated with its request id has no further effect and gets the same reply."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_id(path: str, request_id: str) -> str:
 
 
 def calls(hub: RunningHub) -> dict[str, tuple[str, str, Any, Any]]:
-    """A call of each method, with another body for the same."""
+    """Calls of each method, each with a different body under the same request id."""
     there, new = new_customer(), new_customer()
     assert send(hub, "POST", "/v1/customers", there).status == 200
     path = f"/v1/customers/{there['customerId']}"
@@ -64,7 +64,7 @@ def test_every_method_does_it_once_and_says_it_again(hub: RunningHub) -> None:
         assert again.headers[REPLAYED] == "true"
         header = {"Idempotency-Key": f'"{request_id}"'}
         by_header = send(hub, method, path, body, headers=header)
-        if name == "batch":  # its body holds nothing of the id here either
+        if name == "batch":  # the batch's body does not contain the id
             assert by_header.headers[REPLAYED] == "true"
         assert (by_header.status, by_header.body) == (200, first.body), name
         assert hub.head() == written, name
@@ -76,7 +76,7 @@ def test_every_method_does_it_once_and_says_it_again(hub: RunningHub) -> None:
         assert hub.head() == written, name
         entries = hub.sql(
             "SELECT query->>'replayed', outcome FROM hub.audit_entry"
-            # Queries of others may hold what is no text to PostgreSQL.
+            # Queries of other tests may hold bytes that PostgreSQL cannot store as text.
             " WHERE CASE WHEN strpos(query::text, $1) > 0 THEN query->>'request_id' = $1 END"
             " ORDER BY entry_id",
             request_id,
@@ -87,7 +87,7 @@ def test_every_method_does_it_once_and_says_it_again(hub: RunningHub) -> None:
 
 
 def test_without_an_id_it_is_another_call(hub: RunningHub) -> None:
-    """Negative control: the same call twice does a second time what it says."""
+    """Negative control: without an id, the second call takes effect again."""
     record = new_customer()
     assert send(hub, "POST", "/v1/customers", record).status == 200
     assert send(hub, "POST", "/v1/customers", record).reason == "RECORD_EXISTS"
@@ -169,7 +169,7 @@ def test_of_twenty_at_once_one_does_it(hub: RunningHub, kind: str) -> None:
 
 
 def test_one_under_way_is_in_flight(hub: RunningHub) -> None:
-    """The lock of the record keeps the first call in its transaction."""
+    """The record's lock keeps the first call in its transaction."""
     record, request_id = new_customer(), str(uuid.uuid4())
     assert send(hub, "POST", "/v1/customers", record).status == 200
     path = with_id(f"/v1/customers/{record['customerId']}", request_id)
@@ -213,7 +213,7 @@ def test_a_replay_shows_no_more_than_the_caller_may_see_now(hub: RunningHub) -> 
 
 
 def test_allow_missing_and_records_out_of_sight(hub: RunningHub) -> None:
-    """Whether a record is there shows as much as it does to who creates: not more."""
+    """The existence of a record shows as much as in a create, not more."""
     shown, hidden = new_customer(status="ACTIVE"), new_customer(status="LEAD")
     for record in (shown, hidden):
         assert send(hub, "POST", "/v1/customers", record).status == 200

@@ -1,4 +1,4 @@
-"""Changes of large records through the door: nothing that is sent or read grows with them."""
+"""Changes of large records through the hub: no message and no read grows with them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from places import log_number
 
 COUNT = 30
 NOTES = "x" * 450_000
-#: The most that a client of gRPC takes unless it says otherwise.
+#: The largest message that a gRPC client accepts by default.
 USUAL_LIMIT = 4 * 1024 * 1024
 LOCAL = (("grpc.use_local_subchannel_pool", 1),)
 #: 500,000 characters of four bytes each are the largest notes.
@@ -43,7 +43,7 @@ LARGEST = "\N{MUSICAL SYMBOL G CLEF}" * 500_000
 
 @pytest.fixture(scope="module")
 def large(hub: RunningHub) -> Iterator[tuple[str, int, list[str]]]:
-    """One transaction of large records: where it begins, where it ends, and its keys."""
+    """One transaction of large records: its start, its end, and its keys."""
     start, prefix = here(hub), f"t-{uuid.uuid4().hex[:12]}"
     keys = [f"{prefix}-{i:02}" for i in range(COUNT)]
     put(hub, "customers", *[{"customerId": k, "name": "Large", "notes": NOTES} for k in keys])
@@ -56,7 +56,7 @@ def large(hub: RunningHub) -> Iterator[tuple[str, int, list[str]]]:
 
 @contextlib.contextmanager
 def usual_client(hub: RunningHub) -> Iterator[CustomersStub]:
-    """A client that sets nothing."""
+    """A client with default settings."""
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=LOCAL) as channel:
         yield CustomersStub(channel)
 
@@ -69,7 +69,7 @@ def test_a_stream_of_large_changes(hub: RunningHub, large: tuple[str, int, list[
             sizes.append(stream.read().ByteSize())
     assert [e.key for e in stream.events if e.sequence <= head] == keys
     assert max(sizes) < FRAME_BYTES + 2 * len(NOTES)
-    # However many stretches it was read in, the transaction has one checkpoint, at its end.
+    # The transaction has one checkpoint, at its end, in however many stretches it was read.
     assert [c for c, _ in stream.marks if number(c) <= head] == [at(hub, head)]
 
 
@@ -122,7 +122,7 @@ def test_the_largest_change_reaches_every_kind_of_client(hub: RunningHub) -> Non
 
 
 def test_what_follows_from_a_change_is_told_in_parts(hub: RunningHub) -> None:
-    """A customer goes and comes back, and with it much that is large."""
+    """A customer leaves and re-enters the View, and many large records with it."""
     one = f"t-{uuid.uuid4().hex[:12]}"
     keys = [f"{one}-{i:02}" for i in range(12)]
     talks = [{"interactionId": k, "customerId": one, "body": NOTES} for k in keys]
@@ -155,7 +155,7 @@ def test_what_follows_from_a_change_is_told_in_parts(hub: RunningHub) -> None:
 
 
 def page_sizes(hub: RunningHub, consumer: str, cursor: str) -> int:
-    """Of the pages after a cursor, how large the largest is."""
+    """The size of the largest page after a cursor."""
     sizes, head = [], hub.head()
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=LOCAL) as channel:
         stub = ChangesStub(channel)
@@ -174,7 +174,7 @@ def posted(hub: RunningHub, consumer: str, path: str, body: object) -> Reply:
 
 
 def subscribed(hub: RunningHub, consumer: str) -> str:
-    """A subscription to all that its consumer sees from now on; its path."""
+    """Create a subscription to everything that its consumer sees from now on; returns its path."""
     name = f"s-{uuid.uuid4().hex[:12]}"
     asked = {"subscriptionId": name, "datasets": ["customers", "interactions"], "ordered": True}
     body = {"subscription": asked, "start": "now"}
@@ -184,8 +184,8 @@ def subscribed(hub: RunningHub, consumer: str) -> str:
 
 
 def leased(hub: RunningHub, consumer: str, path: str) -> tuple[list[tuple[str, str]], int]:
-    """What a subscription gives out up to now, each second lease only when it is given again; and
-    how many leases that were."""
+    """The changes that a subscription delivers up to now, where every second lease is accepted only
+    on its redelivery; and the number of leases."""
     found: list[tuple[str, str]] = []
     head, count, cursor = hub.head(), 0, ""
     while not cursor or number(cursor) < head:
@@ -202,7 +202,7 @@ def leased(hub: RunningHub, consumer: str, path: str) -> tuple[list[tuple[str, s
             assert again == given[: len(again)]
             lease = pulled["lease"]["leaseId"]
         found += [(change["operation"], change["key"]) for change in pulled["changes"]]
-        # By the cursor as well as by the lease.
+        # Both by the cursor and by the lease.
         by = {"leaseId": lease} if count % 3 else {"cursor": pulled["lease"]["cursor"]}
         reply = posted(hub, consumer, f"{path}:acknowledge", by)
         assert reply.status == 200, reply.text

@@ -1,4 +1,4 @@
-"""Lists and pages: filters, orders, fields, and pages that make up the whole."""
+"""Lists and pages: filters, orders, fields, and pages that join into the whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 def listed(hub: RunningHub, dataset: str = "customers", **query: Any) -> list[Record]:
-    """All records of a query, asked for at once."""
+    """All records of a query, requested at once."""
     reply = hub.get(f"/v1/{dataset}", page_size=1000, **query)
     assert reply.status == 200, reply.text
     assert "nextPageToken" not in reply.json()
@@ -41,7 +41,7 @@ def paged(hub: RunningHub, size: int, **query: Any) -> list[Record]:
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    """A hub whose customers are those of the demo and no others: lists are compared as wholes."""
+    """A hub that has exactly the demo's customers: tests compare whole lists."""
     with folder() as data:
         running = RunningHub(data / "hub")
         running.start()
@@ -120,7 +120,7 @@ def test_an_order_sorts_and_the_key_decides_between_equals(
     assert listed(hub, order_by="billing_address.city") == by(
         lambda r: ("billingAddress" not in r, (address(r, "city") or "").encode())
     )
-    # Enums are ordered by their names, and what is not set is called STATUS_UNSPECIFIED.
+    # Enums are ordered by name, and an unset value is called STATUS_UNSPECIFIED.
     names = ("STATUS_UNSPECIFIED", "LEAD", "CHURNED", "ACTIVE")
     assert listed(hub, order_by="status desc, customer_id") == [
         r for name in names for r in everyone if r.get("status", names[0]) == name

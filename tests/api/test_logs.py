@@ -1,4 +1,4 @@
-"""What the processes of a hub write: JSON alone, in files of bounded size."""
+"""The logs of a hub's processes: only JSON, in files of bounded size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ raise ValueError("the end")
 
 
 def not_json(text: str) -> list[str]:
-    """The lines that are no JSON object."""
+    """The lines that are not JSON objects."""
     wrong = []
     for line in text.splitlines():
         try:
@@ -50,7 +50,7 @@ def test_all_that_a_process_writes_is_json() -> None:
     assert not_json(text) == []
     events = [json.loads(line)["event"] for line in text.splitlines()]
     assert events[:2] == ["two\nlines", "failed"] and events[-1] == "process_failed"
-    # The control: without it, what libraries say is text.
+    # The control: without the setup, libraries log plain text.
     plain = NOISE.replace("set_up(", "str(")
     done = subprocess.run([sys.executable, "-c", plain], capture_output=True, check=False)
     assert not_json(done.stderr.decode())
@@ -63,7 +63,7 @@ def test_all_logs_of_a_running_hub_are_json(hub: RunningHub) -> None:
     assert {"worker", "keeper", "envoy", "access"} <= names
 
     def whole() -> bool:
-        # A line that is being written has no end yet.
+        # A line that is still being written has no end yet.
         texts = {p.name: p.read_text(errors="replace").rpartition("\n")[0] for p in logs}
         assert {name: not_json(text) for name, text in texts.items() if not_json(text)} == {}
         return True

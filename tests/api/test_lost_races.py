@@ -1,7 +1,7 @@
-"""A write that loses the race for a new key again and again ends, and says that it can be repeated.
+"""A write that keeps losing the race for a new key ends and reports that it can be repeated.
 
-Other writers that create and delete a record between each two looks of a write cannot be timed, so
-a trigger stands for them: it keeps the row out, as a row of another transaction does.
+Writers that create and delete a record between two looks of one write cannot be timed. A trigger
+stands for them: it keeps the row out, as a row of another transaction does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DOCUMENTED = REASONS["CONFLICT"]
 
 @pytest.fixture
 def contested(hub: RunningHub) -> Iterator[str]:
-    """A key that others always create first; a sequence counts how often it was tried."""
+    """A key that others always create first; a sequence counts the attempts."""
     name = f"race_{uuid.uuid4().hex[:8]}"
     hub.sql(f"CREATE SEQUENCE public.{name}")
     hub.sql(f"GRANT ALL ON SEQUENCE public.{name} TO PUBLIC")
@@ -46,18 +46,18 @@ def contested(hub: RunningHub) -> Iterator[str]:
 
 
 def give_in(hub: RunningHub, name: str) -> None:
-    """The other writers are gone."""
+    """Remove the other writers."""
     hub.sql(f"DROP FUNCTION IF EXISTS public.{name}() CASCADE")
 
 
 def tries(hub: RunningHub, name: str) -> int:
-    """How often the key was to be inserted so far."""
+    """The number of attempts to insert the key."""
     last, called = hub.sql(f"SELECT last_value, is_called FROM public.{name}")[0]
     return int(last) if called else 0
 
 
 def outcome(hub: RunningHub, request_id: str) -> list[tuple[object, ...]]:
-    """What the audit keeps of a call: its outcome, and of which records it tells."""
+    """The outcome of a call in the audit, and the number of records in its entry."""
     return hub.sql(
         "SELECT outcome, row_count FROM hub.audit_entry WHERE request_id = $1", request_id
     )
@@ -80,11 +80,11 @@ def test_a_lost_race_is_answered_as_documented_over_rest(hub: RunningHub, contes
     assert retry["retryDelay"] == f"{DOCUMENTED.retry_seconds}s"
     assert tries(hub, contested) == RACES
     assert outcome(hub, reply.request_id) == [("CONFLICT", None)]
-    # All or nothing: what was written beside it is not there, nor logged.
+    # All or nothing: the other record of the call is neither stored nor logged.
     logged = "SELECT count(*) FROM hub.change WHERE key = ANY($1)"
     assert hub.sql(logged, [contested, other]) == [(0,)]
     assert hub.get(f"/v1/customers/{other}").status == 404
-    # It can be repeated, under the same id.
+    # The call can be repeated under the same id.
     give_in(hub, contested)
     again = write()
     assert again.status == 200, again.text

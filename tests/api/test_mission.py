@@ -20,9 +20,9 @@ from penstock.model.v1 import customers_pb2
 from posted import Post, Posts, receiving
 
 Record = dict[str, Any]
-#: What the consumer crm may not see of a customer: its class is SENSITIVE.
+#: The field of a customer that crm may not see: its class is SENSITIVE.
 SENSITIVE = {"taxId", "creditLimit"}
-#: What bi may not see: that, and what is PII. Its role shows a part of the e-mail address.
+#: bi may not see that field nor PII. Its role shows a part of the e-mail address.
 PERSONAL = {"phone", "birthDate"}
 PERSONAL_ADDRESS = {"line1", "line2", "postalCode"}
 ETERNITY = 3600
@@ -30,12 +30,12 @@ ETERNITY = 3600
 
 @pytest.fixture
 def prefix() -> str:
-    """What the keys of a test's customers begin with, and no others."""
+    """A prefix that only the keys of one test's customers have."""
     return f"m-{uuid.uuid4().hex[:8]}-"
 
 
 def customer(key: str, **values: Any) -> Record:
-    """A customer with a value in every field that a writer can set."""
+    """A customer with a value in every writable field."""
     return new_customer(
         customerId=key,
         **{
@@ -74,7 +74,7 @@ def write(hub: RunningHub, method: str, path: str, body: Record | None = None) -
 
 
 def listed(hub: RunningHub, consumer: str, **query: object) -> dict[str, Record]:
-    """All customers that a consumer gets, by key: page after page."""
+    """All customers that a consumer gets, by key, page by page."""
     records: dict[str, Record] = {}
     token = ""
     while True:
@@ -89,12 +89,12 @@ def listed(hub: RunningHub, consumer: str, **query: object) -> dict[str, Record]
 
 
 def parse(record: Record) -> customers_pb2.Customer:
-    """The record as the model's message; null and absent are the same, unknown fields an error."""
+    """The record as the model's message. null equals absent; an unknown field is an error."""
     return json_format.ParseDict(record, customers_pb2.Customer())
 
 
 def check_format(record: Record) -> None:
-    """Every field is one of the model's, and written as the API documents its type."""
+    """Check that every field is in the model and is written as the API documents its type."""
     parsed = parse(record)
     assert json_format.MessageToDict(parsed) == {k: v for k, v in record.items() if v is not None}
     for name in ("createTime", "updateTime"):
@@ -121,15 +121,15 @@ def test_a1_a_developer_gets_filtered_customer_data(hub: RunningHub, prefix: str
         write(hub, "POST", "/v1/customers", record)
 
     everything = listed(hub, "admin")
-    for record in (bought, left):  # what was written, to the letter
+    for record in (bought, left):  # exactly as written
         assert everything[record["customerId"]].items() >= record.items()
 
-    # The CRM gets every customer, whole but for what is sensitive. The etag of a View that hides
-    # fields is its own: it moves with what the View shows.
+    # The CRM gets every customer, complete except for sensitive fields. A View that hides fields
+    # has an etag of its own, which moves with the visible fields.
     told = {k: without(r, {"etag"}) for k, r in listed(hub, "crm").items()}
     assert told == {k: without(r, SENSITIVE | {"etag"}) for k, r in everything.items()}
 
-    # The BI tool gets active customers, and nothing that tells who they are.
+    # The BI tool gets active customers, and nothing that identifies them.
     seen = listed(hub, "bi")
     assert set(seen) == {k for k, r in everything.items() if r.get("status") == "ACTIVE"}
     assert bought["customerId"] in seen and left["customerId"] not in seen
@@ -166,7 +166,8 @@ def test_a1_without_credentials_there_is_no_data(
 
 
 class ExternalSystem:
-    """A system that knows customers from notifications alone; it takes each of them once."""
+    """A system that learns of customers only from notifications; it takes each notification
+    once."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -174,7 +175,7 @@ class ExternalSystem:
         self._revisions: dict[str, int] = {}
 
     def take(self, posts: list[Post]) -> None:
-        """Verify and apply what has been posted: a later revision replaces an earlier one."""
+        """Verify and apply posted notifications: a later revision replaces an earlier one."""
         for post in posts:
             event = verify(post.headers, post.body, self.secret, tolerance=ETERNITY)
             data = event["data"]
@@ -188,14 +189,14 @@ class ExternalSystem:
 
 
 class Integration:
-    """A webhook of the CRM for the customers of one test, and the system behind it."""
+    """A webhook of the CRM for one test's customers, and the system behind it."""
 
     def __init__(self, hub: RunningHub, url: str, prefix: str) -> None:
         self.hub, self.prefix = hub, prefix
         body = {
             "url": url,
             "selections": [{"dataset": "customers", "filter": f'customer_id = "{prefix}*"'}],
-            # Sooner than by default, where the second retry is five minutes off.
+            # Sooner than by default: the second retry would come after five minutes.
             "options": {"retrySeconds": [1] * 5 + [10] * 10},
         }
         reply = hub.request("POST", "/v1/webhooks", consumer="crm", json_body=body)
@@ -204,10 +205,10 @@ class Integration:
         self.system = ExternalSystem(reply.json()["secret"])
 
     def synchronized(self, posts: Posts) -> bool:
-        """Whether the external system has exactly what the CRM may see in the hub."""
+        """Whether the external system has exactly the customers that the CRM may see in the hub."""
         self.system.take(list(posts.taken))
         truth = listed(self.hub, "crm", filter=f'customer_id = "{self.prefix}*"')
-        # An etag is for who writes to the hub; notifications of a narrowed View have none.
+        # Only writers to the hub need an etag; notifications of a narrowed View have none.
         known = {k: without(r, {"etag"}) for k, r in self.system.customers.items()}
         return known == {k: without(r, {"etag"}) for k, r in truth.items()}
 

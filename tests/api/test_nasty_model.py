@@ -1,4 +1,5 @@
-"""Models that other people's tables force: odd names, odd types, odd keys, on every surface."""
+"""Models as other people's tables demand them: odd names, types and keys, through every
+interface."""
 
 from __future__ import annotations
 
@@ -45,16 +46,16 @@ def hub() -> Iterator[RunningHub]:
 
 
 def record_of(reply: dict[str, Any]) -> dict[str, Any]:
-    """A record without what the hub writes."""
+    """A record without the fields that the hub writes."""
     return {name: value for name, value in reply.items() if name not in OUTPUT}
 
 
 def check_everywhere(hub: RunningHub, path: str, key: str, records: list[dict[str, Any]]) -> None:
-    """Whether records pass unchanged through every way in and out of the dataset at ``path``.
+    """Check that records pass unchanged through every way in and out of the dataset at ``path``.
 
-    Parquet and Arrow hold decimals as numbers, without the zeros that their writer added.
+    Parquet and Arrow hold decimals as numbers, without the trailing zeros that their writer added.
     """
-    hub.head()  # what is written so far has its number, so that it comes before the place
+    hub.head()  # all writes so far have their numbers, so they come before the place
     place = hub.get(f"{path}:changes", "admin").json()["nextCursor"]
     by_key = {r[key]: r for r in records}
     for record in records:
@@ -92,7 +93,7 @@ def check_everywhere(hub: RunningHub, path: str, key: str, records: list[dict[st
 
 
 def without_zeros(value: Any) -> Any:
-    """JSON in which texts that are decimals have lost the zeros at their end."""
+    """JSON in which texts that are decimals have lost their trailing zeros."""
     if isinstance(value, dict):
         return {k: without_zeros(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -233,7 +234,7 @@ def test_values_that_are_unique(hub: RunningHub) -> None:
     reply = hub.request("POST", f"{path}:batchUpsert", consumer="admin", json_body=batch)
     assert reply.json()["createdCount"] == "2", "nothing is compared of what is not set"
     assert reply.json()["refusedCount"] == "1"
-    for size in (2, 1500):  # small batches and those that are loaded by COPY
+    for size in (2, 1500):  # small batches, and large ones that COPY loads
         rows = [f"v{i},n{i},{1000 + i}" for i in range(size)]
         file = "\n".join(["party_id,login,badge", *rows, "v-last,n0,", "v-end,,100"]).encode()
         query = "format=CSV&partial=true"
@@ -254,8 +255,8 @@ def test_values_that_are_unique(hub: RunningHub) -> None:
 def write_rows(
     hub: RunningHub, rows: list[tuple[str, str]], way: str, key: str = "", **query: Any
 ) -> Reply:
-    """Set logins and badges of parties, given as "login,badge" by their keys, in one of the ways of
-    WRITES. Without an API ``key`` the caller is an administrator."""
+    """Set logins and badges of parties, given as "login,badge" by key, in one of the ways in
+    WRITES. Without an API ``key`` the administrator calls."""
     caller = caller_with(key)
     kind, _, partial = way.partition(" ")
     if partial:
@@ -282,7 +283,7 @@ WRITES = ("batchUpsert", "batchUpsert partial", "import", "import partial")
 VALUES_OF = "SELECT party_id, login, badge FROM data.parties WHERE party_id LIKE $1 ORDER BY 1"
 
 
-@pytest.mark.parametrize("size", [0, 600])  # small batches, and those that are copied
+@pytest.mark.parametrize("size", [0, 600])  # small batches, and large ones that COPY loads
 @pytest.mark.parametrize("way", WRITES)
 def test_unique_values_move_between_the_records_of_one_write(
     hub: RunningHub, way: str, size: int
@@ -316,7 +317,8 @@ def test_unique_values_move_between_the_records_of_one_write(
         **{"d": ("x", 4), "n": ("z", 5)},
     }
     assert stored() == expected
-    # o keeps the login o, so that p cannot take it, nor q what p has; r gets what s gives up.
+    # o keeps the login o, so p cannot take it. q cannot take the badge of p; r gets the one that s
+    # gives up.
     assert write(party("o", "o"), party("p", "p"), party("q", "q"), party("s", "s")).status == 200
     rows = [party("p", "o"), party("q", "p"), party("new", "q"), party("r", "s"), party("s", "t")]
     reply = write(*rows)
@@ -332,7 +334,7 @@ def test_unique_values_move_between_the_records_of_one_write(
 
 
 WRITER = {"dataset": "parties", "actions": ["create", "update"], "classMasks": CLEAR}
-#: Those who write parties and cannot read who has a badge: what they may read, and which rows.
+#: Writers of parties that cannot read who has a badge: the fields and rows that they may read.
 BLIND: dict[str, tuple[list[Any], str]] = {
     "who reads nothing": ([], ""),
     "who reads some records": ([grant("parties", 'party_id >= "t"')], 'party_id >= "t"'),
@@ -343,7 +345,7 @@ SEEN = "SELECT query->'taken_unseen' FROM hub.audit_entry WHERE request_id = $1 
 
 @contextlib.contextmanager
 def role_of(made: Made, grants: list[Any]) -> Iterator[None]:
-    """A second role of a consumer; none without grants."""
+    """A second role of a consumer; without grants it has none."""
     name, path = f"{made.name}-more", f"/consumers/{made.name}"
     if grants:
         made.administer("POST", "/roles", {"roleId": name, "grants": grants})
@@ -360,7 +362,7 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
     base = 20_000_000 + 1000 * list(BLIND).index(who)
     held = [(f"h{base + i}", f",{base + i}") for i in range(20)]
     assert write_rows(hub, held, "import").status == 200
-    tried = [(f"t{base + i}", f",{base + i + 12}") for i in range(20)]  # eight are taken
+    tried = [(f"t{base + i}", f",{base + i + 12}") for i in range(20)]  # eight of them are in use
     count = "SELECT count(*) FROM data.parties WHERE party_id LIKE $1"
     reading, rows = BLIND[who]
     with consumer_with(hub, {**WRITER, "rowFilter": rows}) as made, role_of(made, reading):
@@ -384,9 +386,9 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
         assert (reply.reason, "more than 5" in reply.text) == ("VALUE_TAKEN", True), reply.text
         assert hub.sql(SEEN, reply.request_id) == [("8",)]
         assert hub.sql(count, f"t{base // 1000}%") == [(0,)]
-        reply = write_rows(hub, tried[5:], "import partial", made.key)  # three are taken
+        reply = write_rows(hub, tried[5:], "import partial", made.key)  # three of them are in use
         assert (reply.json()["createdCount"], reply.json()["refusedCount"]) == ("12", "3")
-        if who == "who reads some records":  # of those that it reads it learns all
+        if who == "who reads some records":  # it learns of the records that it reads
             again = [(f"z{base + i}", f",{base + i + 20}") for i in range(12)]
             for dry in ({"validate_only": True}, {}):
                 reply = write_rows(hub, again, "import partial", made.key, **dry)
@@ -455,7 +457,7 @@ ODD = "\"<&>', \\=1ö"
 def test_labels_of_enums(hub: RunningHub) -> None:
     path = "/v1/films"
     check_everywhere(hub, path, "filmId", FILMS)
-    hub.head()  # what is written so far has its number, so that it comes before the place
+    hub.head()  # all writes so far have their numbers, so they come before the place
     place = hub.get(f"{path}:changes", "admin").json()["nextCursor"]
     text = ODD.replace("\\", "\\\\").replace('"', '\\"')
     for query, found in (
@@ -485,7 +487,7 @@ def test_labels_of_enums(hub: RunningHub) -> None:
 
 
 def test_lists_and_maps_are_nested_types(hub: RunningHub) -> None:
-    """As other tools read them; as JSON where that is asked for."""
+    """Nested types for other tools; JSON on request."""
     path = "/v1/films"
     for record in FILMS:
         hub.request("DELETE", f"{path}/{record['filmId']}", consumer="admin")
@@ -527,7 +529,7 @@ def test_lists_and_maps_are_nested_types(hub: RunningHub) -> None:
 
 
 def test_replicas_of_the_nasty_models_are_proved_equal(hub: RunningHub) -> None:
-    """The SDK makes the same digests of records as the hub, from the messages alone."""
+    """The SDK computes the same digests of records as the hub, from the messages alone."""
     with folder() as made:
         for name in ("films", "parties", "receipts"):
             target = f"{made}/{name}.db"

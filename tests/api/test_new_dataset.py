@@ -1,4 +1,4 @@
-"""Adding a dataset is one message file and ``scripts/generate``: no Python is written."""
+"""A dataset is added by one message file and ``scripts/generate``, without any Python."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ OUTPUT = {"createTime", "updateTime", "etag"}
 
 
 class Workshop:
-    """A copy of the model in which datasets are added, and a hub that runs on it."""
+    """A copy of the model to which datasets are added, and a hub that uses it."""
 
     def __init__(self, tree: Path, data: Path) -> None:
         self.tree = tree
@@ -213,7 +213,7 @@ class Workshop:
         assert done.returncode == 0, done.stderr
 
     def refused(self) -> str:
-        """What a start says that is refused."""
+        """The error of a start that is refused."""
         arguments = ("up", "--demo", "--customers=5", "--detach")
         done = self.hub.command(*arguments, check=False)
         assert done.returncode == 1
@@ -222,7 +222,7 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def workshop() -> Iterator[Workshop]:
-    """The hub has run on the old model before; now it runs on the one with tickets."""
+    """A hub that has run on the old model, and now runs on the one with tickets."""
     with folder() as tree, folder() as data:
         made = Workshop(tree / "model", data / "hub")
         try:
@@ -363,7 +363,7 @@ def test_the_command_line_and_grpc_know_it(tickets: RunningHub) -> None:
     assert "tickets" in shown and "Tickets" in shown
     with grpc.insecure_channel(f"127.0.0.1:{tickets.port}") as channel:
         call: Any = channel.unary_unary("/penstock.api.v1.Tickets/GetTicket")
-        # ticket_id = 1 and fields = 2, as every Get has them.
+        # ticket_id = 1 and fields = 2, as in every Get.
         raw = call(b"\n\x02t1\x12\x07subject", metadata=tickets.metadata("admin"))
     assert FULL["subject"].encode() in raw
 
@@ -385,7 +385,7 @@ def test_who_has_no_grant_gets_nothing_of_it(tickets: RunningHub, consumer: str)
 
 
 def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
-    """New fields come by themselves; what could lose values needs a command."""
+    """New fields are added automatically; a change that could lose values needs a command."""
     tickets.stop()
     place = "  // The system the record came from."
     added = "  // Later.\n  optional string remark = 24;\n  // Too.\n  bool urgent = 25;\n\n"
@@ -401,7 +401,8 @@ def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
     place = tickets.get("/v1/tickets:changes", consumer="admin").json()["nextCursor"]
     tickets.request("PATCH", "/v1/tickets/t1", consumer="admin", json_body={"remark": "s"})
     tickets.request("PATCH", "/v1/tickets/t1", consumer="admin", json_body={"remark": "r"})
-    assert "as the model wants it" in tickets.command("migrate").stdout.decode()  # while it runs
+    # While the hub runs.
+    assert "as the model wants it" in tickets.command("migrate").stdout.decode()
     tickets.stop()
 
     other = more.replace("  int32 i32 = 6;", "  string i32 = 6;")
@@ -422,18 +423,18 @@ def test_its_model_changes(workshop: Workshop, tickets: RunningHub) -> None:
     for record in expected:
         record["i32"] = str(record["i32"])
     assert [without_version(r) for r in after] == [without_version(r) for r in expected]
-    # Whoever follows is told: images of before cannot be read with the model of now.
+    # Feeds report it: old images cannot be read with the current model.
     gone = tickets.get("/v1/tickets:changes", consumer="admin", cursor=place)
     assert (gone.status, gone.reason) == (400, "CURSOR_EXPIRED"), gone.text
     tickets.head()  # so that nothing written so far comes after the cursor
     now = tickets.get("/v1/tickets:changes", consumer="admin").json()["nextCursor"]
     tickets.request("PATCH", "/v1/tickets/t1", consumer="admin", json_body={"i32": "ten"})
-    # The log tells a write once it has a number: a poll that does not wait may come too early.
+    # The log returns a write once it has a number: a poll without a wait may come too early.
     told = tickets.get("/v1/tickets:changes", consumer="admin", cursor=now, wait="30s")
     [change] = told.json()["changes"]
     assert change["after"]["i32"] == "ten", change
 
 
 def without_version(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what every write changes."""
+    """A record without the fields that every write changes."""
     return {name: value for name, value in record.items() if name not in ("updateTime", "etag")}

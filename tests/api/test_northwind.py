@@ -1,4 +1,4 @@
-"""The mapping that comes along, through the command line into a hub and out again."""
+"""The Northwind mapping of the SDK, through the command line into a hub and out again."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_products_have_every_value(hub: RunningHub, name: str) -> None:
     }
     for row in rows:
         record = found[row["product_id"]]
-        # A zero stands in JSON as 0 and is not told apart from "" here; the CSV and XML have "0".
+        # In JSON a zero is 0, which looks like "" here; CSV and XML have "0".
         assert {f: record[f] or "0" for f in columns} == {f: row[c] for f, c in columns.items()}
         assert record["discontinued"] == ("true" if row["discontinued"] == "1" else "false")
         assert record["category"] == categories[row["category_id"]]

@@ -1,4 +1,4 @@
-"""Batches and imports that are partial: the good rows are written, the others are told of."""
+"""Partial batches and imports: the valid rows are written, the others are reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def keys(hub: RunningHub, prefix: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-#: What is wrong with a record, and what is said of it.
+#: A fault of a record, and the error for it.
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"creditLimit": "much"}, "credit_limit", "is 'much', not a decimal number"),
     ({"creditLimit": "-1"}, "credit_limit", "must not be negative"),
@@ -117,7 +117,7 @@ def test_an_import_with_every_kind_of_bad_row(hub: RunningHub, format: str) -> N
 
 
 def test_rows_out_of_sight_stay_and_none_leaves(hub: RunningHub) -> None:
-    """For who sees active customers only, in batches and files, small and large."""
+    """For a caller that sees only active customers, in batches and files, small and large."""
     for fill in (0, 600):
         prefix = new_customer()["customerId"]
         hidden = new_customer(customerId=f"{prefix}-hidden", status="LEAD")

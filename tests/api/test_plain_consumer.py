@@ -1,4 +1,4 @@
-"""A client with HTTP and JSON alone keeps an exact copy over server-sent events and proves it."""
+"""A client with only HTTP and JSON keeps an exact copy over server-sent events and proves it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ WRITES = 60
 
 
 def write(hub: RunningHub, prefix: str, chance: random.Random) -> None:
-    """Records that come, change, go, and go into and out of what ``bi`` sees."""
+    """Write records that are created, changed and deleted, and that enter and leave the View of
+    ``bi``."""
     keys: list[str] = []
     for i in range(WRITES):
         kind = chance.random()
@@ -52,13 +53,13 @@ def test_a_copy_over_sse_is_exact(hub: RunningHub, role: str) -> None:
     )
     writer.start()
     try:
-        # A snapshot that is cut off begins anew: once is enough.
+        # A snapshot that is cut off starts again: once is enough.
         consumer.follow(lambda: bool(consumer.records))
         consumer.follow(lambda: consumer.cursor != "")
         consumer.follow(lambda: not writer.is_alive(), lambda: chance.random() < 0.15)
     finally:
         writer.join()
-    # To a place where the log stands still: what others write meanwhile only makes this longer.
+    # Up to a place where the log stands still: other writes meanwhile only make this longer.
     for _ in range(50):
         digested = hub.get("/v1/customers:digest", role, parts=1).json()
         here = digested["cursor"]
@@ -69,7 +70,7 @@ def test_a_copy_over_sse_is_exact(hub: RunningHub, role: str) -> None:
     assert consumer.digest() == (int(whole["rowCount"]), whole["sha256"])
     assert consumer.connections > 1
 
-    # The negative control: one value that is another one is seen.
+    # The negative control: the digest shows one changed value.
     key = min(consumer.records)
     kept = copy.deepcopy(consumer.records[key])
     consumer.records[key] = {**kept, "name": kept.get("name", "") + "x"}
@@ -77,7 +78,7 @@ def test_a_copy_over_sse_is_exact(hub: RunningHub, role: str) -> None:
 
 
 def place(cursor: str) -> int:
-    """The number that a cursor stands for; a consumer need not know, a test may."""
+    """The number that a cursor stands for; consumers need not know it, but this test does."""
     from places import PLACES
 
     return PLACES.open(cursor).number

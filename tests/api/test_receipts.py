@@ -1,4 +1,4 @@
-"""What an export says about itself: headers, trailers, in the file, and by its id."""
+"""What an export states about itself: in headers, in trailers, in the file, and by its id."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_ndjson_and_xml_end_with_it(hub: RunningHub) -> None:
         if name == "NDJSON":
             document = json.loads(tail)["@receipt"]
         else:
-            assert len(ET.fromstring(reply.body)) == 3  # it is well-formed, and no record
+            assert len(ET.fromstring(reply.body)) == 3  # well-formed, and not a record
             text = tail.decode().strip()
             assert text.startswith("<?penstock-receipt ") and text.endswith("?>")
             document = json.loads(text[len("<?penstock-receipt ") : -len("?>")])
@@ -121,7 +121,7 @@ def test_a_receipt_is_for_who_made_the_export_and_for_auditors(hub: RunningHub) 
         assert (refused.status, refused.reason) == (404, "RECEIPT_NOT_FOUND")
         assert refused.json()["message"] == f"there is no receipt '{name}'"
     assert hub.request("GET", f"/v1/receipts/{identifier}").status == 401
-    # A query parameter does not name another one.
+    # A query parameter cannot name another export.
     other = hub.get(f"/v1/receipts/{identifier}", "bi", receipt_id="r0")
     assert other.reason == "RECEIPT_NOT_FOUND"
 

@@ -86,7 +86,7 @@ def test_only_the_fields_asked_for_come(hub: RunningHub, name: str) -> None:
     record = create(
         hub, new_customer(taxId="T", billingAddress={"city": "Bonn", "countryCode": "DE"})
     )
-    if name != "fields":  # negative control: a parameter that does not exist is not ignored
+    if name != "fields":  # negative control: an unknown parameter is not ignored
         assert hub.get(path(record), **{name: "name"}).status == 400
         return
     for wanted, found in {
@@ -197,7 +197,7 @@ def test_a_batch_creates_updates_and_leaves_alone(hub: RunningHub) -> None:
 
 
 def test_no_etag_counts_however_a_record_is_written(hub: RunningHub) -> None:
-    """An etag is drawn: a revision, which counts, would reveal how much everybody writes."""
+    """Etags are random: a counter would reveal how much everybody writes."""
     records = [new_customer() for _ in range(150)]
     changed = [{**record, "notes": "n"} for record in records]
     first, found = records[0], dict[str, str]()

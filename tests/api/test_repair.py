@@ -1,4 +1,4 @@
-"""Repairs: a copy with any differences becomes what the hub holds at the cursor, and no less."""
+"""Repairs: a copy with any differences becomes exactly the hub's records at the cursor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREFIX = "rp-"
 
 
 class Copy:
-    """A store in memory, which notes what it is told."""
+    """A store in memory that records the calls it gets."""
 
     def __init__(self, key: str, records: Iterable[Any] = ()) -> None:
         self._key = key
@@ -68,7 +68,7 @@ class Copy:
         return touched
 
     def content(self) -> dict[str, bytes]:
-        """What it holds, without what no digest is of."""
+        """The copy's records without the fields that digests leave out."""
         return {key: format_canonical(r) for key, r in self.records.items()}
 
 
@@ -79,13 +79,13 @@ def connected(hub: RunningHub, consumer: str, dataset: str) -> Iterator[DatasetC
 
 
 def held(client: DatasetClient, **query: str) -> Copy:
-    """A copy of all that the consumer sees."""
+    """A copy of all records that the consumer sees."""
     return Copy(client.key, client.list(page_size=1000, **query))
 
 
 @pytest.fixture(scope="module")
 def many(spare: RunningHub) -> RunningHub:
-    """Beside the demo's, 3,000 customers."""
+    """Adds 3,000 customers to the demo's."""
     with connected(spare, "admin", "customers") as customers:
         records = [
             {"customerId": f"{PREFIX}{i:05}", "name": f"Ñame {i}", "status": "ACTIVE"}
@@ -163,7 +163,7 @@ def _range(start: str, end: str, rows: int, sha256: str = SHA) -> Any:
 
 
 class Writers:
-    """Threads that create, change and delete customers until they are stopped."""
+    """Threads that create, change and delete customers until the test stops them."""
 
     def __init__(self, hub: RunningHub, seed: str, count: int) -> None:
         self._stop = threading.Event()
@@ -186,7 +186,7 @@ class Writers:
         assert not self.errors, self.errors
 
     def done(self, writes: int) -> bool:
-        """Whether there have been so many writes, or an error."""
+        """Whether there were that many writes, or an error."""
         return bool(self.errors) or self.writes >= writes
 
     def _write(self, hub: RunningHub, seed: str, number: int) -> None:
@@ -211,7 +211,7 @@ class Writers:
 
 
 def follow(hub: RunningHub, consumer: str, copy: dict[str, bytes], of: Repaired, kind: Any) -> None:
-    """Apply the feed to a copy from where it was repaired to the end."""
+    """Apply the feed to a copy, from the place where it was repaired to the end."""
     cursor, more = of.cursor, True
     while more:
         page = hub.get("/v1/customers:changes", consumer, cursor=cursor, page_size=1000)
@@ -230,12 +230,12 @@ def follow(hub: RunningHub, consumer: str, copy: dict[str, bytes], of: Repaired,
 
 @pytest.mark.parametrize("consumer", ["admin", "bi"])
 def test_repair_and_feed_fit_exactly_while_others_write(many: RunningHub, consumer: str) -> None:
-    """repair@C + feed(C, D] = what is there at D."""
+    """repair@C + feed(C, D] = the records at D."""
     with connected(many, consumer, "customers") as customers:
         copy = held(customers)
         copy.damage(200, 3)
         with Writers(many, consumer, 2) as writers:
-            for _ in range(3):  # the copy falls behind, and is mended each time
+            for _ in range(3):  # the copy falls behind and is repaired each time
                 repaired = customers.digests.repair(copy, range_rows=32)
                 enough = writers.writes + 20
                 eventually(functools.partial(writers.done, enough))
@@ -245,7 +245,7 @@ def test_repair_and_feed_fit_exactly_while_others_write(many: RunningHub, consum
         follow(many, consumer, followed, repaired, customers.record_class)
         right = held(customers).content()
         assert followed == right
-        # Negative control: without the feed it is not, for there were writes after C.
+        # Negative control: without the feed the copy differs, because of the writes after C.
         assert content != right
 
 
@@ -336,7 +336,7 @@ def test_a_range_tells_whether_it_is_the_same(many: RunningHub) -> None:
     assert same["complete"] and "differing" not in same and "upserts" not in same
     other = call(many, [{**bounds, "rowCount": len(told), "sha256": SHA}], "admin").json()
     assert not other.get("complete") and int(other["rowCount"]) == len(told)
-    # Smaller ranges that together are the one that was asked for.
+    # Smaller ranges that together make up the requested one.
     assert len(other["differing"]) == -(-len(told) // 32)
     assert other["differing"][0]["startKey"] == bounds["startKey"]
     assert other["differing"][-1]["endKey"] == bounds["endKey"]

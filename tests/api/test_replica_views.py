@@ -1,4 +1,4 @@
-"""Replicas of a consumer whose role is narrowed and widened while they are kept."""
+"""Replicas of a consumer while its role is narrowed and widened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = dict.fromkeys(("PUBLIC", "INTERNAL", "PII", "SENSITIVE"), "clear")
 
 
 class Partner:
-    """A consumer that sees the customers of one source, and what its role lets it see of them."""
+    """A consumer that sees the customers of one source as far as its role allows."""
 
     def __init__(self, hub: RunningHub, path: Path) -> None:
         self.name = f"t-{uuid.uuid4().hex[:8]}"
@@ -34,40 +34,40 @@ class Partner:
         hub.settle()
 
     def write(self) -> None:
-        """A customer that is always to be seen, and one that is not while the role is narrow."""
+        """Write a customer that is always visible and one that the narrow role hides."""
         for status, keys in (("ACTIVE", self.shown), ("CHURNED", self.hidden)):
             record = new_customer(source=self.name, status=status, email="a@example.com")
             keys.add(self._admin("POST", "/customers", record)["customerId"])
 
     def narrow(self) -> None:
-        """It sees active customers only, without their addresses."""
+        """Let it see only active customers, without their addresses."""
         self._allow(self._grant(" AND status = ACTIVE", email="hide"))
 
     def widen(self) -> None:
-        """It sees everything of its source again."""
+        """Let it see everything of its source again."""
         self._allow(self._grant())
 
     def forbid(self) -> None:
-        """It may not read customers any more."""
+        """Let it read no customers."""
         self._allow()
 
     def kept(self) -> dict[str, str | None]:
-        """What another connection finds in the replica: keys and addresses."""
+        """The keys and addresses in the replica, read on another connection."""
         with closing(sqlite3.connect(self._path, timeout=PATIENCE)) as connection:
             return dict(connection.execute("SELECT customer_id, email FROM customers").fetchall())
 
     @property
     def narrowed(self) -> dict[str, str | None]:
-        """What is to be in the replica while the role is narrow."""
+        """The expected replica while the role is narrow."""
         return dict.fromkeys(self.shown)
 
     @property
     def whole(self) -> dict[str, str | None]:
-        """What is to be in the replica while the role is wide."""
+        """The expected replica while the role is wide."""
         return dict.fromkeys(self.shown | self.hidden, "a@example.com")
 
     def remove(self) -> None:
-        """Nothing of it stays in the hub."""
+        """Remove everything of it from the hub."""
         self._admin("DELETE", f"/access/consumers/{self.name}")
         self._admin("DELETE", f"/access/roles/{self.name}")
         for key in self.shown | self.hidden:
@@ -106,7 +106,7 @@ def partner(hub: RunningHub, tmp_path: Path) -> Iterator[Partner]:
 
 @pytest.fixture
 def opened(hub: RunningHub, partner: Partner, tmp_path: Path) -> Iterator[Callable[[], Replica]]:
-    """Each call goes on with the one replica, as another process would."""
+    """Each call continues the same replica, as another process would."""
     path = tmp_path / "replica.db"
     with (
         Client(hub.url, api_key=partner.key) as client,
@@ -117,7 +117,8 @@ def opened(hub: RunningHub, partner: Partner, tmp_path: Path) -> Iterator[Callab
 
 @contextmanager
 def following(replica: Replica) -> Iterator[list[PenstockError]]:
-    """The replica follows in a thread during the block; what ended it before is in the list."""
+    """Runs the replica in a thread during the block; the list gets the error that ended it
+    early."""
     ends: list[PenstockError] = []
 
     def follow() -> None:
@@ -164,7 +165,7 @@ def test_an_open_follower_repairs_itself(partner: Partner, opened: Callable[[], 
         eventually(lambda: partner.kept() == partner.whole)
         for change in (partner.narrow, partner.widen, partner.narrow, partner.widen):
             change()
-            # What is written from now on comes as changes, if it is to be seen.
+            # Later writes arrive as changes if they are visible.
             partner.write()
             wanted = partner.narrowed if change == partner.narrow else partner.whole
             eventually(partial(lambda wanted: partner.kept() == wanted, wanted))
@@ -182,6 +183,6 @@ def test_a_follower_ends_where_there_is_no_access_any_more(
         eventually(lambda: partner.kept() == partner.whole)
         partner.forbid()
         eventually(lambda: ends)
-        # A worker that knew of it first refuses; one that had the stream ends it.
+        # A worker that heard of it first refuses; one that had the stream ends it.
         assert ends[0].reason in ("ACCESS_CHANGED", "PERMISSION_DENIED")
     assert partner.kept() == partner.whole

@@ -42,7 +42,7 @@ def import_(
 
 @pytest.fixture(scope="module")
 def odd(hub: RunningHub) -> None:
-    """Records whose values are hard on formats, beside the demo's."""
+    """Records whose values are hard on formats, in addition to the demo's."""
     text = ' "q", <&> \\ \r\n\t=1+1 ünï 𠮷 ' + "x" * 150
     long = text + "x" * 5000
     records = [
@@ -91,7 +91,7 @@ def test_nor_does_importing_what_a_narrower_role_sees(hub: RunningHub, name: str
 
 
 def test_one_changed_row_is_one_change(hub: RunningHub) -> None:
-    """Negative control: the log does move when a row differs."""
+    """Negative control: the log grows if a row differs."""
     lines = export(hub, "customers", "NDJSON").splitlines()
     record = json.loads(lines[5])
     record["notes"] = "changed by an import"
@@ -103,7 +103,7 @@ def test_one_changed_row_is_one_change(hub: RunningHub) -> None:
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """The scalars of a record by the path of their names; what is null is left out."""
+    """The scalars of a record by the path of their names, without nulls."""
     if isinstance(value, dict):
         found: dict[str, Any] = {}
         for name, member in value.items():
@@ -118,7 +118,7 @@ def camel(name: str) -> str:
 
 
 def xml_records(body: bytes, lists: set[str]) -> list[dict[str, Any]]:
-    """The records of an XML export as proto JSON would have them, scalars as text."""
+    """The records of an XML export in the form of proto JSON, scalars as text."""
 
     def value(element: ET.Element, name: str) -> Any:
         if name in lists:
@@ -159,7 +159,7 @@ def test_names_of_many_scripts_come_back_byte_for_byte(hub: RunningHub) -> None:
         with open(NAMES / source, encoding="utf-8", newline="") as file:
             pairs += [(r["localized_name"], r["romanized_name"]) for r in csv.DictReader(file)]
     assert sum(not name.isascii() for name, _ in pairs) > 1500
-    # Contacts: their number matters to no other test.
+    # Contacts, because no other test depends on their number.
     records = [
         {"contactId": f"ml-{i:05}", "givenName": name, "familyName": roman, "source": "ml"}
         for i, (name, roman) in enumerate(pairs)
@@ -181,7 +181,7 @@ def test_names_of_many_scripts_come_back_byte_for_byte(hub: RunningHub) -> None:
     found["XML"] = [(r.findtext("given_name") or "", r.findtext("family_name") or "") for r in root]
     for name, values in found.items():
         assert values == pairs, name
-        # The bytes themselves: no format here needs to escape them.
+        # The raw bytes: no format here needs to escape them.
         assert pairs[-1][0].encode() in files[name]
     for name in TEXT:
         again = import_(hub, "contacts", name, files[name]).json()

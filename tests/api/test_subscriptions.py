@@ -1,4 +1,5 @@
-"""Named subscriptions: shared by workers, at least once, in order; and what they refuse."""
+"""Named subscriptions: shared by workers, at least once, in order; and the calls that they
+refuse."""
 
 from __future__ import annotations
 
@@ -17,12 +18,12 @@ from narrowing import narrowed
 from penstock.client import Client, PenstockError
 from subscribing import Subscribed, keys_of
 
-#: Seconds of a lease that ends by itself soon.
+#: Seconds of a lease that soon ends by itself.
 SHORT = 1
 
 
 def told(reply: Reply) -> tuple[int, str, str]:
-    """What a refusal says, its request id apart."""
+    """The details of a refusal, without its request id."""
     return reply.status, reply.reason, reply.json()["message"]
 
 
@@ -32,7 +33,7 @@ def test_workers_share_a_subscription_and_one_that_dies_loses_nothing(
 ) -> None:
     subscribed = Subscribed(hub, ordered=ordered)
     keys = subscribed.write(24)
-    # This worker dies with the first changes in its hands.
+    # This worker dies while it holds the first changes.
     lost = subscribed.pull(maxChanges=5, ackSeconds=SHORT)
     assert keys_of(lost) == keys[:5]
     processed: list[str] = []
@@ -149,7 +150,7 @@ def test_a_lease_can_be_extended_and_given_back(hub: RunningHub) -> None:
     keys = subscribed.write(1)
     pulled = subscribed.pull(ackSeconds=SHORT)
     lease = pulled["lease"]["leaseId"]
-    # On a machine that stands still it may have ended meanwhile.
+    # If the machine stood still, it may have ended meanwhile.
     while (extended := subscribed.call("extend", leaseId=lease, ackSeconds=600)).status != 200:
         pulled = subscribed.pull(ackSeconds=SHORT)
         lease = pulled["lease"]["leaseId"]
@@ -292,7 +293,7 @@ def test_what_was_pulled_is_in_the_audit(hub: RunningHub) -> None:
 
 @contextlib.contextmanager
 def watching(subscribed: Subscribed, **query: object) -> Iterator[Iterator[dict[str, Any]]]:
-    """The records of a stream, as they come."""
+    """The records of a stream as they arrive."""
     hub = subscribed.hub
     connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(connection):
@@ -306,7 +307,7 @@ def watching(subscribed: Subscribed, **query: object) -> Iterator[Iterator[dict[
 
 
 def next_lease(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """The next record that is more than a sign of life."""
+    """The next lease, skipping signs of life."""
     while "heartbeat" in (record := next(records)):
         pass
     return record
@@ -319,7 +320,7 @@ def test_a_stream_waits_while_enough_is_unacknowledged(hub: RunningHub) -> None:
         assert "begin" in next(records)
         given = [next_lease(records) for _ in range(2)]
         assert [keys_of(g) for g in given] == [keys[:2], keys[2:4]]
-        # More is there, and the client takes it; it is the hub that waits.
+        # More is available and the client would take it; the hub waits.
         assert ["heartbeat" in next(records) for _ in range(2)] == [True, True]
         subscribed.acknowledge(given[1])
         assert keys_of(next_lease(records)) == keys[4:]

@@ -1,4 +1,4 @@
-"""The rules in the model hold on every way in, and say which field breaks them."""
+"""The model's rules hold for every way in, and errors name the field that breaks them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_every_way_in_names_the_field(
 
 
 def test_what_meets_the_rules_is_taken(hub: RunningHub) -> None:
-    """Negative control, at the very limits."""
+    """Negative control: values exactly at the limits are accepted."""
     record = new_customer(**RIGHT)
     created = send(hub, "POST", "/v1/customers", record)
     assert created.status == 200 and record.items() <= created.json().items(), created.text
@@ -87,7 +87,7 @@ def test_what_meets_the_rules_is_taken(hub: RunningHub) -> None:
 
 
 def test_an_update_is_judged_by_what_it_writes(hub: RunningHub) -> None:
-    """A value that is wrong and not in the mask is not written, and not judged."""
+    """A wrong value that is not in the mask is neither written nor checked."""
     record = new_customer(notes="n")
     path = f"/v1/customers/{record['customerId']}"
     assert send(hub, "POST", "/v1/customers", record).status == 200
@@ -95,7 +95,7 @@ def test_an_update_is_judged_by_what_it_writes(hub: RunningHub) -> None:
     assert send(hub, "PATCH", f"{path}?update_mask=notes", body).json()["notes"] == "m"
     reply = send(hub, "PATCH", f"{path}?update_mask=email", body)
     assert list(reply.violations()) == ["email"]
-    # What stood there before there was a rule does not stand in the way of other changes.
+    # A value older than the rule does not prevent other changes.
     hub.sql(
         "UPDATE data.customers SET email = 'nobody' WHERE customer_id = $1", record["customerId"]
     )
@@ -147,7 +147,7 @@ def test_by_grpc_and_the_sdk(hub: RunningHub) -> None:
 
 
 def test_a_value_that_its_type_does_not_have(hub: RunningHub) -> None:
-    """Numbers of enums that do not exist, where a record may hold them: refused, not a defect."""
+    """Unknown enum numbers in any place of a record are refused, and are not internal errors."""
     order = Order(order_id=new_customer()["customerId"], status=99)  # type: ignore[arg-type]
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
         with pytest.raises(grpc.RpcError) as failure:

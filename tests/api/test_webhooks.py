@@ -1,4 +1,4 @@
-"""Webhooks through the door: made, tested, watched, repaired, over REST and by command."""
+"""Webhooks through the hub: created, tested, watched and repaired, by REST and by command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def posts() -> Iterator[Posts]:
 
 @pytest.fixture
 def path() -> str:
-    """A path that no other test is posted to."""
+    """A path to which no other test posts."""
     return f"/{uuid.uuid4().hex}"
 
 
@@ -38,7 +38,7 @@ def create(hub: RunningHub, url: str, consumer: str = "crm", **values: Any) -> R
 
 @pytest.fixture
 def webhook(hub: RunningHub, posts: Posts, path: str) -> Iterator[dict[str, Any]]:
-    """A webhook of crm that leads to ``path``; with its secret."""
+    """A webhook of crm that posts to ``path``, with its secret."""
     key = f"k-{uuid.uuid4().hex[:8]}"
     selection = {"dataset": "customers", "filter": f'customer_id = "{key}*"'}
     reply = create(hub, posts.url + path, selections=[selection])
@@ -97,7 +97,7 @@ def test_what_is_posted_is_in_the_audit_and_so_are_the_calls(
 ) -> None:
     write(hub, webhook["key"] + "1")
     posts.wait(path, 1)
-    # Before the first byte left: it is there as soon as the post is.
+    # Before the first byte left: it exists as soon as the post does.
     rows = hub.sql(
         "SELECT consumer_id, record_key, row_count, peer FROM hub.audit_entry"
         " WHERE surface = 'WEBHOOK' AND record_key = $1",
@@ -154,7 +154,7 @@ def test_410_disables_and_recovery_brings_all_back(
     write(hub, webhook["key"] + "1")
     eventually(lambda: get(hub, webhook)["state"] == "DISABLED")
     assert get(hub, webhook)["reason"] == "GONE"
-    write(hub, webhook["key"] + "2")  # while it is off
+    write(hub, webhook["key"] + "2")  # while it is disabled
     dead = eventually(
         lambda: (
             len(d := get(hub, webhook, "/deliveries", state="DEAD").get("deliveries", [])) == 2
@@ -406,7 +406,7 @@ def test_only_listening_webhooks_are_pulled_from(hub: RunningHub, webhook: dict[
     assert time.monotonic() - start < 10
     act(hub, listening, ":test")
     (pulled,) = act(hub, listening, ":pull", wait="20s").json().get("deliveries", [])
-    assert act(hub, listening, ":pull").json().get("deliveries", []) == []  # it is lent
+    assert act(hub, listening, ":pull").json().get("deliveries", []) == []  # it is leased
     outcome = {"deliveryId": pulled["deliveryId"], "status": 200, "latency": "0.010s"}
     assert act(hub, listening, ":acknowledge", outcomes=[outcome]).status == 200
     assert state(hub, listening, pulled["deliveryId"]) == "DELIVERED"

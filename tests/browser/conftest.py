@@ -1,4 +1,4 @@
-"""A browser before the hub, and a receiver of webhooks."""
+"""A browser for the hub's console, and a receiver of webhooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. Of a module, not of the session: while it runs, the thread has an event loop."""
+    """Chromium, for one module and not the session: while it runs, the thread has an event loop."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.fail("these tests need Chromium on the PATH: apt-get install --yes chromium")
@@ -37,13 +37,13 @@ def posts() -> Iterator[Posts]:
 
 @pytest.fixture
 def path() -> str:
-    """A path that no other test is posted to."""
+    """A path to which no other test posts."""
     return f"/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
 def console(hub: RunningHub, browser: Browser) -> Iterator[Console]:
-    """The console, not signed in yet."""
+    """The console, before a sign-in."""
     context = browser.new_context(locale="en-GB", timezone_id="UTC")
     context.set_default_timeout(PATIENCE * 1000)
     made = Console(context.new_page(), hub)

@@ -1,4 +1,4 @@
-"""Every page: usable by keyboard and by who hears it, on a telephone, in the dark."""
+"""Every page is usable by keyboard, by screen reader, on a telephone and in the dark."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .visiting import Console
 NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button, a")]
   .filter(e => !(e.labels?.length || e.textContent.trim() || e.ariaLabel))
   .map(e => e.outerHTML)"""
-#: By how much the page is wider than the window.
+#: The pixels by which the page is wider than the window.
 EXCESS = "() => document.scrollingElement.scrollWidth - innerWidth"
 
 
 @pytest.fixture
 def pages(hub: RunningHub, posts: Posts) -> Iterator[dict[str, str]]:
-    """Place -> heading of every page, with a webhook and a delivery to be seen."""
+    """Place -> heading of every page, with a webhook and a delivery to show."""
     document = {"url": f"{posts.url}/{'long' * 40}", "selections": [{"dataset": "customers"}]}
     reply = hub.request("POST", "/v1/webhooks", consumer="crm", json_body=document)
     name = reply.json()["webhook"]["webhookId"]
@@ -54,7 +54,7 @@ def test_every_page_fits_a_telephone_and_has_names(console: Console, pages: dict
         assert page.evaluate(EXCESS) <= 0, place
         assert page.evaluate(NAMELESS) == [], place
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
-    # The measures measure something.
+    # The checks do measure something.
     page.evaluate("""() => {
       const wide = document.createElement("input");
       wide.style.width = "2000px";
@@ -78,7 +78,7 @@ def test_the_keyboard_is_enough(console: Console) -> None:
     expect(page.get_by_role("main")).to_be_focused()
     new = page.get_by_role("link", name="New webhook")
     expect(new).to_be_visible()
-    # How many stops lie before it hangs on what the page has loaded.
+    # The number of stops before it depends on what the page has loaded.
     for _ in range(10):
         page.keyboard.press("Tab")
         if new.evaluate("element => element === document.activeElement"):

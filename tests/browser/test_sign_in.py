@@ -1,4 +1,4 @@
-"""Signing in and out; where credentials are, and where they are not."""
+"""Signing in and out; where credentials are kept, and where they are not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.sync_api import Request, Route, expect
 
 from .visiting import Console
 
-#: What Chromium says of each reply that is an error.
+#: Chromium's message for each reply that is an error.
 FAILED = "Failed to load resource"
 
 
@@ -75,13 +75,13 @@ def test_a_token_that_has_expired_is_renewed_and_a_refused_one_ends_the_session(
     console.heading("Webhooks")
     console.page.get_by_role("link", name="Notices").click()
     console.heading("Notices")
-    expect(console.page.get_by_role("status")).to_have_count(0)  # it has been loaded
+    expect(console.page.get_by_role("status")).to_have_count(0)  # the page has loaded
     assert tokens > 1
     refused = True
     console.page.get_by_role("link", name="Dead letters").click()
     console.heading("Sign in")
     expect(console.page.get_by_text("The session has ended.")).to_be_visible()
-    # Who signs in again is where it ended.
+    # A new sign-in returns to the page where the session ended.
     refused = False
     console.sign_in("crm")
     console.heading("Dead letters")

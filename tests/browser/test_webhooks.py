@@ -1,4 +1,4 @@
-"""Webhooks in the console: all that a user does with them, before a real receiver."""
+"""Webhooks in the console: everything a user does with them, with a real receiver."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posted import Posts, receiving
 
 from .visiting import Console
 
-#: Long enough that no attempt comes by itself while a test runs.
+#: Long enough that no attempt happens by itself while a test runs.
 NEVER = "259200"
 MARKUP = "<img src=x onerror=alert(1)>"
 
@@ -35,13 +35,13 @@ class Made:
         return "#/" + "/".join(["webhooks", self.id, *steps])
 
     def write(self, **values: Any) -> None:
-        """Have an event."""
+        """Cause an event."""
         record = new_customer(customerId=f"{self.key}{uuid.uuid4().hex[:6]}", **values)
         reply = self.hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
         assert reply.status == 200, reply.text
 
     def deliveries(self, state: str) -> list[Any]:
-        """Those in a state, once there are some."""
+        """The deliveries in a state, once there are some."""
 
         def some() -> list[Any]:
             path = f"/v1/webhooks/{self.id}/deliveries"
@@ -76,7 +76,7 @@ def crm(console: Console) -> Console:
 
 
 def at(console: Console, place: str) -> None:
-    """Go there without loading the page anew, which would sign out."""
+    """Go there without reloading the page, which would sign the user out."""
     console.page.evaluate("place => { location.hash = place }", place)
 
 
@@ -235,7 +235,7 @@ def test_a_range_is_replayed(crm: Console, posts: Posts, path: str, webhook: Mad
     at(crm, webhook.place())
     row = crm.page.get_by_role("row").filter(has_text="replay")
     expect(row).to_contain_text("delivered")
-    # What is no cursor is told at its field.
+    # The error of a bad cursor appears at its field.
     crm.press("Replay …")
     crm.page.get_by_label("After cursor").fill("nonsense")
     crm.press("Replay")
@@ -261,7 +261,7 @@ def test_an_edit_changes_what_it_shows(
     crm.press("Send test")
     (post,) = posts.wait(path, 1)
     assert post.headers["content-type"].startswith("application/cloudevents+json")
-    assert post.headers["x-team"] == "blue"  # it was not shown, and not lost
+    assert post.headers["x-team"] == "blue"  # the console did not show it, and did not lose it
 
 
 def test_an_edit_to_another_origin_shows_its_new_secret(

@@ -1,4 +1,4 @@
-"""The console as a user has it, in a tab."""
+"""The console in a tab, as a user sees it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from harness import RunningHub
 
 @dataclass
 class Console:
-    """The console in a tab of its own. What the browser complains of fails the test."""
+    """The console in a tab of its own. A complaint of the browser fails the test."""
 
     page: Page
     hub: RunningHub
     complaints: list[str] = field(default_factory=list)
-    #: Beginnings of complaints that the test means to cause.
+    #: Beginnings of complaints that the test causes on purpose.
     expected: tuple[str, ...] = ()
 
     def listen(self) -> None:
-        """Note complaints, and all requests that go elsewhere than to the hub."""
+        """Record complaints, and all requests to other hosts than the hub."""
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
@@ -31,7 +31,7 @@ class Console:
         self.page.goto(f"{self.hub.url}/portal/{place}")
 
     def sign_in(self, consumer: str = "crm", secret: str | None = None) -> None:
-        """Fill the form with a consumer's credentials, and send it."""
+        """Fill in the form with a consumer's credentials, and send it."""
         if secret is None:
             secret = self.hub.consumers[consumer]["client_secret"]
         self.page.get_by_label("Client id").fill(consumer)
@@ -39,15 +39,15 @@ class Console:
         self.press("Sign in")
 
     def press(self, name: str) -> None:
-        """Press the button with a name."""
+        """Press the button of this name."""
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def heading(self, name: str) -> None:
-        """Wait for a heading that begins so."""
+        """Wait for a heading that begins with this text."""
         expect(self.page.get_by_role("heading", name=name).first).to_be_visible()
 
     def badge(self, word: str) -> None:
-        """Wait until the page's heading says this state."""
+        """Wait until the page's heading shows this state."""
         expect(self.page.locator("h1 .badge")).to_have_text(word)
 
     def _said(self, message: ConsoleMessage) -> None:

@@ -1,4 +1,4 @@
-"""Bodies of calls: which the sidecar holds back, for whom, and how large they may be."""
+"""Bodies of calls: which ones the sidecar buffers, for whom, and how large they may be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .test_held_streams import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-#: The most bytes of the body of one call.
+#: The most bytes in the body of one call.
 MOST = 16 << 20
 KNOWN, STRANGER = {"x-api-key": "known"}, {"x-api-key": "stranger"}
 PATH = "/v1/customers/c1"
@@ -36,13 +36,13 @@ async def lasting() -> AsyncIterator[Door]:
 
 @pytest.fixture
 def door(lasting: Door) -> Door:
-    """A door whose hub has not been asked anything yet; do not stop it."""
+    """A door whose hub has had no call yet; do not stop it."""
     lasting.hub.calls = lasting.hub.checks = 0
     return lasting
 
 
 async def pieces(size: int) -> AsyncIterator[bytes]:
-    """A customer's name of so many bytes, without stating its length."""
+    """The JSON of a customer with a name of that many bytes, sent without a length."""
     yield b'{"name":"'
     for _ in range(size // 65536):
         yield b"n" * 65536
@@ -64,7 +64,7 @@ async def test_the_hub_is_asked_about_bodies_of_unstated_length_alone(door: Door
     for number, headers in enumerate((KNOWN, STRANGER, {}), 1):
         assert await patch(door, pieces(0), headers) == 200
         assert door.hub.checks == number
-        # The hub alone says who is unknown.
+        # Only the hub reports that a caller is unknown.
         assert (UNKNOWN_CALLER in door.hub.metadata) is (headers is not KNOWN)
     assert await patch(door, pieces(0), KNOWN | {UNKNOWN_CALLER: "true"}) == 200
     assert door.hub.checks == 4 and UNKNOWN_CALLER not in door.hub.metadata
@@ -74,7 +74,7 @@ async def test_a_body_is_bounded_whether_or_not_it_states_its_length(door: Door)
     bearer = {"authorization": f"Bearer {door.keys.token()}"}
     for headers in (bearer, KNOWN):
         assert await patch(door, pieces(3_000_000), headers) == 200
-        # The sidecar may have answered, and gone, before all is sent.
+        # The sidecar may have answered and closed before everything is sent.
         with contextlib.suppress(aiohttp.ClientError):
             assert await patch(door, pieces(MOST + 65536), headers) == 413
     calls = door.hub.calls

@@ -1,4 +1,4 @@
-"""The sidecar's configuration, in a real Envoy before a worker in miniature."""
+"""The sidecar's configuration, in a real Envoy with a miniature worker behind it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lasting() -> AsyncIterator[Door]:
-    """One for all tests; see ``door``."""
+    """One door for all tests; see ``door``."""
     async with opened() as door:
         yield door
 
 
 @pytest.fixture
 def door(lasting: Door) -> Door:
-    """A door whose hub has not been called yet; do not stop it."""
+    """A door whose hub has had no call yet; do not stop it."""
     lasting.hub.calls = 0
     lasting.hub.uploaded = 0
     return lasting
@@ -128,7 +128,7 @@ async def test_envoys_own_errors_look_like_the_hubs(
     door: Door, method: str, path: str, body: str | None, status: int, code: int
 ) -> None:
     data = None if body is None else io.BytesIO(body.encode())
-    # Of a caller whom the hub does not know, the sidecar would hold back no body.
+    # The sidecar would buffer no body of a caller that the hub does not know.
     known = {"x-api-key": "known"}
     got, headers, reply = await door.call(method, path, data=data, headers=known)
     assert got == status
@@ -167,7 +167,7 @@ async def test_a_call_without_a_token_is_the_hubs_to_decide(door: Door) -> None:
     token = door.keys.token()
     await door.call("GET", "/v1/customers", token=token)
     assert door.hub.metadata["authorization"] == f"Bearer {token}"
-    # A token in the query is none, and no parameter of the method either.
+    # A token in the query is not accepted, and is not a parameter of the method either.
     status, _, _ = await door.call("GET", f"/v1/customers?access_token={token}")
     assert status == 400
 
@@ -207,7 +207,7 @@ async def test_callers_cannot_speak_for_the_sidecar(door: Door) -> None:
 async def test_the_token_endpoint_has_http_statuses(
     door: Door, form: str, status: int, answer: str | None
 ) -> None:
-    # Also with an unfit token: the endpoint is public.
+    # Even with an invalid token: the endpoint is public.
     got, headers, body = await door.call("POST", "/oauth2/token", data=form, token="abc")
     assert (got, body.get("error")) == (status, answer)
     assert headers["cache-control"] == "no-store"
@@ -269,7 +269,7 @@ async def test_an_error_in_mid_stream_is_in_the_trailers(door: Door) -> None:
 
 
 async def test_an_upload_is_streamed(door: Door) -> None:
-    size = 40 << 20  # beyond what one message, or the transcoder's buffer, may hold
+    size = 40 << 20  # more than one message, or the transcoder's buffer, may hold
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(size >> 16):
@@ -304,7 +304,7 @@ async def test_healthz_follows_the_workers() -> None:
 
 
 async def test_no_worker_is_said_in_json(door: Door) -> None:
-    # A door with nobody behind it.
+    # A door without a hub behind it.
     config_ = replace(door.envoy.config, port=free_port(), worker_sockets=[door.folder / "no"])
     sockets = door.folder / "other"
     sockets.mkdir()

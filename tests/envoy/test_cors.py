@@ -1,4 +1,4 @@
-"""Web pages of other origins: those that are named, and nothing for the others."""
+"""Web pages of other origins: the configured ones are allowed, others are not."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""S7: floods of frames, and connections that do nothing. Each is ended or holds little.
+"""S7: floods of frames, and idle connections. The sidecar ends each of them, or it holds little
+memory.
 
-``scripts/soak s7`` runs them longer: PENSTOCK_S7_ROUNDS times as many frames, PENSTOCK_S7_IDLE idle
-connections.
+``scripts/soak s7`` runs longer tests: PENSTOCK_S7_ROUNDS times as many frames, PENSTOCK_S7_IDLE
+idle connections.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ ROUNDS = int(os.environ.get("PENSTOCK_S7_ROUNDS", "1"))
 IDLE = int(os.environ.get("PENSTOCK_S7_IDLE", "300"))
 FRAMES = 5_000 * ROUNDS
 CONNECTIONS = 4
-#: Seconds in which memory must come down; the sidecar ends idle streams after 15.
+#: Seconds within which memory must shrink; the sidecar ends idle streams after 15.
 SOON = 10.0
-#: What a connection may hold for as long as it is open, and what stays when it is gone.
+#: The memory that an open connection may hold, and what may remain after it has closed.
 BY_CONNECTION = 2 << 20
 AFTERWARDS = 16 << 20
 GET = header_block("/v1/customers/c1")
 POST = header_block("/v1/customers", "POST", content_type="application/json")
-#: A header of 4,000 bytes that is kept in the table, and then named by one byte each time.
+#: A header of 4,000 bytes that is stored in the table, and then referred to by one byte each time.
 BOMB = b"\x40\x01x\x7f\xa1\x1e" + b"a" * 4000 + b"\xbe" * 12_000
 
 
@@ -109,7 +110,7 @@ def header_bombs() -> Iterator[bytes]:
         yield frame(CONTINUATION, END_HEADERS, stream, block[16_000:])
 
 
-#: Floods that the sidecar ends the connection for, and those that it may let be.
+#: Floods for which the sidecar ends the connection, and floods that it may tolerate.
 ENDED = [
     rapid_resets,
     resets_in_batches,
@@ -128,7 +129,7 @@ async def door() -> AsyncIterator[Door]:
 
 
 async def flood(connection: Connection, frames: Iterator[bytes]) -> None:
-    """Send until all is sent or the sidecar ends it."""
+    """Send until everything is sent or the sidecar ends the connection."""
     for number, data in enumerate(frames):
         if connection.closed or connection.writer.transport.is_closing():
             return
@@ -140,8 +141,8 @@ async def flood(connection: Connection, frames: Iterator[bytes]) -> None:
 
 
 async def shrunk(door: Door, below: int) -> None:
-    """Return once its memory is below a bound. What is only on its way through is soon gone; what
-    a connection pins stays until it is idle for longer than this waits, and fails the test."""
+    """Return once its memory is below a bound. Memory in transit is free soon; memory that a
+    connection pins stays until it is idle for longer than this waits, and fails the test."""
     async with asyncio.timeout(SOON):
         while await memory(door) >= below:  # noqa: ASYNC110 - the sidecar announces nothing
             await asyncio.sleep(0.05)
@@ -181,7 +182,7 @@ async def test_idle_connections_hold_little(door: Door) -> None:
 
 
 async def test_who_takes_a_byte_at_a_time_is_let_go_at_last() -> None:
-    """It is never idle for long, and yet has its time."""
+    """Such a client is never idle for long, yet its total time is limited."""
     async with (
         opened(stalled_seconds=3600, header_seconds=1) as door,
         connected(door.envoy.config.port, window=0) as slow,

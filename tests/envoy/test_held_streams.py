@@ -1,7 +1,7 @@
-"""Callers who ask for much and take nothing: HTTP/2 with a window of 0.
+"""Callers that request much and read nothing: HTTP/2 with a window of 0.
 
-How much one stream makes the sidecar hold is read from the sidecar's own account of its memory. The
-old way of serving the console, and codecs left alone, are the negative controls.
+The memory that one stream makes the sidecar hold is read from the sidecar's own statistics. The
+earlier way of serving the console, and codecs without limits, are the negative controls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = resources.find_portal()
 FILE = max((p for p in FOLDER.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 SCRIPT = f"/portal/{FILE.relative_to(FOLDER).as_posix()}"
 SIZE = FILE.stat().st_size
-#: What a stream may hold at most: its window of 64 KiB, and a codec and bookkeeping.
+#: The most that a stream may hold: its window of 64 KiB, plus a codec and bookkeeping.
 BOUND = 300_000
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 #: Longer than any test.
@@ -49,7 +49,7 @@ async def until(condition: Any) -> None:
 
 
 async def settled(door: Door) -> int:
-    """Its memory, once that has stopped to grow."""
+    """Its memory, once that has stopped growing."""
     before = -1
     async with asyncio.timeout(PATIENCE):
         while (now := await memory(door)) > before:
@@ -61,8 +61,9 @@ async def settled(door: Door) -> int:
 async def held_by_a_stream(
     door: Door, path: str, headers: dict[str, str], count: int = STREAMS
 ) -> float:
-    """Bytes that each of so many streams makes the sidecar hold that take nothing of a reply."""
-    # What the first one brings about stays: caches, a connection to the hub.
+    """The bytes that the sidecar holds for each of ``count`` streams that read nothing of a
+    reply."""
+    # Caches and a connection to the hub remain after the first stream; they do not count.
     async with connected(door.envoy.config.port) as first:
         first.request(1, path, **headers)
         await until(lambda: first.answered)
@@ -77,7 +78,7 @@ async def held_by_a_stream(
 
 @contextlib.asynccontextmanager
 async def as_before(**changes: Any) -> AsyncIterator[Door]:
-    """A door that serves the console's script as an answer of its own, and compresses it."""
+    """A door that serves the console's script as its own response, and compresses it."""
     with folder() as copy:
         shutil.copytree(resources.envoy_templates(), copy / "envoy")
         routes = copy / "envoy" / "public" / "routes.yaml.j2"
@@ -136,26 +137,26 @@ async def test_the_way_it_was_is_found_out() -> None:
 
 
 async def test_who_takes_nothing_is_let_go() -> None:
-    """Both what the sidecar serves itself and what the hub has answered in full."""
+    """Both what the sidecar serves itself and what the hub has answered completely."""
     async with opened(stalled_seconds=1) as door:
         for path in (SCRIPT, "/v1/customers/c1", "/v1/customers/missing"):
             async with connected(door.envoy.config.port, window=0) as connection:
                 for number in range(STREAMS):
                     connection.request(2 * number + 1, path, accept_encoding="identity")
                 await until(lambda c=connection: len(c.reset) == STREAMS)
-                # Their places are free for others on the same connection.
+                # Their places are free for other streams on the same connection.
                 connection.request(2 * STREAMS + 1, path)
                 await until(lambda c=connection: 2 * STREAMS + 1 in c.answered)
 
 
 def idle_seconds(route: dict[str, Any], usual: float) -> float:
-    """How long a stream of a route may be silent; 0 for ever."""
+    """The seconds for which a stream of a route may be silent; 0 for ever."""
     given = route.get("route", {}).get("idle_timeout")
     return usual if given is None else float(given.removesuffix("s"))
 
 
 async def public_manager(door: Door) -> dict[str, Any]:
-    """What the sidecar itself says of its public listener's HTTP."""
+    """The sidecar's own dump of the HTTP settings of its public listener."""
     connector = aiohttp.UnixConnector(str(door.envoy.config.admin_socket))
     url = "http://envoy/config_dump?resource=static_listeners"
     async with aiohttp.ClientSession(connector=connector) as http, http.get(url) as reply:
@@ -179,7 +180,7 @@ async def test_no_stream_may_be_silent_for_ever() -> None:
 
 
 def total_seconds(route: dict[str, Any]) -> float:
-    """How long a stream of a route may last; 0 for as long as it likes."""
+    """The seconds for which a stream of a route may last; 0 without limit."""
     if "direct_response" in route:
         return 1
     given = route["route"].get("max_stream_duration", {}).get("max_stream_duration", "0s")
@@ -187,7 +188,8 @@ def total_seconds(route: dict[str, Any]) -> float:
 
 
 async def test_only_streams_last_as_long_as_they_like() -> None:
-    """By the descriptors: whose requests and replies come in one message ends after a time."""
+    """By the descriptors: a call with one request message and one reply message ends after a
+    time."""
     inputs = json.loads(resources.envoy_inputs().read_text())
     async with opened() as door:
         manager = await public_manager(door)
@@ -196,8 +198,8 @@ async def test_only_streams_last_as_long_as_they_like() -> None:
         for route in manager["route_config"]["virtual_hosts"][0]["routes"]
         if not 0 < total_seconds(route) <= 120
     ]
-    # Once for gRPC and once for gRPC-Web, thrice for REST by its scripts; the feeds of REST are
-    # matched by their verbs.
+    # Once for gRPC and once for gRPC-Web, three times for REST through its scripts; the feeds of
+    # REST are matched by their verbs.
     by_path = Counter(match["path"] for match in endless if "path" in match)
     rest = dict.fromkeys(inputs["stream_paths"] + inputs["upload_paths"], 3)
     assert by_path == rest | dict.fromkeys(inputs["grpc_streams"], 2)
@@ -208,7 +210,7 @@ async def test_only_streams_last_as_long_as_they_like() -> None:
 
 
 async def test_a_call_without_a_stream_ends_although_bytes_come() -> None:
-    """The worker in miniature waits for its message, as any handler of a library does."""
+    """The miniature worker waits for its message, as any handler of a library does."""
     async with opened(call_seconds=1, header_seconds=1) as door:
         for path in ("/penstock.api.v1.Customers/GetCustomer", REFLECTION):
             async with connected(door.envoy.config.port) as slow:
@@ -217,7 +219,7 @@ async def test_a_call_without_a_stream_ends_although_bytes_come() -> None:
                     slow.writer.write(frame(DATA, 0, 1, b"\0"))
                     await asyncio.sleep(0.1)
                 await until(lambda c=slow: 1 in c.reset)
-        # A stream of those who may have one goes on as long as bytes come.
+        # A caller's stream, where the method allows one, continues as long as bytes arrive.
         async with connected(door.envoy.config.port) as slow:
             path = "/penstock.api.v1.Customers/ImportCustomers"
             slow.begin(1, path, content_type="application/grpc", te="trailers")
@@ -228,7 +230,7 @@ async def test_a_call_without_a_stream_ends_although_bytes_come() -> None:
 
 
 async def hold(door: Door, connections: int, stack: contextlib.AsyncExitStack) -> None:
-    """Let callers ask for more in all than the sidecar has memory for, and take nothing."""
+    """Let callers request more in total than the sidecar has memory for, and read nothing."""
     port = door.envoy.config.port
     held = [await stack.enter_async_context(connected(port, window=0)) for _ in range(connections)]
     for connection in held:
@@ -239,7 +241,7 @@ async def hold(door: Door, connections: int, stack: contextlib.AsyncExitStack) -
 
 
 async def served(door: Door, seconds: float = PATIENCE) -> bool:
-    """Whether a good client's call is served, on a connection of its own."""
+    """Whether a well-behaved client's call is served, on a connection of its own."""
     close = {"connection": "close"}
     try:
         async with asyncio.timeout(seconds):
@@ -253,7 +255,7 @@ async def served(door: Door, seconds: float = PATIENCE) -> bool:
 async def test_a_good_client_is_served_when_memory_is_short() -> None:
     async with opened() as door:
         usual = await memory(door)
-    # Room for a fifth of what the streams would hold if each held the file.
+    # Room for a fifth of what the streams would hold if each held the whole file.
     heap, connections = usual + (60 << 20), 8
     assert connections * STREAMS * SIZE > 5 * (heap - usual)
     async with contextlib.AsyncExitStack() as stack:

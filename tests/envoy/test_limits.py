@@ -1,4 +1,5 @@
-"""What the public port bears: headers, streams, connections, slow senders, calls of one caller."""
+"""The limits of the public port: headers, streams, connections, slow senders, calls of one
+caller."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ LIMIT = RateLimit(rate=10, burst=20)
 
 @contextlib.asynccontextmanager
 async def limited(**changes: Any) -> AsyncIterator[Door]:
-    """A door with LIMIT where a second lasts an hour: how fast a test is does not matter."""
+    """A door with LIMIT in which a second lasts an hour, so that the speed of a test does not
+    matter."""
     with folder() as copy:
         shutil.copytree(resources.envoy_templates(), copy / "envoy")
         filters = copy / "envoy" / "public" / "filters.yaml.j2"
@@ -67,7 +69,7 @@ async def test_headers_have_limits() -> None:
 
 
 async def test_a_connection_has_a_hundred_streams_and_no_more() -> None:
-    """In frames by hand: clients that keep to the rules never ask for too many."""
+    """Written in raw frames: well-behaved clients never request too many."""
     head = b"\x83\x86\x84" + b"\x41\x03hub"  # POST http / hub, from the static table
     async with opened() as door:
         reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
@@ -104,7 +106,7 @@ async def test_who_sends_slowly_is_not_waited_for() -> None:
 
 
 async def answered(reader: asyncio.StreamReader) -> None:
-    """Take what has arrived on a connection, so that its end shows if it has come."""
+    """Read what has arrived on a connection, so that its end shows if it has come."""
     with contextlib.suppress(TimeoutError, ConnectionResetError):
         async with asyncio.timeout(0.3):
             while await reader.read(1 << 16):
@@ -116,7 +118,7 @@ def open_(reader: asyncio.StreamReader) -> bool:
 
 
 async def ask_for_keys(door: Door) -> None:
-    """A connection of the hub's own, which comes and goes."""
+    """One of the hub's own connections, which comes and goes."""
     reader, writer = await asyncio.open_unix_connection(door.envoy.config.private_socket)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n")
     async with asyncio.timeout(PATIENCE):
@@ -140,18 +142,18 @@ async def test_connections_have_a_limit() -> None:
 
         served = [await connect() for _ in range(8)]
         assert {line for *_, line in served} == {b"HTTP/1.1 200 OK"}
-        # Envoy's limit for the whole process made room for another with each of these that ended.
+        # With Envoy's limit for the whole process, each of these that ended made room for another.
         for _ in range(3):
             await ask_for_keys(door)
         served += [await connect() for _ in range(4)]
         assert served[-1][2] == b""
-        # A place is free only when one of them was closed: never are more than eight open.
+        # A place is free only after one of them has closed: never are more than eight open.
         async with asyncio.timeout(PATIENCE):
             while sum(open_(reader) for _, reader, _ in served) > 8:
                 await asyncio.gather(*(answered(reader) for _, reader, _ in served))
         served[0][0].close()
         async with asyncio.timeout(PATIENCE):
-            while not (await connect())[2]:  # the place of one that has gone is free
+            while not (await connect())[2]:  # the place of a closed one is free
                 pass
 
 
@@ -195,7 +197,7 @@ async def test_a_consumer_has_a_limit_of_its_own() -> None:
         assert details["RetryInfo"]["retryDelay"] == "1s"
         assert details["QuotaFailure"]["violations"]
         assert details["Help"]["links"][0]["url"].startswith("https://hub.example.com/v1/errors/")
-        # Another consumer is not affected, and a new token is no new consumer.
+        # Another consumer is not affected, and a new token does not make a new consumer.
         assert statuses(await calls(door, 5, authorization=bi)) == {200: 5}
         again = f"Bearer {door.keys.token(sub='crm', jti='another')}"
         assert statuses(await calls(door, 5, authorization=again)) == {429: 5}
@@ -244,14 +246,14 @@ async def test_a_key_has_a_limit_of_its_own_and_made_up_keys_share_one() -> None
             made_up[reply[0]] += 1
             if made_up[429]:
                 break
-        # Two of their calls were within the limits of keys that have been used.
+        # Two of their calls were within the limits of keys that were used before.
         assert made_up == {200: 175, 429: 1}, "200 at once, whatever their names"
 
 
 async def test_without_credentials_an_address_has_little() -> None:
     async with limited() as door:
         assert statuses(await calls(door, 8)) == {200: 2, 429: 6}
-        # Who shows credentials is not affected by those at the address who show none.
+        # Callers with credentials are not affected by those at the same address that have none.
         good = await calls(door, 3, authorization=f"Bearer {door.keys.token()}")
         assert statuses(good) == {200: 3}
         for headers in ({"authorization": "Bearer of-another-issuer"}, {"x-api-key": "psk_a_x"}):
@@ -297,7 +299,7 @@ async def document(door: Door) -> int:
 
 @pytest.mark.parametrize(("call", "most"), [(preflight, 2), (probe, 2), (document, 1)])
 async def test_what_is_open_to_all_has_limits_by_address(call: Any, most: int) -> None:
-    """Before and after the limits of callers, and whatever credentials are shown."""
+    """Before and after the limits of callers, and with any credentials."""
     async with limited(cors_origins=["https://a.example"], trusted_proxies=1) as door:
         assert Counter([await call(door) for _ in range(6)]) == {200: most, 429: 6 - most}
         if call is not probe:
@@ -312,14 +314,14 @@ async def test_what_is_open_to_all_has_limits_by_address(call: Any, most: int) -
 async def test_reflection_has_a_limit_and_health_has_its_own() -> None:
     async with limited() as door, channel(door) as made:
         codes = Counter([await grpc_code(made, REFLECTION, b"") for _ in range(4)])
-        # The worker in miniature has no reflection.
+        # The miniature worker has no reflection.
         assert codes == {
             grpc.StatusCode.UNIMPLEMENTED: 1,
             grpc.StatusCode.RESOURCE_EXHAUSTED: 3,
         }
         await calls(door, 8)
         assert await grpc_code(made, "/grpc.health.v1.Health/Check", b"") is grpc.StatusCode.OK
-        # It would last for ever, for anybody.
+        # The call would last for ever, for any caller.
         watch = await grpc_code(made, "/grpc.health.v1.Health/Watch", b"")
         assert watch is grpc.StatusCode.UNIMPLEMENTED
 
@@ -349,11 +351,11 @@ async def test_behind_a_proxy_the_address_is_the_callers() -> None:
         assert statuses(await calls(door, 6, **from_("203.0.113.1"))) == {200: 2, 429: 4}
         assert door.hub.metadata["x-envoy-external-address"] == "203.0.113.1"
         assert statuses(await calls(door, 2, **from_("203.0.113.2"))) == {200: 2}
-        # What a caller writes before the proxy does is not believed.
+        # What a caller writes before the proxy's own entry is not trusted.
         forged = from_("198.51.100.7, 203.0.113.3")
         assert statuses(await calls(door, 1, **forged)) == {200: 1}
         assert door.hub.metadata["x-envoy-external-address"] == "203.0.113.3"
-        # A network of 64 bits is one address.
+        # A network of 64 bits counts as one address.
         six = [await calls(door, 1, **from_(f"2001:db8::{i:x}")) for i in range(1, 9)]
         assert sum((statuses(replies) for replies in six), Counter()) == {200: 2, 429: 6}
     async with limited() as door:

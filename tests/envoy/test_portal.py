@@ -25,7 +25,7 @@ KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg":
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lasting() -> AsyncIterator[Door]:
-    """One for all tests; see ``door``."""
+    """One door for all tests; see ``door``."""
     async with opened() as door:
         yield door
 
@@ -63,7 +63,7 @@ async def test_each_file_is_served_as_what_it_is(door: Door, file: str) -> None:
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["form-action"] == "'self'"
     assert "unsafe" not in headers["content-security-policy"]
-    assert door.hub.calls == 0  # no worker has anything to do with it
+    assert door.hub.calls == 0  # no worker takes part
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -1,4 +1,4 @@
-"""TLS and client certificates on the public port, and new ones without a restart."""
+"""TLS and client certificates on the public port, and their renewal without a restart."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def door(authority: Authority, tmp_path: Path) -> AsyncIterator[Door]:
 
 
 async def serial(door: Door, context: ssl.SSLContext) -> int:
-    """The certificate that a new connection sees."""
+    """The serial number of the certificate that a new connection gets."""
     port = door.envoy.config.port
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -45,7 +45,7 @@ async def serial(door: Door, context: ssl.SSLContext) -> int:
 
 
 async def serves(door: Door, context: ssl.SSLContext, wanted: Pair) -> None:
-    """Wait until new connections see the certificate."""
+    """Wait until new connections get the certificate."""
     async with asyncio.timeout(PATIENCE):
         while True:
             if await serial(door, context) == wanted.serial:
@@ -117,7 +117,7 @@ async def test_a_new_certificate_needs_no_restart(
             for pair, generation in ((second, "2"), (third, "3")):
                 put(pair, generation)
                 await serves(door, context, pair)
-            # A connection that was there before goes on, whatever it carries.
+            # An existing connection continues, whatever it carries.
             async for piece in export.content.iter_any():
                 rows += piece.count(b"\n")
         assert rows == ROWS + 1
@@ -167,7 +167,7 @@ async def test_clients_must_show_a_certificate(authority: Authority, tmp_path: P
             with pytest.raises((aiohttp.ClientError, ConnectionError)):
                 await door.call("GET", PATH, ssl=authority.context(shown))
         assert door.hub.calls == 1
-        # Another list of authorities, moved into place, decides of new connections.
+        # Another list of authorities, moved into place, applies to new connections.
         (tmp_path / "new.pem").write_bytes(strangers.chain)
         (tmp_path / "new.pem").rename(authorities / "ca.pem")
         async with asyncio.timeout(PATIENCE):

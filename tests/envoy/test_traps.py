@@ -1,4 +1,4 @@
-"""Requests that try to be read in two ways. What one part refuses, none may act upon."""
+"""Requests that could be read in two ways. If one part refuses a reading, no part may act on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def door() -> AsyncIterator[Door]:
 
 @dataclass(frozen=True)
 class Trap:
-    """A request, the status it gets and, if the hub may see it, whose record it asks for."""
+    """A request, the status it gets and, if the hub may see it, the record that it names."""
 
     name: str
     path: str
@@ -39,7 +39,7 @@ class Trap:
 
     @property
     def request(self) -> bytes:
-        """As it goes over the wire."""
+        """The request as sent on the wire."""
         first = f"{self.method} {self.path} HTTP/1.1"
         given = ("Connection: close", f"X-Trap: {self.name}", *self.headers)
         if not any(h.lower().startswith("host:") for h in given):
@@ -50,7 +50,7 @@ class Trap:
 JSON = "Content-Type: application/json"
 C1 = "/v1/customers/c1"
 TRAPS = [
-    # A query parameter does not override what the path binds, however it is written.
+    # A query parameter does not override a path parameter, however it is written.
     Trap("query over path, proto name", f"{C1}?customer_id=evil", 200, "c1"),
     Trap("query over path, JSON name", f"{C1}?customerId=evil", 200, "c1"),
     Trap("query over path, twice", f"{C1}?customer_id=evil&customerId=evil", 200, "c1"),
@@ -62,7 +62,7 @@ TRAPS = [
     Trap("query over path, a field of it", f"{C1}?customer_id.x=evil", 400),
     Trap("semicolon is no separator", f"{C1}?fields=name;customer_id=evil", 200, "c1"),
     Trap("encoded ampersand is no separator", f"{C1}?fields=name%26customer_id=evil", 200, "c1"),
-    # A path is decoded once, and only after the method has been found.
+    # A path is decoded once, and only after its method is known.
     Trap("encoded slash stays in the key", "/v1/customers/a%2Fb", 200, "a/b"),
     Trap("doubly encoded slash is decoded once", "/v1/customers/a%252Fb", 200, "a%2Fb"),
     Trap("encoded question mark stays in the key", f"{C1}%3Fx=1", 200, "c1?x=1"),
@@ -80,7 +80,7 @@ TRAPS = [
     Trap("fragment", f"{C1}#?customer_id=evil", 400),
     Trap("bytes beyond ASCII", "/v1/customers/é", 400),
     Trap("another case is another path", "/V1/Customers/c1", 404),
-    # What the method does not have.
+    # Fields that the method does not have.
     Trap("unknown parameter", f"{C1}?nothing=1", 400),
     Trap("unknown nested parameter", "/v1/customers?filter.x=1", 400),
     Trap("array parameter", "/v1/customers?filter[]=x", 400),
@@ -102,7 +102,7 @@ TRAPS = [
         headers=(JSON, "Content-Length: 2"),
         body="{}",
     ),
-    # Where one request ends and the next begins.
+    # The end of one request and the start of the next.
     Trap(
         "length and chunks",
         "/v1/customers",
@@ -141,7 +141,7 @@ TRAPS = [
     Trap("h2c upgrade is passed over", C1, 200, "c1", headers=("Upgrade: h2c",)),
     Trap("web socket", C1, 403, headers=("Upgrade: websocket", "Connection: upgrade")),
     Trap("header with an underscore", C1, 400, headers=("X_API_KEY: k",)),
-    # A packed body is not unpacked: it is no JSON.
+    # A compressed body is not unpacked: it is not JSON.
     Trap(
         "packed body",
         C1,
@@ -155,9 +155,8 @@ TRAPS = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replies(door: Door) -> dict[str, tuple[bytes, bool]]:
-    """What each trap gets, and whether the hub saw it; all at once, as the sidecar closes a
-    connection that it does not trust a second late.
-    """
+    """The status that each trap gets, and whether the hub saw it; all at once, as the sidecar waits
+    a second before it closes a suspect connection."""
     seen: set[str] = set()
     note = door.hub.note_call
 
@@ -196,7 +195,7 @@ async def test_a_request_has_one_meaning(
 
 
 async def test_a_header_cannot_be_made_by_a_key(door: Door) -> None:
-    """What is decoded from a path comes back in bodies, never as a line of the head."""
+    """Decoded parts of a path come back in bodies, never as a header line."""
     path = "/v1/customers/a%0d%0aSet-Cookie:%20x=1"
     status, headers, body = await door.call("GET", path)
     assert status == 200 and body["customerId"] == "a\r\nSet-Cookie: x=1"
@@ -240,7 +239,7 @@ async def test_claims_and_addresses_are_not_the_callers_to_say(door: Door, surfa
 
 
 async def test_two_authorizations_go_on_as_both(door: Door) -> None:
-    """The hub sees that there were two, and takes neither (tests/security)."""
+    """The hub sees that there are two, and accepts neither (tests/security)."""
     token = door.keys.token()
     reader, writer = await asyncio.open_connection("127.0.0.1", door.envoy.config.port)
     head = f"GET {C1} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n"
@@ -251,7 +250,7 @@ async def test_two_authorizations_go_on_as_both(door: Door) -> None:
 
 
 async def test_a_grpc_path_is_told_who_calls(door: Door) -> None:
-    """Rules for /v1 alone would leave gRPC paths unread: the token's subject must be known."""
+    """Rules for /v1 alone would leave gRPC paths unchecked: the token's subject must arrive."""
     request = api.GetCustomerRequest(customer_id="g")
     call = door.stub().GetCustomer(
         request, metadata=[("authorization", f"Bearer {door.keys.token()}")]

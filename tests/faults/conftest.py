@@ -1,4 +1,4 @@
-"""What experiments share: the catalog, and a PostgreSQL with the hub's tables in it."""
+"""Shared by the experiments: the catalog, and a PostgreSQL with the hub's tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def catalog() -> Catalog:
 
 @pytest.fixture
 async def store_url(catalog: Catalog) -> AsyncIterator[str]:
-    """The URL of a PostgreSQL of the test's own, brought to the model."""
+    """The URL of a PostgreSQL server of the test's own that has the model's tables."""
     async with running_postgres() as postgres:
         await apply_migration(postgres.dsn, catalog)
         yield postgres.dsn
@@ -30,7 +30,7 @@ async def store_url(catalog: Catalog) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def breakable() -> Iterator[RunningHub]:
-    """The one hub of all experiments; see ``own_hub``."""
+    """The one hub for all experiments; see ``own_hub``."""
     with folder() as data:
         hub = RunningHub(data / "hub", customers=20)
         try:
@@ -41,9 +41,10 @@ def breakable() -> Iterator[RunningHub]:
 
 @pytest.fixture(scope="session")
 def roomy() -> Iterator[RunningHub]:
-    """A hub whose customers are some megabytes; its workers may be killed, not more."""
+    """A hub with some megabytes of customers; tests may kill its workers, nothing else."""
     with folder() as data:
-        # A worker runs four exports of a consumer at once; here more than twenty are to run.
+        # By default a worker runs four exports of a consumer at once; these tests need more than
+        # twenty.
         many = {"PENSTOCK_WORKERS": "3", "PENSTOCK_CONNECTIONS": "96"}
         hub = RunningHub(data / "hub", customers=300, environment=many)
         try:
@@ -56,7 +57,8 @@ def roomy() -> Iterator[RunningHub]:
 
 @pytest.fixture
 def own_hub(breakable: RunningHub) -> RunningHub:
-    """A running hub that a test may break, or leave stopped; its data are of no particular kind."""
+    """A running hub that a test may break or leave stopped; its data have no particular
+    contents."""
     if not (breakable.data / "ready").exists():
         breakable.start()
     return breakable

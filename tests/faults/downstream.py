@@ -1,5 +1,5 @@
-"""Those who keep what a hub tells them, and must hear that it was undone: two workers of a
-subscription, of which one pulls and one is streamed to, the receiver of a webhook, a replica."""
+"""Consumers that keep copies of a hub's data and must learn that it was undone: two workers of a
+subscription (one pulls, the other streams), the receiver of a webhook, a replica."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ REFUSED = (400, "CURSOR_INVALID")
 
 
 class Downstream:
-    """All of them, each with all customers; made before the state that will come back."""
+    """All of these consumers, each with all customers, created before the state that will be
+    restored."""
 
     def __init__(self, hub: RunningHub, posts: Posts, file: Path) -> None:
         self.hub, self.posts, self._file = hub, posts, file
@@ -40,7 +41,7 @@ class Downstream:
         self.replicate()
 
     def replicate(self) -> str:
-        """Bring the replica up to date; what the command says."""
+        """Update the replica; returns the command's output."""
         done = self.hub.command("replica", "customers", "--to", str(self._file))
         return done.stderr.decode()
 
@@ -58,15 +59,15 @@ class Downstream:
         return last
 
     def posted(self, kind: str = "") -> list[tuple[dict[str, Any], str]]:
-        """What has come by the webhook, with the keys; of one type, or of records."""
+        """The webhook's messages with their keys, of one type or of records."""
         mine = [p for p in list(self.posts.taken) if p.path == self._path]
-        # What comes again under its id, as when a keeper lost its lease, is the same message.
+        # A repeated message with the same id, as after a keeper lost its lease, counts once.
         bodies = [json.loads(p.body) for p in {p.headers["webhook-id"]: p for p in mine}.values()]
         found = [b for b in bodies if (b["type"] == kind if kind else "key" in b["data"])]
         return [(body["data"], body["data"].get("key", "")) for body in found]
 
     def is_told(self, last: dict[str, Any]) -> None:
-        """Each of them hears that what it has may be undone, and what to do; and goes on."""
+        """Each consumer learns that its data may be undone and what to do, and then continues."""
         pulled = self.worker.call("pull")
         assert (pulled.status, pulled.reason) == REFUSED, pulled.text
         (info,) = [d for d in pulled.json()["details"] if d["@type"].endswith("ErrorInfo")]
@@ -77,7 +78,7 @@ class Downstream:
         assert (watched.status, watched.reason) == REFUSED, watched.text
         ((notice, _),) = eventually(lambda: self.posted(UNDONE))
         assert notice["reconcile"] == "REPAIR"
-        # The cursor is a good one to go on from.
+        # The cursor in the message is a valid one to continue from.
         assert self.hub.get("/v1/changes", cursor=notice["cursor"]).status == 200
         assert "0 repaired" not in self.replicate()
         with Client(self.hub.url, api_key=self.hub.api_key) as client:
@@ -90,19 +91,19 @@ class Downstream:
         self.streamed.call("reset", start=notice["cursor"])
 
     def is_equal(self) -> None:
-        """The replica is what the hub holds, proved by digests."""
+        """The replica equals the hub's records, as digests prove."""
         self.replicate()
         done = self.hub.command("verify", "customers", "--replica", str(self._file), check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def was_told_once(self) -> None:
-        """Nothing says it again."""
+        """No consumer gets the message a second time."""
         assert len(self.posted(UNDONE)) == 1
         for subscribed in (self.worker, self.streamed):
             assert subscribed.call("pull").status == 200
 
     def end(self) -> None:
-        """Delete what the hub keeps of them."""
+        """Delete everything that the hub keeps for them."""
         for subscribed in (self.worker, self.streamed):
             path = f"/v1/subscriptions/{subscribed.name}"
             self.hub.request("DELETE", path, consumer="admin")

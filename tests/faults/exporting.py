@@ -41,13 +41,13 @@ END $$
 
 
 def multiply(hub: RunningHub, times: int) -> None:
-    """Add so many copies of each customer of the demo, past the log."""
+    """Add ``times`` copies of each customer of the demo, without the log."""
     hub.sql(_COPIES.format(times=times))
 
 
 @dataclass
 class Got:
-    """What came of an export before it was cut, or all of it."""
+    """The received part of an export, or all of it."""
 
     receipt: str
     data: bytes
@@ -63,7 +63,7 @@ class Got:
 def begun(
     hub: RunningHub, until: int | None, consumer: str = "admin", **query: object
 ) -> Iterator[Got]:
-    """An export of customers whose first bytes have come; the connection is cut at the end."""
+    """An export of customers whose first bytes have arrived; the connection is cut at the end."""
     connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(connection):
         path = "/v1/customers:export?" + urlencode({k: str(v) for k, v in query.items()})
@@ -81,20 +81,20 @@ def begun(
 def export(
     hub: RunningHub, consumer: str = "admin", *, until: int | None = None, **query: object
 ) -> Got:
-    """The same, cut at once; without ``until`` all of it."""
+    """An export that is cut after ``until``, or complete without it."""
     with begun(hub, until, consumer, **query) as got:
         return got
 
 
 def receipt(hub: RunningHub, receipt_id: str, consumer: str = "admin") -> dict[str, Any]:
-    """The receipt of an export, as REST has it."""
+    """The receipt of an export, over REST."""
     reply = hub.get(f"/v1/receipts/{receipt_id}", consumer)
     assert reply.status == 200, reply.text
     return dict(reply.json())
 
 
 def stands_for(found: Mapping[str, Any], data: bytes) -> bool:
-    """Whether a receipt is the one of a whole file."""
+    """Whether a receipt belongs to a complete file."""
     return (found["state"], found["byteCount"], found["sha256"]) == (
         "COMPLETE",
         str(len(data)),
@@ -103,7 +103,7 @@ def stands_for(found: Mapping[str, Any], data: bytes) -> bool:
 
 
 def records(catalog: Catalog, data: bytes) -> Records:
-    """The customers in an NDJSON export without a receipt in it."""
+    """The customers in an NDJSON export without an in-band receipt."""
     message = catalog["customers"].message_class
     found = {}
     for line in data.splitlines():
@@ -113,7 +113,7 @@ def records(catalog: Catalog, data: bytes) -> Records:
 
 
 async def changes_after(hub: RunningHub, cursor: str) -> list[Change]:
-    """All changes after the cursor of a receipt that have a number by now."""
+    """All changes after a receipt's cursor that have a number by now."""
     database = Database(hub.dsn, size=1)
     await database.open()
     try:
@@ -130,7 +130,7 @@ async def changes_after(hub: RunningHub, cursor: str) -> list[Change]:
 
 
 def replayed(catalog: Catalog, start: Records, changes: list[Change]) -> Records:
-    """The records after changes."""
+    """The records after the changes are applied."""
     message, state = catalog["customers"].message_class, dict(start)
     for change in changes:
         if change.dataset != "customers":
@@ -144,9 +144,9 @@ def replayed(catalog: Catalog, start: Records, changes: list[Change]) -> Records
 
 @contextlib.contextmanager
 def between(port: int, alter: Callable[[int, bytes], bytes | None]) -> Iterator[str]:
-    """The URL of a proxy in front of a port of the loopback.
+    """The URL of a proxy in front of a loopback port.
 
-    What the hub sends passes through ``alter`` with the connection's number; None cuts it.
+    The hub's bytes pass through ``alter`` with the connection's number; None cuts it.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     open_sockets: list[socket.socket] = [listener]

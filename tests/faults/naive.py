@@ -1,5 +1,5 @@
-"""What a publisher without a sequencer would do: give out transactions by a number that each took
-before it committed. It loses those that commit late; a negative control of what finds that."""
+"""A publisher without a sequencer: it delivers transactions by a number that each took before its
+commit. It loses those that commit late: the negative control of the tests that find such losses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from penstockd.store.database import Database
 from penstockd.store.log import Change, read_changes
 
-#: The lock that a transaction which is to linger waits for, having taken its number.
+#: The lock on which a lingering transaction waits after it has taken its number.
 GATE = 4711
-#: So many transactions that came after those that linger are read before the gate opens.
+#: The gate opens after this many later transactions have been read.
 AHEAD = 10
-#: Insertion order by a sequence. The trigger sees the very moment at which hub.pending takes its
-#: number, and can make a transaction linger there: {more} is what else it does.
+#: Insertion order by a sequence. The trigger runs at the moment at which hub.pending takes its
+#: number, and can make a transaction linger there; {more} is additional code.
 NOTE = """
 CREATE TABLE public.naive (seq bigint PRIMARY KEY, revision bigint NOT NULL);
 CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -34,7 +34,7 @@ DROP TABLE public.naive;
 
 
 async def follow_naively(database: Database, seen: list[int], writing: asyncio.Event) -> None:
-    """Read ``seq > cursor`` until nobody writes; the mistake that the sequencer is for."""
+    """Read ``seq > cursor`` until nobody writes: the mistake that the sequencer prevents."""
     cursor = 0
     while True:
         over = not writing.is_set()
@@ -51,7 +51,8 @@ async def follow_naively(database: Database, seen: list[int], writing: asyncio.E
 
 @asynccontextmanager
 async def gate(database: Database, seen: list[int]) -> AsyncIterator[None]:
-    """Closed until the naive reader has read ten transactions that came after the slow ones."""
+    """Stay closed until the naive reader has read ten transactions that came after the slow
+    ones."""
     async with database.connection() as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", GATE)
         try:
@@ -78,8 +79,7 @@ async def wait_at_gate(database: Database, slow: Sequence[asyncio.Task[object]])
 
 
 async def feed_of(database: Database, transactions: Sequence[int], after: int) -> list[Change]:
-    """The changes of transactions, in the order given, under the numbers they have, which are
-    behind ``after``."""
+    """The changes of transactions in the given order. Their numbers follow ``after``."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT revision, last_number FROM hub.log_transaction")
         last = {row["revision"]: row["last_number"] for row in rows}

@@ -1,4 +1,4 @@
-"""The records of a hub or a database, as the log would hold them."""
+"""The records of a hub or a database, in the form of the log."""
 
 from __future__ import annotations
 

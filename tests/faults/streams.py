@@ -1,4 +1,4 @@
-"""Consumers of a hub's feed that come back after every failure, each with a validator."""
+"""Consumers of a hub's feed that reconnect after every failure, each with a validator."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from penstockd.store.log import Change
 from penstockd.store.writer import Operation
 from places import PLACES
 
-# Records within Any are known by their types once these are loaded.
+# Records within Any can be parsed once these modules are loaded.
 for _dataset in CATALOG:
     importlib.import_module(f"penstock.model.v1.{_dataset.name}_pb2")
 
 
 def passing(error: grpc.RpcError) -> bool:
-    """Whether a consumer comes back: the hub is not there, or the stream was cut off on its way.
+    """Whether a consumer reconnects after the error: the hub is away, or the stream was cut.
 
-    What the hub itself refuses has a status of its own with details.
+    A refusal by the hub itself has a status with details, and is not such an error.
     """
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it is a call, too
     return status is None or error.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def logged(event: Told) -> Change:
-    """The entry of the log that an event of an unrestricted View stands for."""
+    """The entry of the log that an event of an unrestricted View corresponds to."""
     time = dt.datetime.fromtimestamp(event.time // 10**9, dt.UTC)
     return Change(
         event.sequence,
@@ -53,30 +53,30 @@ def logged(event: Told) -> Change:
 
 @dataclass
 class Judge:
-    """Judges what an unrestricted consumer is sent, over all of its streams.
+    """Judges all streams of one unrestricted consumer.
 
-    ``cursor`` is where the consumer goes on. What comes again after a reconnection is passed over
-    and counted in ``repeated``; anything else that comes twice is a fault.
+    ``cursor`` is the place from which the consumer continues. Events that are repeated after a
+    reconnection are skipped and counted in ``repeated``; any other repetition is a fault.
     """
 
     validator: FeedValidator
     cursor: str
     repeated: int = 0
     interruptions: int = 0
-    _until: int = 0  # what may come again
+    _until: int = 0  # events up to here may be repeated
 
     def again(self) -> None:
-        """The consumer comes back to its cursor, which the hub accepts or not."""
+        """The consumer returns with its cursor, which the hub may accept or refuse."""
         self._until = self.validator.after
 
     def message(self, message: Any) -> None:
-        """A message of a stream."""
+        """Judge a message of a stream."""
         self.changes(told(c) for c in message.changes)
         if message.HasField("checkpoint"):
             self.checkpoint(message.checkpoint.cursor)
 
     def changes(self, events: Iterable[Told]) -> None:
-        """Changes, in the order in which they came."""
+        """Judge changes, in the order of their arrival."""
         for event in events:
             if event.sequence <= self._until:
                 self.repeated += 1
@@ -87,31 +87,33 @@ class Judge:
             self.validator.change(logged(event))
 
     def arrived(self, place: int) -> bool:
-        """Whether it has all up to a number, or has found a fault. Raises AssertionError if not."""
+        """Whether everything up to a number has arrived, or there is a fault. Raises AssertionError
+        on a fault."""
         told = number(self.cursor)
         assert told >= place or self.validator.faults, f"it is at {told}, not at {place}"
         return True
 
     def checkpoint(self, cursor: str) -> None:
-        """Nothing at or below this follows."""
+        """Nothing at or below the cursor may follow."""
         place = PLACES.open(cursor)
         self.validator.checkpoint(place.number, place.mark)
         self.cursor = cursor
 
 
-#: What HTTP says of a hub that is not there.
+#: The HTTP errors of a hub that is away.
 _PASSING = frozenset({502, 503, 504})
 
 
 class Consumer:
-    """One that holds a stream over gRPC; ``_messages`` is what others do otherwise."""
+    """Holds a stream over gRPC; subclasses override ``_messages``."""
 
     def __init__(self, port: int, api_key: str, judge: Judge) -> None:
         self.judge = judge
         self._port, self._key = port, api_key
 
     async def follow(self, going: asyncio.Event) -> None:
-        """Come back again and again until ``going`` is cleared and all up to then has come."""
+        """Reconnect again and again until ``going`` is cleared and everything up to then has
+        arrived."""
         going_on = asyncio.create_task(self._follow())
         try:
             while going.is_set():
@@ -137,7 +139,7 @@ class Consumer:
             except (aiohttp.ClientError, OSError, TimeoutError):
                 pass
             self.judge.interruptions += 1
-            await asyncio.sleep(0.1)  # nobody is there: do not spin
+            await asyncio.sleep(0.1)  # the hub is away: do not spin
 
     async def _messages(self) -> AsyncIterator[Any]:
         options = (("grpc.use_local_subchannel_pool", 1),)
@@ -167,12 +169,12 @@ class LineConsumer(Consumer):
             reply.raise_for_status()
             async for line in reply.content:
                 if not line.endswith(b"\n"):
-                    return  # cut off amid a message
+                    return  # cut off within a message
                 yield json_format.Parse(line, changes_pb2.WatchChangesResponse())
 
 
 class PollingConsumer(Consumer):
-    """One that asks for page after page."""
+    """Polls page after page."""
 
     async def _messages(self) -> AsyncIterator[Any]:
         timeout = aiohttp.ClientTimeout(total=30)
@@ -187,5 +189,5 @@ class PollingConsumer(Consumer):
                     reply.raise_for_status()
                     page = json_format.Parse(await reply.read(), changes_pb2.ListChangesResponse())
                 self.judge.changes(told(c) for c in page.changes)
-                self.judge.cursor = page.next_cursor  # may be amid a transaction
+                self.judge.cursor = page.next_cursor  # may be within a transaction
                 yield changes_pb2.WatchChangesResponse()

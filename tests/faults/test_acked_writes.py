@@ -1,10 +1,11 @@
-"""R1: what was acknowledged stands, once, though everything is killed with -9 in turn.
+"""R1: every acknowledged write is stored once, although every process is killed with -9 in turn.
 
-The log is followed in the database, and through the door by consumers that come back: over gRPC,
-over REST and by polls. So it is R10, too: the sidecar is killed while they hold their streams.
+The test follows the log in the database, and through the hub with consumers that reconnect: over
+gRPC, over REST and by polls. It therefore covers R10 too: the sidecar is killed while it holds
+their streams.
 
-PENSTOCK_R1_KILLS and PENSTOCK_R1_WRITES set the size, PENSTOCK_FUZZ_SEED repeats a run. The size
-here takes a minute on two busy cores; a batch of 25 records counts as 25 writes.
+PENSTOCK_R1_KILLS and PENSTOCK_R1_WRITES set the size, PENSTOCK_FUZZ_SEED repeats a run. The default
+size takes a minute on two busy cores; a batch of 25 records counts as 25 writes.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "20000"))
 CLIENTS = 12
 VICTIMS = ("worker", "keeper", "postgres", "backend", "envoy")
 SERVING_WITHIN = 5.0
-#: So many calls on connections of their own must succeed in a row, that no luck is taken for it.
+#: This many calls in a row, each on a connection of its own, must succeed, so that it is not luck.
 STREAK = 6
 
 
 def kill(hub: RunningHub, kind: str, chance: random.Random) -> psutil.Process:
-    """Kill -9 one of a kind and return it once it is gone."""
+    """Kill -9 a process of one kind; returns it once it has ended."""
     victim = chance.choice(hub.processes(kind))
     victim.send_signal(signal.SIGKILL)
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -75,9 +76,10 @@ async def serving(traffic: Traffic, name: str) -> float:
 
 
 async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> None:
-    """Kill everything in turn, and measure how long each takes to come back.
+    """Kill each kind of process in turn, and measure how long each takes to come back.
 
-    What takes too long is killed once more, as ``promptly`` does: it may have been the machine.
+    If one takes too long, it is killed once more, as ``promptly`` does: the machine may be the
+    cause.
     """
     times: dict[str, list[float]] = {}
     for turn in range(KILLS):
@@ -144,5 +146,5 @@ async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: Runn
             f" again, interrupted {judge.interruptions} times"
         )
         judge.validator.check()
-    # Each time the sidecar was killed, all streams broke.
+    # Every kill of the sidecar breaks all streams.
     assert all(c.judge.interruptions >= KILLS // len(VICTIMS) for c in consumers)

@@ -1,8 +1,8 @@
 """A drill: an installation is backed up while it runs, lost, and restored elsewhere.
 
-Both kinds: the embedded database by ``penstock backup`` and ``restore``, to a time; a database of
-one's own by its own tools, and the files beside it by the same commands. What was written after the
-state that comes back is undone, and everybody who has it is told.
+Both kinds: the embedded database by ``penstock backup`` and ``restore``, to a time; an external
+database by its own tools, and the files beside it by the same commands. Writes after the restored
+state are undone, and every consumer that has received them is told.
 """
 
 from __future__ import annotations
@@ -34,33 +34,34 @@ SETTINGS = {
 
 @dataclass
 class Site:
-    """A hub with its vault, and how its database comes elsewhere."""
+    """A hub with its vault, and the way to move its database elsewhere."""
 
     hub: RunningHub
     vault: Path
 
     def keep(self) -> None:
-        """Secure the state of now, as well as what was secured before."""
+        """Back up the current state, in addition to earlier backups."""
         raise NotImplementedError
 
     def restore(self, data: Path) -> tuple[RunningHub, str]:
-        """Bring the state that was kept to a hub with another data folder, which does not run;
-        returns also what the command says."""
+        """Restore the backed-up state to a hub with another data folder, which does not run; also
+        returns the command's output."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """End all of it."""
+        """Stop everything."""
         self.hub.stop()
 
 
 class Embedded(Site):
-    """With the database of the data folder."""
+    """A hub with the database in its data folder."""
 
     def keep(self) -> None:
         self.moment = self.hub.sql("SELECT clock_timestamp()")[0][0]
 
     def restore(self, data: Path) -> tuple[RunningHub, str]:
-        # The data folder is named as by default: relative to where the command is called.
+        # The data folder has its default name, which is relative to the working directory of the
+        # command.
         with contextlib.chdir(self.hub.data.parent):
             name = self.hub.data.name
             self.hub.command("backup", str(self.vault.absolute()), "--wal", PENSTOCK_DATA_DIR=name)
@@ -71,7 +72,7 @@ class Embedded(Site):
 
 
 class Own(Site):
-    """With a server of one's own."""
+    """A hub with an external server."""
 
     def keep(self) -> None:
         self.dump = self.vault.parent / "dumped" / "hub.dump"
@@ -117,7 +118,7 @@ def own(data: Path) -> Site:
 
 
 def written(hub: RunningHub, count: int) -> set[str]:
-    """The keys of so many new customers."""
+    """The keys of ``count`` new customers."""
     keys = set()
     for _ in range(count):
         reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=new_customer())
@@ -144,14 +145,14 @@ def table(hub: RunningHub) -> State:
 
 
 def signed(hub: RunningHub) -> None:
-    """Return when the file has a checkpoint that was signed after now."""
+    """Return when the file has a checkpoint that was signed from now on."""
     ((now,),) = hub.sql("SELECT now()")
     file = CheckpointFile(hub.data / "audit" / "checkpoints.jsonl")
     eventually(lambda: (last := file.last()) is not None and last.time > now)
 
 
 def moved(downstream: Downstream, hub: RunningHub) -> None:
-    """The consumer that keeps a copy now asks the other hub."""
+    """The consumer with a copy now uses the other hub."""
     downstream.hub = hub
     for subscribed in (downstream.worker, downstream.streamed):
         subscribed.hub = hub
@@ -175,7 +176,7 @@ def test_a_lost_installation_goes_on_elsewhere(
             last = downstream.take(lost)
             bad = newest(site.hub)
             signed(site.hub)
-            # What was shipped of the audit is newer than the backup, and is there first.
+            # The shipped part of the audit is newer than the backup, and is restored first.
             there = data / "there-hub"
             (there / "audit").mkdir(parents=True)
             shutil.copy(site.hub.data / "audit" / "checkpoints.jsonl", there / "audit")
@@ -198,8 +199,9 @@ def test_a_lost_installation_goes_on_elsewhere(
 
 
 def goes_on(hub: RunningHub, state: State, good: str, bad: str) -> None:
-    """The hub has what it had, by the credentials of before; the epoch is declared."""
-    # Negative control: a cursor behind the state that came back is not read on from.
+    """The hub has its earlier records and accepts the earlier credentials; the epoch is
+    declared."""
+    # Negative control: a cursor after the restored state is refused.
     reply = hub.request(
         "GET", "/v1/changes", headers={"x-api-key": hub.api_key}, query={"cursor": bad}
     )

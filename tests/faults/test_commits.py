@@ -1,4 +1,4 @@
-"""How transactions end where the COMMIT itself does not: never as if all were well."""
+"""Transactions whose COMMIT does not end: they never look successful."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IN_COMMIT = (
 
 @pytest.fixture
 async def server(store_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A PostgreSQL of the test's own, with a table to write to."""
+    """A PostgreSQL server of the test's own, with a table to write to."""
     owner = await asyncpg.connect(store_url)
     unique = "UNIQUE DEFERRABLE INITIALLY DEFERRED"
     await owner.execute(f"CREATE TABLE t (k text PRIMARY KEY, u int {unique})")
@@ -47,7 +47,7 @@ async def opened(url: str, commit: float) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def standby_is_gone(server: Any) -> AsyncIterator[None]:
-    """Every COMMIT waits for a standby that is not there."""
+    """Every COMMIT waits for a standby that is away."""
     name = "synchronous_standby_names"
 
     async def say(value: str) -> None:
@@ -79,7 +79,7 @@ async def write(database: Database, key: str) -> None:
 
 
 async def hanging(server: Any) -> int:
-    """The process of the session that hangs in its COMMIT."""
+    """The server process of the session that hangs in its COMMIT."""
     found: list[int] = []
 
     async def seen() -> bool:
@@ -95,12 +95,12 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
         async with standby_is_gone(server):
             with pytest.raises(OutcomeUnknown, match="request_id"):
                 await write(database, "a")
-            # It hangs in the database still, where nobody sees it, and keeps its place.
+            # It still hangs in the database, where nobody sees it, and keeps its place.
             assert await server.fetchval("SELECT count(*) FROM t") == 0
             assert len(database.hanging.kept) == 1
             with pytest.raises(OutcomeUnknown):
                 await write(database, "b")
-            # Of three places half are taken: nothing more begins that would hang as well.
+            # Half of three places are taken: no more writes begin, since they would hang as well.
             with pytest.raises(DatabaseUnavailable, match="confirm"):
                 await write(database, "c")
             assert len(await server.fetch(IN_COMMIT)) == 2
@@ -116,7 +116,7 @@ async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> No
 async def test_a_session_that_got_the_number_of_one_that_hangs_keeps_no_place(
     store_url: str,
 ) -> None:
-    """After a failover or a crash the server's numbers of processes are given out again."""
+    """After a failover or a crash the server reuses the ids of its processes."""
     async with opened(store_url, 0.5) as database:
         lane = Shares(4, ShareTerms(), what="places")
         async with database.snapshot() as busy:
@@ -133,7 +133,7 @@ async def test_a_session_that_got_the_number_of_one_that_hangs_keeps_no_place(
             database.hanging.keep(here._replace(start=here.start - timedelta(seconds=1)), lane)
             assert lane.free == 2
             await database.hanging.check()
-            # The control: the one that is at work keeps its place.
+            # The control: a session at work keeps its place.
             assert set(database.hanging.kept) == {here} and lane.free == 3
             async with database.connection() as connection:
                 await connection.execute("SELECT pg_cancel_backend($1)", here.pid)
@@ -172,13 +172,13 @@ async def test_each_lane_gets_back_the_places_that_hanging_commits_kept(
 async def test_a_commit_that_somebody_cancels_is_not_known_to_last(
     store_url: str, server: Any
 ) -> None:
-    """The server then says that it is committed, and warns that it may be lost."""
+    """The server then reports a commit, and warns that it may be lost."""
     async with opened(store_url, PATIENCE) as database, standby_is_gone(server):
         writing = asyncio.create_task(write(database, "a"))
         await server.execute("SELECT pg_cancel_backend($1)", await hanging(server))
         with pytest.raises(OutcomeUnknown):
             await writing
-        # The negative control: who does not listen takes it for done.
+        # The negative control: a client that ignores the warning takes it for committed.
         plain = await asyncpg.connect(store_url)
         committing = asyncio.create_task(plain.execute("BEGIN; INSERT INTO t VALUES ('b'); COMMIT"))
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1"
@@ -203,7 +203,7 @@ async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, se
                 await connection.execute("INSERT INTO t VALUES ('a', 1), ('b', 1)")
         with pytest.raises(DatabaseUnavailable):
             async with database.transaction() as connection:
-                connection.terminate()  # before the COMMIT: nothing of it can have been done
+                connection.terminate()  # before the COMMIT: nothing of it can have taken effect
         async with database.transaction(dry=True) as connection:
             await connection.execute("INSERT INTO t VALUES ('c')")
         assert await server.fetchval("SELECT count(*) FROM t") == 0
@@ -211,7 +211,7 @@ async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, se
 
 
 async def in_commit(server: Any) -> int:
-    """How many sessions of the server wait for the standby, whatever began their commit."""
+    """The number of sessions that wait for the standby, however their commit began."""
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     return int(await server.fetchval(waits))
 
@@ -272,7 +272,7 @@ async def _works(session: OwnSession, statement: str) -> bool:
 async def test_without_places_each_retry_leaves_a_session_behind(
     store_url: str, server: Any
 ) -> None:
-    """The negative control: what journal and own sessions did before."""
+    """The negative control: the earlier behaviour of the journal and of sessions."""
     async with opened(store_url, 0.5) as database, standby_is_gone(server):
         for i in range(MOST_HANGING + 2):
             connection = await database.connect()

@@ -1,6 +1,6 @@
-"""R15: an upload that breaks off is never taken for a whole one, however busy the worker is.
+"""R15: an upload that breaks off is never taken for a complete one, however busy the worker is.
 
-The event loop is held up for 200 ms at a time, so that the end of an upload's messages and the
+The event loop is blocked for 200 ms at a time, so that the end of an upload's messages and the
 cancellation of its call come in one turn of the loop or in several.
 """
 
@@ -30,7 +30,7 @@ from penstockd.rpc.writes import GrpcUpload
 
 UPLOADS = int(os.environ.get("PENSTOCK_CUT_UPLOADS", "60"))
 FEW = 20
-#: Uploads that are under way at one time.
+#: Uploads that run at one time.
 AT_ONCE = 20
 HOLD = 0.2
 ROWS = b"customer_id,name\n" + b"".join(b"cut-%d,Name\n" % i for i in range(200))
@@ -44,15 +44,15 @@ async def by_operation(upload: GrpcUpload) -> None:
 
 
 async def by_the_end_of_the_pieces(upload: GrpcUpload) -> None:
-    """What gRPC's iterator says: it ends in the same way whether the upload was cut off or not."""
+    """gRPC's iterator: it ends in the same way whether or not the upload was cut off."""
 
 
 class Receiver:
-    """A gRPC server in a thread of its own, whose loop is held up again and again."""
+    """A gRPC server in a thread of its own, whose loop is blocked again and again."""
 
     def __init__(self, decide: Callable[[GrpcUpload], Any]) -> None:
         self.outcomes: Counter[str] = Counter()
-        #: Set, by the number of an upload, as soon as all its pieces have come.
+        #: By the number of an upload: set as soon as all its pieces have arrived.
         self.read: dict[str, threading.Event] = defaultdict(threading.Event)
         self.port = 0
         self._decide = decide
@@ -113,13 +113,13 @@ class Receiver:
             self.outcomes["cancelled"] += 1
             raise
         else:
-            # What follows, the COMMIT, runs to its end whatever comes.
+            # The COMMIT that follows runs to its end in any case.
             self.outcomes["committed"] += 1
         return b""
 
 
 def requests(cut: threading.Event | None) -> Iterator[Any]:
-    """The pieces of a file, and what is said of it at the end; with ``cut`` that never comes."""
+    """The pieces of a file, and the end marker; with ``cut`` the marker never comes."""
     middle = ROWS.index(b"\n", len(ROWS) // 2) + 1
     for piece in (ROWS[:middle], ROWS[middle:]):
         yield ImportCustomersRequest(file=HttpBody(data=piece))
@@ -131,7 +131,7 @@ def requests(cut: threading.Event | None) -> Iterator[Any]:
 
 
 def send(receiver: Receiver, *, cut: bool) -> None:
-    """Send an upload; a cut one breaks off when the receiver has all its pieces."""
+    """Send an upload; with ``cut`` it breaks off when the receiver has all its pieces."""
     number = uuid.uuid4().hex
     over = threading.Event()
     options = [("grpc.use_local_subchannel_pool", 1)]
@@ -143,13 +143,13 @@ def send(receiver: Receiver, *, cut: bool) -> None:
             call.result()
             return
         assert receiver.read[number].wait(300)
-        threading.Event().wait(CHANCE.uniform(0, HOLD))  # anywhere into the loop's block
+        threading.Event().wait(CHANCE.uniform(0, HOLD))  # anywhere within the block of the loop
         call.cancel()
         over.set()
 
 
 def all_at_once(work: Callable[[], None], count: int) -> None:
-    """Run ``work`` so many times, AT_ONCE at a time."""
+    """Run ``work`` ``count`` times, AT_ONCE at a time."""
     left = iter(range(count))
     lock = threading.Lock()
 
@@ -168,7 +168,7 @@ def all_at_once(work: Callable[[], None], count: int) -> None:
 
 
 def outcomes(decide: Callable[[GrpcUpload], Any], count: int, *, cut: bool) -> Counter[str]:
-    """What became of so many uploads."""
+    """The outcomes of ``count`` uploads."""
     with Receiver(decide) as receiver:
         all_at_once(lambda: send(receiver, cut=cut), count)
         eventually(lambda: sum(receiver.outcomes.values()) == count)
@@ -185,5 +185,5 @@ def test_whole_uploads_are_committed_while_the_loop_is_held() -> None:
 
 
 def test_the_end_of_the_pieces_does_not_tell() -> None:
-    """The negative control: these uploads do look whole."""
+    """The negative control: by the end of the pieces alone, these uploads look complete."""
     assert outcomes(by_the_end_of_the_pieces, FEW, cut=True)["committed"]

@@ -1,34 +1,38 @@
-"""What leaves is in the audit before it leaves: if its entry cannot be written, it does not leave.
+"""The audit records data before it leaves: if the entry cannot be written, nothing leaves.
 
-The database is made to refuse entries that say which records somebody is given, all of them or some
-of a stream's. What clients received must stand in the audit, record by record.
+The database is made to refuse entries that name disclosed records, all of them or some of a
+stream's. The audit must name every record that a client received.
+
+A consumer that may receive no more records is the same case, except that no entry reports them as
+sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import asyncpg
 import grpc
 import pytest
-from google.protobuf import message_factory
 
+from faults.disclosing import BODILESS, MARK, Caller, Prepared, guarded
 from harness import PATIENCE, RunningHub, eventually, folder, new_customer
+from own_worker import worker
+from penstock.api.v1 import customers_service_pb2
+from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
+from penstockd.audit.entry import Entry
 from penstockd.audit.keys import find_key
-from penstockd.catalog.load import load_catalog
-from penstockd.resources import find_descriptors
-from penstockd.rpc.door import Route, guard_reply
+from penstockd.errors import RateLimited
 from posted import receiving
-from security.calls import every_route, method_of
 
-MARK = f"zqmark{uuid.uuid4().hex[:8]}"
 ROWS = 2000
 FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 
@@ -42,7 +46,7 @@ BEGIN
     RETURN new;
 END $$
 """
-#: Counts what was refused: a number that is drawn stays drawn when the transaction fails.
+#: Counts refusals: a sequence keeps its value when the transaction fails.
 _SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS hub.refused_entry"
 _FROM_ONE = "ALTER SEQUENCE hub.refused_entry RESTART"
 _TRIGGER = """
@@ -50,19 +54,19 @@ CREATE OR REPLACE TRIGGER refuse_entry BEFORE INSERT ON hub.audit_entry
     FOR EACH ROW EXECUTE FUNCTION hub.refuse_entry()
 """
 _NO_TRIGGER = "DROP TRIGGER IF EXISTS refuse_entry ON hub.audit_entry"
-#: Entries that tell of records.
+#: Entries that name records.
 DISCLOSING = "new.shown IS NOT NULL OR new.keys IS NOT NULL"
-#: The same of messages to endpoints.
+#: Entries for messages to endpoints.
 DISCLOSING_KEYS = "new.record_key IS NOT NULL OR new.keys IS NOT NULL"
-#: A third of the entries of a stream's records; one that is written again is refused again.
+#: A third of the entries of a stream's records; a refused entry is refused again on a retry.
 SOME_PARTS = "new.phase = 'PART' AND hashtext(new.request_id || md5(new.keys)) % 3 = 0"
-#: So many streams at the most until one of them has been cut.
+#: At most this many streams run until one of them has been cut.
 STREAMS = 30
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    """A hub of these tests' own, with a marked record and some megabytes of others."""
+    """A hub for these tests only, with a marked record and some megabytes of others."""
     with folder() as data:
         running = RunningHub(data / "hub", customers=50)
         running.start()
@@ -83,7 +87,7 @@ def hub() -> Iterator[RunningHub]:
 
 @contextlib.contextmanager
 def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
-    """The database refuses entries during the block."""
+    """Make the database refuse entries during the block."""
     run_script(hub, _SEQUENCE)
     run_script(hub, _FROM_ONE)
     run_script(hub, _FUNCTION.format(condition=condition))
@@ -95,7 +99,7 @@ def refusing(hub: RunningHub, condition: str) -> Iterator[None]:
 
 
 def run_script(hub: RunningHub, script: str) -> None:
-    """Run it again if it and what the hub does meanwhile wait for each other's locks."""
+    """Run the script again if it deadlocks with the hub's own work."""
 
     def done() -> bool:
         try:
@@ -107,121 +111,15 @@ def run_script(hub: RunningHub, script: str) -> None:
     eventually(done)
 
 
-class Caller:
-    """Calls methods by their routes, with requests made of JSON-like values."""
-
-    def __init__(self, hub: RunningHub, channel: grpc.Channel) -> None:
-        self._hub, self._channel = hub, channel
-
-    def call(self, route: Route, values: dict[str, Any]) -> tuple[bytes, str]:
-        """All that came back until MARK is in it, and the code of the end."""
-        method = method_of(route)
-        request = message_factory.GetMessageClass(method.input_type)(**values)
-        kind = "unary_stream" if method.server_streaming else "unary_unary"
-        stub = getattr(self._channel, kind)(
-            route.method.path,
-            request_serializer=lambda m: m.SerializeToString(),
-            response_deserializer=lambda data: data,
-        )
-        found = b""
-        metadata = self._hub.metadata("admin")
-        try:
-            reply = stub(request, metadata=metadata, timeout=PATIENCE)
-            for frame in reply if method.server_streaming else [reply]:
-                found += frame
-                if MARK.encode() in found:
-                    break
-        except grpc.RpcError as error:
-            return found, error.code().name
-        return found, "OK"
-
-
 @pytest.fixture
 def caller(hub: RunningHub) -> Iterator[Caller]:
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
         yield Caller(hub, channel)
 
 
-class _Organs:
-    """As much of a hub as the door needs to look at routes."""
-
-    catalog = load_catalog(find_descriptors())
-
-
-def guarded() -> list[Route]:
-    """The routes whose replies can show records of the dataset, or of several."""
-    organs: Any = _Organs()
-    return [
-        route
-        for route in every_route()
-        if route.method.dataset in (None, "customers") and guard_reply(organs, route) is not None
-    ]
-
-
-class Prepared:
-    """What there must be so that every method has the marked record to show."""
-
-    def __init__(self, hub: RunningHub) -> None:
-        self._hub = hub
-        self.start = hub.get("/v1/customers:changes").json()["nextCursor"]
-        options = {"selections": [{"dataset": "customers"}], "kind": "LISTEN"}
-        made = hub.request("POST", "/v1/webhooks", consumer="admin", json_body=options)
-        assert made.status == 200, made.text
-        self.webhook = made.json()["webhook"]["webhookId"]
-        path = f"/v1/customers/{MARK}"
-        done = hub.request("PATCH", path, consumer="admin", json_body={"notes": MARK})
-        assert done.status == 200, done.text
-        self.delivery = eventually(self._find_delivery)
-
-    def _find_delivery(self) -> str:
-        found = self._hub.get(f"/v1/webhooks/{self.webhook}/deliveries").json()
-        listed = found.get("deliveries", [])
-        return str(listed[0]["deliveryId"]) if listed else ""
-
-    def subscription(self) -> dict[str, Any]:
-        """A new subscription, which has given out nothing."""
-        name = f"s-{uuid.uuid4().hex[:8]}"
-        terms = {"subscriptionId": name, "datasets": ["customers"]}
-        body = {"subscription": terms, "start": self.start}
-        made = self._hub.request("POST", "/v1/subscriptions", consumer="admin", json_body=body)
-        assert made.status == 200, made.text
-        return {"subscription_id": name}
-
-    def requests(self) -> dict[str, Callable[[], dict[str, Any]]]:
-        """By method, how to ask so that the reply shows the marked record."""
-        only = {"filter": f'customer_id = "{MARK}"'}
-        webhook = {"webhook_id": self.webhook}
-        return {
-            "GetCustomer": lambda: {"customer_id": MARK},
-            "ListCustomers": lambda: only,
-            "CreateCustomer": lambda: {
-                "customer": {"customer_id": f"{MARK}-{uuid.uuid4().hex[:6]}", "name": "new"}
-            },
-            "UpdateCustomer": lambda: {
-                "customer": {"customer_id": MARK, "name": f"{MARK} {uuid.uuid4().hex[:6]}"},
-                "update_mask": {"paths": ["name"]},
-            },
-            "ExportCustomers": lambda: {**only, "format": "JSON"},
-            "StreamExportCustomers": lambda: {**only, "format": "NDJSON"},
-            "WatchCustomers": lambda: {**only, "snapshot": True},
-            "ListCustomerChanges": lambda: {"cursor": self.start},
-            "RepairCustomers": lambda: {**only, "ranges": [{}]},
-            "PreviewRecords": lambda: {"dataset": "customers", "consumer_id": "crm", **only},
-            "WatchChanges": lambda: {"cursor": self.start},
-            "ListChanges": lambda: {"cursor": self.start},
-            "PullChanges": self.subscription,
-            "WatchSubscription": self.subscription,
-            "PullDeliveries": lambda: {**webhook, "max_deliveries": 100},
-            "GetDelivery": lambda: {**webhook, "delivery_id": self.delivery},
-        }
-
-
-#: Methods whose replies could hold a body by their form, and never do: a list names deliveries.
-BODILESS = {"TestWebhook", "ListDeliveries", "ListDeadLetters", "ResendDelivery"}
-
-
 def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller: Caller) -> None:
-    """Each method that can show records, which the model says; with the control that it does."""
+    """Each method that can show records according to the model; the control is that it does show
+    them."""
     routes = {r.method.name: r for r in guarded() if r.method.name not in BODILESS}
     requests = Prepared(hub).requests()
     assert routes.keys() == requests.keys(), "a method that can show records is tried here"
@@ -231,12 +129,12 @@ def test_no_method_shows_a_record_whose_entry_is_refused(hub: RunningHub, caller
             found, code = caller.call(route, made[name])
             assert (MARK.encode() in found, code) == (False, "INTERNAL"), name
     for name, route in routes.items():
-        found, code = caller.call(route, requests[name]())  # a lease that was refused runs still
+        found, code = caller.call(route, requests[name]())  # a refused lease keeps running
         assert MARK.encode() in found, (name, code)
 
 
 def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
-    """The dispatcher of webhooks, which no route leads to; one of every form of a body."""
+    """The dispatcher of webhooks, which no route reaches; with each form of a body."""
     envelopes = ("STANDARD", "CLOUDEVENTS_STRUCTURED", "CLOUDEVENTS_BINARY")
     with receiving() as posts:
         for name in envelopes:
@@ -251,7 +149,7 @@ def test_nothing_is_posted_whose_entry_is_refused(hub: RunningHub) -> None:
             path, change = f"/v1/customers/{MARK}", {"notes": f"{MARK} again"}
             done = hub.request("PATCH", path, consumer="admin", json_body=change)
             assert done.status == 200, done.text
-            # Refused once and tried anew, at the least: by then the first would have left.
+            # Refused once and tried again, at least: by then the first message would have left.
             drawn = "SELECT last_value > 2 FROM hub.refused_entry"
             eventually(lambda: hub.sql(drawn) == [(True,)])
             assert not posts.taken
@@ -277,7 +175,7 @@ def test_no_byte_of_a_file_leaves_whose_entry_is_refused(hub: RunningHub, name: 
 
 
 def given_out(hub: RunningHub, path: str, keys: str, **query: object) -> tuple[str, set[str]]:
-    """What a stream gave out before it ended: its request id, and the keys found in it."""
+    """What a stream delivered before it ended: its request id, and the keys in it."""
     place = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with contextlib.closing(place):
         headers = {"authorization": f"Bearer {hub.token('admin')}"}
@@ -310,7 +208,7 @@ def undisclosed(hub: RunningHub, request_id: str, keys: set[str]) -> set[str]:
 def test_a_stream_whose_entries_fail_at_times_has_given_out_what_is_there(
     hub: RunningHub, path: str, query: dict[str, str], keys: str
 ) -> None:
-    """It ends where one fails; what came before is known record by record."""
+    """The stream ends where an entry fails; every record delivered before is in the audit."""
     with refusing(hub, SOME_PARTS):
         for _ in range(STREAMS):
             request_id, found = given_out(hub, f"/v1/customers{path}", keys, **query)
@@ -320,3 +218,128 @@ def test_a_stream_whose_entries_fail_at_times_has_given_out_what_is_there(
         else:
             raise AssertionError("no stream broke off with something given out")
     assert undisclosed(hub, request_id, {"never-there"}) == {"never-there"}, "the control"
+
+
+class Counted:
+    """Allows records to leave up to a number; the others may leave later."""
+
+    def __init__(self, most: float) -> None:
+        self.left = most
+        self.methods: set[str] = set()
+
+    def take(self, entry: Entry, count: int) -> None:
+        self.methods.add(entry.method)
+        if self.left <= 0:
+            raise RateLimited("no more records for now")
+        self.left -= count
+
+
+def entries_of(hub: RunningHub, request_id: str) -> list[tuple[object, ...]]:
+    """The numbers of records, and the keys, that a call has shown according to the audit."""
+    return hub.sql(
+        "SELECT row_count, keys FROM hub.audit_entry WHERE request_id = $1"
+        " AND phase <> 'END' AND (coalesce(row_count, 0) > 0 OR keys IS NOT NULL)",
+        request_id,
+    )
+
+
+async def test_no_method_shows_a_record_beyond_what_the_consumer_may_be_given(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All methods count in one place, which can refuse; then no entry reports a record as sent."""
+    routes = {r.method.name: r for r in guarded() if r.method.name not in BODILESS}
+    requests = (await asyncio.to_thread(Prepared, hub)).requests()
+    assert routes.keys() == requests.keys(), "a method that can show records is tried here"
+    allowance, run = Counted(0), uuid.uuid4().hex[:8]
+    async with worker(hub, monkeypatch, allowance=allowance) as served:
+        with grpc.insecure_channel(served.socket) as channel:
+            caller = Caller(hub, channel)
+            for name, route in routes.items():
+                values = await asyncio.to_thread(requests[name])
+                allowance.left = 0
+                asked = (route, values, f"{run}-{name}")
+                found, code = await asyncio.to_thread(caller.call, *asked)
+                assert (MARK.encode() in found, code) == (False, "RESOURCE_EXHAUSTED"), name
+                assert await asyncio.to_thread(entries_of, hub, f"{run}-{name}") == [], name
+                allowance.left = float("inf")
+                values = await asyncio.to_thread(requests[name])  # one lease was given out
+                found, code = await asyncio.to_thread(caller.call, route, values)
+                assert MARK.encode() in found, (name, code)
+    assert allowance.methods == {r.method.path for r in routes.values()}
+
+
+async def test_an_export_that_is_refused_on_its_way_can_be_resumed(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowance = Counted(1)
+    plain = {"format": "NDJSON", "omit_receipt": True}
+
+    def export(**more: object) -> tuple[bytes, str, str]:
+        """The bytes, the receipt, and the final code."""
+        request = customers_service_pb2.StreamExportCustomersRequest(**plain, **more)  # type: ignore[arg-type]
+        with grpc.insecure_channel(served.socket) as channel:
+            call: Any = CustomersStub(channel).StreamExportCustomers(
+                request, metadata=hub.metadata("admin"), timeout=PATIENCE
+            )
+            data = b""
+            try:
+                for piece in call:
+                    data += piece.data
+            except grpc.RpcError:
+                pass
+            headers = dict(call.initial_metadata())
+            return data, str(headers["penstock-receipt"]), call.code().name
+
+    async with worker(hub, monkeypatch, allowance=allowance) as served:
+        start, receipt, code = await asyncio.to_thread(export)
+        assert code == "RESOURCE_EXHAUSTED"
+        assert 0 < start.count(b"\n") < ROWS, "it is refused on its way"
+        found = hub.get(f"/v1/receipts/{receipt}").json()
+        assert (found["state"], found["reason"]) == ("FAILED", "RATE_LIMITED")
+        allowance.left = float("inf")
+        rest, _, code = await asyncio.to_thread(
+            lambda: export(resume_receipt=receipt, resume_offset=len(start))
+        )
+        assert code == "OK"
+        whole, _, _ = await asyncio.to_thread(export)
+    keys = [json.loads(line)["customerId"] for line in (start + rest).splitlines()]
+    assert keys == [json.loads(line)["customerId"] for line in whole.splitlines()]
+    assert len(keys) > ROWS
+
+
+async def test_a_feed_that_is_refused_on_its_way_can_be_resumed(
+    hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowance = Counted(1)
+
+    def watch(cursor: str, missing: set[str]) -> tuple[set[str], Any]:
+        """The keys that arrived, until none is missing, and the stream's last record."""
+        request = customers_service_pb2.WatchCustomersRequest(cursor=cursor, batch_size=100)
+        keys: set[str] = set()
+        end = None
+        with grpc.insecure_channel(served.socket) as channel:
+            call: Any = CustomersStub(channel).WatchCustomers(
+                request, metadata=hub.metadata("admin"), timeout=PATIENCE
+            )
+            try:
+                for message in call:
+                    keys |= {change.key for change in message.changes}
+                    end = message.end if message.HasField("end") else end
+                    if missing <= keys:
+                        break
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            call.cancel()
+        return keys, end
+
+    async with worker(hub, monkeypatch, allowance=allowance) as served:
+        oldest = hub.get("/v1/changes:log").json()["oldestCursor"]
+        found = await asyncio.to_thread(
+            hub.sql, "SELECT customer_id FROM data.customers WHERE name LIKE 'Row %'"
+        )
+        imported = {str(row[0]) for row in found}
+        some, end = await asyncio.to_thread(watch, oldest, imported)
+        assert end.reason == "RATE_LIMITED" and some and imported - some
+        allowance.left = float("inf")
+        rest, _ = await asyncio.to_thread(watch, end.cursor, imported - some)
+        assert imported <= some | rest

@@ -1,8 +1,8 @@
-"""A1: whatever is cancelled or killed, effects and audit entries are the same set.
+"""A1: whatever is cancelled or killed, the effects and the audit entries match exactly.
 
-Calls of every kind go straight to a worker and are cancelled at random moments; in the end a worker
-is killed. What a client received, and what stands in the database, must have an entry that says OK;
-what an entry says was written must stand.
+Calls of every kind go straight to a worker and are cancelled at random moments; at the end a worker
+is killed. Everything that a client received and that the database stores must have an entry with
+outcome OK; every write that an entry names must be stored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from penstockd.node.sockets import sockets_folder
 pytestmark = pytest.mark.lane("faults/own_hub")
 
 CALLS = int(os.environ.get("PENSTOCK_A1_CALLS", "1000"))
-#: Calls under way at once.
+#: The number of calls at one time.
 CLIENTS = 16
 #: The share of calls that are cancelled, at some time before they would usually have ended.
 CANCELLED = 0.6
@@ -59,7 +59,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the audit says of a call."""
+    """The audit's record of a call."""
 
     request_id: str
     outcome: str
@@ -69,7 +69,8 @@ class Entry:
 def differences(
     account: Account, entries: list[Entry], records: dict[str, str], known: set[str]
 ) -> list[str]:
-    """Where effects and entries differ. ``records``: key -> mark; ``known``: keys ever seen."""
+    """The differences between effects and entries. ``records``: key -> mark; ``known``: all keys
+    ever seen."""
     found: list[str] = []
     calls: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
@@ -110,7 +111,7 @@ KINDS = (*READS, "create", "create", "batch", "import", "delete", "token", "deni
 
 
 class Clients:
-    """Calls of every kind against one worker, some of them cancelled."""
+    """Calls of every kind against one worker; some are cancelled."""
 
     def __init__(self, hub: RunningHub, seed: int) -> None:
         self._hub, self._chance = hub, random.Random(seed)
@@ -121,12 +122,12 @@ class Clients:
         secret = hub.consumers["crm"]["client_secret"]
         form = {"grant_type": "client_credentials", "client_id": "crm", "client_secret": secret}
         self._form = HttpBody(data=urlencode(form).encode())
-        # What the latest calls took that were left alone, in seconds.
+        # The durations in seconds of the latest calls that were not cancelled.
         self._lengths: deque[float] = deque([0.03], maxlen=50)
         self._targets = self._make_targets()
 
     def _make_targets(self) -> list[str]:
-        """Records for the deletes; they are effects, too."""
+        """Create records for the deletes; these creations are effects, too."""
         marks = {f"{self.prefix}-target-{i}": "target" for i in range(CALLS // 5)}
         body = {"customers": [{"customerId": k, "name": "x", "sourceId": m}
                               for k, m in marks.items()]}  # fmt: skip
@@ -139,7 +140,7 @@ class Clients:
         return list(marks)
 
     async def run(self, socket: Path, left: Iterator[object]) -> None:
-        """Make a call for each of what is left, CLIENTS at a time."""
+        """Make a call for each item in ``left``, CLIENTS at a time."""
         async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
             await asyncio.gather(*(self._client(channel, left) for _ in range(CLIENTS)))
 
@@ -174,7 +175,7 @@ class Clients:
                     self._lengths.append(time.monotonic() - began)
 
     def _call(self, channel: Any, request_id: str, kind: str) -> Any:
-        """Begin a call."""
+        """Start a call."""
         if kind == "token":
             plain = (("x-request-id", request_id),)
             return AuthStub(channel).IssueToken(self._form, metadata=plain)
@@ -186,7 +187,7 @@ class Clients:
         return method(request, metadata=metadata)
 
     def _request(self, stub: Any, request_id: str, kind: str) -> tuple[Any, Any]:
-        """The method and the request of a call, whose effects are put down."""
+        """The method and the request of a call, whose effects are recorded."""
         match kind:
             case "get":
                 return stub.GetCustomer, api.GetCustomerRequest(customer_id="c00000001")
@@ -218,7 +219,7 @@ class Clients:
         return stub.ImportCustomers, iter([request])
 
     def check(self) -> bool:
-        """Compare what was done with what the audit says. Raises AssertionError."""
+        """Compare the effects with the audit. Raises AssertionError."""
         pattern = self.prefix + "%"
         rows = self._hub.sql("SELECT request_id, outcome, phase FROM hub.audit_entry")
         entries = [Entry(*row) for row in rows if row[0] in self.account.method]
@@ -231,7 +232,7 @@ class Clients:
         return True
 
 
-#: What leaves open whether the hub has done anything.
+#: Outcomes that leave open whether the hub has done anything.
 _UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
@@ -261,7 +262,7 @@ async def test_effects_are_entries(own_hub: RunningHub) -> None:
     outcomes = clients.account.outcomes
     socket = _worker_socket(own_hub)
     await clients.run(socket, iter(range(CALLS)))
-    # The work of a call that was cancelled last may still be ending.
+    # A call that was cancelled last may still be running.
     await asyncio.to_thread(eventually, clients.check)
     print(dict(outcomes), dict(Counter(clients.account.method.values())))
     assert outcomes["CANCELLED"] > CALLS * 0.1, "too few calls were cancelled in time"
@@ -269,7 +270,7 @@ async def test_effects_are_entries(own_hub: RunningHub) -> None:
 
     worker = _worker(own_hub, socket)
     killed = asyncio.Event()
-    # They go on until it is dead, so that some are under way.
+    # The clients continue until the worker is dead, so that some calls are running then.
     calls = asyncio.create_task(clients.run(socket, iter(killed.is_set, True)))
     enough = len(clients.account.received) + 20
     await asyncio.to_thread(eventually, lambda: len(clients.account.received) >= enough)
@@ -282,7 +283,7 @@ async def test_effects_are_entries(own_hub: RunningHub) -> None:
 
 
 def test_the_comparison_finds_what_has_no_entry() -> None:
-    """The control: each kind of difference is one."""
+    """The control: the comparison finds each kind of difference."""
     account = Account(
         method=dict.fromkeys("abcd", "x"),
         received={"a"},

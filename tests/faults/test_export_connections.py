@@ -1,4 +1,5 @@
-"""Exports in this process on a store of its own: several connections, clients that stand still."""
+"""Exports in this process on a store of its own: several connections, and clients that stop
+reading."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ FORMATS = ("CSV", "NDJSON", "JSON", "XML")
 
 @dataclass
 class Taken:
-    """A client: takes all, or stands still after some bytes."""
+    """A client that reads everything, or stops after some bytes."""
 
     still_after: int | None = None
     data: bytearray = field(default_factory=bytearray)
@@ -132,7 +133,7 @@ async def test_any_number_of_connections_gives_the_same_file(
             whole = await on(hub, 1, export, role)
             for connections in (2, 3):
                 found = await on(hub, connections, export, role)
-                # In-band receipts, which the two have in common but for their id, are behind it.
+                # In-band receipts, which differ only by their id, follow.
                 assert whole.receipt is not None and found.receipt is not None
                 size = whole.receipt.byte_count
                 assert found.data[:size] == whole.data[:size]
@@ -140,7 +141,7 @@ async def test_any_number_of_connections_gives_the_same_file(
                 assert found.receipt.row_count == whole.receipt.row_count
                 assert hashlib.sha256(found.data[:size]).digest() == found.receipt.sha256
     assert set(used) == {2, 3} and len(used) == 2 * 2 * len(exports)
-    # Only the order of the key can be cut into ranges; a limit is not worth it.
+    # Only an export in key order can be split into ranges; one with a limit is too small to split.
     before = len(used)
     for export in (ExportRequest("CSV", order_by="name"), ExportRequest("CSV", limit=900)):
         whole = await on(hub, 1, export, "all")
@@ -156,7 +157,7 @@ async def test_an_error_of_one_connection_ends_them_all(
     await on(hub, 3, export, "all")
     spare = hub.database.spare_snapshots
     async with hub.database.transaction() as connection:
-        # A value that no format can print, in the last range.
+        # A value in the last range that no format can print.
         await connection.execute(
             "UPDATE data.customers SET birth_date = '20000-01-01'"
             " WHERE customer_id = (SELECT max(customer_id) FROM data.customers)"
@@ -237,7 +238,7 @@ async def test_only_the_same_export_goes_on(hub: Hub) -> None:
         await run(hub, replace(resumed, resume_offset=-1))
     with pytest.raises(ValueInvalid, match="beyond"):
         await run(hub, replace(resumed, resume_offset=1 << 40))
-    # None of that has done it harm, but the last, which began and failed: it is over now.
+    # None of these affected it, except the last, which began and failed: it is over now.
     with pytest.raises(ExportNotResumable):
         await run(hub, resumed)
 
@@ -259,7 +260,7 @@ async def test_a_thread_reads_what_the_driver_would(
         ExportRequest("CSV", compression="ZSTD"),
     ]
     beside = [await run(hub, export) for export in exports]
-    # A driver that hides its socket, or one under TLS, would leave every export to the slow way.
+    # With a driver that hides its socket, or under TLS, every export would take the slow way.
     assert len(reads) == len(exports)
     monkeypatch.setattr(CopyOut, "possible", lambda connection: False)
     for export, found in zip(exports, beside, strict=True):
@@ -268,7 +269,7 @@ async def test_a_thread_reads_what_the_driver_would(
         assert found.receipt.sha256 == plain.receipt.sha256
         assert found.receipt.row_count == plain.receipt.row_count
     assert len(reads) == len(exports)
-    # Connections that threads have read from serve others after that.
+    # Connections that threads have read from serve other exports afterwards.
     async with hub.database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM data.customers") == CUSTOMERS
 

@@ -1,4 +1,4 @@
-"""The first and the last day there are: every write, read and export keeps them."""
+"""The first and the last supported day: every write, read and export keeps them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness import RunningHub
 pytestmark = pytest.mark.lane("faults/own_hub")
 
 FIRST, LAST = "0001-01-01", "9999-12-31"
-#: More rows than are staged as arrays.
+#: More rows than are sent as arrays.
 MANY = 600
 
 
@@ -27,7 +27,7 @@ def test_an_import_keeps_them(own_hub: RunningHub, count: int) -> None:
     wanted = {f"{tag}-{i}": (FIRST, LAST)[i % 2] for i in range(count)}
     rows = "".join(f"{key},x,{day},{tag}\n" for key, day in wanted.items())
     body = ("customer_id,name,birth_date,source_id\n" + rows).encode()
-    for created in (count, 0):  # the second time, nothing differs
+    for created in (count, 0):  # the second time, no row differs
         reply = own_hub.request(
             "POST",
             "/v1/customers:import?format=CSV",

@@ -1,7 +1,7 @@
-"""A COMMIT that fails: whatever a call was to write, its answer and its audit entry say so.
+"""A COMMIT that fails: for every method that writes, the answer and the audit entry report it.
 
-Every method is called on a worker within the test whose COMMITs are made to fail, each way. That a
-method writes is not written down here: it is one if the database gives its transaction a number.
+Every method runs on a worker within the test, and its COMMITs fail in each way. The test has no
+list of writing methods: a method writes if the database gives its transaction an id.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from security.calls import every_route
 
 pytestmark = pytest.mark.lane("faults/own_hub")
 
-#: How a COMMIT fails: what breaks, and the reason that is to be told.
+#: The ways in which a COMMIT fails, and the reason that the call must report.
 BEFORE, WITHIN = "DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"
-#: Datasets that are tried; the methods of the others are the same.
+#: The datasets under test; the methods of the others are the same.
 DATASETS = (None, "customers")
 
 _in_writing: ContextVar[bool] = ContextVar("in_writing", default=False)
@@ -38,15 +38,15 @@ _in_writing: ContextVar[bool] = ContextVar("in_writing", default=False)
 
 @dataclass
 class Commits:
-    """What becomes of the COMMITs of calls, while the hub's own work goes on."""
+    """Makes the COMMITs of calls fail, while the hub's own work continues."""
 
     failing: str = ""
     struck: int = 0
-    #: Methods whose transactions wrote something outside of ``Call.writing``.
+    #: Methods whose transactions wrote something outside ``Call.writing``.
     outside: set[str] = field(default_factory=set)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        """Come between the hub and its database."""
+        """Step between the hub and its database."""
         real_commit, real_writing = commit.send_commit, Call.writing
 
         async def commit_or_fail(connection: Any, began: Any, seconds: float) -> None:
@@ -71,7 +71,7 @@ class Commits:
 
         patch.setattr(commit, "send_commit", commit_or_fail)
         patch.setattr(Call, "writing", writing)
-        # A session that may hang in its COMMIT keeps a place until it is seen to be gone.
+        # A session that may hang in its COMMIT keeps a place until it has visibly ended.
         patch.setattr("penstockd.store.hanging.LOOK", 0.01)
 
     def note(self, call: Any) -> None:
@@ -80,7 +80,7 @@ class Commits:
 
 
 class _Lost:
-    """A transaction whose COMMIT the server does not do, and does not answer."""
+    """A transaction whose COMMIT the server neither executes nor answers."""
 
     def __init__(self, began: Any) -> None:
         self._began = began
@@ -91,7 +91,7 @@ class _Lost:
 
 
 class Requests:
-    """What each method is asked, in this order, so that it has something to do."""
+    """A request for each method, in this order, so that each has something to do."""
 
     def __init__(self, hub: RunningHub) -> None:
         self._hub = hub
@@ -125,7 +125,7 @@ class Requests:
         return {"subscription_id": self.name, "lease_id": pulled["lease"]["leaseId"]}
 
     def all(self) -> dict[str, Callable[[], dict[str, Any]]]:
-        """By method; each is asked for just before it is sent."""
+        """The requests by method; each is built just before it is sent."""
         return {
             **self._records(),
             **self._feeds(),
@@ -266,7 +266,7 @@ class Requests:
 
 
 class Trial:
-    """Calls methods while COMMITs fail, and looks what was said of it."""
+    """Calls methods while COMMITs fail, and checks the answers."""
 
     def __init__(self, hub: RunningHub, served: Worker, commits: Commits) -> None:
         self._hub, self._served, self._commits = hub, served, commits
@@ -274,7 +274,7 @@ class Trial:
         self._prefix = uuid.uuid4().hex[:8]
 
     async def call(self, route: Route, values: dict[str, Any], failing: str) -> tuple[str, str]:
-        """The status of a call whose COMMIT fails so, and its request id."""
+        """The status of a call whose COMMIT fails in this way, and its request id."""
         request_id = f"{self._prefix}-{next(self._numbers):04}"
         self._commits.failing, self._commits.struck = failing, 0
         whole = bool(failing) and "Subscription" in route.method.name
@@ -287,8 +287,8 @@ class Trial:
         return code.name, request_id
 
     async def fails(self, route: Route, values: dict[str, Any], reason: str) -> bool:
-        """Whether a call whose COMMIT fails came to one. It was refused then, and its last entry
-        says why; else it was answered. Raises AssertionError."""
+        """Whether a call whose COMMIT is to fail reached a COMMIT. If so, it was refused and its
+        last entry gives the reason; else it was answered. Raises AssertionError otherwise."""
         code, request_id = await self.call(route, values, reason)
         if not self._commits.struck:
             assert code == "OK", (
@@ -298,13 +298,13 @@ class Trial:
         assert code == grpc.StatusCode.UNAVAILABLE.name, (route.method.path, code)
         told = await self.entries(request_id)
         own = [outcome for phase, outcome in told if phase == "CALL"]
-        if route.streams_reply:  # its first entry is of before its first frame
+        if route.streams_reply:  # its first entry is older than its first frame
             own = [told[-1][1]]
         assert own == [reason], (route.method.path, told)
         return True
 
     async def entries(self, request_id: str) -> list[tuple[str, str]]:
-        """Phases and outcomes of a call's entries, in order."""
+        """The phases and outcomes of a call's entries, in order."""
         query = "SELECT phase, outcome FROM hub.audit_entry WHERE request_id = $1 ORDER BY entry_id"
         found = await asyncio.to_thread(self._hub.sql, query, request_id)
         return [(str(phase), str(outcome)) for phase, outcome in found]
@@ -338,7 +338,7 @@ async def test_a_failed_commit_is_told_and_recorded(
 async def test_an_entry_that_counts_too_early_is_caught(
     own_hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control: a call that says that it is recorded before its COMMIT."""
+    """The negative control: a call that reports itself recorded before its COMMIT."""
     route = next(r for r in every_route() if r.method.name == "CreateCustomer")
     real = Call.audit_within
 

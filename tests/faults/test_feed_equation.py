@@ -1,7 +1,7 @@
 """export at C + feed from C to D = export at D, under concurrent writes.
 
-Byte for byte in every format for who sees everything; for who sees less, without ``update_time``
-and ``etag``, which move with what it does not see.
+For a consumer that sees everything, byte for byte in every format. For others without
+``update_time`` and ``etag``, which also change with hidden fields.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.lane("faults/own_hub")
 
 FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 CUSTOMERS = CATALOG["customers"]
-#: What each consumer is shown of customers, apart from what moves with hidden fields.
+#: The fields of customers that each consumer sees, except those that change with hidden fields.
 SHOWN = {
     "admin": "",
     "crm": "customer_id,name,kind,status,email,phone,tags,notes,source_id,billing_address",
@@ -64,7 +64,7 @@ async def writers(hub: RunningHub) -> AsyncIterator[Traffic]:
     going.set()
 
     async def restless(traffic: Traffic, chance: random.Random) -> None:
-        """Records that come into the Views of others, go out of them, and are deleted."""
+        """Write records that enter the Views of others, leave them, and are deleted."""
         turn = 0
         while going.is_set():
             key = f"{traffic.prefix}-restless-{chance.randrange(12)}"
@@ -90,7 +90,7 @@ async def writers(hub: RunningHub) -> AsyncIterator[Traffic]:
 def between(hub: RunningHub, consumer: str, start: str, end: str, turn: int) -> list[Told]:
     """The feed from one cursor to another, by streams and polls in turn.
 
-    What the second has seen before it had a number comes behind the cursor's own number.
+    A change that the second cursor saw without a number comes after the cursor's own number.
     """
     follow, head, cursor = (polled if turn % 2 else caught_up), hub.head(), PLACES.open(end)
     numbered = hub.sql(
@@ -126,7 +126,7 @@ async def test_an_export_and_the_feed_behind_it_make_the_next_export(
 
 
 async def test_a_snapshot_stream_under_writes_makes_the_table(own_hub: RunningHub) -> None:
-    """From the stream alone, which began while others wrote: every format, byte for byte."""
+    """The stream alone, begun while others wrote, gives every format byte for byte."""
     hub = own_hub
 
     def stream_of(traffic: Traffic) -> Any:
@@ -140,7 +140,7 @@ async def test_a_snapshot_stream_under_writes_makes_the_table(own_hub: RunningHu
     async with writers(hub) as traffic:
         await asyncio.to_thread(others_write, traffic)
         cursor, events = await asyncio.to_thread(stream_of, traffic)
-        # An export at about that time has the same place, and so the same continuation.
+        # An export of about that time has the same place, and so the same continuation.
         await asyncio.to_thread(others_write, traffic)
     head = await asyncio.to_thread(hub.head)
     replica = apply({}, events)
@@ -151,7 +151,7 @@ async def test_a_snapshot_stream_under_writes_makes_the_table(own_hub: RunningHu
     await _replace_table(hub, replica)
     for name, (_, data) in files.items():
         assert (await asyncio.to_thread(exported, hub, "admin", name))[1] == data, name
-    # Negative control: the exports show what the table is made of.
+    # Negative control: the exports do depend on the table's records.
     await _replace_table(hub, dict(list(replica.items())[1:]))
     try:
         for name, (_, data) in files.items():
@@ -161,7 +161,7 @@ async def test_a_snapshot_stream_under_writes_makes_the_table(own_hub: RunningHu
 
 
 async def _replace_table(hub: RunningHub, replica: Replica) -> None:
-    """Put the records of a replica in the place of those of the hub, past the log."""
+    """Replace the hub's records by a replica's, without the log."""
     rows = [json.dumps(_columns(CUSTOMERS.message_class.FromString(i))) for i in replica.values()]
     connection = await asyncpg.connect(hub.dsn)
     try:
@@ -178,7 +178,7 @@ async def _replace_table(hub: RunningHub, replica: Replica) -> None:
 
 
 def _columns(record: Message) -> dict[str, Any]:
-    """Column -> value of a record, as JSON has them."""
+    """Column -> value of a record in JSON."""
     document = json_format.MessageToDict(
         record, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -36,14 +36,14 @@ def test_a_feed_outlives_its_workers(own_hub: RunningHub) -> None:
                 put(own_hub, "customers", {"customerId": key, "name": name})
                 return True
 
-            # Not every worker may be back, and to write the same again is no change.
+            # A worker may still be away; and a write that repeats the stored value is not a change.
             eventually(written)
             wanted.append(name)
             eventually(lambda: told == wanted)
 
         def kill() -> None:
             seen = len(breaks)
-            for worker in own_hub.processes("worker"):  # whichever serves it
+            for worker in own_hub.processes("worker"):  # any worker may serve it
                 worker.kill()
             eventually(lambda: len(breaks) > seen)
 

@@ -1,11 +1,12 @@
-"""R13: the database goes back in time, under a hub that runs on.
+"""R13: the database returns to an earlier state while the hub keeps running.
 
-A standby that had not received all takes over, a dump is restored into another cluster, a volume
-is put back as it was copied, once and twice, a backup is recovered to a point. Each time some
-acknowledged writes are undone and their numbers given out again. Cursors of before the fork go on,
-exactly; those of what was undone are refused for ever, also when the log has passed their numbers;
-a stream that gave out what was undone ends, and its consumer is told to repair. Subscriptions,
-webhooks and replicas are told, too. ``PENSTOCK_R13_ROUNDS`` is how often each is done.
+Cases: a standby takes over that had not received everything; a dump is restored into another
+cluster; a copy of the volume is put back, once and twice; a backup is recovered to a point. Each
+undoes some acknowledged writes and gives out their numbers again. Cursors from before the fork
+continue exactly. Cursors of undone changes are refused for ever, even after the log has passed
+their numbers. A stream that delivered undone changes ends and tells its consumer to repair.
+Subscriptions, webhooks and replicas are told, too. ``PENSTOCK_R13_ROUNDS`` is the number of rounds
+of each case.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
 
 
 class World:
-    """A hub on a port behind which servers come and go; ``here`` is the one of now."""
+    """A hub on a port behind which servers change; ``here`` is the current one."""
 
     def __init__(self, data: Path) -> None:
         self.data, self.port, self._count = data, free_port(), 0
@@ -56,19 +57,19 @@ class World:
         self.hub = RunningHub(data / "hub", customers=20, environment=environment)
 
     def fresh(self) -> Path:
-        """A folder that is not there yet."""
+        """A folder that does not exist yet."""
         self._count += 1
         return self.data / f"pg{self._count}"
 
     def take_over(self, other: Cluster) -> None:
-        """Another server, which does not run, takes the place of the one of now."""
+        """Replace the current server by another, which does not run yet."""
         self.here.kill()
         other.stop()
         other.start(self.port)
         self.here = other
 
     def create(self) -> Write | None:
-        """A new customer as it was acknowledged, or None."""
+        """A new customer if it was acknowledged, else None."""
         mark = f"r13-{uuid.uuid4().hex[:10]}"
         record = new_customer(sourceId=mark)
         reply = self.hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
@@ -77,11 +78,11 @@ class World:
         return Write("customers", reply.json()["customerId"], mark)
 
     def written(self, count: int) -> list[Write]:
-        """So many customers, each of a transaction of its own; tried until they are there."""
+        """That many customers, each in a transaction of its own; retried until they are stored."""
         return [eventually(self.create) for _ in range(count)]
 
     def table(self) -> State:
-        """All records as the database has them."""
+        """All records in the database."""
         return table_at(self.here.url, CATALOG)
 
     def marks(self) -> dict[int, bytes]:
@@ -89,27 +90,28 @@ class World:
         return marks_at(self.here.url)
 
     def signed(self) -> None:
-        """Return when the file has a checkpoint that was signed after now."""
+        """Return when the file has a checkpoint that was signed from now on."""
         ((now,),) = self.here.sql("SELECT now()")
         file = CheckpointFile(self.hub.data / "audit" / "checkpoints.jsonl")
         eventually(lambda: (last := file.last()) is not None and last.time > now)
 
     def verified(self) -> tuple[int, str]:
-        """What ``penstock audit verify`` says, and with what it ends."""
+        """The output of ``penstock audit verify``, and its exit code."""
         done = self.hub.command("audit", "verify", check=False)
         return done.returncode, done.stdout.decode() + done.stderr.decode()
 
     def epochs(self) -> list[tuple[int, bool]]:
-        """All that have begun, and whether they are declared."""
+        """All epochs so far, and whether each is declared."""
         rows = self.here.sql("SELECT epoch, declared FROM hub.epoch ORDER BY epoch")
         return [(row[0], row[1]) for row in rows]
 
     def revision(self) -> int:
-        """The one that was given out last: etags are made of it."""
+        """The newest revision; etags are made of revisions."""
         return int(self.here.sql("SELECT last_value FROM hub.revision")[0][0])
 
     def alarmed(self) -> bool:
-        """Whether health says that the database has gone back and nobody has declared it."""
+        """Whether health reports that the database has gone back and that nobody has declared
+        it."""
         with grpc.insecure_channel(self.hub.url.removeprefix("http://")) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             reply = stub.Check(health_pb2.HealthCheckRequest(service="epochs"), timeout=PATIENCE)
@@ -120,8 +122,8 @@ class World:
         return self.hub.head()
 
     def newest(self) -> str:
-        """The cursor of now, as a poll without one gives it, from whichever worker has the database
-        again."""
+        """The current cursor, as a poll without a cursor returns it, from any worker that has the
+        database again."""
         self.head()
 
         def answer() -> Any:
@@ -133,7 +135,7 @@ class World:
         return str(reply.json()["nextCursor"])
 
 
-#: Secures the state of now; what it returns brings the database back to it.
+#: Backs up the current state; the function that it returns restores the database to it.
 Kind = Callable[[World], Callable[[], None]]
 
 
@@ -141,7 +143,7 @@ def failover(world: World) -> Callable[[], None]:
     standby = world.here.standby(world.fresh())
     standby.start(free_port())
     eventually(lambda: standby.caught_up(world.here))
-    standby.stop()  # cut off: what is written from now on it does not receive
+    standby.stop()  # cut off: it receives no later writes
 
     def back() -> None:
         world.take_over(standby)
@@ -152,8 +154,8 @@ def failover(world: World) -> Callable[[], None]:
 
 
 def a_standby_is_an_outage(world: World) -> None:
-    """A server that takes no writes: health says so, calls are refused at once, and no log holds a
-    traceback for each."""
+    """A server that takes no writes: health reports it, calls are refused at once, and logs do not
+    fill with tracebacks."""
     hub = world.hub
 
     def tracebacks() -> int:
@@ -207,7 +209,7 @@ def point_in_time(world: World) -> Callable[[], None]:
     backup.recover_to(point)
 
     def back() -> None:
-        world.here.restore_point(f"after-{point}")  # what the archive has goes further than that
+        world.here.restore_point(f"after-{point}")  # the archive has later changes, too
         world.take_over(backup)
         eventually(lambda: backup.sql("SELECT pg_is_in_recovery()") == [(False,)])
 
@@ -238,18 +240,18 @@ def world() -> Iterator[World]:
 
 
 def judged(world: World, stream: Stream, judge: Judge, place: int) -> None:
-    """Let the judge see all that a stream tells, to a number."""
+    """Let the judge see everything on a stream, up to a number."""
     while number(judge.cursor) < place:
         judge.message(stream.read())
 
 
 def is_told_to_repair(hub: RunningHub, stream: Stream) -> bool:
-    """Whether the stream ends with REPAIR, or so does what goes on from where it broke off."""
+    """Whether the stream ends with REPAIR, or the stream that continues after a break does."""
     code, reason = stream.failure()
     if reason == "CURSOR_INVALID":
         assert stream.end is not None and stream.end.reconcile == changes_pb2.REPAIR
         return True
-    # It noticed that the database was away; its consumer comes back.
+    # It noticed the outage of the database; its consumer reconnects.
     assert code is grpc.StatusCode.UNAVAILABLE, (code, reason)
     return refused(hub, dataset="", cursor=stream.cursor) == REFUSED
 
@@ -284,7 +286,7 @@ def test_the_database_goes_back_in_time(
         assert is_told_to_repair(hub, stream)
     assert world.table().keys().isdisjoint(("customers", w.key) for w in lost)
     new += undone_stay_refused(world, undone, lost_head)
-    # From the fork, and from before it: exactly what followed, and images of nothing else.
+    # From the fork, and from before it: exactly the later changes, and no image of anything else.
     follows_exactly(world, fork, state, new)
     with watch(hub, "admin", "", cursor=before, include_before=True) as again:
         keys = {e.key for e in again.to(world.head())}
@@ -294,7 +296,7 @@ def test_the_database_goes_back_in_time(
     downstream.is_equal()
     noticed_once = world.epochs()
     audit_goes_on(world)
-    # The declaration is of the epoch that the hub had begun: nobody is told twice.
+    # The declaration is about the epoch that the hub itself began: nobody is told twice.
     assert world.epochs() == [(epoch, True) for epoch, _ in noticed_once]
     eventually(lambda: not world.alarmed())
     downstream.was_told_once()
@@ -302,7 +304,7 @@ def test_the_database_goes_back_in_time(
 
 
 def answer_to(hub: RunningHub, cursor: str) -> tuple[str, str]:
-    """What the hub says to a cursor that it refuses, once its workers have the database again."""
+    """The hub's answer to a cursor that it refuses, once its workers have the database again."""
 
     def answer() -> tuple[str, str] | None:
         found = refused(hub, dataset="", cursor=cursor)
@@ -312,8 +314,8 @@ def answer_to(hub: RunningHub, cursor: str) -> tuple[str, str]:
 
 
 def undone_stay_refused(world: World, undone: list[str], lost_head: int) -> list[Write]:
-    """Cursors of what was undone are refused before the log has passed their numbers, while it
-    does, and afterwards. Returns what was written meanwhile."""
+    """Cursors of undone changes are refused before, while and after the log passes their numbers.
+    Returns the writes made meanwhile."""
     aliased: list[str] = []
     new: list[Write] = []
     while world.head() <= lost_head + 2:
@@ -321,13 +323,13 @@ def undone_stay_refused(world: World, undone: list[str], lost_head: int) -> list
             assert answer_to(world.hub, cursor) == REFUSED
         aliased += [c for c in undone if PLACES.open(c).number <= world.head()]
         new += world.written(2)
-    # Negative control: going by the number alone, every one of them would have been accepted.
+    # Negative control: by the number alone, each of them would have been accepted.
     assert set(aliased) == set(undone)
     return new
 
 
 def follows_exactly(world: World, fork: str, state: State, new: list[Write]) -> None:
-    """The feed from the fork leads from the state there to the table of now."""
+    """The feed from the fork leads from the state there to the current table."""
     judge = Judge(FeedValidator(CATALOG, number(fork), dict(state)), fork)
     head = world.head()
     with watch(world.hub, "admin", "", cursor=fork, include_before=True) as stream:
@@ -337,7 +339,7 @@ def follows_exactly(world: World, fork: str, state: State, new: list[Write]) -> 
 
 
 def snapshot_is_the_table(world: World) -> None:
-    """A feed without a cursor begins with the records as they are."""
+    """A feed without a cursor begins with the current records."""
     with watch(world.hub, "admin", "customers", snapshot=True) as whole:
         whole.until(lambda: whole.marks)
         keys = {e.key for e in whole.events}
@@ -345,16 +347,16 @@ def snapshot_is_the_table(world: World) -> None:
 
 
 def noticed(world: World, before: list[tuple[int, bool]], lost_revision: int) -> None:
-    """Before anything was written, the hub began one epoch by itself, however many processes it
-    has; revisions go on from where none that was undone is; and there is an alarm."""
+    """The hub by itself began one epoch before any write, however many processes it has. Revisions
+    continue above all undone ones, and there is an alarm."""
     assert world.epochs() == [*before, (max((e for e, _ in before), default=0) + 1, False)]
     assert world.revision() > lost_revision
     eventually(world.alarmed)
 
 
 def audit_goes_on(world: World) -> None:
-    """The audit has lost what the file of checkpoints has: it is declared, and goes on from there;
-    what was sealed before is not sealed again."""
+    """The audit lacks entries that the file of checkpoints covers: the gap is declared, and the
+    audit continues; sealed entries are not sealed again."""
     status, said = world.verified()
     assert status == 1 and "NOT INTACT" in said, said
     done = world.hub.command("epoch", "new", "--because", "restore")
@@ -370,8 +372,8 @@ def audit_goes_on(world: World) -> None:
 
 
 def test_a_volume_is_put_back_twice(world: World) -> None:
-    """Both futures begin with the same numbers, that of the epoch included; nobody takes the one
-    for the other."""
+    """Both futures begin with the same numbers, the epoch's included; neither is mistaken for the
+    other."""
     back = copy_in_place(world)
     eventually(lambda: world.hub.get("/v1/customers", page_size=1).status == 200)
     fork, state = world.newest(), world.table()
@@ -383,7 +385,7 @@ def test_a_volume_is_put_back_twice(world: World) -> None:
         for _ in range(3):
             world.written(1)
             undone.append(world.newest())
-        if future == 0:  # until the return is declared, no later checkpoint follows the file
+        if future == 0:  # until the return is declared, the file gets no later checkpoint
             world.signed()
         lost_head = max(lost_head, world.head())
         back()
@@ -392,7 +394,7 @@ def test_a_volume_is_put_back_twice(world: World) -> None:
     new = undone_stay_refused(world, undone, lost_head)
     follows_exactly(world, fork, state, new)
     (one, other), ids = zip(*begun, strict=True)
-    assert one == other  # negative control: by the number they are one epoch
+    assert one == other  # negative control: by the number they are the same epoch
     assert len(set(ids)) == 2 and len(world.epochs()) == len(before) + 1
     audit_goes_on(world)
 

@@ -1,4 +1,4 @@
-"""A process that hangs is taken out of rotation and started again; a full log ends nobody."""
+"""A hanging process is taken out of rotation and restarted; a full log ends no process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 from harness import RunningHub, eventually, folder, new_customer, promptly, timed
 from penstockd.node.sockets import sockets_folder
 
-#: Seconds after which Envoy sends a worker that hangs no calls.
+#: Seconds after which Envoy sends no calls to a worker that hangs.
 OUT_WITHIN = 5.0
 
 
 def healthy_workers(hub: RunningHub) -> int:
-    """As Envoy counts them."""
+    """The number of healthy workers according to Envoy."""
     connection = http.client.HTTPConnection("envoy")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(sockets_folder(hub.data) / "admin.sock"))
@@ -33,8 +33,8 @@ def healthy_workers(hub: RunningHub) -> int:
 
 
 def end_frozen(hub: RunningHub, kind: str) -> float:
-    """Freeze the first process of a kind; returns the seconds until Envoy has noticed, and waits
-    until another has taken its place."""
+    """Freeze the first process of a kind; returns the seconds until Envoy noticed, after another
+    process has taken its place."""
     before = hub.processes(kind)
     victim = before[0]
     eventually(lambda: healthy_workers(hub) == 2)
@@ -50,7 +50,7 @@ def end_frozen(hub: RunningHub, kind: str) -> float:
             victim.send_signal(signal.SIGCONT)
     eventually(lambda: len(hub.processes(kind)) == len(before))
     others = [p for p in before if p != victim]
-    assert all(p in hub.processes(kind) for p in others)  # one at a time, and none for nothing
+    assert all(p in hub.processes(kind) for p in others)  # one at a time, and none without need
     eventually(lambda: healthy_workers(hub) == 2)
     return noticed
 
@@ -63,7 +63,7 @@ def test_a_worker_or_keeper_that_hangs_is_started_again(own_hub: RunningHub) -> 
 
 
 def start_on_full_streams(hub: RunningHub) -> subprocess.Popen[bytes]:
-    """Start the demo with a stdout and stderr that have no room."""
+    """Start the demo with a stdout and stderr that are full."""
     with Path("/dev/full").open("wb") as full:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock.client.cli", "up", "--demo", "--customers=20"],
@@ -82,8 +82,8 @@ def start_on_full_streams(hub: RunningHub) -> subprocess.Popen[bytes]:
 
 
 class Logs:
-    """The folder of the logs, without room: a small volume that is full; where none can be mounted,
-    files that are a device without room."""
+    """The folder of the logs, on a full disk: a small volume, or files that are a full device where
+    none can be mounted."""
 
     NAMES = ("worker-0", "worker-1", "keeper", "envoy", "access", "postgres")
 
@@ -104,24 +104,24 @@ class Logs:
         return self._path / f"{name}.log"
 
     def fill(self) -> None:
-        """Leave no room."""
+        """Fill the disk."""
         with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
                 pass
 
     def make_room(self) -> None:
-        """Somebody has cleaned up."""
+        """Free the disk."""
         self._filler.unlink()
 
     def close(self) -> None:
-        """Take the volume away."""
+        """Remove the volume."""
         if self.is_volume:
             subprocess.run(["umount", "--lazy", str(self._path)], check=True)
 
 
 @pytest.mark.slow
 def test_full_logs_end_no_process() -> None:
-    """Nothing can be written to any log file, nor to the supervisor's own output."""
+    """No log file can be written, nor can the supervisor's own output."""
     with folder() as data:
         hub = RunningHub(data / "hub", customers=20, environment={"PENSTOCK_LOG_LEVEL": "DEBUG"})
         logs = Logs(hub.data / "log")
@@ -133,7 +133,7 @@ def test_full_logs_end_no_process() -> None:
             eventually(lambda: written(hub))
             hub.head()
             assert {kind: hub.processes(kind) for kind in KINDS} == before
-            # What begins anew begins without room.
+            # New processes start on the full disk.
             victims = [hub.processes(kind)[0] for kind in KINDS[1:]]
             for victim in victims:
                 victim.send_signal(signal.SIGKILL)
@@ -155,7 +155,7 @@ KINDS = ("supervisor", "worker", "keeper", "envoy")
 
 
 def end_sessions(hub: RunningHub) -> None:
-    """Give workers and keeper something to log: their sessions end, and they say so."""
+    """End the sessions of workers and keeper, which they log."""
     hub.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid <> pg_backend_pid() AND usename IS NOT NULL"
@@ -170,8 +170,8 @@ def written(hub: RunningHub) -> bool:
 
 
 def logs_go_on(hub: RunningHub, logs: Logs) -> None:
-    """Once there is room, every process logs again and counts the lines that it lost. The console
-    still has no room, so its lines stay lost."""
+    """Once the disk has space, every process logs again and counts its lost lines. The console
+    stays full, so its lines stay lost."""
     logs.make_room()
     end_sessions(hub)
     workers = [logs.file(name) for name in ("worker-0", "worker-1")]

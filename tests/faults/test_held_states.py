@@ -1,4 +1,4 @@
-"""A stream that reads its snapshot for too long ends, and says how to go on."""
+"""A stream that reads its snapshot for too long ends, and reports how to continue."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_a_snapshot_that_takes_too_long_ends_with_a_cursor_to_repair_from(
 async def test_a_snapshot_that_nobody_blocks_comes_to_its_end(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control: the same stream, with so much time that no slow machine needs all of it."""
+    """The control: the same stream, with more time than any machine needs."""
     async with worker(hub, monkeypatch, snapshot_seconds=PATIENCE) as served:
         snapshot, reached = watch_snapshot(served), False
         async for reply in snapshot:

@@ -1,4 +1,4 @@
-"""kill -9 of each process under the supervisor: it comes back, and nothing is missing."""
+"""kill -9 of each process under the supervisor: it is restarted, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def create(hub: RunningHub) -> str:
 def test_a_killed_process_comes_back(own_hub: RunningHub, kind: str) -> None:
     path = create(own_hub)
     before = own_hub.processes(kind)
-    # PostgreSQL ends all backends when one was killed, and the hub connects anew when it must: it
-    # needs one, and how many it had is a matter of what it did before.
+    # PostgreSQL ends all backends when one is killed, and the hub reconnects when it needs to: it
+    # needs one session, and may have had any number before.
     wanted = 1 if kind == "backend" else len(before)
     own_hub.kill(kind)
-    # Only calls that fail may be repeated at once; what was there is there.
+    # Only failed calls may be repeated at once; the earlier record is still there.
     eventually(lambda: own_hub.get(path).status == 200)
 
     def back() -> bool:
@@ -36,14 +36,14 @@ def test_a_killed_process_comes_back(own_hub: RunningHub, kind: str) -> None:
     eventually(lambda: create(own_hub))
     own_hub.head()
     created = eventually(lambda: create(own_hub)).rpartition("/")[2]
-    # The keeper and the workers number as before.
+    # The keeper and the workers number changes as before.
     own_hub.head()
     assert own_hub.sql("SELECT operation FROM hub.change WHERE key = $1", created) == [(1,)]
 
 
 def test_what_a_worker_left_unnumbered_the_keeper_numbers(own_hub: RunningHub) -> None:
     """As after a kill between the commit and the stamp: the worker finds the sequencer's lock
-    taken, and nobody writes any more."""
+    taken, and there are no more writes."""
     head = own_hub.head()
     with own_hub.holding("SELECT pg_advisory_lock(hashtext('penstock.sequencer'))"):
         create(own_hub)

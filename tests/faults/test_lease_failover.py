@@ -1,4 +1,4 @@
-"""Leases over a failover of the database, to a standby that has all and to one that lags."""
+"""Leases across a failover of the database, to a complete standby and to one that lags."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def primary() -> Iterator[Cluster]:
 
 
 async def hold(leases: Leases) -> SingletonLease:
-    """The lease, as soon as it is free; a database that is being replaced is tried again."""
+    """The lease, as soon as it is free; retries while the database is being replaced."""
     obtaining = asyncio.create_task(leases.obtain(NAME))
     async with asyncio.timeout(PATIENCE):
         while not obtaining.done():
@@ -65,7 +65,7 @@ async def test_a_frozen_holder_of_before_a_failover_writes_nothing_after_it(
             state = "SELECT sync_state FROM pg_stat_replication"
             await asyncio.to_thread(eventually, lambda: primary.sql(state) == [("sync",)])
         else:
-            await asyncio.to_thread(standby.stop)  # it hears of nothing that follows
+            await asyncio.to_thread(standby.stop)  # it receives nothing that follows
         lost = await hold(second)  # and is frozen from here on
         await asyncio.to_thread(primary.kill)
         if synchronous:
@@ -75,7 +75,7 @@ async def test_a_frozen_holder_of_before_a_failover_writes_nothing_after_it(
         await asyncio.to_thread(standby.sql, "ALTER SYSTEM RESET synchronous_standby_names")
         await asyncio.to_thread(standby.sql, "SELECT pg_reload_conf()")
         following = await hold(third)
-        # The one that lags gives the lost term out again.
+        # The standby that lags gives out the lost term again.
         assert following.term == lost.term + synchronous
         writing = FencedDatabase(nodes[1], _as_if_it_ran(lost))
         with pytest.raises(LeaseOver):
@@ -90,7 +90,8 @@ async def test_a_frozen_holder_of_before_a_failover_writes_nothing_after_it(
 
 
 async def writes(database: Database, leases: Leases) -> None:
-    """Return when who holds the lease has written; a machine that stood still may have lost it."""
+    """Return when the holder of the lease has written; if the machine stood still, it may have lost
+    it."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(LeaseOver):
@@ -99,5 +100,5 @@ async def writes(database: Database, leases: Leases) -> None:
 
 
 def _as_if_it_ran(lease: SingletonLease) -> SingletonLease:
-    """The lease as a holder has it whose own clock stood still with it."""
+    """The lease as a holder sees it whose own clock stood still with it."""
     return SingletonLease(lease.name, lease.term, lease.acquired, 0.0, lambda: 0.0, lease.holder)

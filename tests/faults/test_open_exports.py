@@ -1,4 +1,5 @@
-"""R12 for exports: access that is narrowed or revoked ends those that run; what grows does not."""
+"""R12 for exports: access that is narrowed or revoked ends running exports; access that grows does
+not."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.lane("faults/roomy", priority=4)
 
 STREAMS = int(os.environ.get("PENSTOCK_R12_STREAMS", "20"))
 WITHIN = 5.0
-#: What a slow reader takes, and how often, in bytes and seconds: a minute for the whole file, so
-#: that none ends by itself, and yet often enough that none counts as stalled.
+#: The bytes that a slow reader takes, and the seconds between. The whole file would take a minute,
+#: so no export ends by itself, yet none counts as stalled.
 SIP, PAUSE = 32 << 10, 0.5
 
 ALL_CLEAR = '{"PUBLIC": "clear", "INTERNAL": "clear", "PII": "clear", "SENSITIVE": "clear"}'
@@ -49,7 +50,7 @@ class Slow:
                 left -= len(piece)
                 self.body += piece
                 if not self.hurry.is_set():
-                    with contextlib.suppress(TimeoutError):  # it is slow, it waits for nothing
+                    with contextlib.suppress(TimeoutError):  # the pace, not a wait for anything
                         await asyncio.wait_for(self.hurry.wait(), PAUSE)
             await self.reader.readline()
         while line := (await self.reader.readline()).decode().strip():
@@ -66,12 +67,12 @@ class Slow:
 
 @contextlib.asynccontextmanager
 async def opened(hub: RunningHub, consumer: str, count: int) -> AsyncIterator[list[Slow]]:
-    """So many exports that run, each with its reader."""
+    """That many running exports, each with its reader."""
     hurry, found, writers = asyncio.Event(), list[Slow](), list[asyncio.StreamWriter]()
     authorization = hub.metadata(consumer)[0][1]
     for _ in range(count):
         plain = socket.create_connection(("127.0.0.1", hub.port))
-        # What the kernel holds for a reader that does not read has been sent, and is not ours.
+        # The kernel's buffer for a reader that has stopped counts as sent; we cannot recall it.
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         reader, writer = await asyncio.open_connection(sock=plain, limit=SIP)
         writers.append(writer)
@@ -130,19 +131,19 @@ async def test_what_is_narrowed_ends_and_what_grows_goes_on(
 
 
 async def until_ended(roomy: RunningHub, statement: str, value: str) -> float:
-    """Seconds from the change of a grant until all exports that it concerns were ended."""
+    """Seconds from the change of a grant until all affected exports ended."""
 
     def sees_more() -> bool:
         fields = {"fields": "customer_id,tax_id", "page_size": 1}
         return roomy.get("/v1/customers", "crm", **fields).status == 200
 
-    await asyncio.to_thread(roomy.settle)  # the attempt before may have had it otherwise
+    await asyncio.to_thread(roomy.settle)  # an earlier attempt may have changed it
     async with restored(roomy), opened(roomy, "admin", 2) as others:
         async with opened(roomy, "crm", STREAMS) as exports:
             await change(roomy, MASKS, ALL_CLEAR)
             await asyncio.to_thread(roomy.settle)
             assert await asyncio.to_thread(sees_more)
-            # Negative control: those that see more now go on.
+            # Negative control: exports whose access grew continue.
             assert set(await states(roomy, exports)) == {("RUNNING", "")}
             began = time.monotonic()
             await change(roomy, statement, value)

@@ -1,6 +1,6 @@
 """R7: the database stops while the hub runs. Calls fail fast, and work again when it is back.
 
-PENSTOCK_R7_SECONDS sets how long it is away.
+PENSTOCK_R7_SECONDS sets the length of the outage.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CALLS: dict[str, tuple[str, str, dict[str, str] | None]] = {
 
 @contextmanager
 def frozen(hub: RunningHub) -> Iterator[None]:
-    """PostgreSQL neither answers nor refuses: every process of it is stopped."""
+    """Stop every process of PostgreSQL, so that it neither answers nor refuses."""
     processes = [p for top in hub.processes("postgres") for p in (top, *top.children())]
     try:
         for process in processes:
@@ -54,7 +54,7 @@ def frozen(hub: RunningHub) -> Iterator[None]:
 
 @contextmanager
 def down(hub: RunningHub) -> Iterator[None]:
-    """PostgreSQL is not there, and what would start it again is kept from it."""
+    """Stop PostgreSQL, and keep the guard from restarting it."""
     [supervisor] = hub.processes("supervisor")
     [postgres] = hub.processes("postgres")
     supervisor.send_signal(signal.SIGSTOP)
@@ -67,7 +67,7 @@ def down(hub: RunningHub) -> Iterator[None]:
 
 
 def refused_calls(hub: RunningHub) -> float:
-    """Every kind of call is answered UNAVAILABLE; seconds that the slowest took."""
+    """Check that every kind of call is answered UNAVAILABLE; returns the seconds of the slowest."""
     key = {"x-api-key": hub.api_key}
     slowest = 0.0
     for name, (method, path, body) in CALLS.items():
@@ -97,14 +97,15 @@ def recovery(hub: RunningHub) -> float:
 def test_calls_are_refused_at_once_while_the_database_is_down(own_hub: RunningHub) -> None:
     def attempt() -> float:
         with down(own_hub):
-            slowest = refused_calls(own_hub)  # while the connections are found to be broken
+            # While the hub discovers that its connections are broken.
+            slowest = refused_calls(own_hub)
             eventually(lambda: own_hub.request("GET", "/healthz").status == 503)
             slowest = max(slowest, refused_calls(own_hub))
         recovered = recovery(own_hub)
         print(f"down: the slowest call took {slowest:.2f} s, served again after {recovered:.2f} s")
         return max(slowest / ANSWERED_WITHIN, recovered / RECOVERED_WITHIN)
 
-    # As shares of what is allowed.
+    # As shares of the allowed time.
     promptly(1, attempt)
 
 
@@ -115,7 +116,7 @@ def test_calls_are_refused_once_a_database_is_found_to_hang(own_hub: RunningHub)
             slowest = refused_calls(own_hub)
         recovered = recovery(own_hub)
         print(f"frozen: noticed after {noticed:.2f} s, served again after {recovered:.2f} s")
-        # A call that was on its way when it was noticed waits for a connection and for its audit.
+        # A call that ran at the discovery waits for a connection and for its audit entry.
         return max(noticed, slowest, recovered)
 
     promptly(RECOVERED_WITHIN, attempt)
@@ -139,9 +140,10 @@ async def test_an_outage_loses_nothing_that_was_acknowledged(
             eventually(lambda: len(traffic.acked) > 300)
             with down(own_hub):
                 acked = len(traffic.acked)
-                time.sleep(SECONDS)  # so long is the outage
+                time.sleep(SECONDS)  # the length of the outage
                 again = len(traffic.acked)
-                assert again <= acked + CLIENTS * MOST_ROWS  # what was under way when it went
+                # Calls that ran at the start of the outage.
+                assert again <= acked + CLIENTS * MOST_ROWS
             taken = timed(lambda: len(traffic.acked) > again)
             print(f"written again {taken:.2f} s after the database was back")
             eventually(lambda: len(traffic.acked) > again + 300)
@@ -160,8 +162,8 @@ async def test_an_outage_loses_nothing_that_was_acknowledged(
 
 
 def gaps_in_log(logs: Mapping[Path, int]) -> list[float]:
-    """Seconds between lines of one process about calls that the database failed, after places in
-    the logs."""
+    """The seconds between log lines of one process about calls that failed because of the database,
+    after given places in the logs."""
     gaps: list[float] = []
     for path, place in logs.items():
         text = path.read_bytes()[place:].decode()

@@ -1,9 +1,10 @@
-"""A1 and R1 beside a neighbour whose requests are poison, with a worker killed in the midst.
+"""A1 and R1 beside a neighbour that sends poisoned requests, while a worker is killed.
 
 One consumer sends U+0000 in every text of every method, keys of 3,000 bytes, giant bodies, uploads
-that break off and files made to hurt. Another one works: each of its calls is answered right and
-leaves exactly its entry, with how many records it was given and which. What is acknowledged to it
-stands once, in the feed too, and nothing else does. ``PENSTOCK_NEIGHBOUR_CALLS`` sets the size.
+that break off and harmful files. The other makes normal calls: each gets the right answer and
+leaves exactly one audit entry with the right number and names of records. Each of its acknowledged
+writes is stored once and is in the feed once, and nothing else is. ``PENSTOCK_NEIGHBOUR_CALLS``
+sets the size.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ from security.test_hostile_texts import Door
 
 pytestmark = pytest.mark.lane("faults/own_hub")
 
-#: Calls of the consumer that works before a worker is killed, while it is replaced, and after.
+#: The normal calls before a worker is killed, while it is replaced, and after.
 CALLS = int(os.environ.get("PENSTOCK_NEIGHBOUR_CALLS", "80"))
-#: Rows that are written meanwhile, each time.
+#: The rows that are written meanwhile, each time.
 WRITES = 100
 #: Requests with U+0000 that are sent in a row.
 IN_A_ROW = 20
@@ -72,7 +73,7 @@ class Hostile:
         )
 
     def run(self) -> None:
-        """Each kind in turn, whatever becomes of it."""
+        """Send each kind in turn, and ignore the answers."""
         self._hub.token("admin")
         with grpc.insecure_channel(f"127.0.0.1:{self._hub.port}") as channel:
             self._door = Door(self._hub, channel)
@@ -83,7 +84,7 @@ class Hostile:
                     self.outcomes[kind.__name__].update(kind())
 
     def has_tried_all(self) -> bool:
-        """Whether each kind has been sent, twice."""
+        """Whether each kind has been sent twice."""
         return all(sum(self.outcomes[k.__name__].values()) > 1 for k in self._kinds)
 
     def nul_over_grpc(self) -> Iterable[str]:
@@ -153,7 +154,7 @@ _LAUGHS = (
 
 @dataclass(frozen=True)
 class Known:
-    """What the caller knows of a call that was answered. ``sure``: no worker died meanwhile."""
+    """What the caller knows of an answered call. ``sure``: no worker died meanwhile."""
 
     method: str
     keys: frozenset[str]
@@ -161,12 +162,12 @@ class Known:
 
     @property
     def told(self) -> frozenset[str]:
-        """The records that its entry names: of a batch the change log does, by its revision."""
+        """The records that its entry names; for a batch the change log names them, by revision."""
         return frozenset() if self.method == "batch" else self.keys
 
 
 class Honest:
-    """Calls of all kinds about records of its own, each judged by its answer."""
+    """Makes calls of all kinds about records of its own, and judges each answer."""
 
     def __init__(self, hub: RunningHub, seed: int) -> None:
         self._hub, self._chance = hub, random.Random(seed)
@@ -184,7 +185,7 @@ class Honest:
         return self._send("POST", ":batchUpsert", {"customers": records})
 
     def call(self) -> None:
-        """One call; its answer is right, or there is none as its worker has died."""
+        """One call; its answer is right, or missing because its worker has died."""
         calm = not self.stormy.is_set()
         kind = self._chance.choice(self._kinds)
         try:
@@ -266,7 +267,7 @@ FROM hub.audit_entry WHERE request_id = ANY ($1)
 
 
 def entry_problem(known: Known, entries: list[tuple[Any, ...]]) -> str | None:
-    """What is wrong with the entries of a call."""
+    """The fault in a call's entries."""
     calls = [e for e in entries if e[0] == "CALL" and e[1] == "OK" and e[2] == "crm"]
     others = [e for e in entries if e[0] == "CALL" and e not in calls]
     if not calls or (known.sure and (len(calls) > 1 or others)):
@@ -297,7 +298,7 @@ async def test_poison_hurts_who_sends_it_alone(own_hub: RunningHub, catalog: Cat
     async with Traffic(own_hub.url, key, SEED) as traffic, asyncio.TaskGroup() as group:
 
         async def work() -> None:
-            """So many calls, and so many writes beside them."""
+            """Make that many calls, and as many writes beside them."""
             enough = len(traffic.acked) + WRITES
             for _ in range(CALLS):
                 await asyncio.to_thread(honest.call)
@@ -332,7 +333,7 @@ async def test_poison_hurts_who_sends_it_alone(own_hub: RunningHub, catalog: Cat
 
 
 def nothing_hostile_stands(table: State, hostile: Hostile, judge: Judge, traffic: Traffic) -> None:
-    """The followed changes lead to the table, which holds nothing that was cut off or poisoned."""
+    """The followed changes lead to the table, which has no cut-off or poisoned record."""
     judge.validator.finish(table, traffic.acked, [*traffic.acked, *traffic.unknown])
     judge.validator.check()
     stands = {k for d, k in table if d == "customers" and k.startswith(hostile.prefix)}

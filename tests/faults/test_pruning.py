@@ -1,4 +1,5 @@
-"""R4: the log forgets its oldest; who comes back too late is told so, and nobody gets a part.
+"""R4: the log drops its oldest changes; a consumer that returns too late is told so, and never gets
+a part.
 
 PENSTOCK_R4_RESUMES sets the size, PENSTOCK_FUZZ_SEED repeats a run.
 """
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.lane("faults/own_hub")
 
 RESUMES = int(os.environ.get("PENSTOCK_R4_RESUMES", "200"))
 THREADS = 8
-#: Transactions of one to five changes, of which the log keeps the younger half or so.
+#: Transactions of one to five changes; the log keeps about the younger half.
 TRANSACTIONS = 120
 
 
@@ -57,7 +58,7 @@ def resume(hub: RunningHub, place: int, head: int, *, streams: bool) -> list[Tol
 
 @pytest.fixture(scope="module")
 def history(breakable: RunningHub) -> tuple[int, int, list[Told]]:
-    """Where a history of some hundred changes begins and ends, and all of it."""
+    """The start and the end of a history of some hundred changes, and all of the changes."""
     hub = breakable
     if not (hub.data / "ready").exists():
         hub.start()
@@ -90,7 +91,7 @@ def test_a_suffix_is_exact_or_refused(
         if isinstance(found, int):
             outcomes["refused"] += 1
             assert place < found <= hub.sql("SELECT oldest_number FROM hub.log_head")[0][0]
-            # What it names is usable, unless the log has moved on meanwhile.
+            # The place that it names is usable, unless the log has moved on meanwhile.
             again = resume(hub, found, head, streams=turn % 2 == 1)
             assert again == [e for e in events if e.sequence > found] or isinstance(again, int)
         else:
@@ -110,7 +111,7 @@ def test_a_suffix_is_exact_or_refused(
 def test_a_naive_reader_would_get_a_part(
     own_hub: RunningHub, history: tuple[int, int, list[Told]]
 ) -> None:
-    """Negative control: what is left of the log after an expired cursor is no suffix."""
+    """Negative control: the rest of the log after an expired cursor is not the complete suffix."""
     start, head, events = history
     hub = own_hub
     hub.sql("SELECT hub.prune_log($1)", start + (head - start) // 3)
@@ -131,7 +132,7 @@ def test_a_naive_reader_would_get_a_part(
 
 
 def test_a_stream_that_is_open_goes_on(own_hub: RunningHub) -> None:
-    """The log is pruned up to its end behind a stream that has read it."""
+    """The log is pruned to its end behind a stream that has read it."""
     hub, one = own_hub, f"t-{uuid.uuid4().hex[:12]}"
     with watch(hub, "admin", "customers", cursor=here(hub)) as stream:
         put(hub, "customers", {"customerId": one, "name": "a"})
@@ -143,7 +144,7 @@ def test_a_stream_that_is_open_goes_on(own_hub: RunningHub) -> None:
 
 
 async def prune(dsn: str, hours: float) -> int:
-    """What the keeper does every five minutes, for another age."""
+    """The keeper's regular pruning, with another age."""
     database = Database(dsn, size=1)
     await database.open()
     try:
@@ -165,7 +166,7 @@ def days(hub: RunningHub) -> set[str]:
 
 @pytest.fixture
 def aged(own_hub: RunningHub) -> Iterator[tuple[int, str]]:
-    """All of the log so far is ten days old; where it ends, and the day of its partition."""
+    """The whole log so far is ten days old; returns its end, and the day of its partition."""
     hub, day = own_hub, dt.datetime.now(dt.UTC).date() - dt.timedelta(days=10)
     name = f"{day:%Y%m%d}"
     one = f"t-{uuid.uuid4().hex[:12]}"
@@ -191,12 +192,12 @@ def test_what_is_old_goes_with_its_partition(own_hub: RunningHub, aged: tuple[in
     with watch(hub, "admin", "customers", cursor=at(hub, end)) as stream:
         assert [e.brief for e in stream.to(head)] == [("CREATED", one)]
         assert day in days(hub)
-        assert asyncio.run(prune(hub.dsn, 11 * 24)) == 0  # nothing is that old
+        assert asyncio.run(prune(hub.dsn, 11 * 24)) == 0  # no change is that old
         assert asyncio.run(prune(hub.dsn, 168)) > 0
         assert day not in days(hub)
         assert hub.sql("SELECT oldest_number FROM hub.log_head") == [(end,)]
         assert asyncio.run(prune(hub.dsn, 168)) == 0
-        # The young are all there, for those who come and those who are there.
+        # All young changes are there, for new streams and for open ones.
         assert [e.brief for e in caught_up(hub, "admin", "customers", at(hub, end), head)] == [
             ("CREATED", one)
         ]
@@ -205,7 +206,7 @@ def test_what_is_old_goes_with_its_partition(own_hub: RunningHub, aged: tuple[in
     with pytest.raises(grpc.RpcError) as raised:
         caught_up(hub, "admin", "customers", at(hub, end - 1), head)
     assert oldest(raised.value) == end
-    # The tables are the log's compacted form: a snapshot is always there.
+    # The tables are the log's compacted form: a snapshot is always available.
     with watch(hub, "admin", "customers", snapshot=True, filter=f'customer_id = "{one}"') as new:
         new.until(lambda: new.marks)
         assert [e.brief for e in new.events] == [("SNAPSHOT", one)]
@@ -225,5 +226,5 @@ def test_the_catalog_says_how_far_back_the_log_goes(own_hub: RunningHub) -> None
     events = caught_up(hub, "admin", "", log["oldestCursor"], head)
     assert [e.sequence for e in events] == list(range(oldest_number + 1, head + 1))
     assert log["oldestCommitTime"] == hub.get("/v1/changes:log").json()["oldestCommitTime"]
-    # Whoever may read something may know.
+    # Any caller that may read something may know.
     assert "oldestCursor" in hub.get("/v1/changes:log", "bi").json()

@@ -1,9 +1,8 @@
 """R2, the race that loses events: numbers taken before the commit become visible out of order.
 
-Sixteen writers contend for few keys, one in ten rolls back, and one transaction takes its place in
-the order long before it commits. Readers follow while they write. PENSTOCK_RACE_SEEDS sets how
-many seeds are tried, PENSTOCK_RACE_WRITES how often each writer writes, PENSTOCK_FUZZ_SEED the
-first seed.
+Sixteen writers contend for few keys, one write in ten rolls back, and one transaction takes its
+place in the order long before it commits. Readers follow meanwhile. PENSTOCK_RACE_SEEDS sets the
+number of seeds, PENSTOCK_RACE_WRITES the writes of each writer, PENSTOCK_FUZZ_SEED the first seed.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ LINGER = """
 
 
 class Repeatable(Database):
-    """A database all of whose transactions are REPEATABLE READ."""
+    """A database in which all transactions are REPEATABLE READ."""
 
     @asynccontextmanager
     async def transaction(
@@ -67,7 +66,7 @@ class RolledBack(Exception):
 
 @dataclass
 class Race:
-    """One run: what was written, and who read it."""
+    """One run: its writes and its readers."""
 
     catalog: Catalog
     database: Database
@@ -85,7 +84,7 @@ class Race:
         self.guard: Guard = unrestricted(self.catalog, "customers").guard
 
     async def write(self, name: int, writer: Writer) -> None:
-        """One of the writers, until it has tried WRITES times."""
+        """Be one of the writers, until it has tried WRITES times."""
         chance = random.Random(f"{self.seed}-{name}")
         for turn in range(WRITES):
             keys = chance.sample(KEYS, chance.randint(1, 4))
@@ -107,7 +106,7 @@ class Race:
                 self.acked += marks
 
     async def linger(self, writer: Writer) -> None:
-        """The slow one: it has its place in the order and commits when the gate opens."""
+        """Be the slow writer: it takes its place in the order and commits when the gate opens."""
         mark = Write("customers", "slow", f"{self.seed}-slow-{uuid.uuid4()}")
         self.tried.append(mark)
         async with writer.transaction() as transaction:
@@ -129,7 +128,7 @@ class Race:
 async def follow(
     database: Database, validator: FeedValidator, writing: asyncio.Event, chance: random.Random
 ) -> None:
-    """Read ``number > cursor`` until nobody writes and all is read."""
+    """Read ``number > cursor`` until nobody writes and everything is read."""
     cursor = validator.after
     while True:
         over = not writing.is_set()
@@ -147,7 +146,8 @@ async def follow(
 
 
 async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
-    """Follow as a stream does: catch up, join what others are given, until all has been read."""
+    """Follow as a stream does: catch up, then join the shared reads, until everything has been
+    read."""
     names = sorted(d.name for d in race.catalog)
     lenses = {n: Lens(unrestricted(race.catalog, n), race.catalog) for n in names}
     source = FeedSource(lenses, PLACES.sequences, mixed=True, include_before=True, batch_size=3)
@@ -173,7 +173,7 @@ async def subscribe(race: Race, judge: Judge, writing: asyncio.Event) -> None:
 
 
 async def run(race: Race, validator: FeedValidator, judge: Judge, naive: list[int]) -> None:
-    """Write and read at once; returns when everything that is written is numbered and read."""
+    """Write and read at the same time; returns when all writes are numbered and read."""
     writing, naively = asyncio.Event(), asyncio.Event()
     writing.set()
     naively.set()
@@ -236,7 +236,7 @@ async def experiment(url: str, catalog: Catalog, seed: int, isolation: type[Data
         judge.validator.check()
         assert judge.validator.count == validator.count
         assert race.acked and race.rolled_back
-        # The same validator sees what the naive reader got.
+        # The same validator checks what the naive reader read.
         assert committed - len(naive) >= 1
         fooled = FeedValidator(catalog, after, dict(state))
         for change in await feed_of(database, naive, after):
@@ -252,7 +252,7 @@ async def test_the_sequencer_loses_and_inverts_nothing(catalog: Catalog, store_u
     await owner.open()
     async with owner.connection() as connection:
         await connection.execute(NOTE.format(more=LINGER))
-        # Writers that lock each other are told so at once, not after a second.
+        # Writers that block each other are told at once, not after a second.
         await connection.execute("ALTER DATABASE penstock SET deadlock_timeout = '20ms'")
     await owner.close()
     for seed in range(SEED, SEED + SEEDS):

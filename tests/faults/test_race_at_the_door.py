@@ -1,9 +1,9 @@
-"""R2 as users meet it: writers and consumers at the door, while transactions commit out of order.
+"""R2 through the hub: writers and consumers, while transactions commit out of order.
 
 Sixteen clients write to few records at a time, one call in ten is rolled back at its end, and some
 transactions take their places in the order long before they commit. Consumers follow over gRPC,
-over REST and by polls. PENSTOCK_RACE_SEEDS sets how many seeds are tried, PENSTOCK_RACE_CALLS how
-often each client writes, PENSTOCK_FUZZ_SEED the first seed.
+over REST and by polls. PENSTOCK_RACE_SEEDS sets the number of seeds, PENSTOCK_RACE_CALLS the writes
+of each client, PENSTOCK_FUZZ_SEED the first seed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ pytestmark = pytest.mark.lane("faults/own_hub")
 SEEDS = int(os.environ.get("PENSTOCK_RACE_SEEDS", "3"))
 CALLS = int(os.environ.get("PENSTOCK_RACE_CALLS", "10"))
 CLIENTS, SLOW = 16, 3
-#: A transaction of a record with such a key waits, or is rolled back, when it has its place.
+#: A transaction that writes a record with such a key waits, or is rolled back, once it has its
+#: place.
 AT_ITS_END = f"""
     IF EXISTS (SELECT FROM hub.change AS c
                WHERE c.revision = NEW.revision AND key LIKE '%-slow-%') THEN
@@ -48,7 +49,7 @@ AT_ITS_END = f"""
 
 @pytest.fixture
 async def database(own_hub: RunningHub) -> AsyncIterator[Database]:
-    """The hub's database, which notes in what order transactions take their places."""
+    """The hub's database, which records the order in which transactions take their places."""
     database = Database(own_hub.dsn, size=6)
     await database.open()
     try:
@@ -65,7 +66,7 @@ async def database(own_hub: RunningHub) -> AsyncIterator[Database]:
 
 @dataclass
 class Race:
-    """One run at a hub: who reads it, and what the naive reader has seen."""
+    """One run at a hub: its consumers, and what the naive reader has read."""
 
     hub: RunningHub
     database: Database
@@ -76,7 +77,7 @@ class Race:
     naive: list[int] = field(default_factory=list)
 
     def consumers(self, start: str) -> list[Consumer]:
-        """One of each kind, where the run begins."""
+        """One consumer of each kind, at the start of the run."""
         return [
             kind(self.hub.port, self.hub.api_key, Judge(self.validator(), start))
             for kind in (Consumer, LineConsumer, PollingConsumer)
@@ -87,7 +88,7 @@ class Race:
 
     @asynccontextmanager
     async def read(self, consumers: list[Consumer]) -> AsyncIterator[None]:
-        """All read while the block writes, and go on until they have it all."""
+        """All consumers read while the block writes, and continue until they have everything."""
         reading, naively = asyncio.Event(), asyncio.Event()
         reading.set()
         naively.set()
@@ -104,7 +105,7 @@ class Race:
             await asyncio.gather(*following)
 
     async def write(self, traffic: Traffic) -> None:
-        """The slow ones first, which commit when others have overtaken them."""
+        """Write the slow transactions first; they commit after others have overtaken them."""
         prefix = traffic.prefix
         async with asyncio.TaskGroup() as group, gate(self.database, self.naive):
             slow = [
@@ -153,7 +154,7 @@ async def experiment(hub: RunningHub, database: Database, catalog: Catalog, seed
         f" the naive reader lost {committed - len(race.naive)}"
     )
     assert len(counts) == 1
-    # Negative control: the same validator sees what the naive reader got.
+    # Negative control: the same validator checks what the naive reader read.
     assert committed - len(race.naive) >= 1
     fooled = race.validator()
     for change in await feed_of(database, race.naive, after):

@@ -1,4 +1,5 @@
-"""Calls with a request id, repeated until they are answered, are done once, whatever is killed."""
+"""Calls with a request id, repeated until they are answered, take effect once, whatever is
+killed."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ KILLS = int(os.environ.get("PENSTOCK_REPEATED_KILLS", "4"))
 
 
 class Caller:
-    """Creates customers and counts them up until it is stopped; repeats what is not answered."""
+    """Creates customers and increments them until it is stopped; repeats unanswered calls."""
 
     def __init__(self, hub: RunningHub) -> None:
         self.hub = hub
@@ -40,7 +41,7 @@ class Caller:
             self.done.append((record["customerId"], replies))
 
     def call(self, method: str, path: str, body: object) -> Reply:
-        """The answer to a call, which is repeated under one id until it has one."""
+        """The answer to a call, which is repeated under one id until it is answered."""
         request_id = str(uuid.uuid4())
         reply: Reply = eventually(lambda: self._attempt(method, path, body, request_id))
         return reply
@@ -62,7 +63,7 @@ class Caller:
 
 
 def kill_meanwhile(caller: Caller) -> None:
-    """One kill after another, spread over the calls, which go on until all have been."""
+    """Kill one process after another, spread over the calls, which continue until the last kill."""
     for number in range(KILLS):
         eventually(lambda n=number: len(caller.done) >= CALLS * (n + 1) // (KILLS + 1))  # type: ignore[misc]
         if number % 2:
@@ -76,8 +77,8 @@ def kill_meanwhile(caller: Caller) -> None:
 
 
 def test_killed_calls_are_done_once(own_hub: RunningHub) -> None:
-    """Workers and PostgreSQL's backends are killed while customers are created and counted up: a
-    call that was done twice would be RECORD_EXISTS, or a second change of the record."""
+    """Workers and PostgreSQL's backends are killed meanwhile. A call that took effect twice would
+    fail with RECORD_EXISTS, or change the record a second time."""
     caller = Caller(own_hub)
     own_hub.token("admin")
     with ThreadPoolExecutor(9) as pool:

@@ -1,5 +1,5 @@
-"""An address that is pointed to another server while the earlier one lives, as by DNS or a virtual
-IP: nothing is written to the earlier one any more, though connections to it are still open."""
+"""An address that is pointed to another server while the earlier one lives, as with DNS or a
+virtual IP: the earlier one gets no more writes, although connections to it are still open."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ WRITE = "INSERT INTO public.written VALUES ($1)"
 
 
 class Address:
-    """A port that leads to a server. Open connections stay where they are when it is switched."""
+    """A port that leads to a server. Open connections stay with their server when it is
+    switched."""
 
     def __init__(self, port: int) -> None:
         self.port, self.server = free_port(), port
@@ -42,7 +43,7 @@ class Address:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             to_server, from_client = await asyncio.open_connection("127.0.0.1", self.server)
-        except OSError:  # nobody is there
+        except OSError:  # nobody listens there
             writer.close()
             return
         self._streams |= {writer, from_client}
@@ -100,7 +101,7 @@ async def test_nothing_goes_to_a_server_that_was_replaced_though_it_lives(
     servers: tuple[Cluster, Cluster],
 ) -> None:
     earlier, promoted = servers
-    # Of several hosts the one that takes writes is used, in each lane; the first is a standby.
+    # Of several hosts, each lane uses the one that takes writes; the first is a standby.
     hosts = f"127.0.0.1:{promoted.port},127.0.0.1:{earlier.port}"
     url = Cluster.url_at(0).replace("127.0.0.1:0", hosts)
     for wanted in ("", "?target_session_attrs=read-write"):
@@ -121,7 +122,7 @@ async def test_nothing_goes_to_a_server_that_was_replaced_though_it_lives(
             async with database.transaction(bulk=True) as connection:
                 await connection.execute(WRITE, "under way")
                 address.server = promoted.port
-                # The negative control: so it would go on for ever.
+                # The negative control: without the check it would continue for ever.
                 await write(database, "lost")
                 await write(other, "other, lost")
                 await database.look_at_server()
@@ -137,7 +138,7 @@ async def test_nothing_goes_to_a_server_that_was_replaced_though_it_lives(
         assert {t for t in found if "after" in t} == {
             f"{who}after {i}" for who in ("", "other, ") for i in range(8)
         }
-        # Nor does anything go back, as when one of two resolvers still knows the earlier one.
+        # Nothing returns to the earlier server either, as when one of two resolvers still knows it.
         address.server = earlier.port
         with pytest.raises(DatabaseUnavailable, match="replaced"):
             await database.look_at_server()
@@ -149,7 +150,7 @@ async def test_nothing_goes_to_a_server_that_was_replaced_though_it_lives(
 async def test_of_several_hosts_that_take_writes_the_newest_is_used(
     servers: tuple[Cluster, Cluster],
 ) -> None:
-    """Whichever stands first, and whether or not it was out of reach meanwhile."""
+    """Whichever comes first in the URL, and whether or not it was out of reach meanwhile."""
     earlier, promoted = servers
     async with Address(promoted.port).serving() as address:
         hosts = f"127.0.0.1:{earlier.port},127.0.0.1:{address.port}"
@@ -158,13 +159,13 @@ async def test_of_several_hosts_that_take_writes_the_newest_is_used(
         await before.open()
         await write(before, "before")
         await asyncio.to_thread(promoted.promote)
-        # A process that begins now, by a URL that it does not know yet.
+        # A new process, with a URL that it does not know yet.
         fresh = Database(f"{url}?target_session_attrs=any", size=4)
         await fresh.open()
         await write(fresh, "fresh")
         await before.look_at_server()
         await write(before, "looked")
-        # The newer one is out of reach, and open connections to it are lost.
+        # The newer server is out of reach, and open connections to it are lost.
         address.server = free_port()
         address.cut()
         for database in (before, fresh):
@@ -204,5 +205,5 @@ def test_an_earlier_server_is_believed_only_if_somebody_says_so() -> None:
     assert newest.leads_to(two)
     newest.note(one, declared=True)
     assert newest.leads_to(one) and cuts == [0.0, time]
-    newest.note(another)  # no order between clusters: the address says which one counts
+    newest.note(another)  # clusters have no order: the address decides which one counts
     assert newest.leads_to(another) and len(cuts) == 3

@@ -1,4 +1,5 @@
-"""R6: an export is one state of the data, whatever is written and however often it is cut.
+"""R6: an export is one state of the data, whatever is written meanwhile and however often it is
+cut.
 
 PENSTOCK_R6_CUTS sets the size, PENSTOCK_FUZZ_SEED repeats a run.
 """
@@ -37,14 +38,14 @@ pytestmark = pytest.mark.lane("faults/roomy")
 CUTS = int(os.environ.get("PENSTOCK_R6_CUTS", "10"))
 ROWS_PER_SECOND = 500
 BATCH = 25
-#: Cuts of one export; then another one begins.
+#: The cuts of one export; then another one begins.
 CUTS_PER_EXPORT = 5
 PLAIN: dict[str, Any] = {"format": "NDJSON", "omit_receipt": "true"}
 
 
 @contextlib.asynccontextmanager
 async def written(hub: RunningHub) -> AsyncIterator[Traffic]:
-    """500 rows a second are written during the block."""
+    """Write 500 rows a second during the block."""
     over = asyncio.Event()
 
     async def write(traffic: Traffic, chance: random.Random) -> None:
@@ -70,7 +71,7 @@ async def written(hub: RunningHub) -> AsyncIterator[Traffic]:
 
 
 def cut_and_resumed(hub: RunningHub, traffic: Traffic, chance: random.Random, cuts: int) -> str:
-    """An export that is cut so many times; the id of its receipt, which stands for it.
+    """Cut and resume an export that many times; returns the id of its receipt.
 
     Others write before it begins, and after each cut.
     """
@@ -91,7 +92,7 @@ def cut_and_resumed(hub: RunningHub, traffic: Traffic, chance: random.Random, cu
         data += got.data
     found = receipt(hub, identifier)
     assert stands_for(found, data), (found, len(data), places)
-    # The same state once more, in one piece.
+    # The same state again, in one piece.
     whole = export(hub, **PLAIN, resume_receipt=identifier, resume_offset=0)
     assert whole.data == data
     return identifier
@@ -119,7 +120,7 @@ async def test_cut_exports_go_on_and_fit_the_log(roomy: RunningHub, catalog: Cat
     assert len(beyond) >= CUTS_PER_EXPORT * BETWEEN, "others wrote while it was read"
     began, ended = records(catalog, start.data), records(catalog, end.data)
     assert replayed(catalog, began, changes) == ended
-    # Negative control: none may be missing that is the last of its key.
+    # Negative control: the changes that are last for their key are all needed.
     lasting = {c.key: c for c in changes}
     dropped = chance.choice(list(lasting.values()))
     assert replayed(catalog, began, [c for c in changes if c is not dropped]) != ended
@@ -136,7 +137,7 @@ def test_a_worker_that_was_killed_cannot_go_on_and_says_so(roomy: RunningHub) ->
             worker.kill()
             worker.wait(PATIENCE)
         eventually(lambda: len(roomy.processes("worker")) == len(workers))
-        # One that Envoy still takes for dead, or for alive, is found by asking often enough.
+        # Ask often enough that a call reaches a worker that Envoy has yet to find dead or alive.
         eventually(lambda: all(served() for _ in range(EVERY_WORKER)))
     found = receipt(roomy, got.receipt)
     assert (found["state"], found["reason"]) == ("FAILED", "EXPORT_NOT_RESUMABLE")

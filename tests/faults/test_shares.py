@@ -1,6 +1,6 @@
-"""S10 in small: what one consumer, one dataset or a COMMIT holds up holds up nobody else.
+"""S10 in small: a consumer, a dataset or a COMMIT that is blocked blocks nobody else.
 
-Nothing here is measured in seconds: what must go on does so while the other thing stands still.
+Nothing here is measured in seconds: the other calls must continue while something is blocked.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from harness import Reply, RunningHub, eventually, folder, new_customer
 STALLED = int(os.environ.get("PENSTOCK_S10_STALLED", "40"))
 LISTS = int(os.environ.get("PENSTOCK_S10_LISTS", "200"))
 WAIT, LOCK, COMMIT = 8, 3, 2
-#: Of the eight connections for exports of a worker one consumer holds four.
+#: One consumer gets four of a worker's eight connections for exports.
 SHARE = 4
 LOCKED = "LOCK TABLE data.customers IN ACCESS EXCLUSIVE MODE"
 WAITING = (
     "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'data.customers'::regclass"
 )
-#: Sessions that wait for a standby with what they have written to customers.
+#: Sessions that wait for a standby after their writes to customers.
 IN_COMMIT = (
     "SELECT count(DISTINCT pid) FROM pg_stat_activity AS a JOIN pg_locks AS l USING (pid)"
     " WHERE a.wait_event = 'SyncRep' AND l.relation = 'data.customers'::regclass"
@@ -38,7 +38,7 @@ IN_COMMIT = (
 
 @pytest.fixture(scope="module")
 def fair() -> Iterator[RunningHub]:
-    """A hub of one worker, some megabytes of customers, and little patience."""
+    """A hub of one worker with some megabytes of customers and short timeouts."""
     environment = {
         "PENSTOCK_WORKERS": "1",
         "PENSTOCK_WAIT_SECONDS": str(WAIT),
@@ -59,7 +59,7 @@ def fair() -> Iterator[RunningHub]:
 
 
 def beside(count: int, call: Callable[[], Reply]) -> tuple[list[threading.Thread], list[Reply]]:
-    """Calls that run beside what the test does, and their replies as they come."""
+    """Calls that run beside the test, and their replies as they arrive."""
     replies: list[Reply] = []
     threads = [threading.Thread(target=lambda: replies.append(call())) for _ in range(count)]
     for thread in threads:
@@ -81,7 +81,7 @@ class Sent:
 
     def answered(self) -> bool:
         """Whether the reply has begun."""
-        poller = select.poll()  # ``select`` knows of a thousand descriptors
+        poller = select.poll()  # ``select`` is limited to about a thousand descriptors
         poller.register(self._socket, select.POLLIN)
         return bool(poller.poll(0))
 
@@ -90,18 +90,18 @@ class Sent:
         return self.answered() and self.status() == b"200"
 
     def status(self) -> bytes:
-        """The status of the reply, which is waited for and not taken."""
+        """Wait for the reply's status, without reading the reply."""
         return self._socket.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL)[-3:]
 
     def reply(self) -> Reply:
-        """The reply, read whole."""
+        """Read the whole reply."""
         reply = http.client.HTTPResponse(self._socket)
         reply.begin()
         found = {k.lower(): v for k, v in reply.getheaders()}
         return Reply(reply.status, found, reply.read())
 
     def close(self) -> None:
-        """Go away."""
+        """Close the connection."""
         self._socket.close()
 
 
@@ -123,7 +123,7 @@ def running_exports(hub: RunningHub, consumer: str) -> int:
 def test_stalled_exports_leave_room_for_the_exports_of_others(fair: RunningHub) -> None:
     with sent(fair, "crm", "/v1/customers:export?format=XML", STALLED) as stalled:
         eventually(lambda: running_exports(fair, "crm") == SHARE)
-        # Those that wait are told how long they did, and when to come again.
+        # Waiting callers are told how long they waited, and when to retry.
         eventually(lambda: sum(s.answered() for s in stalled) == STALLED)
         assert running_exports(fair, "crm") == SHARE
         for path in ("products:export?format=CSV", "customers:export?format=CSV&limit=9"):
@@ -151,13 +151,13 @@ def test_a_burst_of_lists_does_not_come_before_a_call_of_another(fair: RunningHu
     with sent(fair, "crm", "/v1/customers?page_size=500", LISTS) as burst:
         reply = fair.get(f"/v1/customers/{first['customerId']}", "bi")
         assert reply.status == 200, reply.text
-        # In the order of arrival it would have come behind all of the burst.
+        # In the order of arrival it would have come behind the whole burst.
         done = sum(call.is_ok() for call in burst)
         print(f"{done} of {LISTS} lists were answered before a call of another consumer")
         assert done < 0.8 * LISTS
         for call in burst:
             reply = call.reply()
-            # Its own calls wait for each other, for as long as a call may.
+            # The consumer's own calls wait for each other, for as long as a call may.
             assert reply.status == 200 or reply.reason in (
                 "SHARE_EXHAUSTED",
                 "CALL_TIMEOUT",
@@ -178,7 +178,7 @@ def test_a_dataset_that_is_locked_holds_up_itself_alone(fair: RunningHub) -> Non
         for reader in readers:
             reader.start()
         try:
-            # Two thirds of fourteen connections, since others may have the rest.
+            # Two thirds of fourteen connections, since others may use the rest.
             eventually(lambda: fair.sql(WAITING)[0][0] >= 8)
             for dataset, consumer in (("products", "bi"), ("orders", "crm"), ("products", "admin")):
                 for _ in range(3):
@@ -204,7 +204,7 @@ def test_a_dataset_that_is_locked_holds_up_itself_alone(fair: RunningHub) -> Non
 
 @contextlib.contextmanager
 def standby_is_gone(hub: RunningHub) -> Iterator[None]:
-    """Every COMMIT waits for a standby that is not there."""
+    """Every COMMIT waits for a standby that is away."""
     names = "synchronous_standby_names"
 
     def say(value: str) -> None:
@@ -235,7 +235,8 @@ def test_a_commit_that_hangs_is_never_told_as_done(fair: RunningHub) -> None:
         reply = write(**once)
         assert (reply.status, reply.reason) == (503, "OUTCOME_UNKNOWN"), reply.text
         assert "request_id" in reply.json()["message"]
-        # What hangs in the database is bounded: writes are refused before they begin, then.
+        # The number of sessions that hang in the database is bounded: later writes are refused
+        # before they begin.
         threads, replies = beside(
             30,
             lambda: fair.request("POST", "/v1/customers", consumer="crm", json_body=new_customer()),
@@ -244,10 +245,10 @@ def test_a_commit_that_hangs_is_never_told_as_done(fair: RunningHub) -> None:
             thread.join()
         assert fair.sql(IN_COMMIT)[0][0] <= 6
         assert {r.status for r in replies} <= {503, 429}, {r.text for r in replies}
-        # Reads need no COMMIT of the database; that of their entry is told as it is.
+        # Reads commit nothing but their audit entry, whose failure is reported as it is.
         assert fair.get("/v1/customers", "crm", page_size=1).status in (200, 503)
-    # Committed by now, as the standby is not waited for; the same call is answered from what it
-    # has stored.
+    # By now it is committed, as the standby is no longer waited for; a repeated call gets the
+    # stored reply.
     eventually(lambda: write(**once).status == 200)
     logged = "SELECT count(*) FROM hub.change WHERE key = $1"
     assert fair.sql(logged, record["customerId"]) == [(1,)]

@@ -1,4 +1,4 @@
-"""An upload that comes slowly keeps no row locked, and one that is loaded too long is ended."""
+"""A slow upload keeps no row locked, and an import that takes too long is ended."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from penstockd.writes.imports import BATCH_ROWS
 
 IMPORT = "/penstock.api.v1.Customers/ImportCustomers"
 UPDATE = "/penstock.api.v1.Customers/UpdateCustomer"
-#: Enough rows for a batch, so that they are written while the rest is on its way.
+#: Enough rows for a batch, so that they are written while the rest is still being sent.
 ROWS = 2 * BATCH_ROWS
-#: How many sessions have locked rows of customers.
+#: Counts the sessions that have locked rows of customers.
 WRITERS = """
 SELECT count(*) FROM pg_locks
 WHERE relation = 'data.customers'::regclass AND mode = 'RowExclusiveLock' AND granted
@@ -29,10 +29,10 @@ WHERE relation = 'data.customers'::regclass AND mode = 'RowExclusiveLock' AND gr
 
 
 class SlowUpload:
-    """An import of one customer whose client sends the rest when the test lets it."""
+    """An import of one customer whose client sends the rest when the test tells it to."""
 
     def __init__(self, served: Worker, key: str, name: str, more: int = 0) -> None:
-        """``more`` is how many other rows come at once."""
+        """``more`` is the number of other rows that are sent at once."""
         self.go_on = asyncio.Event()
         self._rows = f"customer_id,name\n{key},{name}\n"
         self._more = "".join(f"{uuid.uuid4().hex},x\n" for _ in range(more))
@@ -56,7 +56,7 @@ class SlowUpload:
 
 
 def created(hub: RunningHub) -> str:
-    """The key of a customer of the test's own."""
+    """The key of a customer that belongs to the test."""
     record = new_customer()
     reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=record)
     assert reply.status == 200, reply.text
@@ -64,7 +64,7 @@ def created(hub: RunningHub) -> str:
 
 
 async def rename(served: Worker, key: str, name: str) -> Any:
-    """Another consumer of the same row."""
+    """Change the same row as another consumer."""
     method: Any = served.channel.unary_unary(
         UPDATE,
         request_serializer=lambda message: message.SerializeToString(),
@@ -99,7 +99,7 @@ async def test_a_row_of_a_slow_upload_is_not_locked(
         assert (await slow.call).updated_count == 1
 
         # The control: a hub that begins to write at once locks the row for as long as the client
-        # likes. The other writer gets a clear answer when its time to wait for a lock is over.
+        # takes. The other writer gets a clear error when its time to wait for a lock is over.
         monkeypatch.setattr(arrival, "KEPT_BYTES", 0)
         eager = SlowUpload(served, key, "eager", ROWS)
         await until_writing(hub.dsn)

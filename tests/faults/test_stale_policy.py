@@ -1,4 +1,4 @@
-"""Without news of its rules of access the hub lets nobody in, though it could answer."""
+"""Without news of its access rules the hub refuses everybody, although it could answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCK = "BEGIN; LOCK TABLE hub.policy IN ACCESS EXCLUSIVE MODE"
 
 
 def answers(hub: RunningHub) -> list[Reply]:
-    """What several calls get: each worker answers some of them."""
+    """The replies to several calls: each worker answers some of them."""
     headers = {"x-api-key": hub.api_key}
     return [hub.request("GET", PATH, headers=headers) for _ in range(EVERY_WORKER)]
 
@@ -29,10 +29,10 @@ def ask_for_token(hub: RunningHub) -> Reply:
 
 
 def until_refused(hub: RunningHub) -> float:
-    """How long calls are let in when no news come; not shorter than they may be.
+    """The time for which calls are accepted without news; not shorter than the setting.
 
-    A reading of the policy is up to a second old when the news end, and older where the machine
-    stood still: then it is tried anew.
+    The last reading of the policy is up to a second old when the news end, and older if the machine
+    stood still: then it is tried again.
     """
     with hub.holding(LOCK):
         taken = timed(lambda: {r.status for r in answers(hub)} == {503})
@@ -48,7 +48,7 @@ def test_fail_closed() -> None:
         try:
             assert {reply.status for reply in answers(hub)} == {200}
             metadata = hub.metadata("crm")
-            # Nobody can read which revision is in force; all else of the database works.
+            # Nobody can read which revision is in force; the rest of the database works.
             promptly(SECONDS + 3, lambda: until_refused(hub))
             with hub.holding(LOCK):
                 eventually(lambda: {r.status for r in answers(hub)} == {503})

@@ -1,4 +1,4 @@
-"""Starts and ends: what is kept, what is left behind, and what a start that cannot be says."""
+"""Starts and stops: what they keep, what they leave behind, and the error of a start that fails."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_finds_all_data
     with in_foreground(own_hub) as process:
         print(f"a start after kill -9 took {time.monotonic() - began:.1f} s")
         assert own_hub.get(kept).status == 200
-        # What was deleted stays deleted: the demo is made once, and its credentials stay.
+        # Deleted records stay deleted: the demo is created once, and its credentials stay.
         assert (own_hub.get(gone).status, own_hub.get(deleted).status) == (404, 404)
         assert own_hub.consumers == consumers
         assert own_hub.head() == head
@@ -139,7 +139,8 @@ def test_a_signal_amid_the_start_ends_everything() -> None:
 
 
 def refused(hub: RunningHub, *arguments: str, code: int = 1, **environment: str) -> str:
-    """What a start says that cannot be: one line, an exit code, no traceback, nothing left."""
+    """The error of a start that fails: one line, an exit code, no traceback, nothing left
+    behind."""
     done = hub.command("up", *arguments, check=False, input=None, **environment)
     output = (done.stdout + done.stderr).decode()
     assert done.returncode == code, output
@@ -165,7 +166,7 @@ def test_a_port_in_use(fresh: RunningHub) -> None:
         said = refused(fresh)
         assert f"cannot listen on 127.0.0.1:{fresh.port}: Address already in use" in said
         assert "PENSTOCK_PORT" in said
-        # Detached, the reason reaches the caller too.
+        # Detached, the caller gets the reason, too.
         done = fresh.command("up", "--detach", check=False)
         assert done.returncode == 1
         assert f"cannot listen on 127.0.0.1:{fresh.port}" in done.stderr.decode()
@@ -178,7 +179,7 @@ def test_two_hubs_on_one_folder(own_hub: RunningHub) -> None:
     assert f"Penstock runs on {own_hub.data} already" in said
     assert str(own_hub.processes("supervisor")[0].pid) in said
     assert own_hub.get("/v1/customers", page_size=1).status == 200
-    # The refused start has not made the running hub look stopped.
+    # The refused start does not make the running hub look stopped.
     assert (own_hub.data / "ready").exists()
 
 
@@ -215,7 +216,8 @@ def test_a_database_url_that_is_none(fresh: RunningHub) -> None:
 
 
 class Theirs:
-    """A PostgreSQL of the user's own: two roles with passwords, a database of the first's."""
+    """A PostgreSQL server of the user's own: two roles with passwords, and a database of the
+    first's."""
 
     def __init__(self, dsn: str, socket: Path) -> None:
         self.dsn = dsn
@@ -275,7 +277,7 @@ def test_an_external_database_from_end_to_end(fresh: RunningHub, theirs: Theirs)
         assert fresh.get("/v1/customers:export", format="CSV").text.count("\n") >= 21
         assert not (fresh.data / "postgres").exists()
         assert fresh.processes("postgres") == []
-        # The password is in no command line and no log.
+        # The password appears in no command line and no log.
         lines = [" ".join(p.cmdline()) for p in family(fresh)]
         assert "right" not in "".join(lines)
         logs = [*fresh.data.glob("log/*.log"), fresh.data / "penstock.log"]

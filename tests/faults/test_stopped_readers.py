@@ -1,6 +1,7 @@
-"""R5: many follow the feed, some stop reading; and how many streams one consumer may hold.
+"""R5: many follow the feed, some stop reading; and the number of streams of one consumer is
+limited.
 
-PENSTOCK_R5_STREAMS sets how many streams there are, of which every tenth stops.
+PENSTOCK_R5_STREAMS sets the number of streams; every tenth stops.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ STREAMS = int(os.environ.get("PENSTOCK_R5_STREAMS", "200"))
 STOPPED = STREAMS // 10
 #: Streams of one consumer, which also share a connection.
 MOST = 60
-#: What is on its way between the hub and a client that stands still is less than this, in bytes.
+#: Fewer bytes than this are in transit between the hub and a client that stands still.
 ON_THE_WAY = 12 * 1024 * 1024
 NOTES = 450_000
-#: A stopped reader is closed within so many seconds.
+#: A stopped reader is closed within this many seconds.
 WITHIN = 30.0
-#: How much a worker may grow, in bytes: far less than what the stopped ones have not taken.
+#: The bytes by which a worker may grow: far less than the stopped readers have not taken.
 GROWTH = 256 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[RunningHub]:
-    """A hub that soon ends streams whose clients take nothing, and lets none hold many."""
+    """A hub that soon ends streams whose clients read nothing, and limits the streams of each
+    consumer."""
     environment = {
         "PENSTOCK_WORKERS": "1",
         "PENSTOCK_STREAM_STALL_SECONDS": "2",
@@ -62,7 +64,7 @@ def impatient() -> Iterator[RunningHub]:
 
 
 def judge(told: Sequence[str], first: int, last: int) -> None:
-    """Raises AssertionError unless all turns from one to another were told once and in order."""
+    """Raises AssertionError unless all turns from one to another arrived once and in order."""
     wanted = [str(turn) for turn in range(first, last + 1)]
     lost = sorted(set(wanted) - set(told), key=int)
     assert not lost, f"{len(lost)} changes are lost, the first is {lost[0]}"
@@ -71,8 +73,8 @@ def judge(told: Sequence[str], first: int, last: int) -> None:
 
 @dataclass
 class Reading:
-    """A reader that keeps up: the names that it was told, one of each turn; when that was, and how
-    long after their commits."""
+    """A reader that keeps up: the names that it received, one for each turn; when they arrived, and
+    how long after their commits."""
 
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     told: list[str] = field(default_factory=list)
@@ -80,7 +82,7 @@ class Reading:
     delays: list[float] = field(default_factory=list)
 
     async def read(self, call: Any, last: asyncio.Future[int]) -> None:
-        """Read until it has been told the last turn."""
+        """Read until the last turn has arrived."""
         try:
             async for message in call:
                 self.begun.set()
@@ -97,14 +99,14 @@ class Reading:
 
 @dataclass
 class Stopping:
-    """A reader over HTTP with little room, that reads one checkpoint and then stands still."""
+    """A reader over HTTP with small buffers that reads one checkpoint and then stops."""
 
     reply: http.client.HTTPResponse
     receipt_id: str
     cursor: str = ""
 
     def read_some(self) -> None:
-        """Read to the first checkpoint."""
+        """Read up to the first checkpoint."""
         for message in lines(self.reply):
             if "checkpoint" in message:
                 self.cursor = message["checkpoint"]["cursor"]
@@ -113,7 +115,7 @@ class Stopping:
 
 @contextlib.contextmanager
 def narrow(hub: RunningHub, made: Made, **query: Any) -> Iterator[http.client.HTTPResponse]:
-    """A stream over HTTP whose client has as little room as there may be."""
+    """A stream over HTTP whose client has the smallest possible buffers."""
     channel = socket.socket()
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     channel.settimeout(PATIENCE)
@@ -129,7 +131,7 @@ def narrow(hub: RunningHub, made: Made, **query: Any) -> Iterator[http.client.HT
 
 
 class Scene:
-    """One record, changed turn by turn, and those who follow it."""
+    """One record, changed turn by turn, and its followers."""
 
     def __init__(self, hub: RunningHub, consumers: Sequence[Made]) -> None:
         self._hub, self._consumers = hub, consumers
@@ -143,12 +145,12 @@ class Scene:
         put(hub, "customers", {"customerId": self._key, "name": "new"})
 
     def change(self, **values: Any) -> None:
-        """The next turn."""
+        """Make the next turn's change."""
         self.last = next(self._turns)
         patch(self._hub, "customers", self._key, name=str(self.last), **values)
 
     def readers(self, stack: contextlib.AsyncExitStack) -> Iterator[Any]:
-        """Calls of those that keep up; they want the name alone."""
+        """The calls of readers that keep up; they request only the name."""
         request = api.WatchCustomersRequest(
             fields="customer_id,name", filter=self.filter, heartbeat_seconds=1
         )
@@ -163,7 +165,7 @@ class Scene:
                 )
 
     def stopping(self, stack: contextlib.ExitStack) -> list[Stopping]:
-        """Those that will stop; they want all fields."""
+        """The streams that will stop; they request all fields."""
         found = []
         for _ in range(STOPPED):
             stream = narrow(self._hub, self._consumers[0], filter=self.filter)
@@ -172,7 +174,7 @@ class Scene:
         return found
 
     def ends(self, stopped: Sequence[Stopping]) -> list[tuple[Any, ...]]:
-        """State, reason and time of the streams that the hub has ended."""
+        """The state, reason and time of the streams that the hub has ended."""
         return self._hub.sql(
             "SELECT r.state, r.reason, e.outcome, extract(epoch FROM r.finish_time)"
             " FROM hub.receipt AS r"
@@ -182,15 +184,16 @@ class Scene:
         )
 
     def write(self, stopped: Sequence[Stopping]) -> None:
-        """Write until all that stand still are closed, and then some more.
+        """Write until all stopped streams are closed, and then some more.
 
-        ``began`` and ``closed`` are when it began and when each was closed, ``grown`` is how much
-        the worker grew at the most."""
+        ``began`` and ``closed`` are the times of the start and of each close; ``grown`` is the most
+        bytes by which the worker grew.
+        """
         (worker,) = self._hub.processes("worker")
         before = worker.memory_info().rss
         self.began = time.time()
         for turn in itertools.count():
-            # Large enough that nothing in between can hold all of it.
+            # Large enough that no buffer on the way can hold all of it.
             large = turn * NOTES < ON_THE_WAY
             self.change(notes=str(turn % 10) * NOTES if large else "small")
             self.grown = max(self.grown, worker.memory_info().rss - before)
@@ -202,7 +205,7 @@ class Scene:
         self.closed = [float(end[3]) for end in ends]
 
     def resume(self, one: Stopping) -> None:
-        """Go on from the last checkpoint: nothing is missing, and nothing comes twice."""
+        """Continue from the last checkpoint: nothing is missing, and nothing is repeated."""
         told: list[str] = []
         with narrow(self._hub, self._consumers[0], filter=self.filter, cursor=one.cursor) as reply:
             for message in lines(reply):
@@ -213,7 +216,7 @@ class Scene:
 
 
 async def follow(scene: Scene) -> tuple[list[Reading], list[Stopping]]:
-    """Those that read and those that stop, while ``Scene.write`` is at work."""
+    """Run readers that keep up and readers that stop, during ``Scene.write``."""
     loop = asyncio.get_running_loop()
     last: asyncio.Future[int] = loop.create_future()
     async with contextlib.AsyncExitStack() as stack:
@@ -237,7 +240,8 @@ async def follow(scene: Scene) -> tuple[list[Reading], list[Stopping]]:
 
 @pytest.fixture(scope="module")
 def consumers(impatient: RunningHub) -> Iterator[list[Made]]:
-    """As many as are needed: those that stop are one's, those that read the others'."""
+    """As many consumers as needed: the stopped streams belong to one, the reading ones to the
+    others."""
     count = 1 + -(-(STREAMS - STOPPED) // MOST)
     with contextlib.ExitStack() as stack:
         rights = grant("customers")
@@ -263,7 +267,7 @@ def test_who_stops_reading_is_closed_and_hurts_nobody(
             f" others p50 {delays[len(delays) // 2] * 1e3:.0f} ms,"
             f" p99 {delays[len(delays) * 99 // 100] * 1e3:.0f} ms"
         )
-        # The others are told while those stand still, and not only once they are closed.
+        # The others get changes while those stand still, not only after they are closed.
         unhurt = max(reader.times[1] for reader in readers) < min(scene.closed)
         return seconds if unhurt else math.inf
 
@@ -280,7 +284,7 @@ def test_who_stops_reading_is_closed_and_hurts_nobody(
     ],
 )
 def test_the_judge_sees_what_is_wrong(told: list[str], words: str) -> None:
-    """Negative control."""
+    """Negative control: the judge finds each fault."""
     judge(["0", "1", "2", "3"], 0, 3)
     with pytest.raises(AssertionError, match=words):
         judge(told, 0, 3)
@@ -316,7 +320,7 @@ def test_a_consumer_holds_only_so_many_streams(impatient: RunningHub) -> None:
         (detail,) = [d for d in status.details if d.Is(quota.DESCRIPTOR)]
         detail.Unpack(quota)
         assert quota.violations[0].subject and quota.violations[0].description
-        # Another consumer is not affected, nor is any other call of this one.
+        # Neither other consumers nor other calls of this one are affected.
         opened(stub, impatient, "admin").cancel()
         request = api.ListCustomersRequest(page_size=1)
         stub.ListCustomers(request, metadata=credentials(impatient, made.key), timeout=PATIENCE)
@@ -331,6 +335,6 @@ def test_a_consumer_holds_only_so_many_streams(impatient: RunningHub) -> None:
             return True
 
         eventually(again)
-        # The place that became free was the only one.
+        # Only one place had become free.
         with pytest.raises(grpc.RpcError):
             opened(stub, impatient, made.key)

@@ -1,4 +1,4 @@
-"""Subscriptions while the hub's processes are killed, and when the log is kept no longer."""
+"""Subscriptions while the hub's processes are killed, and after the log was pruned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lane("faults/own_hub")
 
 
 def insisting(subscribed: Subscribed, verb: str, **body: Any) -> Reply:
-    """A call that is made until it is answered: workers of a hub are killed meanwhile."""
+    """Repeat a call until it is answered, since workers of a hub are killed meanwhile."""
 
     def answered() -> Reply | None:
         try:
@@ -36,7 +36,7 @@ def test_killed_processes_lose_and_disorder_nothing(own_hub: RunningHub) -> None
     lock = threading.Lock()
 
     def kill_at(count: int) -> None:
-        """Kill what a lease may be in the hands of, in the middle of the work."""
+        """Kill each process that a lease may depend on, in the middle of the work."""
         if count == 3:
             own_hub.kill("worker")
         elif count == 6:
@@ -72,7 +72,7 @@ def test_what_is_kept_no_longer_is_told_and_a_reset_leads_on(own_hub: RunningHub
     assert (expired.status, expired.json()["code"], expired.reason) == (400, 11, "CURSOR_EXPIRED")
     watch = own_hub.get(f"/v1/subscriptions/{subscribed.name}:watch")
     assert (watch.status, watch.reason) == (400, "CURSOR_EXPIRED")
-    # What is out already can be acknowledged; it cannot be given again.
+    # Leased changes can be acknowledged, but not delivered again.
     leased.acknowledge(held)
     assert leased.pull(wait="0s") == {}
 

@@ -1,10 +1,10 @@
 """R14: two nodes on one database share the keepers' work; each is cut off, frozen or killed.
 
-The other takes over what it held within seconds of the end of its leases, and goes on with what it
-held itself; the work is shared again when the node is back. Every write is delivered, at worst
-again under the same id; a feed at each node goes on exactly; and while nobody holds the work, that
-is an alarm. That what a late holder writes is refused is shown in ``tests/unit/test_keeper.py``,
-for each singleton. ``PENSTOCK_R14_ROUNDS`` is how often each of the three is done.
+The other node takes over its work within seconds after its leases end, and continues its own; the
+work is shared again when the node is back. Every write is delivered, at worst again under the same
+id; a feed at each node continues exactly; and while nobody holds the work, there is an alarm.
+``tests/unit/test_wiring.py`` shows for each singleton that a late holder's writes are refused.
+``PENSTOCK_R14_ROUNDS`` is the number of rounds of each of the three.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ANSWERED_WITHIN = 5.0
 
 
 class Row(NamedTuple):
-    """A lease as the database has it."""
+    """A lease in the database."""
 
     node: str
     term: int
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Pair:
-    """Two nodes: the database is that of the first, which the second reaches by a wire."""
+    """Two nodes: the database belongs to the first, and the second reaches it by a wire."""
 
     near: RunningHub
     far: RunningHub
@@ -77,7 +77,7 @@ class Pair:
         return {n: (self.node(n).data / "node-id").read_text().strip() for n in ("near", "far")}
 
     def leases(self) -> dict[str, Row]:
-        """By singleton its lease."""
+        """The lease of each singleton."""
         names = {node_id: name for name, node_id in self.ids.items()}
         rows = self.near.sql(
             "SELECT name, node_id, term, acquire_time, expire_time, expire_time > clock_timestamp()"
@@ -86,11 +86,11 @@ class Pair:
         return {row[0]: Row(names.get(row[1], ""), *row[2:]) for row in rows}
 
     def holders(self) -> dict[str, str]:
-        """By singleton the node that holds it now."""
+        """By singleton, the node that holds it now."""
         return {name: row.node for name, row in self.leases().items() if row.runs}
 
     def shares(self) -> dict[str, str]:
-        """By singleton the node in whose share it is."""
+        """By singleton, the node in whose share it is."""
         names = {node_id: name for name, node_id in self.ids.items()}
         shares = share_out([LiveNode(node_id, "", "", 0.0, SINGLETONS) for node_id in names])
         return {name: names[holder.node_id] for name, holder in shares.items()}
@@ -105,7 +105,7 @@ class Pair:
         eventually(shared)
 
     def well(self, hub: RunningHub, *services: str) -> bool:
-        """Whether health says that all of these are well."""
+        """Whether health reports that all of these are well."""
         with grpc.insecure_channel(hub.url.removeprefix("http://")) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             replies = [
@@ -135,7 +135,7 @@ def pair() -> Iterator[Pair]:
 
 
 class Following:
-    """A consumer at each node, over all that becomes of it, each under a validator."""
+    """A consumer at each node that lasts through everything, each with a validator."""
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
@@ -157,7 +157,7 @@ class Following:
         self._thread.join()
 
     def check(self, acked: Sequence[Write], tried: Sequence[Write]) -> None:
-        """Wait until both have all that was written, and judge them by the table and the log."""
+        """Wait until both have all writes, and compare them with the table and the log."""
         head = self._pair.near.head()
         eventually(lambda: self._failed or all(number(j.cursor) >= head for j in self.judges))
         assert not self._failed, self._failed
@@ -215,18 +215,18 @@ class Writing:
                 self.writes.append(write)
 
     def end(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         self._done.set()
         self._thread.join()
 
     def more(self, count: int = 5) -> None:
-        """Wait until so many more are written."""
+        """Wait until ``count`` more are written."""
         wanted = len(self.acked) + count
         eventually(lambda: len(self.acked) >= wanted)
 
 
 def arrived(posts: Posts) -> dict[tuple[str, str], set[str]]:
-    """By key and revision the ids under which an event arrived."""
+    """By key and revision, the ids under which an event arrived."""
     found = defaultdict(set)
     for post in list(posts.taken):
         data = json.loads(post.body)["data"]
@@ -236,7 +236,7 @@ def arrived(posts: Posts) -> dict[tuple[str, str], set[str]]:
 
 @contextlib.contextmanager
 def held_up(pair: Pair, victim: str, kind: str) -> Iterator[None]:
-    """Keep the keeper of a node from its work during the block, and its supervisor from starting
+    """Keep a node's keeper from its work during the block, and its supervisor from starting
     another."""
     if kind == "cut off":
         assert victim == "far", "only that one has a wire"
@@ -276,12 +276,12 @@ class TakenOver:
 
     @property
     def lost(self) -> dict[str, Row]:
-        """What the victim held, as it was seen last in its hands."""
+        """The victim's singletons, as last seen."""
         return {n: row for n, row in self._before.items() if row.node == self._victim}
 
     def wait(self) -> float:
-        """Wait until the other node holds all; returns the seconds from the last renewal of a lost
-        lease to its next term, at most, by the database's clock."""
+        """Wait until the other node holds them all; returns the most seconds from a lost lease's
+        last renewal to its next term, by the database's clock."""
         assert self.lost, "it holds nothing"
 
         def taken() -> bool:
@@ -300,7 +300,7 @@ class TakenOver:
         return LENGTH + max(gaps).total_seconds()
 
     def others_went_on(self) -> bool:
-        """Whether the other node did what it held all the time without beginning again."""
+        """Whether the other node continued its own work without a restart."""
         after = self._pair.leases()
         kept = self._before.keys() - self.lost.keys()
         assert kept, "it held nothing"
@@ -315,11 +315,11 @@ class TakenOver:
         return not (failed & kept or moved)
 
 
-#: The runs of keepers that live.
+#: The runs of live keepers.
 LIVE = "SELECT instance FROM hub.node WHERE expire_time > clock_timestamp()"
-#: What a keeper logs of a singleton that does not go on.
+#: The keeper's log event for a singleton that does not continue.
 FAILURES = ("organ_failed", "lease_over")
-#: What happens, and to which node.
+#: The faults, and the node that each hits.
 KINDS = {"cut off": ("far",), "frozen": ("far", "near"), "killed": ("far", "near")}
 
 
@@ -364,11 +364,11 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
     eventually(lambda: {k for k, _ in arrived(pair.posts)} >= set(writing.acked))
     eventually(lambda: pair.near.sql(waiting, name, "DELIVERED") == [(0,)])
     found = arrived(pair.posts)
-    assert {k for k, _ in found} == set(writing.acked)  # nothing lost, and nothing made up
+    assert {k for k, _ in found} == set(writing.acked)  # nothing is lost, and nothing is made up
     assert len(found) == len(writing.acked)
     assert all(len(ids) == 1 for ids in found.values())  # repeated only under the same id
     pair.near.request("DELETE", f"/v1/webhooks/{name}", consumer="admin")
-    # The audit was sealed by one after the other, and nothing in it counts as put in.
+    # The nodes sealed the audit one after the other, and no entry counts as inserted later.
     verified = pair.near.command("audit", "verify", check=False)
     assert b"INSERTED" not in verified.stdout and b"CHANGED" not in verified.stdout
     eventually(lambda: pair.far.request("GET", "/healthz").status == 200)
@@ -389,8 +389,8 @@ def test_the_command_says_who_holds_what(pair: Pair) -> None:
 
 @pytest.mark.slow
 def test_calls_do_not_wait_for_connections_that_a_partition_killed(pair: Pair) -> None:
-    """Calls come in until the network is lost, and again when it is back: the connections of
-    before stay silent for ever, and no call waits for one."""
+    """Calls arrive until the network is lost, and again when it is back: the earlier connections
+    stay silent for ever, and no call waits for one."""
     key = {"x-api-key": pair.near.api_key}
 
     def burst() -> list[tuple[int, float]]:
@@ -413,7 +413,8 @@ def test_calls_do_not_wait_for_connections_that_a_partition_killed(pair: Pair) -
         print("after the partition:", Counter(status for status, _ in found))
         return max(seconds for _, seconds in found)
 
-    # Before, some waited until the system gave their connections up, after a quarter of an hour.
+    # Earlier, some calls waited until the system gave up their connections after a quarter of an
+    # hour.
     promptly(ANSWERED_WITHIN, attempt)
 
 
@@ -434,14 +435,14 @@ def test_while_nobody_holds_the_work_there_is_an_alarm_in_log_and_health(pair: P
 
 @pytest.mark.slow
 def test_a_task_that_fails_is_said_at_every_node_and_calls_are_served(pair: Pair) -> None:
-    """Its holder renews its lease all the time: that it is held is not that it is done."""
+    """Its holder renews its lease all the time: a task that is held is not a task that is done."""
     service, key = "singletons/stored-replies", {"x-api-key": pair.near.api_key}
     eventually(lambda: all(pair.well(hub, service) for hub in (pair.near, pair.far)))
     since = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
     def failing() -> None:
-        """As its holder records it; one that has held it for ten seconds would say once that it
-        works."""
+        """The failure that its holder records; a holder with ten seconds of success would report
+        once that it works."""
         pair.near.sql(
             "UPDATE hub.singleton SET failure = 'OSError: no room', fail_time = $1"
             " WHERE name = 'stored-replies'",
@@ -475,7 +476,7 @@ def test_a_task_that_fails_is_said_at_every_node_and_calls_are_served(pair: Pair
 
 @pytest.mark.slow
 def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
-    """Also if its data folder is a copy of the other's, so that both have one node id."""
+    """Even if its data folder is a copy of the other's, so that both have one node id."""
     pair.far.stop()
     pair.far.environment["PENSTOCK_WEBHOOK_ALLOW"] = "10.0.0.0/8"
     near_id, far_id = pair.ids["near"], pair.ids["far"]
@@ -487,7 +488,7 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
         [line] = [json.loads(x) for x in told.splitlines() if "settings_differ" in x]
         assert line["setting"] == "PENSTOCK_WEBHOOK_ALLOW" and line["stands_by"]
         assert (line["here"], line["there"]) == ("10.0.0.0/8", "127.0.0.0/8,::1/128")
-        # Both say that they share an id; what the one holds the other does not hold.
+        # Both report that they share an id; neither holds what the other holds.
         eventually(lambda: not any(pair.well(h, "node-id") for h in (pair.near, pair.far)))
         held = pair.near.sql("SELECT DISTINCT instance FROM hub.singleton")
         eventually(lambda: len(pair.near.sql(LIVE)) == 2)

@@ -1,9 +1,10 @@
-"""R14 and R13 at once: the database of two nodes fails over while both write and both are followed.
+"""R14 and R13 at once: the database of two nodes fails over while both write and have followers.
 
-Watchers at each node, and the workers of one subscription at both, go on by themselves, each under
-a validator. To a synchronous standby nothing is lost, and no cursor is refused. To one that lags
-some acknowledged writes are undone: who was told of them is told to repair, does so from an export
-while others write, and goes on exactly. ``PENSTOCK_R14_ROUNDS`` is how often each is done.
+Watchers at each node, and the workers of one subscription at both, continue by themselves, each
+under a validator. With a synchronous standby nothing is lost, and no cursor is refused. With one
+that lags some acknowledged writes are undone: consumers that received them are told to repair, do
+so from an export while others write, and continue exactly. ``PENSTOCK_R14_ROUNDS`` is the number of
+rounds of each case.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ from places import PLACES
 pytestmark = pytest.mark.lane(priority=9)
 
 ROUNDS = int(os.environ.get("PENSTOCK_R14_ROUNDS", "1"))
-#: Rows that are written before, between and after what happens.
+#: The rows that are written before, between and after the faults.
 BETWEEN = 60
 CLIENTS = 2
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
 
 
 class World:
-    """Two nodes on a port behind which servers come and go; ``here`` is the one of now."""
+    """Two nodes on a port behind which servers change; ``here`` is the current one."""
 
     def __init__(self, data: Path) -> None:
         self.data, self.port, self._count = data, free_port(), 0
@@ -70,12 +71,12 @@ class World:
         self.near, self.far = self.nodes = near, far
 
     def fresh(self) -> Path:
-        """A folder that is not there yet."""
+        """A folder that does not exist yet."""
         self._count += 1
         return self.data / f"pg{self._count}"
 
     def standby(self, *, synchronous: bool) -> Cluster:
-        """A standby that runs and has all that is there now."""
+        """A running standby that has all data so far."""
         standby = self.here.standby(self.fresh())
         standby.start(free_port())
         if synchronous:
@@ -93,7 +94,7 @@ class World:
         self.here.sql("SELECT pg_switch_wal()")
 
     def take_over(self, standby: Cluster) -> None:
-        """The standby takes the place of the server, which was killed."""
+        """Replace the server, which was killed, by the standby."""
         standby.stop()
         standby.start(self.port)
         standby.promote()
@@ -104,12 +105,12 @@ class World:
         return int(self.here.sql("SELECT last_number FROM hub.log_head")[0][0])
 
     def fork(self) -> int:
-        """The last number of before the newest epoch."""
+        """The last number before the newest epoch."""
         rows = self.here.sql("SELECT last_number FROM hub.epoch ORDER BY epoch DESC LIMIT 1")
         return int(rows[0][0])
 
     def table(self) -> State:
-        """All records as the database has them."""
+        """All records in the database."""
         return table_at(self.here.url, CATALOG)
 
     def marks(self) -> dict[int, bytes]:
@@ -117,7 +118,7 @@ class World:
         return marks_at(self.here.url)
 
     def stop(self) -> None:
-        """Stop all."""
+        """Stop everything."""
         self.far.stop()
         self.near.stop()
         self.here.stop()
@@ -134,18 +135,18 @@ def world() -> Iterator[World]:
 
 
 class Account:
-    """What the writers of both nodes know of their writes."""
+    """What the writers of both nodes know about their writes."""
 
     def __init__(self, writers: Sequence[Traffic]) -> None:
         self.writers = writers
         self._sound = self._dead = [0, 0]
 
     def begun(self) -> list[int]:
-        """What tells the writes that each has begun from those to come."""
+        """A position that separates the writes that each has begun from later ones."""
         return [writer.begun for writer in self.writers]
 
     async def more(self) -> None:
-        """Return when so many more are acknowledged of each."""
+        """Return when each writer has that many more acknowledged."""
         wanted = [len(w.acked) + BETWEEN for w in self.writers]
         enough = partial(zip, self.writers, wanted, strict=True)
         await asyncio.to_thread(
@@ -153,15 +154,15 @@ class Account:
         )
 
     def sound(self) -> None:
-        """What is acknowledged by now is not lost."""
+        """All writes that are acknowledged by now must survive."""
         self._sound = [len(w.acked) for w in self.writers]
 
     def dead(self) -> None:
-        """What was acknowledged since then may be undone; what will be, may not."""
+        """Writes that were acknowledged since then may be undone; later ones must not be."""
         self._dead = [len(w.acked) for w in self.writers]
 
     def acked(self, places: Sequence[int] = (0, 0)) -> list[Write]:
-        """What must stand, of that which was begun later (see ``begun``)."""
+        """The writes that must survive, of those that began after ``places`` (see ``begun``)."""
         bounds = zip(self.writers, places, self._sound, self._dead, strict=True)
         return [
             write
@@ -171,14 +172,14 @@ class Account:
         ]
 
     def undone(self, table: State) -> list[Write]:
-        """What was acknowledged, and whose record is not there."""
+        """The acknowledged writes whose records are missing."""
         pairs = zip(self.writers, self._sound, self._dead, strict=True)
         between = [write for w, sound, dead in pairs for write in w.acked[sound:dead]]
         return [w for w in between if (w.dataset, w.key) not in table]
 
     @property
     def tried(self) -> list[Write]:
-        """All that may stand."""
+        """All writes that may survive."""
         return [write for w in self.writers for write in self._of(w)]
 
     @staticmethod
@@ -188,9 +189,9 @@ class Account:
 
 @dataclass
 class Follower:
-    """Follows by one judge after the other: a new one for each time that it has to repair.
+    """Follows under one judge after the other: a new one for each repair.
 
-    ``since`` tells what was written before the judge of now began from what was written later.
+    ``since`` separates the writes before the current judge from later ones.
     """
 
     world: World
@@ -200,12 +201,12 @@ class Follower:
     ended: list[Judge] = field(default_factory=list)
 
     def repair(self, hub: RunningHub) -> str:
-        """Begin again with an export, through a node; returns its cursor."""
+        """Start again from an export through a node; returns its cursor."""
         self.judge.validator.check()
         cursor, data = eventually(lambda: self._state(hub))
-        # Whatever is begun from now on comes after it.
+        # Every write that begins from now on comes after it.
         self.since = self.account.begun()
-        # Nobody writes to other datasets.
+        # No writer uses other datasets.
         rest = {k: v for k, v in self.world.table().items() if k[0] != "customers"}
         validator = FeedValidator(CATALOG, number(cursor), {**rest, **records(data)})
         before, self.judge = self.judge, Judge(validator, cursor)
@@ -214,17 +215,17 @@ class Follower:
 
     @staticmethod
     def _state(hub: RunningHub) -> tuple[str, bytes] | None:
-        """An export, if its state has nothing that has no number yet: that would not come again,
-        and a validator takes it for a gap."""
+        """An export, unless its state contains a change without a number: that change would not
+        come again, and a validator would take it for a gap."""
         cursor, data = exported(hub, "admin", "NDJSON")
         return None if PLACES.open(cursor).ahead else (cursor, data)
 
     def arrived(self, place: int) -> bool:
-        """Whether it has all up to a number."""
+        """Whether everything up to a number has arrived."""
         return self.judge.arrived(place)
 
     def check(self, table: State, marks: dict[int, bytes]) -> None:
-        """Judge what came since it began or repaired."""
+        """Judge everything since the start or the last repair."""
         validator = self.judge.validator
         validator.finish(table, self.account.acked(self.since), self.account.tried, marks)
         validator.check()
@@ -248,15 +249,15 @@ class Watcher(Follower):
                 await asyncio.to_thread(self.repair, self.hub)
 
     def is_refused(self) -> bool:
-        """Whether its cursor is of what was undone."""
+        """Whether its cursor belongs to an undone state."""
         return refused(self.hub, dataset="", cursor=self.judge.cursor) == REFUSED
 
 
 class Workers(Follower):
-    """Those of one subscription, one at each node."""
+    """The workers of one subscription, one at each node."""
 
     def begin(self) -> None:
-        """Make the subscription, from where the judge begins."""
+        """Create the subscription at the judge's start."""
         self.name, self.done = f"s-{uuid.uuid4().hex[:12]}", threading.Event()
         self._lock = threading.Lock()
         body = {
@@ -277,7 +278,8 @@ class Workers(Follower):
             )
             with self._lock:
                 if status >= 500 or repairs != len(self.ended):
-                    self.done.wait(0.1)  # it is not there; or that was pulled before the reset
+                    # The node is away; or the leased changes are from before the reset.
+                    self.done.wait(0.1)
                 elif (status, reason) == (400, "CURSOR_INVALID"):
                     cursor = self.repair(hub)
                     eventually(lambda: self._call(hub, "reset", start=cursor)[0] == 200)  # noqa: B023  # it is called here
@@ -300,7 +302,7 @@ class Workers(Follower):
             self.judge.cursor = pulled.lease.cursor
 
     def _call(self, hub: RunningHub, verb: str, **body: object) -> tuple[int, str, bytes]:
-        """Status, reason and body; 503 of a node that does not answer."""
+        """Status, reason and body; 503 for a node that does not answer."""
         path, key = f"/v1/subscriptions/{self.name}:{verb}", {"x-api-key": hub.api_key}
         try:
             reply = hub.request("POST", path, headers=key, json_body=body)
@@ -311,7 +313,7 @@ class Workers(Follower):
 
 @contextlib.asynccontextmanager
 async def writing(writers: Sequence[Traffic]) -> AsyncIterator[None]:
-    """Clients of both nodes write during the block."""
+    """Let clients of both nodes write during the block."""
     going = asyncio.Event()
     going.set()
     tasks = [asyncio.create_task(w.client(i, going)) for w in writers for i in range(CLIENTS)]
@@ -326,7 +328,8 @@ async def writing(writers: Sequence[Traffic]) -> AsyncIterator[None]:
 async def following(
     group: asyncio.TaskGroup, watchers: Sequence[Watcher], workers: Workers
 ) -> AsyncIterator[asyncio.Event]:
-    """Watchers, and workers at both nodes, follow until the block ends, which clears the event."""
+    """Let watchers, and workers at both nodes, follow until the block ends; its end clears the
+    event."""
     going = asyncio.Event()
     going.set()
     for watcher in watchers:
@@ -343,8 +346,8 @@ async def following(
 async def fail_over(
     world: World, account: Account, watchers: list[Watcher], *, synchronous: bool
 ) -> None:
-    """Replace the server in the midst of writes; if it is not synchronous, some are undone that
-    the watchers have been told of."""
+    """Replace the server while clients write. If the standby is not synchronous, some writes are
+    undone that the watchers have received."""
     standby = await asyncio.to_thread(world.standby, synchronous=synchronous)
     writers = account.writers
     async with writing(writers):
@@ -393,7 +396,7 @@ async def test_both_nodes_are_followed_exactly_over_a_failover(
             Watcher(world, account, judge(), hub=near, kind=Consumer),
             Watcher(world, account, judge(), hub=far, kind=LineConsumer),
         ]
-        # One that has heard of nothing that may be undone.
+        # A watcher that has received nothing that may be undone.
         late = Watcher(world, account, judge(), hub=far, kind=Consumer)
         workers = Workers(world, account, judge())
         await asyncio.to_thread(workers.begin)

@@ -1,5 +1,5 @@
-"""A stored value that the model cannot express never gives an internal error: no read hides it, and
-a read that cannot show it names the record."""
+"""A stored value that the model cannot express never causes an internal error: no read hides it,
+and a read that cannot show it names the record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.catalog import Catalog, Dataset, Field, Kind
 pytestmark = pytest.mark.lane("faults/own_hub")
 
 FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
-#: Values that something other than the hub may have written, by kind of field.
+#: By kind of field, values that a program other than the hub may have written.
 BAD = {
     Kind.ENUM: ["GONE"],
     Kind.DATE: ["20000-01-01", "0044-03-15 BC", "infinity"],
@@ -33,7 +33,7 @@ def places(catalog: Catalog) -> Iterator[tuple[Dataset, Field, str]]:
 
 
 def reads(dataset: str, key: str) -> dict[str, str]:
-    """The path of each way to read a record."""
+    """The paths of all reads of a record."""
     return {
         "get": f"/v1/{dataset}/{key}",
         "list": f"/v1/{dataset}?page_size=50",
@@ -43,7 +43,7 @@ def reads(dataset: str, key: str) -> dict[str, str]:
 
 
 def is_named(reply: Reply, dataset: str, key: str, path: str) -> bool:
-    """Whether a reply says which value of which record it could not read."""
+    """Whether a reply names the record and the value that it could not read."""
     details = reply.json()["details"]
     (told,) = [d for d in details if d.get("reason") == "RECORD_UNREADABLE"]
     return bool(told["metadata"] == {"dataset": dataset, "key": key, "field": path})
@@ -77,7 +77,7 @@ def test_what_the_model_cannot_express_is_shown_or_named(
         finally:
             own_hub.sql(put, key, before)
     assert named > 50
-    # The control: what was put back is read by all of them.
+    # The control: after the value is restored, all of them can read the record.
     for dataset in catalog:
         ((key,),) = own_hub.sql(
             f'SELECT "{dataset.key.path}" FROM data.{dataset.name} ORDER BY 1 OFFSET 3 LIMIT 1'
@@ -94,7 +94,7 @@ def test_an_export_that_breaks_off_says_why(own_hub: RunningHub) -> None:
         assert own_hub.get("/v1/customers:export?format=CSV", "admin").status == 400
         ended = "SELECT state, reason FROM hub.receipt ORDER BY start_time DESC LIMIT 1"
         assert own_hub.sql(ended) == [("FAILED", "RECORD_UNREADABLE")]
-        # The control: what leaves the field out is whole.
+        # The control: a reply without the field is complete.
         assert own_hub.get("/v1/customers:export?format=CSV&fields=name", "admin").status == 200
         assert own_hub.sql(ended) == [("COMPLETE", "")]
     finally:

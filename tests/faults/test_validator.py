@@ -1,4 +1,4 @@
-"""The negative control: a validator that finds nothing proves nothing."""
+"""Negative controls of the validator: it finds each fault that is put into a feed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from places import PLACES
 
 TIME = dt.datetime(2024, 2, 29, tzinfo=dt.UTC)
 
-#: A feed: changes, and checkpoints, as bare numbers where the log has them.
+#: A feed: changes, and checkpoints, as bare numbers for positions in the log.
 Feed = list[Change | int | Ahead]
 
 
 @dataclass
 class Story:
-    """A feed that is right, the table it makes, and what was written."""
+    """A correct feed, the table that it makes, and the writes behind it."""
 
     feed: Feed
     table: State
@@ -38,7 +38,7 @@ class Story:
 
     @property
     def marks(self) -> dict[int, bytes]:
-        """The log's, by the last numbers of transactions."""
+        """The log's marks, by the last numbers of transactions."""
         return {c.transaction: mark_at(c.transaction) for c in self.changes}
 
     @property
@@ -47,12 +47,12 @@ class Story:
 
 
 def mark_at(number: int) -> bytes:
-    """The mark that the log has at a number."""
+    """The log's mark at a number."""
     return number.to_bytes(8)
 
 
 def place_of(item: int | Ahead) -> tuple[int, bytes]:
-    """Number and mark of a checkpoint."""
+    """The number and mark of a checkpoint."""
     return (item, mark_at(item)) if isinstance(item, int) else (item.revision, item.mark)
 
 
@@ -62,7 +62,7 @@ def catalog() -> Catalog:
 
 
 def tell(chance: random.Random, transactions: int = 60) -> Story:
-    """Transactions of one to four changes over ten contended keys."""
+    """Make transactions of one to four changes over ten contended keys."""
     feed: Feed = []
     table: State = {}
     writes = []
@@ -101,7 +101,7 @@ def judge(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
 
 
 def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
-    """The same of messages of a stream, each with changes and what stands behind them."""
+    """The feed as messages of a stream, each with changes followed by its checkpoint."""
     judge = Judge(FeedValidator(catalog), PLACES.seal(Cursor("e", 0)))
     message = WatchChangesResponse()
     for item in feed:
@@ -128,7 +128,7 @@ def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
 
 
 def numbered(changes: list[Change]) -> Feed:
-    """The same changes numbered anew without a gap, transaction by transaction."""
+    """The same changes with new numbers, without a gap, transaction by transaction."""
     sizes: dict[int, int] = {}
     for change in changes:
         sizes[change.transaction] = sizes.get(change.transaction, 0) + 1
@@ -142,7 +142,8 @@ def numbered(changes: list[Change]) -> Feed:
 
 
 def naive_cursor(story: Story, chance: random.Random) -> Feed:
-    """A reader of ``seq > cursor`` passes a transaction that had its numbers but not committed."""
+    """A reader of ``seq > cursor`` misses a transaction that had its numbers but was not
+    committed."""
     transactions = sorted({c.transaction for c in story.changes})
     late = chance.choice(transactions[:-1])
     return [c for c in story.feed if (c.transaction if isinstance(c, Change) else c) != late]
@@ -159,7 +160,7 @@ def duplicate(story: Story, chance: random.Random) -> Feed:
 
 
 def swap(story: Story, chance: random.Random) -> Feed:
-    """Two changes of one record in the wrong order, under numbers in the right one."""
+    """Two changes of one record in the wrong order, with numbers in the right order."""
     changes = story.changes
     pairs = [
         (i, j)
@@ -175,7 +176,7 @@ def swap(story: Story, chance: random.Random) -> Feed:
 
 
 def split_transaction(story: Story, chance: random.Random) -> Feed:
-    """One transaction given out as two, each whole to look at."""
+    """One transaction delivered as two, each of which looks complete."""
     sizes: dict[int, list[Change]] = {}
     for change in story.changes:
         sizes.setdefault(change.transaction, []).append(change)
@@ -196,14 +197,14 @@ def split_transaction(story: Story, chance: random.Random) -> Feed:
 
 
 def early_checkpoint(story: Story, chance: random.Random) -> Feed:
-    """The cursor moves on before the rest of a transaction is given."""
+    """The cursor moves on before the rest of a transaction is delivered."""
     amid = chance.choice([c for c in story.changes if c.number < c.transaction])
     at = story.feed.index(amid)
     return [*story.feed[: at + 1], amid.number, *story.feed[at + 1 :]]
 
 
 def promised_checkpoint(story: Story, chance: random.Random) -> Feed:
-    """The cursor moves on to a transaction of which nothing was given."""
+    """The cursor moves on to a transaction of which nothing was delivered."""
     at = chance.choice([i for i, c in enumerate(story.feed) if isinstance(c, int)][:-1])
     following = next(c for c in story.feed[at + 1 :] if isinstance(c, int))
     return [*story.feed[:at], following, *story.feed[at + 1 :]]
@@ -223,7 +224,7 @@ def stale_before_image(story: Story, chance: random.Random) -> Feed:
 
 
 def silent_compaction(story: Story, chance: random.Random) -> Feed:
-    """Two updates of a record made one, all numbers and images closed up behind it."""
+    """Two updates of a record merged into one, and all later numbers and images adjusted."""
     changes = story.changes
     pairs = []
     for i, one in enumerate(changes):
@@ -241,8 +242,8 @@ def silent_compaction(story: Story, chance: random.Random) -> Feed:
 
 
 def aliased_cursor(story: Story, chance: random.Random) -> Feed:
-    """A cursor of a future that was undone is accepted when the log has passed its number again;
-    what was given before it was undone, and what followed, happen to fit each other."""
+    """A cursor of an undone future is accepted after the log has passed its number again; the
+    changes before the return and after it happen to fit together."""
     at = chance.choice([i for i, c in enumerate(story.feed) if isinstance(c, int)])
     number = story.feed[at]
     assert isinstance(number, int)
@@ -285,7 +286,7 @@ def test_a_seeded_fault_is_found(
 
 
 def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) -> None:
-    """From the last checkpoint on it may; what stood before it may not."""
+    """Changes since the last checkpoint may be repeated; earlier ones may not."""
     story = tell(random.Random(SEED))
     judge = Judge(FeedValidator(catalog), PLACES.seal(Cursor("e", 0)))
     wholes = [c for c in story.changes if c.number == c.transaction]

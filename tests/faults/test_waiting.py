@@ -1,4 +1,4 @@
-"""Calls that wait, in this process on a store of its own: of each line only the first looks."""
+"""Waiting calls, in this process on a store of its own: only the first in each line looks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CALLS = 40
 
 @pytest.fixture
 async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
-    """The organs of a worker that hears the log."""
+    """The organs of a worker that follows the log."""
     with folder() as data:
         settings = Settings(data_dir=data, database_url=store_url)
         await prepare_store(settings, store_url)
@@ -79,7 +79,7 @@ async def until(check: Callable[[], object]) -> None:
 
 
 async def write(hub: Hub, key: str) -> None:
-    """One change of the log."""
+    """Log one change."""
     dataset = hub.catalog["customers"]
     guard = hub.policy.newest.view(
         Principal("c", "k", frozenset({"all"})), "customers", Action.READ
@@ -111,7 +111,7 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
         return await look(self)
 
     monkeypatch.setattr(Taking, "_look", counted)
-    # Nothing but what is announced makes them look.
+    # Only announcements make them look.
     monkeypatch.setattr(taking, "LOOK", PATIENCE)
     monkeypatch.setattr(pull_module, "MAX_WAIT", PATIENCE)
     await create_subscription(hub, call(hub), "line", SubscriptionTerms(["customers"]), "now")
@@ -124,11 +124,11 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
             pulls.discard(done)
             taken: TakenLease = done.result()[0]
             assert taken.keys == {"customers": [key]}
-            # Whoever waits next hears of it, in whichever process it is said.
+            # Whoever waits next hears of it, in whichever process it is announced.
             lease = hub.places.seal_lease(taken.lease.lease_id)
             await acknowledge_changes(hub, call(hub), "line", lease, "")
         print(f"{looks['all']} looks, {CALLS} calls that waited")
-        # Of each lease: before it, for it, behind it, and when it is acknowledged.
+        # For each lease: before it, at it, after it, and on its acknowledgement.
         assert looks["all"] <= 4 * 3 + 2 < CALLS
 
 
@@ -151,7 +151,7 @@ async def test_of_those_who_pull_from_a_webhook_one_looks(
         return pulling.pull_deliveries(hub, call(hub), "hook", 1, wait)
 
     async with waiting(pull) as pulls:
-        # Each has asked once whether there is something at once, and the first of the line again.
+        # Each has asked once whether something is there at once, and the first of the line again.
         await until(lambda: hub.streams.held["c"] == CALLS and looks["all"] == CALLS + 1)
         given.append(Pulled("d", "t", {}, b""))
         async with hub.database.transaction() as connection:
@@ -179,7 +179,7 @@ async def test_a_consumer_waits_with_so_many_calls_and_no_more(
         await poll(PATIENCE)
     with pytest.raises(TooManyStreams):
         await pull_changes(few, call(few), "line", Pull(wait=30))
-    # Those that do not wait are no part of it.
+    # Calls that do not wait are not in the line.
     assert (await poll(0)).changes == b""
     await write(hub, "a")
     pages = await asyncio.gather(*tasks)

@@ -19,12 +19,12 @@ from harness import Reply, RunningHub, eventually, new_customer
 
 pytestmark = pytest.mark.lane("faults/own_hub")
 
-#: Records of one transaction: more than a message holds.
+#: Records of one transaction: more than fit in one message.
 MANY = 700
 
 
 class Watched:
-    """A file that the command appends to, and what is to be in it."""
+    """A file that the command appends to, and its expected contents."""
 
     def __init__(self, hub: RunningHub, folder: Path, beside: Watched | None = None) -> None:
         self.hub = hub
@@ -33,7 +33,7 @@ class Watched:
         self.made: list[str] = beside.made if beside else []
 
     def write(self, count: int = 1) -> None:
-        """A transaction, which is repeated by its name until the hub has answered."""
+        """Make a transaction, repeated under its name until the hub has answered."""
         records = [new_customer(source=self.source) for _ in range(count)]
         body = {"customers": records, "requestId": str(uuid.uuid4())}
 
@@ -50,18 +50,18 @@ class Watched:
         self.made += [record["customerId"] for record in records]
 
     def printed(self) -> list[str]:
-        """The keys that were printed, in order."""
+        """The printed keys, in order."""
         text = self.output.read_text() if self.output.exists() else ""
-        # The last line may be half written.
+        # The last line may be incomplete.
         whole = text[: text.rfind("\n") + 1]
         return [json.loads(line)["key"] for line in whole.splitlines()]
 
     def is_told(self) -> bool:
-        """Whether all that was written was printed, and the place remembered."""
+        """Whether everything was printed, and the place remembered."""
         return self.cursor.exists() and set(self.printed()) >= set(self.made)
 
     def goes_on(self, process: subprocess.Popen[bytes]) -> bool:
-        """Whether what was told before is being told again, by a command that is at work."""
+        """Whether a working command prints earlier changes again."""
         if process.poll() is not None:
             assert process.stderr is not None
             pytest.fail(f"the command has ended: {process.stderr.read().decode()}")
@@ -69,7 +69,7 @@ class Watched:
 
     @contextmanager
     def watching(self) -> Iterator[subprocess.Popen[bytes]]:
-        """The command runs during the block."""
+        """Run the command during the block."""
         arguments = (
             "watch", "customers", "--format", "json", "--filter", f'source = "{self.source}"',
             "--cursor-file", str(self.cursor), "--output", str(self.output), "--snapshot",
@@ -85,7 +85,7 @@ class Watched:
             assert process.returncode == 128 + signal.SIGTERM, said.decode()
 
     def judge(self) -> None:
-        """Everything was printed once, in the order in which it was written."""
+        """Everything was printed once, in the order of the writes."""
         printed = self.printed()
         assert [key for key, times in Counter(printed).items() if times > 1] == []
         assert printed == self.made
@@ -104,7 +104,7 @@ def test_killed_workers_lose_and_repeat_nothing(own_hub: RunningHub, tmp_path: P
             eventually(watched.is_told)
         assert process.poll() is None
     watched.judge()
-    # Whoever forgets where it was begins anew, and that is found.
+    # A command that forgets its place starts again, and the judge finds that.
     watched.cursor.unlink()
     with watched.watching() as process:
         eventually(lambda: watched.goes_on(process))
@@ -117,7 +117,7 @@ def test_a_hub_that_restarts_loses_and_repeats_nothing(own_hub: RunningHub, tmp_
     (tmp_path / "other").mkdir()
     other = Watched(own_hub, tmp_path / "other", beside=watched)
     watched.write()
-    # One command waits until the hub is there again, the other ends while it is not.
+    # One command waits until the hub is back, the other ends while the hub is away.
     with watched.watching() as process:
         with other.watching():
             eventually(lambda: watched.is_told() and other.is_told())

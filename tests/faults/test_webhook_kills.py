@@ -1,7 +1,7 @@
-"""R1 over deliveries: the keeper, workers and the database are killed with -9 meanwhile.
+"""R1 for deliveries: the keeper, workers and the database are killed with -9 meanwhile.
 
-Every acknowledged write arrives, at worst again under the same webhook-id; nothing arrives that was
-not written; and when all is over nothing is left behind.
+Every acknowledged write arrives, at worst again under the same webhook-id; nothing else arrives;
+and in the end nothing is left in the queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KILLED = ("keeper", "keeper", "worker", "keeper", "postgres", "keeper")
 
 
 def create_webhook(hub: RunningHub, url: str) -> str:
-    """A webhook of the customers that the test writes; its id."""
+    """A webhook of the customers that the test writes; returns its id."""
     document = {
         "url": url,
         "selections": [{"dataset": "customers", "filter": 'customer_id = "kill-*"'}],
@@ -45,12 +45,12 @@ def write_until_acknowledged(hub: RunningHub, acked: list[str]) -> None:
                     customers.batch_upsert([record])
                     break
                 except PenstockError:
-                    continue  # not acknowledged: it may or may not be there
+                    continue  # not acknowledged: it may or may not be stored
             acked.append(key)
 
 
 def arrived(posts: Posts) -> dict[str, set[str]]:
-    """By key and revision, the ids of the deliveries that the receiver took."""
+    """By key and revision, the ids of the deliveries that the receiver accepted."""
     ids = defaultdict(set)
     for post in list(posts.taken):
         event = json.loads(post.body)["data"]
@@ -77,7 +77,7 @@ def test_every_acknowledged_write_arrives_whoever_is_killed(own_hub: RunningHub)
         )
         eventually(lambda: own_hub.sql(left, name) == [(0,)])
         found = arrived(posts)
-        # Nothing is lost, nothing is made up, and what is repeated has the same id.
+        # Nothing is lost, nothing is made up, and a repeated delivery has the same id.
         assert sorted(key[:9] for key in found) == sorted(acked)
         assert all(len(ids) == 1 for ids in found.values())
         own_hub.request("DELETE", f"/v1/webhooks/{name}", consumer="admin")

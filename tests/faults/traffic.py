@@ -1,4 +1,4 @@
-"""Writers through Envoy that keep account of what was acknowledged and what may stand."""
+"""Writers through Envoy that record which writes were acknowledged and which may be stored."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from penstockd.errors import Refused
 from penstockd.store.database import Database
 from penstockd.store.log import last_number, read_changes
 
-#: How long a writer waits for an answer, in seconds.
+#: The seconds that a writer waits for an answer.
 PATIENCE = 10.0
 CONTENDED = 40
-#: Rows that others write while an experiment waits for them.
+#: The rows that others write while an experiment waits for them.
 BETWEEN = 100
-#: Rows of a batch: new ones, and contended ones.
+#: The rows of a batch: new ones, and contended ones.
 FRESH, SHARED = 20, 5
-#: The most rows of one call. A client has one call under way at a time.
+#: The most rows of one call. A client makes one call at a time.
 MOST_ROWS = FRESH + SHARED
 
 
 @dataclass
 class Traffic:
-    """Creates, updates and batches by several clients; each write has a mark of its own.
+    """Several clients that create, update and write batches; each write has a unique mark.
 
-    A write whose call succeeded is in ``acked``. One that the hub refused must not stand, so it is
-    in neither list; one without an answer, or with one that leaves it open, is in ``unknown``.
+    A write whose call succeeded is in ``acked``. A refused write must not be stored, so it is in
+    neither list. A write without an answer, or with an inconclusive one, is in ``unknown``.
     """
 
     url: str
@@ -80,7 +80,7 @@ class Traffic:
                 fresh = [f"{self.prefix}-{name}-{turn}-{i}" for i in range(FRESH)]
                 status = await self.upsert([*fresh, *chance.sample(self._contended, SHARED)])
             if status is None or status >= 500:
-                await asyncio.sleep(0.2)  # nobody is there: do not spin
+                await asyncio.sleep(0.2)  # the hub is away: do not spin
 
     async def create(self, key: str, *, alone: bool = False) -> int | None:
         """One new record; ``alone`` on a connection of its own."""
@@ -88,7 +88,7 @@ class Traffic:
         return await self._send("POST", "", [write], _record(write), alone)
 
     async def update(self, key: str) -> int | None:
-        """One record of the contended."""
+        """Update one of the contended records."""
         write = self._write(key)
         body = {"sourceId": write.mark}
         return await self._send("PATCH", f"/{key}", [write], body)
@@ -100,16 +100,17 @@ class Traffic:
         return await self._send("POST", ":batchUpsert", writes, body)
 
     async def delete(self, key: str) -> int | None:
-        """One record of the contended is deleted, if it is there."""
+        """Delete one of the contended records, if it exists."""
         return await self._send("DELETE", f"/{key}", [Write("customers", key, "")], None)
 
     async def send(self, method: str, path: str, body: Any) -> int | None:
-        """Any call, of which no account is kept."""
+        """Make any other call, which is not recorded."""
         return await self._send(method, path, [], body)
 
     @property
     def begun(self) -> int:
-        """A number above those in the marks of all writes so far, and below those to come."""
+        """A number above those in the marks of all writes so far, and below those of later
+        writes."""
         return next(self._marks)
 
     def _write(self, key: str) -> Write:
@@ -138,7 +139,7 @@ class Traffic:
 
 
 def others_write(traffic: Traffic) -> None:
-    """Wait until so many more rows have been written."""
+    """Wait until others have written that many more rows."""
     enough = len(traffic.acked) + BETWEEN
     eventually(lambda: len(traffic.acked) >= enough)
 
@@ -156,7 +157,7 @@ class Follower:
         self.interruptions = 0
 
     async def follow(self, going: asyncio.Event) -> None:
-        """Read until ``going`` is cleared and everything numbered by then has been read."""
+        """Read until ``going`` is cleared and everything that has a number by then is read."""
         while True:
             database = Database(self._url, size=1)
             try:

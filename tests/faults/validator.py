@@ -1,4 +1,4 @@
-"""Judges a feed of changes: what it must never do, it says when it sees it."""
+"""Judges a feed of changes: reports every broken promise as soon as it sees it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Broken(enum.Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that a feed did wrong."""
+    """One broken promise of a feed."""
 
     broken: Broken
     detail: str
@@ -43,7 +43,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Write:
-    """A write as its writer knows it: ``mark`` finds it in the log (see FeedValidator)."""
+    """A write as its writer knows it: ``mark`` identifies it in the log (see FeedValidator)."""
 
     dataset: str
     key: str
@@ -51,18 +51,18 @@ class Write:
 
 
 def source_id(record: Message) -> str:
-    """The usual mark: writers of tests set a ``source_id`` of its own in every write."""
+    """The usual mark: test writers set a unique ``source_id`` in every write."""
     return str(getattr(record, "source_id"))  # noqa: B009  # a message of any dataset
 
 
 @dataclass
 class FeedValidator:
-    """Follows one feed from a position on; ``faults`` holds all that it has found.
+    """Follows one feed from a position on; ``faults`` lists everything that it has found.
 
-    ``after`` and ``state`` are the cursor and the records where the feed begins. ``mark`` is what
-    of an after-image tells a write from all others; a deletion has the mark "". Changes before
-    ``after`` are none of its business, nor are those that others made: ``finish`` is told which
-    keys its writers wrote.
+    ``after`` and ``state`` are the cursor and the records at the start of the feed. ``mark``
+    returns the part of an after-image that identifies a write; the mark of a deletion is "". The
+    validator ignores changes up to ``after`` and those of other writers: ``finish`` receives the
+    keys that its own writers wrote.
     """
 
     catalog: Catalog
@@ -72,12 +72,12 @@ class FeedValidator:
     faults: list[Fault] = field(default_factory=list)
     count: int = 0
     _seen: Counter[Write] = field(default_factory=Counter)
-    _open: int | None = None  # the transaction of which more must come
+    _open: int | None = None  # the transaction that is not complete yet
     _revisions: dict[str, int] = field(default_factory=dict)
     _marks: dict[int, bytes] = field(default_factory=dict)
 
     def change(self, change: Change) -> None:
-        """The feed gave a change."""
+        """Take the feed's next change."""
         self.count += 1
         self._check_number(change)
         self._check_transaction(change)
@@ -92,7 +92,7 @@ class FeedValidator:
             self.state[place] = change.after
 
     def checkpoint(self, number: int, mark: bytes = b"") -> None:
-        """The feed said that all up to ``number`` has been given, by a cursor with that mark."""
+        """The feed reports everything up to ``number`` as delivered, by a cursor with that mark."""
         if mark:
             self.resumed(number, mark)
         if self._open is not None:
@@ -101,7 +101,7 @@ class FeedValidator:
             self._fault(Broken.CHECKPOINT, f"{number} was said after {self.after} was given")
 
     def resumed(self, number: int, mark: bytes) -> None:
-        """The feed goes on from a cursor, or gave one, of a place with a mark."""
+        """The feed continues from, or gives out, a cursor of a place with a mark."""
         if self._marks.setdefault(number, mark) != mark:
             self._fault(Broken.ALIAS, f"{number} has had two marks")
 
@@ -112,11 +112,11 @@ class FeedValidator:
         tried: Iterable[Write],
         marks: Mapping[int, bytes] | None = None,
     ) -> None:
-        """The feed is at its end: compare with the table and with what was written, and where the
-        feed stood with the log's ``marks``, by the last numbers of transactions.
+        """The feed is at its end: compare it with the table and the writes, and its checkpoints
+        with the log's ``marks``, by the last numbers of transactions.
 
-        ``acked`` are the writes that were acknowledged; ``tried`` are those and all that were
-        begun and may or may not stand. Of the keys in ``tried``, no other change may have come.
+        ``acked`` are the acknowledged writes; ``tried`` also includes those that may or may not be
+        stored. The keys in ``tried`` must have no other changes.
         """
         if self._open is not None:
             self._fault(Broken.ATOMICITY, f"of the transaction up to {self._open} changes miss")
@@ -133,7 +133,7 @@ class FeedValidator:
                 self._fault(Broken.PHANTOM, f"{write} came {times} times, not {possible[write]}")
 
     def check(self) -> None:
-        """Raise AssertionError if there were faults, naming the first of them."""
+        """Raise AssertionError if there were faults, with the first of them."""
         lines = [f"{f.broken.name}: {f.detail}" for f in self.faults[:10]]
         assert not self.faults, "\n".join([f"{len(self.faults)} faults", *lines])
 
@@ -176,7 +176,8 @@ class FeedValidator:
         if self.state.get((change.dataset, change.key)) != change.before:
             self._fault(Broken.IMAGE, f"{change.number} of {change.key} starts from another record")
         if after is not None:
-            # One transaction, one revision: the etag of all that it wrote, and of nothing else.
+            # One transaction, one revision: the etag of everything that it wrote, and of nothing
+            # else.
             revision = str(getattr(after, "etag"))  # noqa: B009  # a message of any dataset
             if self._revisions.setdefault(revision, change.transaction) != change.transaction:
                 self._fault(Broken.ATOMICITY, f"revision {revision} is in two transactions")
@@ -194,7 +195,7 @@ class FeedValidator:
 
 
 async def read_table(connection: Connection, catalog: Catalog) -> State:
-    """All records of all datasets, as the log would hold them."""
+    """All records of all datasets, in the form of the log."""
     state: State = {}
     for dataset in catalog:
         codec = Codec(dataset, dataset.fields)

@@ -1,4 +1,4 @@
-"""Every method of every service, and its request with one text in one place after the other."""
+"""Every method of every service, and its request with a text in one place after another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstockd.rpc.hub import list_hub_routes as hub_routes
 
 
 class Placed(NamedTuple):
-    """A request that holds a text in the place of a path."""
+    """A request that contains a text at the place of a path."""
 
     path: str
     request: Message
@@ -26,7 +26,7 @@ class Placed(NamedTuple):
 
 @cache
 def every_route() -> tuple[Route, ...]:
-    """The routes that the server hangs in."""
+    """The routes that the server registers."""
     return (*hub_routes(), *datasets.list_routes(load_catalog(find_descriptors())))
 
 
@@ -36,14 +36,14 @@ def method_of(route: Route) -> Any:
     return pool.FindMethodByName(f"{route.method.service}.{route.method.name}")
 
 
-#: The dataset of whose records every field is tried; the rule knows no dataset.
+#: The dataset in whose records every field is tried; the rule is the same for all datasets.
 WHOLE = "customers"
 
 
 def placed(route: Route, text: str) -> Iterator[Placed]:
     """The route's request with the text in each of its places, one at a time.
 
-    Of datasets other than WHOLE the fields of the request itself are enough.
+    For datasets other than WHOLE, only the fields of the request itself are tried.
     """
     nested = route.method.dataset in (None, WHOLE)
     kind = method_of(route).input_type

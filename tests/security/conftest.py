@@ -1,4 +1,4 @@
-"""The marked records are there for all of these tests."""
+"""The marked records exist in all of these tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records whose hidden values are unmistakable, and everything that a consumer can get of them."""
+"""Records whose hidden values are unmistakable, and everything that a consumer can read of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STUBS: dict[str, tuple[Any, Any, str]] = {
     ),
 }
 
-#: Dataset -> records by key. "mk-seen" is ACTIVE, "mk-gone" is CHURNED, with all that is theirs.
+#: Dataset -> records by key. "mk-seen" is ACTIVE and "mk-gone" is CHURNED, each with its records.
 RECORDS: dict[str, list[dict[str, Any]]] = {
     "customers": [
         {
@@ -115,7 +115,7 @@ _EVERYTHING_GONE = {
     "Plainsubjectgone",
 }  # fmt: skip
 
-#: What must not reach a consumer, whatever it asks.
+#: The values that must not reach a consumer, in whatever way it asks.
 HIDDEN: dict[str, set[str]] = {
     "crm": {
         "zqtaxseen", "zqtaxgone", "73137.73", "64246.64", "zqproductname", "zqsupplier",
@@ -130,7 +130,7 @@ HIDDEN: dict[str, set[str]] = {
     },
 }  # fmt: skip
 
-#: Names that a consumer may not use, by dataset; each with an unknown one of the same length.
+#: By dataset, names that a consumer may not use; each with an unknown name of the same length.
 HIDDEN_NAMES: dict[str, dict[str, list[tuple[str, str]]]] = {
     "crm": {
         "customers": [
@@ -175,7 +175,7 @@ def load(hub: RunningHub) -> None:
 
 
 def everything(hub: RunningHub, consumer: str) -> Iterator[tuple[str, bytes]]:
-    """What was asked and every byte of the answer, through all of a reader's paths."""
+    """Each question and every byte of its answer, through all read paths."""
     yield "datasets", raw(hub.get("/v1/datasets", consumer))
     for dataset, records in RECORDS.items():
         for record in records:
@@ -191,7 +191,7 @@ def everything(hub: RunningHub, consumer: str) -> Iterator[tuple[str, bytes]]:
 
 
 def queries(dataset: str) -> Iterator[dict[str, str]]:
-    """Queries of all kinds, with visible and masked names."""
+    """Queries of all kinds, with visible and with masked names."""
     yield {}
     yield {"filter": 'source = "marked"'}
     if dataset != "products":
@@ -264,7 +264,7 @@ def raw(reply: Reply) -> bytes:
 
 
 def decoded(token: str) -> bytes:
-    """What a page token shows to who decodes it."""
+    """What anybody who decodes a page token can read in it."""
     try:
         return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except binascii.Error as error:

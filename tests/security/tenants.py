@@ -1,4 +1,5 @@
-"""Consumers who see what is theirs: roles with row rules, made by SQL as an operator might."""
+"""Consumers that see only their own records: roles with row rules, made by SQL as an operator
+might."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def put_role(
     actions: Sequence[str] = ACTIONS,
     masks: Mapping[str, str] | None = None,
 ) -> None:
-    """A role that sees all fields of the rows that a filter shows, dataset by dataset."""
+    """Store a role that sees all fields of the rows that a filter shows, dataset by dataset."""
     hub.sql("INSERT INTO hub.role (role_id) VALUES ($1) ON CONFLICT DO NOTHING", role)
     hub.sql("DELETE FROM hub.grant WHERE role_id = $1", role)
     for dataset, text in filters.items():
@@ -44,14 +45,14 @@ def put_role(
 def put_consumer(
     hub: RunningHub, consumer: str, roles: Sequence[str], **claims: Sequence[str]
 ) -> dict[str, str]:
-    """A consumer with roles and claims; returns headers that authenticate it."""
+    """Store a consumer with roles and claims; returns headers that authenticate it."""
     return {"x-api-key": put_credentials(hub, consumer, roles, **claims)[API_KEY]}
 
 
 def put_credentials(
     hub: RunningHub, consumer: str, roles: Sequence[str], **claims: Sequence[str]
 ) -> dict[str, str]:
-    """A consumer with roles and claims; returns its secrets by kind."""
+    """Store a consumer with roles and claims; returns its secrets by kind."""
     secret = load_secret(hub.environment.get("PENSTOCK_SECRET"), hub.data)
     credentials = Credentials(secret.derive("credentials"))
 
@@ -79,6 +80,6 @@ def put_credentials(
 
 
 def remove(hub: RunningHub, *consumers: str, roles: Sequence[str] = ()) -> None:
-    """Take consumers and roles away again."""
+    """Remove consumers and roles again."""
     hub.sql("DELETE FROM hub.consumer WHERE consumer_id = ANY($1)", list(consumers))
     hub.sql("DELETE FROM hub.role WHERE role_id = ANY($1)", list(roles))

@@ -1,4 +1,4 @@
-"""Administration of access: denied by default, no way around it, no lock-out, no secret told."""
+"""Administration of access: denied by default, no way around it, no lock-out, no secret shown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from penstock.options.v1 import method_pb2
 from penstockd.installation import read_catalog
 
 PACKAGES = ("penstock.api.v1", "penstock.hub.v1")
-#: What needs no grant: it answers with what the caller may see, which is nothing here.
+#: Methods that need no grant: each answers with what the caller may see, here nothing.
 OPEN = {
     "penstock.hub.v1.Datasets/ListDatasets",
-    # Whoever has not made an export cannot know its receipt.
+    # A caller that has not made an export cannot know its receipt.
     "penstock.hub.v1.Receipts/GetReceipt",
 }
 
@@ -50,7 +50,7 @@ class Made:
         return self.hub.request(verb, path, headers=headers, json_body=body, query=query)
 
     def known(self) -> None:
-        """Wait until every worker knows it."""
+        """Wait until every worker knows the consumer."""
         self.hub.settle()
         assert self.call("GET", "/v1/datasets").status == 200
 
@@ -78,7 +78,7 @@ def reader(hub: RunningHub) -> Iterator[Made]:
 
 
 def methods() -> Iterator[Any]:
-    """Every method that needs credentials, as the descriptors have them."""
+    """Every method that needs credentials, from the descriptors."""
     catalog = read_catalog()
     files = {s.file.name: s.file for s in _services(catalog.pool)}
     for file in files.values():
@@ -102,7 +102,7 @@ def resources_folder() -> Any:
 
 
 def outcome(channel: grpc.Channel, method: Any, key: str) -> grpc.StatusCode:
-    """How an empty call ends."""
+    """The outcome of an empty call."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     request = message_factory.GetMessageClass(method.input_type)()
     metadata = (("x-api-key", key),)
@@ -123,7 +123,7 @@ def outcome(channel: grpc.Channel, method: Any, key: str) -> grpc.StatusCode:
 
 
 def test_every_method_is_denied_to_who_may_nothing(hub: RunningHub, nobody: Made) -> None:
-    """New methods are covered as soon as the model has them."""
+    """The test covers new methods as soon as the model has them."""
     denied, other = [], {}
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
         for method in methods():
@@ -139,7 +139,7 @@ def test_every_method_is_denied_to_who_may_nothing(hub: RunningHub, nobody: Made
 
 
 def test_the_enumeration_would_find_an_open_method(hub: RunningHub, reader: Made) -> None:
-    """Negative control: who may read the policy is not denied what reads it."""
+    """Negative control: a consumer that may read the policy is not denied its read methods."""
     allowed = set()
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
         for method in methods():
@@ -166,7 +166,7 @@ def test_who_reads_the_policy_learns_nothing_of_records(hub: RunningHub, reader:
 
 
 def test_nobody_locks_the_last_administrator_out(hub: RunningHub) -> None:
-    """In whatever way it is tried, by itself or by another, and nothing of it is done."""
+    """Every attempt fails, by the administrator itself or by another, and changes nothing."""
     before = hub.sql("SELECT revision FROM hub.policy")
 
     def admin(verb: str, path: str, body: Any = None, **query: Any) -> Reply:
@@ -199,7 +199,8 @@ def test_nobody_locks_the_last_administrator_out(hub: RunningHub) -> None:
 
 
 def test_the_last_credential_of_the_last_administrator_stays(hub: RunningHub) -> None:
-    """Another administrator gets one credential; the demo's own are ended within a transaction."""
+    """Another administrator has one credential; those of the demo's administrator are revoked
+    within a transaction."""
     made = Made(hub, "access.read", "access.write")
     try:
         path = f"/consumers/{made.name}/credentials/{made.credential}:revoke"
@@ -217,7 +218,8 @@ def test_the_last_credential_of_the_last_administrator_stays(hub: RunningHub) ->
 
 
 def test_who_has_the_host_gets_in(hub: RunningHub) -> None:
-    """The command for a new hub: it gives access to access, not to data, and the history has it."""
+    """The command for a new hub gives access to the policy, not to data, and the history records
+    it."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     try:
         absent = hub.command("administrator", name, check=False)
@@ -303,7 +305,7 @@ def test_no_secret_is_told_twice(hub: RunningHub, nobody: Made) -> None:
 
 
 def test_a_scoped_token_may_no_more_than_its_scope(hub: RunningHub) -> None:
-    """A token of the administrator that was narrowed to reading does not change the policy."""
+    """An administrator's token that is narrowed to reading cannot change the policy."""
     credentials = hub.consumers["admin"]
     form = (
         f"grant_type=client_credentials&client_id={credentials['client_id']}"

@@ -1,4 +1,4 @@
-"""Explanations are what is shown: random sets of roles, explained and read through the View."""
+"""Explanations agree with reads: random sets of roles, explained and read through the View."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FILTERS = {
 
 
 def draw_grant(rng: random.Random, role: str, dataset: Dataset) -> Grant:
-    """A grant with masks on classes, messages and fields, fitting or not."""
+    """A random grant with masks on classes, messages and fields, valid or not."""
     messages = {f.path.rpartition(".")[0] for f in dataset.every_field} - {""}
     paths = [f.path for f in dataset.every_field] + sorted(messages)
     actions = {a for a in Action if rng.random() < 0.5} | {
@@ -63,7 +63,7 @@ def draw_policy(rng: random.Random, catalog: Catalog, tables: Tables) -> PolicyS
 
 
 def masked(value: Any, verdict: FieldDecision) -> Any:
-    """What a mask makes of a text, by the words of its description."""
+    """The text after a mask, by the words of the mask's description."""
     if value is None or verdict.mask is Mask.NULL:
         return None
     if verdict.mask is Mask.HASH:
@@ -80,7 +80,8 @@ def masked(value: Any, verdict: FieldDecision) -> Any:
 def left_of(
     field: Field, whole: Any, verdicts: Mapping[Field, FieldDecision]
 ) -> list[dict[str, Any]]:
-    """What is left of a list of messages by what is said of its members, none of which nests."""
+    """What remains of a list of messages by the verdicts on its members, none of which is
+    nested."""
     found = []
     for item in whole:
         left = {}
@@ -93,7 +94,7 @@ def left_of(
 
 
 async def rows_of(connection: Connection, page: Page) -> dict[str, Sequence[Any]]:
-    """All that a page shows, by key."""
+    """All rows of a page, by key."""
     statement = page.statement(None)
     rows = await connection.fetch(statement.text, *statement.arguments(limit=100_000))
     return {row[-1]: tuple(row)[: page.width] for row in rows}
@@ -109,7 +110,7 @@ async def test_verdicts_are_what_is_read(hub: RunningHub) -> None:
 async def test_a_wrong_verdict_would_be_found(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
-    """Negative control: explanations that are wrong in one thing."""
+    """Negative control: explanations that are wrong in one point."""
 
     def lying(*arguments: Any) -> Any:
         answer = explain_policy(*arguments)
@@ -131,12 +132,12 @@ async def test_a_wrong_verdict_would_be_found(
         await compare(hub, random.Random(7), ROUNDS)
 
 
-#: What is put to the test.
+#: The datasets to test.
 explained = explain_policy
 
 
 async def compare(hub: RunningHub, rng: random.Random, rounds: int) -> dict[Mask, int]:
-    """Compare explanations with reads; returns how often each mask was said."""
+    """Compare explanations with reads; returns how often each mask occurred."""
     catalog = read_catalog()
     tables, database = Tables(catalog), Database(hub.dsn, size=2)
     await database.open()
@@ -181,7 +182,7 @@ async def _check(
     everything: dict[str, dict[str, Any]],
     rng: random.Random,
 ) -> list[Mask]:
-    """Compare all that an explanation says with what is read; returns the masks that it said."""
+    """Compare a whole explanation with reads; returns the masks that it named."""
     answer = explained(policy, principal, dataset)
     verdicts = {f.field: f.decision for f in answer.fields}
     masks = {f: v.mask for f, v in verdicts.items()}
@@ -224,7 +225,7 @@ async def _check(
 async def _check_record(
     connection: Connection, answer: Any, key: str, shown: bool, exists: bool
 ) -> None:
-    """A record is visible by some grant if and only if a get finds it."""
+    """Check that a record is visible by some grant if and only if a get finds it."""
     statement = answer.view.showing([r.grant for r in answer.rows])
     row = await connection.fetchrow(statement.text, *statement.arguments(key=key))
     assert (row is not None) is exists
@@ -236,7 +237,7 @@ async def _check_record(
 
 @pytest.mark.parametrize("number", range(2))
 def test_verdicts_are_what_rest_gives(hub: RunningHub, number: int) -> None:
-    """The same through the door: roles made, explained and used over REST."""
+    """The same through the hub: roles created, explained and used over REST."""
     print(f"seed {SEED}")
     rng = random.Random(f"{SEED}-{number}")
     dataset, name = read_catalog()["customers"], f"t-{uuid.uuid4().hex[:8]}"
@@ -279,7 +280,7 @@ def test_verdicts_are_what_rest_gives(hub: RunningHub, number: int) -> None:
 
 
 def _json_grant(rng: random.Random, dataset: Dataset) -> dict[str, Any]:
-    """A grant that the hub takes: masks that fit."""
+    """A grant that the hub accepts, with valid masks."""
     masks = list(Mask)
     fields = rng.sample([f for f in dataset.fields if not f.key], 5)
     return {
@@ -296,7 +297,7 @@ def _fitting(field: Field) -> list[Mask]:
 
 
 def _paths(record: dict[str, Any], dataset: Dataset) -> set[str]:
-    """The paths of the fields that a record in JSON has, receipts aside."""
+    """The paths of the fields in a record in JSON, without receipts."""
     found = set()
     for field in dataset.fields:
         value: Any = record

@@ -1,4 +1,5 @@
-"""Every call leaves exactly one audit entry, there when the reply arrives; no secret is logged."""
+"""Every call leaves exactly one audit entry, which exists when the reply arrives; no secret is
+logged."""
 
 from __future__ import annotations
 
@@ -21,14 +22,14 @@ FROM hub.audit_entry WHERE request_id = $1 AND phase = 'CALL'
 
 
 def entry(hub: RunningHub, request_id: str) -> dict[str, Any]:
-    """The one entry of a call, which must be there at once."""
+    """The one entry of a call, which must exist at once."""
     rows = hub.sql(ENTRY, request_id)
     assert len(rows) == 1, rows
     names = ("method", "outcome", "consumer", "dataset", "key", "rows", "query", "peer")
     return dict(zip(names, rows[0], strict=True))
 
 
-#: Method, path behind /v1/customers, consumer, body, and the method and outcome of the entry.
+#: Method, path after /v1/customers, consumer, body; the method and outcome in the entry.
 CALLS: list[tuple[str, str, str | None, Any, str, str]] = [
     ("GET", "/c00000001", "bi", None, "GetCustomer", "OK"),
     ("GET", "/absent", "bi", None, "GetCustomer", "RECORD_NOT_FOUND"),
@@ -146,7 +147,7 @@ def test_grpc_calls_are_audited_too(hub: RunningHub) -> None:
 
 
 def test_many_calls_at_once_leave_as_many_entries(hub: RunningHub) -> None:
-    # Entries of other calls that end late are none of these.
+    # Late entries of other calls do not match.
     count = (
         "SELECT count(*), count(DISTINCT request_id) FROM hub.audit_entry"
         " WHERE method LIKE '%/GetCustomer' AND consumer_id = 'crm'"
@@ -163,7 +164,7 @@ def test_many_calls_at_once_leave_as_many_entries(hub: RunningHub) -> None:
 
 
 def test_an_export_that_is_left_has_its_entry_and_says_so(hub: RunningHub) -> None:
-    """The reader goes away after the first bytes: the entry is there before they came."""
+    """The reader leaves after the first bytes: the entry existed before they arrived."""
     request = (
         f"GET /v1/interactions:export?format=NDJSON HTTP/1.1\r\nhost: hub\r\n"
         f"authorization: Bearer {hub.token('crm')}\r\n\r\n"

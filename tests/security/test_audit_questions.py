@@ -1,4 +1,4 @@
-"""What auditors ask: entries, disclosures, copies and proofs, by API and command line."""
+"""The questions of auditors: entries, disclosures, copies and proofs, by API and command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENTRIES, AUDIT = "/v1/audit/entries", "/v1/audit"
 
 
 def disclosures(hub: RunningHub, key: str, **query: Any) -> list[dict[str, Any]]:
-    """All disclosures of a customer, the newest first."""
+    """All disclosures of a customer, newest first."""
     found: list[dict[str, Any]] = []
     token = ""
     while True:
@@ -106,7 +106,7 @@ def test_pages_of_entries_are_complete_and_bound_to_their_query(hub: RunningHub)
 
 
 def test_who_received_a_customers_e_mail(hub: RunningHub) -> None:
-    """Through every surface; and who did not is not in the answer."""
+    """Through every interface; the answer omits consumers that did not receive it."""
     key, other = made(hub), made(hub)
     path, only = f"/v1/customers/{key}", f'customer_id = "{key}"'
     hub.get(path, "bi")
@@ -146,7 +146,7 @@ def test_who_received_a_customers_e_mail(hub: RunningHub) -> None:
 
 
 def test_a_field_is_found_by_all_of_its_names(hub: RunningHub) -> None:
-    """A name that is misspelt is refused: that nobody received it would be a wrong answer."""
+    """A misspelt name is refused: "nobody received it" would be a wrong answer."""
     key = f"t-names-{uuid.uuid4().hex[:8]}"
     lines = [{"productId": "p", "quantity": 1, "unitPrice": "1"}]
     order = {"orderId": key, "customerId": "c", "lines": lines}
@@ -177,11 +177,11 @@ def test_what_is_no_longer_in_the_model_can_be_asked_for(hub: RunningHub) -> Non
 
 
 def test_an_export_whose_end_is_unknown_may_have_held_anything(hub: RunningHub) -> None:
-    """Of a product, which no other test asks for; it need not be there."""
+    """For a product, which no other test asks about; it need not exist."""
     exported = hub.get("/v1/products:export", "bi", limit=1, format="CSV")
     path = f"{AUDIT}/disclosures/products/absent"
     assert "disclosures" not in hub.get(path).json()
-    # As a worker leaves it that was killed.
+    # As a killed worker leaves it.
     hub.sql(
         "INSERT INTO hub.audit_entry (request_id, policy_revision, method, consumer_id, dataset,"
         " shown, outcome) SELECT 'killed', policy_revision, method, consumer_id, dataset, shown,"
@@ -193,7 +193,7 @@ def test_an_export_whose_end_is_unknown_may_have_held_anything(hub: RunningHub) 
 
 
 def filed(hub: RunningHub) -> bool:
-    """Whether every checkpoint is in the file, too, which comes a moment after the database."""
+    """Whether every checkpoint is in the file, too, which gets them a moment after the database."""
     reply = hub.get(ENTRIES + ":verify").json()
     assert reply["intact"] and int(reply["entryCount"]) > 0, reply
     return bool(reply["checkpointCount"] == reply["filedCount"])
@@ -205,7 +205,7 @@ def test_the_audit_proves_itself_while_calls_come_in(hub: RunningHub) -> None:
         eventually(lambda: filed(hub))
     newest = hub.get(AUDIT + "/checkpoint").json()
     lines = (hub.data / "audit" / "checkpoints.jsonl").read_text().splitlines()
-    # The file also notes the epochs, which are not signed and belong to no checkpoint.
+    # The file also has the epochs, which are not signed and belong to no checkpoint.
     assert Checkpoint.parse(newest["line"]) in [Checkpoint.parse(line) for line in lines]
     done = hub.command("audit", "verify").stdout.decode()
     assert done.startswith("intact;") and newest["fingerprint"] in done

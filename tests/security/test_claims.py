@@ -1,4 +1,4 @@
-"""Row rules with claims: each tenant sees and changes what is its own, by its own claims."""
+"""Row rules with claims: each tenant sees and changes only its own records, by its own claims."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of(*sources: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def tenants(hub: RunningHub) -> Iterator[dict[str, Headers]]:
-    """Consumers by name, with their headers; their customers and orders are there."""
+    """Consumers by name, with their headers; their customers and orders exist."""
     record = {"name": "T", "kind": "PERSON", "status": "LEAD"}
     batch = [{**record, "customerId": k, "source": s} for k, s in CUSTOMERS.items()]
     made = hub.request(
@@ -162,7 +162,8 @@ def test_nobody_writes_into_another_tenant(hub: RunningHub, tenants: dict[str, H
 
 
 def test_claims_of_tokens(hub: RunningHub, tenants: dict[str, Headers]) -> None:
-    """Another issuer's token brings the claim, as far as its entry says, through Envoy."""
+    """Another issuer's token brings the claim through Envoy, as far as the issuer's entry
+    allows."""
     issuer = ForeignIssuer()
     issuer.add("k1")
 

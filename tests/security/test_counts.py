@@ -1,4 +1,4 @@
-"""What would count or compare hidden values: etags, hashes of others, parts of texts."""
+"""Values that would count or compare hidden values: etags, hashes of others, parts of texts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_nor_does_one_under_a_mask(hub: RunningHub, customer: str, mask: str) ->
         cursor = call(made, "GET", "/v1/customers:changes").json()["nextCursor"]
 
         def told() -> list[Any]:
-            hub.head()  # a poll tells a change once it has its number
+            hub.head()  # a poll returns a change only after it has its number
             listed = call(made, "GET", "/v1/customers", **only).json()["customers"]
             by_etag = call(made, "GET", "/v1/customers", **only, order_by="etag")
             exported = call(made, "GET", "/v1/customers:export", format="CSV", **only)

@@ -22,13 +22,13 @@ def body_without_id(reply: Reply) -> str:
 
 
 def headers_of(reply: Reply) -> dict[str, str]:
-    """What a refusal says in headers, without what differs from call to call."""
+    """The headers of a refusal, without those that differ from call to call."""
     changing = ("date", "x-request-id", "x-ratelimit")
     return {k: v for k, v in reply.headers.items() if not k.startswith(changing)}
 
 
 def raw_headers(hub: RunningHub, headers: list[tuple[str, str]]) -> Reply:
-    """A call with headers as they are given, repeated ones too."""
+    """A call with exactly these headers, repeated ones included."""
     connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=PATIENCE)
     with closing(connection):
         connection.putrequest("GET", PATH)
@@ -73,7 +73,7 @@ def test_credentials_given_twice_are_none(hub: RunningHub) -> None:
         assert body_without_id(reply) == body_without_id(missing), headers
     assert raw_headers(hub, [("authorization", good)]).status == 200
     assert raw_headers(hub, [("X-API-Key", key)]).status == 200
-    # A name that some would read as x-api-key is refused as such.
+    # A name that some programs would read as x-api-key is refused for that reason.
     assert raw_headers(hub, [("X_API_KEY", key)]).status in (400, 401)
     for query in (f"access_token={good[7:]}", f"api_key={key}", f"x-api-key={key}"):
         assert hub.request("GET", f"{PATH}&{query}").status in (400, 401)

@@ -1,4 +1,4 @@
-"""Three roles in the database: what workers can do to the audit is to add to it."""
+"""Three roles in the database: workers can only add to the audit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Server:
     postgres: EmbeddedPostgres
 
     def url(self, role: str, database: str = "company") -> str:
-        """Where a role logs in."""
+        """The URL for a role's login."""
         return f"postgresql://{role}@/{database}?host={self.postgres.socket}&port=5432"
 
     async def run(self, role: str, *statements: str) -> None:
@@ -151,7 +151,7 @@ async def test_a_worker_cannot(server: Server, statement: str) -> None:
 
 @pytest.mark.parametrize("statement", [s for s in FORBIDDEN if "SET ROLE" not in s])
 async def test_the_owner_could(server: Server, statement: str) -> None:
-    """The control: it is the role that forbids it, not the statement."""
+    """The control: the role forbids it, not the statement."""
     try:
         await server.run("owner", statement)
     except asyncpg.InsufficientPrivilegeError as exc:
@@ -237,7 +237,7 @@ def settings(server: Server, database: str) -> dict[str, str]:
 
 
 def test_a_hub_with_three_roles_from_end_to_end(server: Server) -> None:
-    """It writes, exports, follows, delivers, seals; and no worker knows the owner's URL."""
+    """The hub writes, exports, follows, delivers and seals; and no worker knows the owner's URL."""
     with folder() as data, receiving() as posts:
         hub = RunningHub(data / "hub", customers=20, environment=settings(server, "company"))
         hub.start()
@@ -264,7 +264,7 @@ def test_a_hub_with_three_roles_from_end_to_end(server: Server) -> None:
 
 
 def use(hub: RunningHub, url: str) -> None:
-    """Something of everything that a hub does with its tables."""
+    """Use each of the hub's tables in some way."""
     body = {"url": f"{url}/hook", "selections": [{"dataset": "customers"}]}
     hook = hub.request("POST", "/v1/webhooks", consumer="crm", json_body=body)
     assert hook.status == 200, hook.text
@@ -289,7 +289,7 @@ def use(hub: RunningHub, url: str) -> None:
 
 
 def test_one_role_for_all_is_said(server: Server) -> None:
-    """By ``up`` and by ``audit verify``; and each of the URLs alone is refused."""
+    """``up`` and ``audit verify`` report it; and each of the URLs alone is refused."""
     environment = {"PENSTOCK_DATABASE_URL": server.url("owner", "single")}
     with folder() as data:
         hub = RunningHub(data / "hub", customers=5, environment=environment)

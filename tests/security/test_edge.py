@@ -1,4 +1,5 @@
-"""A hub on a hostile network: client certificates from end to end, errors that tell nothing."""
+"""A hub on a hostile network: client certificates from end to end, and errors that reveal
+nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from penstock.client import Client, PenstockError
 pytestmark = pytest.mark.lane(priority=5)
 
 SEED = 20_261_122
-#: What would tell of the inside: SQL, drivers, stacks, schemas, modules, addresses of objects.
+#: Signs of the hub's inside: SQL, drivers, stacks, schemas, modules, addresses of objects.
 INSIDE = re.compile(
     r"SELECT |INSERT |UPDATE |DELETE FROM|WHERE |Traceback|asyncpg|sqlalchemy|psycopg|postgres"
     r"|SQLSTATE|hub\.\w+|data\.\w+|penstockd|grpc\._|\.py\b|<class|object at 0x|Errno|/tmp/|run/",
@@ -33,7 +34,7 @@ PROBLEM = {"accept": "application/problem+json"}
 
 
 class Secured:
-    """A hub that wants certificates of its clients, and the files of one of them."""
+    """A hub that requires client certificates, and the files of one client."""
 
     def __init__(self, data: Path) -> None:
         self.authority = Authority()
@@ -91,7 +92,7 @@ def test_who_shows_no_certificate_or_a_strangers_is_not_served(secured: Secured)
     )
     assert refused_command.returncode == 1
     with secured.client(secured.client_cert, ca_file="") as client, pytest.raises(PenstockError):
-        client.access_token()  # the hub is not whom the system's authorities vouch for
+        client.access_token()  # the system's authorities do not vouch for the hub
     assert secured.hub.sql("SELECT count(*) FROM hub.audit_entry") == before
 
 
@@ -150,7 +151,7 @@ def test_what_is_not_safe_does_not_start(settings: dict[str, str], code: int, sa
 
 
 def strange(random_: random.Random) -> str:
-    """A value that some part may not know what to do with."""
+    """A value that some component may not be able to handle."""
     kinds = [
         lambda: "".join(chr(random_.choice([*range(32, 127), 233, 0x4E2D])) for _ in range(12)),
         lambda: random_.choice(["'", '"', "\\", ";--", "$1", "%s", "{}", "\x00", "\x1f", "\ud7ff"]),
@@ -164,7 +165,7 @@ def strange(random_: random.Random) -> str:
 
 
 def bad_calls(hub: RunningHub) -> Iterator[tuple[str, Reply]]:
-    """Calls that fail in many ways, with what was asked."""
+    """Calls that fail in many ways, with their requests."""
     random_ = random.Random(SEED)
     lists = ("filter", "order_by", "fields", "page_size", "page_token", "format", "limit")
     methods = ["customers", "orders", "products", "customers:export", "customers:exportPage"]
@@ -233,7 +234,7 @@ def test_bytes_that_are_no_message_are_refused_as_any_other(hub: RunningHub) -> 
 
 
 def alike(*replies: Reply) -> bool:
-    """Whether replies are the same but for the request's id."""
+    """Whether replies are the same except for the request's id."""
     return len({reply.text.replace(reply.request_id, "<id>") for reply in replies}) == 1
 
 
@@ -241,7 +242,8 @@ def alike(*replies: Reply) -> bool:
 def test_what_is_absent_and_what_is_not_for_you_are_answered_alike(
     hub: RunningHub, headers: dict[str, str]
 ) -> None:
-    """Rows of the same length that exist, that exist for others, and that nobody has."""
+    """Keys of the same length of rows that exist, that exist only for others, and that do not
+    exist."""
     others = hub.get("/v1/customers", filter="status != ACTIVE", fields="customer_id", page_size=1)
     foreign = str(others.json()["customers"][0]["customerId"])
     absent = "z" + foreign[1:]
@@ -254,7 +256,7 @@ def test_what_is_absent_and_what_is_not_for_you_are_answered_alike(
 
     found = ask(foreign), ask(absent)
     assert {reply.status for reply in found} == {404} and alike(*found)
-    # A field that exists for others, and one that nobody has.
+    # A field that exists only for others, and one that does not exist.
     hidden, unknown = (
         hub.request("GET", f"/v1/customers?fields={name}", consumer="crm", headers=headers)
         for name in ("tax_number", "max_number")
@@ -264,7 +266,7 @@ def test_what_is_absent_and_what_is_not_for_you_are_answered_alike(
     assert alike(
         Reply(200, changed.headers, changed.body), Reply(200, unknown.headers, unknown.body)
     )
-    # What is there for oneself is told from what is not: the comparison can fail.
+    # The caller's own records look different: the comparison can fail.
     assert not alike(ask("c00000001", "admin"), ask(absent, "admin"))
 
 

@@ -1,9 +1,9 @@
-"""S9: no call holds the event loop, however large a field of it is.
+"""S9: no call blocks the event loop, however large one of its fields is.
 
-A worker runs within the test, so that each step of each call on its event loop can be measured, by
-the processor's time that it takes: others on the machine do not count. Every repeated, map, string
-and bytes field of every method is sent as small as it is usual, as large as it may be, and ten
-times as large. A caller beside them is answered all the while.
+A worker runs within the test, so that each step of each call on its event loop can be measured in
+processor time: other programs on the machine do not count. Every repeated, map, string and bytes
+field of every method is sent at its usual size, at its largest, and at ten times that. A caller
+beside them is answered all the time.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ from penstockd.policy.lens import Lens
 from penstockd.rpc import bounds, door
 from penstockd.rpc.door import Route
 from penstockd.store.upsert import Refusals
-from penstockd.webhooks.payload import Payloads
+from penstockd.webhooks.messages import Payloads
 
 #: All datasets.
 ALL = bool(os.environ.get("PENSTOCK_S9_ALL"))
-#: Datasets whose every field is tried; of the others those of the requests, which are alike.
+#: Datasets in which every field is tried; in the others only the requests' own fields, which are
+#: alike.
 WHOLE = ("orders",)
-#: Datasets of whose records the lists and maps are tried.
+#: Datasets in whose records the lists and maps are tried.
 COUNTED = ("orders", "products")
 #: The largest text of a record, and the largest file, in bytes.
 MOST = int(os.environ.get("PENSTOCK_S9_BYTES", "65536"))
-#: A field may hold the loop so many times as long as an ordinary one does.
+#: A field may block the loop for this many times as long as an ordinary one.
 TIMES = 5
-#: How often an import is measured, and how often a call that takes too long: the least counts.
+#: The measurements of an import, and of a call that takes too long: the shortest counts.
 TRIES, RETRIES = 3, 10
-#: What texts are made of: nothing special, a list, brackets, an expression, not ASCII.
+#: The patterns of texts: plain, a list, brackets, an expression, not ASCII.
 TEXTS = ("x", "a,", "(", "name = 1 AND ", "Ω.")
 _patterns = itertools.cycle(TEXTS)
 IMPORT = "/penstock.api.v1.Customers/ImportCustomers"
@@ -54,7 +55,7 @@ NEIGHBOUR = "/penstock.hub.v1.Changes/GetChangeLog"
 
 
 def reference() -> float:
-    """What some work takes of this machine's processor, in seconds: 10 ms on a usual one."""
+    """The processor seconds of some fixed work; 10 ms on a usual machine."""
     least = 1.0
     for _ in range(5):
         began = time.thread_time()
@@ -64,12 +65,12 @@ def reference() -> float:
 
 
 def routes() -> list[Route]:
-    """Every method, in an order in which none ends what the others need."""
+    """Every method, in an order in which none removes what others need."""
     return sorted(all_routes(), key=lambda r: r.method.path)
 
 
 def places(route: Route) -> Iterator[Place]:
-    """The fields of a method's requests that are tried."""
+    """The fields of a method's requests to try."""
     for place in sized_places(route):
         if (
             ALL
@@ -80,7 +81,7 @@ def places(route: Route) -> Iterator[Place]:
 
 
 def base(route: Route, place: Place) -> dict[str, Any]:
-    """What stands in a request besides, so that the call comes as far as the field."""
+    """The other fields of the request, so that the call gets as far as this field."""
     found: dict[str, Any] = {}
     kinds = route.request.DESCRIPTOR.fields_by_name
     if "validate_only" in kinds:
@@ -118,7 +119,7 @@ def _key(record: Any) -> str:
 
 
 def limit(place: Place) -> int:
-    """The most that a field may hold; of what has no limit, as much as the test sends."""
+    """The most that a field may hold; without a limit, as much as the test sends."""
     fd = place.field
     if bounds.in_record(fd):
         return min(_declared(fd) or MOST, MOST) if is_text(fd) else bounds.limit_of(fd)
@@ -149,7 +150,7 @@ def _options(fd: Any, extension: Any) -> Iterator[tuple[str, int]]:
 
 
 def usual_request(place: Place) -> Message:
-    """A request in which the field is as large as it mostly is."""
+    """A request in which the field has its usual size."""
     if not is_text(place.field):
         return place.message(1, base(place.route, place))
     usual: Any = b"x" if place.field.type == place.field.TYPE_BYTES else "x"
@@ -159,7 +160,7 @@ def usual_request(place: Place) -> Message:
 def large_requests(place: Place) -> Iterator[Message]:
     """Requests in which the field is as large as it may be, and ten times as large.
 
-    Texts are made of each pattern in turn, field by field; of all patterns where ALL are tried.
+    Texts use one pattern for each field in turn, or all patterns for datasets in ALL.
     """
     given, most = base(place.route, place), limit(place)
     if not is_text(place.field):
@@ -177,7 +178,7 @@ def large_requests(place: Place) -> Iterator[Message]:
 
 
 def given_file(given: dict[str, Any], pattern: str, size: int) -> bytes:
-    """A file of equal rows, or in a place that is none so many bytes."""
+    """A file of equal rows, or for a field that is not a file that many bytes."""
     head = given.get("file", {}).get("data", b"")
     row = f"{pattern}\n".encode()
     return bytes(head + row * (max(0, size - len(head)) // len(row)))
@@ -197,14 +198,14 @@ async def test_no_field_of_any_method_holds_the_loop(
                 usual, large = usual_request(place), large_requests(place)
                 _, least = await served.call(route, usual)
                 bound = max(TIMES * least, floor)
-                # What a stream sends later is read as its first message is.
+                # Later messages of a stream are read like its first one.
                 first = ([], [usual]) if route.streams_request else ([],)
                 for request, before in itertools.product(large, first):
                     tried += 1
                     code, longest = await served.call(route, request, before=before)
                     taken = [longest]
                     while min(taken) > bound and len(taken) < RETRIES:
-                        # The processor may have become slower since the floor was taken.
+                        # The processor may have become slower since the reference was measured.
                         bound = max(bound, TIMES * reference())
                         _, longest = await served.call(route, request, before=before)
                         taken.append(longest)
@@ -222,12 +223,12 @@ async def test_no_field_of_any_method_holds_the_loop(
     assert not defects
     assert not slow, "\n".join(map(str, slow))
     assert tried > 1000 and ends["OK"] > 100
-    # A database on a machine that stands still for seconds is told to be unavailable, to all alike.
+    # On a machine that stands still for seconds, the database counts as unavailable for everyone.
     assert set(ends) <= {"OK", "UNAVAILABLE"} and ends["UNAVAILABLE"] * 20 < ends["OK"], ends
 
 
 async def _neighbour(served: Worker, stop: asyncio.Event) -> Counter[str]:
-    """Small calls of another kind, one after the other, and how they ended."""
+    """Make small calls of another kind, one after the other; returns their outcomes."""
     route, ends = _route(NEIGHBOUR), Counter[str]()
     while not stop.is_set():
         ends[(await served.answer(route, route.request())).name] += 1
@@ -237,18 +238,18 @@ async def _neighbour(served: Worker, stop: asyncio.Event) -> Counter[str]:
 
 
 def bomb(rows: int) -> Any:
-    """An import of so many equal rows, partial, as a file of some bytes."""
+    """A partial import of ``rows`` equal rows, as a compressed file of a few bytes."""
     request: Any = _route(IMPORT).request(format="CSV", partial=True, validate_only=True)
     request.file.data = gzip.compress(b"customer_id\n" + b"x\n" * rows)
     return request
 
 
-#: Each eight times the one before: two within a batch of an import, and one of several batches.
+#: Each eight times the one before: two fit a batch of an import, and one needs several.
 ROWS = (1_000, 8_000, 64_000)
 
 
 async def growth(served: Worker, sizes: Sequence[int]) -> list[float]:
-    """How many times as much of the processor imports of each size take as of the one before."""
+    """The ratio of processor time between imports of each size and of the one before."""
     route, taken, steps = _route(IMPORT), dict[int, list[float]](), list[float]()
     await served.call(route, bomb(100))
     for _ in range(TRIES):
@@ -267,17 +268,17 @@ async def test_an_import_of_equal_rows_takes_time_in_proportion(
 ) -> None:
     assert bomb(10_000).ByteSize() < 120
     async with worker(hub, monkeypatch) as served:
-        # Eight times the rows: what is quadratic takes 64 times as long.
+        # Eight times the rows: quadratic work takes 64 times as long.
         found = await growth(served, ROWS)
         assert max(found) < 20, found
-        # The negative control: each row that comes again is looked for among all before it.
+        # The negative control: each repeated row is searched among all rows before it.
         monkeypatch.setattr(Refusals, "add", _looking_through(Refusals.add))
         control = await growth(served, ROWS[:2])
         assert control[0] > 20, control
 
 
 def _looking_through(add: Callable[..., None]) -> Callable[..., None]:
-    """The same, but in time that grows with what was added before."""
+    """The same function, but in time that grows with the number of earlier additions."""
 
     def added(self: Refusals, index: int, path: str, description: str) -> None:
         if all(known != index for known, _, _ in self.found):
@@ -307,7 +308,8 @@ async def test_a_call_that_uses_up_its_computing_time_writes_nothing(
 async def test_an_import_that_comes_drop_by_drop_is_ended(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds a transaction; a client that sends a byte now and then would keep it for ever."""
+    """An import holds a transaction; a client that sends a byte now and then would keep it for
+    ever."""
     route = _route(IMPORT)
 
     async def drops() -> AsyncIterator[Message]:
@@ -334,12 +336,13 @@ async def test_an_import_that_comes_drop_by_drop_is_ended(
     assert await asyncio.to_thread(hub.sql, rows) == [(0,)]
 
 
-#: How the feeds are asked for large records in a form that is not theirs in the log.
+#: Requests to the feeds for large records in a form other than the log's.
 FEEDS = ("ListOrderChanges", "PullChanges", "PullDeliveries")
 
 
 def _large_orders(hub: RunningHub) -> dict[str, dict[str, Any]]:
-    """Write orders of 10,000 lines, twice; what each method of FEEDS is asked to be told of it."""
+    """Write orders of 10,000 lines, twice; returns a request for each method in FEEDS that reads
+    them."""
 
     def make(path: str, body: Any) -> Any:
         reply = hub.request("POST", f"/v1/{path}", consumer="admin", json_body=body)
@@ -370,8 +373,8 @@ def _large_orders(hub: RunningHub) -> dict[str, dict[str, Any]]:
 async def test_large_records_in_feeds_leave_the_loop(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records of 10,000 lines, of which a feed shows some fields: they are looked at by threads,
-    however long that takes, and it counts as the call's."""
+    """Records of 10,000 lines, of which a feed shows some fields: threads process them, however
+    long that takes, and the time counts as the call's."""
     asked = await asyncio.to_thread(_large_orders, hub)
     by_name = {r.method.name: r for r in all_routes()}
     slow = 3 * TIMES * reference()
@@ -388,14 +391,14 @@ async def test_large_records_in_feeds_leave_the_loop(
 
         kept = {name: await longest(name) for name in FEEDS}
         assert max(kept.values()) < slow / 3, kept
-        # The negative control: the same work on the loop. What was read for others is given again,
-        # so it asks for other fields.
+        # The negative control: the same work on the loop. Results for others are shared, so this
+        # asks for other fields.
         monkeypatch.setattr("penstockd.feed.reader.LITTLE", 1 << 30)
         assert await longest("ListOrderChanges", fields="order_id,lines,freight") >= slow
 
 
 def _slowed(work: Callable[..., Any], seconds: float) -> Callable[..., Any]:
-    """The work, and as much of the processor besides."""
+    """The work, plus that much extra processor time."""
 
     def slowed(*arguments: Any, **named: Any) -> Any:
         end = time.thread_time() + seconds
@@ -413,7 +416,7 @@ def _route(path: str) -> Route:
 async def test_a_handler_that_blocks_is_caught(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control: what is measured tells a handler that works without a pause."""
+    """The negative control: the measurement finds a handler that works without a pause."""
     route = _route(NEIGHBOUR)
 
     async def blocks(request: Any, exchange: Any) -> Any:

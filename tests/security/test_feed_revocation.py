@@ -1,6 +1,6 @@
-"""R12: who may see less, or other things, is shown nothing more on streams that are open.
+"""R12: consumers whose access is reduced or changed see nothing more on open streams.
 
-PENSTOCK_R12_STREAMS sets how many streams are open at a change.
+PENSTOCK_R12_STREAMS sets the number of streams that are open at a change.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ START = grant("customers", "status = ACTIVE")
 
 @dataclass(frozen=True)
 class Case:
-    """A change of access, and how streams end by it."""
+    """A change of access, and the end of the streams that it causes."""
 
     change: Callable[[Made], object]
     code: grpc.StatusCode
@@ -75,7 +75,7 @@ CASES = {
 
 @contextlib.contextmanager
 def written(hub: RunningHub, key: str) -> Iterator[None]:
-    """A record that all of them see is changed again and again during the block."""
+    """Change a record that all of them see, again and again during the block."""
     over = threading.Event()
 
     def write() -> None:
@@ -95,7 +95,7 @@ def written(hub: RunningHub, key: str) -> Iterator[None]:
 
 @dataclass
 class Watched:
-    """One stream: when the last change that it was given was committed, and how it ended."""
+    """One stream: the commit time of the last change that it delivered, and its end."""
 
     began: asyncio.Event = field(default_factory=asyncio.Event)
     latest: float = 0.0
@@ -119,7 +119,8 @@ class Watched:
 
 
 async def changed(hub: RunningHub, made: Made, case: Case, cursor: str) -> tuple[float, Any]:
-    """All streams, until they have ended after the change: when that was, and what they had."""
+    """All streams, until they have ended after the change; the time of the change, and their
+    data."""
     watched = [Watched() for _ in range(STREAMS)]
     async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         stubs: list[Any] = []
@@ -167,7 +168,7 @@ def test_nothing_is_authorised_after_the_change(hub: RunningHub, name: str) -> N
 
 
 def test_others_go_on(hub: RunningHub) -> None:
-    """Negative control: a stream ends for the change of its own access, not for any change."""
+    """Negative control: a stream ends only for a change of its own access."""
     key = f"t-{uuid.uuid4().hex[:12]}"
     put(hub, "customers", {"customerId": key, "name": "x", "status": "ACTIVE"})
     with consumer_with(hub, START) as one, consumer_with(hub, START) as other:
@@ -221,7 +222,7 @@ def test_a_poll_that_waits_is_answered_by_the_rules_of_now(hub: RunningHub) -> N
             one.join()
         for reply in replies:
             assert reply.status == 200 and "secret" not in reply.text, reply.text
-        hub.head()  # a poll tells a change once it has its number
+        hub.head()  # a poll returns a change only after it has its number
         again = hub.request(
             "GET",
             "/v1/customers:changes",

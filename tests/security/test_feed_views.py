@@ -1,7 +1,7 @@
-"""A feed is the View over time: what comes into it, what goes out of it, and nothing else.
+"""A feed is the View over time: it shows what enters the View, what leaves it, and nothing else.
 
-Every scene is told three times, live, afterwards from the log and by polls, and must be told the
-same each time.
+Every scene is read three times, live, afterwards from the log and by polls, with the same result
+each time.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_records_come_and_go_by_their_own_change(hub: RunningHub) -> None:
         (True, False),
     ]
     assert record(events[1]).name == "Seen" and record(events[1], "before").name == "Feeds"
-    # What it was when it left is what was seen last, not what it became.
+    # The before-image is what the consumer saw last, not what the record became.
     assert record(events[2], "before").status == record(events[1]).status
     assert set(events[1].changed) >= {"name"} and "email" not in events[1].changed
 
@@ -90,7 +90,7 @@ def test_what_belongs_to_a_customer_goes_and_comes_with_it(hub: RunningHub) -> N
     assert {e.brief for e in entering} == {("ENTERED_VIEW", k) for k in made.values()}
     for batch in (leaving, entering):
         assert len({(e.transaction, e.sequence, e.time) for e in batch}) == 1
-        # What a record refers to stands before it.
+        # A record comes after the records that it refers to.
         assert batch[0].dataset == "customers"
     assert all((e.after is None) is (e in leaving) for e in events)
     order = next(e for e in entering if e.dataset == "orders")
@@ -128,7 +128,7 @@ def test_a_customer_is_deleted_with_or_without_what_belongs_to_it(hub: RunningHu
         found = scene.brief()
     expected = [("DELETED", made["interactions"]), ("DELETED", made["contacts"])]
     if reply.status == 200:
-        # An order whose customer is gone is nobody's any more.
+        # An order without a customer belongs to nobody.
         expected += [("DELETED", made["customers"]), ("LEFT_VIEW", made["orders"])]
     assert found == expected
 
@@ -183,7 +183,7 @@ def test_a_rule_over_two_references(hub: RunningHub) -> None:
 
 
 def test_old_history_is_told_as_it_was(hub: RunningHub) -> None:
-    """What records were at a place is known although they have changed, moved and gone since."""
+    """The earlier states of records are known although they have changed, moved and gone since."""
     made, other = company(hub), company(hub)
     with Scene(hub, "bi") as scene:
         patch(hub, "customers", made["customers"], status="CHURNED")
@@ -195,7 +195,8 @@ def test_old_history_is_told_as_it_was(hub: RunningHub) -> None:
             delete(hub, dataset, made[dataset])
         put(hub, "orders", {"orderId": made["orders"], "customerId": other["customers"]})
         delete(hub, "orders", made["orders"])
-        events = scene.told()  # live is what was; the others are read when all has gone
+        # Live is as it happened; the others are read after everything has gone.
+        events = scene.told()
     order = [e.operation for e in events if e.key == made["orders"]]
     assert order == [
         "LEFT_VIEW",

@@ -1,4 +1,4 @@
-"""What lies in the data folder of a running hub is for its owner alone."""
+"""The files in the data folder of a running hub are for its owner alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def modes(data: Path) -> Iterator[tuple[Path, int]]:
-    """Everything below a folder, with its mode; what goes while it is looked at is left out."""
+    """Every path below a folder with its mode, without those that vanish meanwhile."""
     for folder, names, files in os.walk(data):
         for name in (*names, *files):
             path = Path(folder, name)

@@ -1,6 +1,6 @@
-"""S4: filters that were never meant to be. They are refused as such, and reach no SQL as text.
+"""S4: malformed filters. The hub refuses them as such, and none reaches SQL as text.
 
-What well-formed filters find is compared with plain Python in ``unit/query/test_differential.py``.
+``unit/query/test_differential.py`` compares the results of well-formed filters with plain Python.
 PENSTOCK_FUZZ_SEED repeats a run.
 """
 
@@ -24,7 +24,7 @@ from penstockd.store.sql import compile_statement
 CASES = 4000
 CALLS = 150
 
-#: No part of what the hub itself writes into SQL.
+#: A text that the hub itself never writes into SQL.
 MARKS = ["zqMark", "zq'Mark", 'zq"Mark', "zq--Mark", "zq$1Mark", "zq%sMark", "zq:xMark", "zq\\Mark"]
 GOOD = [
     'name = "{}"',
@@ -50,7 +50,7 @@ def view() -> View:
 
 
 def marked(rng: random.Random) -> str:
-    """A filter that is good, with a text in it that no SQL may hold."""
+    """A valid filter with a text in it that no SQL may contain."""
     mark = rng.choice(MARKS)
     template = rng.choice(GOOD)
     quote = "'" if "'{}'" in template else '"'
@@ -59,7 +59,7 @@ def marked(rng: random.Random) -> str:
 
 
 def broken(rng: random.Random) -> str:
-    """A good filter with pieces put in, taken out and swapped."""
+    """A valid filter with pieces added, removed and swapped."""
     text = marked(rng)
     for _ in range(rng.choice([1, 1, 2, 4, 8])):
         at = rng.randrange(len(text) + 1)
@@ -114,7 +114,7 @@ def answers(hub: RunningHub, texts: Iterator[str]) -> Iterator[tuple[str, int, s
         try:
             text.encode()
         except UnicodeEncodeError:
-            continue  # no URL can say that
+            continue  # no URL can express that
         reply = hub.get("/v1/customers", "crm", filter=text, page_size=1)
         yield text, reply.status, "" if reply.status == 200 else reply.reason
 
@@ -125,7 +125,7 @@ def test_no_filter_is_an_internal_error(hub: RunningHub) -> None:
     found = list(answers(hub, (broken(rng) for _ in range(CALLS))))
     for text, status, reason in found:
         fine = [(200, ""), (400, "FILTER_INVALID"), (400, "FIELD_UNKNOWN")]
-        if "\0" in text:  # refused at the door, before anybody reads it as a filter
+        if "\0" in text:  # refused by the server before anything parses it as a filter
             fine = [(400, "VALUE_INVALID")]
         assert (status, reason) in fine, f"seed {SEED}: {text!r} {status} {reason}"
     assert len({status for _, status, _ in found}) == 2

@@ -1,4 +1,4 @@
-"""No hidden value leaves, by any path, in any format, to any role; nor does a name tell."""
+"""No hidden value leaves, by any path, in any format, for any role; names reveal nothing either."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Answers = dict[str, list[tuple[str, bytes]]]
 
 @pytest.fixture(scope="module")
 def answers(marked_hub: RunningHub) -> Answers:
-    """All that each consumer can get."""
+    """Everything that each consumer can read."""
     return {name: list(everything(marked_hub, name)) for name in ("admin", "crm", "bi")}
 
 
@@ -82,7 +82,7 @@ def test_filters_and_orders_act_on_the_mask(marked_hub: RunningHub) -> None:
 
 
 def shape(reply: Reply, name: str) -> tuple[Any, ...]:
-    """All of an error but what differs from call to call and the name that was asked for."""
+    """The whole error, without the parts that differ from call to call and the requested name."""
     text = reply.text.replace(reply.request_id, "<id>").replace(name, "<name>")
     headers = {k: v for k, v in reply.headers.items() if k not in ("date", "x-request-id")}
     return reply.status, headers, text
@@ -114,7 +114,7 @@ def test_a_hidden_name_is_an_unknown_name(
             for name in (hidden, unknown)
         ]
         if "." in hidden and replies[0].status == 400 and "customer." in hidden:
-            # The rule's path through the reference is not open to filters either.
+            # Filters cannot use the rule's path through the reference either.
             assert marked_hub.get(f"/v1/{dataset}", "admin", filter=f"{hidden}:*").status == 400
         assert replies[0].status == 400
         assert shape(replies[0], hidden) == shape(replies[1], unknown), query
@@ -151,8 +151,8 @@ def test_a_hidden_name_is_unknown_to_writers_too(
     ]
     assert by_line[0].reason == "IMPORT_ROW_INVALID"
     assert shape(by_line[0], json_name(hidden)) == shape(by_line[1], json_name(unknown))
-    # Envoy passes over names in a body that the schema does not have; what it has and the caller
-    # may not see is refused with the text that a mask gets for an unknown name.
+    # Envoy skips names in a body that the schema does not have. A name that the schema has and the
+    # caller may not see is refused with the same text as an unknown name in a mask.
     body = {"name": "Changed", json_name(hidden): "1"}
     refused = marked_hub.request("PATCH", path, consumer="crm", json_body=body)
     assert (refused.status, refused.reason) == (400, "FIELD_UNKNOWN")

@@ -1,7 +1,8 @@
-"""No text of any field of any method does more than to have its own call refused.
+"""No text in any field of any method does more than get its own call refused.
 
-U+0000, which the store cannot hold, is refused at the door by one rule. What is far too long is cut
-wherever it is kept or repeated. Either leaves its entry, and its neighbours alone.
+U+0000, which the store cannot hold, is refused on arrival by one rule. Texts that are far too long
+are cut wherever they are stored or repeated. Either leaves its audit entry, and does not affect its
+neighbours.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .calls import every_route, method_of, placed
 
 LONG = 40_000
 NAMES = [r.method.path for r in every_route()]
-#: What a call may not end in, whatever it was given.
+#: Outcomes that no call may have, whatever it was given.
 DEFECTS = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
@@ -29,7 +30,7 @@ DEFECTS = {
 
 
 class Refusal:
-    """How a call ended that was not answered; ``code`` is None of one that was."""
+    """The refusal of a call; ``code`` is None for one that was answered."""
 
     def __init__(self, error: Any) -> None:
         self.code = error.code()
@@ -48,13 +49,13 @@ class Refusal:
 
 
 class Door:
-    """Calls any method of a hub as its administrator, with messages by their descriptors."""
+    """Calls any method of a hub as its administrator, with messages from descriptors."""
 
     def __init__(self, hub: RunningHub, channel: grpc.Channel) -> None:
         self._metadata, self._channel = hub.metadata("admin"), channel
 
     def refusal(self, route: Any, request: Any) -> Refusal | None:
-        """How a call of one request was refused; a stream is given up after its first message."""
+        """The refusal of a request; a stream is cancelled after its first message."""
         method = method_of(route)
         kind = f"{'stream' if method.client_streaming else 'unary'}_" + (
             "stream" if method.server_streaming else "unary"

@@ -1,4 +1,5 @@
-"""Issuers outside the hub: entered by administrators, trusted at the door, disabled in seconds."""
+"""Issuers other than the hub: added by administrators, trusted by the sidecar, disabled in
+seconds."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ PATH = "/v1/access/issuers"
 
 @pytest.fixture
 def issuer(hub: RunningHub) -> Iterator[ForeignIssuer]:
-    """An issuer with a key set; the hub does not know it yet, and forgets it afterwards."""
+    """An issuer with a key set that the hub does not know yet, and that is removed afterwards."""
     made = ForeignIssuer()
     made.add("k1")
     with KeyServer(made).running():
@@ -59,7 +60,7 @@ def by_grpc(hub: RunningHub, token: str) -> str:
 
 
 def all_answer(hub: RunningHub, token: str, status: int) -> None:
-    """Within five seconds both workers answer so, by REST and by gRPC."""
+    """Check that within five seconds both workers give this answer, by REST and by gRPC."""
     name = {200: "OK", 401: "UNAUTHENTICATED"}[status]
     in_force(lambda: (call(hub, token), by_grpc(hub, token)) == (status, name))
 
@@ -104,7 +105,7 @@ def test_its_consumer_decides(hub: RunningHub, issuer: ForeignIssuer) -> None:
 
 
 def test_without_consumers_it_speaks_for_nobody(hub: RunningHub, issuer: ForeignIssuer) -> None:
-    """Also when the last one is taken away: an empty map opens nothing."""
+    """Even when the last one is removed: an empty map admits nobody."""
     apps = {"app-1": "bi"}
     create(hub, issuer, consumersByClaim=False, consumers=apps)
     named, other = issuer.token(azp="app-1"), [issuer.token(azp=n) for n in ("crm", "bi", "admin")]
@@ -120,14 +121,14 @@ def test_without_consumers_it_speaks_for_nobody(hub: RunningHub, issuer: Foreign
 
 
 def test_a_claim_never_names_who_may_change_access(hub: RunningHub, issuer: ForeignIssuer) -> None:
-    """An issuer that may name any consumer would make everybody there an administrator."""
+    """An issuer that may name any consumer would make all its users administrators."""
     create(hub, issuer)
     by_claim, administrator = issuer.token(azp="crm"), issuer.token(azp="admin")
     all_answer(hub, by_claim, 200)
     all_answer(hub, administrator, 401)
     both = update(hub, consumers={"x": "crm"})
     assert (both.status, list(both.violations())) == (400, ["issuer.consumers_by_claim"])
-    # An entry that names it does, one by one.
+    # An entry that names the consumer explicitly does admit it.
     assert update(hub, consumersByClaim=True, consumers={}).status == 200
     path = f"{PATH}/s1?update_mask=consumers,consumers_by_claim"
     named = {"consumers": {"admin": "admin"}}

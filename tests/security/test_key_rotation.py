@@ -1,4 +1,4 @@
-"""Keys that seal cursors follow one another while everything that holds a place goes on."""
+"""Keys that seal cursors are rotated while everything that holds a place continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from subscribing import Subscribed
 
 from .test_places import key_of
 
-#: Of those whose cursors are tried again, so many.
+#: The number of readers whose cursors are tried again.
 OLD = 5
 
 
@@ -26,15 +26,15 @@ class Reader:
         self.query: dict[str, Any] = {"filter": f'name = "{subscribed.mark}"'}
         self.keys: list[str] = []
         self.cursors: list[str] = []
-        self._count: int | None = None  # of the keys that it is to get
+        self._count: int | None = None  # of the expected keys
 
     @property
     def over(self) -> bool:
-        """Whether it has all that it is to get."""
+        """Whether it has all expected keys."""
         return self._count is not None and len(self.keys) >= self._count
 
     def end(self, count: int) -> None:
-        """Let it end after so many keys."""
+        """Let it end after that many keys."""
         self._count = count
 
     def sealed_by(self) -> list[int]:
@@ -75,7 +75,8 @@ def pull(reader: Reader) -> None:
 
 
 def turn_pages(reader: Reader) -> None:
-    """Its pages have no cursors, and those of one turn are sealed in their tokens by one key."""
+    """Pages have no cursors; one key seals the places in the tokens of one pass through the
+    pages."""
     while not reader.over:
         query: dict[str, Any] = {**reader.query, "page_size": 3, "order_by": "create_time"}
         found: list[str] = []
@@ -117,21 +118,21 @@ class Listening:
 
 
 def write_through_a_rotation(readers: Mapping[str, Reader]) -> list[str]:
-    """Write until all have read on with places of the next key; the records' keys in order."""
+    """Write until all readers have places of the next key; returns the records' keys in order."""
     subscribed = readers["poll"].subscribed
     hub = subscribed.hub
     given = [reader for name, reader in readers.items() if name != "pages"]
     written = subscribed.write(3)
 
     def some(number: int) -> bool:
-        """Whether all were given a place of a key, after another record."""
+        """Whether all readers have a place of a key, after another record."""
         written.extend(subscribed.write(1))
         return all(number in reader.sealed_by() for reader in given)
 
     assert eventually(lambda: some(1))
     assert b"key 2 seals" in hub.command("cursors", "rotate-key").stdout
     written.extend(subscribed.write(3))
-    # It is announced a minute ahead; that minute is over.
+    # The key is announced a minute ahead; let that minute be over.
     hub.sql("UPDATE hub.cursor_key SET seal_time = now() WHERE number = 2 RETURNING 1")
     assert eventually(lambda: some(2))
     written.extend(subscribed.write(3))
@@ -167,7 +168,7 @@ def test_keys_rotate_under_those_who_read(hub: RunningHub) -> None:
             got = sorted(reader.keys) if name == "webhook" else reader.keys
             assert got == (sorted(written) if name == "webhook" else written), name
             assert name == "pages" or reader.sealed_by() == [1, 2], name
-        # What was given out under the first key is good still, and leads to all that followed.
+        # Places from the first key are still valid, and lead to everything that followed.
         old = [c for c in dict.fromkeys(readers["poll"].cursors) if key_of(c) == 1][-OLD:]
         for cursor in old:
             query = {**readers["poll"].query, "cursor": cursor, "page_size": 1000}

@@ -1,4 +1,4 @@
-"""Signing keys rotate under traffic without a refusal, and at once when they must."""
+"""Signing keys rotate under traffic without a refusal, and immediately in an emergency."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYS = "/v1/access/signing-keys"
 
 
 def keys(hub: RunningHub) -> dict[str, str]:
-    """State by key, as one worker says."""
+    """The state of each key, as one worker reports it."""
     headers = {"x-api-key": hub.api_key}
     listed = hub.request("GET", KEYS, headers=headers).json()["keys"]
     return {key["keyId"]: key["state"] for key in listed}
@@ -107,19 +107,20 @@ class Traffic:
 
 
 def test_a_rotation_under_traffic_refuses_nobody(hub: RunningHub) -> None:
-    """Envoy keeps the key set for seconds: it knows the new key before the first token has it."""
+    """Envoy caches the key set for seconds: it must know the new key before the first token has
+    it."""
     before = keys(hub)
     log = hub.data / "log" / "access.log"
     traffic = Traffic(hub)
     with traffic.running():
         rotate(hub)
-        rotate(hub)  # a rotation that is on its way is left alone
+        rotate(hub)  # a rotation that is under way is left alone
         (new,) = eventually(lambda: keys(hub).keys() - before.keys())
         in_force(lambda: new in keys(hub))
         assert keys(hub)[new] == "PUBLISHED"
         published = hub.request("GET", "/.well-known/jwks.json").json()["keys"]
         assert {key["kid"] for key in published} == {*before, new}
-        # It would be a minute; Envoy asks every 5 s.
+        # It would take a minute; Envoy asks every 5 s.
         hub.sql(
             "UPDATE hub.signing_key SET sign_time = now() + interval '7s' WHERE key_id = $1", new
         )
@@ -137,7 +138,8 @@ def test_a_rotation_under_traffic_refuses_nobody(hub: RunningHub) -> None:
     assert all(row == (True,) for row in retires)
 
     def envoy_knew() -> bool:
-        """Whether the sidecar itself verified every token, first ones of the new key included."""
+        """Whether the sidecar itself verified every token, including the first ones of the new
+        key."""
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         calls = [x for x in lines if (x.get("path") or "").startswith("/v1/customers")]
         return len(calls) > 20 and all(x["sub"] is not None for x in calls[-20:])
@@ -160,14 +162,14 @@ def test_a_retired_key_is_deleted_and_its_tokens_with_it(hub: RunningHub) -> Non
 
     new = asyncio.run(age())
     assert new is not None
-    # Not before now: another may have begun to sign a moment ago, and the latest signs.
+    # Not earlier: another process may have begun to sign a moment ago, and the newest key signs.
     move = "UPDATE hub.signing_key SET sign_time = now() WHERE key_id = $1"
     hub.sql(move, new)
     in_force(lambda: key_of(new_token(hub)) == new)
     assert {call(hub, old) for _ in range(EVERY_WORKER)} == {200}
     hub.sql("UPDATE hub.signing_key SET retire_time = now() WHERE key_id <> $1", new)
     in_force(lambda: call(hub, old) == 401)
-    asyncio.run(age())  # prunes, and finds the newest too old again
+    asyncio.run(age())  # prunes, and finds the newest key too old again
     in_force(lambda: key_of(old) not in keys(hub))
     hub.tokens.clear()
     assert {call(hub, new_token(hub)) for _ in range(EVERY_WORKER)} == {200}

@@ -1,8 +1,8 @@
-"""Members of repeated messages are shown as a role may see them, by every path, and stay what they
-are where a role writes that does not see them.
+"""Members of repeated messages: every path shows them as the role allows, and a role that writes
+without seeing them leaves them unchanged.
 
-``lines.product_id`` is clear, ``lines.quantity`` clear, ``lines.unit_price`` hidden and
-``lines.discount`` null for the reader here.
+``lines.product_id`` and ``lines.quantity`` are clear, ``lines.unit_price`` is hidden and
+``lines.discount`` is null for the reader here.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def key_of(made: Made) -> dict[str, str]:
 
 
 def get(made: Made, path: str, **query: object) -> Reply:
-    """GET as the consumer that was made."""
+    """GET as the test's consumer."""
     return made.hub.request("GET", path, headers=key_of(made), query=query)
 
 

@@ -1,4 +1,4 @@
-"""The path of a REST call says what it is about: no body and no query says otherwise."""
+"""The path of a REST call decides what it is about: no body and no query overrides it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ KEYS = [
 
 
 def with_body() -> list[tuple[Any, str, str, list[str]]]:
-    """Verb, path, what of the message the body is, and the fields of the path, of each method that
-    has both."""
+    """For each method with both a path and a body: verb, path, the field that the body fills, and
+    the fields of the path."""
     found = []
     for method in methods():
         options = descriptor_pb2.MethodOptions.FromString(method.GetOptions().SerializeToString())
@@ -99,7 +99,7 @@ def test_no_other_record_is_changed(hub: RunningHub) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_of_any_characters(hub: RunningHub, key: str) -> None:
-    """What the sidecar decodes is what the hub compares with."""
+    """The hub compares the same text that the sidecar decodes."""
     record = new_customer()
     record["customerId"] += key
     made = hub.request("POST", "/v1/customers", consumer="admin", json_body=record)

@@ -1,4 +1,4 @@
-"""Places in the log count what their readers may not see, so nobody is shown them as they are."""
+"""Places in the log count hidden changes, so nobody sees them unsealed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT = re.compile(r"[A-Za-z0-9_-]{20,}")
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text is a cursor as the store keeps it."""
+    """Whether a text is a cursor in the store's own form."""
     try:
         Cursor.parse(text)
     except CursorInvalid:
@@ -32,19 +32,19 @@ def is_plain(text: str) -> bool:
 
 
 def assert_sealed(text: str) -> None:
-    """No part of the text is a cursor that is not sealed."""
+    """Check that no part of the text is an unsealed cursor."""
     plain = [found for found in TEXT.findall(text) if is_plain(found)]
     assert not plain, plain
 
 
 def said(name: str, reply: Reply, status: int = 200) -> tuple[str, str]:
-    """The name, and the headers and text of a reply that must have the status."""
+    """The name of a reply with the given status, and its headers and text."""
     assert reply.status == status, f"{name}: {reply.status} {reply.text}"
     return name, f"{dict(reply.headers)} {reply.text}"
 
 
 def surfaces(hub: RunningHub) -> Iterator[tuple[str, str]]:
-    """Everything that the hub gives out and that holds a place, by name."""
+    """By name, everything from the hub that contains a place."""
     start = here(hub)
     key = f"t-places-{uuid.uuid4().hex[:8]}"
     put(hub, "customers", {"customerId": key, "name": "Places"})
@@ -71,7 +71,7 @@ def surfaces(hub: RunningHub) -> Iterator[tuple[str, str]]:
 
 
 def subscription_surfaces(hub: RunningHub, start: str) -> Iterator[tuple[str, str]]:
-    """The same of a subscription that begins at ``start``."""
+    """The same for a subscription that begins at ``start``."""
     name = f"s-{uuid.uuid4().hex[:8]}"
     body: dict[str, Any] = {"datasets": ["customers"]}
     made = hub.request(
@@ -116,7 +116,7 @@ def test_no_surface_shows_a_place_as_the_store_keeps_it(hub: RunningHub) -> None
         assert_sealed(text)
         sealed = [found for found in TEXT.findall(text) if found.startswith("BQ")]
         seen.append((name, len(sealed)))
-    # They did show places, most of them; the negative control is one as it is kept.
+    # They did show places, most of them; the negative control is an unsealed one.
     shown = {name for name, count in seen if count}
     wanted = {"log", "poll", "digest", "stream", "lease", "acknowledged", "receipt", "backwards"}
     assert wanted <= shown, seen
@@ -136,14 +136,14 @@ def poll(hub: RunningHub, start: str) -> dict[str, Any]:
 
 
 def whole_poll(hub: RunningHub, start: str, last: str) -> dict[str, Any] | None:
-    """What is told after a place, if the change of the ``last`` key is among it."""
+    """The poll's result after a place, if it includes the change of the ``last`` key."""
     told = poll(hub, start)
     return told if any(c["key"] == last for c in told.get("changes", ())) else None
 
 
 def account(hub: RunningHub, hidden: list[int]) -> tuple[dict[str, Any], list[int]]:
-    """The parts of the answers about the same changes that must be equal however many changes of
-    hidden records lie among them, and the numbers of the log."""
+    """The parts of the answers about the same changes that must be equal however many hidden
+    changes lie between them, and the numbers of the log."""
     source = f"t-places-{uuid.uuid4().hex[:8]}"
     start = here(hub)
     for i, count in enumerate(hidden):
@@ -152,7 +152,7 @@ def account(hub: RunningHub, hidden: list[int]) -> tuple[dict[str, Any], list[in
             put(hub, "customers", record | {"source": source})
         record = {"customerId": f"{source}-{i}", "name": "Shown", "status": "ACTIVE"}
         put(hub, "customers", record | {"source": source})
-    # A change is told once it has its number, soon after it was written.
+    # A poll returns a change after it has its number, soon after its write.
     told = eventually(lambda: whole_poll(hub, start, f"{source}-{len(hidden) - 1}"))
     found = told["changes"]
     numbers = [log_number(int(c["sequence"])) for c in found]
@@ -168,18 +168,18 @@ def account(hub: RunningHub, hidden: list[int]) -> tuple[dict[str, Any], list[in
 
 
 def test_what_is_told_is_the_same_with_hidden_changes_between(hub: RunningHub) -> None:
-    """But for sequences, transaction ids and cursors: of these the order, which are the same, and
-    the length. What they are cannot be the same, since the places are not."""
+    """The answers are equal except for sequences, transaction ids and cursors. Of these, order,
+    equality and length are the same; their values cannot be, since the places differ."""
     plain, dense = account(hub, [0, 0, 0, 0])
     mixed, sparse = account(hub, [1, 0, 3, 2])
     assert plain == mixed
-    # Negative control: numbers of the log tell how many there were.
+    # Negative control: numbers of the log show how many there were.
     assert [b - a for a, b in itertools.pairwise(dense)] == [1, 1, 1]
     assert [b - a for a, b in itertools.pairwise(sparse)] == [1, 4, 3]
 
 
 def test_a_cursor_that_is_made_up_learns_nothing(hub: RunningHub) -> None:
-    """Every number gets one answer: of what is pruned, of what is there and of what is not yet."""
+    """Every number gets the same answer, whether it is pruned, present or in the future."""
     epoch = PLACES.open(here(hub)).epoch
     answers = set()
     for number in (0, 1, hub.head() // 2, hub.head(), hub.head() + 1, 10**9):
@@ -222,7 +222,7 @@ def test_a_cursor_outlives_its_key_by_as_long_as_the_log_is_kept(hub: RunningHub
     move = "UPDATE hub.cursor_key SET seal_time = now() - $1::interval WHERE number = 2 RETURNING 1"
     try:
         assert b"key 2 seals" in hub.command("cursors", "rotate-key").stdout
-        assert b"key 2 seals" in hub.command("cursors", "rotate-key").stdout  # on its way already
+        assert b"key 2 seals" in hub.command("cursors", "rotate-key").stdout  # already under way
         assert key_of(hub.get("/v1/changes").json()["nextCursor"]) == 1
         hub.sql(move, timedelta())
 

@@ -1,4 +1,5 @@
-"""S5: files made to break the hub, through the door: refused by a reason, and nothing is loaded."""
+"""S5: files made to break the hub, through its API: refused with a reason, and nothing is
+loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ else:
     from backports import zstd
 
 SEED = 20240301
-#: More in tests/unit/formats/test_poisoned.py, which feeds the readers themselves.
+#: More are in tests/unit/formats/test_poisoned.py, which feeds the readers directly.
 CASES = 40
 REASONS = {
     "IMPORT_ROW_INVALID",
@@ -27,7 +28,7 @@ REASONS = {
     "IMPORT_TRUNCATED",
     "REQUEST_TOO_LARGE",
 }
-#: Rows that are right, the last one never: what is around the poison could be loaded.
+#: Valid rows, except that the last one is poisoned: the rows around the poison could be loaded.
 CSV = b"customer_id,name,credit_limit\npoison-1,x,1.50\npoison-2,%s,NaN\n"
 NDJSON = b'{"customerId":"poison-1"}\n{"customerId":"poison-2","name":"%s","creditLimit":"NaN"}\n'
 XML = (
@@ -54,7 +55,7 @@ OUTSIDE = (
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[RunningHub]:
-    """A hub of its own, since its workers' memory is looked at."""
+    """A hub of its own, since the tests look at its workers' memory."""
     with folder() as data:
         running = RunningHub(data / "hub", customers=50)
         running.start()
@@ -132,7 +133,7 @@ def test_poison_is_refused_and_the_hub_goes_on(target: RunningHub) -> None:
     assert workers(target).keys() == before.keys(), "a worker died"
 
     def back() -> bool:
-        """Whether no worker has kept much: what the last calls used may not be free yet."""
+        """Whether no worker has kept much: memory of the last calls may not be free yet."""
         grown = {pid: now - before[pid] for pid, now in workers(target).items()}
         assert max(grown.values()) < 128 << 20, grown
         return True
@@ -141,7 +142,7 @@ def test_poison_is_refused_and_the_hub_goes_on(target: RunningHub) -> None:
 
 
 def test_without_the_poison_it_is_loaded(target: RunningHub) -> None:
-    """Negative control: the same files, cured, are taken."""
+    """Negative control: the same files without the poison are accepted."""
     packs: tuple[Callable[[bytes], bytes], ...] = (bytes, gzip.compress, zstd.compress)
     for format, file in FILES.items():
         for pack in packs:

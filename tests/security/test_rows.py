@@ -1,4 +1,5 @@
-"""Rows that a role does not see are not there: not listed, not counted, not told apart."""
+"""Rows that a role does not see do not exist for it: not listed, not counted, not
+distinguishable."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ DEPENDENT = ("contacts", "orders", "interactions")
 
 
 def keys(hub: RunningHub, dataset: str, consumer: str) -> set[str]:
-    """The keys of all records that a consumer sees, by an export."""
+    """The keys of all records that a consumer sees, from an export."""
     key = dataset.removesuffix("s") + "_id"
     reply = hub.get(f"/v1/{dataset}:export", consumer, format="CSV", fields=key)
     return set(reply.text.splitlines()[1:])
@@ -50,7 +51,7 @@ def test_bi_sees_all_products(marked_hub: RunningHub) -> None:
 
 @pytest.fixture
 def churned(marked_hub: RunningHub) -> Iterator[None]:
-    """The customer mk-seen has left while the test runs."""
+    """The customer mk-seen is CHURNED while the test runs."""
 
     def become(status: str) -> None:
         path = "/v1/customers/mk-seen"

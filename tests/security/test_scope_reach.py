@@ -1,7 +1,7 @@
-"""A token that is narrowed to a permission gets no record by what its consumer has made before.
+"""A token that is narrowed to a permission gets no record through its consumer's earlier objects.
 
 Webhooks, deliveries, subscriptions, receipts, credentials, previews: every method of the hub's own
-services is called with each permission alone.
+services is called with each single permission.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .test_access_admin import methods
 from .test_write_replies import CLEAR, bearer
 
 PERMISSIONS = [p.value for p in Permission]
-#: In each value of the record, but for the key.
+#: A text in each value of the record except its key.
 SECRET = "zqreach"
-#: Streams without an end: for who may not read they end at once, by being denied.
+#: Streams without an end: for a caller that may not read, they end at once with a denial.
 ENDLESS = {"WatchChanges", "WatchSubscription"}
-#: They would take away what the walk needs, or what other tests need; each is denied or harmless
-#: by what is asserted below.
+#: Methods that would remove objects that this walk or other tests need; each is denied or harmless,
+#: as asserted below.
 SPARED = {"RotateSigningKeys", "RollbackPolicy", "DeleteConsumer", "DeleteRole", "RevokeCredential"}
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A consumer with all permissions, what belongs to it, and the record in its deliveries."""
+    """A consumer with all permissions, its objects, and the record in its deliveries."""
 
     hub: RunningHub
     posts: Posts
@@ -52,7 +52,7 @@ class Owner:
     cursor: str
 
     def headers(self, scope: str = "") -> dict[str, str]:
-        """A token's, narrowed to a scope."""
+        """The headers of a token with a scope."""
         return bearer(self.hub, self.consumer, self.secret, scope)
 
     def call(self, method: str, path: str, body: Any = None, *, scope: str = "") -> Reply:
@@ -60,7 +60,7 @@ class Owner:
         return self.hub.request(method, path, json_body=body, headers=self.headers(scope))
 
     def requests(self) -> dict[str, dict[str, Any]]:
-        """What is asked of methods that need more than names."""
+        """The requests of methods that need more than names."""
         selection = [{"dataset": "customers"}]
         thief = f"{self.posts.url}/thief"
         role = {"roleId": "sr-new", "grants": [grant("customers", "read")]}
@@ -86,7 +86,7 @@ class Owner:
         }
 
     def names(self) -> dict[str, Any]:
-        """What fields of these names hold in all other requests."""
+        """The values of fields with these names in all other requests."""
         return {
             "webhook_id": self.webhook,
             "delivery_id": self.delivery,
@@ -113,7 +113,8 @@ def owner(hub: RunningHub) -> Iterator[Owner]:
 
 @contextlib.contextmanager
 def owning(hub: RunningHub) -> Iterator[Owner]:
-    """An owner, who is gone afterwards: it may change access, and other tests count who may."""
+    """An owner that is removed afterwards: it may change access, and other tests count such
+    consumers."""
     with receiving() as posts:
         found = made(hub, posts)
         yield found
@@ -146,7 +147,8 @@ def made(hub: RunningHub, posts: Posts) -> Owner:
         return reply.json()
 
     selections = [{"dataset": "customers"}]
-    posts.statuses["/owner"] = 500  # what is sent stays here, dead, to be sent again
+    # This message fails and stays as a dead letter, to be sent again.
+    posts.statuses["/owner"] = 500
     hook = {"url": f"{posts.url}/owner", "headers": {"x-own": SECRET}, "selections": selections}
     hook["options"] = {"retrySeconds": [1]}
     webhook = call("POST", "/v1/webhooks", hook)["webhook"]["webhookId"]
@@ -173,7 +175,8 @@ def made(hub: RunningHub, posts: Posts) -> Owner:
 
 
 def answers(owner: Owner, scope: str) -> Iterator[tuple[str, bytes]]:
-    """Each method of the hub's services, and all that a token gets of it, errors too."""
+    """Each method of the hub's services, and everything that a token gets from it, errors
+    included."""
     metadata = (("authorization", owner.headers(scope)["authorization"]),)
     with grpc.insecure_channel(f"127.0.0.1:{owner.hub.port}") as channel:
         for method in methods():
@@ -210,7 +213,7 @@ def test_a_permission_alone_gets_no_record(owner: Owner, permission: str) -> Non
     assert len(asked) >= 55
     found = [name for name, answer in asked.items() if SECRET.encode() in answer]
     assert not found
-    if not permission.startswith("audit."):  # whose business it is which records were touched
+    if not permission.startswith("audit."):  # audit permissions include the names of records
         found = [n for n, a in asked.items() if b"zqkey-" in a and b"StatusCode" not in a]
         assert not found, "keys are records' too"
     allowed = {name for name, answer in asked.items() if b"StatusCode" not in answer}
@@ -245,7 +248,7 @@ def test_a_key_is_not_found_out_by_asking_for_it(owner: Owner) -> None:
 
 
 def test_the_scopes_of_what_it_tells_are_enough(owner: Owner) -> None:
-    """And a webhook that is made with them tells no more, whoever changes it later."""
+    """And a webhook that is created with them sends no more, whoever changes it later."""
     scope = "webhooks.write webhooks.read customers:read"
     for verb in ("pause", "resume"):
         reply = owner.call("POST", f"/v1/webhooks/{owner.webhook}:{verb}", {}, scope=scope)
@@ -258,7 +261,8 @@ def test_the_scopes_of_what_it_tells_are_enough(owner: Owner) -> None:
     for token in (scope, ""):
         reply = owner.call("PATCH", path, more, scope=token)
         assert (reply.status, reply.reason) == (403, "PERMISSION_DENIED")
-    # One that was made without scopes may come to tell of orders, but not by who may not.
+    # A webhook without scopes may come to deliver orders, but not through a caller that may not
+    # read them.
     reply = owner.call("PATCH", f"/v1/webhooks/{owner.webhook}", more, scope=scope)
     assert (reply.status, reply.reason) == (403, "PERMISSION_DENIED")
     assert "orders" in reply.json()["message"]
@@ -270,7 +274,8 @@ def _messages(kind: Any) -> list[Any]:
 
 
 def test_to_write_webhooks_is_not_to_read_them(owner: Owner) -> None:
-    """A reply to what changes one shows what the call itself has set, and no URL or header."""
+    """A reply to an update of a webhook shows only what the call itself has set, and no URL or
+    header."""
     path = f"/v1/webhooks/{owner.webhook}"
     changes: dict[str, tuple[str, str, dict[str, Any], set[str]]] = {
         "UpdateWebhook": ("PATCH", path, {"title": "t", "options": {"rate": 9}}, {"title"}),
@@ -279,7 +284,8 @@ def test_to_write_webhooks_is_not_to_read_them(owner: Owner) -> None:
         "RotateSecret": ("POST", f"{path}:rotateSecret", {}, set()),
         "ReplayChanges": ("POST", f"{path}:replay", {"cursor": owner.cursor}, set()),
     }
-    asked = {"ListWebhooks", "GetWebhook", "CreateWebhook"}  # these need to read, or set it all
+    # These need permission to read, or set everything themselves.
+    asked = {"ListWebhooks", "GetWebhook", "CreateWebhook"}
     telling = {
         m.name
         for m in methods()
@@ -298,7 +304,7 @@ def test_to_write_webhooks_is_not_to_read_them(owner: Owner) -> None:
         def seen(call: tuple[str, str, Any] = (verb, where, body)) -> str:
             scope = "webhooks.write webhooks.read customers:read"
             reply = owner.call(*call, scope=scope)
-            return reply.text if reply.status == 200 else ""  # a replay may be under way
+            return reply.text if reply.status == 200 else ""  # a replay may be running
 
         whole = eventually(seen)
         assert "/owner" in whole and "x-own" in whole, "negative control: who reads sees it"
@@ -348,7 +354,7 @@ def small_consumer(owner: Owner) -> Iterator[str]:
 
 
 def enlarging(owner: Owner, small: str) -> list[tuple[str, str, Any]]:
-    """Ways to come to read customers, none of which is carried out."""
+    """Ways to gain access to customers; none of them takes effect."""
     dry = "validate_only=true"
     own = f"/v1/access/consumers/{owner.consumer}"
     more = [grant("customers", "read")]

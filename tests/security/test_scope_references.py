@@ -1,8 +1,8 @@
-"""A row filter that follows references answers about other datasets, too: a token that is narrowed
-to one dataset makes no such filter, gives it to nobody, and gets no answer by it.
+"""A row filter that follows references answers questions about other datasets, too: a token that is
+narrowed to one dataset makes no such filter, gives it to nobody, and gets no answer from it.
 
-Else a token that may change access, and of records read orders alone, could find out the value of
-any field of any customer: by guesses, each in a row filter of orders.
+Otherwise a token that may change access, and read only orders, could find out the value of any
+field of any customer: by guesses, each in a row filter of orders.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ WIDE = f"{NARROW} customers:read"
 
 @dataclass(frozen=True)
 class Administrator:
-    """May change access and read everything; has tokens that may less."""
+    """May change access and read everything; has tokens with less access."""
 
     hub: RunningHub
     name: str
     secret: str
-    #: A consumer whose only role has the filter, and has called; another without a role.
+    #: A consumer whose only role has the filter, and that has made calls; and another without a
+    #: role.
     held: str
     bare: str
     order: str
@@ -49,7 +50,7 @@ def role(name: str, rows: str = THROUGH) -> dict[str, Any]:
     return {"roleId": name, "grants": [grant]}
 
 
-#: Ways to an answer by a filter: a call, made with names of its own.
+#: Ways to an answer through a filter: a call, with names of its own.
 Ask = Callable[[Administrator, str], tuple[str, str, Any]]
 _CLAIMS = {"state": {"values": ["ACTIVE"]}}
 WAYS: Mapping[str, Ask] = {
@@ -166,7 +167,7 @@ def test_no_filter_looks_beyond_the_scopes(administrator: Administrator, way: st
     assert "customers" in denied.json()["message"], "it says which dataset is missing"
     for scope in (WIDE, ""):  # negative control
         if path in ("/roles", "/consumers", "/issuers") and scope == "":
-            continue  # it exists by now
+            continue  # it exists already
         assert administrator(method, path, body, scope=scope).status == 200, way
     if path in ("/roles", "/consumers", "/issuers"):
         gone = administrator("DELETE", f"{path}/{name}", None)
@@ -174,7 +175,7 @@ def test_no_filter_looks_beyond_the_scopes(administrator: Administrator, way: st
 
 
 def test_other_filters_stay_free(administrator: Administrator) -> None:
-    """Of the dataset that the scopes name, a narrowed token writes any filter."""
+    """A narrowed token may write any filter on the dataset that its scopes name."""
     name = f"{administrator.name}-own"
     own = role(name, "status = PLACED AND customer_id:*")
     assert administrator("POST", "/roles", own, scope=NARROW).status == 200

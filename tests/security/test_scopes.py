@@ -1,4 +1,4 @@
-"""Scopes narrow a token, at the endpoint and wherever it is used; they never widen it."""
+"""Scopes narrow a token, at the token endpoint and wherever it is used; they never widen it."""
 
 from __future__ import annotations
 

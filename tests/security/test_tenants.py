@@ -1,4 +1,4 @@
-"""S3: a tenant puts another's keys into every method of every dataset, and gets nothing by it."""
+"""S3: a tenant puts another's keys into every method of every dataset, and gains nothing by it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RULES = {
     "products": "name = claims.tenant",
     **dict.fromkeys(("contacts", "orders", "interactions"), "customer.source = claims.tenant"),
 }
-#: Methods that make a record where there is none: there a key that is free is no secret.
+#: Methods that create a missing record: for them a free key is no secret.
 MAKES = ("Create", "BatchUpsert", "Import")
 
 
@@ -32,7 +32,7 @@ def singular(dataset: str) -> str:
 
 
 def record(dataset: str, key: str, tenant: str, customer: str) -> dict[str, Any]:
-    """A record of a tenant, which holds the mark if it is the other's."""
+    """A record of a tenant; the other tenant's record contains the mark."""
     made: dict[str, Any] = {f"{singular(dataset)}Id": key}
     if dataset == "customers":
         return {**made, "name": tenant, "kind": "PERSON", "source": tenant, "notes": tenant}
@@ -43,7 +43,7 @@ def record(dataset: str, key: str, tenant: str, customer: str) -> dict[str, Any]
 
 @pytest.fixture(scope="module")
 def tenant(hub: RunningHub) -> Iterator[tuple[tuple[str, str], ...]]:
-    """The metadata of a tenant that sees its own records; the other's are there as well."""
+    """The metadata of a tenant that sees its own records; the other's records exist as well."""
     for dataset in RULES:
         batch = [
             record(dataset, OWN, "s3-own", OWN),
@@ -64,7 +64,7 @@ def tenant(hub: RunningHub) -> Iterator[tuple[tuple[str, str], ...]]:
 
 
 def stored(hub: RunningHub) -> dict[str, list[Any]]:
-    """All that the other tenant has."""
+    """All records of the other tenant."""
     return {
         dataset: hub.sql(f"SELECT * FROM data.{dataset} WHERE {singular(dataset)}_id = $1", FOREIGN)
         for dataset in RULES
@@ -78,7 +78,7 @@ def methods(dataset: str) -> Sequence[Any]:
 
 
 def requests(dataset: str, method: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Requests that name the key wherever the method lets one, with every switch on by itself."""
+    """Requests that name the key wherever the method allows one, with each switch in turn."""
     fields = method.input_type.fields_by_name
     switches = [f.name for f in method.input_type.fields if f.type == f.TYPE_BOOL]
     for switch in (None, *switches):
@@ -109,10 +109,10 @@ def requests(dataset: str, method: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def call(channel: grpc.Channel, method: Any, request: Any, metadata: Any) -> tuple[str, bytes]:
-    """Code and reply of a call, or what the refusal says, request id aside.
+    """The code and reply of a call, or the text of the refusal without its request id.
 
-    A stream of changes goes on for ever: what comes first is its reply, which says where it begins.
-    Whose changes one sees is shown by test_feed_views.
+    A stream of changes does not end: its first message counts as its reply, and states where it
+    begins. test_feed_views tests whose changes it shows.
     """
     path = f"/{method.containing_service.full_name}/{method.name}"
     wire = {"request_serializer": type(request).SerializeToString}
@@ -141,7 +141,8 @@ def call(channel: grpc.Channel, method: Any, request: Any, metadata: Any) -> tup
 
 
 def _lasting(method: Any, reply: bytes) -> bytes:
-    """A reply without what differs between any two calls, or any two queries: of digests."""
+    """A reply without the parts that differ between any two calls, or for digests between any two
+    queries."""
     if not method.name.startswith(("Digest", "Repair")):
         return reply
     message: Any = message_factory.GetMessageClass(method.output_type).FromString(reply)
@@ -151,7 +152,7 @@ def _lasting(method: Any, reply: bytes) -> bytes:
 
 
 def feeds(method: Any) -> bool:
-    """Whether it gives changes."""
+    """Whether it returns changes."""
     return str(method.name).startswith("Watch") or str(method.name).endswith("Changes")
 
 
@@ -201,7 +202,7 @@ def test_another_tenants_keys(hub: RunningHub, tenant: Any, dataset: str) -> Non
 def test_the_same_requests_work_on_what_is_ones_own(
     hub: RunningHub, tenant: Any, dataset: str
 ) -> None:
-    """Negative control: what is refused above is refused for whose the key is."""
+    """Negative control: the calls refused above succeed for the owner of the key."""
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
         for method in methods(dataset):
             if method.name.startswith("Delete"):

@@ -1,4 +1,4 @@
-"""S1: bad tokens, the hub's own and another issuer's. None is accepted, all are answered alike."""
+"""S1: bad tokens, the hub's own and another issuer's. None is accepted, all get the same answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .test_credentials import PATH, body_without_id, headers_of
 
 
 def stolen_keys(hub: RunningHub) -> SigningKeys:
-    """The hub's own keys, as whoever steals its folder and its database has them."""
+    """The hub's own keys, as a thief of its folder and its database has them."""
 
     async def read() -> SigningKeys:
         connection = await asyncpg.connect(hub.dsn)
@@ -53,7 +53,7 @@ def own_forger(hub: RunningHub) -> Forger:
 
 
 def entry(issuer: ForeignIssuer, /, **changed: Any) -> dict[str, Any]:
-    """The issuer as an administrator enters it."""
+    """The issuer's entry as an administrator writes it."""
     given = {
         "issuerId": "s1",
         "issuer": issuer.claims()["iss"],
@@ -100,7 +100,7 @@ def call(hub: RunningHub, token: str) -> Reply:
 
 
 def test_the_forger_can_make_a_good_token(hub: RunningHub, forger: Forger) -> None:
-    """Positive control: what is bad below is so for the one thing that is wrong."""
+    """Positive control: each bad token below is refused only for its one fault."""
     for token in (forger.signed(), forger.signed(nbf=int(time.time()) - 5), forger.signed(more=1)):
         for _ in range(4):
             assert call(hub, token).status == 200

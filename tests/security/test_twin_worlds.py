@@ -1,8 +1,8 @@
-"""S2: nobody can tell two worlds apart that differ only in what is hidden.
+"""S2: nobody can distinguish two worlds that differ only in what is hidden.
 
-Places are compared too: cursors, sequences, ids of transactions and etags are the same bytes.
+Places are compared too: cursors, sequences, transaction ids and etags have the same bytes.
 
-PENSTOCK_TWIN_PAIRS sets how many questions both are asked, PENSTOCK_FUZZ_SEED the seed.
+PENSTOCK_TWIN_PAIRS sets the number of questions, PENSTOCK_FUZZ_SEED the seed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .twins import BLIND, HASHED, SEEING_WRITER, SEER, WRITERS, World, same_time
 
 PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "3000"))
 THREADS = 4
-#: Changes that happen in both worlds, for feeds to tell of.
+#: Changes that happen in both worlds, for feeds to deliver.
 STEPS = int(os.environ.get("PENSTOCK_TWIN_STEPS", "120"))
 
 Pair = tuple[World, World]
@@ -60,7 +60,7 @@ def values(pair: Pair, catalog: Catalog) -> dict[str, dict[str, list[str]]]:
 
 
 class Interview:
-    """The same questions to both, by one thread on a connection to each."""
+    """The same questions to both, by one thread with a connection to each."""
 
     def __init__(self, pair: Pair, asker: Asker) -> None:
         self._pair, self._asker = pair, asker
@@ -76,12 +76,12 @@ class Interview:
         self.close()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         for connection in self._connections:
             connection.close()
 
     def follow(self, question: Question) -> None:
-        """Ask, and turn the pages as long as there are any, three at most."""
+        """Ask, and follow at most three pages."""
         for _ in range(3):
             a, b = (
                 ask(connection, world, question)
@@ -99,7 +99,7 @@ class Interview:
 
 
 def difference(a: Answer, b: Answer) -> str:
-    """Where two answers part."""
+    """The first difference between two answers."""
     if (a.status, a.headers) != (b.status, b.headers):
         return f"{a.status} {a.headers}\n{b.status} {b.headers}"
     at = next((i for i, (x, y) in enumerate(zip(a.body, b.body, strict=False)) if x != y), -1)
@@ -131,14 +131,15 @@ def test_the_blind_cannot_tell_the_worlds_apart(
         for question, a, b in thread.differences:
             raise AssertionError(f"seed {SEED}: {question}\n{difference(a, b)}")
         assert not thread.failures, thread.failures[:3]
-    # Enough of every kind of answer that the comparison says something.
+    # Enough answers of every kind to make the comparison meaningful.
     assert statuses[200] > PAIRS // 4 and statuses[400] > PAIRS // 20 and statuses[404]
 
 
 def test_the_comparison_sees_a_difference(
     pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
 ) -> None:
-    """Negative control: by the same questions, who may see everything sees two worlds."""
+    """Negative control: with the same questions, a consumer that sees everything sees two
+    worlds."""
     threads = interview(pair, catalog, values, [SEER], 400)
     assert sum(len(t.differences) for t in threads) > 100
 
@@ -162,7 +163,7 @@ def guesses(
     consumers: list[str],
     count: int,
 ) -> list[Interview]:
-    """Both worlds are asked the same writes, none of which is carried out."""
+    """Ask both worlds for the same writes; none of them is carried out."""
     visible = visible_keys(pair, catalog)
 
     def run(thread: Interview, asker: Asker) -> None:
@@ -195,7 +196,7 @@ def test_writers_cannot_tell_the_worlds_apart_by_replies(
 def test_a_writer_who_reads_tells_them_apart(
     pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]]
 ) -> None:
-    """Negative control: the same writes by who may read what it writes."""
+    """Negative control: the same writes by a consumer that may read what it writes."""
     threads = guesses(pair, catalog, values, [SEEING_WRITER], 800)
     assert sum(len(t.differences) for t in threads) > 10
 
@@ -234,8 +235,8 @@ def visible(world: World, consumer: str) -> list[dict[str, Any]]:
 
 
 def test_only_who_shares_a_hash_domain_can_join(pair: Pair) -> None:
-    """One sees hashes of phones and others of tax numbers. In one world each customer has the same
-    text in both, in the other another customer has it."""
+    """One sees hashes of phones and others hashes of tax numbers. In one world each customer has
+    the same text in both fields, in the other world another customer has it."""
     keys = [record["customerId"] for record in visible(pair[0], "hides")]
     texts = [f"+{i:07}" for i in range(len(keys))]
     moved = [texts[-1], *texts[:-1]]
@@ -248,12 +249,12 @@ def test_only_who_shares_a_hash_domain_can_join(pair: Pair) -> None:
             names = {"phone": "phone", "tax_id": "taxId"}
             tokens.append({c: [r[names[HASHED[c][0]]] for r in found[c]] for c in HASHED})
             records.append(found["phone-north"])
-    assert records[0] == records[1]  # who sees phones alone is told nothing of the others
-    # Who shares a domain can join, and so tells the worlds apart.
+    assert records[0] == records[1]  # a consumer of phones alone learns nothing about the others
+    # Consumers that share a domain can join, and so distinguish the worlds.
     assert tokens[0]["phone-north"] == tokens[0]["tax-north"]
     joined = zip(tokens[1]["phone-north"], tokens[1]["tax-north"], strict=True)
     assert not any(a == b for a, b in joined)
-    # Nobody else can, nor by what anybody can compute without a key.
+    # Nobody else can, not even with anything that can be computed without a key.
     guesses = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     guesses += [hmac.new(b"north", text.encode(), "sha256").hexdigest() for text in texts]
     for found_tokens in tokens:
@@ -281,14 +282,14 @@ def test_a_grant_that_hides_update_time_hides_when_hidden_fields_changed(
 
 @dataclass(frozen=True)
 class Stretch:
-    """Where what happened in both worlds stands in their logs, which is the same in both."""
+    """The part of both logs in which the same changes happened; its numbers are the same."""
 
     begin: int
     end: int
 
 
 def both_heads(pair: Pair) -> int:
-    """The newest number of both logs, which is one."""
+    """The newest number of both logs, which is equal."""
     ours, theirs = (world.hub.head() for world in pair)
     assert ours == theirs
     return ours
@@ -296,7 +297,7 @@ def both_heads(pair: Pair) -> int:
 
 @pytest.fixture(scope="module")
 def counted(pair: Pair) -> list[Account]:
-    """As much is hidden in either world, but in each between other changes."""
+    """The same number of hidden changes in either world, but at different positions."""
     chance = random.Random(f"{SEED}-counts")
     counts = [n for n in range(MOST_HIDDEN + 1) for _ in range(5)]
     accounts = [count(w, "hides", chance.sample(counts, len(counts))) for w in pair]
@@ -308,7 +309,7 @@ def test_no_place_tells_how_much_is_hidden(counted: list[Account]) -> None:
     assert not given_away(counted), f"seed {SEED}"
 
 
-#: What was given, as it would be if the hub did not hide what counts.
+#: What consumers would get if the hub did not hide counting values.
 UNHIDDEN: dict[str, Callable[[Account], Account]] = {
     "sequence": lambda a: replace(a, sequences=[log_number(s) for s in a.sequences]),
     "transaction": lambda a: replace(
@@ -325,13 +326,13 @@ UNHIDDEN: dict[str, Callable[[Account], Account]] = {
 
 @pytest.mark.parametrize("name", UNHIDDEN)
 def test_what_is_not_hidden_tells(counted: list[Account], name: str) -> None:
-    """Negative controls: sequences and ids that count, cursors without seal, etags as stored."""
+    """Negative controls: sequences and ids that count, cursors without seals, etags as stored."""
     assert name in given_away([UNHIDDEN[name](account) for account in counted])
 
 
 @pytest.fixture(scope="module")
 def happened(pair: Pair, counted: object) -> Stretch:
-    """The same has happened in both, as far as the blind can see."""
+    """The same has happened in both, as far as consumers without access can see."""
     begin = both_heads(pair)
     steps = list(Script(random.Random(f"{SEED}-feeds")).steps(STEPS))
     for ours, theirs in steps:
@@ -363,7 +364,7 @@ def polls(
     consumer: str,
     happened: Stretch,
 ) -> tuple[Counter[int], list[tuple[Question, Answer, Answer]]]:
-    """Both worlds are asked the same polls: the statuses, and where they differ."""
+    """Ask both worlds the same polls; returns the statuses and the differences."""
     statuses: Counter[int] = Counter()
     differences = []
     asker = Asker(catalog, values, f"{SEED}-feeds-{consumer}")
@@ -406,7 +407,7 @@ def test_the_blind_are_told_the_same_by_streams(
         for one, other in zip(ours.changes, theirs.changes, strict=False):
             assert one == other, f"seed {SEED}: {path}"
         assert len(ours.changes) == len(theirs.changes)
-        # There was more that they were told nothing of.
+        # They were told nothing of further changes.
         count = len(ours.changes)
         assert 5 < count < happened.end - happened.begin or path == "/v1/changes:watch"
         common = ours.cursors.keys() & theirs.cursors.keys()
@@ -417,7 +418,7 @@ def test_the_blind_are_told_the_same_by_streams(
 def test_who_sees_all_is_told_two_stories(
     pair: Pair, catalog: Catalog, values: dict[str, dict[str, list[str]]], happened: Stretch
 ) -> None:
-    """Negative control: the same polls and streams tell the worlds apart."""
+    """Negative control: the same polls and streams distinguish the worlds."""
     _, differences = polls(pair, catalog, values, SEER, happened)
     assert len(differences) > 5
     ours, theirs = (

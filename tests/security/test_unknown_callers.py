@@ -1,4 +1,4 @@
-"""Callers without valid credentials: they hold nothing open, and cost little."""
+"""Callers without valid credentials: they keep nothing open, and cost little."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from penstockd.rpc.sidecar import METHOD, SERVICE
 from .calls import every_route, method_of
 
 GRPC = {"content_type": "application/grpc", "te": "trailers"}
-#: A library's method of one message: its handler starts when the message is there.
+#: A library's method with one request message: its handler starts when the message is complete.
 WAITS = "/grpc.health.v1.Health/Check"
 
 
@@ -40,7 +40,7 @@ async def ended(connection: Connection, streams: set[int]) -> None:
 
 @dataclass(frozen=True)
 class Begun:
-    """A call of which only the headers and some of the body are sent."""
+    """A call of which only the headers and a part of the body are sent."""
 
     verb: str
     path: str
@@ -49,14 +49,14 @@ class Begun:
 
 
 def every_grpc_call() -> list[Begun]:
-    """Of each method that needs credentials, the beginning of a message."""
+    """For each method that needs credentials, the start of a message."""
     part = b"\0\0\0\0\x09\x0a"
     paths = [r.method.path for r in every_route() if not r.method.public]
     return [Begun("POST", path, GRPC, part) for path in paths]
 
 
 def every_rest_call() -> list[Begun]:
-    """Of each path that needs credentials, calls whose bodies do and do not state their length."""
+    """For each path that needs credentials, calls whose bodies do and do not state their length."""
     begun = []
     for route in (r for r in every_route() if not r.method.public):
         rule = method_of(route).GetOptions().Extensions[annotations_pb2.http]
@@ -70,7 +70,7 @@ def every_rest_call() -> list[Begun]:
 
 
 async def begin_and_wait(port: int, calls: list[Begun]) -> None:
-    """Begin calls whose bodies do not come; each must end all the same."""
+    """Begin calls whose bodies never arrive; each must end nevertheless."""
     async with connected(port) as connection:
         connection.begin(1, WAITS, **GRPC)
         for number, call in enumerate(calls, 1):
@@ -85,7 +85,7 @@ async def begin_and_wait(port: int, calls: list[Begun]) -> None:
 def test_a_call_without_credentials_ends_at_its_headers(
     hub: RunningHub, every: Callable[[], list[Begun]]
 ) -> None:
-    """Of every method, however its messages come: none is waited for."""
+    """For every method, in whatever form its messages come: the hub waits for none of them."""
     since = hub.sql("SELECT coalesce(max(entry_id), 0) FROM hub.audit_entry")[0][0]
     for calls in batched(every(), 90):
         asyncio.run(begin_and_wait(hub.port, calls))
@@ -127,7 +127,7 @@ def batched(calls: list[Begun], size: int) -> Iterator[list[Begun]]:
         yield calls[first : first + size]
 
 
-#: An address that nothing else is sent from.
+#: An address that sends nothing else.
 SWAPPED = "203.0.113.200"
 #: Refused calls that get answers and entries of their own; one more every half minute.
 FEW = 2
@@ -135,7 +135,7 @@ FEW = 2
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[RunningHub]:
-    """A hub with one worker that answers few refused calls one by one, behind a proxy."""
+    """A hub with one worker, behind a proxy, that answers few refused calls individually."""
     with folder() as data:
         environment = {
             "PENSTOCK_REFUSED_CALLS": str(FEW),
@@ -171,7 +171,7 @@ def sign_in(hub: RunningHub, address: str, client: str, secret: str) -> Reply:
 
 
 def entries_of(hub: RunningHub, address: str) -> list[tuple[str, str, Any]]:
-    """Method, outcome and query of what an address has left in the audit."""
+    """The method, outcome and query of each audit entry of an address."""
     found = hub.sql(
         "SELECT method, outcome, query FROM hub.audit_entry WHERE peer = $1 ORDER BY entry_id",
         address,
@@ -180,8 +180,8 @@ def entries_of(hub: RunningHub, address: str) -> list[tuple[str, str, Any]]:
 
 
 def until_limited(call: Callable[[], Reply]) -> list[Reply]:
-    """The replies to a refused call up to the first that is a short one. On a slow machine another
-    may have become due for an answer of its own."""
+    """The replies to a refused call, up to the first short one. On a slow machine one more may have
+    become due for an individual answer."""
     replies = [call()]
     while replies[-1].status != 429:
         assert replies[-1].status == 401 and len(replies) < 20
@@ -203,7 +203,7 @@ def test_bad_credentials_cost_little_and_good_ones_nothing(strict: RunningHub) -
         replies += until_limited(partial(ask, strict, address, **headers))
         assert replies[-1].reason == "RATE_LIMITED"
         assert int(replies[-1].headers["retry-after"]) >= 1
-        # Right credentials of the same address are not refused, in whichever way they come.
+        # Valid credentials from the same address are not refused, in any form.
         assert ask(strict, address, x_api_key=key).status == 200
         bearer = f"Bearer {strict.token('crm')}"
         assert ask(strict, address, authorization=bearer).status == 200
@@ -243,7 +243,7 @@ def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub
     until_limited(lambda: sign_in(strict, next(fresh), "crm", "x"))
     assert sign_in(strict, "203.0.113.49", "crm", secret).status == 200
     assert sign_in(strict, "203.0.113.49", "bi", "x").status == 401
-    # Who mixes up the two leaves no secret, and a long name is cut.
+    # A caller that swaps the id and the secret leaves no secret, and a long name is cut.
     sign_in(strict, SWAPPED, secret, "x")
     sign_in(strict, SWAPPED, "n" * 5000, "x")
     mixed, long = (e[2]["client_id"] for e in entries_of(strict, SWAPPED))
@@ -262,7 +262,7 @@ def test_a_malformed_request_for_a_token_costs_as_much(strict: RunningHub) -> No
 
 
 def test_what_has_no_entry_of_its_own_is_counted(strict: RunningHub) -> None:
-    """Nothing is dropped: the entries and the counts are all calls, also after a stop."""
+    """Nothing is dropped: entries and counts together are all calls, even after a stop."""
     address, sent = "2001:db8:1::7", 20
     got = Counter(ask(strict, address, x_api_key=f"psk_{n}_x").status for n in range(sent))
     assert set(got) == {401, 429} and got.total() == sent

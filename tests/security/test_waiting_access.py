@@ -1,4 +1,4 @@
-"""A caller that loses access while it waits is given nothing, by any method that waits."""
+"""A caller that loses access while it waits gets nothing, from any method that waits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness import ATTEMPTS, PATIENCE, RunningHub
 
 from .test_access_admin import methods
 
-#: In the record that is written while the calls wait.
+#: A text in the record that is written while the calls wait.
 SECRET = "zqwaits"
-#: Of the methods that all datasets have, those of one are enough.
+#: Of the methods that all datasets have, one dataset's are enough.
 SERVICES = ("penstock.hub.", "penstock.api.v1.Customers")
 
 
 def waiting() -> dict[str, Any]:
-    """Every method whose callers may say how long they wait."""
+    """Every method whose callers may state how long they wait."""
     return {
         m.full_name: m
         for m in methods()
@@ -36,7 +36,7 @@ def waiting() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call got: the status, the reason, and all bytes."""
+    """A call's status, reason and bytes."""
 
     code: str
     text: bytes
@@ -44,14 +44,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Waiter:
-    """A consumer that may wait by all of these methods, and what it has."""
+    """A consumer that may wait with all of these methods, and its objects."""
 
     made: Made
     webhook: str
     cursor: str
 
     def ask(self, method: Any) -> Answer:
-        """One call, which waits until there is something."""
+        """One call, which waits until there is data."""
         values = {
             "webhookId": self.webhook,
             "subscriptionId": "waits",
@@ -95,7 +95,8 @@ def waiter(hub: RunningHub) -> Iterator[Waiter]:
 
 
 def answers(hub: RunningHub, change: Callable[[Made], object]) -> dict[str, Answer]:
-    """What each method that waits answers if access changes, and then a record, meanwhile."""
+    """The answer of each waiting method if access changes meanwhile and a record is written
+    afterwards."""
     found = waiting()
     with waiter(hub) as one, ThreadPoolExecutor(len(found)) as pool:
         asked = {name: pool.submit(one.ask, method) for name, method in found.items()}
@@ -116,7 +117,8 @@ CHANGES: dict[str, Callable[[Made], object]] = {
 }
 
 
-#: A webhook is pulled by a permission on the hub, and then holds nothing for who reads nothing.
+#: Pulling from a webhook needs a permission on the hub, and returns nothing to a caller that reads
+#: nothing.
 GOES_ON = {("may not read", "penstock.hub.v1.Webhooks.PullDeliveries")}
 
 
@@ -127,7 +129,7 @@ def test_access_that_ends_while_a_call_waits_ends_the_call(hub: RunningHub, name
         assert len(given) >= 4
         told = [method for method, answer in given.items() if SECRET.encode() in answer.text]
         assert not told
-        # A call that was over before the change, or came after it, says nothing about waiting.
+        # A call that ended before the change, or began after it, shows nothing about waiting.
         wrong = {
             method: answer
             for method, answer in given.items()
@@ -140,13 +142,13 @@ def test_access_that_ends_while_a_call_waits_ends_the_call(hub: RunningHub, name
 
 
 def test_calls_that_wait_are_told_what_is_theirs(hub: RunningHub) -> None:
-    """Negative control: if the access of somebody else changes each of them gets the record."""
+    """Negative control: if somebody else's access changes, each of them gets the record."""
 
     def grant_to_another(_: Made) -> None:
         with consumer_with(hub, grant("customers")):
             hub.settle()
 
-    for _ in range(ATTEMPTS):  # the record may come when the time to wait is over
+    for _ in range(ATTEMPTS):  # the record may arrive after the waiting time
         given = answers(hub, grant_to_another)
         missing = [name for name, answer in given.items() if SECRET.encode() not in answer.text]
         if not missing:

@@ -1,4 +1,4 @@
-"""Networks that the operator opens to webhooks: those that are listed, and no others."""
+"""Networks that the operator opens to webhooks: the listed ones, and no others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_demo_adds_nothing_to_a_list_that_is_given(monkeypatch: pytest.MonkeyP
 
 
 def test_a_hub_posts_to_listed_networks_alone() -> None:
-    """The whole way: what is refused at once, and what only when a name is looked up."""
+    """The whole path: refusals at creation, and refusals after a name's lookup."""
     listed = {"PENSTOCK_WEBHOOK_ALLOW": "10.1.0.0/16"}
     with folder() as data, receiving() as posts:
         hub = RunningHub(data / "hub", customers=1, environment=listed)

@@ -1,8 +1,8 @@
-"""W2: no connection to an address that is not public, however it is spelled: of webhooks, and of
-what fetches the key sets of other issuers.
+"""W2: no connection to an address that is not public, however it is spelled, by webhooks or by
+fetches of other issuers' key sets.
 
-Whatever the sender dials goes through the ``socket`` module; here every connection is caught at the
-place where the event loop makes it, so that not even a refused one can slip by unseen.
+All connections go through the ``socket`` module. The tests catch each one at the point where the
+event loop makes it, so that not even a refused one can pass unseen.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from penstockd.webhooks.sender import Sender
 from webhook_rig import LOOPBACK, Receiver, receiving
 
 HOSTS = [
-    # Plain, in each of the forbidden ranges.
+    # Plain addresses, in each of the forbidden ranges.
     "127.0.0.1", "127.1.2.3", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1",
     "169.254.169.254", "100.64.0.1", "100.127.255.254", "0.0.0.0", "0.1.2.3", "192.0.0.1",
     "192.0.2.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1",
     "239.255.255.250", "240.0.0.1", "255.255.255.255", "192.88.99.1",
-    # IPv4 as no one writes it, and as resolvers take it.
+    # Unusual spellings of IPv4 that resolvers accept.
     "2130706433", "0x7f000001", "0x7f.1", "127.1", "127.0.1", "0177.0.0.1", "017700000001",
     "0x7f.0x0.0x0.0x1", "00000177.1", "3232235777", "0xa9fea9fe", "2852039166", "0", "127.0.0.1.",
-    # IPv6, and IPv4 in it.
+    # IPv6, and IPv4 within it.
     "[::1]", "[::]", "[fe80::1]", "[fc00::1]", "[fd12:3456::1]", "[fec0::1]", "[ff02::1]",
     "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::ffff:169.254.169.254]", "[::ffff:10.0.0.1]",
     "[::127.0.0.1]", "[::7f00:1]", "[64:ff9b::7f00:1]", "[64:ff9b::10.0.0.1]",
@@ -48,7 +48,7 @@ URLS = [
     "https://127.0.0.1\\@example.com/",
     "https://example.com\\@127.0.0.1/",
     "https://①②⑦.⓪.⓪.①/",
-    "https://\uff11\uff12\uff17.\uff10.\uff10.\uff11/",  # fullwidth digits
+    "https://\uff11\uff12\uff17.\uff10.\uff10.\uff11/",  # full-width digits
     "https://127。0。0。1/",
     "https://ⓛocalhost/",
     "https://[fe80::1%25eth0]/",
@@ -74,7 +74,7 @@ URLS = [
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The addresses that connections were begun to; none of them gets through."""
+    """The addresses to which connections were attempted; none of them succeeds."""
     found: list[str] = []
 
     async def connect(self: Any, sock: socket.socket, address: tuple[Any, ...]) -> None:
@@ -92,7 +92,8 @@ async def sender() -> AsyncIterator[Sender]:
 
 
 def public(address: str) -> bool:
-    """By a list of our own, so that the guard's is not on both sides."""
+    """Whether an address is public, by a list of our own, so that the guard is not compared with
+    itself."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         return found in ipaddress.ip_network("2000::/3") and found.is_global
@@ -107,7 +108,7 @@ def test_there_are_enough() -> None:
 async def test_nothing_that_is_not_public_is_dialled(
     sender: Sender, dialled: list[str], url: str
 ) -> None:
-    # A URL that the check at creation lets by is dialled all the same: the guard decides again.
+    # A URL that the check at creation accepts is dialled nevertheless: the guard checks it again.
     reply = await sender.post(url, {}, b"{}")
     assert not reply.delivered
     assert all(map(public, dialled)), dialled
@@ -147,7 +148,7 @@ async def test_a_scheme_is_the_same_in_any_case(
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The addresses that blocking connections were begun to; none of them gets through."""
+    """The addresses to which blocking connections were attempted; none of them succeeds."""
     found: list[str] = []
 
     def connect(self: socket.socket, address: tuple[Any, ...]) -> None:
@@ -182,7 +183,7 @@ def test_a_key_set_is_fetched_where_its_name_was_judged(
 async def test_which_address_was_refused_is_not_told(
     sender: Sender, dialled: list[str], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """A caller that makes the hub look up names could learn addresses of the hub's network."""
+    """Otherwise a caller could make the hub look up names and learn addresses of its network."""
     names = Rebinding(place)
     monkeypatch.setattr("penstockd.egress.socket.getaddrinfo", names)
     reply = await sender.post("https://intranet.example.com/", {}, b"{}")
@@ -201,7 +202,7 @@ async def test_which_address_was_refused_is_not_told(
 async def test_a_name_that_cannot_be_resolved_is_like_an_internal_one(
     sender: Sender, monkeypatch: pytest.MonkeyPatch, problem: OSError
 ) -> None:
-    """Else the reasons of deliveries would tell which names there are in the hub's network."""
+    """Otherwise the reasons of deliveries would reveal which names exist in the hub's network."""
 
     def absent(*_: object) -> list[Any]:
         raise problem
@@ -217,7 +218,7 @@ async def test_a_name_that_cannot_be_resolved_is_like_an_internal_one(
 
 
 class Rebinding:
-    """A name that is public when it is first looked up, and the loopback from then on."""
+    """A name that is public at its first lookup, and the loopback from then on."""
 
     def __init__(self, *answers: str) -> None:
         self.answers, self.asked = list(answers), 0
@@ -271,7 +272,7 @@ async def local() -> AsyncIterator[Receiver]:
 
 
 async def test_without_the_guard_the_same_urls_arrive(local: Receiver) -> None:
-    """The negative control: the URLs above are live where the operator allows the loopback."""
+    """The negative control: the URLs above are reachable where the operator allows the loopback."""
     port = local.url.rpartition(":")[2]
     spellings = ("127.0.0.1", "localhost", "0x7f.1", "[::ffff:127.0.0.1]")
     async with Sender(EgressGuard((*LOOPBACK, ipaddress.ip_network("::ffff:0:0/96")))) as sender:

@@ -1,4 +1,5 @@
-"""A webhook that is led to another origin takes no secret of the receiver before along."""
+"""A webhook that is changed to another origin does not take the earlier receiver's secrets
+along."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ HEADERS = {"authorization": "Bearer zqreceiver", "x-team": "blue"}
 
 @pytest.fixture
 def receivers() -> Iterator[tuple[Posts, Posts]]:
-    """Two receivers: they differ in their ports."""
+    """Two receivers, which differ in their ports."""
     with receiving() as one, receiving() as other:
         yield one, other
 
@@ -26,7 +27,7 @@ def receivers() -> Iterator[tuple[Posts, Posts]]:
 def made(
     request: pytest.FixtureRequest, hub: RunningHub, receivers: tuple[Posts, Posts]
 ) -> Iterator[dict[str, Any]]:
-    """A webhook at the first of them, with headers of its own and two secrets."""
+    """A webhook at the first receiver, with headers of its own and two secrets."""
     document = {
         "url": f"{receivers[0].url}/{uuid.uuid4().hex}",
         "selections": [{"dataset": "customers", "filter": 'name = "nobody"'}],
@@ -66,7 +67,7 @@ def signs(post: Any, secret: str) -> bool:
 def test_another_path_is_the_same_receiver(
     hub: RunningHub, receivers: tuple[Posts, Posts], made: dict[str, Any]
 ) -> None:
-    """Negative control: it keeps all that it has."""
+    """Negative control: the webhook keeps all that it has."""
     reply = update(hub, made, url=f"{receivers[0].url.upper().replace('HTTP', 'http')}/other")
     assert reply.status == 200, reply.text
     assert "secret" not in reply.json()

@@ -1,5 +1,5 @@
-"""Webhooks whose owner sees records by what they refer to: what leaves its View, what comes into
-it, and nothing that it may not see in either."""
+"""Webhooks whose owner sees records by what they refer to: they deliver what leaves the View and
+what enters it, and nothing hidden in either case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstock.client.webhooks import verify
 from posted import Post, receiving
 
 SHOWN = {"PUBLIC": "clear", "INTERNAL": "clear", "PII": "hide", "SENSITIVE": "hide"}
-#: What of an order no reader of these tests may see, in no delivery's body or header.
+#: Texts of an order that no reader here may see, in any delivery's body or header.
 SECRETS = ("Hidden Recipient", "1 Hidden Street", "H-1D")
 
 
@@ -29,7 +29,7 @@ def rule(dataset: str, rows: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def owner(hub: RunningHub, *grants: Any) -> Iterator[str]:
-    """A consumer that may have webhooks; stands for its API key."""
+    """A consumer that may have webhooks; represented by its API key."""
     name = f"t-{uuid.uuid4().hex[:8]}"
 
     def administer(verb: str, path: str, body: Any = None) -> Any:
@@ -59,7 +59,7 @@ class Hook:
     headers: dict[str, str]
 
     def deliveries(self, hub: RunningHub) -> int:
-        """How many there are, delivered or not."""
+        """The number of deliveries, delivered or not."""
         reply = hub.request("GET", f"{self.path}/deliveries", headers=self.headers)
         assert reply.status == 200, reply.text
         return len(reply.json()["deliveries"])
@@ -90,14 +90,14 @@ def order(order_id: str, customer_id: str) -> dict[str, Any]:
 
 
 def told(posts: list[Post], secret: str) -> list[tuple[str, str]]:
-    """Type and key of each event, in the order of the log; each is verified."""
+    """The type and key of each event, in the order of the log; each is verified."""
     events = [verify(post.headers, post.body, secret) for post in posts]
     events.sort(key=lambda e: (int(e["data"]["revision"]), e["type"], e["data"]["key"]))
     return [(e["type"], e["data"]["key"]) for e in events]
 
 
 def hidden(posts: list[Post], *words: str) -> bool:
-    """Whether nothing that was posted has any of the words in it."""
+    """Whether no posted message contains any of the words."""
     sent = [post.body.decode() + "".join(post.headers.values()) for post in posts]
     return not any(word in text for text in sent for word in words)
 
@@ -128,7 +128,7 @@ def test_orders_leave_and_enter_with_their_customer(hub: RunningHub) -> None:
                 delete(hub, "orders", each)
             for each in (first, second):
                 delete(hub, "customers", each)
-        # Both have been deleted while they were out of its View: that is nothing to tell.
+        # Both were deleted while they were outside its View: there is nothing to report.
         found = posts.wait(path, 6)
         assert told(found, hook.secret) == [
             ("order.left_view", mine),
@@ -141,13 +141,13 @@ def test_orders_leave_and_enter_with_their_customer(hub: RunningHub) -> None:
             event = verify(post.headers, post.body, hook.secret)
             assert ("record" in event["data"]) is (event["type"] != "order.left_view")
         assert hidden(found, *SECRETS, "Neither of them", "CHURNED")
-        # Negative control: a consumer that sees all orders and persons gets no such events, and
-        # the search finds in its messages what is hidden from the other.
+        # Negative control: a consumer that sees all orders and persons gets no such events, and the
+        # search finds in its messages what is hidden from the other.
         every = posts.wait(clear, 4)
         assert told(every, all_seeing.secret) == [
             *[("order.updated", mine)] * 2,
             *[("order.deleted", each) for each in (mine, other)],
         ]
         assert all(not hidden(every, word) for word in SECRETS)
-        # The end of it is in the queue of both: there was no more for the one.
+        # The end is in the queue of both: there was nothing more for the first.
         assert hook.deliveries(hub) == len(found)

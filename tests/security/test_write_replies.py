@@ -1,6 +1,6 @@
 """A reply to a write shows no more of a record than its caller may read now.
 
-Every method that writes, of every dataset, by callers who may write more than they may read.
+Every writing method of every dataset, with callers that may write more than they may read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .marked import RECORDS, key_field
 CLEAR = dict.fromkeys(("PUBLIC", "INTERNAL", "PII", "SENSITIVE"), "clear")
 MASKED = {"PUBLIC": "clear", "INTERNAL": "clear", "PII": "partial", "SENSITIVE": "hide"}
 WRITES = ["create", "update", "delete"]
-#: What others write into a record, for callers who do not see it.
+#: A text that others write into a record, for callers that do not see it.
 LATER = "zqlater"
 
 #: Role -> actions, masks, row filter; on every dataset.
@@ -35,7 +35,7 @@ ROLES: dict[str, tuple[list[str], dict[str, str], str]] = {
     "wr-read-masked": (["read"], MASKED, ""),
     "wr-read-nothing": (["read"], CLEAR, 'source = "nobody"'),
 }
-#: Caller -> roles, and the scope of its token if it comes with one.
+#: Caller -> roles, and the scope of its token if it has one.
 CALLERS: dict[str, tuple[list[str], str]] = {
     "update": (["wr-update"], ""),
     "create": (["wr-create"], ""),
@@ -50,7 +50,7 @@ CALLERS: dict[str, tuple[list[str], str]] = {
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with credentials of its own."""
+    """A caller with credentials of its own."""
 
     hub: RunningHub
     name: str
@@ -64,7 +64,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def callers(marked_hub: RunningHub) -> dict[str, Caller]:
-    """All of CALLERS, and "all", who may do everything."""
+    """All of CALLERS, and "all", which may do everything."""
     hub = marked_hub
 
     def admin(path: str, body: Any) -> Any:
@@ -87,7 +87,7 @@ def callers(marked_hub: RunningHub) -> dict[str, Caller]:
         hub.settle()
         headers = bearer(hub, consumer, secret, scope) if scope else {"x-api-key": secret}
         found[name] = Caller(hub, name, headers)
-        if scope:  # the same consumer, as far as its roles go
+        if scope:  # the same consumer, limited by its roles
             found[f"{name}-whole"] = Caller(hub, name, bearer(hub, consumer, secret, ""))
     return found
 
@@ -105,7 +105,7 @@ def bearer(hub: RunningHub, consumer: str, secret: str, scope: str) -> dict[str,
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and value of everything in a JSON object that is no object."""
+    """The path and value of everything in a JSON object that is not an object."""
     if isinstance(value, dict):
         for name, held in value.items():
             yield from leaves(held, f"{path}.{name}" if path else name)
@@ -114,7 +114,8 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check(shown: Any, read: Reply, sent: Mapping[str, Any], key: str) -> None:
-    """What is shown is what the caller reads; else the key, the etag and what it has sent."""
+    """Check that the reply shows what the caller reads; otherwise only the key, the etag and what
+    it sent."""
     known = dict(leaves(read.json())) if read.status == 200 else {}
     given = dict(leaves(sent))
     for path, value in leaves(shown):
@@ -126,7 +127,7 @@ def check(shown: Any, read: Reply, sent: Mapping[str, Any], key: str) -> None:
 
 
 def refused(reply: Reply, *values: str) -> str:
-    """The reason of an error that holds none of the values."""
+    """The reason of an error, which must contain none of the values."""
     assert reply.status >= 400, reply.text
     for value in values:
         assert value not in reply.text, f"{value} in {reply.text}"
@@ -134,7 +135,7 @@ def refused(reply: Reply, *values: str) -> str:
 
 
 def fresh(callers: Mapping[str, Caller], dataset: str) -> dict[str, Any]:
-    """A new record of the dataset, in which every class of field has a value."""
+    """A new record of the dataset with a value in every class of field."""
     record = {**RECORDS[dataset][0], key_field(dataset): f"wr-{uuid.uuid4().hex[:12]}"}
     reply = callers["all"]("POST", f"/v1/{dataset}", record)
     assert reply.status == 200, reply.text
@@ -185,7 +186,7 @@ def test_replies(callers: dict[str, Caller], dataset: str, name: str) -> None:
     if reads_all(name, dataset):
         check(record, caller("GET", place), {}, key)
     else:
-        with pytest.raises(AssertionError):  # what the View of the write shows
+        with pytest.raises(AssertionError):  # the contents of the write's own View
             check(record, caller("GET", place), {}, key)
 
     if may(name, "update"):
@@ -228,7 +229,7 @@ def reads_all(name: str, dataset: str) -> bool:
 
 
 def unreadable(caller: Caller, place: str, etag: str) -> list[str]:
-    """The etag, of a record that the caller may not read."""
+    """The etag of a record that the caller may not read."""
     return [] if caller("GET", place).status == 200 else [f"'{etag}'"]
 
 
@@ -237,7 +238,7 @@ def unreadable(caller: Caller, place: str, etag: str) -> list[str]:
 def test_replays_tell_nothing_of_what_others_wrote(
     callers: dict[str, Caller], dataset: str, name: str
 ) -> None:
-    """A create and an update, each made again after others have written to the record."""
+    """A create and an update, each repeated after others have written to the record."""
     caller, everyone = callers[name], callers["all"]
     first = callers.get(f"{name}-whole", caller)
     path, key = f"/v1/{dataset}", key_field(dataset)
@@ -265,7 +266,7 @@ def test_replays_tell_nothing_of_what_others_wrote(
 def test_counts_do_not_tell_what_a_record_held(
     callers: dict[str, Caller], dataset: str, name: str
 ) -> None:
-    """Guesses of hidden values, many in one call that changes nothing: none is told to be right."""
+    """Guesses of hidden values, many in one call that changes nothing: no reply confirms one."""
     path, key = f"/v1/{dataset}", key_field(dataset)
     right = sendable(fresh(callers, dataset))
     wrong = {**sendable(fresh(callers, dataset)), "source": "wrong"}
@@ -284,7 +285,7 @@ def test_counts_do_not_tell_what_a_record_held(
         counts: dict[str, Any] = reply.json()
         return counts
 
-    if dataset == "products":  # a record of which every field is set
+    if dataset == "products":  # a record with every field set
         right |= {"source": "right"}
         assert callers["all"]("PATCH", f"{path}/{right[key]}", right).status == 200
     for way in ("batchUpsert", "import"):

@@ -59,7 +59,7 @@ def test_crm_has_no_products(marked_hub: RunningHub) -> None:
 
 
 def test_the_same_calls_write_for_who_may(marked_hub: RunningHub) -> None:
-    """Negative control: what is refused above is refused for who asks."""
+    """Negative control: the calls refused above succeed for a caller that may write."""
     for method, path, body in writes("interactions"):
         if "absent" in path or "othing" in path.lower() or method == "DELETE":
             continue
@@ -113,7 +113,7 @@ def test_crm_keeps_what_it_cannot_see(marked_hub: RunningHub, way: Any) -> None:
     now = marked_hub.get(path).json()
     assert now["name"] == "Changed"
     assert SECRETS.items() <= now.items()
-    if way is by_whole_mask:  # negative control: who sees them clears them in this way
+    if way is by_whole_mask:  # negative control: a caller that sees them clears them in this way
         marked_hub.request("PATCH", path + "?update_mask=*", consumer="admin", json_body={})
         assert not SECRETS.keys() & marked_hub.get(path).json().keys()
 

@@ -1,4 +1,4 @@
-"""What differs between twin worlds: the hidden values and rows of one of them."""
+"""The differences between twin worlds: the hidden values and rows of one of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def change_hidden(url: str, catalog: Catalog, chance: random.Random) -> No
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
-            # Before the customers that hide them are touched, the rows that belong to them.
+            # First the rows of hidden customers, then these customers.
             for dataset in sorted(catalog, key=lambda d: d.name == "customers"):
                 await _change_dataset(connection, dataset, chance)
     finally:
@@ -90,10 +90,12 @@ _NO_ADDRESSES = ("+{}", "", "@{}", "{}@", "a b{}@c.example", "{}@@b.example", "Ã
 
 def _other_value(field: Field, value: Any, chance: random.Random) -> Any:
     if field.path == "phone":
-        # The text is no e-mail address, but may look like one: the partial mask hides all of it.
+        # The text is not an e-mail address, but may look like one: the partial mask hides all of
+        # it.
         return value and chance.choice(_NO_ADDRESSES).format(chance.randrange(10**6))
     if field.path == "email":
-        # What the partial mask shows must stay: the first character, the domain, and if any.
+        # The visible parts under the partial mask must stay: the first character, the domain, and
+        # its presence.
         if not value:
             return value
         name, _, domain = value.rpartition("@")

@@ -1,7 +1,7 @@
-"""The same things happen in twin worlds, as far as anybody can see who must not see the rest.
+"""The same history in twin worlds, as far as consumers without full access can see.
 
-Each step is one change of the log in both worlds, so that every place in it is the same in both.
-What is hidden of it differs, or another hidden record is changed, or nothing that anybody sees.
+Each step is one change of the log in both worlds, so that every place is the same in both. A step
+may differ in its hidden parts, change another hidden record, or change nothing that anybody sees.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from feeds import at, delete, number, patch, put, rest
 from .twin_questions import Answer, Asker, Question, ask
 from .twins import BLIND, World
 
-#: What a step does in the one world and in the other.
+#: A step's change in the one world and in the other.
 Step = Callable[[World], None]
 
-#: Moments, and names that are drawn for every call.
+#: Times, and names that are random in every call.
 _FLEETING = re.compile(
     rb'"(?:commitTime|createTime|updateTime|time|receiptId|finishTime|startTime)":\s*"[^"]*"'
 )
-#: Etags as they are stored, which are drawn: only who sees all of a record is shown one.
+#: Stored etags, which are random: only a consumer that sees the whole record is shown one.
 _DRAWN = re.compile(rb'"etag":\s*"[0-9]{15}"')
 
 
 @dataclass
 class Script:
-    """Makes up steps for a pair; ``visible`` are what customers show to everybody."""
+    """Makes steps for a pair; ``visible`` are the customers that everybody sees."""
 
     chance: random.Random
     prefix: str = "w"
@@ -41,7 +41,7 @@ class Script:
     made: int = 0
 
     def steps(self, count: int) -> Iterator[tuple[Step, Step]]:
-        """So many pairs of steps."""
+        """That many pairs of steps."""
         kinds = [self._appear, self._change, self._silent, self._unseen, self._turn, self._go]
         first = {"customerId": f"{self.prefix}-unseen-0", "status": "CHURNED", "name": "First"}
         yield (lambda w: put(w.hub, "customers", first),) * 2
@@ -61,7 +61,7 @@ class Script:
         return self._written(key)
 
     def _turn(self) -> tuple[Step, Step]:
-        """A customer goes out of sight or comes back, with its orders."""
+        """A customer leaves the View or returns, with its orders."""
         key = self.chance.choice([*self.visible])
         if key in self.hidden:
             self.hidden.discard(key)
@@ -72,14 +72,14 @@ class Script:
         return self._written(key)
 
     def _silent(self) -> tuple[Step, Step]:
-        """Hidden fields only; in the two worlds different ones."""
+        """A change of hidden fields only, different in the two worlds."""
         key = self.chance.choice([*self.visible])
         fields = ["phone", "taxId", "creditLimit", "birthDate"]
         one, other = self.chance.sample(fields, 2)
         return self._patched(key, one), self._patched(key, other)
 
     def _unseen(self) -> tuple[Step, Step]:
-        """A record that nobody sees; in the two worlds different ones."""
+        """A record that nobody sees, different in the two worlds."""
         keys = [f"{self.prefix}-unseen-{i}" for i in self.chance.sample(range(8), 2)]
 
         def write(key: str, name: str) -> Step:
@@ -102,10 +102,10 @@ class Script:
         return step, step
 
     def _order(self) -> tuple[Step, Step]:
-        """An order, or one of a customer that nobody sees: in the two worlds another."""
+        """An order, or one of a customer that nobody sees: a different one in each world."""
 
         def write(key: str, owner: str, currency: str) -> Step:
-            price = f"{self.chance.randrange(10**6)}.50"  # which nobody of the blind sees
+            price = f"{self.chance.randrange(10**6)}.50"  # no consumer without access sees it
             line = {"productId": currency, "quantity": 1, "unitPrice": price}
             record: dict[str, Any] = {"orderId": key, "customerId": owner, "lines": [line]}
             record |= {"currencyCode": currency, "sourceId": made}
@@ -130,7 +130,7 @@ class Script:
         return str(self.made)
 
     def _written(self, key: str) -> tuple[Step, Step]:
-        """The record as it is to be seen, with hidden fields that differ."""
+        """The visible record, with hidden fields that differ."""
 
         def write(salt: int) -> Step:
             shown = self.visible[key]
@@ -177,11 +177,11 @@ def questions(asker: Asker, consumer: str, start: int, count: int) -> Iterator[Q
 
 
 def answered(world: World, connection: Any, question: Question, origin: int) -> Answer:
-    """The world's answer to a poll, moments apart."""
+    """The world's answer to a poll, without times."""
     place = origin + int(question.query["cursor"])
     query: Mapping[str, str] = {**question.query, "cursor": at(world.hub, place)}
     answer = ask(connection, world, Question(question.consumer, question.path, query))
-    # On a busy machine a poll may be over its time before it has come to anything to tell.
+    # On a busy machine a poll's time may end before it has anything to return.
     while answer.status == 200 and (said := json.loads(answer.body)).get("more"):
         if said.get("changes"):
             break
@@ -191,28 +191,28 @@ def answered(world: World, connection: Any, question: Question, origin: int) -> 
 
 
 def plain(body: bytes, consumer: str) -> bytes:
-    """A body without what differs between any two hubs."""
+    """A body without the parts that differ between any two hubs."""
     body = _FLEETING.sub(b"", body)
     return body if consumer in BLIND else _DRAWN.sub(b"", body)
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """What a stream says: its changes, and the cursors of its checkpoints by their numbers."""
+    """A stream's changes, and its checkpoints' cursors by their numbers."""
 
     changes: list[bytes]
     cursors: dict[int, str]
 
 
 def streamed(world: World, consumer: str, path: str, origin: int, head: int) -> Streamed:
-    """All that a stream says from a place to another, plain, without heartbeats."""
+    """Everything on a stream from one place to another, normalised, without heartbeats."""
     found = Streamed([], {})
     key = f"key:{world.keys[consumer]}"
     with rest(world.hub, path, key, cursor=at(world.hub, origin), include_before="true") as reply:
         while line := reply.readline():
             message = json.loads(line)
             cursor = (message.get("checkpoint") or message.get("heartbeat") or {}).get("cursor")
-            # How changes are spread over messages depends on when they were read.
+            # The distribution of changes over messages depends on the time of reading.
             found.changes.extend(
                 plain(json.dumps(c).encode(), consumer) for c in message.get("changes", [])
             )

@@ -1,8 +1,8 @@
-"""What a reader could count hidden changes by, and what else is tried in twin worlds.
+"""Values by which a reader could count hidden changes, and attempts at it in twin worlds.
 
-``count`` lets a number of hidden changes happen between each two that can be seen, and writes down
-what a reader is given of these. ``given_away`` is the attacker: it knows what was hidden, and looks
-for a series among what was given from which it could have been computed.
+``count`` makes a number of hidden changes before each visible one, and records the values that a
+reader gets for the visible ones. ``given_away`` is the attacker: it knows the hidden counts, and
+looks for a series among the values from which they could have been computed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from penstockd.store.cursor import Cursor
 from .twin_questions import Question, ask
 from .twins import World
 
-#: From so many of the counts an attacker has guessed them. By chance it is a third, even with the
-#: best scale in hindsight; of what counts it is all.
+#: With this share of the counts, an attacker has guessed them. By chance the share is a third, even
+#: with the best scale in hindsight; for values that count it is all.
 GUESSED = 0.75
-#: At the most so many hidden changes between two that can be seen.
+#: The most hidden changes between two visible ones.
 MOST_HIDDEN = 4
 WATCHED = "c-watched"
 
 
 @dataclass(frozen=True)
 class Account:
-    """What a reader of one world was given, one of each for every change that it saw.
+    """The values that a reader of one world got, one of each for every visible change.
 
-    ``etags`` are those of one record, which it sees, and ``stored`` what the store has for them.
-    ``hidden`` are how many changes there were between each two.
+    ``etags`` belong to one record that it sees, and ``stored`` are the store's etags for the same
+    changes. ``hidden`` are the numbers of changes between each two.
     """
 
     hidden: Sequence[int]
@@ -50,7 +50,8 @@ class Account:
 
 
 def count(world: World, consumer: str, hidden: Sequence[int]) -> Account:
-    """Let as many hidden changes happen before each visible one, and ask a reader for these."""
+    """Make these numbers of hidden changes before each visible one, and ask a reader for the
+    values."""
     found = Account(hidden)
     fresh = itertools.count(1)
     watched = {"customerId": WATCHED, "name": "Watched", "status": "ACTIVE", "taxId": "T0"}
@@ -86,7 +87,7 @@ def count(world: World, consumer: str, hidden: Sequence[int]) -> Account:
 
 
 def given_away(accounts: Sequence[Account]) -> set[str]:
-    """By which of what they were given the readers of twin worlds know what was hidden."""
+    """The values from which readers of twin worlds can learn what was hidden."""
     found = set()
     for account in accounts:
         series = {
@@ -96,14 +97,14 @@ def given_away(accounts: Sequence[Account]) -> set[str]:
         }
         found |= {n for n, s in series.items() if _best_guess(s, account.hidden) >= GUESSED}
         if len(set(account.etags)) > 1:
-            found.add("etag")  # nothing that is shown of the record has changed
+            found.add("etag")  # nothing visible of the record has changed
     if len({len(cursor) for account in accounts for cursor in account.cursors}) > 1:
         found.add("cursor's length")
     return found
 
 
 def _best_guess(series: Sequence[int], hidden: Sequence[int]) -> float:
-    """The share of the counts that the series' steps tell exactly, on the scale that tells most."""
+    """The share of the counts that the steps of a series give exactly, on the best scale."""
     steps = [b - a for a, b in itertools.pairwise(series)]
     scales = {abs(step) / (n + 1) for step, n in zip(steps, hidden, strict=True)} - {0.0}
     return max(
@@ -122,7 +123,7 @@ def _read(cursor: str) -> int:
 
 
 def given_with_exports(world: World, consumer: str) -> Iterator[tuple[str, Any]]:
-    """What tells a place beside feeds: receipts, the log's extent, subscriptions and leases."""
+    """Places outside feeds: receipts, the log's extent, subscriptions and leases."""
     key = {"x-api-key": world.keys[consumer]}
     for form in ("CSV", "NDJSON"):
         path = "/v1/customers:export"
@@ -150,7 +151,7 @@ def _without(message: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def altered(world: World, values: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Let customers have other values (key -> column -> value) during the block, unlogged."""
+    """Give customers other values (key -> column -> value) during the block, without the log."""
 
     async def exchange(wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         connection = await asyncpg.connect(world.hub.dsn)

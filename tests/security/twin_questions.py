@@ -1,4 +1,5 @@
-"""Questions to twin worlds, and their answers without what differs between any two calls."""
+"""Questions to twin worlds, and their answers without the parts that differ between any two
+calls."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from .twins import World
 
 @dataclass(frozen=True)
 class Question:
-    """One call of one consumer: a GET, or a write that is only checked."""
+    """One call of one consumer: a GET, or a write that is only validated."""
 
     consumer: str
     path: str
@@ -38,7 +39,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back, without what differs between any two calls."""
+    """An answer without the parts that differ between any two calls."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -50,7 +51,7 @@ _FLEETING = re.compile(
     "date|server|content-length|x-request-id|x-envoy-.*|x-ratelimit-.*|penstock-receipt.*|transfer-encoding"
 )
 _REQUEST_ID = re.compile(rb'"requestId":\s*"[^"]*"')
-#: What a write that is only checked would make of these: times and numbers of that moment.
+#: Times and numbers that a write which is only validated would get at that moment.
 _WOULD_BE = re.compile(
     rb'"(?:createTime":"(?!2026-01-02T00:00:00Z)[^"]*'
     rb'|updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{15})"'
@@ -64,7 +65,7 @@ def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
         connection.request(question.method, question.target, question.body, headers)
         reply = connection.getresponse()
         body = reply.read()
-        if reply.status != 503:  # a machine that is busy says nothing of the data
+        if reply.status != 503:  # a busy machine's refusal says nothing about the data
             break
     kept = sorted(
         (k.lower(), v) for k, v in reply.getheaders() if not _FLEETING.fullmatch(k.lower())
@@ -76,7 +77,7 @@ def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
         # The order of a map's entries differs between any two processes.
         content = json.loads(body)
         if question.path.endswith(":digest"):
-            content.pop("state", None)  # which session of the world's database holds it
+            content.pop("state", None)  # the session in the world's database that holds it
         body = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
         if question.method != "GET":
             body = _WOULD_BE.sub(b'"moved"', body)
@@ -85,7 +86,7 @@ def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
 
 
 class Asker:
-    """Makes up questions, of values that either world holds, hidden ones above all."""
+    """Makes questions with values that either world holds, above all hidden ones."""
 
     def __init__(
         self, catalog: Catalog, values: Mapping[str, Mapping[str, Sequence[str]]], seed: str
@@ -135,7 +136,8 @@ class Asker:
         return Question(consumer, self.chance.choice(places))
 
     def write(self, consumer: str, visible: Mapping[str, Sequence[str]]) -> Question:
-        """A write that is only checked, of guessed values; of new records, none that is hidden."""
+        """A write that is only validated, with guessed values; its new records are never hidden
+        ones."""
         dataset = self.chance.choice(self._catalog)
         path, key_name = f"/v1/{dataset.name}", dataset.key.json_path
         key = self.chance.choice(visible[dataset.name])
@@ -143,7 +145,7 @@ class Asker:
         headers = {"content-type": "application/json"}
         kind = self.chance.choice(["PATCH", "PATCH", "DELETE", "batchUpsert", "import", "POST"])
         if kind in ("PATCH", "DELETE"):
-            # Any row, the hidden ones too: for a writer they are not there.
+            # Any row, including hidden ones: they do not exist for a writer.
             key = self.chance.choice([key, *self._values[dataset.name][dataset.key.path]])
             if self.chance.random() < 0.3:
                 query["etag"] = self.chance.choice([*self._values[dataset.name]["etag"], "1"])
@@ -179,7 +181,7 @@ class Asker:
         return {"format": self.chance.choice(formats)}
 
     def query(self, name: str) -> dict[str, str]:
-        """Filter, order and fields of a question about a dataset."""
+        """The filter, order and fields of a question about a dataset."""
         return self._query(next(d for d in self._catalog if d.name == name))
 
     def _query(self, dataset: Dataset) -> dict[str, str]:
@@ -213,7 +215,7 @@ class Asker:
         values = self._values[dataset.name].get(found.path) or ["x"]
         value = self.chance.choice(values)
         if "lines." in found.path:
-            # Of what is repeated one can only ask whether it is there.
+            # A question about a repeated field can only ask whether it is present.
             return f"{found.path}:{self.chance.choice(['*', json.dumps(value)])}"
         if self.chance.random() < 0.2:
             value = value[: self.chance.randint(0, len(value))] + "*"
@@ -227,7 +229,7 @@ class Asker:
 
 
 def _put(record: dict[str, Any], field: Field, text: str) -> None:
-    """Write a field's value into JSON, given as the text of what the database holds."""
+    """Write a field's value into JSON, given as the text in the database."""
     *parents, name = field.json_path.split(".")
     for parent in parents:
         record = record.setdefault(parent, {})

@@ -1,11 +1,11 @@
 """Twin worlds: two hubs that differ only in what some consumers must not see.
 
-Both are made alike and hold the same rows. Then, in one of them, every hidden value is changed:
+Both are created alike and hold the same rows. Then every hidden value is changed in one of them:
 columns that the roles hide or null, masked ones behind their mask, and whole rows that the row
-rules hide, which are changed, removed or added. What a consumer gets must not tell the two apart.
+rules hide, which are changed, removed or added. A consumer's results must not distinguish the two.
 
 Both have the same root secret, the same epoch of the log and the same mark for all transactions, so
-that cursors, sequences and ids of transactions that stand for the same are the same texts.
+that equal cursors, sequences and transaction ids have equal texts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from .twin_changes import change_hidden
 
 CUSTOMERS = 150
 
-#: What other databases draw. No setting of the hub does this: it is done to the database.
+#: Values that are random in other databases. The hub has no setting for this; the test changes the
+#: database.
 _SAME_PLACES = """
 CREATE OR REPLACE FUNCTION hub.new_mark() RETURNS bytea LANGUAGE sql VOLATILE
 RETURN '\\x7477696e7477696e'::bytea;
@@ -45,8 +46,7 @@ _OPEN = {FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.CLEAR}
 _RULE = {"customers": "status = ACTIVE", "products": ""}
 _READ = frozenset({Action.READ})
 _WRITE = frozenset(Action) - _READ
-
-#: Members of repeated messages that all roles hide, and what becomes of one that is shown.
+#: The usual masks of members of repeated messages.
 _MEMBERS = {"lines.unit_price": Mask.HIDE, "lines.discount": Mask.NULL}
 #: Role -> masks of its classes, masks of its fields and members.
 ROLES: Mapping[str, tuple[Mapping[FieldClass, Mask], Mapping[str, Mask]]] = {
@@ -68,7 +68,7 @@ ROLES: Mapping[str, tuple[Mapping[FieldClass, Mask], Mapping[str, Mask]]] = {
     "hashes": ({FieldClass.PUBLIC: Mask.CLEAR, FieldClass.INTERNAL: Mask.HASH}, {}),
     "timeless": (_OPEN, {"update_time": Mask.HIDE}),
 }
-#: Role -> a field of customers, and the domain within which it is hashed. Its role alone names the
+#: Role -> a field of customers, and the domain in which it is hashed. Only that role uses the
 #: domain of the last one.
 HASHED = {
     "phone-north": ("phone", "north"),
@@ -76,7 +76,7 @@ HASHED = {
     "tax-south": ("tax_id", "south"),
     "tax-own": ("tax_id", ""),
 }
-#: Consumer -> roles. Nobody of them may see what differs.
+#: Consumer -> roles. None of them may see the differences.
 BLIND = {
     "hides": ["hides"],
     "nulls": ["nulls"],
@@ -87,16 +87,16 @@ BLIND = {
 }
 #: The negative control: its roles show everything.
 SEER = "seer"
-#: May write every field of the rows that the others read, and read none of them.
+#: It may write every field of the rows that the others read, and read none of them.
 WRITES = "writes"
-#: Consumer -> roles. They write more than they may see of what differs.
+#: Consumer -> roles. They write more than they may see of the differences.
 WRITERS = {
     "writes-only": [WRITES],
     "writes-hides": ["hides", WRITES],
     "writes-nulls": ["nulls", WRITES],
     "writes-masks": ["masks", WRITES],
 }
-#: The negative control of these.
+#: The negative control for these writers.
 SEEING_WRITER = "writes-seer"
 
 
@@ -108,16 +108,16 @@ class World:
     keys: dict[str, str] = field(default_factory=dict)
 
     def connect(self) -> HTTPConnection:
-        """A connection that is kept."""
+        """A persistent connection."""
         place = urlsplit(self.hub.url)
         return HTTPConnection(place.hostname or "", place.port, timeout=PATIENCE)
 
 
 @contextlib.contextmanager
 def worlds(catalog: Catalog, seed: int) -> Iterator[tuple[World, World]]:
-    """The two, running."""
+    """The two running worlds."""
     with folder() as data:
-        # One worker each: both worlds answer at once, and answers are what counts here.
+        # One worker each: both worlds answer at once, and only the answers matter here.
         environment = {"PENSTOCK_SECRET": SECRET, "PENSTOCK_WORKERS": "1"}
         pair = [
             World(RunningHub(data / name, customers=CUSTOMERS, environment=environment))
@@ -136,12 +136,12 @@ def worlds(catalog: Catalog, seed: int) -> Iterator[tuple[World, World]]:
 
 
 def _rule_of(dataset: Dataset) -> str:
-    """The row filter of all roles but the seer's."""
+    """The row filter of all roles except the seer's."""
     return _RULE.get(dataset.name, "customer.status = ACTIVE")
 
 
 async def _place_alike(hub: RunningHub, catalog: Catalog) -> None:
-    """Make the hub's database, before the hub knows it, with an epoch and marks that all have."""
+    """Create the hub's database before the hub knows it, with the shared epoch and marks."""
     server = EmbeddedPostgres(hub.data, sockets_folder(hub.data))
     url = await server.start()
     try:
@@ -154,7 +154,7 @@ async def _place_alike(hub: RunningHub, catalog: Catalog) -> None:
 
 
 async def _prepare(world: World, catalog: Catalog) -> None:
-    """The same roles and the same rows, to the last time and etag."""
+    """Create the same roles and the same rows, including times and etags."""
     connection = await asyncpg.connect(world.hub.dsn)
     try:
         async with connection.transaction():
@@ -190,7 +190,7 @@ def _masks_of(dataset: Dataset, fields: Mapping[str, Mask]) -> dict[str, Mask]:
 
 
 async def _make_consumers(connection: asyncpg.Connection[asyncpg.Record], world: World) -> None:
-    """All consumers with their roles; the world learns their API keys."""
+    """Create all consumers with their roles; the world gets their API keys."""
     credentials = Credentials(RootSecret(SECRET).derive("credentials"))
     seers = {SEER: [SEER], SEEING_WRITER: [SEER, WRITES]}
     hashed = {role: [role] for role in HASHED}
@@ -202,7 +202,7 @@ async def _make_consumers(connection: asyncpg.Connection[asyncpg.Record], world:
 
 async def _make_alike(connection: asyncpg.Connection[asyncpg.Record], dataset: Dataset) -> None:
     """Rows with the same times and etags in both worlds."""
-    # A customer in three is seen by nobody, and so is what belongs to it.
+    # One customer in three is visible to nobody, and so are its records.
     if dataset.name == "customers":
         await connection.execute(
             "UPDATE data.customers SET status = CASE hashtext(customer_id) & 3"
@@ -215,7 +215,7 @@ async def _make_alike(connection: asyncpg.Connection[asyncpg.Record], dataset: D
 
 
 def same_times(pair: Sequence[World]) -> None:
-    """Let all records of both have the same times again after writes, which the log keeps."""
+    """Give all records of both the same times again after writes; the log keeps its own."""
     times = "create_time = '2026-01-02Z', update_time = '2026-01-03Z'"
     for world in pair:
         for dataset in ("customers", "orders"):

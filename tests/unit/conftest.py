@@ -1,4 +1,4 @@
-"""What unit tests share: the models, one PostgreSQL, and a database on it for each test."""
+"""Shared by unit tests: the models, one PostgreSQL server, and a database on it for each test."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
-    """The one PostgreSQL of all unit tests."""
+    """The one PostgreSQL server of all unit tests."""
     with entered(running_postgres()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
-    """The name of a database with the hub's tables. It is copied, and nothing connects to it."""
+    """The name of a database with the hub's tables. Tests copy it, and never connect to it."""
     asyncio.run(apply_migration(server.dsn, catalog))
     return "penstock"
 
 
 @pytest.fixture
 async def empty_url(server: EmbeddedPostgres) -> AsyncIterator[str]:
-    """The URL of an empty database of the test's own."""
+    """The URL of the test's own empty database."""
     async with own_database(server) as url:
         yield url
 
 
 @pytest.fixture
 async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    """The URL of a database of the test's own that has the hub's tables."""
+    """The URL of the test's own database with the hub's tables."""
     async with own_database(server, template) as url:
         copy = await asyncpg.connect(url)
-        # A copy is another cluster to the hub; let it be the one that this database is in.
+        # To the hub, a copy is another cluster; make it the cluster of this database.
         await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
         await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
         await copy.close()
@@ -88,5 +88,5 @@ async def shelf(module_url: str, things: Dataset) -> AsyncIterator[Shelf]:
         await connection.execute(f'CREATE TABLE things ("#" integer, {columns})')
         yield Shelf(connection, things)
     finally:
-        # close() waits for ever where a sink raised at the end of its stream.
+        # close() waits for ever if a sink raised at the end of its stream.
         connection.terminate()

@@ -1,4 +1,4 @@
-"""What a place of backups takes and refuses; ``faults/test_backups.py`` is the drill."""
+"""Valid and refused places of backups; ``faults/test_backups.py`` is the drill."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from penstockd.up import StartRefused, migrate_store
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A folder whose database was backed up three times, of which two backups were kept."""
+    """A folder whose database was backed up three times; two of the backups were kept."""
     with folder() as home:
         yield home
 
@@ -64,10 +64,10 @@ def restore(settings: Settings, where: str, to: datetime | None = None) -> Resto
 
 @pytest.fixture(scope="module")
 def kept(home: Path, vault: str) -> list[str]:
-    """The names of the backups there."""
+    """The names of the stored backups."""
     hub = at(home / "hub")
     asyncio.run(migrate_store(hub, apply=True))
-    with pytest.raises(StartRefused, match="make one"):  # nothing is there that a log belongs to
+    with pytest.raises(StartRefused, match="make one"):  # no backup to which a log belongs
         back_up(hub, vault, log_only=True)
     for keep in (0, 0, 2):
         taken = back_up(hub, vault, keep=keep)
@@ -96,7 +96,7 @@ def test_a_time_that_the_log_does_not_have_is_refused(
 
 
 def with_another_byte(whole: bytes) -> bytes:
-    """A compressed file with a changed byte that matters: zeros can be written in several ways."""
+    """A compressed file with one significant byte changed: zeros can be written in several ways."""
     for place in range(len(whole) // 2, len(whole)):
         changed = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         try:
@@ -159,7 +159,8 @@ def test_a_drill_does_not_write_into_the_vault_it_came_from(
             back_up(drills[0], vault, log_only=log_only, keep=1)
     assert files(Path(vault)) == before
     back_up(drills[0], str(home / "vault-of-drill"))
-    # Negative control: what takes the vault over writes there, and the original no longer does.
+    # Negative control: a copy that takes the vault over writes there, and the original no longer
+    # does.
     taken = back_up(drills[0], vault, take_over=True)
     back_up(drills[0], vault, log_only=True)
     with pytest.raises(StartRefused, match="another installation"):
@@ -169,7 +170,7 @@ def test_a_drill_does_not_write_into_the_vault_it_came_from(
     with pytest.raises(StartRefused, match="another copy of this database"):
         back_up(drills[1], vault, take_over=True)
     assert files(Path(vault)) == before
-    # The original goes on, along its own timeline, and so does what is restored from it.
+    # The original continues on its own timeline, and so does a copy restored from it.
     goes_on = back_up(at(home / "hub"), vault, take_over=True)
     assert goes_on.label is not None and taken.label is not None
     assert (goes_on.label.segment[:8], taken.label.segment[:8]) == ("00000001", "00000002")
@@ -187,7 +188,7 @@ def test_a_segment_of_the_log_is_never_replaced_by_another(
     with pytest.raises(StartRefused, match=f"{segment.name} has the log of another copy"):
         back_up(hub, vault, log_only=True)
     assert gzip.decompress(segment.read_bytes()) == b"of another server"
-    # One that is cut off is nobody's; one that is there already, compressed otherwise, is kept.
+    # A truncated file belongs to nobody; an existing one with another compression is kept.
     segment.write_bytes(segment.read_bytes()[:-1])
     assert back_up(hub, vault, log_only=True).segments > 0
     whole = gzip.decompress(segment.read_bytes())
@@ -232,7 +233,7 @@ def test_a_bucket_gives_back_what_was_put_into_it(kept: list[str], home: Path) -
         assert back_up(hub, where, log_only=True).segments > 0
         restored = restore(at(home / "unbucketed"), where)
     assert restored.label == second.label and restored.epoch.number == 1
-    # It has the hub's tables, and goes on as any other does.
+    # It has the hub's tables, and works like any other.
     assert asyncio.run(migrate_store(at(home / "unbucketed"), apply=False)) == []
 
 

@@ -1,4 +1,4 @@
-"""What a call takes of the processor is measured, told of and bounded."""
+"""The processor time of a call is measured, reported and bounded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from penstockd.writes.pace import LEAST_RATE, Pace
 
 
 def burn(seconds: float) -> None:
-    """Take so much of the processor, however many others want it."""
+    """Use that much processor time, however many others want it."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
@@ -118,14 +118,14 @@ async def test_threads_of_a_call_count_as_the_call() -> None:
     call = Budget("/a.B/C")
     await await_metered(call, work())
     assert call.used >= 0.1
-    # The control: a thread that nobody charges.
+    # The control: a thread that is charged to nobody.
     call = Budget("/a.B/C")
     await await_metered(call, asyncio.to_thread(burn, 0.05))
     assert call.used < 0.05
 
 
 async def test_a_shared_task_is_paid_by_one_and_ends_for_all() -> None:
-    """The budget of the call that began it may be used up; the others' calls are answered."""
+    """The budget of the call that began it may be used up; the others' calls are still answered."""
 
     async def shared() -> str:
         for _ in range(20):
@@ -214,14 +214,14 @@ async def test_an_upload_may_not_come_drop_by_drop() -> None:
             await pace.next(slow, 1)
             got += 1
     assert got < 12
-    # One that sends enough is waited for as long as it takes, even if it pauses.
+    # A sender that is fast enough is waited for as long as it takes, even if it pauses.
     quick, pace = drops(LEAST_RATE, lambda: 0.02), Pace(5)
     for _ in range(20):
         assert await pace.next(quick, LEAST_RATE) == b"x" * LEAST_RATE
 
 
 async def _steps_beside(threads: int, units: int) -> int:
-    """How many round trips a call makes while threads of pure Python work off ``units`` each."""
+    """The round trips that a call makes while threads of pure Python each do ``units`` of work."""
     left = threads
 
     def work() -> None:
@@ -234,7 +234,7 @@ async def _steps_beside(threads: int, units: int) -> int:
     here.setblocking(False)
     loop, steps = asyncio.get_running_loop(), 0
     with here:
-        # It sends back each byte: what a database is to a call.
+        # It echoes each byte, and stands for a call's database.
         peer = subprocess.Popen(  # noqa: ASYNC220 - it is there at once
             ["cat"], stdin=there.fileno(), stdout=there.fileno()
         )
@@ -253,7 +253,7 @@ async def _steps_beside(threads: int, units: int) -> int:
 
 
 async def test_a_call_goes_on_beside_threads() -> None:
-    """Other processes disturb a try; one of several must show it."""
+    """Other processes may disturb an attempt; one of several must succeed."""
     before, tries = sys.getswitchinterval(), list[tuple[int, int]]()
     try:
         while not any(found > 1.5 * usual for usual, found in tries):
@@ -270,10 +270,10 @@ async def test_a_call_goes_on_beside_threads() -> None:
 async def test_a_round_of_the_loop_ends_however_much_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What comes in is seen between two rounds: hundreds that wake at one moment do not hide it."""
+    """Input is noticed between two rounds: hundreds of tasks that wake together do not delay it."""
 
     async def rounds_of(most: float) -> int:
-        """In how many rounds calls that all become ready in one are worked off."""
+        """The number of rounds for calls that all become ready in one."""
         monkeypatch.setattr(turns, "ROUND", most)
         ready, rounds = asyncio.Event(), 0
 
@@ -292,7 +292,7 @@ async def test_a_round_of_the_loop_ends_however_much_is_ready(
 
     found = await rounds_of(turns.ROUND)
     assert found > 60 * 0.002 / (turns.ROUND + 0.002) / 2
-    # The negative control: without a bound all work in one round.
+    # The negative control: without a bound all run in one round.
     assert await rounds_of(1e9) < 5
 
 

@@ -1,4 +1,4 @@
-"""One gate a call: who makes a Call, and how it refuses, read from the source of the hub."""
+"""One gate for each call: what makes a Call, and how it refuses, read from the hub's source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstockd.rpc.exchange import Exchange, Method, PublicCall, ServedCall
 
 ROOT = Path(penstockd.__file__).parent
 SOURCES = {p.relative_to(ROOT).as_posix(): p.read_text() for p in sorted(ROOT.rglob("*.py"))}
-#: The gate itself, and what it asks.
+#: The gate itself, and the functions that it calls.
 GATE = ("calls.py", "policy/snapshot.py")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -39,7 +39,7 @@ def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
 
 
 def named(argument: ast.expr) -> bool:
-    """Whether an argument is ``Permission.NAME``, or all of a constant."""
+    """Whether an argument is ``Permission.NAME``, or all of a constant's permissions."""
     if isinstance(argument, ast.Starred):
         return isinstance(argument.value, ast.Name) and argument.value.id.isupper()
     return ast.unparse(argument).startswith("Permission.")
@@ -50,7 +50,7 @@ def requires(node: ast.AST) -> bool:
 
 
 def passes_on(function: Function) -> bool:
-    """Whether a function does no more than to require, and so is another name for it."""
+    """Whether a function only calls require, and so is another name for it."""
     rest = [s for s in function.body if not isinstance(s, ast.Return)]
     if ast.get_docstring(function) is not None:
         rest = rest[1:]
@@ -58,7 +58,7 @@ def passes_on(function: Function) -> bool:
 
 
 def faults(source: str) -> list[str]:
-    """What is not ``call.require(Permission.NAME)`` in a source, though it means the same."""
+    """Checks in a source that are not written ``call.require(Permission.NAME)``."""
     tree = ast.parse(source)
     found = [
         ast.unparse(n)
@@ -81,7 +81,7 @@ def faults(source: str) -> list[str]:
 
 DENIED = PermissionDenied.__name__
 
-#: How it was said before there was one way.
+#: The forms that were used before there was one way.
 OLD = {
     "of the policy": "call.policy.require(call.principal, Permission.ACCESS_READ)",
     "with an assert": "assert call.principal is not None, 'nobody'",
@@ -145,7 +145,7 @@ def test_no_assert_speaks_of_the_principal() -> None:
 
 
 def test_only_the_interceptor_auth_makes_a_call() -> None:
-    """Code that could make a Call could act as anybody."""
+    """Code that could make a Call could act as any consumer."""
     made = [
         p
         for p, text in SOURCES.items()

@@ -35,7 +35,7 @@ def records(dataset: str, customers: int) -> list[dict[str, str]]:
 
 
 def checked(field: Field, text: str) -> Any:
-    """The value of a field, as far as the text can be told from its kind."""
+    """The value of a field, as far as its text shows the kind."""
     if field.kind is Kind.ENUM:
         assert field.enum_values and text in field.enum_values
     elif field.kind is Kind.DECIMAL:
@@ -169,7 +169,7 @@ def test_what_there_is_not_is_refused() -> None:
 
 
 def test_it_is_quick_enough_to_wait_for() -> None:
-    # An eighth of what it does on an idle machine, so that a busy one does not fail here.
+    # An eighth of its speed on an idle machine, so that a busy one does not fail here.
     began = time.process_time()
     for _ in generate_records("customers", 50_000):
         pass

@@ -1,4 +1,4 @@
-"""What is there is documented: settings, commands, folders, methods of a dataset."""
+"""Everything is documented: settings, commands, folders, the methods of a dataset."""
 
 from __future__ import annotations
 

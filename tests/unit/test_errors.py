@@ -1,4 +1,4 @@
-"""No error is told from another by its text: texts are for people, and change."""
+"""Code never distinguishes errors by their texts, which are for people and change."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import penstockd
 
 ROOTS = [Path(penstockd.__file__).parent, Path(penstock.client.__file__).parent]
 
-#: Attributes of errors that hold texts. A ``reason`` is one of a list, and may be compared, but
-#: nobody looks into it.
+#: Attributes of errors that hold texts. A ``reason`` comes from a list and may be compared, but
+#: never searched.
 TEXTS = frozenset({"args", "message", "description", "strerror"})
-#: What looks into a text.
+#: Operations that inspect a text.
 LOOKS = frozenset(
     {"startswith", "endswith", "removeprefix", "removesuffix", "find", "index", "count"}
     | {"partition", "rpartition", "split", "match", "search", "fullmatch"}
@@ -24,7 +24,7 @@ LOOKS = frozenset(
 
 
 def error_names(tree: ast.AST) -> set[str]:
-    """Names that stand for errors: what is caught, and what is passed as one."""
+    """Names that stand for errors: those that are caught, and those that are passed as one."""
     caught = {n.name for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name}
     passed = {
         a.arg
@@ -61,7 +61,7 @@ def comparisons(source: str) -> Iterator[str]:
     """Expressions that decide something by the text of an error."""
     tree = ast.parse(source)
     errors = error_names(tree)
-    # A text that is given a name first is a text all the same.
+    # A text that first gets a name is still a text.
     named = {
         target.id
         for n in ast.walk(tree)

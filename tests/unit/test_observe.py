@@ -1,4 +1,5 @@
-"""What a process logs: an outage that fails many calls is a line a second, not one for each."""
+"""The log of a process: an outage that fails many calls is one line a second, not one for each
+call."""
 
 from __future__ import annotations
 

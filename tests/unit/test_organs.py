@@ -1,4 +1,4 @@
-"""Organs fail alone, are begun again, and tell of it once; a singleton works while it may."""
+"""Organs fail alone, are restarted, and log it once; a singleton works while it holds its lease."""
 
 from __future__ import annotations
 

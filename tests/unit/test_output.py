@@ -1,4 +1,4 @@
-"""A log that cannot be written ends nothing, and what was lost is told."""
+"""A log that cannot be written ends no process, and lost lines are reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_lines_that_were_lost_are_told_when_there_is_room_again(tmp_path: Path) 
     assert json.loads(notice) == {"event": "log_lines_lost", "level": "warning", "count": 2}
 
 
-#: Writes in every way that a process of the hub does, and tells by its exit code that it went on.
+#: Writes in every way that a process of the hub does; its exit code shows that it went on.
 PROGRAM = """
 import logging, sys, warnings
 from penstockd.observe import set_up
@@ -85,8 +85,8 @@ def test_without_the_guard_it_would_end() -> None:
 
 
 def test_every_process_has_the_guard_before_it_writes() -> None:
-    """All that the supervisor starts, and the supervisor, call ``set_up`` first of all: workers and
-    keeper in ``run_process``, which is all that they do."""
+    """Everything that the supervisor starts, and the supervisor, call ``set_up`` first: workers and
+    keeper in ``run_process``, which is their whole main function."""
     for module, function in (("wiring", "run_process"), ("up", "run_node")):
         first = _body(module, function)[0]
         assert isinstance(first, ast.Expr) and ast.unparse(first).startswith("set_up("), module
@@ -97,7 +97,7 @@ def test_every_process_has_the_guard_before_it_writes() -> None:
 
 
 def _body(module: str, function: str) -> list[ast.stmt]:
-    """The statements of a function behind its docstring."""
+    """The statements of a function after its docstring."""
     tree = ast.parse((SOURCES / f"{module}.py").read_text())
     [found] = [
         n for n in ast.walk(tree) if isinstance(n, ast.AsyncFunctionDef) and n.name == function
@@ -106,7 +106,8 @@ def _body(module: str, function: str) -> list[ast.stmt]:
 
 
 def test_no_stream_is_bound_before_the_guard_is_there() -> None:
-    """A default, or a name of a module, keeps the stream of when the module was loaded."""
+    """A default, or a name of a module, keeps the stream from the time when the module was
+    loaded."""
     found = []
     for path in SOURCES.rglob("*.py"):
         tree = ast.parse(path.read_text())

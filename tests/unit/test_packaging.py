@@ -1,4 +1,4 @@
-"""What `pip install` puts on the import path, from a wheel and from a checkout."""
+"""The packages that `pip install` puts on the import path, from a wheel and from a checkout."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ for installed in re.findall(r"pip install '?([\\w\\[\\]-]+)", readme):
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """A fresh environment that sees our dependencies, and nothing of this checkout."""
+    """A fresh environment that sees our dependencies, but not this checkout."""
     home = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    # A .pth file adds the folder but does not read the .pth files in it, so an editable
-    # install of this checkout stays out of sight.
+    # A .pth file adds the folder but ignores the .pth files in it, so an editable install of this
+    # checkout stays out of sight.
     (site(home) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return home / ("Scripts" if sys.platform == "win32" else "bin") / "python"
 
@@ -100,7 +100,7 @@ def test_an_editable_install_sees_the_checkout(python: Path) -> None:
     probe(python, ROOT)
 
 
-#: As where only `pip install penstock-hub` was run: what the extra brings is away.
+#: As after only `pip install penstock-hub`: the extra's packages are missing.
 WITHOUT_SERVER = """
 import importlib.metadata, re, sys
 from importlib.machinery import PathFinder
@@ -129,7 +129,7 @@ main()
 
 
 def penstock(folder: Path, *arguments: str, absent: bool) -> subprocess.CompletedProcess[str]:
-    """Run a command where no hub is."""
+    """Run a command in a place without a hub."""
     script = WITHOUT_SERVER.replace("ABSENT", str(absent))
     return subprocess.run(
         [sys.executable, "-c", script, *arguments],
@@ -174,6 +174,6 @@ def test_without_the_server_a_line_says_what_to_install(command: list[str], tmp_
 def test_without_the_server_the_rest_works(tmp_path: Path) -> None:
     assert "Commands:" in penstock(tmp_path, "--help", absent=True).stdout
     assert penstock(tmp_path, "profiles", "list", "--format", "json", absent=True).returncode == 0
-    # The control: what is away is what the commands need.
+    # The control: the missing packages are the ones that the commands need.
     done = penstock(tmp_path, "cursors", "--help", absent=False)
     assert "rotate-key" in done.stdout

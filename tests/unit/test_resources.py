@@ -1,4 +1,4 @@
-"""The hub's data files are found, here or in another tree."""
+"""The hub's data files are found, in this tree or in another."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_another_tree_takes_their_place(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert resources.find_descriptors(tree) == tmp_path / "gen/descriptors/hub.binpb"
     with pytest.raises(FileNotFoundError, match=r"inputs\.json is missing"):
         resources.envoy_inputs(tree)
-    # Nothing but a setting names the tree.
+    # Only a setting names the tree.
     assert resources.find_descriptors() == ROOT / "gen/descriptors/hub.binpb"
 
 
 def reads_settings(source: str) -> bool:
-    """Whether a source takes a setting from the environment by itself."""
+    """Whether a source reads a setting from the environment by itself."""
     return re.search(r"(environ|getenv)\W+(get\W+)?PENSTOCK_", source) is not None
 
 

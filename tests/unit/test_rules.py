@@ -1,4 +1,4 @@
-"""The rules of the house find what breaks them; that nothing does is for scripts/check to say."""
+"""The project's rules find violations; scripts/check shows that there are none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes a file of a small tree that has a server, a client and tests."""
+    """Writes a file of a small tree with a server, a client and tests."""
 
     def write(name: str, text: str) -> None:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""Fair shares: thresholds leave room for whoever comes later, and the queue gives turns by cost."""
+"""Fair shares: thresholds leave room for later payers, and the queue gives turns by cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ A, B, C = Payer("a", "orders"), Payer("b", "customers"), Payer("c", "orders")
 
 
 def held(shares: Shares, payer: Payer) -> int:
-    """Take what there is for a payer; how much that is."""
+    """Take everything that a payer can get; returns how much that is."""
     count = 0
     while shares.try_take(payer):
         count += 1
@@ -24,7 +24,7 @@ def held(shares: Shares, payer: Payer) -> int:
 
 
 async def waiting(shares: Shares, payer: Payer, weight: int = 1) -> asyncio.Task[int]:
-    """A call that has come to wait."""
+    """A call that has begun to wait."""
     task = asyncio.create_task(shares.take(payer, weight))
     await asyncio.sleep(0)
     assert not task.done()
@@ -37,7 +37,7 @@ def test_one_consumer_leaves_room_and_so_do_all_that_come_after_it() -> None:
     assert shares.free == 0 and not shares.try_take(Payer("e"))
     wide = Shares(16, ShareTerms(consumer_factor=3))
     assert [held(wide, Payer(name)) for name in "abc"] == [12, 3, 1]
-    # The negative control: without a threshold the first takes all.
+    # The negative control: without a threshold the first takes everything.
     assert [held(Shares(8, ShareTerms()), Payer(name)) for name in "a"] == [8]
 
 
@@ -70,7 +70,7 @@ async def test_calls_of_a_burst_wait_for_each_other_and_for_nobody_else() -> Non
     await asyncio.sleep(0)
     shares.give_back(A)
     await asyncio.gather(*burst, *others)
-    # By turns, although all of the burst were there before.
+    # In turns, although the whole burst was there first.
     assert [order.count(name) for name in "abc"] == [100, 2, 2]
     assert max(i for i, name in enumerate(order) if name in "bc") < 8
 
@@ -91,7 +91,7 @@ async def test_turns_are_weighed_by_what_calls_cost() -> None:
     await asyncio.sleep(0)
     shares.give_back(C, 4)
     await asyncio.gather(*heavy, *light)
-    # Whenever one of a's is done, about four of b's are.
+    # For each call of a that ends, about four of b end.
     for done in range(1, 20):
         first = [i for i, name in enumerate(order) if name == "a"][done - 1]
         assert abs(order[:first].count("b") - 4 * done) <= 8, order
@@ -101,7 +101,7 @@ async def test_a_heavy_call_is_not_passed_for_ever_by_light_ones() -> None:
     shares = Shares(4, ShareTerms())
     assert all(shares.try_take(B) for _ in range(3))
     heavy = await waiting(shares, A, 4)
-    # Room for one, but it is kept for the one that waits.
+    # There is room for one, but it is reserved for the one that waits.
     assert not shares.try_take(C)
     light = await waiting(shares, C)
     for _ in range(3):
@@ -135,7 +135,7 @@ async def test_a_heavy_call_takes_what_is_left_rather_than_wait_until_all_is_qui
     assert shares.try_take(A)
     assert held(shares, B) == 9
     assert shares.try_take(A, 7) == 2
-    # A consumer that holds as much already waits for its own calls.
+    # A consumer that already holds its share waits for its own calls.
     assert shares.try_take(C, 7) == 1
     again = await waiting(shares, A, 2)
     shares.give_back(A, 2)

@@ -18,7 +18,7 @@ from penstockd.threads import SharedThreads
 def run_for(
     threads: SharedThreads, consumer: str, work: Callable[[], object]
 ) -> asyncio.Task[object]:
-    """Run work for a consumer, in a task."""
+    """Run a consumer's work in a task."""
     token = payer_var.set(Payer(consumer))
     try:
         return asyncio.create_task(threads.run(work))
@@ -37,7 +37,7 @@ async def test_one_payer_s_work_leaves_a_thread_to_others() -> None:
     greedy = [run_for(threads, "greedy", functools.partial(block, i)) for i in range(200)]
     await asyncio.sleep(0)
     try:
-        # It does not end before the others', and yet theirs does.
+        # It does not end before the others', but theirs does.
         assert await asyncio.wait_for(run_for(threads, "other", lambda: "done"), 60) == "done"
         assert await asyncio.wait_for(run_for(threads, "", lambda: "the hub's"), 60) == "the hub's"
         assert len(begun) <= 2
@@ -50,7 +50,7 @@ async def test_one_payer_s_work_leaves_a_thread_to_others() -> None:
 async def test_payers_take_turns_at_threads() -> None:
     threads, order = SharedThreads(1, "test"), list[str]()
     begin, end = threading.Event(), threading.Event()
-    # One thread is occupied all the time: the other works off what is in the queue.
+    # One thread is always occupied: the other works through the queue.
     occupied = run_for(threads, "x", end.wait)
     first = run_for(threads, "y", begin.wait)
     await asyncio.sleep(0)
@@ -95,7 +95,7 @@ async def test_errors_and_results_come_back() -> None:
 async def test_what_calls_offload_is_shared(
     leave: Callable[..., Coroutine[Any, Any, object]],
 ) -> None:
-    """However much of one consumer's work waits, another's is done."""
+    """However much of one consumer's work waits, another's gets done."""
     end = threading.Event()
 
     def work_for(consumer: str, work: Callable[[], object]) -> asyncio.Task[object]:

@@ -1,4 +1,4 @@
-"""Payers take turns on the event loop: nobody waits for how much another has to do."""
+"""Payers take turns on the event loop: nobody waits for all of another's work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = os.environ.get("PENSTOCK_TEST_SEED", str(random.randrange(10**9)))
 
 
 class Steps:
-    """Steps that take as long as they say, whatever the clock says."""
+    """Steps that take exactly their stated time, whatever the clock shows."""
 
     def __init__(self) -> None:
         self.turns = Turns()
@@ -29,7 +29,7 @@ class Steps:
         self.heard: list[tuple[object, ...]] = []
 
     async def step(self, payer: Hashable, number: int, seconds: float) -> None:
-        """Run one step; it notes when."""
+        """Run one step, which records its time."""
         try:
             if self.turns.is_full():
                 await self.turns.wait(payer)
@@ -68,7 +68,7 @@ async def test_nobody_waits_for_more_than_one_turn_of_each_of_the_others(many: i
     others = [task for name in "abc" for task in steps.make_ready(name, 3, SLICE / 2)]
     await steps.finish(*greedy, *others)
     last = max(i for i, (payer, _) in enumerate(steps.ran) if payer != "greedy")
-    # The round in which all became ready, then two turns of the greedy payer's beside theirs.
+    # The round in which all became ready, then two turns of the greedy payer beside theirs.
     assert last <= (ROUND + 2 * SLICE + len(others) * SLICE) / (SLICE / 2) + 4
     assert steps.rounds[last] <= 6 and steps.rounds[-1] >= many / 12
 
@@ -82,7 +82,7 @@ async def test_a_neighbour_waits_a_few_rounds_however_much_another_has_to_do(
             pass
 
     async def rounds_beside(many: int) -> int:
-        """How many rounds a neighbour's call waits that becomes ready behind many of another's."""
+        """The rounds that a neighbour's call waits if it becomes ready after many of another's."""
         ready, order = asyncio.Event(), list[str]()
 
         async def call(name: str) -> None:
@@ -104,7 +104,7 @@ async def test_a_neighbour_waits_a_few_rounds_however_much_another_has_to_do(
 
     few, found = await rounds_beside(20), await rounds_beside(200)
     assert few <= 6 and found <= 6
-    # The negative control: in one line for all, it waits for everything that was ready before.
+    # The negative control: in one common line it waits for everything that was ready before.
     monkeypatch.setattr(Budget, "line", "all")
     assert await rounds_beside(200) >= 200 * (SLICE / 2) / (ROUND + SLICE) - 4
 
@@ -118,7 +118,7 @@ async def test_payers_get_the_same_time_however_long_their_steps_are() -> None:
     for payer, _ in steps.ran[:1000]:
         used[payer] += 9 if payer == "long" else 1
     assert 0.8 <= used["long"] / used["short"] <= 1.25, used
-    # One step that takes very long costs the payer its next turns, but not for ever.
+    # One very long step costs the payer its next turns, but not for ever.
     steps = Steps()
     first = steps.make_ready("long", 1, 1000 * ROUND)
     then = [*steps.make_ready("long", 20, SLICE), *steps.make_ready("short", 100, SLICE)]
@@ -161,7 +161,7 @@ async def test_everything_runs_once_and_in_order_whatever_comes() -> None:
         tasks.append(asyncio.create_task(steps.step(payer, numbers[payer], seconds)))
         numbers[payer] += 1
         if chance.random() < 0.2:
-            # Those that wait end at their turn; one that has not begun is never seen.
+            # Waiting tasks end at their turn; one that has not begun is never seen.
             await asyncio.sleep(0)
             chance.choice(tasks).cancel()
         if chance.random() < 0.1:
@@ -173,13 +173,13 @@ async def test_everything_runs_once_and_in_order_whatever_comes() -> None:
     ended = sum(1 for task in tasks if not task.cancelled())
     assert ended <= len(steps.ran) <= len(tasks)
     assert all(len(set(found)) == len(found) for found in seen.values())
-    # In the order of their becoming ready; only those that need not wait may pass.
+    # In the order in which they became ready; only tasks that need not wait may pass.
     waited = await _order_of_waiting(chance)
     assert waited == sorted(waited)
 
 
 async def _order_of_waiting(chance: random.Random) -> list[int]:
-    """The order in which steps of one payer run that all wait, some of them cancelled."""
+    """The order in which one payer's waiting steps run, when some are cancelled."""
     steps = Steps()
     tasks = await steps.make_wait("ab", 300, SLICE)
     for task in chance.sample(tasks, 200):

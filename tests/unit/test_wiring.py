@@ -1,6 +1,7 @@
-"""Every singleton writes behind the fence: in a term that is over it leaves nothing behind.
+"""Every singleton writes behind the fence: after its term it leaves nothing behind.
 
-The walk is over all that the keeper runs; each needs something to do here, or the test fails.
+The test walks over everything that the keeper runs; each singleton needs something to do here, or
+the test fails.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from penstockd.store.singletons import Leases
 from penstockd.wiring import keeper_database, list_singletons, open_hub
 
 AGO = dt.timedelta(days=400)
-#: What gives each singleton something to do.
+#: Work for each singleton.
 WORK = {
     "sequencer": """
         SELECT set_config('penstock.revision', '1', true);
         INSERT INTO hub.change (ordinal, dataset, key, operation) VALUES (0, 'customers', 'c1', 3);
         INSERT INTO hub.pending (row_count) VALUES (1)""",
-    "partitions": "SELECT 1",  # those of the days ahead are not there yet
+    "partitions": "SELECT 1",  # those of the next days do not exist yet
     "stored-replies": """
         INSERT INTO hub.stored_reply
             (consumer_id, request_id, method, digest, sight, reply, row_count, create_time)
@@ -44,7 +45,7 @@ WORK = {
         INSERT INTO hub.audit_entry (request_id, policy_revision, method, outcome)
         VALUES ('r1', 1, '/Get', 'OK')""",
     "signing-keys": "UPDATE hub.signing_key SET create_time = now() - interval '400 days'",
-    "webhooks": "SELECT 1",  # it finds out where the log ends
+    "webhooks": "SELECT 1",  # it determines where the log ends
     "webhook-retention": """
         INSERT INTO hub.consumer (consumer_id) VALUES ('old') ON CONFLICT DO NOTHING;
         INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
@@ -53,7 +54,7 @@ WORK = {
 
 
 async def contents(database: Database) -> dict[str, str]:
-    """All tables of the hub with what is in them; leases aside."""
+    """All tables of the hub with their rows, except leases."""
     async with database.connection() as connection:
         names = [
             row[0]
@@ -71,7 +72,8 @@ async def contents(database: Database) -> dict[str, str]:
 
 
 async def lease_of(database: Database, name: str, *, over: bool) -> SingletonLease:
-    """A lease that runs; or whose next term another has, without its holder knowing."""
+    """A lease that is in force; or one whose next term another holds, without its holder
+    knowing."""
     async with database.connection() as connection:
         acquired = await connection.fetchval(
             "INSERT INTO hub.singleton VALUES ($1, $2, '', '', now(), now() + interval '1 hour')"
@@ -104,7 +106,7 @@ async def test_a_singleton_whose_term_is_over_writes_nothing(
                 await work(FencedDatabase(database, lease))
         assert isinstance(first_error(caught.value), LeaseOver)
         assert await contents(database) == before
-        # The control: in its own term there is something that it does.
+        # The control: in its own term it does something.
         async with database.connection() as connection:
             await connection.execute("DELETE FROM hub.singleton")
         lease = await lease_of(database, name, over=False)

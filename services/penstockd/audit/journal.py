@@ -67,7 +67,8 @@ class Journal:
         """Return when the entry is on disk.
 
         Raises DatabaseUnavailable if that takes longer than TIMEOUT, including the wait for other
-        groups: calls that cannot be audited are not answered. If the store refuses the entry,
+        groups, or twice TIMEOUT if the store refuses an entry that is written together with it:
+        calls that cannot be audited are not answered. If the store refuses the entry itself,
         raises its error after writing a reduced entry in its place.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -115,7 +116,8 @@ class Journal:
                     raise
                 except Exception as exc:  # some entry's fault, which must not fail the others
                     _log.warning("audit_group_refused", entries=len(group), error=repr(exc))
-                    await self._write_apart(group, await self._store_rules())
+                    deadline = self._clock() + self._timeout
+                    await self._write_apart(group, await self._store_rules(deadline), deadline)
             except _UNAVAILABLE as exc:
                 self._drop_connection()
                 if isinstance(exc, StorageFull) or self._clock() - begun >= self._timeout / 2:
@@ -129,24 +131,25 @@ class Journal:
                 for waiting in group:
                     _mark_written(waiting)
 
-    async def _write_apart(self, group: Sequence[_Waiting], refused: Set[bytes]) -> None:
+    async def _write_apart(
+        self, group: Sequence[_Waiting], refused: Set[bytes], deadline: float
+    ) -> None:
         """Write the entries of a refused group by halves, down to those that cause the refusal.
-        These fail, and leave reduced entries. Raises DatabaseUnavailable, StorageFull."""
+        These fail, and leave reduced entries. Raises DatabaseUnavailable, also if all of that is
+        not done by ``deadline``, and StorageFull."""
         middle = max(1, len(group) // 2)
         for part in (group[:middle], group[middle:]):
             if len(part) > 1:
                 try:
-                    await self._write(
-                        [w.entry for w in part], self._clock() + self._timeout, {}, refused
-                    )
+                    await self._write([w.entry for w in part], deadline, {}, refused)
                 except _UNAVAILABLE:
                     raise
                 except Exception:  # see above
-                    await self._write_apart(part, refused)
+                    await self._write_apart(part, refused, deadline)
                     continue
             elif part:
                 try:
-                    await self._write_or_reduce(part[0].entry, refused)
+                    await self._write_or_reduce(part[0].entry, refused, deadline)
                 except _UNAVAILABLE:
                     raise
                 except Exception as exc:
@@ -154,12 +157,12 @@ class Journal:
             for waiting in part:
                 _mark_written(waiting)
 
-    async def _store_rules(self) -> set[bytes]:
+    async def _store_rules(self, deadline: float) -> set[bytes]:
         """Store new rules one by one; returns the digests of refused ones."""
         refused: set[bytes] = set()
         for digest, shown in list(self._unknown.items()):
             try:
-                await self._write([], self._clock() + self._timeout, {digest: shown})
+                await self._write([], deadline, {digest: shown})
             except _UNAVAILABLE:
                 break  # writing the entries will raise it, too
             except Exception as exc:
@@ -168,9 +171,8 @@ class Journal:
                 refused.add(digest)
         return refused
 
-    async def _write_or_reduce(self, entry: Entry, refused: Set[bytes]) -> None:
+    async def _write_or_reduce(self, entry: Entry, refused: Set[bytes], deadline: float) -> None:
         """Write one entry; if the store refuses it, write a reduced one and raise its error."""
-        deadline = self._clock() + self._timeout
         try:
             return await self._write([entry], deadline, {}, refused)
         except _UNAVAILABLE:

@@ -20,16 +20,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
-import structlog
 
 from penstockd.audit.entry import Entry
 from penstockd.audit.journal import Journal
-from penstockd.errors import Refused
+from penstockd.notes import Notes
 
 #: The method of the entries that count refused calls.
 COUNTED = "/penstock.hub.v1.Auth/CountRefused"
-#: The shortest interval between two entries for one address, in seconds.
-INTERVAL = 60.0
 #: How many times the allowance of one address all callers together have. Whoever has a /48 of IPv6
 #: has 65,536 networks that are told apart.
 TOGETHER = 10
@@ -44,8 +41,6 @@ _MINUTE = 60.0
 #: What sums of floats may be off by.
 _ROUNDING = 1e-6
 
-_log = structlog.get_logger(__name__)
-
 
 @dataclass(slots=True)
 class _RefusedCalls:
@@ -55,14 +50,17 @@ class _RefusedCalls:
     since: datetime
 
 
-class UnknownCallers:
+class UnknownCallers(Notes):
     """What callers without valid credentials have done lately, in one process."""
+
+    lost = "refused_calls_not_counted"
 
     def __init__(
         self, journal: Journal, per_minute: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """``per_minute`` refused calls of one address, or for one consumer, get entries: so many
         at once, and then so many a minute; of all callers together TOGETHER times as many."""
+        super().__init__()
         self._journal, self._clock = journal, clock
         self._each = _MINUTE / per_minute
         # When the allowance is whole again: an entry moves that time by ``_each``, and it may be
@@ -70,7 +68,6 @@ class UnknownCallers:
         self._whole: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._whole_together = -math.inf
         self._counts: dict[str, _RefusedCalls] = {}
-        self._any = asyncio.Event()
 
     def allow(self, address: str, consumer: str | None = None) -> bool:
         """Whether a refused call gets an entry of its own. If not, it is counted.
@@ -93,10 +90,8 @@ class UnknownCallers:
             self._whole.move_to_end(caller)
         return True
 
-    async def flush(self) -> None:
-        """Write the counts. Raises DatabaseUnavailable; they are kept then."""
+    async def _write(self) -> None:
         counts, self._counts = self._counts, {}
-        self._any.clear()
         while counts:
             network, count = next(iter(counts.items()))
             try:
@@ -108,24 +103,6 @@ class UnknownCallers:
                     self._add(name, kept)
                 raise
             del counts[network]
-
-    async def close(self) -> None:
-        """Write the counts if possible."""
-        try:
-            await self.flush()
-        except Refused as exc:
-            _log.warning("refused_calls_not_counted", error=str(exc))
-
-    async def follow(self, interval: float = INTERVAL) -> None:
-        """Write counts as soon as there are any, at most every ``interval`` seconds, until
-        cancelled.
-
-        Raises DatabaseUnavailable; run it again then.
-        """
-        while True:
-            await self._any.wait()
-            await self.flush()
-            await asyncio.sleep(interval)
 
     def _known(self, kind: str, name: str) -> tuple[str, str]:
         """The caller, or all callers of its kind if too many are told apart already."""
@@ -152,7 +129,7 @@ class UnknownCallers:
         known = self._counts.setdefault(network, _RefusedCalls(0, count.since))
         known.calls += count.calls
         known.since = min(known.since, count.since)
-        self._any.set()
+        self._note_any()
 
 
 def network_of(address: str) -> str:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
-import structlog
-
-from penstockd.errors import Refused
+from penstockd.notes import Notes
 from penstockd.store.database import Database, WorkKind
-
-#: The shortest interval between two writes of noted uses, in seconds.
-INTERVAL = 60.0
 
 # The credential may have been deleted meanwhile; another process may have seen it used later.
 _WRITE = """
@@ -24,30 +18,25 @@ ON CONFLICT (credential_id) DO UPDATE
 SET last_use_time = greatest(hub.credential_use.last_use_time, excluded.last_use_time)
 """
 
-_log = structlog.get_logger(__name__)
 
+class CredentialUses(Notes):
+    """The credentials used in one process since it last wrote them."""
 
-class CredentialUses:
-    """The credentials used in one process since it last wrote them.
-
-    A killed process loses the uses that it has not written: those of at most INTERVAL.
-    """
+    lost = "credential_uses_not_written"
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._database = database
         self._noted: dict[str, float] = {}
-        self._any = asyncio.Event()
 
     def note(self, credential_id: str) -> None:
         """Note that a credential was used now. A caller without a credential has an empty id."""
         if credential_id:
             self._noted[credential_id] = time.time()
-            self._any.set()
+            self._note_any()
 
-    async def flush(self) -> None:
-        """Write the noted uses. Raises DatabaseUnavailable; they stay noted then."""
+    async def _write(self) -> None:
         noted, self._noted = self._noted, {}
-        self._any.clear()
         if not noted:
             return
         times = [datetime.fromtimestamp(t, UTC) for t in noted.values()]
@@ -56,23 +45,5 @@ class CredentialUses:
                 await connection.execute(_WRITE, list(noted), times)
         except BaseException:
             self._noted = noted | self._noted
-            self._any.set()
+            self._note_any()
             raise
-
-    async def close(self) -> None:
-        """Write the noted uses if possible."""
-        try:
-            await self.flush()
-        except Refused as exc:
-            _log.warning("credential_uses_not_written", error=str(exc))
-
-    async def follow(self, interval: float = INTERVAL) -> None:
-        """Write uses as soon as they are noted, at most every ``interval`` seconds, until
-        cancelled.
-
-        Raises DatabaseUnavailable; run it again then.
-        """
-        while True:
-            await self._any.wait()
-            await self.flush()
-            await asyncio.sleep(interval)

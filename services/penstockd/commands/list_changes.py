@@ -33,10 +33,10 @@ async def list_changes(
         page, blocks = await read_page(
             hub.feed, hub.places, source, hub.places.open(cursor), wait_seconds
         )
-    call.entry.row_count = page.count
     if standings.renew() is None:
         # The caller's View changed while it waited: it must ask again.
         call.entry.row_count = 0
         return ChangePage(b"", cursor, source.view, True)
     await disclosure.blocks(blocks)
+    call.entry.row_count = page.count
     return page

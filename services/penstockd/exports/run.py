@@ -16,11 +16,12 @@ from typing import Protocol
 import orjson
 import structlog
 
+from penstockd.answers.reasons import REASONS
+from penstockd.answers.status import reason_of
 from penstockd.audit.given import given_set
 from penstockd.calls import Call, Permit
 from penstockd.errors import (
     ClientStalled,
-    DatabaseUnavailable,
     RecordUnreadable,
     Refused,
     ValueInvalid,
@@ -161,11 +162,7 @@ class ExportRun:
             receipt.reason = error.reason
         else:
             receipt.reason = "INTERNAL"
-        # An export broken off by the client or the connection can be resumed; a failed one cannot.
-        resumable = receipt.state is ReceiptState.CANCELLED or isinstance(
-            error, ClientStalled | DatabaseUnavailable
-        )
-        seconds = self._organs.snapshots.seconds if resumable else 0
+        seconds = self._organs.snapshots.seconds if _may_resume(error) else 0
         await self._call.finish(self._finish(seconds))
         if self._begun and receipt.state is ReceiptState.FAILED:
             self._reply.end(receipt)
@@ -224,8 +221,9 @@ class ExportRun:
         # The call's entry names the first records and is durable before the first byte leaves. The
         # entry of the stream's end records how many there are in all.
         self._disclosing = True
+        permit = self._call.permit(count)
         self._call.entry.keys = given.keys
-        return self._call.permit(count)
+        return permit
 
     async def send(self, piece: Piece, permit: Permit) -> None:
         """Send a piece (see ``pipeline.Gate``)."""
@@ -264,3 +262,11 @@ class ExportRun:
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
         except Exception as exc:  # the client is gone: the receipt's row and the status remain
             _log.info("receipt_not_sent", receipt=receipt.receipt_id, error=repr(exc))
+
+
+def _may_resume(error: BaseException) -> bool:
+    """Whether an export that an error ended can go on where it ended: the client or the connection
+    broke it off, or the error passes with time."""
+    if isinstance(error, asyncio.CancelledError | ClientStalled):
+        return True
+    return REASONS[reason_of(error)].retry_seconds > 0

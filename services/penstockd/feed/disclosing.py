@@ -48,8 +48,9 @@ class FeedDisclosure:
 
     async def block(self, block: Block) -> Permit:
         """The same for a block that other streams share (see ``SHARED_SECONDS``)."""
+        permit = self._call.permit(block.count)
         await asyncio.shield(self.begin(block))
-        return self._call.permit(block.count)
+        return permit
 
     def begin(self, block: Block) -> asyncio.Task[None]:
         """Start to make the next block durable.

@@ -14,7 +14,6 @@ from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
-from penstockd.webhooks.composer import make_composer, make_entries
 from penstockd.webhooks.endpoints import (
     Endpoint,
     Stored,
@@ -23,7 +22,7 @@ from penstockd.webhooks.endpoints import (
     read_stored,
     read_webhook,
 )
-from penstockd.webhooks.lanes import Composed
+from penstockd.webhooks.messages import Composed, make_composer, make_entries
 from penstockd.webhooks.model import Delivery, Webhook, read_clock
 from penstockd.webhooks.owners import find_problems, unread_by
 from penstockd.webhooks.queue import SendResult

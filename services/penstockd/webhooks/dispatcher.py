@@ -13,14 +13,14 @@ import structlog
 
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.shown import KnownDigests, Shown, insert_shown
-from penstockd.errors import PolicyStale
+from penstockd.calls import Allowance
+from penstockd.errors import PolicyStale, Refused
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.fences import SingletonLease, Transactions
-from penstockd.webhooks.composer import Composer, make_entries
 from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
-from penstockd.webhooks.holding import MESSAGE_OVERHEAD, DueDelivery, Holding
-from penstockd.webhooks.lanes import Composed, Lane
+from penstockd.webhooks.lanes import MESSAGE_OVERHEAD, Holding, Lane
+from penstockd.webhooks.messages import Composed, Composer, make_entries
 from penstockd.webhooks.model import (
     Chance,
     Clock,
@@ -32,6 +32,7 @@ from penstockd.webhooks.model import (
 )
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import (
+    DueDelivery,
     SendResult,
     claim_listed,
     list_due,
@@ -46,6 +47,8 @@ from penstockd.webhooks.signing import Seal
 GROUP = 500
 #: How often to look for due deliveries without an announcement, in seconds.
 POLL_SECONDS = 1.0
+#: How long deliveries wait whose owner may be given no more records now, in seconds.
+ALLOWANCE_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -65,9 +68,10 @@ class Dispatcher:
         clock: Clock = read_clock,
         chance: Chance = random.random,
         lease: SingletonLease | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         """``lease`` is the one that ``database`` checks; None if nothing else delivers."""
-        self._lease = lease
+        self._lease, self._allowance = lease, allowance
         self._database, self._policy, self._roster = database, policy, roster
         self._sender, self._composer = sender, composer
         self._clock, self._chance = clock, chance
@@ -155,7 +159,8 @@ class Dispatcher:
             found = await claim_listed(connection, chosen, self._term)
             sizes = {d.delivery_id: d.stored_bytes for d in due}
             composed, dead = await self._compose(policy, found, sizes)
-            shown = await self._audit(connection, policy, composed)
+            composed, kept_in, shown = await self._audit(connection, policy, composed)
+            dead += kept_in
             if dead:
                 await self._settling.write(connection, dead, self._endpoints())
                 self.wake()  # deliveries may be parked behind them
@@ -247,28 +252,46 @@ class Dispatcher:
 
     async def _audit(
         self, connection: Connection, policy: PolicySnapshot, composed: Sequence[Composed]
-    ) -> set[bytes]:
+    ) -> tuple[list[Composed], list[SendResult], set[bytes]]:
         """Record what will leave, under the policy that the messages were made with.
 
-        Returns the digests of the rules that were new.
+        Returns the messages that may leave, the results of those that may not leave yet, and the
+        digests of the rules that were new.
         """
         by_endpoint: dict[str, list[Composed]] = {}
         for each in composed:
             by_endpoint.setdefault(each.delivery.webhook_id, []).append(each)
         made: list[Entry] = []
         shown: dict[bytes, Shown] = {}
+        leaving: list[Composed] = []
+        kept_in: list[SendResult] = []
         for name, group in by_endpoint.items():
             endpoint = self._lanes[name].endpoint
             told, rules = make_entries(
                 endpoint, self._roster.sights(policy, endpoint.webhook), group
             )
+            if not self._allows(told):
+                later = self._clock() + timedelta(seconds=ALLOWANCE_SECONDS)
+                waiting = DeliveryState.PENDING
+                kept_in += [SendResult(c.delivery, waiting, next_time=later) for c in group]
+                continue
+            leaving += group
             made += told
             shown |= {r.digest: r for r in rules if r.digest not in self._shown}
         if shown:
             await insert_shown(connection, list(shown.values()))
         if made:
             await insert_entries(connection, made)
-        return set(shown)
+        return leaving, kept_in, set(shown)
+
+    def _allows(self, entries: Sequence[Entry]) -> bool:
+        """Whether the owner of an endpoint may be given the records of these entries."""
+        if self._allowance is not None:
+            try:
+                self._allowance.take(entries[0], sum(e.row_count or 0 for e in entries))
+            except Refused:
+                return False
+        return True
 
     async def _send(self, lane: Lane, composed: Composed) -> None:
         """Make one attempt and have its result settled, whatever happens on the way."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, Network
 from penstockd.errors import CursorExpired
@@ -19,13 +20,12 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database
 from penstockd.store.fences import FencedDatabase, Transactions
 from penstockd.store.places import Places
-from penstockd.webhooks.composer import Composer
 from penstockd.webhooks.dispatcher import Dispatcher
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.intake import Intake
+from penstockd.webhooks.messages import Composer, Payloads
 from penstockd.webhooks.model import Chance, Clock, read_clock
 from penstockd.webhooks.owners import Roster
-from penstockd.webhooks.payload import Payloads
 from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.signing import Seal
 
@@ -81,8 +81,9 @@ class Webhooks:
         *,
         clock: Clock = read_clock,
         chance: Chance = random.random,
+        allowance: Allowance | None = None,
     ) -> None:
-        self._database, self._fenced = database, fenced
+        self._database, self._fenced, self._allowance = database, fenced, allowance
         self._announcements = announcements
         self._catalog, self._policy = catalog, policy
         self._places = places
@@ -116,6 +117,7 @@ class Webhooks:
                 clock=self._clock,
                 chance=self._chance,
                 lease=self._fenced.lease,
+                allowance=self._allowance,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(dispatcher.run())

@@ -16,8 +16,8 @@ from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
 from penstockd.webhooks.endpoints import LISTEN_SECONDS, Endpoint, read_secrets, set_expiry
-from penstockd.webhooks.holding import choose_within_bytes
-from penstockd.webhooks.lanes import Composed
+from penstockd.webhooks.lanes import choose_within_bytes
+from penstockd.webhooks.messages import Composed
 from penstockd.webhooks.model import Delivery, Reason, State, Webhook, WebhookKind, read_clock
 from penstockd.webhooks.queue import (
     SendResult,

@@ -12,13 +12,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from penstockd.store.database import Connection
 from penstockd.webhooks.events import attach_events
-from penstockd.webhooks.holding import DueDelivery
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState, Reason
 
 _COLUMNS = (
@@ -93,6 +92,14 @@ WHERE d.webhook_id = $1 AND d.state = 'PENDING' AND d.order_key IS NOT NULL AND 
     AND e.delivery_id < d.delivery_id AND e.state IN ('PENDING', 'SENDING', 'PARKED'))
 """
 _ORDER_LOCK = "SELECT pg_advisory_xact_lock(hashtext('penstock.webhook-order'))"
+
+
+class DueDelivery(NamedTuple):
+    """A delivery that could be claimed. ``stored_bytes`` is the size of its records."""
+
+    delivery_id: str
+    webhook_id: str
+    stored_bytes: int
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
+from penstockd.formats.records import time_text
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
@@ -31,7 +32,6 @@ from penstockd.webhooks.model import (
     Webhook,
     next_time,
 )
-from penstockd.webhooks.payload import time_text
 from penstockd.webhooks.queue import (
     Attempt,
     Draft,

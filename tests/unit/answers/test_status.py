@@ -1,4 +1,4 @@
-"""The contract and the classes name the same reasons, and each reason says how it is sent."""
+"""The contract and the error classes have the same reasons, and each reason defines its status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTRACT = set(error_reason_pb2.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED
 
 
 def every_error() -> set[type[Refused]]:
-    """All classes of the tree, wherever they are defined."""
+    """All error classes of the tree, wherever they are defined."""
     for module in pkgutil.walk_packages(penstockd.__path__, "penstockd."):
         if ".migrations" not in module.name and not module.name.endswith(("__main__", ".build")):
             importlib.import_module(module.name)
@@ -57,7 +57,7 @@ def test_errors_have_one_home_and_those_of_queries_another() -> None:
 
 
 def test_every_reason_that_is_declared_in_code_is_declared_by_a_refused() -> None:
-    """No second tree of errors: what has a reason as an error is a ``Refused``."""
+    """There is no second tree of errors: every error with a reason is a ``Refused``."""
     every_error()
     waiting, strays = [Exception], set[str]()
     while waiting:

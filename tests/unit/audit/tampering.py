@@ -1,4 +1,4 @@
-"""Audit logs in memory, and everything that can be done to one afterwards."""
+"""Audit logs in memory, and every way to tamper with one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KEY = CheckpointKey(b"k" * 32)
 OTHER = CheckpointKey(b"o" * 32)
 FIRST_DAY = dt.date(2025, 3, 1)
 
-#: Where a tampering must be found: day and sequence, or the number of a checkpoint.
+#: The place where a tampering must be found: day and sequence, or the number of a checkpoint.
 Place = tuple[dt.date | None, int]
 Values = dict[str, Any]
 
 
 @dataclass
 class Link:
-    """An entry in a chain, as a database would hold the two."""
+    """An entry in a chain, with both as a database would hold them."""
 
     values: Values | None
     hash: bytes
@@ -40,7 +40,7 @@ class Log:
     now: dt.datetime = dt.datetime(2025, 3, 1, tzinfo=dt.UTC)
 
     def copy(self) -> Log:
-        """Another one like it."""
+        """A copy of the log."""
         chains = {
             day: (anchor, [Link(dict(e.values or {}), e.hash, e.entry_id) for e in links])
             for day, (anchor, links) in self.chains.items()
@@ -48,7 +48,7 @@ class Log:
         return Log(chains, list(self.checkpoints), list(self.outside), self.now)
 
     def verify(self) -> VerificationReport:
-        """What the verifier says of it."""
+        """The verifier's findings."""
         check = Verification(self.checkpoints, [KEY.public], self.outside)
         for day, (anchor, links) in sorted(self.chains.items()):
             chain = check.day(day, anchor)
@@ -56,14 +56,14 @@ class Log:
                 Sealed(i, e.entry_id, e.hash, content_of(e.values) if e.values else None)
                 for i, e in enumerate(links, 1)
             ]
-            for at in range(0, len(entries), 7):  # pieces that break anywhere
+            for at in range(0, len(entries), 7):  # chunks that end at arbitrary entries
                 chain.feed(entries[at : at + 7])
             chain.end(len(links))
         check.close(self.now, 120)
         return check.report(0, 0)
 
     def relink(self, day: dt.date, start: int) -> None:
-        """Compute the hashes of a chain anew from a place on, as who rewrites history would."""
+        """Recompute the hashes of a chain from a place on, as a forger would."""
         anchor, links = self.chains[day]
         last = links[start - 1].hash if start else start_chain(day, self.digest(anchor))
         for entry in links[start:]:
@@ -75,7 +75,7 @@ class Log:
         return self.checkpoints[number - 1].digest if number else b""
 
     def resign(self, start: int, key: CheckpointKey) -> None:
-        """Sign the checkpoints from a place on anew, for the chains as they are."""
+        """Sign the checkpoints from a place on again, for the current chains."""
         old = self.checkpoints[start:]
         del self.checkpoints[start:]
         for checkpoint in old:
@@ -87,7 +87,7 @@ class Log:
 
 
 def make_log(chance: random.Random, *, days: int = 2, entries: int = 20, every: int = 6) -> Log:
-    """A sound log; all of its entries are covered by checkpoints."""
+    """A valid log; checkpoints cover all of its entries."""
     log = Log()
     time = log.now
     entry_id = 0
@@ -113,7 +113,7 @@ def make_log(chance: random.Random, *, days: int = 2, entries: int = 20, every: 
 def make_values(
     chance: random.Random, entry_id: int, day: dt.date, time: dt.datetime
 ) -> dict[str, Any]:
-    """The values of an entry; about half of those that may be NULL are."""
+    """The values of an entry; about half of the nullable ones are NULL."""
     values: dict[str, Any] = {}
     for name in COLUMNS:
         if name in ("entry_id", "day", "entry_time"):
@@ -130,7 +130,7 @@ def make_values(
 
 
 def flipped(chance: random.Random, value: Any) -> Any:
-    """Another value, as little different as can be."""
+    """Another value that differs as little as possible."""
     if value is None:
         return None
     if isinstance(value, bool | int):
@@ -149,7 +149,7 @@ def flipped(chance: random.Random, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Tampering:
-    """Something done to a log: where it must be found, and as what it may be called."""
+    """A change to a log: where it must be found, and the kinds of finding that it may be."""
 
     name: str
     place: Place
@@ -168,7 +168,7 @@ def _flip(chance: random.Random, log: Log, column: str = "") -> Tampering:
     name = column or chance.choice(sorted(COLUMNS))
     values = links[at].values
     assert values is not None
-    if values[name] is None:  # NULL becomes the empty value, which is not the same
+    if values[name] is None:  # NULL becomes the empty value, which is different
         kind = {"policy_revision": 0, "row_count": 0, "byte_count": 0, "shown": b"", "keys": b""}
         values[name] = kind.get(name, "")
     else:
@@ -238,7 +238,7 @@ def _cut(chance: random.Random, log: Log) -> Tampering:
 
 
 def _cut_all(chance: random.Random, log: Log, *, outside: bool) -> Tampering:
-    """The end of everything goes, checkpoints too: only the file, or the clock, can tell."""
+    """Everything at the end goes, checkpoints too: only the file, or the clock, can show it."""
     day = max(log.chains)
     links = log.chains[day][1]
     at = chance.randrange(1, len(links))
@@ -255,7 +255,7 @@ def _cut_all(chance: random.Random, log: Log, *, outside: bool) -> Tampering:
 
 
 def _rebuild(chance: random.Random, log: Log) -> Tampering:
-    """A change with all hashes after it made anew: found between two checkpoints."""
+    """Change an entry and recompute all later hashes: found between two checkpoints."""
     day, links, at = _pick(chance, log)
     values = links[at].values
     assert values is not None
@@ -266,7 +266,7 @@ def _rebuild(chance: random.Random, log: Log) -> Tampering:
 
 
 def _rebuild_with_key(chance: random.Random, log: Log) -> Tampering:
-    """The same with new signatures, of a key that is not ours."""
+    """The same with new signatures by a key that is not ours."""
     day, links, at = _pick(chance, log)
     values = links[at].values
     assert values is not None
@@ -322,7 +322,7 @@ _KINDS: tuple[Callable[[random.Random, Log], Tampering], ...] = (
 
 
 def tamper(chance: random.Random, sound: Log, kind: int) -> Tampering:
-    """A copy of a sound log with something done to it."""
+    """A copy of a valid log with one kind of tampering."""
     log = sound.copy()
     if kind < len(COLUMNS):  # each column has its turn
         return _flip(chance, log, list(COLUMNS)[kind])

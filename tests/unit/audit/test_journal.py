@@ -1,4 +1,4 @@
-"""What becomes of an entry depends on no other one; and none waits longer than it may."""
+"""No entry's outcome depends on another entry, and none waits longer than its limit."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def entry(name: str, **values: Any) -> Entry:
 
 
 def poisoned(name: str) -> Entry:
-    """An entry that the store refuses, as none can be that the door lets in."""
+    """An entry that the store refuses; the server lets none of this kind in."""
     return entry(name, query="{no JSON")
 
 
 async def kept(database: Database) -> dict[str, tuple[str, Any]]:
-    """The outcome and the query of the entries that there are, by their request ids."""
+    """The outcomes and queries of the stored entries, by request id."""
     async with database.connection() as connection:
         rows = await connection.fetch("SELECT request_id, outcome, query FROM hub.audit_entry")
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
 async def record_all(journal: Journal, entries: list[Entry]) -> list[BaseException | None]:
-    """Record entries so that they are one group; what became of each."""
+    """Record entries so that they form one group; returns each entry's outcome."""
     return await asyncio.gather(*map(journal.record, entries), return_exceptions=True)
 
 
@@ -79,7 +79,7 @@ async def test_a_poisoned_entry_hurts_no_neighbour(
 
 
 async def test_one_insert_for_all_loses_the_neighbours(database: Database) -> None:
-    """The negative control: what the journal did before, with the same entries."""
+    """The negative control: the journal's earlier way, with the same entries."""
     group = [entry("a"), poisoned("b"), entry("c")]
     async with database.connection() as connection:
         with pytest.raises(asyncpg.PostgresError):
@@ -88,7 +88,7 @@ async def test_one_insert_for_all_loses_the_neighbours(database: Database) -> No
 
 
 async def test_a_suppressed_entry_is_noticed(database: Database, journal: Journal) -> None:
-    """A trigger of the database's owner drops what one consumer does."""
+    """A trigger of the database's owner drops one consumer's entries."""
     async with database.connection() as connection:
         await connection.execute(
             "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS"
@@ -113,7 +113,7 @@ async def test_a_suppressed_entry_is_noticed(database: Database, journal: Journa
 async def test_whoever_waits_behind_a_slow_group_waits_no_longer(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second entry's time runs while the first is written; nothing adds up."""
+    """The second entry's time runs while the first is being written; times do not add up."""
     journal = Journal(database, timeout=0.5)
     writing, free = asyncio.Event(), asyncio.Event()
 
@@ -136,11 +136,33 @@ async def test_whoever_waits_behind_a_slow_group_waits_no_longer(
     await journal.close()
 
 
+async def test_a_refused_group_is_written_apart_within_one_timeout(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow database does not get a timeout for each half of the group."""
+    tries = 0
+
+    async def refuse(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.2)
+        raise ValueError("refused")
+
+    monkeypatch.setattr(journals, "insert_entries", refuse)
+    journal = Journal(database, timeout=0.5)
+    outcomes = await record_all(journal, [entry(f"r{i}") for i in range(16)])
+    assert {type(o) for o in outcomes} == {DatabaseUnavailable}
+    # Two before the timeout of the whole group, and two after; else twice as many as entries.
+    assert tries <= 6
+    await journal.close()
+
+
 @pytest.mark.parametrize(("bound", "groups"), [(journals.MAX_GROUP_BYTES, 7), (1 << 40, 2)])
 async def test_a_group_is_bounded_in_bytes(
     database: Database, monkeypatch: pytest.MonkeyPatch, bound: int, groups: int
 ) -> None:
-    """Large entries share a transaction with few; the second bound is the negative control."""
+    """A large entry shares its transaction with few others; the second bound is the negative
+    control."""
     monkeypatch.setattr(journals, "MAX_GROUP_BYTES", bound)
     written: list[int] = []
     writing = asyncio.Event()

@@ -1,4 +1,4 @@
-"""A2 in PostgreSQL: the sealer misses nothing, and what is done to its tables is found."""
+"""A2 in PostgreSQL: the sealer misses nothing, and every change to its tables is found."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def sealed_log(database: Database, file: CheckpointFile) -> Sealer:
     return sealer
 
 
-#: SQL that changes each column of the entry with sequence 15, and is not noticed by any constraint.
+#: SQL that changes each column of the entry with sequence 15 without violating a constraint.
 CHANGES = {
     name: f"{name} || 'x'" for name, (number, _) in COLUMNS.items() if number == 25
 } | {
@@ -106,7 +106,7 @@ CHANGES = {
 AT = "entry_id = (SELECT entry_ids[5] FROM hub.audit_seal ORDER BY first_sequence OFFSET 1 LIMIT 1)"
 SEALS = "hub.audit_seal WHERE first_sequence = 11"
 
-#: What is done -> the sequence at which it must be found (0: no place in a chain) and as what.
+#: Tampering -> the sequence where it must be found (0: no place in a chain), and its kind.
 TAMPERINGS: dict[str, tuple[str, int, Fault]] = {
     **{
         f"change {name}": (f"UPDATE hub.audit_entry SET {name} = {sql} WHERE {AT}", 15,
@@ -177,7 +177,8 @@ async def test_whatever_is_done_to_the_tables_is_found(
 async def test_what_nobody_has_sealed_yet_is_not_taken_for_inserted(
     database: Database, file: CheckpointFile
 ) -> None:
-    """The keeper's node was cut off an hour ago, and nobody has sealed since."""
+    """The keeper's node was cut off an hour ago, and nobody has sealed since; that is not an
+    insertion."""
     await sealed_log(database, file)
     async with database.connection() as connection:
         await connection.execute("DELETE FROM hub.audit_checkpoint")
@@ -197,7 +198,7 @@ async def test_what_nobody_has_sealed_yet_is_not_taken_for_inserted(
         assert report.waiting is not None and report.waiting >= 50 * 60
         assert "does a keeper run?" in summarise_report(report, Evidence([KEY.public], []))
         assert [f.fault for f in await findings(connection, patience=120.0)] == [Fault.STALE]
-        # What its last pass must have seen is another matter.
+        # An entry that its last pass must have seen is different.
         await connection.execute(late, dt.timedelta(minutes=70), "request-101")
         found = await findings(connection, patience=None)
         assert [f.fault for f in found] == [Fault.INSERTED]
@@ -213,15 +214,15 @@ async def test_a_clock_that_was_set_back_stops_no_checkpoint_and_cries_no_tamper
         ahead = last.time + dt.timedelta(hours=10)
         before = KEY.sign(last, ahead, last.day, last.sequence, last.hash)
         await insert_checkpoint(connection, before)
-        await sealer.seal()  # its interval is an hour, and the last checkpoint of the future
+        await sealer.seal()  # its interval is an hour, and the last checkpoint is in the future
         signed = (await read_checkpoints(connection))[-1]
         assert signed.number == before.number + 1 and signed.time < before.time
         await sealer.seal()
-        assert (await read_checkpoints(connection))[-1] == signed  # it signs once, not at each pass
+        assert (await read_checkpoints(connection))[-1] == signed  # it signs once, not in each pass
         await insert_entries(connection, [entry(100)])
         report = await verify_database(connection, [KEY.public], patience=120.0)
         assert report.intact and report.unsealed == 1, report.findings
-        # Negative control: by the latest time the entry had to be sealed, and the file is fresh.
+        # Negative control: at the latest time the entry had to be sealed, and the file is current.
         found = await findings(connection, patience=0.0)
         assert [f.fault for f in found] == [Fault.STALE]
 
@@ -264,13 +265,13 @@ async def test_a_log_that_is_rebuilt_with_another_key_is_found(
         assert not against_file.intact
 
 
-#: The request ids of all entries that are sealed.
+#: The request ids of all sealed entries.
 SEALED = """
 SELECT e.request_id
 FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
 JOIN hub.audit_entry AS e USING (day, entry_id)
 """
-#: How many entries are sealed after one with a higher id.
+#: The number of entries that are sealed after one with a higher id.
 SEALED_LATE = """
 SELECT count(*)
 FROM (
@@ -282,7 +283,7 @@ WHERE i < top
 
 
 async def cancel_running(*tasks: asyncio.Task[None]) -> None:
-    """End tasks that must still run; one that has failed raises its error."""
+    """End tasks that must still be running; a task that has failed raises its error."""
     for task in tasks:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -292,7 +293,7 @@ async def cancel_running(*tasks: asyncio.Task[None]) -> None:
 async def test_a_file_that_cannot_be_written_is_logged_once_in_a_while(
     database: Database, tmp_path: Path
 ) -> None:
-    """Not at every pass, of which there are four a second."""
+    """Not in every pass, of which there are four a second."""
     sealer = Sealer(database, KEY, CheckpointFile(tmp_path), interval=0.0)
     with structlog.testing.capture_logs() as logs:
         for number in range(5):
@@ -338,7 +339,7 @@ async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
                 async with own.snapshot() as connection:
                     assert await findings(connection, outside, patience=None) == []
 
-    await sealer.seal(checkpoint=True)  # without any there is nothing to verify against
+    await sealer.seal(checkpoint=True)  # without a checkpoint there is nothing to verify against
     sealing, verifying = asyncio.create_task(seal()), asyncio.create_task(verify())
     slow = asyncio.create_task(writer(0))
     await asyncio.gather(*(writer(i) for i in range(1, 6)))
@@ -357,8 +358,8 @@ async def test_entries_of_long_and_concurrent_transactions_are_sealed_once(
 async def test_a_database_that_was_restored_elsewhere_goes_on(
     database: Database, file: CheckpointFile
 ) -> None:
-    """There transaction ids begin anew, below those that the sealer has seen, and below those of
-    entries that it has sealed; some were not sealed yet."""
+    """In the new server transaction ids start again below those that the sealer has seen, and below
+    those of sealed entries; some entries were not sealed yet."""
     sealer = await sealed_log(database, file)
     foreign = (
         "INSERT INTO hub.audit_entry (txid, request_id, policy_revision, method, outcome)"
@@ -388,7 +389,7 @@ async def test_a_database_that_was_restored_elsewhere_goes_on(
 
 
 async def go_back(database: Database, number: int) -> None:
-    """Let the audit be as it was at a checkpoint, of one day."""
+    """Return the audit to its state at a checkpoint, of one day."""
     async with database.transaction() as connection:
         await connection.execute(
             "DELETE FROM hub.audit_entry AS e USING hub.audit_seal AS s, hub.audit_checkpoint AS c"
@@ -413,7 +414,8 @@ async def go_back(database: Database, number: int) -> None:
 async def test_a_restore_that_is_declared_closes_the_gap(
     database: Database, file: CheckpointFile, signed: int
 ) -> None:
-    """``signed`` checkpoints were made before it was declared; the file has three, one is left."""
+    """``signed`` checkpoints are made before the declaration; the file has three, the database
+    keeps one."""
     await sealed_log(database, file)
     await go_back(database, 1)
     sealer = Sealer(database, KEY, file, interval=3600)
@@ -435,7 +437,7 @@ async def test_a_restore_that_is_declared_closes_the_gap(
         (told,) = report.restores
         assert "undone are checkpoints 2 to 3 of the file, and 20 entries" in told
         assert file.read()[-1] == (await read_checkpoints(connection))[-1]
-        # It covers nothing else: neither what is changed before it, nor a gap that comes later.
+        # It covers nothing else: neither changes before it, nor a later gap.
         await go_back(database, made.number)
         assert {f.fault for f in await findings(connection, file.read())} == {Fault.TRUNCATED}
         await connection.execute(f"UPDATE hub.audit_entry SET outcome = 'x' WHERE {EARLY}")
@@ -492,11 +494,11 @@ async def test_the_file_is_completed_and_never_contradicts(
     again = Sealer(database, KEY, file, interval=3600)
     await again.seal()
     assert [c.number for c in file.read()] == [1, 2, 3]
-    # Moved away by others: what comes next goes to a new file.
+    # Somebody moved the file away: later checkpoints go to a new one.
     os.rename(file.path, file.path.with_suffix(".1"))
     await again.seal(checkpoint=True)
     assert [c.number for c in file.read()] == [4]
-    # A database that lost its checkpoints does not get on the file.
+    # A database that lost its checkpoints does not continue the file.
     async with database.connection() as connection:
         await connection.execute("DELETE FROM hub.audit_checkpoint WHERE number > 2")
     await Sealer(database, KEY, file, interval=3600).seal(checkpoint=True)
@@ -544,14 +546,14 @@ async def test_every_node_files_every_checkpoint_whichever_of_them_signs(
     for i in range(3):
         await sign(i)
     assert [c.number for c in file.read()] == [1, 2, 3] and other.read() == file.read()
-    # So either shows what is missing; the file of a node that filed only what it signed would not.
+    # So the file of either node shows a gap; a file with only the node's own signatures would not.
     await go_back(database, 1)
     async with database.connection() as connection:
         for filed in (file.read(), other.read()):
             faults = {f.fault for f in await findings(connection, filed)}
             assert faults and faults <= {Fault.TRUNCATED, Fault.REBUILT}
         assert await findings(connection, file.read()[:1]) == [], "the control"
-    # It is declared at one node; the files of both go on.
+    # One node declares it; the files of both continue.
     assert await sealer.declare_restore(file) is not None
     for i in range(3, 5):
         await sign(i)
@@ -561,7 +563,7 @@ async def test_every_node_files_every_checkpoint_whichever_of_them_signs(
 
 
 async def test_two_sealers_do_not_seal_the_same(database: Database, file: CheckpointFile) -> None:
-    """Should two keepers ever run: one of them is told, and nothing is in the chain twice."""
+    """If two keepers ever run, one of them gets an error, and no entry is in the chain twice."""
     async with database.connection() as connection:
         await insert_entries(connection, [entry(i) for i in range(50)])
     with folder() as path:

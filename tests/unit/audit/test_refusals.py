@@ -1,4 +1,4 @@
-"""What unknown callers leave in the audit: bounded, and counted to the last call."""
+"""What unknown callers leave in the audit: bounded, but every call is counted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Books:
 
 
 class Bench:
-    """UnknownCallers with a clock by hand."""
+    """UnknownCallers with a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now, self.books = 1000.0, Books()
@@ -69,7 +69,7 @@ def test_an_address_has_so_many_at_once_and_then_so_many_a_minute() -> None:
 def test_a_consumer_has_as_many_whatever_the_addresses() -> None:
     bench = Bench()
     assert sum(bench.allowed(1, f"192.0.2.{n}", "crm") for n in range(100)) == MOST
-    # What was refused for the consumer does not use up what the addresses have.
+    # Refusals of the consumer do not use up the addresses' share.
     assert bench.allowed(100, "192.0.2.99") == MOST
     assert bench.allowed(100, "192.0.2.100", "bi") == MOST
 
@@ -90,7 +90,7 @@ def test_memory_is_bounded_and_new_addresses_share_what_is_left(
     allowed = [bench.allowed(1, f"10.0.{n // 250}.{n % 250}") for n in range(1000)]
     assert allowed[:40] == [1] * 40 and sum(allowed) == 40 + MOST
     assert len(bench.refusals._whole) <= 41
-    # Whoever is known keeps its own, and all are forgotten when they have been quiet.
+    # A known address keeps its own share, and all are forgotten after they have been quiet.
     assert bench.allowed(100, "10.0.0.1") == MOST - 1
     bench.now += 120
     assert bench.allowed(1, "10.9.9.9") == 1
@@ -123,7 +123,7 @@ async def test_every_call_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.books.away = True
     with pytest.raises(DatabaseUnavailable):
         await bench.refusals.flush()
-    await bench.refusals.close()  # says in the log that it could not
+    await bench.refusals.close()  # logs that it could not
     bench.allowed(2, "192.0.2.0")
     bench.books.away = False
     await bench.refusals.close()

@@ -1,4 +1,4 @@
-"""A2 in memory: every tampering is found at its place, and a sound log raises no alarm."""
+"""A2 in memory: every tampering is found at its place, and a valid log raises no alarm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check(done: Tampering) -> None:
         assert (first.day, first.sequence) == (day, place), (done.name, findings[:3])
         assert first.fault in done.faults, (done.name, first)
     else:
-        # A checkpoint that a chain hangs from takes the chain along.
+        # A checkpoint to which a chain is anchored takes the chain along.
         found = [f for f in findings if f.day is None and f.checkpoint == place]
         assert found and found[0].fault in done.faults, (done.name, done.place, findings[:3])
 
@@ -55,7 +55,7 @@ def test_sound_logs_raise_no_alarm() -> None:
 
 
 def test_without_a_checkpoint_there_is_nothing_to_verify_against() -> None:
-    """Neither an empty log nor one that holds together, whenever it is looked at."""
+    """There are no findings for an empty log nor for a consistent one, whenever it is verified."""
     log = make_log(random.Random(SEED), days=2, entries=9, every=3)
     for one in (Log(), Log(log.chains, [], [], log.now)):
         found = one.verify()
@@ -71,7 +71,7 @@ def test_checkpoints_that_are_gone_from_the_audit_make_it_stale() -> None:
 
 
 def test_a_verifier_that_trusts_any_key_would_miss_a_rebuilt_log() -> None:
-    """The control: it is the key that finds it."""
+    """The control: only the key reveals it."""
     chance = random.Random(SEED)
     kind = next(i for i in range(len(COLUMNS), 200) if tamper(
         random.Random(1), make_log(random.Random(1)), i).name == "rebuild with a key")  # fmt: skip

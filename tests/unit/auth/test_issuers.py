@@ -21,7 +21,7 @@ from penstockd.auth.issuers import ClaimMapping, Identity, Issuer, Issuers
 from penstockd.auth.jwks import JwksUnavailable, Origins, fetch_keys, read_jwks
 from penstockd.egress import UrlRefused
 
-#: Key sets of this machine, as a test's own issuer publishes them.
+#: Allows key sets on this machine, where a test's own issuer publishes them.
 NEAR = Origins(loopback=True)
 
 

@@ -1,4 +1,4 @@
-"""The root secret of a data folder is made once, whole, and readable by its owner alone."""
+"""The root secret of a data folder is created once, completely, and readable only by its owner."""
 
 from __future__ import annotations
 

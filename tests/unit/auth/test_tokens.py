@@ -1,4 +1,4 @@
-"""The hub's own tokens, its keys, and what a bad token costs."""
+"""The hub's own tokens, its keys, and the cost of a bad token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKey, SigningKeys
 from penstockd.auth.tokens import Tokens
 
-#: S1 allows 5 ms of CPU for a bad token; the mean is held to that, whatever the machine does.
+#: S1 allows 5 ms of CPU for a bad token; the mean must stay within that on any machine.
 CPU = 0.005
 
 
@@ -99,7 +99,7 @@ def own_forger(made: Tokens) -> Forger:
         claims=claims,
         private=made.keys.all[0].private,
         jwks=b"",
-        # Whose a token is, is not for the signature to say: the policy knows its credentials.
+        # The signature does not decide whose a token is: the policy knows its credentials.
         subjects={"sub": [None, 7, ["admin"]]},
         audiences=[["penstock", "another"]],
     )

@@ -1,4 +1,4 @@
-"""The bench says what is missing before it measures, and keeps what it has measured."""
+"""The benchmark reports what is missing before it measures, and keeps its measurements."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def test_a_file_that_cannot_be_written_is_missing_too(
 
 
 def used(module: str) -> tuple[set[str], str]:
-    """Packages from elsewhere that a module of the bench imports, and its text; both with those of
-    the bench's modules that it imports in turn."""
+    """The external packages that a module of the benchmark imports, and its text; both include the
+    benchmark's own modules that it imports, directly or not."""
     text = (BENCHMARK / f"{module.removeprefix('benchmark.')}.py").read_text()
     packages: set[str] = set()
     for node in ast.walk(ast.parse(text)):
@@ -180,7 +180,7 @@ def used(module: str) -> tuple[set[str], str]:
 def test_a_part_declares_what_it_uses(each: Part) -> None:
     packages, text = used(each.module)
     declared = {need.name.removeprefix("the Python package ") for need in each.needs}
-    # `penstock` and `penstockd` are one distribution.
+    # `penstock` and `penstockd` are in one distribution.
     assert packages - {"penstock"} <= declared
     assert ("h2load" in text) == (H2LOAD in each.needs)
     assert ("psql()" not in text) or PSQL in each.needs

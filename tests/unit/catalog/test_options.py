@@ -1,7 +1,7 @@
-"""Every option of the vocabulary, wherever it can be written, has an effect or is refused by name.
+"""Every option of the vocabulary has an effect wherever it can be written, or is refused by name.
 
-The options are those of ``options.proto``, read from its descriptor, and the places all kinds of
-fields at the top of a record, in a message of it and in a repeated message and a map.
+The options are read from the descriptor of ``options.proto``. The places are all kinds of fields at
+the top of a record, in a message within it, and in a repeated message and a map.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import VALUE_MESSAGES, ModelError
 from worlds import COMMON, HEAD, PROTOS
 
-#: A value of each option that says something.
+#: A value of each option that has an effect.
 VALUES = {
     "class": "class: SENSITIVE",
     "key": "key: true",
@@ -58,7 +58,7 @@ SCOPES = ("Probe", "Nested", "Element", "Value", "Unused")
 
 
 def model(at: tuple[str, str] | None, option: str) -> str:
-    """The model, with one option at one place; without one, that which all are compared with."""
+    """The model with one option at one place; without an option, the model to compare with."""
     parts = []
     for scope in SCOPES:
         lines = []
@@ -96,8 +96,8 @@ def compiled(folder: Path, text: str) -> Catalog:
 
 
 class Plain:
-    """The model without options, compiled once: a place gets an option in the descriptors, as the
-    compiler would put it there, since there are hundreds of places."""
+    """The model without options, compiled once. A place gets an option in the descriptors, as the
+    compiler would add it, since there are hundreds of places."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -117,7 +117,7 @@ class Plain:
 
 
 def told(catalog: Catalog) -> list[Any]:
-    """All that the hub knows of the fields."""
+    """Everything that the hub knows about the fields."""
     names = (
         *("path", "kind", "field_class", "nullable", "key", "output_only", "precision", "scale"),
         *("indexed", "unique"),
@@ -150,7 +150,7 @@ def test_every_option_has_an_effect_or_is_refused(tmp_path: Path) -> None:
     effective, refused = set(), set()
     for option, scope, name in places():
         if (option, name) == ("key", "key_field"):
-            continue  # it is there in all of them
+            continue  # every one of them has it
         try:
             found = told(plain.with_option(scope, name, VALUES[option]))
         except ModelError as exc:
@@ -242,7 +242,7 @@ def test_a_scale_of_zero_is_none(tmp_path: Path) -> None:
         assert (field.precision, field.scale) == expected
 
 
-#: Where a message of protobuf's library can stand.
+#: Places where a message of protobuf's library can occur.
 PLACES = {
     "the record": "{0} odd = 30;",
     "a message": "message Nest {{ {0} odd = 1; }} Nest nest = 30;",
@@ -258,7 +258,7 @@ LIBRARY = (wrappers_pb2, struct_pb2, duration_pb2, any_pb2, empty_pb2, field_mas
 
 @pytest.mark.parametrize("place", PLACES)
 def test_messages_of_the_library_are_values_or_refused(tmp_path: Path, place: str) -> None:
-    """Walks every message, so that none is accepted by an oversight."""
+    """Walks every message, so that none is accepted by oversight."""
     names = [m.full_name for f in LIBRARY for m in f.DESCRIPTOR.message_types_by_name.values()]
     assert {"google.protobuf.Duration", "google.protobuf.StringValue"} <= set(names)
     needed = [f.DESCRIPTOR.name for f in LIBRARY if f.DESCRIPTOR.name not in HEAD]

@@ -1,4 +1,4 @@
-"""Rows whose values the model cannot say are told with dataset, key and field."""
+"""Rows with values that the model cannot express are reported with dataset, key and field."""
 
 from __future__ import annotations
 

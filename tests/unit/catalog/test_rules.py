@@ -1,4 +1,4 @@
-"""Rules in their plain forms, and in the kernel, say what the protovalidate library says."""
+"""Rules in plain Python and in the kernel give the same results as the protovalidate library."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def widgets(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def random_value(draw: random.Random) -> Callable[[Any], Any]:
-    """A canonical value of a field, near the limits of the rules more often than not."""
+    """A canonical value of a field, usually near the limits of the rules."""
 
     def text() -> str:
         return draw.choice(TEXTS)
@@ -199,7 +199,7 @@ def random_value(draw: random.Random) -> Callable[[Any], Any]:
 
 
 def rows_of(dataset: Dataset, draw: random.Random, count: int) -> list[list[Any]]:
-    """Rows of all fields that writers set. A nested message is there with all it must have."""
+    """Rows of all writable fields. A nested message is present with everything that it requires."""
     fields = [f for f in dataset.fields if not f.output_only]
     value = random_value(draw)
     found = []
@@ -231,7 +231,7 @@ def test_plain_checks_and_the_library_agree(widgets: Dataset) -> None:
         expected = sorted(rules.message(message, paths))
         assert sorted(found.get(index, [])) == expected, row
         said.update(p.description for p in expected)
-    # A comparison of nothing with nothing would agree, too.
+    # A comparison of two empty results would succeed, too.
     assert len(said) > 30, sorted(said)
 
 
@@ -274,7 +274,7 @@ def test_the_kernel_takes_only_what_is_right(gadgets: Dataset) -> None:
     for at, field in enumerate(fields):
         if field.key:
             continue
-        for i in range(60):  # all of it as it should be, but for one value
+        for i in range(60):  # every value is valid, except one
             row = [usual.get(f.path, f"g{at}-{i}") for f in fields]
             row[at] = value(field)
             if row[at] is not None or field.presence:
@@ -286,7 +286,7 @@ def test_the_kernel_takes_only_what_is_right(gadgets: Dataset) -> None:
     assert not set(fresh.numbers) & bad
     assert sorted([*fresh.numbers, *left]) == list(range(len(rows)))
     good = len(rows) - len(bad)
-    # Numbers, parts and words are left if there are any; a float may be spelled otherwise.
+    # Numbers, parts and words are left if there are any; a float may be spelled in another way.
     assert len(fresh) > 500 and len(fresh) > good * 0.7, (len(fresh), good)
 
 
@@ -308,7 +308,7 @@ def test_the_demo_meets_the_rules_natively_and_as_the_library_sees_it(name: str)
     for row in rows[:200]:
         message = codec.message(stored_row(source.fields, list(row)))
         assert rules.message(message, paths) == []
-    if name not in ("orders", "products"):  # whose lines and attributes are not for the kernel
+    if name not in ("orders", "products"):  # their lines and attributes are not for the kernel
         assert not left, "rules do not slow the demo down"
 
 
@@ -374,7 +374,7 @@ message Note {
 
 
 def tree(folder: Path, rule: str) -> Dataset:
-    """A dataset of messages that hold themselves, and messages in maps within them."""
+    """A dataset of messages that contain themselves, and messages in maps within them."""
     text = (
         """
 message Tree {
@@ -397,7 +397,7 @@ message Tree {
 
 
 def test_messages_without_rules_keep_nothing_from_the_fast_way(tmp_path: Path) -> None:
-    """Even if they hold themselves."""
+    """Even if they contain themselves."""
     rules = Rules.of(tree(tmp_path, ""))
     assert rules.any and not rules.slow and set(rules.by_path) == {"note"}
 

@@ -1,4 +1,4 @@
-"""Values in and out: what is taken, what is refused, and the one way they are printed."""
+"""Values in and out: which are accepted, which are refused, and the one way they are printed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A hub for the client's tests: the gRPC services and the token endpoint behind one port.
+"""A hub for the client's tests: the gRPC services and the token endpoint on one port.
 
-It keeps records in dicts and knows just enough of the contract to be called by the client.
+It keeps records in dicts and implements only as much of the contract as the client uses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ API_KEY = "key-1"
 
 
 class Refusal(Exception):
-    """What the fake hub answers instead of a reply."""
+    """An error that the fake hub returns instead of a reply."""
 
     def __init__(
         self,
@@ -52,16 +52,16 @@ class Refusal(Exception):
             self.status.details.add().Pack(bad)
 
 
-#: A stream of changes that stays open and says nothing.
+#: A stream of changes that stays open and sends nothing.
 HOLD = object()
 UNSCRIPTED = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "The test expects no further call.")
 
 
 class FakeHub:
-    """Records by dataset and key. ``refusals`` are given, one each, to the calls that come.
+    """Records by dataset and key. Each of ``refusals`` answers one call.
 
     An export breaks off before chunk ``refuse_stream_after``, ``breaks`` times; ``receipt`` changes
-    its receipt, None leaves it out.
+    its receipt, None omits it.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class FakeHub:
         self.valid_tokens: set[str] = set()
         self.token_answer: tuple[int, bytes] | None = None
         self.url = ""
-        #: What each stream of changes is to say; see ``watch``.
+        #: The messages of each stream of changes; see ``watch``.
         self.streams: list[list[Any]] = []
         self.holding = threading.Event()
         self.cancelled = threading.Event()
@@ -156,8 +156,8 @@ class FakeHub:
         try:
             async for request in requests:
                 parts.append(request)
-            # A stream that was cancelled ends like one that is complete; the cancellation
-            # itself comes a moment later.
+            # A cancelled stream ends like a complete one; the cancellation itself comes a moment
+            # later.
             await asyncio.sleep(PATIENCE if self.upload_is_cancelled else 0)
         finally:
             self.upload_ended.set()
@@ -203,9 +203,8 @@ class FakeHub:
     async def watch(
         self, stubs: Stubs, method: str, request: Any, context: Any
     ) -> AsyncIterator[Any]:
-        """Says what the first of ``streams`` has: messages, refusals, or to HOLD until the client
-        cancels. One that is at its end is ended in order. More streams than there are get a refusal
-        that no feed takes for a passing one."""
+        """Send the first of ``streams``: messages, refusals, or HOLD until the client cancels. At
+        its end the stream closes normally. Further streams get a refusal that no feed retries."""
         await self.admit(method, request, context)
         for said in self.streams.pop(0) if self.streams else [UNSCRIPTED]:
             if said is not HOLD:
@@ -343,7 +342,7 @@ async def _refuse(refusal: Refusal, context: Any) -> None:
 
 
 class _Front:
-    """One port for HTTP/2 (gRPC) and HTTP/1.1 (tokens), told apart by their first bytes."""
+    """One port for HTTP/2 (gRPC) and HTTP/1.1 (tokens), which their first bytes distinguish."""
 
     def __init__(self, hub: FakeHub, grpc_port: int) -> None:
         self._hub = hub
@@ -362,7 +361,7 @@ class _Front:
             else:
                 await self._http(head, reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # asyncio's streams complain of tasks that end as cancelled
+            pass  # asyncio's streams complain about cancelled tasks
         finally:
             writer.close()
 

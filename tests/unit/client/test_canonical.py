@@ -1,4 +1,4 @@
-"""The canonical form's corners, against what RFC 8785 and proto JSON say of them."""
+"""Corner cases of the canonical form, compared with RFC 8785 and proto JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from penstock.model.v1.customers_pb2 import Customer
 from penstock.model.v1.orders_pb2 import Order
 from penstock.model.v1.products_pb2 import Product
 
-#: From appendix B of RFC 8785, and where layouts meet.
+#: From appendix B of RFC 8785, and numbers where the layout changes.
 NUMBERS = {
     5e-324: "5e-324",
     1.7976931348623157e308: "1.7976931348623157e+308",
@@ -62,7 +62,8 @@ def test_what_has_no_value_is_left_out() -> None:
         "marketingOptIn": False, "tags": [], "updateTime": "2026-01-01T00:00:00Z", "etag": "1",
     }  # fmt: skip
     assert canonical_json(nothing, Customer) == format_canonical(Customer(etag="1")) == b"{}"
-    # What is `optional` tells nothing from empty, and a message that is there is there.
+    # An `optional` field does not distinguish unset from empty, and a present message stays
+    # present.
     there = {"notes": "", "billingAddress": {"city": "", "line2": None}}
     message = Customer(notes="", billing_address=Customer.Address())
     form = b'{"billingAddress":{},"notes":""}'
@@ -73,7 +74,7 @@ def test_decimals_are_numbers_within_lists_too() -> None:
     line = Order.Line(product_id="p", unit_price="10.00", discount="0.250")
     form = b'{"lines":[{"discount":"0.25","productId":"p","unitPrice":"10"}],"total":"100"}'
     assert format_canonical(Order(lines=[line], total="100")) == form
-    # Text that looks like a decimal stays as it is.
+    # Text that looks like a decimal stays unchanged.
     assert format_canonical(Order(carrier="10.00")) == b'{"carrier":"10.00"}'
 
 

@@ -35,7 +35,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
-    """Runs the command as the admin of a demo whose folder is the working directory's."""
+    """Runs the command as the administrator of a demo in the working directory."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
         monkeypatch.delenv(name)

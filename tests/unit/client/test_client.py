@@ -388,7 +388,7 @@ def test_a_download_that_cannot_be_resumed_starts_again(
     hub.refuse_stream_after, hub.breaks, hub.resumable = 1, 2, False
     client.dataset("customers").download(tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_bytes() == b"".join(hub.export_chunks)
-    assert len(hub.calls) == 5  # two that broke off, each with an attempt to go on, and the last
+    assert len(hub.calls) == 5  # two that broke off, each with an attempt to continue, and the last
 
 
 def test_an_export_that_has_not_begun_is_tried_again(

@@ -1,4 +1,5 @@
-"""What holds for every command: who calls, where options stand, how results are printed."""
+"""Rules for every command: the consumer it calls as, the place of options, the output of
+results."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from penstock.client.cli.printing import print_document, print_rows
 from penstock.client.cli.profiles import change_profiles, profiles_file, read_profiles
 
 SHARED = {"--as", "--profile", "--url", "--format", "--ca-file", "--client-cert", "--client-key"}
-#: Commands whose --format is that of a file, which may name more formats.
+#: Commands whose --format is a file format, with more choices.
 OF_FILES = {("export",), ("import",)}
 SOURCES = [
     *(Path(cli.__file__).parent.glob("*.py")),
@@ -45,7 +46,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
-    """Runs a command where a demo of the fake hub is, and nobody is chosen to call."""
+    """Runs a command in a folder with a demo of the fake hub, without a chosen consumer."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("PENSTOCK_", "_PENSTOCK_"))]:
         monkeypatch.delenv(name)
@@ -55,7 +56,7 @@ def run(
     demo = {"url": hub.url, "consumers": {"admin": secret}}
     (tmp_path / ".penstock" / "demo.json").write_text(json.dumps(demo))
 
-    # Building takes most of a run's time, and there are many runs.
+    # Building the commands takes most of a run's time, and there are many runs.
     root = cli.build_app()
     monkeypatch.setattr(cli, "build_app", lambda: root)
 
@@ -76,7 +77,7 @@ def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def words_of(command: Any) -> list[str]:
-    """An argument for each that the command needs."""
+    """An argument for each one that the command requires."""
     words = []
     for parameter in command.params:
         if parameter.required and parameter.param_type_name == "argument":
@@ -103,7 +104,7 @@ def test_the_shared_options_stand_before_or_after_any_command() -> None:
     root, words = cli.build_app(), dict(leaves())
     for _, command in walk_commands(root):
         if not hasattr(command, "commands"):
-            # In place of the command: what it would see.
+            # Replaces the command: records what it would see.
             command.callback = lambda **_: found.update(
                 {n: options.given_option(n) for n in expected}
             )
@@ -117,7 +118,7 @@ def test_the_shared_options_stand_before_or_after_any_command() -> None:
             found.clear()
             root(line, prog_name="penstock", standalone_mode=False)
             if path in OF_FILES and line[0] != "--as":
-                found["format"] = "csv"  # its own
+                found["format"] = "csv"  # the command's own
             assert found == expected, line
 
 
@@ -138,7 +139,8 @@ def test_no_command_calls_unless_somebody_is_chosen(run: Run, hub: Any) -> None:
 
 
 def test_what_a_command_prints_goes_through_the_printer() -> None:
-    """Only printing.py and tables.py write to standard output; bytes of files are no output."""
+    """Only printing.py and tables.py write to standard output; the bytes of files are not
+    output."""
     for source in SOURCES:
         if source.name in ("printing.py", "tables.py"):
             continue
@@ -278,14 +280,14 @@ def test_a_stored_secret_goes_to_its_own_hub(
     ):
         ran = run("token", "--url", url)
         assert ran.code == 1 and "its secret goes nowhere else" in ran.err, url
-    # The demo's may be on another port here; no other machine has its credentials.
+    # The demo may be on another port of this machine; no other machine gets its credentials.
     assert "cannot reach" in run("token", "--as", "admin", "--url", "http://127.0.0.1:9").err
     for name in ("--url", "PENSTOCK_URL"):
         monkeypatch.setenv(name, "http://127.evil.example")
         given = ("--url", "http://127.evil.example") if name == "--url" else ()
         assert "and this machine, not for" in run("token", "--as", "admin", *given).err
     monkeypatch.delenv("PENSTOCK_URL")
-    # What needs no secret goes anywhere.
+    # Commands that need no secret may go anywhere.
     assert "not reachable" in run("status", "--url", "http://127.0.0.1:9").out
     for url in ("http://hub.example.com", "http://127.evil.example"):
         stored = json.loads(profiles_file().read_text())
@@ -309,7 +311,7 @@ def test_a_login_over_plain_http_is_not_kept(
 def test_changes_of_profiles_at_one_time_are_all_kept(run: Run, tmp_path: Path) -> None:
     folder = profiles_file().parent
     folder.mkdir(parents=True)
-    left = folder / f"profiles.json.{os.getpid()}.part"  # by a login that was killed
+    left = folder / f"profiles.json.{os.getpid()}.part"  # left by a login that was killed
     left.write_text('{"client_secret": "s3cret"}')
     change = (
         "import sys\n"
@@ -322,7 +324,7 @@ def test_changes_of_profiles_at_one_time_are_all_kept(run: Run, tmp_path: Path) 
     assert [process.wait() for process in started] == [0, 0, 0]
     assert len(read_profiles().profiles) == 60
     assert list(folder.iterdir()) == [profiles_file()]
-    # What fails changes nothing and leaves nothing.
+    # A failed command changes nothing and leaves nothing.
     with pytest.raises(TypeError), change_profiles() as profiles:
         profiles.profiles["x"] = {"url": object()}  # type: ignore[dict-item]
     assert list(folder.iterdir()) == [profiles_file()] and len(read_profiles().profiles) == 60
@@ -350,7 +352,7 @@ def test_the_shell_completes_commands_and_values(
 
 
 def test_the_walk_sees_a_command_without_the_options() -> None:
-    """The negative control: a command that was added past the walk lacks them."""
+    """The negative control: a command that was added past the walk lacks the options."""
     import typer
 
     app = typer.Typer()

@@ -1,4 +1,4 @@
-"""Feeds that go on by themselves: what streams say is scripted, and what comes of it is judged."""
+"""Feeds that reconnect by themselves: streams are scripted, and the feed's results are checked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def begin(cursor: str, view: str = "v1") -> Any:
 
 
 def said(*changes: str, checkpoint: str = "", heartbeat: str = "") -> Any:
-    """A message with changes as "7 a": the sequence and the key."""
+    """A message with changes such as "7 a": the sequence and the key."""
     message = Said()
     for change in changes:
         sequence, key = change.split()
@@ -57,7 +57,7 @@ def said(*changes: str, checkpoint: str = "", heartbeat: str = "") -> Any:
 
 
 def end(*changes: str, reason: str = "", reconcile: str = "RESUME", cursor: str = "") -> Any:
-    """The last record of a stream that sent these changes."""
+    """The last record of a stream that delivered these changes."""
     lines = [c.split() for c in changes]
     text = "".join(f"{sequence}\tUPDATED\t{key}\n" for sequence, key in lines)
     receipt = receipts_pb2.Receipt(
@@ -108,7 +108,7 @@ def test_what_comes_again_after_a_break_within_a_transaction_is_given_once(
     broken = refusal(grpc.StatusCode.UNAVAILABLE, "down")
     hub.streams = [
         [begin("c0"), said("1 a", checkpoint="c1"), said("2 a", "2 b"), broken],
-        # The second one dies in the same transaction, and has told of less.
+        # The second stream breaks in the same transaction, and has delivered less of it.
         [begin("c1"), said("2 a"), said(heartbeat="c1"), broken],
         [begin("c1"), said("2 a", "2 b", "2 c"), said("3 a", "3 b", checkpoint="c3")],
     ]
@@ -142,7 +142,7 @@ def test_a_kept_position_leaves_out_what_was_given_before_it(hub: Any, client: C
 
 
 def at(message: Any, seconds: int) -> Any:
-    """The message with its changes committed at another time."""
+    """The message with another commit time for its changes."""
     for change in message.changes:
         change.commit_time.FromSeconds(seconds)
     return message
@@ -163,7 +163,7 @@ def at(message: Any, seconds: int) -> Any:
 def test_others_under_the_numbers_of_what_was_given_end_the_feed(
     hub: Any, client: Client, refusal: Any, later: list[Any]
 ) -> None:
-    """The database has gone back to a place between the last checkpoint and what came after it."""
+    """The database has returned to a state between the last checkpoint and the changes after it."""
     broken = refusal(grpc.StatusCode.UNAVAILABLE, "down")
     hub.streams = [
         [begin("c0"), said("1 a", checkpoint="c1"), said("2 a", "2 b"), broken],
@@ -176,7 +176,7 @@ def test_others_under_the_numbers_of_what_was_given_end_the_feed(
             got += given(batch)
     assert got == ["1 a", "2 a", "2 b"]
     assert (raised.value.reason, raised.value.reconcile) == ("CURSOR_INVALID", "REPAIR")
-    # So does a position that was kept, and one of an earlier version knows no better.
+    # The same holds for a stored position; one from an earlier version knows no better.
     assert feed.position is not None
     kept = Position.from_json(json.loads(json.dumps(feed.position.to_json())))
     hub.streams = [[begin("c1"), *later]]
@@ -235,7 +235,7 @@ def test_a_hub_that_starts_is_waited_for(hub: Any, client: Client, refusal: Any)
     hub.streams = [[refused] for refused in away] + [[begin("c0"), said("1 a", checkpoint="c1")]]
     breaks: list[PenstockError] = []
     until(client.dataset("customers").watch(on_break=breaks.append), "c1")
-    # Six attempts of one call are one break.
+    # Six attempts of one call count as one break.
     assert [error.message for error in breaks] == ["killed", "reset", "none"]
 
 
@@ -271,7 +271,7 @@ def test_patience_is_for_a_hub_that_is_away_and_not_for_a_quiet_one(
         for batch in feed:
             if batch.checkpoint == "c1":
                 clock[0] += 1000.0  # as long as the consumer likes, or nothing happens
-    # Away for 8 s it was waited for, for 16 s not.
+    # An outage of 8 s was waited out, one of 16 s was not.
     assert hub.streams == [quiet]
 
 
@@ -280,7 +280,7 @@ def test_a_stream_that_is_silent_is_opened_again(
 ) -> None:
     monkeypatch.setattr(feeds, "SILENCE", 18.0)
     more = [begin("c0"), said(checkpoint="c1")]
-    # A slow machine may be silent for so long, too: then the next stream has its turn.
+    # A slow machine may be silent for that long, too: then the next stream is used.
     hub.streams = [[begin("c0"), hold], *[more] * 1000]
     feed = client.dataset("customers").watch()
     with feed, closing(iter(feed)) as batches:
@@ -381,7 +381,8 @@ def test_another_view_needs_a_repair(hub: Any, client: Client) -> None:
     hub.streams = [[begin("c1", "v2"), said("2 a", checkpoint="c2")]]
     found = ended(client.dataset("customers").watch(cursor=Position("c1", "v1")))
     assert (found.reconcile, found.reason, found.cursor) == ("REPAIR", "VIEW_CHANGED", "c1")
-    # The same while the connection was broken; whoever begins without a view takes the first.
+    # The same while the connection was broken; a feed that begins without a View takes the first
+    # one.
     hub.streams = [[begin("c1", "v2"), said(checkpoint="c2")], [begin("c2", "v3")]]
     found = ended(client.dataset("customers").watch(cursor="c1"))
     assert (found.reason, found.cursor) == ("VIEW_CHANGED", "c2")
@@ -391,7 +392,7 @@ def test_another_view_needs_a_repair(hub: Any, client: Client) -> None:
 
 
 def closed_meanwhile(feed: Feed, waits: threading.Event, close: Callable[[], None]) -> list[str]:
-    """The checkpoints of a feed that another thread has closed, after the first and ``waits``."""
+    """The checkpoints of a feed that another thread closed, after the first and ``waits``."""
     first = threading.Event()
 
     def work() -> None:
@@ -429,7 +430,7 @@ def test_a_signal_closes_it(
     monkeypatch: pytest.MonkeyPatch,
     pausing: bool,
 ) -> None:
-    # A signal that comes just before a lock is waited for is handled when that wait is over.
+    # A signal just before a wait for a lock is handled after that wait.
     monkeypatch.setattr(feeds, "RECONNECT", Backoff(attempts=1 << 62, first=0.5, most=0.5))
     broken = threading.Event()
     down = refusal(grpc.StatusCode.INTERNAL, "down")
@@ -477,7 +478,7 @@ def test_a_replica_whose_view_changes_during_every_snapshot_gives_up(
             replica.sync()
         assert (caught.value.code, caught.value.reason) == ("ABORTED", "VIEW_CHANGED")
         assert len(hub.streams) == RENEWALS - 1
-        # Nothing of what was void is kept, and it can begin once the View rests.
+        # Nothing of the void data is kept, and the feed can begin once the View is stable.
         assert connection.execute("SELECT count(*) FROM customers").fetchall() == [(0,)]
         hub.streams = [[begin("c7", "v3"), said("7 b", checkpoint="c7")]]
         hub.polls = [api.ListCustomerChangesResponse(next_cursor="c7", view="v3")]

@@ -1,4 +1,4 @@
-"""How a feed goes on where its stream breaks."""
+"""How a feed continues after its stream breaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEGIN = api.WatchCustomersResponse(begin={"cursor": "c0", "view": "v"})
 
 
 def change(number: int) -> Any:
-    """A change with the checkpoint behind it."""
+    """A change followed by a checkpoint."""
     told = {"operation": 1, "key": f"k{number}", "sequence": number, "transaction_id": number}
     return api.WatchCustomersResponse(changes=[told], checkpoint={"cursor": f"c{number}"})
 
@@ -53,7 +53,7 @@ def test_a_feed_outlives_the_worker_that_served_it(
 
 
 class Unhurried:
-    """Waits for nothing, and knows how long it would have."""
+    """Never waits, but records how long it would have."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -79,7 +79,7 @@ def test_a_defect_of_the_hub_is_met_with_longer_and_longer_pauses(
         expected.append(pause)
         pause = min(2 * pause, RECONNECT.most)
     assert expected[-1] == RECONNECT.most
-    # Once it has come further, it is tried again at once.
+    # After progress, the next attempt comes at once.
     expected.append(RECONNECT.first)
     for taken, most in zip(unhurried.pauses, expected, strict=True):
         assert most / 2 <= taken <= most

@@ -1,4 +1,4 @@
-"""Signals end a command at once, or as soon as what must be whole is."""
+"""A signal ends a command at once, or as soon as its indivisible work is done."""
 
 from __future__ import annotations
 

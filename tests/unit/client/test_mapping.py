@@ -20,7 +20,7 @@ Mapped = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def mapped(tmp_path: Path) -> Mapped:
-    """Maps the CSV text of customers with the fields of a plan, and more of the plan."""
+    """Map the CSV text of customers by the fields of a plan and the rest of the plan."""
 
     def run(
         text: str, fields: str, more: str = "", dataset: str = "customers", head: str = ""

@@ -1,4 +1,4 @@
-"""The mapping that comes along, on the data it is for: every value must arrive."""
+"""The Northwind mapping of the SDK, on the data for which it is made: every value must arrive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_northwind_arrives_whole(hub: Any) -> None:
 
 
 def null(record: Any, field: str) -> str:
-    """The text of a field that may be NULL; in the source NULL is empty, and nothing else is."""
+    """The text of a nullable field; in the source only NULL is empty."""
     return str(getattr(record, field)) if record.HasField(field) else ""
 
 

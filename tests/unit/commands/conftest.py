@@ -27,7 +27,7 @@ def tables(catalog: Catalog) -> Tables:
 
 @pytest.fixture
 def make_hub(catalog: Catalog, tables: Tables) -> MakeHub:
-    """Makes a hub whose caller has these roles."""
+    """Makes a hub whose caller has the given roles."""
 
     def make(*roles: Role) -> FakeHub:
         return fake_hub(catalog, tables, *roles)

@@ -1,4 +1,4 @@
-"""Commands of access: what they ask of their organs, and what they leave in the audit entry."""
+"""Commands of access: how they use their organs, and what they record in the audit entry."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_create_consumer(hub: HubLike) -> None:
     consumer = Consumer("erp", True, frozenset({"reader"}))
     known: list[Any] = []
     hub.give({"FROM hub.consumer AS c": lambda *_: known, "INSERT INTO hub.consumer (": []})
-    with pytest.raises(RecordNotFound):  # the fake forgets it
+    with pytest.raises(RecordNotFound):  # the fake does not keep it
         await create_consumer(hub, hub.call(), consumer, PLAIN)
     assert hub.asked("INSERT INTO hub.consumer (")[0][0] == "erp"
     known.append(consumer_row("erp"))

@@ -1,4 +1,4 @@
-"""Commands of the audit: who may ask, and that asking is noted."""
+"""Commands of the audit: who may ask, and that each question is recorded."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_export_entries(hub: HubLike) -> None:
         pieces.append(piece)
 
     call = hub.call()
-    call.recorded = True  # as the first piece has done
+    call.recorded = True  # set by the first piece
     await export_entries(hub, call, "2026-03-01", "", send)
     assert b"".join(pieces).endswith(b'{"end":{"entries":0}}\n')
     assert [e.outcome for e in hub.journal.entries] == ["OK"]

@@ -1,4 +1,4 @@
-"""No command does anything for a caller that has no role: all of them, with whatever they take."""
+"""No command does anything for a caller without a role: every command, with all its arguments."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ NAMES = [
     for p in sorted((ROOT / "commands").rglob("*.py"))
     if p.name != "__init__.py"
 ]
-#: The caller of this one is not known yet: it shows a secret.
+#: The caller of this command is not known yet: it presents a secret.
 PUBLIC = {"issue_token"}
-#: It tells what the caller may do, which is nothing.
+#: It reports what the caller may do, here nothing.
 EMPTY = {"list_datasets"}
 
 CONSUMER = Consumer("x", True, frozenset())
 ISSUER = Issuer("x", "https://x.example", "", (), ("RS256",), ("at+jwt",), 3600)
 WEBHOOK = Webhook("", "", WebhookKind.HTTP, (Selection("customers"),), url="https://x.example/")
-#: What commands are given, by the type that they take; of protocols, what nobody may ask.
+#: The arguments of commands, by type; protocols get an object that nobody may use.
 VALUES: dict[Any, Any] = {
     str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
     ChangeTerms: ChangeTerms("because"), RoleDraft: RoleDraft("x"), Consumer: CONSUMER,
@@ -70,7 +70,7 @@ VALUES: dict[Any, Any] = {
 
 
 def value(annotation: Any, dataset: Dataset) -> Any:
-    """Something of a type."""
+    """A value of the type."""
     options = [a for a in typing.get_args(annotation) if a is not type(None)]
     origin = typing.get_origin(annotation)
     if origin in (Sequence, list):
@@ -91,7 +91,7 @@ def value(annotation: Any, dataset: Dataset) -> Any:
 
 
 def arguments(command: Any, hub: Any, call: Call, dataset: Dataset) -> dict[str, Any]:
-    """What a command takes, by name."""
+    """A command's arguments, by name."""
     hints = typing.get_type_hints(command)
     given: dict[str, Any] = {}
     for name, parameter in inspect.signature(command).parameters.items():
@@ -105,7 +105,7 @@ def arguments(command: Any, hub: Any, call: Call, dataset: Dataset) -> dict[str,
 
 
 async def faults(command: Any, hub: Any) -> list[str]:
-    """What a command does for a caller without a role, but to refuse it."""
+    """What a command does, other than refuse, for a caller without a role."""
     call = hub.call(caller=NOBODY)
     given = arguments(command, hub, call, hub.catalog["customers"])
     found = []
@@ -131,19 +131,19 @@ async def test_a_caller_without_a_role_gets_nothing_done(name: str, make_hub: An
 
 
 async def gives(hub: Hub, call: Call, key: str) -> str:
-    """A command that forgets to ask."""
+    """A command that does not check the caller."""
     return key
 
 
 async def writes(hub: Hub, call: Call) -> None:
-    """One that asks too late."""
+    """A command that checks the caller too late."""
     async with hub.database.transaction() as connection:
         await connection.execute("DELETE FROM hub.role")
     call.require(Permission.ACCESS_WRITE)
 
 
 async def looks(hub: Hub, call: Call, page_size: int) -> None:
-    """One that judges what is asked before it judges who asks."""
+    """A command that checks its arguments before the caller."""
     raise ValueInvalid.of("page_size", "is negative")
 
 

@@ -1,4 +1,4 @@
-"""Commands of datasets: by which View they read and write, and what they disclose."""
+"""Commands of datasets: the Views by which they read and write, and what they disclose."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_xml_schema(hub: HubLike) -> None:
 async def test_create_record(writing: HubLike, customers: Dataset) -> None:
     made: Any = await create_record(call := writing.call(), customers, customer(), Request())
     assert [name for name, _ in writing.writer.write.done] == ["upsert"]
-    # The reply tells what the call has set itself, no more: the caller may not read.
+    # The reply contains only what the call itself has set: the caller may not read.
     assert (made.name, made.customer_id) == ("Ada", "c1")
     assert call.recorded and call.disclosed == 1 and writing.database.committed == 1
 
@@ -193,14 +193,14 @@ async def test_a_batch_is_made_before_its_transaction_begins(
     assert not done and writing.database.transactions == []
     end.set()
     await asyncio.gather(*others)
-    # The same key twice: found within the transaction, which has begun by now.
+    # The same key twice: found within the transaction, which has begun by then.
     with pytest.raises(ValueInvalid, match="twice"):
         await batch
     assert len(writing.database.transactions) == 1
 
 
 class CutOff:
-    """An upload that ends before its first piece."""
+    """An upload that ends before its first chunk."""
 
     async def pieces(self) -> Any:
         for piece in list[Any]():
@@ -243,7 +243,7 @@ async def test_export_page(hub: HubLike, customers: Dataset) -> None:
 async def test_stream_export_sends_nothing_that_is_refused(
     hub: HubLike, customers: Dataset
 ) -> None:
-    reply: Any = SimpleNamespace()  # whatever is asked of it fails
+    reply: Any = SimpleNamespace()  # any use of it fails
     with pytest.raises(FieldUnknown):
         await stream_export(
             hub, hub.call(), customers, ExportRequest("CSV", fields="no_such"), reply
@@ -314,7 +314,7 @@ def receipt_row(consumer: str, **changes: Any) -> Row:
 async def test_get_receipt(hub: HubLike) -> None:
     hub.give({"FROM hub.receipt": [receipt_row(CALLER)]})
     assert (await get_receipt(hub, hub.call(), "r1")).row_count == 1
-    with pytest.raises(ReceiptNotFound):  # of a token that may not read the records
+    with pytest.raises(ReceiptNotFound):  # a token that may not read the records
         await get_receipt(hub, hub.call(scopes=frozenset({"orders:read"})), "r1")
     for rows in ([receipt_row("other")], []):
         hub.give({"FROM hub.receipt": rows})

@@ -1,4 +1,4 @@
-"""What commands are and are not: one use case a file, tested, without SQL."""
+"""Rules for commands: one use case in each file, tested, without SQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = {
     for p in sorted(COMMANDS.rglob("*.py"))
     if p.name != "__init__.py"
 }
-#: Lines of all commands, and of one function.
+#: The most lines of all commands together, and of one function.
 MOST_LINES, MOST_OF_ONE = 2600, 45
 SQL = re.compile(
     r"(\bSELECT\s.+|\bINSERT\s+INTO|UPDATE\s+\w+\.\w+|DELETE\s+FROM|LOCK\s+TABLE|\sFROM\s+(hub|data)\.\w+)"
@@ -24,7 +24,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def statements(tree: ast.AST) -> list[str]:
-    """The texts in a module that are SQL; docstrings and comments are none."""
+    """The texts in a module that are SQL, without docstrings and comments."""
     return [
         node.value
         for node in ast.walk(tree)
@@ -33,13 +33,13 @@ def statements(tree: ast.AST) -> list[str]:
 
 
 def use_cases(tree: ast.Module) -> list[str]:
-    """The functions of a module that others call."""
+    """The functions of a module that other modules call."""
     functions = [n.name for n in tree.body if isinstance(n, Function)]
     return [name for name in functions if not name.startswith("_")]
 
 
 def untested(names: list[str], tests: str) -> list[str]:
-    """Commands that no test calls, or that no test is named for."""
+    """Commands that no test calls, or after which no test is named."""
     return [
         name
         for name in names
@@ -87,7 +87,7 @@ def test_every_command_has_a_test_of_its_own() -> None:
     tests = "\n".join(p.read_text() for p in sorted(Path(__file__).parent.glob("test_*.py")))
     names = [Path(name).stem for name in FILES]
     assert untested(names, tests) == []
-    # The rule sees one that is not tested, and one that is imported and not called.
+    # The rule finds a command that is not tested, and one that is imported and not called.
     assert untested(["no_such_command"], tests) == ["no_such_command"]
     only_named = "from x import get_it\n\n\ndef test_get_it() -> None:\n    pass\n"
     assert untested(["get_it"], only_named) == ["get_it"]

@@ -1,4 +1,4 @@
-"""Commands of subscriptions: whose they may touch, and what they refuse before they ask."""
+"""Commands of subscriptions: which ones a caller may use, and what they refuse before any query."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from places import PLACES
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 READER = Role("reader", "", (Grant("reader", "customers", frozenset({Action.READ}), {}, {}, ""),))
 ELSEWHERE = frozenset({"orders:read"})
-#: A lease of another subscription, as its holder has it.
+#: A lease of another subscription, in the form that its holder has.
 LEASE = PLACES.seal_lease(f"{'f' * 16}-1-7-{'0' * 16}")
 
 
 @pytest.fixture
 def hub(make_hub: Any) -> HubLike:
-    """A hub whose caller has the subscription "line" of customers."""
+    """A hub whose caller owns the subscription "line" of customers."""
     hub = make_hub(READER)
     place = hub.feed.cursor.stored
     row = Row.of(
@@ -89,7 +89,7 @@ async def test_create_subscription(hub: HubLike) -> None:
 async def test_delete_subscription(hub: HubLike) -> None:
     await delete_subscription(hub, call := hub.call(), "line")
     assert hub.asked("DELETE FROM hub.subscription") == [(CALLER, "line")]
-    # Those who wait for it hear that it is gone.
+    # Waiting callers learn that it is gone.
     assert call.recorded and hub.announcements.made
     hub.database.commits_fail = True
     with pytest.raises(CommitFailed):

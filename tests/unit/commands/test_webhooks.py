@@ -1,4 +1,4 @@
-"""Commands of webhooks: whose they may touch, what they write, and what is disclosed."""
+"""Commands of webhooks: which ones a caller may use, what they write, and what they disclose."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def taken_row(cause: str = "TEST") -> tuple[Any, ...]:
 
 @pytest.fixture
 def hub(make_hub: Any) -> HubLike:
-    """A hub with the caller's webhook, and a delivery that was given up."""
+    """A hub with the caller's webhook, and a delivery that has failed for good."""
     hub = make_hub(READER)
     with_webhook(hub)
     hub.give(
@@ -215,7 +215,7 @@ async def test_get_delivery(hub: HubLike) -> None:
     hub.give({"attempt_count + 1, tries + 1": [taken_row()]})
     listed, attempts, body = await get_delivery(hub, call := hub.call(), "w", "d")
     assert (listed.delivery_id, attempts) == ("d", []) and b"It works." in body
-    assert call.disclosed == 0  # a test shows no record
+    assert call.disclosed == 0  # a test message shows no record
     narrow = frozenset({"webhooks.read", "orders:read"})
     listed, _, body = await get_delivery(hub, hub.call(scopes=narrow), "w", "d")
     assert (listed.values["key"], body) == (None, b"")
@@ -281,7 +281,7 @@ async def test_pull_deliveries(hub: HubLike) -> None:
     hub.give({"FOR UPDATE OF d": [("d", "w", 100)], "SET state = 'SENDING'": [taken_row()]})
     (pulled,) = await pull_deliveries(hub, call := hub.call(), "w", 1, timedelta())
     assert b"It works." in pulled.body and call.entry.row_count == 1
-    assert len(hub.asked("UPDATE hub.webhook_delivery SET next_time = $2")) == 1  # lent
+    assert len(hub.asked("UPDATE hub.webhook_delivery SET next_time = $2")) == 1  # leased
     assert len(hub.asked("hub.audit_entry")) == 1 or hub.asked("COPY audit_entry")
 
 

@@ -1,4 +1,5 @@
-"""The SDK's repair against what a hub finds in a caller's ranges, without a hub between them."""
+"""The SDK's repair with the server's comparison of a caller's ranges, without a hub between
+them."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def digest_of(key: str, value: str) -> bytes:
 
 
 def digested(records: Sequence[tuple[str, str]]) -> Digested:
-    """Rows as the kernel gives them."""
+    """The rows with digests from the kernel."""
     keys = [key.encode() for key, _ in records]
     ends = array("i")
     for key in keys:
@@ -44,7 +45,7 @@ def digested(records: Sequence[tuple[str, str]]) -> Digested:
 
 @dataclass
 class Hub:
-    """Answers as Repair… does, of records that it holds; each read is cut into chunks."""
+    """Answers like Repair…, from its own records; each read is cut into chunks."""
 
     records: Records
     chunk: int = 7
@@ -96,7 +97,7 @@ class Hub:
 
 @dataclass
 class Copy:
-    """A store that remembers what it was told."""
+    """A store that remembers the calls it gets."""
 
     records: Records
     told: list[str] = field(default_factory=list)
@@ -192,7 +193,7 @@ def test_what_differs_is_found_in_two_calls() -> None:
     hub, copy = Hub(here, 1000), Copy(there)
     sdk.RepairAttempt(hub, copy, 1024).run()
     assert copy.told == ["k00100", "k02500", "k04000+"]
-    # The second call tells the records of three of the smallest ranges.
+    # The second call returns the records of three of the smallest ranges.
     assert [len(call) for call in hub.calls] == [5, 3]
     assert sum(len(r.records or ()) for r in hub.calls[1]) <= 3 * 33
 

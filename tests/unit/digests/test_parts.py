@@ -1,4 +1,4 @@
-"""A dataset cut into ranges, reply by reply: together they are all keys, and no row is in two."""
+"""A dataset cut into ranges, reply by reply: together they contain every key, and no row twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reply(rows: list[str], start: str, parts: int, chunk: int) -> tuple[list[Ran
 
 
 def whole(rows: list[str], parts: int, chunk: int) -> list[Range]:
-    """All replies' ranges."""
+    """The ranges of all replies."""
     ranges, start = reply(rows, "", parts, chunk)
     while start:
         more, start = reply(rows, start, parts, chunk)

@@ -1,6 +1,6 @@
-"""What an export may hold in memory: a bounded queue before its client, and nothing once it ended.
+"""The memory of an export: a bounded queue before its client, and nothing after its end.
 
-Resident memory would tell of it too, and of much else on the machine: here it is counted.
+Resident memory would show it too, but with much else on the machine: here it is counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from penstockd.native.keys import KeySet, contains_key
 from penstockd.store.copyout import CopyOut
 from shelf import HEAD, copy, exported
 
-#: Text that no compression makes small: a group of Parquet's rows comes out as megabytes.
+#: Text that does not compress: a group of Parquet's rows becomes megabytes.
 ROWS, QUERY = (
     12_000,
     """
@@ -42,7 +42,7 @@ PIECE_BYTES = 1 << 19
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """What only the collector of circles would free stays."""
+    """Without the garbage collector, reference cycles keep their memory."""
     gc.disable()
     try:
         yield
@@ -58,7 +58,7 @@ def test_the_kernel_goes_with_its_export(things: Dataset, name: str) -> None:
     assert writer.head() + writer.feed(copy([[b"a"], [b"b"]])) + writer.tail()
     assert held() is not None
     del writer
-    # A thread may need a moment to let go of its last job.
+    # A thread may take a moment to release its last job.
     eventually(lambda: held() is None)
 
 
@@ -77,7 +77,7 @@ def test_the_kernel_goes_with_an_export_that_was_cut_off(things: Dataset, name: 
 
 @pytest.mark.usefixtures("no_collector")
 def test_a_circle_would_keep_it() -> None:
-    """The control: had the kernel its keys as they have it."""
+    """The control: with an ordinary reference from the kernel to its keys."""
     keys = KeySet()
     made = kernel.Kernel(b"", keys)
     made.circle = keys  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ def test_keys_outlive_their_writer(things: Dataset) -> None:
 
 
 class Collecting:
-    """Takes what is sent, and sees that it was disclosed before."""
+    """Collects what is sent, and checks that it was disclosed before."""
 
     def __init__(self, found: list[Piece]) -> None:
         self._found, self._disclosed = found, 0
@@ -116,7 +116,7 @@ class Collecting:
 async def pieces(
     module_url: str, things: Dataset, name: str, *, beside: bool
 ) -> tuple[list[Piece], Encoder]:
-    """What an export would send, piece by piece."""
+    """The chunks that an export would send."""
     found: list[Piece] = []
     fields = [things.key, things.by_path["title"]]
     encoder = Encoder(formats.open_writer(name, things, fields))
@@ -146,7 +146,7 @@ def reading(connection: Any) -> Callable[[Take], Awaitable[None]]:
 @pytest.mark.parametrize("beside", [True, False])
 async def test_no_piece_is_large(module_url: str, things: Dataset, name: str, beside: bool) -> None:
     found, encoder = await pieces(module_url, things, name, beside=beside)
-    # So that those which wait for a client are QUEUE_PIECES times as much at most.
+    # So that chunks that wait for a client are at most QUEUE_PIECES times as large.
     assert max(len(piece.data) for piece in found) <= PIECE_BYTES == pipeline.PIECE_BYTES
     assert sum(len(piece.data) for piece in found) == encoder.byte_count > 10 << 20
     rows = [piece.rows for piece in found]
@@ -157,7 +157,7 @@ async def test_no_piece_is_large(module_url: str, things: Dataset, name: str, be
 async def test_groups_are_larger_than_pieces(
     module_url: str, things: Dataset, beside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control: what comes out of the writer at once is more than may wait as one piece."""
+    """The control: the writer's output at once is more than may wait as one chunk."""
     monkeypatch.setattr(pipeline, "PIECE_BYTES", 1 << 30)
     found, _ = await pieces(module_url, things, "PARQUET", beside=beside)
     assert max(len(piece.data) for piece in found) > 4 * PIECE_BYTES
@@ -174,7 +174,7 @@ def test_rows_count_with_their_last_byte(things: Dataset) -> None:
 
 
 def spaces(writer: ParquetWriter) -> list[int]:
-    """How many blocks each of the two spaces for groups has."""
+    """The number of blocks in each of the two buffers for groups."""
     return [len(space.blocks) for space in (writer.space, writer.other_space)]
 
 
@@ -186,7 +186,7 @@ def test_groups_use_the_same_memory_again(things: Dataset, monkeypatch: pytest.M
     monkeypatch.setattr(parquet, "TRIM_GROUPS", 2)
     writer = ParquetWriter(things, [things.key, things.by_path["title"]])
     document, seen = writer.head(), []
-    # Large rows now and then, that no space has room for.
+    # Now and then rows so large that no buffer has room for them.
     rows = [[b"%06d" % i, b"%d" % i * (100_000 if i in (2000, 2001) else 40)] for i in range(5000)]
     stream = copy(rows)
     for at in range(0, len(stream), 10_000):

@@ -1,4 +1,4 @@
-"""No piece of an export leaves before it is durable which records are in it."""
+"""No chunk of an export leaves before the audit durably names its records."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Ledger:
 
     @property
     def lost(self) -> set[bytes]:
-        """What left, and the audit does not know."""
+        """Records that left although the audit does not name them."""
         return set(self.received) - self.durable
 
 
 class Gate(Ledger):
-    """As an export does it."""
+    """The order of an export: record, then send."""
 
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
         await self.record([piece.keys for piece in pieces])
@@ -59,7 +59,7 @@ class Gate(Ledger):
 
 
 class AfterwardsGate(Ledger):
-    """As it was done before: what has been sent is let go, and then noted."""
+    """The earlier order: send, then record."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -77,7 +77,7 @@ class AfterwardsGate(Ledger):
 
 
 async def run(gate: Any, seed: int) -> bool:
-    """Send some pieces; whether all were sent."""
+    """Send some chunks; returns whether all were sent."""
     encoded: asyncio.Queue[Piece] = asyncio.Queue(4)
     chance = random.Random(seed)
 
@@ -116,7 +116,7 @@ async def test_the_old_order_loses_some() -> None:
 
 
 async def test_a_piece_waits_for_its_entry_and_not_for_the_next_one() -> None:
-    """What is there leaves, even if nothing more is encoded for a long time."""
+    """A finished chunk leaves, even if nothing more is encoded for a long time."""
     gate = Gate(0)
     gate.chance.random = lambda: 1.0  # type: ignore[method-assign]  # nothing fails
     encoded: asyncio.Queue[Piece] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""What feeds read of large records: exact, and never more at a time than a stretch."""
+"""A feed's reads of large records: exact, and never more at once than a stretch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from penstockd.store.writer import Mode, Writer
 from places import PLACES
 
 LARGE = 450_000
-#: A change holds two images, each with a little besides what is large.
+#: A change holds two images, each with a few bytes in addition to the large text.
 MOST = STRETCH_BYTES + 2 * (LARGE + 1000)
 CLEAR = {c: Mask.CLEAR for c in FieldClass}
 ACTIVE = "customer.status = ACTIVE"
@@ -41,7 +41,7 @@ _kinds = {FeedOperation.LEFT_VIEW: "left", FeedOperation.ENTERED_VIEW: "entered"
 
 @dataclass
 class Store:
-    """A database that counts what is read of it at a time."""
+    """A database that measures how much each read returns."""
 
     database: Database
     catalog: Catalog
@@ -60,7 +60,7 @@ class Store:
             await transaction.upsert(known, fields, values, guard, mode=Mode.UPSERT)
 
     async def snapshot(self, lenses: dict[str, Lens]) -> list[str]:
-        """The keys of a snapshot, as a stream begins with it."""
+        """The keys of a snapshot, with which a stream begins."""
         source, snapshots = (
             FeedSource(lenses, PLACES.sequences),
             Snapshots(self.database, seconds=1, most_seconds=60),
@@ -75,14 +75,14 @@ class Store:
             await snapshots.close()
 
     async def head(self) -> Cursor:
-        """Where the log ends, all of it being numbered."""
+        """The end of the log, with all changes numbered."""
         await self.sequencer.close()
         await self.sequencer.stamp()
         async with self.database.connection() as connection:
             return (await read_extent(connection)).newest
 
     def lenses(self, **rules: str) -> dict[str, Lens]:
-        """What shows all of some datasets, as far as their rules go."""
+        """A lens that shows everything of some datasets, apart from row rules."""
         grants = {
             d: Grant("r", d, frozenset({Action.READ}), CLEAR, {}, r) for d, r in rules.items()
         }
@@ -133,7 +133,7 @@ async def store(
 
 
 def counting(fetch: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
-    """The same, which notes how large what it reads is."""
+    """The same read, which also records the size of the result."""
 
     async def counted(self: Any, *args: Any, **options: Any) -> Any:
         rows = await fetch(self, *args, **options)
@@ -161,8 +161,8 @@ def talk(key: str, owner: str, body: str | None = None) -> dict[str, Any]:
 
 @pytest.fixture
 async def moved(store: Store) -> tuple[Cursor, list[str]]:
-    """A customer that goes and comes, with all that belongs to it; where that begins, and the keys
-    of its interactions, of which some are large."""
+    """A customer that leaves and re-enters the View with all its records; the start of that, and
+    the keys of its interactions, some of which are large."""
     keys = [f"t{i:02}" for i in range(24)]
     chance = random.Random(SEED)
     large = set(chance.sample(keys, 14))
@@ -177,7 +177,7 @@ async def moved(store: Store) -> tuple[Cursor, list[str]]:
     await store.write("customers", customer("c", "CHURNED"))
     await store.write("interactions", talk(keys[0], "other", "moved while nobody saw it"))
     await store.write("customers", customer("c"), customer("other", name="Renamed"))
-    # It is told as it was, not as it is.
+    # The feed shows it as it was then, not as it is now.
     await store.write("interactions", *[talk(k, "other", "y" * LARGE) for k in keys[10:16]])
     store.read.clear()
     return start, keys
@@ -209,7 +209,7 @@ async def test_it_is_read_in_pieces(store: Store, moved: tuple[Cursor, list[str]
     assert max(store.read) <= MOST
     sizes = [sum(e.size for e in b.events) for b in batches]
     assert max(sizes) <= MOST and sum(sizes) > 5 * MOST
-    # A piece that ends in the midst of a transaction is no checkpoint.
+    # A chunk that ends within a transaction is not a checkpoint.
     within = [b for b in batches if b.cursor.told is not None]
     assert len(within) >= 4 and not any(b.whole for b in within)
     assert all(b.whole for b in batches if b.cursor.told is None and not b.more)
@@ -228,7 +228,7 @@ async def test_each_piece_can_be_resumed_by_the_text_of_its_cursor(
         given += len(batch.events)
         again = await store.batches(lenses, Cursor.parse(batch.cursor.stored))
         assert events(again) == everything[given:]
-        # And what was given before it is read to just there, however that is divided.
+        # Earlier reads end exactly there, however they are divided.
         before = await store.batches(lenses, start, batch.cursor)
         assert events(before) == everything[:given]
         assert before[-1].cursor == batch.cursor
@@ -244,7 +244,8 @@ async def test_a_transaction_that_changed_too_many_to_name(
 
 
 async def test_what_rules_read_is_bounded_too(store: Store) -> None:
-    """Of each interaction the customer's notes are read, as they were and as they are."""
+    """For each interaction the rule reads the customer's notes, both the earlier and the current
+    ones."""
     names = [f"c{i:02}" for i in range(20)]
     notes = "n" * LARGE
     await store.write("customers", *[customer(n, notes=notes) for n in names])
@@ -263,7 +264,7 @@ async def test_what_rules_read_is_bounded_too(store: Store) -> None:
 
 @pytest.mark.parametrize("first", [0, 19, 25, 90])
 async def test_a_snapshot_whose_records_turn_large(store: Store, first: int) -> None:
-    """``first``: the first large one of 120, after which small ones come again."""
+    """``first``: the first large record of 120; small ones follow."""
     keys = [f"c{i:03}" for i in range(120)]
     large = range(first, first + 14)
     notes = ["n" * LARGE if i in large else "n" for i in range(len(keys))]

@@ -1,4 +1,4 @@
-"""The tail hears where the log ends, and asks where announcements may have been lost."""
+"""The tail hears where the log ends, and queries it where announcements may have been lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstockd.store.database import Database
 
 
 class CountedTail(Tail):
-    """A tail whose log is at ``end``. ``reads`` counts how often it was asked."""
+    """A tail whose log is at ``end``. ``reads`` counts its queries."""
 
     def __init__(self) -> None:
         self.announcements = FakeAnnouncements()
@@ -31,7 +31,7 @@ class CountedTail(Tail):
         self.reads += 1
 
     def say(self, number: int) -> None:
-        """As the sequencer announces."""
+        """Announce as the sequencer does."""
         self.announcements.say(LOG_CHANNEL, f"{number} {number.to_bytes(8, 'big').hex()}")
 
 
@@ -44,7 +44,7 @@ async def until(check: Callable[[], object]) -> None:
 @contextlib.asynccontextmanager
 async def followed(tail: CountedTail) -> AsyncIterator[None]:
     task = asyncio.create_task(tail.follow())
-    # At first, and because it is not known what was announced before.
+    # At the start, because earlier announcements are unknown.
     await until(lambda: tail.reads >= 2)
     try:
         yield
@@ -54,7 +54,7 @@ async def followed(tail: CountedTail) -> AsyncIterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only announcements have it ask."""
+    """Only announcements cause queries."""
     monkeypatch.setattr(module, "POLL_INTERVAL", PATIENCE)
 
 

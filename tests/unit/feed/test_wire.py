@@ -1,4 +1,4 @@
-"""Changes as feeds send them, encoded by hand, against protobuf's own encoding."""
+"""Changes as feeds send them, encoded by hand, compared with protobuf's own encoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.feed.wire import ChangeCodec, receipt_lines
 from penstockd.store.sequences import Sequences
 
 SEQUENCES = Sequences(b"k" * 32)
-#: Names of transactions are of any size: most take nine bytes, few of these take less.
+#: Names of transactions have any size: most take nine bytes, few of these take less.
 SHORT = [n for n in range(4000) if SEQUENCES.transaction(n) < 1 << 56]
 NUMBERS = st.integers(0, 2**50 - 1) | st.integers(0, 2**14) | st.sampled_from(SHORT)
 RECORDS = st.none() | st.binary(max_size=300) | st.just(b"x" * 20_000)

@@ -1,4 +1,4 @@
-"""Every format that can be read gives back what was written; XML fits its schema."""
+"""Every readable format returns the values that were written; XML is valid by its schema."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCRIPTS = [
 async def export(
     shelf: Shelf, name: str, fields: tuple[Field, ...], chunk: int = 1 << 20, **options: Any
 ) -> bytes:
-    """A document of the shelf's rows, the database's stream cut into chunks."""
+    """A document of the shelf's rows, with the database's stream cut into chunks."""
     writer = formats.open_writer(name, shelf.dataset, fields, **options)
     stream = bytearray()
 
@@ -41,7 +41,7 @@ async def export(
 
     columns = ", ".join(writer.sql(f, f'"{f.path}"') for f in writer.selected)
     query = f'SELECT {columns} FROM things ORDER BY "#"'
-    # What the writer raises would leave the connection in the middle of its COPY.
+    # An error of the writer would leave the connection within its COPY.
     await shelf.connection.copy_from_query(query, output=take, **writer.copy_options)
     output = bytearray(writer.head())
     for at in range(0, len(stream), chunk):
@@ -52,7 +52,7 @@ async def export(
 def read(
     name: str, dataset: Dataset, data: bytes, chunk: int, compression: str = ""
 ) -> tuple[formats.Reader, list[list[Any]]]:
-    """The rows of a document that has no bad one."""
+    """The rows of a document without bad rows."""
     reader = formats.open_reader(name, dataset, dataset.fields, compression=compression)
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
@@ -96,7 +96,7 @@ async def test_what_is_written_can_be_read(
 
 
 def same_number(field: Field, before: Any, after: Any) -> bool:
-    """As ``same``, but a decimal may have other zeros at its end: columns have a fixed scale."""
+    """As ``same``, but the trailing zeros of decimals may differ: columns have a fixed scale."""
     if field.kind is Kind.DECIMAL and before is not None:
         return isinstance(after, Decimal) and before == after
     return same(field, before, after)
@@ -105,7 +105,7 @@ def same_number(field: Field, before: Any, after: Any) -> bool:
 async def test_a_changed_value_is_noticed(
     shelf: Shelf, things: Dataset, rows: list[list[Any]]
 ) -> None:
-    """Negative control: the comparison above is not blind."""
+    """Negative control: the comparison above can fail."""
     fields = writable(things)
     await shelf.fill(rows, fields)
     _, found = read("XML", things, await export(shelf, "XML", fields), 1 << 20)
@@ -180,12 +180,13 @@ BODIES = ["1+1", "cmd|' /C calc'!A0", 'HYPERLINK("http://x","y")', "SUM(A1:A9)",
 
 
 def active(cell: str) -> bool:
-    """Whether a spreadsheet may run a cell: told apart from the kernel's way on purpose."""
+    """Whether a spreadsheet may run a cell; on purpose decided in another way than in the
+    kernel."""
     if cell[:1] in ("\t", "\r", "\n"):
         return True
     rest = cell.lstrip(" \t\r\n\u00a0\u3000\ufeff\u200b\"'“")
     if cell.lstrip(" \t\r\n\u00a0\u3000\ufeff\u200b").startswith("'"):
-        return False  # an apostrophe before anything else makes it text
+        return False  # an apostrophe at the start makes it text
     return rest[:1] in ("=", "+", "-", "@", *WIDE)
 
 
@@ -210,7 +211,7 @@ async def test_safe_csv_has_no_active_cell(shelf: Shelf, things: Dataset) -> Non
     assert len(table) == 10_000
     assert [r for r in table if active(r[1]) or active(r[3])] == []
     assert {r[2] for r in table} == {"-12.50"}
-    # A spreadsheet that takes ';' or a tab for the separator finds none either.
+    # A spreadsheet that takes ';' or a tab as the separator finds none either.
     for separator in (";", "\t"):
         for line in safe.splitlines()[1:]:
             for cell in line.split(separator)[1:]:

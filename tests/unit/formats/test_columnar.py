@@ -1,4 +1,4 @@
-"""Parquet and Arrow IPC, out: the same values as in JSON, in the types they have there."""
+"""Parquet and Arrow IPC output: the same values as in JSON, in the types of these formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMATS = ("PARQUET", "ARROW")
 
 
 def table(name: str, document: bytes) -> pa.Table:
-    """What a user's tool sees, checked to the last offset."""
+    """The table as a user's tool reads it, validated to the last offset."""
     if name == "ARROW":
         found = pa.ipc.open_stream(document).read_all()
     else:
@@ -84,7 +84,7 @@ def member(record: Any, field: Field) -> Any:
     if field.kind in (Kind.FLOAT, Kind.DOUBLE) and isinstance(record, int | float):
         return repr(float(record))
     if field.kind is Kind.DECIMAL and record is not None:
-        return Decimal(record)  # the zeros at its end are those of the column's scale
+        return Decimal(record)  # its trailing zeros come from the column's scale
     return record
 
 
@@ -140,7 +140,7 @@ def test_the_types_of_every_kind(things: Dataset) -> None:
         "words": "extension<arrow.json>", "home_place.line1": "string",
     }.items() <= found.items()  # fmt: skip
     assert [f.name for f in schema if not f.nullable] == ["thing_id"]
-    # The kernel and Arrow know every kind there is.
+    # The kernel and Arrow know every kind.
     assert set(column_plan.COLUMN_CODES) == set(Kind)
 
 
@@ -204,7 +204,7 @@ def test_many_batches_and_groups(
         document += b"".join(writer.ending())
         assert writer.rows == writer.keys.count == 5000
         documents.append(document)
-    # The same bytes however the stream arrives: so that an export can be resumed.
+    # The same bytes however the stream arrives, so that an export can be resumed.
     assert documents[0] == documents[1]
     found = table(name, documents[0])
     if name == "PARQUET":
@@ -253,7 +253,7 @@ def test_the_schema_describes_itself(hub_customers: Dataset) -> None:
 
 @pytest.fixture(scope="session")
 def hub_customers() -> Dataset:
-    """The dataset ``customers`` of the hub's own model."""
+    """The dataset ``customers`` in the hub's own model."""
     from penstockd.catalog.load import load_catalog
     from penstockd.resources import find_descriptors
 

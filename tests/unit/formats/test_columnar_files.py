@@ -1,4 +1,4 @@
-"""Parquet and Arrow files that others wrote, and some that they should not have written."""
+"""Parquet and Arrow files from other programs, some of them invalid."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WRITTEN: dict[str, tuple[str, Callable[..., bytes]]] = {
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are read in this process: the same work, without a start each time."""
+    """Read files in this process: the same work, without starting a process each time."""
 
     async def frames(
         self: columnar_reader.ColumnarReader, spool: Spool
@@ -81,7 +81,7 @@ every_file = pytest.mark.parametrize("how", list(WRITTEN))
 
 
 def values(things: Dataset, how: str, table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of a file that is all good, by path."""
+    """The rows of a completely valid file, by path."""
     name, write = WRITTEN[how]
     reader, rows, bad = read(name, things, write(table))
     assert bad == []
@@ -247,7 +247,7 @@ def test_a_file_that_was_cut_is_said_to_be(things: Dataset, how: str) -> None:
     for size in (0, 5 if how == "stream" else 8, len(body) // 2, len(body) - 1):
         with pytest.raises(FormatError) as error:
             read(name, things, body[:size])
-        # Of a few bytes nobody knows what they were to be.
+        # A few bytes do not show what they were meant to be.
         assert error.value.truncated or 0 < size < 9, (size, error.value)
 
 
@@ -268,7 +268,7 @@ def test_no_such_file_at_all(things: Dataset, name: str, body: bytes) -> None:
 
 
 def bombs() -> dict[str, tuple[str, bytes]]:
-    """Small files that are large when they are read."""
+    """Small files that become large when they are read."""
     huge = pa.table({"thing_id": ["a"], "title": ["\n" * (200 << 20)]})
     many = 100_000
     places = pa.repeat(pa.scalar(0, pa.int32()), many)
@@ -301,7 +301,7 @@ def test_bombs_take_bounded_memory(
     monkeypatch.setattr(columnar_reader, "SCRIPT", script)
 
     def taken(name: str, body: bytes) -> tuple[str, int]:
-        """What is said of a file, and the most bytes of memory that reading it took."""
+        """The error for a file, and the most bytes of memory that reading it took."""
         assert len(body) < 8 << 20
         kind = columnar_reader.ParquetReader if name == "PARQUET" else columnar_reader.ArrowReader
         reader, rows, said = kind(things, things.fields), 0, "fine"
@@ -321,7 +321,7 @@ def test_bombs_take_bounded_memory(
     assert said.pop("a value that recurs") == "100000 rows"
     assert said.pop("many columns") == "the file has more than 10000 columns"
     assert all("needs more than 128 MiB of memory" in text for text in said.values()), said
-    # Negative control: without the limit it takes what it wants.
+    # Negative control: without the limit it takes any amount.
     monkeypatch.setattr(columnar_reader, "MEMORY_LIMIT", 8 << 30)
     assert taken(*files["one long value"])[1] > idle + (200 << 20)
 
@@ -331,7 +331,7 @@ def small() -> tuple[str, bytes]:
 
 
 def test_damaged_files_break_nothing(things: Dataset) -> None:
-    """Bytes are changed at random: what is read is rows or an error, and never a crash."""
+    """Random bytes are changed: the result is rows or an error, and never a crash."""
     draw = random.Random(SEED)
     print("seed", SEED)
     table = pa.table({"thing_id": [f"k{i}" for i in range(300)], "title": ["é"] * 300})
@@ -363,7 +363,7 @@ def test_a_file_that_is_too_large(things: Dataset, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_declared_size_is_not_believed(things: Dataset) -> None:
-    """A batch whose buffers are said to be larger than the file."""
+    """A batch whose buffers claim to be larger than the file."""
     body = bytearray(as_stream(pa.table({"thing_id": ["abcdefgh"] * 50})))
     for at in range(0, len(body) - 8, 4):
         if struct.unpack_from("<q", body, at)[0] == 400:  # 50 times eight bytes

@@ -1,4 +1,4 @@
-"""Files as other tools write them: spellings, names, encodings and columns that are no fault."""
+"""Files from other tools: spellings, names, encodings and columns that are acceptable."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom")
 
 
 def encoded(text: str, encoding: str) -> bytes:
-    """The text with the mark of its encoding, as far as it has one."""
+    """The text with the byte order mark of its encoding, if it has one."""
     if encoding.endswith("-bom"):
         return ("\ufeff" + text).encode(encoding.removesuffix("-bom"))
     return text.encode(encoding)
@@ -144,7 +144,7 @@ def test_columns_are_found_by_their_names_as_in_json(things: Dataset, name: str)
     plain = rows_of(things, name, columnar(name, values))
     assert plain[1][0] != plain[1][1] and not plain[2]
     assert rows_of(things, name, columnar(name, named)) == plain
-    # pandas writes an index that is no range as a column of its own.
+    # pandas writes an index that is not a range as an additional column.
     assert rows_of(things, name, columnar(name, values | {"__index_level_0__": [7, 9]})) == plain
     with pytest.raises(FormatError, match="unknown column '__index_level_1__'"):
         rows_of(things, name, columnar(name, values | {"__index_level_1__": [7, 9]}))
@@ -162,7 +162,7 @@ def test_keys_may_be_whole_numbers_and_decimals_floats(things: Dataset, name: st
     assert rows_of(things, name, columnar(name, values)) == plain
     single = values | {"thing_id": pa.array(found, pa.uint8()), "price": numbers.cast(pa.float32())}
     assert rows_of(things, name, columnar(name, single)) == plain
-    # Other text is no number: a postal code of 01234 has lost its first digit.
+    # Other text is not a number: a postal code of 01234 has lost its first digit.
     with pytest.raises(FormatError, match="does not fit string"):
         rows_of(things, name, columnar(name, {"thing_id": found, "title": found}))
     _, _, bad = rows_of(things, name, columnar(name, {"thing_id": [1], "price": [0.1 + 0.2]}))

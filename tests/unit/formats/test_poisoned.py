@@ -1,4 +1,4 @@
-"""Files made to break readers: each is refused by a reason or read, whatever is in it."""
+"""Files made to break readers: each is refused with a reason or read, whatever it contains."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ POISON = [
 def fed(
     name: str, things: Dataset, pieces: Iterator[bytes], compression: str = ""
 ) -> tuple[int, list[formats.BadRow]]:
-    """How many rows a file has, and the bad ones; what the readers give is drawn and dropped."""
+    """The number of rows in a file, and the bad ones; the readers' results are consumed and
+    dropped."""
     reader = formats.open_reader(name, things, things.fields, compression=compression)
     good, bad = 0, []
     for piece in pieces:
@@ -65,7 +66,7 @@ def pieces_of(data: bytes, size: int = 1 << 16) -> Iterator[bytes]:
 
 
 def poisoned(name: str, chance: random.Random) -> bytes:
-    """A good file with poison in it, or without some of its bytes."""
+    """A valid file with poison in it, or with some bytes missing."""
     data = bytearray(GOOD[name] * chance.choice([1, 1, 1, 2]))
     for _ in range(chance.randint(1, 3)):
         at, how = chance.randrange(len(data)), chance.randrange(4)
@@ -83,7 +84,7 @@ def poisoned(name: str, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("name", list(GOOD))
 def test_good_files_are_read(things: Dataset, name: str) -> None:
-    """Negative control: it is the poison that is refused."""
+    """Negative control: the readers refuse the poison, not the file."""
     assert fed(name, things, pieces_of(GOOD[name])) == (2, [])
 
 
@@ -104,7 +105,7 @@ def test_poison_is_refused_or_read(things: Dataset, name: str) -> None:
             for row in bad:
                 assert 1 <= row.row <= rows and row.reason and len(row.reason) < 1000
     assert refused + bad_rows > 100
-    assert refused > 20 or name == "NDJSON"  # there every line stands for itself
+    assert refused > 20 or name == "NDJSON"  # each line of NDJSON is independent
 
 
 @pytest.mark.parametrize("name", ["GZIP", "ZSTD"])
@@ -124,7 +125,7 @@ def test_damaged_compressed_files_are_refused(things: Dataset, name: str) -> Non
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         try:
             assert fed("CSV", things, pieces_of(bytes(data)), name)[0] == 2
-            survived += 1  # a bit of the header that means nothing
+            survived += 1  # a bit of the header without a meaning
         except FormatError:
             pass
     assert survived < 100
@@ -139,7 +140,7 @@ def repeated(head: bytes, block: bytes, times: int, tail: bytes = b"") -> Iterat
 
 @functools.cache
 def bomb(name: str, megabytes: int) -> bytes:
-    """A file that becomes so many megabytes of blanks behind the beginning of a document."""
+    """A file that becomes that many megabytes of blanks after the beginning of a document."""
     by = COMPRESSIONS[name].compressor()
     if name == "GZIP":
         by = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -149,7 +150,7 @@ def bomb(name: str, megabytes: int) -> bytes:
 
 
 def memory() -> int:
-    """The most memory that this process has had, in bytes."""
+    """The peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

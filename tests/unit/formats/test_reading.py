@@ -1,4 +1,4 @@
-"""Files that are wrong: what is said of them, and that nothing else happens."""
+"""Invalid files: their errors, and that they have no other effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shelf import read
 
 
 def one(things: Dataset, name: str, text: str | bytes) -> BadRow:
-    """The one bad row of a file whose other rows are good."""
+    """The one bad row of a file whose other rows are valid."""
     data = text.encode() if isinstance(text, str) else text
     _, _, bad = read(name, things, data)
     assert len(bad) == 1, bad

@@ -1,4 +1,4 @@
-"""What is written can be read, and is the same in every format."""
+"""Everything that is written can be read, with the same values in every format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = ("CSV", "NDJSON", "JSON")
 
 
 def sample(things: Dataset, count: int) -> list[list[Any]]:
-    """Rows that Hypothesis finds, the same at each run."""
+    """Rows that Hypothesis generates, the same in each run."""
     rows: list[list[Any]] = []
 
     @settings(max_examples=count, derandomize=True)
@@ -83,7 +83,8 @@ async def test_every_format_prints_the_same_values(
                 continue
             text = None if value is None else values.to_text(field, value)
             if field.kind in (Kind.FLOAT, Kind.DOUBLE) and text is not None:
-                # PostgreSQL takes one digit more where the shortest lies midway between two floats.
+                # PostgreSQL prints one digit more if the shortest text lies midway between two
+                # floats.
                 assert values.from_text(field, cell) == value
                 text = cell
             bare = isinstance(value, bool) or value is None
@@ -129,5 +130,5 @@ def end_text(element: Any) -> str:
 
 
 def empty(element: Any, record: Any) -> bool:
-    """Whether this is a list or map without elements, rather than an empty text."""
+    """Whether this is a list or map without elements rather than an empty text."""
     return element is record or (element.tag in ("parts", "extra_sizes") and not element.text)

@@ -1,4 +1,4 @@
-"""Documents that are written: their form, and what is said when they cannot be."""
+"""Written documents: their form, and the errors if they cannot be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tree of protos to generate from, and the generator run as people run it."""
+"""A tree of protos to generate from, and the generator as people run it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Generate = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the project's protos and of what was generated from them, without the console."""
+    """A copy of the project's protos and their generated files, without the console."""
     left_out = shutil.ignore_patterns("__pycache__", "portal", "typescript")
     for folder in ("protos", "gen"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=left_out)
@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generate() -> Generate:
-    """Runs the generator with some arguments; gives its exit code and output."""
+    """Runs the generator with some arguments; returns its exit code and output."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""What the generator reads from REST annotations, and which it refuses."""
+"""The REST annotations that the generator reads, and those that it refuses."""
 
 from __future__ import annotations
 

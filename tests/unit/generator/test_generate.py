@@ -1,4 +1,4 @@
-"""What scripts/generate writes, removes, leaves alone and refuses."""
+"""The files that scripts/generate writes, removes and leaves alone, and the models it refuses."""
 
 from __future__ import annotations
 

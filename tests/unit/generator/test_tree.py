@@ -1,4 +1,4 @@
-"""Replacing a generated tree touches what differs and nothing else."""
+"""Replacing a generated tree touches only files that differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's messages as a socket gives them, and the stream that comes out of them."""
+"""PostgreSQL's messages as a socket delivers them, and the COPY stream extracted from them."""
 
 from __future__ import annotations
 

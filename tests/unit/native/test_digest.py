@@ -1,4 +1,4 @@
-"""The kernel digests records as the SDK does, from messages and from JSON."""
+"""The kernel computes the same digests of records as the SDK, from messages and from JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from shelf import Shelf, writable
 
 
 def sample(things: Dataset, count: int) -> list[list[Any]]:
-    """Rows that Hypothesis finds, the same at each run."""
+    """Rows that Hypothesis generates, the same in each run."""
     rows: list[list[Any]] = []
 
     @settings(
@@ -44,7 +44,7 @@ def sample(things: Dataset, count: int) -> list[list[Any]]:
 async def digests(
     shelf: Shelf, fields: tuple[Field, ...], chunk: int = 1 << 20
 ) -> list[tuple[str, bytes]]:
-    """Keys and digests of the table's rows, of some fields; the stream cut as said."""
+    """The keys and digests of some fields of the table's rows; the stream is cut into chunks."""
     digester = Digester(digest_fields(shelf.dataset, fields))
     found: list[tuple[str, bytes]] = []
 
@@ -60,7 +60,7 @@ async def digests(
             found.extend(read(data[at : at + chunk]))
 
     columns = ", ".join(f'"{f.path}"' for f in digester.fields)
-    # As Digester.sql casts.
+    # The same casts as in Digester.sql.
     columns = columns.replace('"ratio"', '"ratio"::text').replace('"weight"', '"weight"::text')
     await shelf.connection.copy_from_query(
         f'SELECT {columns} FROM things ORDER BY "#"', output=take, format="binary"
@@ -118,7 +118,7 @@ async def test_rows_of_any_size(shelf: Shelf, things: Dataset) -> None:
 
 
 async def test_numbers_of_the_fewest_digits(shelf: Shelf, things: Dataset) -> None:
-    """PostgreSQL's text has a digit more where a shorter one lies half way between two numbers."""
+    """PostgreSQL prints a digit more if a shorter text lies half way between two numbers."""
     fields = (things.key, things.by_path["ratio"], things.by_path["weight"])
     chance = random.Random(1)
     single = [

@@ -1,4 +1,4 @@
-"""What the kernel makes of CSV rows, against what the interpreter makes of them."""
+"""The kernel's results for CSV rows, compared with the interpreter's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "60"))
 
 
 class Outcome:
-    """All that a reader says of a file."""
+    """All results of a reader for a file."""
 
     def __init__(
         self, dataset: Dataset, data: bytes, *, native: bool, chunk: int = 1 << 20
@@ -94,7 +94,7 @@ def entries(fresh: FreshRows) -> list[tuple[int, str, str, int, bytes]]:
 
 
 def tuple_at(data: bytes | bytearray, at: int) -> tuple[list[bytes], int]:
-    """One row of COPY BINARY without NULLs, and where it ends."""
+    """One row of COPY BINARY without NULLs, and its end."""
     (count,) = struct.unpack_from(">h", data, at)
     at += 2
     columns = []
@@ -106,7 +106,7 @@ def tuple_at(data: bytes | bytearray, at: int) -> tuple[list[bytes], int]:
 
 
 def agree(dataset: Dataset, data: bytes, chunk: int = 1 << 20) -> Outcome:
-    """Both ways say the same of a file; returns what the native one made of it."""
+    """Check that both ways agree on a file; returns the native result."""
     slow = Outcome(dataset, data, native=False, chunk=chunk)
     fast = Outcome(dataset, data, native=True, chunk=chunk)
     assert fast.said() == slow.said()
@@ -140,7 +140,7 @@ def test_any_file_gives_the_same_rows_images_and_complaints(things: Dataset) -> 
 
     check()
     print(seen)
-    # Or it would show nothing.
+    # Otherwise the test would show nothing.
     assert min(seen["fresh"], seen["left"], seen["bad"]) > EXAMPLES / 20, seen
 
 
@@ -149,7 +149,7 @@ def test_all_demo_data_that_can_be_is_taken() -> None:
     for name in DATASETS:
         fast = agree(catalog[name], b"".join(generate_records(name, 300)))
         assert fast.reader.rows >= 50
-        # Lines of orders are messages, and attributes of some products are a map that holds some.
+        # Lines of orders are messages, and attributes of some products are a map with entries.
         if name == "orders":
             assert not fast.fresh
         elif name == "products":
@@ -278,7 +278,7 @@ def plan_of(dataset: Dataset) -> bytes:
 
 
 def loaded(plan: bytes, cells: bytes, count: int, ordinal: int) -> tuple[bytes, ...]:
-    """All that the kernel makes of some rows, in one go or several."""
+    """Everything that the kernel makes of some rows, in one call or several."""
     parts = list(Kernel(plan).load(cells, count, ordinal))
     return tuple(map(b"".join, zip(*parts, strict=True)))
 
@@ -304,7 +304,7 @@ def test_garbage_does_not_harm_the_kernel(things: Dataset) -> None:
         for row in rows:
             apart.append(loaded(plan, row, 1, ordinal))
             ordinal += apart[-1][0].count(b"\x1f")
-        # Whatever one row did, it reached into nothing of the others.
+        # Whatever one row did, it did not touch the others.
         assert together == tuple(map(b"".join, zip(*apart, strict=True)))
 
 

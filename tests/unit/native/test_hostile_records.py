@@ -1,7 +1,7 @@
-"""Serialised records that no client of ours would send: the kernel reads them as protobuf does.
+"""Serialised records that our own clients never send: the kernel reads them as protobuf does.
 
-Known numbers with other wire types, and numbers that nobody knows, survive ``SerializeToString`` as
-unknown fields. The kernel must pass them over, or refuse the record, and harm no other.
+Known numbers with other wire types, and unknown numbers, survive ``SerializeToString`` as unknown
+fields. The kernel must skip them, or refuse the record, without harm to other records.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstockd.native.records import message_plan
 from .test_records import written
 
 MUTATIONS = int(os.environ.get("PENSTOCK_KERNEL_MUTATIONS", "10000"))
-#: Mutations that the kernel gets in one call.
+#: The mutated records in one call of the kernel.
 BATCH = 50
 VALUES: dict[int, Callable[[random.Random], bytes]] = {
     0: lambda chance: encode_varint(chance.getrandbits(chance.choice((1, 7, 31, 32, 63, 64)))),
@@ -55,7 +55,7 @@ def full(things: Dataset) -> Message:
 
 
 def mutated(chance: random.Random, data: bytes, numbers: list[int]) -> bytes:
-    """``data`` with one to three things changed: bytes, its end, or fields put into it."""
+    """``data`` with one to three changes: bytes, its end, or inserted fields."""
     for _ in range(chance.randint(1, 3)):
         match chance.randrange(4):
             case 0 if data:
@@ -81,7 +81,7 @@ def rows(cells: bytes | None) -> list[bytes] | None:
 
 
 def same(found: list[bytes], expected: list[bytes]) -> bool:
-    """Whether rows are equal but for cells that the kernel leaves to the interpreter."""
+    """Whether rows are equal except for cells that the kernel leaves to the interpreter."""
     pairs = zip(found, expected, strict=True)
     cells = [c for pair in pairs for c in zip(*(row.split(_CELL) for row in pair), strict=True)]
     return all(cell in (other, _LEFT) for cell, other in cells)
@@ -111,7 +111,7 @@ def test_every_number_with_every_other_wire_type_is_passed_over(things: Dataset)
                 plain = things.message_class()
                 plain.CopyFrom(record)
                 plain.DiscardUnknownFields()
-                if plain == good:  # protobuf does not know it, with this wire type
+                if plain == good:  # protobuf does not know it with this wire type
                     found = rows(reads.messages([record.SerializeToString()]))
                     assert found == expected, (field.full_name, wire)
                     count += 1
@@ -137,7 +137,7 @@ def test_mutations_are_read_as_protobuf_reads_them(things: Dataset) -> None:
         found = rows(reads.messages([record.SerializeToString(), good]))
         expected = rows(reads.messages([plain.SerializeToString(), good]))
         assert expected is not None and expected[1] == known[0]
-        # A group among the unknown fields is refused, with its whole batch.
+        # A group among the unknown fields is refused with its whole batch.
         assert found is None or same(found, expected), (SEED, record.SerializeToString())
         read += found is not None
     print(f"seed {SEED}: {read} read, {refused} are no messages")
@@ -145,7 +145,7 @@ def test_mutations_are_read_as_protobuf_reads_them(things: Dataset) -> None:
 
 
 def test_bytes_of_any_kind_harm_no_neighbour(things: Dataset) -> None:
-    """Straight to the kernel, without protobuf before it."""
+    """Directly to the kernel, without protobuf in between."""
     chance, reads, good = random.Random(SEED), kernel(things), full(things).SerializeToString()
     numbers = [f.number for f in things.message_type.fields]
     known = rows(reads.messages([good]))

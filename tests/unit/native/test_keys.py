@@ -1,4 +1,5 @@
-"""The set of keys that an export gave out: it forgets none, and takes hardly another for one."""
+"""The set of keys of an export: it contains all of them, and hardly ever seems to contain
+another."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def test_a_key_that_was_not_given_out_is_hardly_found(things: Dataset) -> None:
     keys = random_keys(20_000, 11)
     data = exported("CSV", things, keys, ["thing_id"]).encode()
     absent = [f"absent-{i}" for i in range(10_000)]
-    # One of a hundred times so many would be found by chance.
+    # Among a hundred times as many keys, one would be found by chance.
     assert [k for k in absent if contains_key(data, k)] == []
     assert len(data) < 2.8 * len(keys)
 
@@ -62,7 +63,7 @@ def test_sets_of_any_size(things: Dataset, number: int) -> None:
 
 
 def test_what_was_written_once_is_read_for_ever(things: Dataset) -> None:
-    """Sets are kept, so that neither the hash nor the layout may ever change."""
+    """Sets are stored, so neither the hash nor the layout may ever change."""
     data = exported("CSV", things, ["a", "customer-42", "日本語のキー"], ["thing_id"]).encode()
     assert data.hex() == GOLDEN
     assert contains_key(bytes.fromhex(GOLDEN), "日本語のキー")
@@ -81,7 +82,7 @@ def test_sets_are_joined_end_to_end(things: Dataset) -> None:
 
 
 def segments(things: Dataset, rows: int) -> Iterator[tuple[formats.DocumentWriter, int]]:
-    """A writer after each piece of an export of so many keys, and the keys so far."""
+    """The segments after each chunk of an export of these keys, and the number of keys so far."""
     fields: list[Field] = [things.key]
     writer = formats.open_writer("CSV", things, fields)
     writer.feed(HEAD)
@@ -126,5 +127,5 @@ def test_data_that_is_no_set_is_refused(things: Dataset) -> None:
 
 
 def test_a_kernel_that_only_reads_keeps_no_keys() -> None:
-    """Negative control of the memory that keys take."""
+    """Negative control for the memory of keys."""
     assert kernel.Kernel().input_start < kernel.Kernel(b"", KeySet()).input_start - SEGMENT

@@ -1,4 +1,4 @@
-"""What the kernel makes of records that come as messages, against what the interpreter makes."""
+"""The kernel's results for records that come as messages, compared with the interpreter's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def written(dataset: Dataset) -> tuple[Field, ...]:
 
 
 def read(dataset: Dataset, rows: list[list[Any]]) -> tuple[FreshRows, list[int]]:
-    """Rows as messages, as the kernel reads them; what it takes is compared with the slow way."""
+    """Rows as messages, read by the kernel; what it accepts is compared with the slow way."""
     fields = written(dataset)
     codec = Codec(dataset, fields)
     records = [codec.message(stored_row(fields, list(r))) for r in rows]
@@ -78,7 +78,7 @@ def test_any_record_comes_out_as_the_slow_way_makes_it(things: Dataset) -> None:
 
 
 def plain(dataset: Dataset, **values: Any) -> list[Any]:
-    """A row that the kernel takes, but for the values given."""
+    """A row that the kernel accepts, except for the given values."""
     usual = {Kind.STRING: "", Kind.BOOL: False, Kind.ENUM: "COLOR_UNSPECIFIED", Kind.LIST: [],
              Kind.MAP: {}, Kind.DOUBLE: 0.0}  # fmt: skip
     found = []
@@ -94,7 +94,7 @@ def plain(dataset: Dataset, **values: Any) -> list[Any]:
 
 @st.composite
 def some_rows(draw: st.DrawFn, dataset: Dataset, fields: tuple[Field, ...]) -> list[list[Any]]:
-    """Rows of any values, and of few that are not plain; one that is plain, and one that is odd."""
+    """Rows with random values, few of them not plain; at least one plain row and one odd row."""
     complete = values.make_completer(dataset, fields)
     rows = draw(st.lists(row(dataset, fields), max_size=2))
     for found in draw(st.lists(row(dataset, fields), max_size=3)):
@@ -183,6 +183,6 @@ def test_bytes_that_are_no_record_are_refused(things: Dataset) -> None:
     assert Kernel(plan).messages([good]) is not None
     for bad in (good[:-1], b"\xff" * 11, b"\x0b\x0c", struct.pack("<B", 0x12) + b"\x7fab"):
         assert Kernel(plan).messages([good, bad, good]) is None
-    # Fields that the plan does not know are passed over.
+    # Fields that the plan does not know are skipped.
     unknown = good + b"\xf8\x7f\x01\xfa\x7f\x01a\xfd\x7fabcd\xf9\x7fabcdefgh"
     assert Kernel(plan).messages([unknown]) == Kernel(plan).messages([good])

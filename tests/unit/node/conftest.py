@@ -1,4 +1,4 @@
-"""Folders for databases, whose own user must be able to enter them."""
+"""Folders for databases, which the database's own user must be able to enter."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from harness import folder
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """Not below pytest's own folder, which each start of pytest closes to other users again."""
+    """Outside pytest's own folder, which each start of pytest closes to other users again."""
     with folder() as path:
         yield path

@@ -1,6 +1,6 @@
-"""A node whose workers are miniatures: ``python run_node.py DATA PORT [WORKER]``.
+"""A node with miniature workers: ``python run_node.py DATA PORT [WORKER]``.
 
-Prints a JSON line per event. The database URL reaches the workers as DATABASE_URL.
+Prints a JSON line for each event. The workers get the database URL as DATABASE_URL.
 """
 
 from __future__ import annotations

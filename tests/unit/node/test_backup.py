@@ -1,4 +1,4 @@
-"""What a vault says of its backups, and what is removed from it."""
+"""A vault's inventory of backups, and the removal of old ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOW = datetime.now(UTC)
 
 
 def made(vault: Vault, age: timedelta, **changes: Any) -> Label:
-    """A finished backup of a time ago."""
+    """A finished backup of a certain age."""
     time = NOW - age
     name = time.strftime("%Y%m%dT%H%M%S.%fZ")
     label = Label(name, "7", f"{1:08X}{time.day:016X}", time, "1", ["secret"])

@@ -14,7 +14,7 @@ from penstockd.node.journal import follow_log, is_severe
 
 
 class Console(io.StringIO):
-    """Tells when something was written."""
+    """Signals that something was written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ async def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(
     monkeypatch.setattr(journal, "LOG_LIMIT", 100)
     path, console = tmp_path / "worker.log", Console()
     path.write_text("")
-    (tmp_path / "worker.log.1").mkdir()  # nothing can be copied there
+    (tmp_path / "worker.log.1").mkdir()  # the copy cannot be written there
     following = asyncio.create_task(follow_log("worker", path, is_severe, console))
     await asyncio.sleep(0)
     for number in range(3):
@@ -46,7 +46,7 @@ async def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(
 
 
 async def test_a_log_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
-    """As /dev/null or /dev/full, which could be read for ever."""
+    """Such as /dev/null or /dev/full, which could be read for ever."""
     path, console = tmp_path / "worker.log", Console()
     path.symlink_to("/dev/full")
     following = asyncio.create_task(follow_log("worker", path, is_severe, console))

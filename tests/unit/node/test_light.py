@@ -1,4 +1,4 @@
-"""What supervisor and keeper load: they run for as long as the node, beside its workers."""
+"""The imports of supervisor and keeper, which run as long as the node, beside its workers."""
 
 from __future__ import annotations
 

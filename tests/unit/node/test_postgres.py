@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: it starts, keeps its data through every kind of end, and stays alone."""
+"""The embedded PostgreSQL: it starts, keeps its data however it ends, and runs only once."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_it_recovers_from_a_kill(postgres: EmbeddedPostgres) -> None:
     await insert(postgres)
     for _ in range(2):
         assert postgres.process is not None
-        # A backend is at work while its postmaster dies.
+        # A backend works while its postmaster dies.
         connection = await asyncpg.connect(postgres.dsn)
         busy = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
         os.kill(postgres.process.pid, signal.SIGKILL)
@@ -160,7 +160,7 @@ async def test_a_stale_pid_file_names_nobody(tmp_path: Path) -> None:
     pid_file = server.cluster / "postmaster.pid"
     content = pid_file.read_text().split("\n")
     await server.stop()
-    # The number belongs to an innocent process now.
+    # The id now belongs to an unrelated process.
     bystander = subprocess.Popen(["sleep", "600"])  # noqa: ASYNC220
     try:
         pid_file.write_text("\n".join([str(bystander.pid), *content[1:]]))
@@ -196,7 +196,7 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_cannot_be_made_is_said() -> None:
-    with folder() as short:  # long ones have their sockets elsewhere
+    with folder() as short:  # with a long path the sockets are elsewhere
         blocked = short / "file"
         blocked.write_text("not a folder")
         with pytest.raises(FolderUnusable, match="file"):

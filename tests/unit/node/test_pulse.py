@@ -1,4 +1,4 @@
-"""A process that hangs is restarted: one at a time, and none while all processes lag."""
+"""A hanging process is restarted: one at a time, and none while all processes are slow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("worker-0", "worker-1", "keeper")
 
 
 class Watch:
-    """A supervisor that looks every second, by a clock set by hand."""
+    """A supervisor that checks every second, by a clock that the test sets."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -25,7 +25,7 @@ class Watch:
             self.pulse.beat(name)
 
     def run(self, seconds: float, *beating: str) -> list[str]:
-        """The processes that were started again meanwhile, as the supervisor does it."""
+        """The processes that were restarted meanwhile, as the supervisor does it."""
         ended = []
         for _ in range(int(seconds)):
             self.time += 1.0
@@ -54,13 +54,13 @@ def test_one_at_a_time_and_the_next_when_that_one_beats_again() -> None:
 def test_none_while_all_lag() -> None:
     watch = Watch()
     assert watch.run(SILENCE * 3) == []
-    # When the machine has caught up, so have all; who has not is the one that hangs.
+    # When the machine has caught up, all processes have; one that has not is the one that hangs.
     assert watch.run(LAG, "keeper", "worker-0") == ["worker-1"]
 
 
 def test_none_because_the_supervisor_itself_was_held_up() -> None:
     watch = Watch()
-    watch.time += 3 * SILENCE  # asleep, with the beats of meanwhile unread
+    watch.time += 3 * SILENCE  # asleep, with unread heartbeats from meanwhile
     assert watch.run(1, "keeper") == []
     assert watch.run(2, *NAMES) == []
 
@@ -94,7 +94,7 @@ def test_a_process_that_hangs_at_each_start_shields_no_other() -> None:
 def test_while_one_is_started_again_no_other_is_even_if_that_takes_a_pause() -> None:
     watch = Watch()
     assert watch.run(SILENCE + 2, "keeper") == ["worker-0"]
-    watch.pulse.end("worker-0")  # as it is killed; its restart waits for a pause
+    watch.pulse.end("worker-0")  # when it is killed; its restart waits for a pause
     assert watch.run(5, "keeper") == []
     watch.pulse.begin("worker-0", spawned=True)
     assert watch.run(5, "keeper") == []

@@ -1,4 +1,4 @@
-"""The supervisor, as a process of its own: what dies comes back, what ends takes all along."""
+"""The supervisor, as a process of its own: it restarts what dies, and its end ends its children."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAM = Path(__file__).with_name("run_node.py")
 
 
 class Supervisor:
-    """A running supervisor and what it told."""
+    """A running supervisor and its events."""
 
     def __init__(self, data: Path, port: int, process: asyncio.subprocess.Process) -> None:
         self.data = data
@@ -49,7 +49,7 @@ class Supervisor:
         raise AssertionError(f"ended without '{name}'")
 
     async def family(self) -> dict[str, psutil.Process]:
-        """The children by what they are; PostgreSQL's backends are not counted."""
+        """The children by kind, without PostgreSQL's backends."""
         found: dict[str, psutil.Process] = {}
         for child in psutil.Process(self.process.pid).children():
             command = " ".join(child.cmdline())
@@ -164,7 +164,7 @@ async def test_what_is_killed_comes_back(start: Start) -> None:
                 await asyncio.sleep(0.05)
     await connection.close()
     assert node.process.returncode is None
-    # The new guard knows the new family.
+    # The new guard knows the new children.
     node.process.kill()
     await node.process.wait()
     await gone(list(after.values()))
@@ -178,7 +178,7 @@ async def test_a_killed_supervisor_takes_its_family_along_and_can_start_again(
     family = await first.family()
     first.process.kill()
     await first.process.wait()
-    # At once, while the guard is still at work.
+    # At once, while the guard is still working.
     second = await start(port=first.port)
     await second.event("ready")
     assert await asyncio.to_thread(answers, second.port)
@@ -205,7 +205,7 @@ async def test_a_worker_that_never_starts_fails_the_start(start: Start, tmp_path
     told = await failure(await start(*broken))
     assert told["error"] == "ProcessFailed"
     assert "worker-" in told["text"]
-    # The console has what the worker said.
+    # The console shows the worker's output.
     console = tmp_path / "console"
     await asyncio.to_thread(eventually, lambda: "no such thing" in console.read_text())
 
@@ -259,7 +259,7 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
 
 
 async def failure(node: Supervisor) -> dict[str, Any]:
-    """The reason for which the start failed."""
+    """The reason why the start failed."""
     assert node.process.stdout is not None
     async with asyncio.timeout(PATIENCE):
         output = await node.process.stdout.read()

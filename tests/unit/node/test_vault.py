@@ -1,4 +1,4 @@
-"""Backups are kept alike in a folder and in S3: whole or not at all, and errors are explained."""
+"""A folder and S3 store backups in the same way: complete or not at all, with clear errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_is_put_is_found_and_read(where: str) -> None:
     assert again.identity == vault.identity
     assert again.names("base") == ["base/a/two", "base/b/one"]
     assert again.read("base/a/two") == BIG
-    assert again.read("wal/three.gz") == b"\x1f\x8b"  # as it is, not what it was packed from
+    assert again.read("wal/three.gz") == b"\x1f\x8b"  # the stored bytes, not the uncompressed ones
     again.delete("base/b/one")
     assert again.names("base") == ["base/a/two"]
     with pytest.raises(VaultUnusable):

@@ -1,4 +1,4 @@
-"""What the tests of policies share: snapshots of made-up policies."""
+"""Shared by the tests of policies: snapshots of made-up policies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tables(catalog: Catalog) -> Tables:
 
 @pytest.fixture
 def policy(catalog: Catalog, tables: Tables) -> MakePolicy:
-    """A snapshot of roles and of consumers, given as id -> roles, or whole."""
+    """A snapshot of roles and of consumers, given as id -> roles, or as whole objects."""
 
     def make(*roles: Role, **consumers: Consumer | list[str]) -> PolicySnapshot:
         found: Mapping[str, Consumer] = {

@@ -1,4 +1,4 @@
-"""Roles and consumers as people write them: everything wrong is found, each thing by its place."""
+"""Roles and consumers as people write them: every fault is found, with its place."""
 
 from __future__ import annotations
 

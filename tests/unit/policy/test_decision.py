@@ -1,4 +1,4 @@
-"""What several grants together show of a field, and the sentence that says why."""
+"""What several grants together show of a field, and the sentence that explains it."""
 
 from __future__ import annotations
 

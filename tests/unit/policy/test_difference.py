@@ -1,4 +1,4 @@
-"""Differences of policies as lines that people read."""
+"""Differences between policies as readable lines."""
 
 from __future__ import annotations
 

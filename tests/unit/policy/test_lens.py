@@ -1,4 +1,4 @@
-"""What a Lens is told apart by, and what it does with references that lead nowhere."""
+"""What makes two Lenses equal, and how a Lens treats references that lead nowhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Random Views over random records: PostgreSQL and the Lens must show the same, byte for byte.
+"""Random Views over random records: PostgreSQL and the Lens must show the same bytes.
 
-PENSTOCK_FUZZ_CASES sets how many Views of each dataset are tried, PENSTOCK_FUZZ_SEED repeats a run.
+PENSTOCK_FUZZ_CASES sets the number of Views of each dataset, PENSTOCK_FUZZ_SEED repeats a run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class World:
         return self.images[dataset].get(key)
 
     def view(self, dataset: Dataset, rng: random.Random) -> View:
-        """What a random reader sees."""
+        """The View of a random reader."""
         grants = random_grants(self.catalog, dataset, rng, list(CLAIMS))
         return View(
             dataset,
@@ -67,7 +67,7 @@ class World:
         )
 
     def rows(self, view: View, fields: Sequence[Field], filter: str) -> dict[str, Sequence[Any]]:
-        """By key, what PostgreSQL gives of the fields."""
+        """By key, PostgreSQL's values of the fields."""
         condition = compile_filter(parse_filter(filter), view) if filter else None
         columns = [view.column(f).label(f.path) for f in fields]
         selected = view.narrow([view.key_column.label("__key"), *columns], condition)
@@ -89,7 +89,7 @@ def world(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def images_of(dataset: Dataset, rows: Sequence[Sequence[Any]]) -> dict[str, bytes]:
-    """The images that the log has of full rows, by key."""
+    """The log's images of full rows, by key."""
     images = WireCodec(dataset).images([list(c) for c in zip(*rows, strict=True)])
     at = dataset.fields.index(dataset.key)
     return {row[at]: image for row, image in zip(rows, images, strict=True)}
@@ -114,7 +114,7 @@ async def filled(
 
 @dataclass(frozen=True)
 class Case:
-    """A Lens, and what PostgreSQL shows by the same View."""
+    """A Lens, and PostgreSQL's results by the same View."""
 
     text: str
     lens: Lens
@@ -133,7 +133,7 @@ def random_case(world: World, dataset: Dataset, number: int, rng: random.Random)
 
 
 def differences(world: World, case: Case) -> list[str]:
-    """In which records the Lens and PostgreSQL differ."""
+    """The records in which the Lens and PostgreSQL differ."""
     lens, found = case.lens, []
     for key, image in world.images[lens.dataset.name].items():
         row = case.rows.get(key)
@@ -187,7 +187,7 @@ def test_what_changed_is_what_differs_in_the_rows(world: World) -> None:
 
 
 def differing(lens: Lens, one: Sequence[Any], other: Sequence[Any]) -> list[str]:
-    """The fields that differ in two rows and are to be told."""
+    """The visible fields that differ between two rows."""
     pairs = zip(lens.fields, one, other, strict=True)
     paths = [f.path for f, x, y in pairs if told(f, x) != told(f, y)]
     moving = not complete(lens) and set(paths) <= {"update_time", "etag"}
@@ -195,8 +195,8 @@ def differing(lens: Lens, one: Sequence[Any], other: Sequence[Any]) -> list[str]
 
 
 def told(field: Field, value: Any) -> str:
-    """A value, so that the zeros of floats differ and NaN is NaN. An empty list or map is as none
-    where no message is there for its sake."""
+    """A value in a form in which the zeros of floats differ and NaN equals NaN. An empty list or
+    map equals None if the message around it is only there because of it."""
     empty = value in ("[]", "{}") and not holds_its_message(field)
     return repr(None if empty else value)
 

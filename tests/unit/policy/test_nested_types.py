@@ -1,4 +1,4 @@
-"""The types of lists and maps in Parquet and Arrow name no member that a View hides."""
+"""The types of lists and maps in Parquet and Arrow contain no member that a View hides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy is followed; without news it refuses; Views are found by what decides them."""
+"""The policy is followed; without news it refuses; Views are cached by what decides them."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_it_is_read_when_announced_when_that_may_be_lost_and_every_so_ofte
     await until_read(2)
     policy.announcements.lose(POLICY_CHANNEL)
     await until_read(3)
-    # Nothing else has it read; without announcements it is read all the same.
+    # Nothing else triggers a read; without announcements it is read all the same.
     policy.announcements.say(LOG_CHANNEL)
     await asyncio.sleep(0)
     assert policy.reads == 3
@@ -169,8 +169,8 @@ async def test_news_count_from_when_they_were_asked_for(catalog: Catalog) -> Non
         policy.current  # noqa: B018
 
 
-#: Where numbers of policies are compared that a restored database may give out again, and why that
-#: is safe: all is read anew behind each new connection; beside the number stands the epoch.
+#: The places that compare revisions of the policy, which a restored database may give out again,
+#: and why that is safe: everything is read again on each new connection; the epoch is compared too.
 COMPARING = {
     "policy/snapshot.py": "Policy._known",
     "webhooks/dispatcher.py": "epoch",
@@ -190,7 +190,7 @@ def test_nothing_else_takes_equal_numbers_for_equal_policies() -> None:
         and any(
             isinstance(side, ast.Attribute)
             and side.attr in names
-            # what a writer gave its own rows is no number of a policy
+            # a writer's own number for its rows, not a revision of the policy
             and not (isinstance(side.value, ast.Name) and path.parent.name == "store")
             for side in (node.left, *node.comparators)
         )
@@ -202,7 +202,7 @@ def test_nothing_else_takes_equal_numbers_for_equal_policies() -> None:
 async def test_a_stream_of_another_issuers_token_ends_with_the_issuer(
     catalog: Catalog, last: int
 ) -> None:
-    """Also when the database has gone back in time and gives the revision out again."""
+    """Even if the database has gone back in time and gives the revision out again."""
 
     def at(revision: int, *, active: bool) -> PolicySnapshot:
         issuer = Credential("issuer:idp", "", "issuer", b"", None, not active)
@@ -232,7 +232,7 @@ async def test_a_stream_of_another_issuers_token_ends_with_the_issuer(
 
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_stream_ends_when_its_credential_expires(catalog: Catalog, ends: bool) -> None:
-    """Nothing changes in the policy then; without an end the stream goes on."""
+    """The policy does not change at that time; without an end the stream continues."""
     end = datetime.now(UTC) + timedelta(seconds=0.2 if ends else 3600)
     key = Credential("key", "c", "API_KEY", b"", end, False)
     consumer = Consumer("c", True, frozenset({"r"}))
@@ -251,7 +251,8 @@ async def test_a_stream_ends_when_its_credential_expires(catalog: Catalog, ends:
 
 
 def test_a_view_is_made_of_the_grants_that_allow_the_action(catalog: Catalog) -> None:
-    """A caller that reads all rows and updates some cannot update more because it reads all."""
+    """A caller that reads all rows and updates some cannot update more just because it reads
+    all."""
     policy = made(
         catalog,
         grant("reader", READ),

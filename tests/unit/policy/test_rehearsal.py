@@ -1,4 +1,4 @@
-"""What another policy would do to known calls: counted to the call."""
+"""The effect of another policy on known calls, exact to the call."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KNOWN = [
     calls("UpdateCustomer", 2, 8, update_mask="name"),
     calls("DeleteCustomer", 7, 9),
     calls("ImportCustomers", 1, 10),
-    # Names that the caller had once and has no more: such a call would not fail anew.
+    # The caller had these fields once and has them no more: such a call would fail already.
     calls("ListCustomers", 9, 11, filter="fax = 1"),
 ]
 
@@ -61,7 +61,7 @@ def rehearsed(policy: MakePolicy, **values: Any) -> DatasetEffect:
 
 def test_a_field_that_would_be_hidden(policy: MakePolicy) -> None:
     found = rehearsed(policy, field_masks={"email": Mask.HIDE})
-    # The stored etag counts changes of what is hidden, so that it is not shown either.
+    # The stored etag counts hidden changes, so it is not shown either.
     assert list(found.fields) == ["email", "etag"]
     email = found.fields["email"]
     assert (email.before, email.after) == (Mask.CLEAR, Mask.HIDE)

@@ -1,4 +1,5 @@
-"""What a caller may touch of webhooks: what its token could itself read, by scopes and claims."""
+"""The webhooks that a caller may use: those whose data its token could read, by scopes and
+claims."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def caller(scopes: str | None = None, name: str = "c", **claims: str) -> Princip
         ("customers:read", None, ""),
         ("customers:read", "customers:read", ""),
         ("customers:read", "orders:read", "customers"),
-        # What it was made without, it never tells.
+        # It never delivers data outside the scopes that it was created with.
         ("customers:read", "webhooks.write customers:*", ""),
         ("webhooks.write", "webhooks.write", ""),
         ("", "", ""),
@@ -68,7 +69,7 @@ def test_scopes(
 
 
 def test_roles_of_now_do_not_open_what_scopes_close(catalog: Catalog, policy: MakePolicy) -> None:
-    """The owner may not read it at present. It may later, and then the webhook tells it."""
+    """The owner may not read it at present. It may later, and then the webhook delivers it."""
     snapshot = policy(role(), c=["r"])
     assert unread_by(snapshot, catalog, caller("webhooks.write"), webhook("customers"))
 
@@ -80,11 +81,11 @@ ROWS = "status = claims.state"
     ("own", "made_with", "asked_with", "unread"),
     [
         ({}, {}, {}, ""),
-        # A token of another issuer brings a claim that narrows it.
+        # A token of another issuer has a claim that narrows it.
         ({"state": "LEAD"}, {}, {"state": "ACTIVE"}, "customers"),
         ({"state": "LEAD"}, {"state": "ACTIVE"}, {"state": "ACTIVE"}, ""),
         ({"state": "LEAD"}, {"state": "ACTIVE"}, {"state": "LEAD"}, "customers"),
-        # A claim that no rule asks for narrows nothing.
+        # A claim that no rule uses narrows nothing.
         ({"state": "LEAD"}, {}, {"state": "LEAD", "other": "x"}, ""),
     ],
 )

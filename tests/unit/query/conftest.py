@@ -1,4 +1,4 @@
-"""What the tests of queries share: names over given columns, and statements on a database."""
+"""Shared by the tests of queries: names over given columns, and statements on a database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Run = Callable[..., list[Any]]
 
 
 class Given:
-    """Names over fields and their columns; ``references`` maps an alias to where it leads."""
+    """Names over fields and their columns; ``references`` maps an alias to its target."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ def names_of() -> NamesOf:
 
 @pytest.fixture(scope="module")
 def run(module_url: str) -> Iterator[Run]:
-    """Executes statements, each in its own transaction, on a database that ends with the module.
+    """Executes statements, each in its own transaction, on a database of the module.
 
-    Returns the rows of those that return any, else an empty list.
+    Returns the rows of statements that return any, else an empty list.
     """
     engine = create_async_engine(
         "postgresql+asyncpg://",

@@ -1,6 +1,6 @@
 """Random filters over random records: PostgreSQL and plain Python must always agree.
 
-PENSTOCK_FUZZ_CASES sets how many filters are tried, PENSTOCK_FUZZ_SEED repeats a run.
+PENSTOCK_FUZZ_CASES sets the number of filters, PENSTOCK_FUZZ_SEED repeats a run.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ pytestmark = pytest.mark.lane(priority=9)
 
 CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "40000"))
 ROWS = 30
-#: Parts in which the cases are tried, so that one sees how far they are.
+#: The cases are split into this many tests, to show progress.
 PARTS = 4
-#: Filters in one statement.
+#: The number of filters in one statement.
 AT_ONCE = 50
 
 TEXTS = ["", "a", "A", "ab", "abc", "b", "é", "z", "%", "_", "a_b", "a%b", "\\", "*", "a*", "😀"]
@@ -289,7 +289,7 @@ def compared(name: str, kind: Kind, rng: random.Random) -> str:
 
 
 def inside(name: str, of: Field, rng: random.Random, *, has: bool) -> str:
-    """A test of a list's elements or a map's value."""
+    """A test of a list's elements or a map's values."""
     if of.element is None:
         sub, kind = rng.choice(
             [
@@ -346,7 +346,7 @@ class World:
     run: Callable[..., list[Any]]
 
     def matched(self, text: str) -> tuple[set[str], set[str]]:
-        """The keys of the records that match, by PostgreSQL and by Python."""
+        """The keys of the matching records, by PostgreSQL and by Python."""
         expression = parse_filter(text)
         statement = select(self.id_column).where(compile_filter(expression, self.names))
         found = {row[0] for row in self.run(statement)}
@@ -355,18 +355,18 @@ class World:
         }
 
     def all_matched(self, expressions: Sequence[Expression]) -> Iterator[tuple[set[str], set[str]]]:
-        """The same for many filters that are asked at once, in one statement."""
+        """The same for many filters, in one statement."""
         asked = [compile_filter(e, self.names).label(f"m{i}") for i, e in enumerate(expressions)]
         rows = self.run(select(self.id_column, *asked))
         for number, expression in enumerate(expressions, 1):
             match = make_matcher(expression, self.names)
-            # As WHERE would have it: what is NULL does not match.
+            # As in WHERE: NULL does not match.
             found = {row[0] for row in rows if row[number] is True}
             yield found, {k for k, r in self.records.items() if match(r)}
 
 
 def fill(run: Callable[..., list[Any]], into: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    # As JSON, since asyncpg makes infinities of the first and last dates.
+    # As JSON, since asyncpg turns the first and last dates into infinities.
     run(CreateTable(into))
     data = [{p: jsonable(v) for p, v in r.items()} for r in rows]
     given = func.jsonb_populate_recordset(
@@ -391,7 +391,7 @@ def world(run: Callable[..., list[Any]], names_of: Callable[..., Names]) -> Worl
 
     def seen(of: Table) -> dict[Field, ColumnElement[Any]]:
         columns: dict[Field, ColumnElement[Any]] = {f: of.c[f.path] for f in FIELDS}
-        # What a mask makes of a column may follow other rules, or, as here where two meet, none.
+        # The result of a mask may follow other rules, or none, as here where two masks meet.
         return columns | {FOREIGN: of.c.foreign_text.concat(func.substr(of.c.label, 1, 0))}
 
     inner = names_of(seen(parents))
@@ -460,7 +460,7 @@ Claims = dict[str, list[str]]
 
 
 def random_claims(rng: random.Random) -> Claims:
-    """A claim of each kind, with one value or several that fields of the kind may have."""
+    """A claim of each kind, with one or several values that are valid for fields of the kind."""
     return {
         f"of_{kind.name.lower()}": [
             text_of(v) for v in rng.sample(pool, rng.choice([1, 1, 2])) if text_of(v)
@@ -471,7 +471,7 @@ def random_claims(rng: random.Random) -> Claims:
 
 
 def random_rule(rng: random.Random, claims: Claims, depth: int = 0) -> tuple[str, str]:
-    """A row rule, and the filter that it is for who has the claims, written out by other means."""
+    """A row rule, and an independently written filter that is equal for these claims."""
     if depth < 3 and rng.random() < 0.5:
         parts = [random_rule(rng, claims, depth + 1) for _ in range(rng.choice([1, 2, 2]))]
         start, joint = rng.choice(["", "NOT "]), rng.choice([" AND ", " OR "])

@@ -27,7 +27,7 @@ def names(names_of: Callable[..., Names]) -> Names:
 
 
 def said(message: str, position: int | None) -> str:
-    """The message with its place, which clients count from 1."""
+    """The message with its position, which clients count from 1."""
     return message if position is None else f"{message} (at character {position + 1})"
 
 

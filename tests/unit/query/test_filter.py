@@ -1,4 +1,4 @@
-"""Filters: the grammar of AIP-160, names, types, limits, and what is refused with which words."""
+"""Filters: the grammar of AIP-160, names, types, limits, and the texts of refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="module")
 def seen(catalog: Catalog, names_of: Callable[..., Names]) -> Callable[..., Names]:
-    """The names of a dataset, less those that are hidden."""
+    """The names of a dataset without the hidden ones."""
 
     def seen(dataset: str, *hidden: str) -> Names:
         found: Dataset = catalog[dataset]
@@ -47,7 +47,7 @@ def seen(catalog: Catalog, names_of: Callable[..., Names]) -> Callable[..., Name
 
 
 def said(message: str, position: int | None) -> str:
-    """The message with its place, which clients count from 1."""
+    """The message with its position, which clients count from 1."""
     return message if position is None else f"{message} (at character {position + 1})"
 
 

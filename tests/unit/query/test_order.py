@@ -1,4 +1,4 @@
-"""Orders, and pages that join into the whole list whatever the order."""
+"""Orders, and pages that join into the whole list in any order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def names(names_of: Callable[..., Names]) -> Names:
     columns: dict[Field, ColumnElement[Any]] = {
         f: TABLE.c[f.path] for f in SORTABLE if f is not MASKED
     }
-    # A mask may make a NULL of a field that never is one.
+    # A mask may return NULL for a field that is never NULL.
     columns[MASKED] = case((TABLE.c.flag, TABLE.c.name))
     columns |= {TAGS: literal(None), BLOB: literal(None)}
     return names_of(columns)
@@ -138,7 +138,7 @@ def test_a_wrong_place_for_nulls_is_caught(filled: Callable[..., list[Any]], nam
 
 
 def said(message: str, position: int | None) -> str:
-    """The message with its place, which clients count from 1."""
+    """The message with its position, which clients count from 1."""
     return message if position is None else f"{message} (at character {position + 1})"
 
 

@@ -1,4 +1,4 @@
-"""Page tokens: exact round trips, and not a bit that can be changed."""
+"""Page tokens: exact round trips, and no bit that can be changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALUES = st.one_of(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal to the last digit and of the same type."""
+    """Whether two values are equal to the last digit and of the same type."""
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
         return math.isnan(b)
     return type(a) is type(b) and a == b and str(a) == str(b)

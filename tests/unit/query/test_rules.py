@@ -1,4 +1,4 @@
-"""Claims in row rules: where they may stand, and what becomes of one that is missing."""
+"""Claims in row rules: where they may occur, and the effect of a missing claim."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_values_are_parameters_in_reads_and_in_copy(catalog: Catalog) -> None:
 
 
 def test_no_value_of_a_claim_is_more_than_a_text(catalog: Catalog) -> None:
-    """A star is no wildcard, null is no null, and a claim's name no claim."""
+    """A star is not a wildcard, null is not NULL, and a claim's name is not a claim."""
     for value in ("*", "a*", "null", "claims.org", "ACTIVE OR true", '" OR source:*'):
         text, values = sql(view(catalog, "customers", "source = claims.x", x=value))
         assert values == [value]

@@ -1,4 +1,4 @@
-"""What a path binds is compared with the message, for every method that REST reaches."""
+"""The path of a REST call is compared with the message, for every method that REST reaches."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from penstockd.errors import RequestMalformed, ValueInvalid
 from penstockd.installation import read_catalog
 from penstockd.rpc.bindings import PATH, VERB, Bindings, http_rules, same_segments, segment_pattern
 
-#: Texts that a path may hold in a segment, once they are encoded.
+#: Texts that a path may contain in one segment, once they are encoded.
 TEXTS = ["c1", "a/b", "a%2Fb", "%41", "ä b", "a:pause", "a:b", "100%", "+", "..%2f", "'\"&=?#"]
 
 
 def reached() -> Iterator[tuple[MethodDescriptor, str, str, list[str]]]:
-    """Every REST binding of every service: method, verb, template, the fields in it."""
+    """Every REST binding of every service: method, verb, template and its fields."""
     for service in services():
         for method in service.methods:
             for verb, template in http_rules(method):
@@ -82,7 +82,7 @@ def put(message: Any, path: str, value: Any) -> None:
 def check(
     method: MethodDescriptor, verb: str, template: str, said: dict[str, Any], held: dict[str, Any]
 ) -> None:
-    """Check a message that holds some values against a path that says some."""
+    """Check a message with some values against a path with some values."""
     message = message_factory.GetMessageClass(method.input_type)()
     path = template
     for name, value in held.items():
@@ -128,7 +128,7 @@ def test_every_field_that_a_path_binds(
     escaped = [n for n in fields if leaf(method, n).cpp_type == FieldDescriptor.CPPTYPE_STRING]
     for name in escaped:
         said = values(method, fields, "a/b")
-        with pytest.raises(ValueInvalid):  # the path says it decoded
+        with pytest.raises(ValueInvalid):  # the decoded value of the path
             check(method, verb, template, said, {**said, name: quote(said[name], safe="")})
 
 
@@ -143,7 +143,7 @@ def test_a_path_of_no_binding_is_refused() -> None:
 
 
 def test_no_two_paths_of_one_verb_match_the_same() -> None:
-    """Or the hub might compare with another binding than the sidecar used."""
+    """Otherwise the hub might compare with another binding than the sidecar used."""
     for method, verb, template, fields in BINDING:
         path = template
         for name in fields:

@@ -1,4 +1,4 @@
-"""How the message of a call is waited for."""
+"""Waiting for the message of a call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.rpc.exchange import Exchange, Method
 
 
 class Context:
-    """A transport whose message is this, or never comes."""
+    """A transport with this message, or one whose message never arrives."""
 
     def __init__(self, message: Any, metadata: tuple[tuple[str, str], ...]) -> None:
         self.message, self.metadata = message, metadata

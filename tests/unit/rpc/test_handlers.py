@@ -1,4 +1,4 @@
-"""Handlers say what they are sent: the types of their requests, and of their replies."""
+"""The types of handlers' requests and replies match their routes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.rpc.exchange import PublicCall, ServedCall
 from penstockd.rpc.hub import list_hub_routes
 
 ROOT = Path(penstockd.__file__).parent
-#: One servicer serves all datasets, whose messages the model makes; and what serves any method.
+#: Code for any dataset or any method, whose message types come from the model.
 ANY_REQUEST = frozenset(
     f"rpc/{name}.py"
     for name in ("datasets", "digests", "writes", "feeds")  # of all datasets
@@ -30,7 +30,7 @@ def test_a_handler_is_typed_as_its_method(path: str) -> None:
 
 
 def fault(route: Route) -> str:
-    """What a handler's types say other than its route; "" if they agree."""
+    """How a handler's types differ from its route; "" if they agree."""
     hints = typing.get_type_hints(route.handler)
     if hints.get("request") is not route.request:
         return f"request: {hints.get('request')}"
@@ -46,10 +46,10 @@ def test_the_rule_finds_a_handler_without_types_or_with_those_of_another() -> No
     first, second, *_ = ROUTES.values()
 
     async def untyped(request: typing.Any, call: typing.Any) -> typing.Any:
-        """Takes anything."""
+        """A handler that accepts anything."""
 
     async def open_to_all(request: typing.Any, call: PublicCall) -> None:
-        """Takes a call of nobody knows whom."""
+        """A handler for a call by an unknown caller."""
 
     open_to_all.__annotations__ = {"request": first.request, "call": PublicCall, "return": None}
     assert fault(Route(first.method, open_to_all, first.request)).startswith("call")
@@ -58,7 +58,7 @@ def test_the_rule_finds_a_handler_without_types_or_with_those_of_another() -> No
 
 
 def untyped_requests(source: str) -> list[str]:
-    """Parameters of a source that stand for requests, and may be anything."""
+    """Untyped parameters of a source that stand for requests."""
     return [
         f"{node.name}({argument.arg})"
         for node in ast.walk(ast.parse(source))
@@ -71,7 +71,7 @@ def untyped_requests(source: str) -> list[str]:
 
 
 def literal_splats(source: str) -> list[str]:
-    """Calls that unpack a tuple written there and then, which only saves lines."""
+    """Calls that unpack a literal tuple, which only saves lines."""
     return [
         ast.unparse(argument)
         for node in ast.walk(ast.parse(source))

@@ -1,4 +1,4 @@
-"""Requests read in parts are those that were sent, or are refused where they pass a bound."""
+"""Requests parsed in parts equal those that were sent, or are refused where they exceed a bound."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ async def read(kind: type[Message], data: bytes, most: int = LARGE_MESSAGE) -> A
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even small messages are read in parts."""
+    """Parse even small messages in parts."""
     monkeypatch.setattr(reading, "PIECE_BYTES", 40)
     monkeypatch.setattr(reading, "PIECE_FIELDS", 7)
 
 
 def some_batch(chance: random.Random) -> Message:
-    """Orders with lines, of many shapes."""
+    """Orders with lines, in many shapes."""
     batch = orders.BatchUpsertOrdersRequest(request_id="r" * chance.randint(0, 90))
     for i in range(chance.randint(0, 12)):
         order = batch.orders.add(order_id=f"o{i}", currency_code="EUR")
@@ -54,7 +54,7 @@ async def test_parts_are_the_whole() -> None:
     for _ in range(300):
         made = some_batch(chance)
         data = made.SerializeToString()
-        # A message may come in any number of pieces, singular messages among them.
+        # A message may come in any number of pieces, singular messages included.
         doubled = data + some_batch(chance).SerializeToString()
         for sent in (data, doubled):
             assert await read(type(made), sent) == type(made).FromString(sent)
@@ -80,13 +80,13 @@ async def test_damaged_bytes_are_read_alike_or_refused() -> None:
         except RequestMalformed:
             parts = None
             refused += 1
-        # Groups, which none of our messages has, are refused by the parts alone.
+        # Groups, which none of our messages has, are refused only when read in parts.
         assert parts == whole or parts is None
     assert 0 < refused < 1500
 
 
 HUGE = 4_000_000
-#: What takes long to make, as each item is a message.
+#: Fields whose content takes long to parse, as each item is a message.
 OF_MESSAGES = ("lines of an order", "lines in a batch", "empty orders")
 
 
@@ -139,7 +139,7 @@ async def test_a_count_is_refused_before_contents_are_made(name: str) -> None:
     else:
         assert isinstance(raised.value, RequestMalformed)
     if name in OF_MESSAGES:
-        # The control: what was done before holds the loop longer, since it makes the contents.
+        # The control: the earlier way blocks the loop longer, since it parses the contents.
         assert min(least) * 1.5 < min(plain), (least, plain)
 
 
@@ -163,7 +163,7 @@ def test_every_bound_is_one_of_a_field() -> None:
 
 
 async def test_every_field_is_refused_beyond_its_bound_and_named() -> None:
-    """Of those that the door bounds; what a record holds is judged with its values."""
+    """For fields that the server bounds; records' fields are checked with their values."""
     seen = set()
     for route in all_routes():
         for place in sized_places(route):
@@ -187,7 +187,7 @@ async def test_every_field_is_refused_beyond_its_bound_and_named() -> None:
 
 @pytest.mark.parametrize("number", [7777, -1])
 async def test_a_number_that_an_enum_does_not_have_is_refused_and_named(number: int) -> None:
-    """Of every enum of every method; those of records are judged with their values."""
+    """For every enum of every method; those of records are checked with their values."""
     seen = set()
     for route in all_routes():
         for place in enum_places(route):
@@ -209,7 +209,7 @@ async def test_a_number_that_an_enum_does_not_have_is_refused_and_named(number: 
 
 
 def test_put_makes_what_it_says() -> None:
-    """The walker's own: a message with so many items."""
+    """The walker's own: it makes a message with that many items."""
     order, fields = Order(), list[Any](Order.DESCRIPTOR.fields)
     put(order, next(f for f in fields if f.name == "lines"), 3)
     assert len(order.lines) == 3

@@ -1,4 +1,4 @@
-"""More calls than a worker can take in at once, and what gRPC would do with them by itself."""
+"""More calls than a worker can accept at once, and gRPC's own behaviour with them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from harness import PATIENCE, folder
 from penstockd.rpc.server import OPTIONS
 
 CALL, HEALTH = "/test/Call", "/grpc.health.v1.Health/Check"
-#: More than gRPC lets wait by itself, which is a thousand.
+#: More than gRPC queues by itself, which is a thousand.
 MANY = 1500
 
 
 @dataclass
 class Served:
-    """A client's channel to a server, and how many calls that has taken in."""
+    """A client's channel to a server, and the number of calls that the server has accepted."""
 
     channel: grpc.Channel
     taken: int = 0
@@ -36,7 +36,7 @@ class Served:
         return b""
 
     def send(self, method: str, count: int = 1) -> list[Any]:
-        """Make calls from the server's own thread: meanwhile it takes in none."""
+        """Make calls from the server's own thread: it accepts none meanwhile."""
         call: Any = self.channel.unary_unary(method)
         return [call.future(b"", timeout=PATIENCE) for _ in range(count)]
 
@@ -63,7 +63,7 @@ async def serving(options: Sequence[tuple[str, int]]) -> AsyncIterator[Served]:
 
 
 async def ends(calls: Sequence[Any]) -> Counter[str]:
-    """How calls have ended."""
+    """The outcomes of calls."""
     return Counter([(await asyncio.to_thread(call.code)).name for call in calls])
 
 
@@ -76,7 +76,7 @@ async def test_no_call_is_dropped_for_those_before_it() -> None:
 
 
 async def test_health_is_told_before_the_calls_that_wait() -> None:
-    """Behind them a worker would be taken for one that hangs, and all its callers be refused."""
+    """Behind them, a worker would seem to hang, and all its callers would be refused."""
     async with serving(OPTIONS) as served:
         found = []
         for method in (HEALTH, CALL):
@@ -87,5 +87,5 @@ async def test_health_is_told_before_the_calls_that_wait() -> None:
             found.append(served.taken)
             assert await ends([*sent, asked]) == {"OK": MANY + 1}
     print(f"of {MANY} calls {found} were taken in before")
-    # The negative control: any other call comes behind them.
+    # The negative control: any other call comes after them.
     assert found[0] < 0.5 * MANY and found[1] > 0.9 * MANY

@@ -1,4 +1,5 @@
-"""Every method of subscriptions refuses a caller who may read nothing, and tells it no more."""
+"""Every method of subscriptions refuses a caller that may read nothing, and tells it nothing
+more."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ CATALOG = load_catalog(find_descriptors())
 
 
 def call_of_nobody_much() -> ServedCall:
-    """A caller without roles. The hub has nothing but the catalog: whoever asks it for more before
-    the caller is refused gets an AttributeError."""
+    """A caller without roles. The hub has only the catalog: code that uses more of it before it
+    refuses the caller gets an AttributeError."""
     policy = PolicySnapshot(1, {}, {}, {}, {}, CATALOG, Tables(CATALOG), b"x")
     hub: Any = SimpleNamespace(catalog=CATALOG)
     exchange: Any = SimpleNamespace(hub=hub, metadata={})

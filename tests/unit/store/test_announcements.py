@@ -1,4 +1,4 @@
-"""Announcements: heard by all who subscribe, once they are committed; what may be lost is told."""
+"""Announcements: all subscribers get them after their commit, and learn of possible losses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def database(empty_url: str) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def following(announcements: PostgresAnnouncements) -> AsyncIterator[None]:
-    """As a process runs it: begun again when its connection is lost."""
+    """Run as in a process: restarted when its connection is lost."""
     running = asyncio.create_task(
         Organs([Organ("announcements", announcements.follow)], steady=PATIENCE).run()
     )
@@ -46,15 +46,15 @@ async def following(announcements: PostgresAnnouncements) -> AsyncIterator[None]
 
 
 async def listening(mailbox: Mailbox) -> None:
-    """Return when a new mailbox hears: its first news are of the subscription itself, and the next
-    come when the process listens to its channels."""
+    """Return when a new mailbox receives: its first news are about the subscription itself, the
+    next come when the process listens to its channels."""
     assert await mailbox.take(PATIENCE)
     news = await mailbox.take(PATIENCE)
     assert news.missed
 
 
 async def payloads(mailbox: Mailbox, count: int) -> list[str]:
-    """So many payloads, in order, none of which was missed."""
+    """That many payloads, in order, none of which was missed."""
     heard: list[str] = []
     while len(heard) < count:
         news = await mailbox.take(PATIENCE)
@@ -64,7 +64,7 @@ async def payloads(mailbox: Mailbox, count: int) -> list[str]:
 
 
 async def listener(database: Database, besides: int | None = None) -> int:
-    """The session that listens, once there is one; not the one that is known."""
+    """The session that listens, once there is one, other than the known one."""
     while True:
         async with database.connection() as connection:
             pid: int | None = await connection.fetchval(
@@ -93,7 +93,7 @@ async def test_all_who_subscribe_hear_what_is_committed(database: Database) -> N
             assert not await first.take(0)  # it is not committed yet
         assert await payloads(first, 2) == ["1", "2"]
         assert await payloads(other, 1) == ["2"]
-        # One that comes later is woken as soon as it hears, too; one that is closed hears nothing.
+        # A later mailbox is also woken as soon as it receives; a closed one receives nothing.
         late = announcements.subscribe("c")
         other.close()
         await listening(late)
@@ -113,7 +113,7 @@ async def test_after_a_lost_connection_each_subscriber_is_woken_once(database: D
         lost = await listener(database)
         async with database.connection() as connection:
             assert await connection.fetchval("SELECT pg_terminate_backend($1, 5000)", lost)
-            # Nobody hears this: the look that follows has to find what it was about.
+            # Nobody hears this: the query that follows has to find its cause.
             await announcements.announce(connection, "a", "to nobody")
         for box in boxes:
             news = await box.take(PATIENCE)
@@ -141,7 +141,7 @@ async def test_a_subscriber_that_takes_nothing_holds_up_no_other(database: Datab
                 )
             heard += await payloads(quick, MAX_WAITING // 2)
         assert heard == [str(n) for n in range(count)]
-        # What waits for the slow one is bounded, and it is told that there was more.
+        # The queue of the slow one is bounded, and it is told that there was more.
         news = await slow.take(0)
         assert news.missed and len(news.announcements) <= MAX_WAITING
         async with database.transaction() as connection:
@@ -162,7 +162,7 @@ async def test_without_a_listener_a_subscriber_looks_when_its_time_is_over() -> 
 
 
 def listens(source: str) -> bool:
-    """Whether a module runs LISTEN, or NOTIFY, itself: by the driver or in SQL of its own."""
+    """Whether a module runs LISTEN or NOTIFY itself, by the driver or in its own SQL."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and node.attr in ("add_listener", "remove_listener"):
             return True

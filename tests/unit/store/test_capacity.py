@@ -1,4 +1,4 @@
-"""A node says how many connections of the database it opens, and whether its role may have them."""
+"""A node reports how many database connections it opens, and whether its role may have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cursors: what a snapshot has seen is not read again, and nothing else is left out."""
+"""Cursors: changes that a snapshot has seen are not read again, and no other is left out."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_what_a_snapshot_saw_without_a_number_does_not_come_again(
         new += await write(database)
         await connection.execute("SELECT hub.stamp()")
         assert await keys_after(connection, cursor, limit) == new
-        # Negative control: the number alone would give twice what the snapshot had seen.
+        # Negative control: the number alone would deliver the snapshot's changes twice.
         naive = [c.key for c in await read_changes(connection, cursor.number, 100)]
     assert set(seen) < set(naive)
 
@@ -137,8 +137,8 @@ async def test_a_cursor_of_another_database_is_refused(database: Database) -> No
 
 
 async def go_back(database: Database, cursor: Cursor) -> None:
-    """Let the log be as it was at a cursor: its later transactions are undone, and those that had
-    no number there are gone."""
+    """Return the log to its state at a cursor: later transactions are undone, and those without a
+    number at that time are gone."""
     async with database.transaction() as connection:
         await connection.execute("DELETE FROM hub.pending")
         await connection.execute(
@@ -183,12 +183,12 @@ async def test_cursors_of_what_was_undone_are_refused_for_ever(database: Databas
             naive += [c for c in lost if c.number <= head]
         await write(database)
         await stamp(database)
-    # Negative control: by epoch and number alone each of them would be accepted in the end.
+    # Negative control: by epoch and number alone, each of them would be accepted in the end.
     assert set(naive) == set(lost)
 
 
 async def test_what_is_numbered_again_behind_others_has_another_mark(database: Database) -> None:
-    """A commit that is there before and after the return, numbered only after it."""
+    """A commit that exists before and after the return, but is numbered only after it."""
     await write(database)
     await stamp(database)
     fork = await cursor_now(database)
@@ -199,7 +199,7 @@ async def test_what_is_numbered_again_behind_others_has_another_mark(database: D
         await connection.execute("SELECT hub.stamp()")
         lost = await cursor_at(connection, 3)
     await go_back(database, fork)
-    hidden = await write(database)  # it took its place before, and commits after
+    hidden = await write(database)  # it takes its place first, and commits later
     async with database.connection() as connection:
         await connection.execute("UPDATE hub.pending SET row_count = 1")
         await connection.execute(
@@ -212,7 +212,8 @@ async def test_what_is_numbered_again_behind_others_has_another_mark(database: D
             " WHERE revision IN (SELECT revision FROM kept_pending)"
         )
         await connection.execute("SELECT hub.stamp()")
-        # Negative control: number 3 is again one of the same transaction, with the same first mark.
+        # Negative control: number 3 again belongs to the same transaction, with the same first
+        # mark.
         row = await connection.fetchrow(
             "SELECT first_number, last_number, written_mark = (SELECT mark FROM kept_pending)"
             " FROM hub.log_transaction WHERE last_number >= 3"

@@ -1,4 +1,4 @@
-"""Connections that a network lost are noticed, and none is lent to a call."""
+"""Connections that a network lost are noticed, and no call gets one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from penstockd.store.sockets import (
 )
 
 SOURCES = Path(penstockd.__file__).parent
-#: Where the driver's own connect is called: in the one place, for the pool, and on Unix sockets.
+#: The places that call the driver's own connect: the one place, for the pool, and for Unix sockets.
 OPENERS = {"store/sockets.py", "store/pool.py", "node/postgres.py", "node/restore.py"}
 
 
 async def _lend_at_once(database: Database, count: int) -> set[int]:
-    """Use so many connections at the same time, so that as many lie idle afterwards. Returns their
-    server processes."""
+    """Use that many connections at the same time, so that as many are idle afterwards. Returns
+    their server processes."""
     all_lent = asyncio.Barrier(count)
 
     async def use() -> int:
@@ -116,7 +116,7 @@ async def test_what_is_confirmed_is_on_disk_whatever_a_role_or_database_sets(
                 found.append(await connection.fetchval("SHOW synchronous_commit"))
         await database.close()
         kept = value if value == "remote_apply" else "on"
-        # The negative control is what other programs' sessions have.
+        # The negative control: the settings of other programs' sessions.
         assert await _query_once(empty_url, "SHOW synchronous_commit") == [value]
         assert set(found) == {kept}, value
 
@@ -161,7 +161,7 @@ async def test_idle_connections_that_a_network_lost_are_lent_to_nobody(
         async with asyncio.timeout(60):
             assert await _query(database) == 1
         assert not lost & await _lend_at_once(database, 6)
-        # One sign of life that did not come was enough for all six.
+        # One missing sign of life was enough for all six.
         assert len([pid for pid in asked if pid in lost]) == 1
         await database.close()
 
@@ -169,7 +169,7 @@ async def test_idle_connections_that_a_network_lost_are_lent_to_nobody(
 async def test_a_call_would_wait_for_a_lost_connection_that_is_not_asked(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The negative control: so it was."""
+    """The negative control: the earlier behaviour."""
     monkeypatch.setattr(module, "IDLE_UNCHECKED", 1e9)
     with wired(empty_url) as (dsn, wire):
         database = Database(dsn, size=2)
@@ -206,7 +206,8 @@ async def test_a_session_on_a_unix_socket_is_left_as_it_is(empty_url: str) -> No
 
 
 def test_whoever_opens_connections_says_their_limits() -> None:
-    """A lane without them would let one locked table, or one COMMIT, hold a connection for ever."""
+    """A lane without limits would let one locked table, or one COMMIT, hold a connection for
+    ever."""
     silent = []
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -229,7 +230,8 @@ async def test_every_lane_has_its_limits_whatever_the_role_sets(empty_url: str) 
     names = [row[0] for row in await owner.fetch(timeouts)]
     assert len(names) >= 4
     name = await owner.fetchval("SELECT quote_ident(current_database())")
-    role = f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET"  # it goes with the test's database
+    # It is dropped with the test's database.
+    role = f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET"
     for timeout in names:
         await owner.execute(f"{role} {timeout} = '7s'")
     await owner.execute(f"{role} default_transaction_isolation = serializable")
@@ -264,7 +266,8 @@ async def test_every_lane_has_its_limits_whatever_the_role_sets(empty_url: str) 
 
 
 async def test_of_several_hosts_one_that_answers_is_used(empty_url: str) -> None:
-    """Also if another takes connections and says nothing: each attempt begins where one worked."""
+    """Even if another host accepts connections and stays silent: each attempt begins where one
+    worked."""
     silent = socket.create_server(("127.0.0.1", 0))  # nobody accepts
     port = silent.getsockname()[1]
     with wired(empty_url) as (dsn, wire):
@@ -272,7 +275,7 @@ async def test_of_several_hosts_one_that_answers_is_used(empty_url: str) -> None
         for others in (f"127.0.0.1:{free_port()},", f"127.0.0.1:{port},"):
             database = Database(dsn.replace(here, others + here), size=2)
             async with asyncio.timeout(PATIENCE):
-                while True:  # the first attempt may have given up at the silent one
+                while True:  # the first attempt may have given up on the silent host
                     with contextlib.suppress(DatabaseUnavailable):
                         await database.open()
                         break
@@ -318,7 +321,7 @@ async def test_only_the_drivers_errors_are_the_databases(empty_url: str) -> None
             bare.terminate()
     finally:
         await database.close()
-    # The control: nobody listens, also where the error passes through the steps of a call.
+    # The control: nobody listens, even if the error passes through the steps of a call.
     for url in (f"postgresql://a@127.0.0.1:{free_port()}/b", "postgresql://a@/b?host=/nowhere"):
         lost = Database(url, size=1)
         with pytest.raises(DatabaseUnavailable):

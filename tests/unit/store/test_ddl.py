@@ -1,6 +1,6 @@
-"""The tables that are derived from the catalog, word for word.
+"""The DDL of tables that is derived from the catalog, word for word.
 
-PENSTOCK_REWRITE_GOLDEN=1 writes the golden files anew; read the difference before you commit it.
+PENSTOCK_REWRITE_GOLDEN=1 rewrites the golden files; read the difference before you commit it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The hub notices by itself that its database has gone back in time, once, and leads on the numbers
-that anybody compares."""
+"""The hub notices once, by itself, that its database has gone back in time, and moves all numbers
+forward that anybody compares."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Connection, Database, open_database
 from penstockd.store.epochs import Memory, Undeclared, notice_epoch
 
-#: Tables whose rows each keep the revision that they were written with, which is compared with no
-#: other than that of hub.revision and hub.policy.
+#: Tables whose rows keep the revision of their last write, which is compared only with those of
+#: hub.revision and hub.policy.
 KEEPING = {"change", "log_transaction", "pending", "policy_revision"}
 FOREIGN = b"elsewher"
 
@@ -40,7 +40,7 @@ async def epochs(database: Database) -> list[str]:
 
 
 async def counters(connection: Connection) -> dict[str, int]:
-    """Every number of the store that rises with changes and that somebody compares."""
+    """Every number of the store that increases with changes and that somebody compares."""
     rows = await connection.fetch(
         "SELECT table_name FROM information_schema.columns"
         " WHERE table_schema = 'hub' AND column_name = 'revision'"
@@ -60,7 +60,7 @@ async def chain(database: Database) -> list[UUID]:
 
 
 async def remembering(database: Database, *, seen: list[UUID]) -> Memory:
-    """A process that knew of a change which the database has not, when the epochs were these."""
+    """A process that knew of a change which the database lacks, when the epochs were these."""
     memory = Memory()
     memory.confirm(7, FOREIGN, seen)
     async with database.connection() as connection:
@@ -89,7 +89,7 @@ async def test_a_server_that_is_another_is_noticed_by_the_first_connection(
     async with database.connection() as connection:
         before = await counters(connection)
         await connection.execute(f"UPDATE hub.epoch_head SET {column} = 'of before'")
-    assert await epochs(database) == []  # negative control: connections of before notice nothing
+    assert await epochs(database) == []  # negative control: earlier connections notice nothing
     made = await asyncio.gather(*(database.connect() for _ in range(5)))
     for connection in made:
         await connection.close()
@@ -104,11 +104,12 @@ async def test_what_a_process_remembers_is_missed_once(database: Database) -> No
     now = await chain(database)
     first = await remembering(database, seen=now)
     assert await epochs(database) == ["changes are missing"]
-    second = await remembering(database, seen=now)  # another process, that knew it, too
+    second = await remembering(database, seen=now)  # another process that knew it, too
     assert await epochs(database) == ["changes are missing"] and first.epochs == second.epochs
-    # What was known in the epoch before says nothing of the new one.
+    # Knowledge from the epoch before says nothing about the new one.
     assert first.number is None
-    # A process that knows of no loss learns of the epoch, and forgets what it knew to be stored.
+    # A process without a loss learns of the epoch, and forgets the places that it knew to be
+    # stored.
     await (await database.connect()).close()
     assert forgotten == ["all"]
     await remembering(database, seen=await chain(database))
@@ -117,7 +118,7 @@ async def test_what_a_process_remembers_is_missed_once(database: Database) -> No
 
 @pytest.mark.parametrize("hours", [-10, 10])
 async def test_no_clock_says_whether_a_return_was_noticed(database: Database, hours: int) -> None:
-    """The clock of a standby that takes over, set back or forward, opens and hides no epoch."""
+    """The clock of a standby that takes over, ahead or behind, neither opens nor hides an epoch."""
     now = await chain(database)
     await remembering(database, seen=now)
     async with database.connection() as connection:
@@ -132,7 +133,7 @@ async def test_no_clock_says_whether_a_return_was_noticed(database: Database, ho
 
 
 class Volume:
-    """The epochs of a database, kept, and put back as a copy of its volume would."""
+    """The epochs of a database, saved, and put back as a copy of its volume would."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -158,11 +159,11 @@ async def test_a_volume_that_is_put_back_twice_begins_two_epochs_of_one_number(
         await volume.keep()
         memories: list[Memory] = []
         for _ in range(3):
-            # The database has the place that the process remembers, so that only its epoch is lost.
+            # The database has the place that the process remembers; only its epoch is lost.
             memory = memories[-1] if memories else Memory()
             mark = await connection.fetchval("SELECT mark FROM hub.log_head")
             memory.confirm(0, mark, await chain(database))
-            if not memories:  # the first return is seen by another who misses changes
+            if not memories:  # another process that misses changes notices the first return
                 await remembering(database, seen=list(memory.epochs))
             await notice_epoch(connection, memory)
             memories.append(memory)
@@ -175,7 +176,7 @@ async def test_a_volume_that_is_put_back_twice_begins_two_epochs_of_one_number(
             numbers = await connection.fetch("SELECT epoch, because FROM hub.epoch")
             assert [tuple(row) for row in numbers] == [(1, "an epoch is missing")]
             assert memory.epochs[-1] != seen
-            # Another process that knew the lost epoch begins no other.
+            # Another process that knew the lost epoch does not begin another one.
             await notice_epoch(connection, late)
             assert late.epochs == memory.epochs and len(await epochs(database)) == 1
 
@@ -183,7 +184,7 @@ async def test_a_volume_that_is_put_back_twice_begins_two_epochs_of_one_number(
 async def test_a_replaced_server_is_believed_once_its_return_is_declared(
     database: Database,
 ) -> None:
-    """As when a volume of before a failover is put back under processes that saw the failover."""
+    """As if a volume from before a failover were put back under processes that saw the failover."""
     here = database.memory.servers.server
     assert here is not None
     database.memory.servers.note(here._replace(timeline="FFFFFFFF"))
@@ -198,7 +199,7 @@ async def test_a_replaced_server_is_believed_once_its_return_is_declared(
 
 
 async def test_two_futures_have_no_number_in_common(database: Database) -> None:
-    """Processes compare revisions to see whether what they have read is still true."""
+    """Processes compare revisions to see whether data that they have read is still current."""
     async with database.connection() as connection:
         futures = []
         for _ in range(2):
@@ -217,7 +218,7 @@ async def test_two_futures_have_no_number_in_common(database: Database) -> None:
 async def test_the_epochs_of_before_there_were_ids_are_a_chain(
     database: Database,
 ) -> None:
-    """What the migration makes of them is what epochs that begin later go on from."""
+    """Epochs that begin later continue the chain that the migration makes of them."""
     async with database.connection() as connection:
         for _ in range(3):
             await connection.fetchval("SELECT hub.open_epoch('restore', true, NULL)")
@@ -254,7 +255,8 @@ async def test_a_file_with_a_checkpoint_that_the_database_has_not_is_noticed(
 async def test_no_clock_says_whether_a_lost_checkpoint_was_noticed(
     database: Database, tmp_path: Path, noted: bool
 ) -> None:
-    """The sealer looks four times a second: each look with a clock behind would begin an epoch."""
+    """The sealer checks four times a second: with a clock that is behind, each check would begin an
+    epoch."""
     key, file = CheckpointKey(os.urandom(32)), CheckpointFile(tmp_path / "checkpoints.jsonl")
     await Sealer(database, key, file).seal(checkpoint=True)
     last = file.last()
@@ -277,7 +279,7 @@ async def test_no_clock_says_whether_a_lost_checkpoint_was_noticed(
 async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
     database: Database, tmp_path: Path
 ) -> None:
-    """Also after a failover that lost nothing, when the audit goes on for a while."""
+    """Even after a failover that lost nothing, when the audit has continued for a while."""
     key, file = CheckpointKey(os.urandom(32)), CheckpointFile(tmp_path / "checkpoints.jsonl")
     sealer = Sealer(database, key, file)
     async with database.connection() as connection:
@@ -286,9 +288,9 @@ async def test_to_declare_what_the_hub_has_noticed_tells_nobody_again(
     await sealer.seal(checkpoint=True)
     noticed = await open_epoch(database, sealer, file, "failover")
     assert noticed.checkpoint is None and await epochs(database) == ["failover"]
-    # Another that nobody has noticed is begun.
+    # Declaring a return that nobody has noticed begins an epoch.
     assert (await open_epoch(database, sealer, file, "restore")).number == noticed.number + 1
-    # Nor is one of before taken for what was undone after it.
+    # Nor is an earlier one taken for a return that came after it.
     await remembering(database, seen=await chain(database))
     await sealer.seal(checkpoint=True)
     async with database.transaction() as connection:

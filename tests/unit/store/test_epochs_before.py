@@ -1,4 +1,4 @@
-"""Cursors and epochs of before revision 0021 stay what they are."""
+"""Cursors and epochs from before revision 0021 keep their meaning."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from penstockd.store.cursor import Cursor, check_cursor, cursor_at, find_numbere
 from penstockd.store.epochs import Memory, notice_epoch
 from penstockd.store.migrate import apply_migration, make_engine
 
-#: What a process of before sends with each new connection, and values of its arguments: it has
-#: remembered nothing yet, or a place of the log.
+#: The query that an earlier version's process sends on each new connection, and values of its
+#: arguments: it remembers nothing yet, or a place of the log.
 NOTICE_BEFORE = """
 SELECT CASE WHEN NOT pg_is_in_recovery() THEN hub.notice_epoch($1, $2, $3) END
 """
@@ -53,7 +53,7 @@ async def test_what_was_given_out_before_is_good_afterwards(
         await connection.execute("SELECT hub.stamp()")
         for _ in range(2):
             await connection.execute("SELECT hub.open_epoch('restore', true, NULL)")
-        await connection.execute(WRITE)  # without a number when the upgrade comes
+        await connection.execute(WRITE)  # without a number at the time of the upgrade
         given = [await cursor_at(connection, number) for number in range(4)]
         given.append(await place_snapshot(connection))
         await connection.execute("ROLLBACK")
@@ -65,7 +65,7 @@ async def test_what_was_given_out_before_is_good_afterwards(
             with pytest.raises(CursorInvalid):
                 await check_cursor(connection, forged)
             await connection.execute("SELECT hub.stamp()")
-        # What the last one saw without a number has got one, and is found by it.
+        # A change that the last one saw without a number has got one, and is found by it.
         assert list((await find_numbered(connection, given[-1])).values()) == [4]
         rows = await connection.fetch("SELECT id, previous FROM hub.epoch ORDER BY epoch")
         chain = await connection.fetchval("SELECT hub.epoch_chain()")
@@ -79,7 +79,7 @@ async def test_what_was_given_out_before_is_good_afterwards(
 async def test_processes_of_before_get_no_new_connection_afterwards(
     catalog: Catalog, empty_url: str
 ) -> None:
-    """They would not notice a failover. They take the error for an outage, and say so."""
+    """They would not notice a failover. They take the error for an outage, and report it."""
     engine = make_engine(empty_url)
     async with engine.begin() as made:
         await made.run_sync(upgrade_to_0020)

@@ -1,4 +1,4 @@
-"""Issuers of before revision 0014 go on to speak for whom they spoke."""
+"""Issuers from before revision 0014 continue to speak for the same consumers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from penstockd.catalog import Catalog
 from penstockd.store.migrate import apply_migration
 from penstockd.store.migrations.versions import v0014_webhook_scopes as revision
 
-#: Id, consumer_id, consumer_claim, consumers: and whether the claim names consumers from now on.
+#: Id, consumer_id, consumer_claim, consumers; and whether the claim names consumers from now on.
 BEFORE = [
     ("open", "", "azp", "{}", True),
     ("mapped", "", "azp", '{"app": "crm"}', False),
@@ -35,7 +35,7 @@ async def test_who_relied_on_an_empty_map_gets_the_flag(catalog: Catalog, empty_
         await connection.execute(revision.ISSUERS)
         found = {i.issuer_id: i.consumers_by_claim for i in await load_issuers(connection)}
         assert found == {name: flag for name, *_, flag in BEFORE}
-        # A webhook of before is told as before: without claims, and its scopes as they were.
+        # An earlier webhook keeps its meaning: without claims, and with its scopes.
         default = await connection.fetchval(
             "SELECT column_default FROM information_schema.columns"
             " WHERE table_name = 'webhook' AND column_name = 'claims'"

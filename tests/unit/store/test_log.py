@@ -1,4 +1,4 @@
-"""Stretches of the change log: bounded by numbers and by bytes, and nothing left out."""
+"""Stretches of the change log: bounded by numbers and by bytes, and complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def connection(store_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def write(connection: asyncpg.Connection, *sizes: int, dataset: str = "customers") -> None:
-    """One transaction of a change for each size, of images that do not get smaller."""
+    """One transaction with a change for each size, whose images do not compress."""
     chance = random.Random(SEED)
     async with connection.transaction():
         await connection.execute(BEGIN_REVISION)
@@ -46,7 +46,7 @@ def size(changes: Sequence[Change]) -> int:
 async def stretches(
     connection: asyncpg.Connection, upto: int, datasets: Sequence[str] | None = None
 ) -> list[Stretch]:
-    """All up to a number, one after the other."""
+    """All stretches up to a number, one after the other."""
     found, at = [], 0
     while at < upto:
         found.append(await read_stretch(connection, at, upto, datasets))

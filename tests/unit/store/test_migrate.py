@@ -1,4 +1,4 @@
-"""A database is brought to the model: what is additive by itself, anything else by command."""
+"""A database is brought to the model: additions automatically, other changes by command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from penstockd.store.migrate import (
 def with_fields(
     catalog: Catalog, name: str, change: Callable[[list[Field]], list[Field]]
 ) -> Catalog:
-    """The catalog with other fields in one dataset."""
+    """The catalog with changed fields in one dataset."""
     datasets = {d.name: d for d in catalog}
     datasets[name] = replace(datasets[name], fields=tuple(change(list(datasets[name].fields))))
     return Catalog(datasets, catalog.pool)

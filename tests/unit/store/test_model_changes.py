@@ -1,8 +1,8 @@
 """A catalogue of model changes: each kind, on empty tables and on full ones.
 
-Every change is one dataset of one model, so that a store is migrated a few times for all of them.
-Each is applied at start, applied by command, or refused, as it says here; afterwards every value
-can be read, and is what it says here.
+Every change is one dataset of one model, so that a few migrations of a store cover all of them.
+Each entry states whether the change is applied at start, applied by command, or refused, and the
+values that are read afterwards.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ message %s {
 class Change:
     """A field ``v``, its declaration before and after, and values: stored JSON -> JSON read later.
 
-    ``refused`` are values that the new model cannot hold. ``full`` is what a table with ``values``
-    takes, ``empty`` what an empty one takes.
+    ``refused`` are values that the new model cannot hold. ``full`` is the consent that a table with
+    ``values`` needs, ``empty`` that of an empty one.
     """
 
     before: str
@@ -280,7 +280,7 @@ CHANGES: dict[str, Change] = {
         ruled("(buf.validate.field).string.max_len = 2"),
         [("ab", "ab")], None, empty=None,
     ),
-    # Values that are unique, a choice, or spelled in another way.
+    # Unique values, a oneof, or another spelling.
     "unique from now on": Change(
         plain("string"), OPTION % "unique: true", [("a", "a"), ("b", "b"), ("", "")], START,
         refused=["x", "x"],
@@ -312,7 +312,7 @@ def name_of(change: str) -> str:
 
 
 def catalog_of(declared: Mapping[str, str], target: Path) -> Catalog:
-    """The catalog of a dataset for each change, with its declaration."""
+    """The catalog with a dataset for each change, with its declaration."""
     root = target / "protos/penstock/model/v1"
     root.mkdir(parents=True)
     for change, text in declared.items():
@@ -343,7 +343,7 @@ def after() -> Iterator[Catalog]:
 
 
 def mixed(old: Catalog, new: Catalog, refused: Sequence[str]) -> Catalog:
-    """The new model, but for some datasets that stay as they are."""
+    """The new model, except for some datasets that stay unchanged."""
     chosen = {d.name: old[d.name] if d.name in refused else d for d in new}
     return Catalog(chosen, new.pool)
 
@@ -386,7 +386,7 @@ async def read(connection: asyncpg.Connection[Any], dataset: Dataset, path: str)
 
 
 def consent_of(steps: Sequence[Step], dataset: str) -> Consent | None:
-    """What the steps of a dataset take together; None if it has none."""
+    """The consent that the steps of a dataset need together; None if it has none."""
     found = {s.consent for s in steps if dataset in re.findall(r"\w+", s.description)}
     return next((c for c in (NEVER, COMMAND, START) if c in found), None)
 
@@ -457,7 +457,7 @@ async def test_values_that_the_new_model_cannot_hold_are_refused_with_their_keys
         for name, change in refused.items():
             values = await read(connection, before[name_of(name)], "v")
             assert values == list(change.refused), name
-        # The other datasets migrate.
+        # The other datasets are migrated.
         await apply_migration(empty_url, mixed(before, after, [name_of(n) for n in refused]))
     finally:
         await connection.close()
@@ -494,7 +494,7 @@ async def test_indexes_are_made_and_dropped(
         await apply_migration(empty_url, after)
         wanted = ["p_indexed_from_now_on.v~index", "p_unique_from_now_on.v~unique"]
         assert [r[0] for r in await connection.fetch(sql)] == wanted
-        # What an interrupted creation leaves is replaced.
+        # The leftovers of an interrupted creation are replaced.
         await connection.execute(
             "UPDATE pg_index SET indisvalid = false"
             " WHERE indexrelid = 'data.\"p_unique_from_now_on.v~unique\"'::regclass"

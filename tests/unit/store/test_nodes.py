@@ -1,4 +1,4 @@
-"""Nodes that share a database compare their settings, and tell no secret by that."""
+"""Nodes that share a database compare their settings, without revealing secrets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_value_is_told_as_it_is_in_force_in_whatever_order_it_was_given() -> N
 
 
 class Standing(Leases):
-    """Notes whether it stands by, and holds nothing."""
+    """Records whether it stands by; it holds no lease."""
 
     stands = False
 
@@ -65,7 +65,7 @@ async def database(store_url: str) -> AsyncIterator[Database]:
 
 
 class Agreeing(Protocol):
-    """Makes the part of a node, from its leases and its settings."""
+    """Makes a node's part of the agreement, from its leases and its settings."""
 
     def __call__(self, leases: Standing, settings: Mapping[str, str] = ...) -> Agreement: ...
 
@@ -106,7 +106,7 @@ async def test_a_node_that_differs_says_what_and_stands_by_while_the_older_one_l
     assert (young.stands, old.stands) == (True, False)
     await first.leave()
     assert (await second.step(), young.stands) == ([], False)
-    # The other comes back with its own: now it is the one that differs.
+    # The other returns with its own settings: now it is the one that differs.
     assert await first.step()
     assert old.stands
 
@@ -186,7 +186,7 @@ async def test_a_node_that_starts_again_is_not_taken_for_two(
 async def test_a_node_that_is_cut_off_notices_and_speaks_again(
     store_url: str, database: Database
 ) -> None:
-    """A pool's connection would wait for its answer: nothing tells it that it is dead."""
+    """A pool's connection would wait for its answer: nothing shows that it is dead."""
     with wired(store_url) as (dsn, wire):
         cut = Database(dsn, size=2)
         await cut.open()

@@ -1,4 +1,4 @@
-"""Adding partitions holds up nobody, however long somebody reads what it must lock."""
+"""Adding partitions blocks nobody, however long somebody reads a table that it must lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from penstockd.store.partitions import PARENTS, PARTITION_DAYS, add_partitions
 
 
 async def drop_last(url: str) -> None:
-    """Drop the partitions of the last day ahead."""
+    """Drop the partitions of the last day in advance."""
     day = (datetime.now(UTC) + timedelta(days=PARTITION_DAYS)).strftime("%Y%m%d")
     connection = await asyncpg.connect(url)
     for parent in ("change", "audit_entry"):

@@ -1,4 +1,4 @@
-"""Places in the log as readers get them: sealed cursors, and sequences that skip."""
+"""Places in the log as readers get them: sealed cursors, and sequences with gaps."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from penstockd.store.sequences import Sequences
 
 HOURS = 24
 CURSOR = Cursor("0123456789ab", 4711, mark=b"01234567")
-#: Numbers of every size, and those beside the bounds of chunks and blocks.
+#: Numbers of every size, and those beside the limits of chunks and blocks.
 NUMBERS = st.integers(0, 2**50 - 2) | st.sampled_from(
     [2**n + d for n in range(50) for d in (-1, 0)]
 )
 
 
 class Clock:
-    """Tells the time that it is set to."""
+    """Shows the time to which it is set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -61,7 +61,7 @@ def test_what_differs_in_number_alone_shares_no_part() -> None:
     texts = [sealed.seal(Cursor(CURSOR.epoch, n, mark=CURSOR.mark)) for n in range(100, 400)]
     assert len({len(text) for text in texts}) == 1
     bodies = [base64.urlsafe_b64decode(text + "==")[2:] for text in texts]
-    # Negative control: in the form that the store keeps, most of it is the same.
+    # Negative control: in the store's own form most of the text is the same.
     plain = [Cursor(CURSOR.epoch, n, mark=CURSOR.mark).stored for n in range(100, 400)]
     assert len({body[:8] for body in bodies}) == 300 and len({text[4:20] for text in plain}) < 10
 
@@ -172,7 +172,7 @@ def test_sequences_are_in_the_order_of_numbers(one: int, other: int) -> None:
     sequences = Sequences(b"k" * 32)
     found = sequences.sequence(one), sequences.sequence(other)
     assert (found[0] < found[1]) == (one < other) and (found[0] == found[1]) == (one == other)
-    # Whoever holds a number of before there were sequences sees only greater ones.
+    # A consumer with a number from before there were sequences sees only greater ones.
     assert found[0] >= one and found[0] < 2**63
     assert one >= 2**40 or found[0] < 2**53
     assert sequences.sequence(one + 1) > found[0]
@@ -219,13 +219,13 @@ def gaps(seed: str, first: int, count: int) -> Sequence[int]:
 
 @pytest.mark.parametrize("count", [1, 10, 100, 1000])
 def test_nobody_counts_by_sequences(count: int) -> None:
-    """Known distances between earlier changes do not predict those between the next ones."""
+    """Known distances between earlier changes do not predict those between later ones."""
     ratios = []
     for i in range(100):
         first = random.Random(f"{SEED}-{i}").randrange(10**6)
         found = gaps(f"{SEED}-{i}-{count}", first, 2 * count)
         ratios.append(abs(math.log2(sum(found[:count]) / sum(found[count:]))))
-    # Half of the guesses are off by more than a quarter. Counting by the number, all are exact.
+    # Half of the guesses are off by more than a quarter. With counting numbers, all are exact.
     assert sorted(ratios)[50] > math.log2(1.25), f"seed {SEED}"
 
 
@@ -238,9 +238,9 @@ def test_transactions_have_no_order() -> None:
 
 # --- nothing else turns a cursor into a text -------------------------------------------------
 
-#: Who writes cursors into the store, in the form in which it keeps them.
+#: Modules that write cursors into the store, in the store's own form.
 KEEPERS = {"store", "exports/receipts.py", "webhooks/intake.py", "webhooks/organ.py"}
-#: Within what is sealed itself.
+#: Inside a sealed text.
 SEALED = {"digests/state.py"}
 
 

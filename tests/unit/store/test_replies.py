@@ -1,4 +1,4 @@
-"""Stored replies: claimed by one at a time, kept for a day, then forgotten."""
+"""Stored replies: one call at a time claims one, it is kept for a day, and then deleted."""
 
 from __future__ import annotations
 

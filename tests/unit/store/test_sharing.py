@@ -1,4 +1,4 @@
-"""Shares of work: even, the same at every node, and moved no more than a change asks for."""
+"""Shares of work: even, equal at every node, and with as few moves as a change needs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_node_that_comes_or_goes_moves_few_tasks() -> None:
         names = [f"{chance.getrandbits(64):x}" for _ in range(4)]
         before, after = share_out(live(*names)), share_out(live(*names[1:]))
         moved += sum(before[n] != after[n] for n in SINGLETONS if before[n].node_id != names[0])
-    # Of the six that another node had, less than one moves; dealt out in turn, four would.
+    # Of the six that another node had, less than one moves; dealing in turn would move four.
     assert moved < 200
 
 
@@ -44,7 +44,7 @@ def test_a_task_goes_to_a_node_that_takes_it() -> None:
     nodes = [
         *live("a", takes=("x", "y")),
         *live("b", takes=("y", "z")),
-        *live("older", takes=()),  # of a version that says nothing of what it takes
+        *live("older", takes=()),  # of a version that does not report what it takes
     ]
     shares = share_out(nodes)
     assert (shares["x"].node_id, shares["z"].node_id) == ("a", "b") and shares.keys() == {
@@ -60,7 +60,7 @@ def test_a_node_that_has_just_come_is_handed_nothing() -> None:
     assert shares_elsewhere(nodes, Holder("a", "")) == {}
     settled = shares_elsewhere(live("a", "b"), Holder("a", ""))
     assert len(settled) == len(SINGLETONS) // 2 and {n.node_id for n in settled.values()} == {"b"}
-    # Itself it hands over what is another's: who has lived for long counts for it.
+    # The node itself hands over what belongs to another: a long-lived node counts for it.
     assert len(shares_elsewhere(nodes, Holder("b", ""))) == len(SINGLETONS) // 2
 
 

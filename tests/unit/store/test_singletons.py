@@ -1,4 +1,4 @@
-"""Leases: one holds at a time, the database's clock decides, and who is late writes nothing."""
+"""Leases: one holder at a time, the database's clock decides, and a late holder writes nothing."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Clock:
 
 @dataclass
 class Node:
-    """A node's leases, on connections and by a clock of its own."""
+    """A node's leases, on connections and with a clock of its own."""
 
     database: Database
     leases: Leases
     clock: Clock
 
     async def hold(self) -> SingletonLease:
-        """The lease, which is free."""
+        """Take the lease, which is free."""
         obtaining = asyncio.create_task(self.leases.obtain(NAME))
         async with asyncio.timeout(PATIENCE):
             while not obtaining.done():
@@ -68,7 +68,7 @@ class Node:
         return await self.sql("SELECT text FROM public.noted ORDER BY text")
 
     async def run_out(self) -> None:
-        """The lease has ended by the database's clock."""
+        """Let the lease end by the database's clock."""
         await self.sql("UPDATE hub.singleton SET expire_time = clock_timestamp()")
 
 
@@ -132,7 +132,7 @@ async def test_what_is_released_is_taken_at_once(nodes: Nodes) -> None:
 
 
 async def test_a_holder_that_was_frozen_writes_nothing_afterwards(nodes: Nodes) -> None:
-    """Its own clock, stopped with it, says that all is well; the database says otherwise."""
+    """Its own clock, stopped with it, shows that all is well; the database decides otherwise."""
     one, two = await nodes("one"), await nodes("two")
     lease = await one.hold()
     fenced = FencedDatabase(one.database, lease)
@@ -181,8 +181,8 @@ async def test_a_transaction_of_a_frozen_holder_is_ended_and_leaves_nothing(node
 
 
 async def test_what_is_cut_already_may_be_cut_again(nodes: Nodes) -> None:
-    """As when the work ends its own connections, and then the lease's end those behind its fence:
-    what fails there would leave the work running."""
+    """The work ends its own connections, and then the lease's end also ends those that hold its
+    fence: an error there would leave the work running."""
     one = await nodes("one")
     fenced = FencedDatabase(one.database, await one.hold())
     cut = False
@@ -217,7 +217,8 @@ async def test_a_holder_stops_by_its_own_clock_before_another_may_begin(nodes: N
 
 
 async def test_the_databases_clock_decides_whatever_a_nodes_says(nodes: Nodes) -> None:
-    """Nodes hours apart hold and take as the others do, and tell the database's time."""
+    """Nodes whose clocks are hours apart hold and take leases like others, and report the
+    database's time."""
     one, two = await nodes("one"), await nodes("two")
     one.clock.time += 7200.0
     two.clock.time -= 900.0
@@ -239,7 +240,7 @@ async def test_a_database_whose_clock_went_back_is_not_waited_for(nodes: Nodes) 
 
 
 async def test_a_term_that_a_failover_gave_out_again_is_not_the_lost_one(nodes: Nodes) -> None:
-    """The standby had not heard of the last change of holders when it became the primary."""
+    """The standby had not received the last change of holders when it became the primary."""
     one, two = await nodes("one"), await nodes("two")
     lost = await one.hold()
     await one.sql("UPDATE hub.singleton SET term = term - 1, node_id = '', expire_time = now()")
@@ -333,7 +334,7 @@ async def test_a_standby_whose_session_ends_waits_again(nodes: Nodes) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    # The driver may have noticed the end before: then this step connects anew by itself.
+    # The driver may have noticed the end already: then this step reconnects by itself.
     with contextlib.suppress(DatabaseUnavailable):
         await two.leases.step()
     await one.run_out()
@@ -371,7 +372,7 @@ async def test_what_nobody_holds_is_told_once_and_when_that_is_over(nodes: Nodes
         clock.time += ALARM + 1
         assert await look() == {NAME: True, "never": False}
         await one.run_out()
-        assert (await look())[NAME]  # for a moment that is no alarm
+        assert (await look())[NAME]  # for a moment that is not an alarm
         clock.time += ALARM + 1
         assert not (await look())[NAME]
         assert not (await look())[NAME]
@@ -416,8 +417,8 @@ async def test_what_fails_under_every_holder_is_told_since_when_and_when_that_is
 
 
 async def announce(one: Node, two: Node) -> tuple[Node, Node]:
-    """Both nodes have said for an hour that they take the work; returns the one in whose share it
-    is, and the other."""
+    """Let both nodes have announced for an hour that they take the work; returns the one in whose
+    share it is, and the other."""
     for node in (one, two):
         await node.sql(
             "INSERT INTO hub.node"
@@ -476,7 +477,7 @@ async def test_a_node_that_fails_at_something_leaves_it_to_the_other(nodes: Node
     chosen, other = await announce(await nodes("one"), await nodes("two"))
     await chosen.leases.decline(await chosen.hold())
     assert NAME not in chosen.leases.takes
-    # Said by ``Agreement``, which tells the others what a node takes.
+    # ``Agreement`` announces it, to tell the others what a node takes.
     await chosen.sql("UPDATE hub.node SET takes = '{}' WHERE node_id = $1", chosen.leases.node_id)
     lease = await other.hold()
     await other.leases.step()

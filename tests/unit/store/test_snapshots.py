@@ -12,7 +12,7 @@ from penstockd.store.snapshots import Held, Snapshots
 
 
 async def until_lost(snapshots: Snapshots, held: Held) -> None:
-    """Wait until a state is held no longer."""
+    """Wait until a state is no longer held."""
     async with asyncio.timeout(60):
         while snapshots.holds(held):  # noqa: ASYNC110 - what it waits for sets no event
             await asyncio.sleep(0.01)
@@ -21,17 +21,17 @@ async def until_lost(snapshots: Snapshots, held: Held) -> None:
 async def test_a_state_whose_holder_is_busy_is_not_given_up(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A query on the holder that takes longer than a sign of life may: it is one itself.
+    """A long query on the holder counts as a sign of life.
 
-    Signs of life may take no time at all while the query is under way, and two of them are due:
-    each releases one of two states that nobody needs.
+    During the query signs of life may take no time at all, and two of them are due: each releases
+    one of two states that nobody needs.
     """
     monkeypatch.setattr(module, "PULSE", 0.01)
     database = Database(store_url, size=3)
     await database.open()
     snapshots = Snapshots(database, seconds=60.0, most_seconds=600.0)
     held, *unneeded = [await snapshots.take() for _ in range(3)]
-    async with held.lock:  # as a query has it
+    async with held.lock:  # as during a query
         with monkeypatch.context() as impatient:
             impatient.setattr(module, "PATIENCE", 0.0)
             for other in unneeded:

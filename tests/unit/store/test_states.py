@@ -1,4 +1,5 @@
-"""A state of the data is found by its name and its place in the log: names are given out again."""
+"""A state of the data is identified by its name and its place in the log: names are given out
+again."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ async def test_a_state_ends_while_somebody_reads_it(store_url: str) -> None:
             with pytest.raises(StateGone, match=r"for 0.3 s at most"):
                 async with states.use("crm", None) as (_, named):
                     await asyncio.Event().wait()
-            # However often its client comes back, through whichever process.
+            # However often its client reconnects, through any process.
             other = Snapshots(database, seconds=60, most_seconds=0.3)
             for each in (states, States(other)):
                 with pytest.raises((SnapshotGone, StateGone)):
@@ -80,7 +81,7 @@ async def test_what_is_kept_ends_with_its_age(
         try:
             kept, forgotten = await snapshots.take(), await snapshots.take()
             assert not snapshots.any_old
-            # Time passes: the clock of the states is set, so that the test takes any machine.
+            # Move the clock of the states, so that the test does not depend on the machine.
             forgotten.end -= 3000
             async with asyncio.timeout(60):
                 while not forgotten.old:  # noqa: ASYNC110 - what it waits for sets no event

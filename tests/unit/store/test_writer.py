@@ -1,4 +1,4 @@
-"""What a write does to the table and to the log. After each test the log is judged as a whole."""
+"""What a write does to the table and to the log. After each test the whole log is validated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BIRTHDAYS = [dt.date.min, dt.date(1970, 1, 1), dt.date(2024, 2, 29), dt.date.max
 
 @dataclass
 class Store:
-    """A store with one dataset in use."""
+    """A store for one dataset."""
 
     database: Database
     writer: Writer
@@ -52,7 +52,7 @@ class Store:
         guard: Guard | None = None,
         within: WriteTransaction | None = None,
     ) -> Counts:
-        """Write rows, given as values by path; the first one's paths are all of them."""
+        """Write rows, given as values by path; all have the paths of the first one."""
         fields = [self.dataset.by_path[path] for path in rows[0]]
         values = [[row[f.path] for f in fields] for row in rows]
         chosen = guard or self.guard
@@ -162,7 +162,7 @@ async def test_an_upsert_touches_only_what_differs(store: Store, size: int) -> N
     assert (await store.upsert(rows)).created == size
     etags = {c.key: (await store.row(c.key) or {})["etag"] for c in (await store.log())[:2]}
     rows[0]["credit_limit"] = Decimal("1.51")
-    rows[2]["credit_limit"] = Decimal("1.5")  # the same number, with other zeros
+    rows[2]["credit_limit"] = Decimal("1.5")  # the same number, with other trailing zeros
     rows.append(customer("new", credit_limit=None))
     counts = await store.upsert(rows)
     assert (counts.created, counts.updated, counts.unchanged) == (1, 1, size - 1)
@@ -247,7 +247,7 @@ async def test_a_nested_message_is_whole_or_absent(store: Store, size: int) -> N
     present = {k: None if k in optional else "" for k in absent} | {"city": "Köln"}
     assert optional
     assert await leaves() == present
-    # One leaf unset: the message is still there, and the leaf holds its default.
+    # One leaf unset: the message is still present, and the leaf holds its default.
     await store.upsert([{"customer_id": k, "billing_address.city": None} for k in keys])
     assert await leaves() == present | {"city": ""}
     await store.upsert([{"customer_id": k, **{f.path: None for f in nested}} for k in keys])
@@ -273,7 +273,7 @@ async def test_a_rolled_back_transaction_leaves_nothing(store: Store) -> None:
 
 
 async def first_inserts(store: Store, *, commit: bool, second: asyncio.Task[Counts]) -> None:
-    """Insert key "a", let ``second`` run into it, and then commit or roll back."""
+    """First insert key "a", let ``second`` run against it, and then commit or roll back."""
     connection = await store.database.connect()
     try:
         while not await connection.fetchval(
@@ -352,7 +352,7 @@ async def test_rows_outside_the_guard_do_not_exist(store: Store, catalog: Catalo
 
 @pytest.mark.parametrize("size", [len(BIRTHDAYS), SMALL_BATCH + len(BIRTHDAYS)])
 async def test_the_first_and_the_last_day_are_days(store: Store, size: int) -> None:
-    """The driver would make them -infinity and infinity."""
+    """The driver would turn them into -infinity and infinity."""
     days = {f"k{i:05}": BIRTHDAYS[i % len(BIRTHDAYS)] for i in range(size)}
     rows = [customer(key, birth_date=day) for key, day in days.items()]
     await store.upsert(rows)

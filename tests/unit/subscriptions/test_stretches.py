@@ -1,4 +1,5 @@
-"""Where a stretch of changes ends: within its bounds and, if possible, with a transaction."""
+"""The end of a stretch of changes: within its bounds and, if possible, at the end of a
+transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ LARGE = 1 << 30
 
 
 def event(number: int, transaction: int, size: int = 0) -> Event:
-    """A change of so many bytes."""
+    """A change of that many bytes."""
     after = b"x" * size
     return Event(number, transaction, "d", "k", FeedOperation.CREATED, None, after, (), NOW)
 
@@ -55,7 +56,7 @@ def test_bytes_count_but_one_change_is_always_taken() -> None:
     st.integers(1, 6),
 )
 def test_a_stretch_is_never_empty_nor_too_long(transactions: list[list[int]], most: int) -> None:
-    """``transactions``: for each of their changes, how many events it has."""
+    """``transactions``: the number of events of each of their changes."""
     events, number = [], 0
     for changes in transactions:
         last = number + len(changes)

@@ -1,4 +1,4 @@
-"""The organ of webhooks on a database of the test's own, and a receiver."""
+"""The webhooks organ on the test's own database, and a receiver."""
 
 from __future__ import annotations
 

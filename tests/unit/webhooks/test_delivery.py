@@ -20,7 +20,7 @@ async def test_a_change_arrives_signed(rig: Rig, receiver: Receiver) -> None:
     await rig.log(("c1", None, customer("c1", name="Ada", tax_id="DE1")))
     assert await rig.deliver() == 1
     (request,) = receiver.requests
-    # The timestamp is that of the test's clock, which the verifier has no tolerance for.
+    # The timestamp comes from the test's clock; the verifier would not tolerate the difference.
     verifier = Verifier(rig.keys[name].text)
     expected = verifier.sign(request.id, START, request.body.decode())
     assert request.headers["webhook-signature"] == expected

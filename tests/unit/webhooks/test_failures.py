@@ -1,4 +1,4 @@
-"""W1, and the days after: bad receivers, retries by a clock that is set by hand, dead letters."""
+"""W1, and the days after: bad receivers, retries by a clock that the test sets, dead letters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def raw(answer: Raw, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A server that does as it likes with each connection; its URL."""
+    """A server that treats each connection in its own way; its URL."""
     running: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,7 +50,7 @@ async def raw(answer: Raw, tls: ssl.SSLContext | None = None) -> AsyncIterator[s
 
 
 async def head(reader: asyncio.StreamReader) -> None:
-    """Read a request whole."""
+    """Read a whole request."""
     lines = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(lines.partition(b"content-length:")[2].split(b"\r\n")[0])
     await reader.readexactly(length)
@@ -106,7 +106,7 @@ async def test_a_receiver_that_does_not_answer_is_tried_again(
     async with raw(answer) as url:
         name = await rig.endpoint(url)
         await rig.log(("c1", None, customer("c1")))
-        # The rig's deadline is 2 s; what counts is that there is an end.
+        # The rig's deadline is 2 s; the point is that the attempt ends.
         async with asyncio.timeout(PATIENCE):
             assert await rig.deliver() == 1
     assert await rig.states(name) == [("PENDING", reason)]
@@ -148,7 +148,7 @@ async def test_no_more_than_64_kib_of_a_reply_is_read(rig: Rig) -> None:
         await rig.log(("c1", None, customer("c1")))
         await rig.deliver()
         await asyncio.wait_for(ended.wait(), 30)
-    # Its status was read, so it is taken; what the network holds in between is some megabytes.
+    # Its status was read, so it counts as delivered; the network in between holds some megabytes.
     assert await rig.states(name) == [("DELIVERED", "")]
     assert READ_BYTES <= sent < 64 * 1024 * 1024
 
@@ -207,7 +207,7 @@ async def test_410_disables_and_buries_what_waits(rig: Rig, receiver: Receiver) 
 
 
 async def test_scopes_decide_on_events_and_notices(rig: Rig, receiver: Receiver) -> None:
-    """What a webhook's scopes leave is told, whatever its owner's roles allow."""
+    """The webhook's scopes bound what it delivers, whatever its owner's roles allow."""
     receiver.answers["/in"] = status(410)
     both = (Selection("customers"), Selection("orders"))
     await rig.endpoint(receiver.url + "/in", concurrency=1)
@@ -277,7 +277,7 @@ async def test_every_attempt_of_the_days_is_kept_and_the_last_is_final(
     assert len({r.headers["webhook-signature"] for r in receiver.requests}) == 10
     rows = await rig.rows("SELECT attempt, status FROM hub.webhook_attempt ORDER BY attempt")
     assert rows == [(i, 503) for i in range(1, 11)]
-    # Recovered, it begins anew under its id.
+    # After a recovery, it starts again under its id.
     receiver.answers.clear()
     async with rig.database.transaction() as connection:
         assert await requeue_dead(connection, name, rig.clock(), START) == 1

@@ -1,4 +1,4 @@
-"""W3: an endpoint that is dead holds up nobody, and not much of the hub either."""
+"""W3: a dead endpoint delays nobody, and uses little of the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDPOINTS = int(os.environ.get("PENSTOCK_W3_ENDPOINTS", "100"))
 
 @contextlib.asynccontextmanager
 async def running(rig: Rig) -> AsyncIterator[None]:
-    """The dispatcher as the keeper runs it."""
+    """Run the dispatcher as the keeper does."""
     task = asyncio.create_task(rig.dispatcher.run())
     try:
         yield
@@ -43,7 +43,7 @@ async def settled(rig: Rig, sql: str, *arguments: object) -> None:
 async def test_one_dead_endpoint_among_a_hundred(
     store_url: str, catalog: Catalog, receiver: Receiver
 ) -> None:
-    # Nothing that the dead one does ends by itself: were anybody to wait for it, they all would.
+    # Nothing at the dead endpoint ends by itself: anybody who waited for it would wait for ever.
     async with rigged(store_url, catalog, connect_seconds=300, total_seconds=300) as rig:
         never = asyncio.Event()
 
@@ -66,8 +66,8 @@ async def test_one_dead_endpoint_among_a_hundred(
                 dead,
             )
             assert {s for s, _ in await rig.states(dead)} <= {"SENDING", "PENDING"}
-            assert len(receiver.of("/dead")) == 4  # its own width, and no more
-            # The control: what waits for the dead one waits until it answers.
+            assert len(receiver.of("/dead")) == 4  # its own limit, and no more
+            # The control: deliveries to the dead endpoint wait until it answers.
             receiver.answers.clear()
             never.set()
             await settled(

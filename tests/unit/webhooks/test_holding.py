@@ -1,4 +1,4 @@
-"""What is claimed but not sent takes memory, of which every consumer and endpoint has a share."""
+"""Claimed but unsent messages take memory, of which every consumer and endpoint has a share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 from aiohttp import web
 
 from penstockd.catalog import Catalog
-from penstockd.webhooks import holding
+from penstockd.webhooks import lanes as module
 from penstockd.webhooks.dispatcher import GROUP
-from penstockd.webhooks.holding import (
+from penstockd.webhooks.lanes import (
     HELD_BYTES,
     LANE_BYTES,
-    DueDelivery,
     Holding,
     choose_within_bytes,
 )
-from penstockd.webhooks.queue import list_due
+from penstockd.webhooks.queue import DueDelivery, list_due
 from webhook_rig import Receiver, Rig, customer, receiving, rigged
 
 SIZE = 10_000
@@ -84,7 +83,7 @@ async def test_large_messages_to_a_silent_receiver_hold_up_nobody(
     store_url: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, fair: bool
 ) -> None:
     """The control is the earlier rule: one bound for all."""
-    monkeypatch.setattr(holding, "HELD_BYTES", 20 * SIZE)
+    monkeypatch.setattr(module, "HELD_BYTES", 20 * SIZE)
     if not fair:
         monkeypatch.setattr(Holding, "permits", lambda held, *_: not held.full)
     silent = asyncio.Event()
@@ -128,7 +127,7 @@ async def test_large_messages_to_a_silent_receiver_hold_up_nobody(
 async def test_messages_that_are_larger_than_expected_are_returned_unsent(
     rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "HELD_BYTES", 200 * SIZE)
+    monkeypatch.setattr(module, "HELD_BYTES", 200 * SIZE)
     name = await rig.endpoint(receiver.url + "/in", concurrency=16)
     escaped = "\N{START OF HEADING}" * 2_000  # six times as large in JSON
     await rig.log(*[(f"c{i}", None, customer(f"c{i}", name=escaped)) for i in range(40)])
@@ -136,7 +135,7 @@ async def test_messages_that_are_larger_than_expected_are_returned_unsent(
     async with rig.database.transaction() as connection:
         due = await list_due(connection, {name: GROUP}, rig.clock())
     stored = sum(d.stored_bytes for d in due)
-    assert stored < 10 * SIZE  # all would be claimed by that
+    assert stored < 10 * SIZE  # that bound would let all be claimed
     assert await rig.dispatcher.claim() == 40
     rows = await rig.rows(
         "SELECT count(*), max(attempt_count) FROM hub.webhook_delivery WHERE state = 'PENDING'"

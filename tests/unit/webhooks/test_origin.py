@@ -1,4 +1,4 @@
-"""Which URLs lead to one receiver."""
+"""Which URLs lead to the same receiver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults on the hub's own side: no delivery hangs or is lost, and no other endpoint feels them."""
+"""Faults of the hub itself: no delivery hangs or is lost, and other endpoints are not affected."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from penstockd.errors import PolicyStale
+from penstockd.audit.entry import Entry
+from penstockd.errors import PolicyStale, RateLimited
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.webhooks.sender import Reply
-from webhook_rig import Receiver, Rig, customer
+from webhook_rig import Receiver, Rig, customer, make
 
 from .test_views import GRANT, narrow
 
@@ -100,7 +101,7 @@ async def test_an_event_that_is_gone_buries_its_delivery_alone(
 async def test_access_that_is_lost_within_a_claim_stops_no_endpoint(
     rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Messages are put on record by the policy that they were composed under."""
+    """Messages are recorded under the policy with which they were composed."""
     name = await rig.endpoint(receiver.url + "/in")
     other = await rig.endpoint(receiver.url + "/other", consumer="admin")
     await rig.log(("c1", None, customer("c1")))
@@ -119,3 +120,39 @@ async def test_access_that_is_lost_within_a_claim_stops_no_endpoint(
     await rig.dispatcher.drain()
     assert await rig.states(name) == [("DEAD", "ACCESS_LOST")]
     assert await rig.states(other) == [("DELIVERED", "")]
+
+
+class Withheld:
+    """Allows one consumer nothing; ``given`` counts the records that others received."""
+
+    def __init__(self, consumer: str) -> None:
+        self.consumer, self.given = consumer, 0
+
+    def take(self, entry: Entry, count: int) -> None:
+        if entry.consumer_id == self.consumer:
+            raise RateLimited("no more records for now")
+        self.given += count
+
+
+async def test_deliveries_wait_while_their_owner_may_be_given_no_more(
+    rig: Rig, receiver: Receiver
+) -> None:
+    name = await rig.endpoint(receiver.url + "/in")
+    other = await rig.endpoint(receiver.url + "/other", consumer="admin")
+    await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
+    await rig.take_in()
+    allowance = Withheld("crm")
+    made = make(rig.database, rig.catalog, rig.policy, clock=rig.clock, allowance=allowance)
+    try:
+        await made.dispatcher.drain()
+    finally:
+        await made.sender.close()
+    assert await rig.states(name) == [("PENDING", "")] * 3
+    assert await rig.states(other) == [("DELIVERED", "")] * 3
+    assert not receiver.of("/in") and allowance.given == 3
+    told = "SELECT count(*) FROM hub.audit_entry WHERE surface = 'WEBHOOK' AND consumer_id = $1"
+    assert await rig.rows(told, "crm") == [(0,)], "nothing says that they left"
+    rig.clock.move(days=1)
+    await rig.deliver()
+    assert await rig.states(name) == [("DELIVERED", "")] * 3
+    assert await rig.rows("SELECT DISTINCT attempt_count FROM hub.webhook_delivery") == [(1,)]

@@ -1,4 +1,4 @@
-"""The queue in the store: what a death leaves behind, what is brought back, what is forgotten."""
+"""The queue in the store: what a crash leaves behind, what is resent, what is deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ async def test_what_a_dead_keeper_had_claimed_is_sent_by_the_next(
     await rig.take_in()
     async with rig.database.transaction() as connection:
         due = await list_due(connection, {name: 10}, rig.clock())
-        taken = await claim_listed(connection, [d.delivery_id for d in due])  # and then it dies
+        # And then the process dies.
+        taken = await claim_listed(connection, [d.delivery_id for d in due])
     assert await rig.dispatcher.drain() == 0
     following = make(rig.database, rig.catalog, rig.policy, clock=rig.clock)
     try:
@@ -42,7 +43,7 @@ async def test_two_dispatchers_share_and_repeat_nothing(rig: Rig, receiver: Rece
     dispatchers: list[Dispatcher] = [rig.dispatcher, other.dispatcher]
     try:
         claimed = [await d.claim() for d in dispatchers]
-        assert all(claimed)  # each passes by what the other holds
+        assert all(claimed)  # each skips the deliveries that the other holds
         for each in dispatchers:
             await each.drain()
     finally:
@@ -91,7 +92,7 @@ async def test_the_old_is_forgotten_and_what_waits_is_not(rig: Rig, receiver: Re
     receiver.answers["/fails"] = status(500)
     await rig.endpoint(receiver.url + "/in")
     waiting = await rig.endpoint(receiver.url + "/fails")
-    # Ids hold the time at which they are made; the clock moves on from now.
+    # Ids contain their creation time; from now on the clock moves.
     ((now,),) = await rig.rows("SELECT clock_timestamp()")
     rig.clock.time = now
     await rig.log(("c1", None, customer("c1")))
@@ -102,7 +103,8 @@ async def test_the_old_is_forgotten_and_what_waits_is_not(rig: Rig, receiver: Re
     assert await retention.prune() == 1
     assert await rig.states(waiting) == [("PENDING", "STATUS")]
     assert await rig.rows("SELECT count(*) FROM hub.webhook_attempt") == [(1,)]
-    assert await rig.rows("SELECT count(*) FROM hub.webhook_event") == [(1,)]  # it is named still
+    # Something still refers to it.
+    assert await rig.rows("SELECT count(*) FROM hub.webhook_event") == [(1,)]
     await rig.dispatcher.drain()
     receiver.answers.clear()
     rig.clock.move(days=1)

@@ -1,4 +1,4 @@
-"""S2 over payloads: nothing hidden leaves, nor after a role was narrowed meanwhile."""
+"""S2 for payloads: nothing hidden leaves, even if a role was narrowed meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstockd.catalog import Catalog
 from penstockd.webhooks.model import Body, Envelope, Selection
 from webhook_rig import Receiver, Rig, customer, receiving, rigged
 
-#: What is drawn by lot in a body: ids, and cursors by the marks in them.
+#: The random parts of a body: ids, and cursors with the marks in them.
 _ID = re.compile(rb'msg_[0-9a-f]+|(?<="cursor":")[\w-]+|(?<=<cursor>)[\w-]+')
 FORMS: list[dict[str, Any]] = [
     {},
@@ -66,7 +66,7 @@ async def test_twin_worlds_send_the_same_bytes(
 
 
 async def test_the_twins_differ_for_who_may_see_all(rig: Rig, receiver: Receiver) -> None:
-    """The negative control: to the admin the hidden values are sent."""
+    """The negative control: the administrator receives the hidden values."""
     await rig.endpoint(receiver.url + "/in", consumer="admin")
     await script(rig, "DE111", "1")
     await rig.deliver()
@@ -74,14 +74,14 @@ async def test_the_twins_differ_for_who_may_see_all(rig: Rig, receiver: Receiver
 
 
 async def permit_bi(rig: Rig) -> None:
-    """bi, whose rows and values are narrower, may have webhooks too."""
+    """bi, which sees fewer rows and values, may have webhooks too."""
     await narrow(
         rig, "UPDATE hub.role SET permissions = '{webhooks.read,webhooks.write}' WHERE role_id='bi'"
     )
 
 
 async def script(rig: Rig, tax: str, limit: str) -> None:
-    """The same changes but for what crm and bi may not see."""
+    """The same changes, except for what crm and bi may not see."""
     first = customer("c1", name="Ada", email="ada@example.com", tax_id=tax, credit_limit=limit)
     hidden = customer("c1", name="Ada", email="ada@example.com", tax_id=tax + "9", etag="2")
     renamed = customer("c1", name="Eva", email="ada@example.com", tax_id=tax + "9", etag="3")
@@ -92,7 +92,7 @@ async def script(rig: Rig, tax: str, limit: str) -> None:
     await rig.log(("c1", renamed, idle))
     await rig.log(("c1", idle, None))
     async with rig.database.transaction() as connection:
-        # Time is not what the worlds are to differ in.
+        # The two worlds must not differ in their times.
         await connection.execute("UPDATE hub.log_transaction SET stamp_time = '2026-03-01Z'")
 
 
@@ -167,7 +167,7 @@ async def test_narrowed_between_claim_and_send(rig: Rig, receiver: Receiver) -> 
     name = await rig.endpoint(receiver.url + "/in", concurrency=2)
     await rig.log(*[(f"c{i}", None, customer(f"c{i}", name="Ada")) for i in range(8)])
     await rig.take_in()
-    assert await rig.dispatcher.claim() == 8  # two are on their way, six are claimed
+    assert await rig.dispatcher.claim() == 8  # two are being sent, six are claimed
     await arrived.wait()
     await narrow(rig, GRANT.format("""field_masks = '{"name": "hide"}'"""))
     go.set()
@@ -176,7 +176,7 @@ async def test_narrowed_between_claim_and_send(rig: Rig, receiver: Receiver) -> 
     assert len(named) == 2
     assert len(receiver.requests) == 8
     assert {s for s, _ in await rig.states(name)} == {"DELIVERED"}
-    # Those that were given back have not been tried.
+    # The released ones have not been attempted.
     assert await rig.rows("SELECT max(attempt_count) FROM hub.webhook_delivery") == [(1,)]
 
 

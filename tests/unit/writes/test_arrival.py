@@ -1,4 +1,5 @@
-"""When an import may lock rows, what it keeps until then, and how long it waits for its client."""
+"""When an import may lock rows, what it buffers until then, and how long it waits for its
+client."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ MIB = 1 << 20
 
 
 class Client:
-    """Sends pieces of 1 MiB, each at its time by the clock that the test gives, then nothing."""
+    """Sends pieces of 1 MiB, each at its time by the test's clock, then nothing."""
 
     def __init__(self, times: list[float]) -> None:
         self.now, self._times = 0.0, times
@@ -43,7 +44,7 @@ def arrives(client: Client) -> Arrival:
 
 
 async def begins(client: Client) -> bool:
-    """Whether a file is loaded before it has come."""
+    """Whether the import begins before the whole file has arrived."""
     gathering = asyncio.create_task(arrives(client).gather())
     silent = asyncio.create_task(client.silent.wait())
     try:
@@ -60,7 +61,7 @@ async def test_no_row_is_locked_for_a_client_that_was_fast_once() -> None:
     at_once = [0.01 * i for i in range(20)]
     assert not await begins(Client(at_once))
     assert not await begins(Client([*at_once, 5.0, 5.01, 10.0]))  # between long silences
-    # The control: one that stays fast is loaded while it comes, and so is what is large.
+    # The control: an import that stays fast begins while it arrives, and so does a large one.
     assert await begins(Client([i / 5 for i in range(20)]))
     assert await begins(Client([0.0] * 65))
 
@@ -77,7 +78,7 @@ async def test_what_came_quickly_is_no_credit_for_a_long_silence() -> None:
 async def test_a_file_that_is_not_loaded_must_come_in_time_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As when its request id is used already, and only its digest is wanted."""
+    """As when its request id is already used, and only its digest is needed."""
     monkeypatch.setattr(arrival, "KEPT_BYTES", 0)
     made = Arrival(b"x", Client([]).pieces(), ImportLimits(PATIENCE, 0.2))
     await made.gather()
@@ -87,7 +88,7 @@ async def test_a_file_that_is_not_loaded_must_come_in_time_too(
 
 
 async def test_while_the_hub_is_busy_no_client_is_silent() -> None:
-    """The piece is there when the loop looks again, long after the client's time is over."""
+    """The piece is there when the loop looks again, long after the client's time has ended."""
     loop, come = asyncio.get_running_loop(), asyncio.Event()
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -128,7 +129,7 @@ async def test_files_that_wait_to_be_loaded_keep_their_places() -> None:
 
 
 class Full:
-    """A file on a disk that has no room left."""
+    """A file on a full disk."""
 
     def __init__(self, number: int) -> None:
         self._number = number

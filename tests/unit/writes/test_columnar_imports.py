@@ -1,4 +1,4 @@
-"""Files that their own process reads: whoever waits for it holds up nobody, and ends it."""
+"""Files that a process of their own reads: a wait for it blocks nobody, and its end ends it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstockd.formats import FormatError, columnar_reader, open_reader
 from penstockd.shares import Payer, payer_var
 from penstockd.writes.imports import Import
 
-#: More than there are threads that compute.
+#: More than there are threads for computing.
 CONSUMERS = 6
 STUCK = """
 import os, pathlib, signal
@@ -30,7 +30,7 @@ signal.pause()
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder where each process that reads a file, and never ends, leaves its id."""
+    """The folder where each process that reads a file, and never ends, writes its id."""
     script, folder = tmp_path / "stuck.py", tmp_path / "ids"
     folder.mkdir()
     script.write_text(STUCK.format(folder=str(folder)))
@@ -51,7 +51,7 @@ async def load(things: Dataset, name: str = "PARQUET") -> None:
         yield b"PAR1"
 
     source = open_reader(name, things, things.fields)
-    nothing = cast(Any, None)  # no row comes, so nothing is checked or written
+    nothing = cast(Any, None)  # no row arrives, so nothing is checked or written
     await Import(things, nothing, source, native=False).run(nothing, pieces())
 
 
@@ -83,7 +83,7 @@ async def test_imports_that_wait_occupy_no_thread_and_end_their_processes(
             task.cancel()
         await asyncio.gather(*loads, return_exceptions=True)
     await asyncio.to_thread(wait_until, lambda: not any(map(psutil.pid_exists, processes)))
-    # The control: as many that wait in threads hold up the others.
+    # The control: as many that wait in threads delay the others.
     end = threading.Event()
     blocked = [start_for(f"c{i}", run_offloaded(end.wait)) for i in range(CONSUMERS)]
     other = start_for("other", run_offloaded(lambda: "done"))

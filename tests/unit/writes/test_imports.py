@@ -53,7 +53,7 @@ class Shop:
     async def load(
         self, data: bytes, *, native: bool, revision: int = REVISION, row_filter: str = ""
     ) -> Any:
-        """Import a file: its counts, or what was said of it."""
+        """Import a file; returns its counts, or the error."""
         source = open_reader("CSV", self.dataset, self.dataset.fields)
         assert isinstance(source, CsvReader)
         work = Import(self.dataset, self.view(row_filter), source, native=native)
@@ -67,14 +67,14 @@ class Shop:
                 counts = (await work.run(transaction, pieces())).counts
         except Refused as error:
             return type(error), str(error), error.violations
-        except FormatError as error:  # the command says it in the caller's terms
+        except FormatError as error:  # the command rewords it for the caller
             return type(error), str(error), []
         finally:
             self.fresh += source.fresh_rows
         return counts.created, counts.updated, counts.unchanged
 
     async def state(self) -> tuple[list[str], list[Any]]:
-        """The rows of the table, and the log without its order, which may differ in a batch."""
+        """The rows of the table, and the log without its order, which may differ within a batch."""
         async with self.database.connection() as connection:
             rows = await connection.fetch("SELECT t::text FROM data.things AS t ORDER BY thing_id")
             log = await connection.fetch(
@@ -91,17 +91,17 @@ class Shop:
         return [r[0] for r in rows], entries
 
     async def clear(self) -> None:
-        """Forget everything."""
+        """Empty the tables."""
         async with self.database.connection() as connection:
             await connection.execute("DELETE FROM data.things; DELETE FROM hub.change")
 
     async def put(self, key: str, title: str) -> None:
-        """Another writer's committed row."""
+        """Commit a row as another writer."""
         async with self.writer.transaction() as transaction:
             await self.upsert(transaction, key, title)
 
     async def upsert(self, transaction: WriteTransaction, key: str, title: str) -> None:
-        """A row by an open transaction."""
+        """Write a row in an open transaction."""
         fields = [self.dataset.key, self.dataset.by_path["title"]]
         await transaction.upsert(self.dataset, fields, [[key, title]], self.view().guard)
 
@@ -111,7 +111,7 @@ Run = Callable[[Awaitable[Any]], Any]
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """One event loop for all tests, so that connections outlive each."""
+    """One event loop for all tests, so that connections last."""
     with asyncio.Runner() as runner:
 
         async def within(work: Awaitable[Any]) -> Any:
@@ -145,7 +145,7 @@ def empty(run: Run, shop: Shop) -> None:
 
 
 def both(run: Run, shop: Shop, uploads: Sequence[bytes], row_filter: str = "") -> list[Any]:
-    """Imports files one after the other in either way; returns what came of them."""
+    """Import files one after the other in both ways; returns the results."""
 
     async def one(native: bool) -> tuple[list[Any], Any]:
         await shop.clear()
@@ -171,7 +171,7 @@ def fuzz(*, wrong: bool, rows: int) -> Callable[[Run, Shop], None]:
     def checked(run: Run, shop: Shop) -> None:
         before = shop.fresh
         check(run, shop)
-        assert shop.fresh > before + EXAMPLES  # or it would show nothing
+        assert shop.fresh > before + EXAMPLES  # otherwise the test would show nothing
 
     return checked
 
@@ -249,7 +249,7 @@ def test_rows_outside_the_view_are_neither_made_nor_changed(run: Run, shop: Shop
 def race(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[Any]]
 ) -> Any:
-    """An import, when others write between its look at the keys and its inserts."""
+    """An import while others write between its look-up of the keys and its inserts."""
     insert = loading.Load.insert_rows
     lost = []
 

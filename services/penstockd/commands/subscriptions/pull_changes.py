@@ -47,9 +47,9 @@ async def pull_changes(
         taken = await take_on(taking, standings, pull.wait)
     call.entry.row_count = 0
     if taken is not None:
-        call.entry.row_count = taken.lease.change_count
         call.asked(lease=taken.lease.lease_id)
         await disclosure.records(taken.keys)
+        call.entry.row_count = taken.lease.change_count
     elif hub.feed.stopping.is_set():
         raise HubStopping("this worker ends; pull again")
     return taken, taking.source.view

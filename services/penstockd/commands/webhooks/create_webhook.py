@@ -12,7 +12,6 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.store.database import Connection
 from penstockd.store.log import last_number
-from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.endpoints import (
     LISTEN_SECONDS,
@@ -22,6 +21,7 @@ from penstockd.webhooks.endpoints import (
     put_secret,
     put_webhook,
 )
+from penstockd.webhooks.messages import place_of
 from penstockd.webhooks.model import Scheme, Webhook, WebhookKind, read_clock
 from penstockd.webhooks.owners import brought_claims, check_webhook
 from penstockd.webhooks.signing import Secret, new_secret

@@ -5,8 +5,8 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
+from penstockd.webhooks.messages import TEST
 from penstockd.webhooks.model import Cause, read_clock
-from penstockd.webhooks.payload import TEST
 from penstockd.webhooks.queue import Draft, put_deliveries
 from penstockd.webhooks.search import Listed, find_delivery
 

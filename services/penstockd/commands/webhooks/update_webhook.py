@@ -9,8 +9,8 @@ from dataclasses import replace
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
-from penstockd.webhooks.composer import place_of
 from penstockd.webhooks.endpoints import Stored, put_webhook, replace_secrets
+from penstockd.webhooks.messages import place_of
 from penstockd.webhooks.model import Webhook, read_clock
 from penstockd.webhooks.owners import check_webhook, parse_origin
 from penstockd.webhooks.signing import Secret

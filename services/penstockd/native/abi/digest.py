@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 from penstockd.native.abi.kernel import Text
 
-#: Rows of one call.
+#: The most rows of one call.
 DIGEST_MOST_ROWS: Final = 8192
 
 
 class DigestCode(enum.IntEnum):
-    """What an operation does: print a column of a type, or open a message."""
+    """The kind of an operation: it prints a column of a type, or opens a message."""
 
     GROUP = 0
     PASSED = 1
@@ -36,7 +36,7 @@ class DigestCode(enum.IntEnum):
 
 
 class DigestShape(enum.IntEnum):
-    """What stands in a jsonb; a shape begins with one of these."""
+    """The kind of a value in a jsonb; each shape begins with one."""
 
     LIST = 0
     MAP = 1
@@ -78,7 +78,7 @@ class DigestListShape(NamedTuple):
 
     #: Shape.
     kind: int
-    #: Offset of the shape of what it holds.
+    #: Offset of the shape of its elements.
     element: int
 
 
@@ -140,7 +140,7 @@ DIGEST_PLAN_WORDS: Final = 4
 
 
 class DigestTarget(NamedTuple):
-    """Where a call writes."""
+    """The memory that a call writes to."""
 
     #: 32 bytes a row.
     digests: int

@@ -12,7 +12,7 @@ from penstockd.native.abi.kernel import Text
 
 
 class PrintFormat(enum.IntEnum):
-    """What is printed."""
+    """The format to print."""
 
     CSV = 0
     JSON = 1
@@ -22,7 +22,7 @@ class PrintFormat(enum.IntEnum):
 
 
 class PrintCode(enum.IntEnum):
-    """What an operation does: print a column of a type, or what stands between columns."""
+    """The kind of an operation: it prints a column of a type, or the text between columns."""
 
     GROUP = 0
     LITERAL = 1
@@ -40,7 +40,7 @@ class PrintCode(enum.IntEnum):
 
 
 class PrintShape(enum.IntEnum):
-    """What stands in a jsonb; a shape begins with one of these."""
+    """The kind of a value in a jsonb; each shape begins with one."""
 
     SCALAR = 0
     LIST = 1
@@ -57,12 +57,12 @@ class PrintOp(NamedTuple):
     code: int
     #: The column; of a GROUP, how many columns it holds.
     arg: int
-    #: Offset of the shape of a jsonb; of a GROUP, how many operations to pass if it is
+    #: Offset of the shape of a jsonb; of a GROUP, how many operations to skip if it is
     #: absent.
     shape: int
     before: Text
     after: Text
-    #: In place of all three if the column is NULL.
+    #: Printed instead of `before`, the value and `after` if the column is NULL.
     null: Text
 
 
@@ -74,7 +74,7 @@ class PrintListShape(NamedTuple):
 
     #: Shape.
     kind: int
-    #: Offset of the shape of what it holds.
+    #: Offset of the shape of its elements.
     element: int
 
 

@@ -1,6 +1,6 @@
-// COPY BINARY rows -> columns as Arrow lays them out, steered by a plan that column_plan.py lays out.
+// Turns COPY BINARY rows into Arrow columns, following a plan that column_plan.py makes.
 //
-// The rows of a call are walked twice: once to learn how large each column becomes, once to fill it.
+// Each call walks its rows twice: first to measure each column, then to fill it.
 #include "abi/columns.h"
 #include "read.h"
 
@@ -18,8 +18,8 @@ static inline Wide times(Wide v, uint64_t factor, uint64_t more) { // both below
   return (Wide){b << 32 | (a & 0xffffffff), v.high * factor + (b >> 32)};
 }
 
-// numeric -> value * 10^scale, exact or broken. Digits are in base 10,000, the first is worth
-// 10,000^weight.
+// Returns a numeric's value * 10^scale; sets `broken` if that is not exact. The digits are in base
+// 10,000, and the first is worth 10,000^weight.
 static Wide numeric(const u8 *p, int32_t size, int32_t precision, int32_t scale) {
   static const uint64_t power[] = {1, 10, 100, 1000};
   int32_t n = be16(p), weight = be16(p + 2), sign = be16(p + 4) & 0xffff;
@@ -29,7 +29,7 @@ static Wide numeric(const u8 *p, int32_t size, int32_t precision, int32_t scale)
     return v;
   }
   if (!n) return v;
-  int32_t first = be16(p + 8), more = 4 * (weight - n + 1) + scale; // powers of ten that lack
+  int32_t first = be16(p + 8), more = 4 * (weight - n + 1) + scale; // powers of ten to add
   int32_t digits = 4 * (n - 1) + (first < 10 ? 1 : first < 100 ? 2 : first < 1000 ? 3 : 4) + more;
   if (more < -3 || digits > precision) {
     broken = 1;
@@ -38,7 +38,7 @@ static Wide numeric(const u8 *p, int32_t size, int32_t precision, int32_t scale)
   for (int32_t i = 0; i < n - (more < 0); i++) v = times(v, 10000, (uint64_t)be16(p + 8 + 2 * i));
   for (; more >= 4; more -= 4) v = times(v, 10000, 0);
   if (more > 0) v = times(v, power[more], 0);
-  if (more < 0) { // of the last four digits some are beyond the scale: they must be zeros
+  if (more < 0) { // some of the last four digits are beyond the scale and must be zeros
     uint64_t last = (uint64_t)be16(p + 6 + 2 * n);
     v = times(v, power[4 + more], last / power[-more]);
     if (last % power[-more]) broken = 1;
@@ -64,7 +64,7 @@ static int64_t micros(int64_t us) {
   return us + EPOCH * DAY;
 }
 
-// One value of a fixed width at its place.
+// Stores a value of fixed width in its column.
 static inline void fixed(const Kind *kind, const u8 *p, int32_t n, u8 *data, int32_t row) {
   switch (kind->code) {
   case BOOL: data[row >> 3] |= (u8)((*p & 1) << (row & 7)); break;
@@ -84,7 +84,7 @@ static inline void fixed(const Kind *kind, const u8 *p, int32_t n, u8 *data, int
   }
 }
 
-// Adds the row at `p`, of which measure() has seen that it is whole.
+// Adds the row at `p`, which measure() has found to be complete.
 static inline const u8 *add(const Plan *plan, Filled *c, const u8 *p, int32_t row) {
   const Kind *kind = plan->kind;
   p += 2;
@@ -110,8 +110,8 @@ static inline const u8 *add(const Plan *plan, Filled *c, const u8 *p, int32_t ro
   return p;
 }
 
-// Looks at the row at `p`: adds up what it will take, returns its size; 0 if `end` comes first, -1 if
-// it is no such row.
+// Adds the sizes of the row at `p` to those of the columns and returns the row's size; 0 if the row
+// is not complete before `end`, -1 if it has another number of columns.
 static int32_t measure(const Plan *plan, Filled *columns, const u8 *p, const u8 *end) {
   const u8 *start = p;
   if (end - p < 2) return 0;
@@ -122,7 +122,7 @@ static int32_t measure(const Plan *plan, Filled *columns, const u8 *p, const u8 
     int32_t n = be32(p);
     p += 4;
     if (n > end - p) return 0;
-    // A row that is cut off adds too much, which does no harm.
+    // An incomplete row makes the columns' sizes too large, which is harmless.
     if (n < 0) columns[i].nulls++;
     else columns[i].size += n, p += n;
   }
@@ -135,9 +135,9 @@ static u8 *clear(u8 *o, int32_t n) { // up to the next multiple of 64
   return end;
 }
 
-// Fills columns with the whole rows at `in`. `out`, a multiple of 64, gets a Column for each of the
-// input's columns and then their buffers, each at a multiple of 64 and zeroed where no value stands;
-// it needs 5 bytes for each of the input and 512 for each column.
+// Fills columns with the complete rows at `in`. Writes to `out`, an address divisible by 64: first
+// a Filled for each column of the input, then their buffers, each at an address divisible by 64 and
+// with zeros where there is no value. Needs 5 bytes for each byte of input and 512 for each column.
 EXPORT(columns) int32_t columns(const Plan *plan, const u8 *in, int32_t size, u8 *out) {
   const u8 *p = in, *end = in + size;
   Filled *c = (Filled *)out;
@@ -158,7 +158,7 @@ EXPORT(columns) int32_t columns(const Plan *plan, const u8 *in, int32_t size, u8
     int32_t n = measure(plan, c, p, end);
     if (n <= 0) {
       status = n < 0 ? MALFORMED : DONE;
-      result.detail = n; // of MALFORMED: no column, the row itself
+      result.detail = n; // -1 with MALFORMED: the fault is in the row, not in one of its columns
       break;
     }
     p += n;

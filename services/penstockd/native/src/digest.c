@@ -1,16 +1,16 @@
-// COPY BINARY rows -> the SHA-256 of each record's canonical form, steered by a plan that
-// digest.py lays out. penstock/hub/v1/digests.proto says what the form is.
+// Computes the SHA-256 of the canonical form of each record in COPY BINARY rows, following a plan
+// that digest.py makes. penstock/hub/v1/digests.proto defines the canonical form.
 #include "abi/digest.h"
 #include "print.h"
 #include "read.h"
 #include "sha256.h"
 
 enum { MOST_JOBS = 256, DEPTH = 64 };
-static const int32_t PER_BYTE = 8;     // a byte of a row becomes at most so many
-static const int32_t PER_COLUMN = 256; // and a column at most so many more
+static const int32_t PER_BYTE = 8;     // the most bytes that one byte of a row becomes
+static const int32_t PER_COLUMN = 256; // the most bytes that a column adds to those
 
 static const u8 *base;       // the plan
-static int32_t empty;        // the value printed last is what stands for none
+static int32_t empty;        // the value printed last is its field's default
 static u8 *scratch, *scratch_end;
 
 static inline u8 *lit(u8 *o, Text t) { return put(o, base + t.at, t.size); }
@@ -28,7 +28,7 @@ static u8 *text(u8 *o, const u8 *s, int32_t n) {
   return o;
 }
 
-// Without the zeros that end a fraction.
+// Drops the zeros at the end of a fraction.
 static u8 *stripped(u8 *start, u8 *o) {
   u8 *point = start;
   while (point < o && *point != '.') point++;
@@ -37,10 +37,10 @@ static u8 *stripped(u8 *start, u8 *o) {
   return o[-1] == '.' ? o - 1 : o;
 }
 
-// PostgreSQL gives one digit more than ECMAScript to a number whose shorter text lies just half way
-// to the next number: it reads back as the same one, being even. Such a text is a whole number. Sets
-// the shorter digits where there are any; the value is that of the digits * 10^power. `bits` is the
-// width of a mantissa.
+// Shortens digits that PostgreSQL prints with one digit more than ECMAScript does. That happens to
+// whole numbers only, if the shorter text lies exactly half way to a neighbouring number; it reads
+// back as the same number, whose mantissa is even. The value is digits * 10^power; `bits` is the
+// width of the mantissa.
 static void shorten(u8 *digits, int32_t *count, int32_t *power, int32_t bits) {
   if (*count < 2 || *count > 17 || *power < 0 || *power > 22) return;
   uint64_t whole = 0;
@@ -64,8 +64,8 @@ static void shorten(u8 *digits, int32_t *count, int32_t *power, int32_t bits) {
   *count = n;
 }
 
-// A number as ECMAScript prints it, from the decimal text of its shortest digits. `bits` is that of
-// `shorten`, or 0 where the text comes from elsewhere.
+// Prints a number as ECMAScript does, from the decimal text of its shortest digits. `bits` is
+// passed to `shorten`; 0 if PostgreSQL did not print the text from a float.
 static u8 *number(u8 *o, const u8 *s, int32_t n, int32_t bits) {
   u8 digits[400];
   int32_t count = 0, point = 0, seen = 0, exponent = 0, i = 0, minus = n > 0 && s[0] == '-';
@@ -121,11 +121,11 @@ static u8 *floating(u8 *o, const u8 *s, int32_t n, int32_t bits) {
   int32_t odd = s[0] == 'N' || s[0] == 'I' || (s[0] == '-' && s[1] == 'I');
   if (odd) return text(o, s, n);
   o = number(o, s, n, bits);
-  empty = n == 1 && s[0] == '0'; // a message holds a zero with a sign
+  empty = n == 1 && s[0] == '0'; // a negative zero is not the default
   return o;
 }
 
-// --- jsonb: its text is walked along the shape of its field ---
+// --- jsonb: walks its text along the shape of its field ---
 
 typedef struct {
   const u8 *p, *end;
@@ -156,7 +156,7 @@ static void comma(Source *in) {
   if (peek(in) == ',') in->p++;
 }
 
-// From a quote to behind the next that is none of the text.
+// Moves from an opening quote past the closing one.
 static void skip_string(Source *in) {
   for (in->p++; in->p < in->end && *in->p != '"'; in->p++)
     if (*in->p == '\\') in->p++;
@@ -180,7 +180,7 @@ static void skip(Source *in) {
   } while (depth > 0);
 }
 
-// The next byte of a JSON string, in an order in which UTF-8 sorts as UTF-16 does.
+// Returns the next byte of a JSON string, mapped so that UTF-8 sorts in the order of UTF-16.
 static int32_t next_unit(const u8 **p) {
   u8 c = *(*p)++;
   if (c == '\\') {
@@ -402,7 +402,7 @@ static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n) {
   return o;
 }
 
-static const u8 *at_column; // where the next column of the row stands
+static const u8 *at_column; // the next column of the row
 static int32_t column;
 
 static u8 *object(u8 *o, const Op *op, int32_t count) {
@@ -461,7 +461,7 @@ EXPORT(digest) int32_t digest(const Plan *plan, const u8 *in, int32_t size, cons
     int32_t n = row_size(plan->columns, plan->key, p, end, &key);
     if (n <= 0) {
       status = n < 0 ? MALFORMED : DONE;
-      result.detail = n; // of MALFORMED: no column, the row itself
+      result.detail = n; // -1 with MALFORMED: the fault is in the row, not in one of its columns
       break;
     }
     int64_t most = (int64_t)n * PER_BYTE + plan->literals + (int64_t)plan->columns * PER_COLUMN;

@@ -1,10 +1,11 @@
-// COPY BINARY rows -> CSV, JSON or XML, steered by a plan that print_plan.py lays out.
+// Prints COPY BINARY rows as CSV, JSON, XML or cells of XLSX, following a plan that print_plan.py
+// makes.
 #include "abi/encode.h"
 #include "print.h"
 #include "read.h"
 
-static const int32_t PER_BYTE = 16;    // a byte of a row becomes at most so many
-static const int32_t PER_COLUMN = 128; // and a column at most so many more
+static const int32_t PER_BYTE = 16;    // the most bytes that one byte of a row becomes
+static const int32_t PER_COLUMN = 128; // the most bytes that a column adds to those
 
 Result result;
 static const u8 *base; // the plan
@@ -29,7 +30,7 @@ static u8 *text(u8 *o, const u8 *s, int32_t n, int32_t format) {
   }
 }
 
-// --- jsonb as XML: the JSON text is walked along the shape of its field ---
+// --- jsonb as XML: walks the JSON text along the shape of its field ---
 
 typedef struct {
   const u8 *p, *end;
@@ -89,7 +90,7 @@ static u8 *json_string_as_xml(u8 *o, Source *in, int32_t attribute) {
   return o;
 }
 
-// The member of a message that has a name; 0 if none has.
+// Returns the member of a message by its JSON name; 0 if there is none.
 static const Member *member(const int32_t *shape, const u8 *name, int32_t size) {
   const Member *m = (const Member *)(shape + 2);
   for (int32_t i = 0; i < shape[1]; i++, m++) {
@@ -180,7 +181,7 @@ static u8 *floating(u8 *o, const u8 *p, int32_t n, int32_t format) {
   return o;
 }
 
-// A cell of a sheet of XLSX; see sheet.c.
+// Prints a cell of an XLSX sheet; see sheet.c.
 static u8 *cell(u8 *o, const Op *op, const u8 *p, int32_t n) {
   u8 *after;
   switch (op->code) {
@@ -210,7 +211,7 @@ static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n, int32_t format) {
   case FLOAT: return floating(o, p, n, format);
   case BYTEA:
     if (n == 0 && (format == CSV || format == SAFE_CSV)) return word(o, "\"\"");
-    if (format == SAFE_CSV && p[0] >> 2 == 62) *o++ = '\''; // its first digit is a plus
+    if (format == SAFE_CSV && p[0] >> 2 == 62) *o++ = '\''; // its base64 begins with a plus
     return base64(o, p, n);
   case DATE: return date(o, be32(p));
   case TIME: return timestamp(o, be64(p));
@@ -281,7 +282,7 @@ EXPORT(encode) int32_t encode(const Plan *plan, const u8 *in, int32_t size, u8 *
     int32_t n = row_size(plan->columns, plan->key, p, end, &key);
     if (n <= 0) {
       status = n < 0 ? MALFORMED : DONE;
-      result.detail = n; // of MALFORMED: no column, the row itself
+      result.detail = n; // -1 with MALFORMED: the fault is in the row, not in one of its columns
       break;
     }
     if (!keys_room()) {

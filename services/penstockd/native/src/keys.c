@@ -1,14 +1,15 @@
-// The set of keys that an export gives out, coded so small that it can be kept for ever.
+// Codes the set of keys that an export delivers, small enough to be stored for ever.
 //
-// Rows' keys are hashed as they pass. A full segment of hashes becomes a Golomb-Rice coded set: each
-// hash is scaled to `count` << RATE, the sorted values are cut into buckets of the same width, and in
-// each the differences are written as a quotient in unary and RATE bits. A key that is not in it
-// passes for one that is with a probability of 2^-RATE. keys.py reads it.
+// The key of each row is hashed as the row passes. A full segment of hashes becomes a Golomb-Rice
+// coded set: each hash is scaled to `count` << RATE, the sorted values are cut into buckets of
+// equal width, and each bucket holds the differences, written as a quotient in unary and RATE bits.
+// A key that is not in the set seems to be in it with a probability of 2^-RATE. keys.py reads the
+// set.
 #include "abi/keys.h"
 
 enum { SEGMENT = 1 << 20, RADIX = 10, DIGITS = 1 << RADIX };
 
-static uint64_t *hashes; // SEGMENT of them, and as much room again to sort in
+static uint64_t *hashes; // SEGMENT of them, followed by as much room for sorting
 static int32_t count;
 
 static inline uint64_t mix(uint64_t h, uint64_t word) {
@@ -16,7 +17,7 @@ static inline uint64_t mix(uint64_t h, uint64_t word) {
   return h ^ h >> 32;
 }
 
-// Sets of earlier days are read with this: it never changes.
+// Stored sets depend on this function, so it must never change.
 static uint64_t hash(const u8 *s, int32_t n) {
   uint64_t h = (uint64_t)n;
   for (; n >= 8; n -= 8, s += 8) h = mix(h, *(const uint64_t *)s);
@@ -26,7 +27,7 @@ static uint64_t hash(const u8 *s, int32_t n) {
   return h ^ h >> 33;
 }
 
-// Says where hashes go: 2 * SEGMENT of 8 bytes.
+// Sets the memory for the hashes: 2 * SEGMENT numbers of 8 bytes.
 EXPORT(start_keys) void start_keys(uint64_t *room) {
   hashes = room;
   count = 0;
@@ -37,7 +38,7 @@ int32_t keys_room(void) { return SEGMENT - count; }
 void keep_key(const u8 *s, int32_t n) { hashes[count++] = hash(s, n); }
 
 static void sort(uint64_t *from, uint64_t *to) {
-  for (int32_t shift = 0; shift < 4 * RADIX; shift += RADIX) { // twice there and back
+  for (int32_t shift = 0; shift < 4 * RADIX; shift += RADIX) { // four passes end in `from`
     int32_t place[DIGITS] = {0};
     for (int32_t i = 0; i < count; i++) place[from[i] >> shift & (DIGITS - 1)]++;
     for (int32_t i = 0, sum = 0; i < DIGITS; i++) {
@@ -52,9 +53,9 @@ static void sort(uint64_t *from, uint64_t *to) {
   }
 }
 
-// Codes the hashes that were kept, and forgets them. Returns where it stands; result.produced is its
-// size, result.rows the number of keys. Layout: the count and the body's size, then where the bits
-// of each bucket end, then the bits, the lowest first.
+// Codes the collected hashes, then drops them. Returns the coded set; result.produced is its size,
+// result.rows the number of keys. Layout: the count, the size of the body, the end of each bucket
+// in bits, then the bits, lowest first.
 EXPORT(code_keys) u8 *code_keys(void) {
   uint64_t *values = hashes;
   u8 *out = (u8 *)(hashes + SEGMENT);
@@ -66,7 +67,7 @@ EXPORT(code_keys) u8 *code_keys(void) {
   int32_t buckets = (count + (1 << BUCKET) - 1) >> BUCKET, next = 0;
   uint32_t *head = (uint32_t *)out, *ends = head + 2;
   u8 *bits = (u8 *)(ends + buckets);
-  uint64_t held = 0; // bits that make no whole byte yet, `at` & 7 of them
+  uint64_t held = 0; // bits of the unfinished byte, `at` & 7 of them
   uint32_t at = 0;
   for (int32_t b = 0; b < buckets; b++) {
     uint64_t last = (uint64_t)b << (RATE + BUCKET), end = last + ((uint64_t)1 << (RATE + BUCKET));

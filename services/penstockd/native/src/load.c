@@ -1,8 +1,8 @@
-// CSV cells, as split_csv leaves them -> new records as COPY BINARY takes them, steered by a plan
-// that load_plan.py lays out: for each row one of the dataset's table and one of the change log.
+// Turns cells made by split_csv or records.c into COPY BINARY rows, following a plan that
+// load_plan.py makes: for each new record, a row of the dataset's table and one of the change log.
 //
-// Only what is spelled as our own exports spell it is taken. A row with any other cell, right or
-// wrong, is left to the readers in Python, which alone say what is wrong.
+// Reads only the spelling that our own exports use. A row with any other cell, valid or not, is
+// left to the readers in Python; only they report what is wrong.
 #include "abi/cells.h"
 #include "abi/load.h"
 
@@ -16,7 +16,7 @@ enum { MOST_KEY = 512 };
 static const int64_t DAY = 86400000000; // microseconds
 static Cell cells[MOST_COLUMNS];
 static const u8 *base; // the plan
-static int32_t left;   // the row has a cell that is not for us
+static int32_t left;   // the row is left to Python
 
 static inline u8 *lit(u8 *o, Text t) { return put(o, base + t.at, t.size); }
 
@@ -39,13 +39,13 @@ static inline u8 *varint(u8 *o, uint64_t v) {
 }
 static inline u8 *sized(u8 *o, const u8 *s, int32_t n) { return put(be32(o, n), s, n); }
 
-// A string, bytes or message field of the image.
+// Writes a string, bytes or message field of the protobuf image.
 static inline u8 *delimited(u8 *o, const Op *op, const u8 *s, int32_t n) {
   if (!n && !op->presence) return o;
   return put(varint(lit(o, op->tag), (uint64_t)n), s, n);
 }
 
-// Whether text is UTF-8 of characters that every format and the database can hold.
+// Whether text is valid UTF-8 and every format and the database can hold its characters.
 static int32_t clean(const u8 *p, int32_t n) {
   const u8 *end = p + n;
   while (p < end) {
@@ -69,8 +69,8 @@ static int32_t clean(const u8 *p, int32_t n) {
 
 static inline int32_t digit(u8 c) { return c >= '0' && c <= '9'; }
 
-// Finds the cells of the row at `p`; returns where the next one starts. `odd` is left other than 0
-// if a byte is neither plain ASCII nor a separator.
+// Finds the cells of the row at `p`; returns the start of the next row. Sets `odd` to a value other
+// than 0 if a byte is neither plain ASCII nor a separator.
 static const u8 *cut(const u8 *p, const u8 *end, int32_t *count, uint32_t *odd) {
   const u8 *start = p;
   int32_t n = 0;
@@ -98,13 +98,13 @@ static const u8 *cut(const u8 *p, const u8 *end, int32_t *count, uint32_t *odd) 
     *odd |= strange;
     if (p >= end) break;
   }
-  *count = -1; // no whole row
+  *count = -1; // the row is not complete
   return end;
 }
 
-// --- rules: whether a value is certain to meet those of its field ---
+// --- rules: whether a value certainly meets the rules of its field ---
 
-// Characters of UTF-8 text.
+// Counts the characters of UTF-8 text.
 static int64_t characters(const u8 *s, int32_t n) {
   int64_t count = 0;
   for (int32_t i = 0; i < n; i++) count += (s[i] & 0xc0) != 0x80;
@@ -115,7 +115,7 @@ static inline int32_t letter_or_digit(u8 c) {
   return digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
 }
 
-// What HTML takes for an e-mail address.
+// Whether HTML accepts the text as an e-mail address.
 static int32_t email(const u8 *s, int32_t n) {
   static const u8 odd[] = ".!#$%&'*+/=?^_`{|}~-";
   int32_t i = 0;
@@ -135,7 +135,8 @@ static int32_t email(const u8 *s, int32_t n) {
   return 1;
 }
 
-// No part may begin where the one before it may go on: the patterns are chosen so.
+// Matches greedily. The plan has only patterns in which no part can begin with a character that
+// could continue the part before it.
 static int32_t pattern(const Rule *rule, const u8 *s, int32_t n) {
   const Part *part = (const Part *)(base + rule->arg);
   int32_t i = 0;
@@ -157,7 +158,7 @@ static int32_t text_meets(const Op *op, const u8 *s, int32_t n) {
       if (!n) return 1;
       break;
     case CHARACTERS:
-      // There are no more of them than bytes.
+      // Text has at most as many characters as bytes.
       if (!rule->low.whole && size <= rule->high.whole) break;
       size = characters(s, n); // fall through
     case BYTES:
@@ -204,7 +205,7 @@ static int32_t items_meet(const Op *op, int64_t count, int64_t longest) {
   return 1;
 }
 
-// --- one cell: the column goes to *row, the field to the image, whose end is returned ---
+// --- one cell: writes the column to *row and the field to the image; returns the image's end ---
 
 static u8 *image_number(u8 *o, const Op *op, int64_t v) {
   if (!v && !op->presence) return o;
@@ -217,7 +218,7 @@ static u8 *image_number(u8 *o, const Op *op, int64_t v) {
   return varint(o, (uint64_t)v);
 }
 
-// numeric of `whole` digits, and `part` digits after the point, at `s` and `point`.
+// Writes a numeric of `whole` digits at `s` and `part` digits after the point, at `point`.
 static u8 *numeric(u8 *o, const u8 *s, int32_t whole, const u8 *point, int32_t part, int32_t minus) {
   u8 digits[56];
   int32_t pad = -whole & 3, groups = (whole + pad) / 4 + (part + 3) / 4, weight = (whole + pad) / 4 - 1;
@@ -260,7 +261,7 @@ static u8 *whole(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   return image_number(o, op, value);
 }
 
-// Splits -?digits(.digits)? ; 0 if it is none, or has zeros in front.
+// Splits -?digits(.digits)?; returns 0 if the text has another form or leading zeros.
 static int32_t decimal(const u8 *s, int32_t n, int32_t *before, int32_t *after) {
   int32_t minus = n && *s == '-', i = minus;
   while (i < n && digit(s[i])) i++;
@@ -283,13 +284,13 @@ static u8 *exact(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   if (after > op->extra || counted > op->arg - op->extra) return left = 1, o;
   int32_t zero = minus;
   for (int32_t i = minus; i < n; i++) zero &= s[i] == '0' || s[i] == '.';
-  if (zero) return left = 1, o; // of a negative zero the sign goes
+  if (zero) return left = 1, o; // a negative zero would lose its sign
   *row = numeric(*row, s + minus, before, s + minus + before + 1, after, minus);
   return delimited(o, op, s, n);
 }
 
-// Whole numbers up to 2^53 and powers up to 10^22 are exact in binary, so that one division of them
-// is rounded right. Numbers of more digits are not for us.
+// Whole numbers up to 2^53 and powers up to 10^22 are exact in binary, so dividing one by the other
+// rounds correctly. Numbers with more digits are left to Python.
 static u8 *binary(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   static const double power[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,
                                  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17};
@@ -322,7 +323,7 @@ static u8 *binary(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   return o + 8;
 }
 
-// The number that `n` digits are; `left` if they are none.
+// Reads a number of `n` digits; sets `left` if one is not a digit.
 static int32_t digits(const u8 *s, int32_t n) {
   int32_t v = 0;
   for (; n; n--, s++) {
@@ -332,7 +333,7 @@ static int32_t digits(const u8 *s, int32_t n) {
   return v;
 }
 
-// Days since 2000-01-01 of YYYY-MM-DD; `left` if it is none.
+// Reads YYYY-MM-DD as days since 2000-01-01; sets `left` if it is not a date.
 static int32_t days(const u8 *s) {
   static const u8 length[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
   int32_t y = digits(s, 4), m = digits(s + 5, 2), d = digits(s + 8, 2);
@@ -351,7 +352,7 @@ static u8 *date(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   return delimited(o, op, s, n);
 }
 
-// YYYY-MM-DDTHH:MM:SS(.f…)?Z with up to six digits.
+// Reads YYYY-MM-DDTHH:MM:SS(.f…)?Z with up to six digits of fraction.
 static u8 *moment(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   if (n < 20 || n > 27 || n == 21 || s[n - 1] != 'Z' || s[10] != 'T' || s[13] != ':' ||
       s[16] != ':' || (n > 20 && s[19] != '.'))
@@ -374,8 +375,8 @@ static u8 *moment(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   return o;
 }
 
-// A JSON array of strings without \u, \b, \f and blanks other than those after its commas. The
-// column takes the text as it is.
+// Reads a JSON array of strings without \u, \b, \f, and without blanks except after its commas. The
+// column takes the text unchanged.
 static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   u8 *r = be32(*row, n + 1);
   *r++ = 1; // jsonb's version
@@ -422,7 +423,7 @@ static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
     if (p >= end) break;
     if (*p == ',') {
       p++;
-      if (p < end && *p == ' ') p++; // as the database spells it
+      if (p < end && *p == ' ') p++; // the database prints a blank here
       continue;
     }
     if (*p == ']' && p + 1 == end) {
@@ -434,7 +435,7 @@ static u8 *strings(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   return left = 1, o;
 }
 
-// Of other repeated fields and maps only the empty ones, whose brackets are `op->arg`, are taken.
+// Reads other repeated fields and maps only if they are empty: just the brackets in `op->arg`.
 static u8 *empty(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   if (n != 2 || !op->arg || (s[0] | s[1] << 8) != op->arg) return left = 1, o;
   if (op->rule_count && !items_meet(op, 0, 0)) return left = 1, o;
@@ -496,7 +497,8 @@ static u8 *value(u8 *o, u8 **row, const Op *op, Cell cell, uint32_t odd) {
 
 // --- rows ---
 
-// A key that may stand in a path; see commands.incoming. Others, good or bad, are not for us.
+// Whether a key can stand in a path; see commands.incoming. Rows with other keys, valid or not, are
+// left to Python.
 static int32_t plain_key(Cell key) {
   if (key.n < 1 || key.n > MOST_KEY) return 0;
   if (key.p[0] == '.' && (key.n == 1 || (key.n == 2 && key.p[1] == '.'))) return 0;
@@ -505,14 +507,14 @@ static int32_t plain_key(Cell key) {
   return 1;
 }
 
-// Whether any cell of the ops from `i` to before `end` is not NULL.
+// Whether any cell of the operations from `i` up to, not including, `end` has a value.
 static int32_t any(const Plan *plan, int32_t i, int32_t end) {
   for (; i < end; i++)
     if (plan->op[i].column >= 0 && cells[plan->op[i].column].n >= 0) return 1;
   return 0;
 }
 
-// Writes the columns to `*row` and the record to `o`, until `left` says that this cannot be.
+// Writes the columns to `*row` and the record to `o`; stops when `left` is set.
 static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
   u8 *open[MOST_DEPTH];
   int32_t depth = 0, present = 0;
@@ -548,9 +550,9 @@ static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
   return o;
 }
 
-// Takes whole rows of split_csv. `index`: bytes at `rows`, `entries` and `keys` that were written,
+// Takes complete rows of cells. `index` receives the bytes written at `rows`, `entries` and `keys`,
 // then for each row the size of its row and of its entry, or LEFT, or BLANK. `rows` and `entries`
-// have `room` bytes each, `keys` as many as `size`. A key is followed by CELL.
+// have `room` bytes each, `keys` has `size`. CELL follows each key.
 EXPORT(load) int32_t load(const Plan *plan, const u8 *in, int32_t size, Index *index, u8 *keys,
                           u8 *rows, u8 *entries, int32_t room, int64_t ordinal) {
   const u8 *p = in, *end = in + size;

@@ -1,4 +1,4 @@
-// How values are printed: what encode.c, digest.c, records.c and sheet.c share.
+// Prints values. Shared by encode.c, digest.c, records.c and sheet.c.
 #include "print.h"
 #include "read.h"
 
@@ -24,7 +24,7 @@ u8 *integer(u8 *o, int64_t value) {
   return o;
 }
 
-// Days since 2000-01-01 -> year-month-day (years 1 to 9999).
+// Prints days since 2000-01-01 as year-month-day (years 1 to 9999).
 u8 *date(u8 *o, int32_t days) {
   if (days == INT32_MIN) days = FIRST_DAY;
   if (days == INT32_MAX) days = LAST_DAY;
@@ -43,7 +43,7 @@ u8 *date(u8 *o, int32_t days) {
   return two(o, (int32_t)(doy - (153 * mp + 2) / 5 + 1));
 }
 
-// Microseconds since 2000-01-01 -> RFC 3339.
+// Prints microseconds since 2000-01-01 as RFC 3339.
 u8 *timestamp(u8 *o, int64_t us) {
   const int64_t day = 86400000000;
   if (us == INT64_MIN) us = FIRST_DAY * day; // as above
@@ -68,7 +68,8 @@ u8 *timestamp(u8 *o, int64_t us) {
   return o;
 }
 
-// numeric: digits in base 10,000, the first worth 10,000^weight; `scale` digits after the point.
+// Prints a numeric. Its digits are in base 10,000, the first worth 10,000^weight; `scale` decimal
+// digits follow the point.
 u8 *numeric(u8 *o, const u8 *p, int32_t size) {
   int32_t n = be16(p), weight = be16(p + 2), sign = be16(p + 4) & 0xffff, scale = be16(p + 6);
   if (n < 0 || size != 8 + 2 * n || weight > 12 || scale > 60 || (sign & ~0x4000)) {
@@ -125,7 +126,8 @@ u8 *xml_char(u8 *o, u8 c, int32_t attribute) {
   return o;
 }
 
-// A cell is quoted if it holds a quote, comma or line end, or is empty: NULL is the bare empty cell.
+// Quotes a cell that is empty or contains a quote, comma or line end. NULL is an empty cell without
+// quotes.
 u8 *csv_text(u8 *o, const u8 *s, int32_t n) {
   u8 *start = o;
   const u8 *from = s;
@@ -149,7 +151,8 @@ u8 *csv_text(u8 *o, const u8 *s, int32_t n) {
   return o;
 }
 
-// The inside of a JSON string. The canonical form of a record writes \b and \f short.
+// Prints the inside of a JSON string. The canonical form of a record writes \b and \f; other output
+// has \u escapes for them.
 u8 *json_text(u8 *o, const u8 *s, int32_t n, int32_t canonical) {
   while (n > 0) {
     COPY_UNTIL(wasm_v128_or(CONTROL, wasm_v128_or(IS('"'), IS('\\'))));

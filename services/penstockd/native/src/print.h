@@ -1,4 +1,4 @@
-// How values are printed: what encode.c, digest.c, records.c and sheet.c share.
+// Prints values. Shared by encode.c, digest.c, records.c and sheet.c.
 #pragma once
 #include "kernel.h"
 
@@ -22,14 +22,14 @@ u8 *sheet_float(u8 *o, const u8 *p, int32_t n);
 u8 *sheet_bytes(u8 *o, const u8 *p, int32_t n);
 u8 *sheet_date(u8 *o, int32_t days);
 u8 *sheet_time(u8 *o, int64_t us);
-u8 *sheet_text(u8 *o, const u8 *s, int32_t n); // 0 if no cell can hold it
+u8 *sheet_text(u8 *o, const u8 *s, int32_t n); // 0 if it is too long for a cell
 
 static inline u8 *word(u8 *o, const char *s) {
   while (*s) *o++ = (u8)*s++;
   return o;
 }
 
-// Text is copied sixteen bytes at a time up to the first that needs care.
+// Copies text sixteen bytes at a time up to the first byte that needs escaping.
 #define IS(c) wasm_i8x16_eq(v, wasm_i8x16_splat(c))
 #define CONTROL wasm_u8x16_lt(v, wasm_i8x16_splat(0x20))
 #define COPY_UNTIL(special)                                             \

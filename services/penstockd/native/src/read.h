@@ -1,8 +1,9 @@
-// How rows of COPY BINARY are read: what encode.c, columns.c and digest.c share.
+// Reads rows of COPY BINARY. Shared by encode.c, columns.c and digest.c.
 #pragma once
 #include "kernel.h"
 
-// The first and last day that we know, since 2000-01-01. asyncpg writes them as the infinities.
+// The first and last supported day, counted from 2000-01-01. asyncpg stores them as -infinity and
+// infinity.
 static const int32_t FIRST_DAY = -730119, LAST_DAY = 2921939;
 
 static inline int32_t be16(const u8 *p) { return (int16_t)(p[0] << 8 | p[1]); }
@@ -13,8 +14,8 @@ static inline int64_t be64(const u8 *p) {
   return (int64_t)__builtin_bswap64(*(const uint64_t *)p);
 }
 
-// The size of the row that starts at `p`; 0 if `end` comes first, -1 if it is no row of so many
-// columns. Leaves in `key` where the column of the key stands.
+// Returns the size of the row that starts at `p`; 0 if the row is not complete before `end`, -1 if
+// it does not have `columns` columns. Points `key` at the key column.
 static inline int32_t row_size(int32_t columns, int32_t key_column, const u8 *p, const u8 *end,
                                const u8 **key) {
   const u8 *start = p;

@@ -1,22 +1,23 @@
-// Serialised records -> cells as split_csv leaves them, steered by a plan that records.py lays out.
+// Turns serialised records into cells like those of split_csv, following a plan that records.py
+// makes.
 //
-// What is spelled here as our own exports spell it is made a record of by load.c. A value that has
-// no such spelling, or none that is worth the trouble, becomes a cell that load.c leaves.
+// Cells have the spelling of our own exports, which load.c reads. A value that has no such
+// spelling, or one that is too costly to make, becomes a cell that load.c leaves to Python.
 #include "abi/cells.h"
 #include "abi/records.h"
 #include "print.h"
 
 typedef struct {
-  const u8 *p; // of what has a length
+  const u8 *p; // the bytes of a value that has a length
   int64_t v;   // the length, or the value
   int32_t seen;
 } Slot;
 
 static Slot slots[MOST_COLUMNS];
-static int32_t here[MOST_SHAPES]; // whether a nested message is there
+static int32_t here[MOST_SHAPES]; // whether a nested message is present
 static const Leaf *of_column[MOST_COLUMNS];
 static const u8 *base;
-static u8 *list; // where the JSON of the next repeated strings goes
+static u8 *list; // free memory for the JSON of repeated strings
 static int32_t malformed;
 
 static uint64_t varint(const u8 **p, const u8 *end) {
@@ -30,14 +31,14 @@ static uint64_t varint(const u8 **p, const u8 *end) {
   return 0;
 }
 
-// Appends a string to a list's JSON, which lies in one piece.
+// Appends a string to the JSON of a list, which must stay contiguous.
 static void append(Slot *slot, const u8 *s, int64_t n) {
   u8 *o = list;
   if (!slot->seen) {
     slot->p = o;
     *o++ = '[';
   } else if (slot->p + slot->v != o) {
-    slot->v = -1; // another list came between
+    slot->v = -1; // another list has written behind it
   } else {
     o[-1] = ',';
   }
@@ -57,7 +58,7 @@ static void append(Slot *slot, const u8 *s, int64_t n) {
   list = o;
 }
 
-// Reads the fields of a message; the last of several of the same counts, as in protobuf.
+// Reads the fields of a message. If a field is repeated, the last value counts, as in protobuf.
 static void read(const Plan *plan, int32_t shape, const u8 *p, const u8 *end) {
   const Leaf *first = (const Leaf *)&plan->shape[plan->shapes] + plan->shape[shape].first;
   const Leaf *last = first + plan->shape[shape].leaves, *leaf = first;
@@ -79,7 +80,7 @@ static void read(const Plan *plan, int32_t shape, const u8 *p, const u8 *end) {
     }
     if (p > end) malformed = 1;
     if (malformed) return;
-    if (tag >> 3 == 0 || tag >> 32) { // no field has such a number
+    if (tag >> 3 == 0 || tag >> 32) { // not a valid field number
       malformed = 1;
       return;
     }
@@ -87,7 +88,7 @@ static void read(const Plan *plan, int32_t shape, const u8 *p, const u8 *end) {
     if (leaf == last || leaf->number > number) leaf = first;
     while (leaf < last && leaf->number < number) leaf++;
     if (leaf == last || leaf->number != number) continue;
-    // A value of another wire type is an unknown field, whatever its number.
+    // A value of another wire type counts as an unknown field.
     if (!(leaf->wires >> (tag & 7) & 1)) continue;
     if (leaf->kind == GROUP) {
       read(plan, leaf->column, body, body + v);
@@ -113,7 +114,8 @@ static u8 *none(u8 *o) {
   return o + 1;
 }
 
-// With the fewest digits after the point that make it exactly what it is, if few do.
+// Prints a number with the fewest digits after the point that read back as the same number; leaves
+// it to Python if it needs many.
 static u8 *number(u8 *o, double v, int32_t single) {
   double size = v < 0 ? -v : v, power = 1;
   if (!(size < 9e15) || (v == 0 && 1 / v < 0)) return none(o);
@@ -150,7 +152,7 @@ static u8 *moment(u8 *o, const u8 *p, int64_t n) {
   return timestamp(o, (seconds - 946684800) * 1000000 + nanos / 1000);
 }
 
-// Text, unless it holds what parts cells.
+// Copies text, unless it contains a separator of cells.
 static u8 *text(u8 *o, const u8 *s, int64_t n) {
   u8 *start = o;
   for (int64_t i = 0; i < n; i++) {
@@ -210,9 +212,9 @@ static u8 *cell(u8 *o, const Leaf *leaf, const Slot *slot) {
   return none(o);
 }
 
-// Makes a row of cells of each of `count` records, which have these sizes and follow each other.
-// `scratch` has room for the lists of the largest one. FULL if `room` bytes are not enough for the
-// rows, MALFORMED if a record is none.
+// Makes a row of cells for each of `count` consecutive records with the given sizes. `scratch` has
+// room for the lists of the largest record. Returns FULL if the rows need more than `room` bytes,
+// MALFORMED if a record cannot be parsed.
 EXPORT(messages) int32_t messages(const Plan *plan, const u8 *in, const int32_t *sizes,
                                   int32_t count, u8 *scratch, u8 *out, int32_t room) {
   const u8 *p = in;

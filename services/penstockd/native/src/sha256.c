@@ -1,5 +1,5 @@
-// FIPS 180-4. The lanes of a vector are four texts, each at a block of its own: whichever comes to
-// its end makes room for the next one, so that texts of any length keep all four at work.
+// SHA-256 (FIPS 180-4) of four texts at once, one in each lane of a vector. When a text ends, the
+// next one takes its lane, so texts of different lengths keep all four lanes busy.
 #include "sha256.h"
 
 static const uint32_t K[64] = {
@@ -13,9 +13,9 @@ static const uint32_t K[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-static const u8 NOTHING[64]; // what a lane without a text reads
+static const u8 NOTHING[64]; // the block that a lane without a text reads
 
-static uint32_t state[8][4]; // word by word, the lanes beside each other
+static uint32_t state[8][4]; // for each word, its value in each lane
 
 #define ADD wasm_i32x4_add
 #define XOR wasm_v128_xor
@@ -27,7 +27,7 @@ static inline v128_t swapped(const u8 *p) {
   return wasm_i8x16_shuffle(v, v, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
 }
 
-// Four words of each of four texts -> word by word.
+// Transposes four words of each of four texts into one vector per word.
 static inline void words(v128_t *w, const u8 *const *p, int32_t at) {
   v128_t a = swapped(p[0] + at), b = swapped(p[1] + at), c = swapped(p[2] + at),
          d = swapped(p[3] + at);

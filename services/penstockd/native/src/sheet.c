@@ -1,9 +1,9 @@
-// What goes to spreadsheets: CSV whose text they do not run as formulas, and cells of XLSX.
+// Prints for spreadsheets: CSV whose text they do not run as formulas, and cells of XLSX.
 #include "print.h"
 
-// --- CSV for spreadsheets: text that they would run is disarmed by an apostrophe ---
+// --- CSV for spreadsheets: an apostrophe stops them from running text as a formula ---
 
-// Blanks and quotes, in ASCII and beyond, behind which spreadsheets still find a formula.
+// Size of a leading blank or quote, ASCII or not, that spreadsheets skip before a formula; else 0.
 static int32_t ignored(const u8 *s, int32_t n) {
   if (*s == ' ' || *s == '"' || *s == '\'' || *s == '`') return 1;
   if (n > 1 && s[0] == 0xC2 && s[1] == 0xA0) return 2;
@@ -14,7 +14,7 @@ static int32_t ignored(const u8 *s, int32_t n) {
   return s[0] == 0xEF && s[1] == 0xBB && s[2] == 0xBF ? 3 : 0;
 }
 
-// Whether text begins like a formula: with = + - @ or one of their wide and small forms.
+// Whether text begins like a formula: with = + - @ or one of their full-width or small forms.
 static int32_t active(const u8 *s, int32_t n) {
   for (int32_t k; n > 0 && (k = ignored(s, n)); s += k, n -= k) {}
   if (n < 1) return 0;
@@ -26,17 +26,18 @@ static int32_t active(const u8 *s, int32_t n) {
   return s[1] == 0xB9 && (s[2] == 0xA2 || s[2] == 0xA3 || s[2] == 0xA6 || s[2] == 0xAB);
 }
 
-// What may part cells for a spreadsheet, beside commas: quotes do not hold it together then.
+// Whether a spreadsheet may split cells at a character that is not a comma, even within quotes.
 static inline int32_t parts(u8 c) { return c == ';' || c == '\t' || c == '\n' || c == '\r'; }
 
-// Whether a cell begins like a formula, or with what parts cells.
+// Whether a cell begins like a formula or with a separator other than a semicolon.
 static int32_t hostile(const u8 *s, int32_t n) {
   if (n > 0 && parts(*s) && *s != ';') return 1;
   for (int32_t k; n > 0 && ((k = ignored(s, n)) || (k = parts(*s) && *s != ';')); s += k, n -= k) {}
   return active(s, n);
 }
 
-// A cell that no spreadsheet runs. `json`: it begins with a bracket.
+// Prints a cell that no spreadsheet runs. `json`: the text begins with a bracket, so it is
+// harmless.
 u8 *safe_text(u8 *o, const u8 *s, int32_t n, int32_t json) {
   u8 *start = o;
   const u8 *from = s;
@@ -63,20 +64,20 @@ u8 *safe_text(u8 *o, const u8 *s, int32_t n, int32_t json) {
 static const int32_t MARCH_1900 = -36465; // days from 2000-01-01; before it the calendars differ
 static const int32_t EPOCH = 36526;       // the serial number of 2000-01-01
 static const int32_t MOST_UNITS = 32767;  // UTF-16 units in one cell
-static const int32_t EXACT = 15;          // digits that a number keeps
+static const int32_t EXACT = 15;          // the digits that spreadsheets keep of a number
 
 static u8 *open_text(u8 *o) { return word(o, "<c t=\"inlineStr\"><is><t xml:space=\"preserve\">"); }
 static u8 *close_text(u8 *o) { return word(o, "</t></is></c>"); }
 static u8 *close_number(u8 *o) { return word(o, "</v></c>"); }
 
-// Makes what was printed between `digits` and `o`, an opened number's, a text if it has more digits
-// than numbers keep. `start` is where the cell begins.
+// Closes the number printed between `digits` and `o`, or turns it into text if it has more digits
+// than spreadsheets keep. The cell begins at `start`.
 static u8 *number_or_text(u8 *start, u8 *digits, u8 *o) {
   int32_t count = 0, size = (int32_t)(o - digits);
   for (u8 *p = digits; p < o; p++)
     if (*p >= '0' && *p <= '9' && (count || *p != '0')) count++;
   if (count <= EXACT) return close_number(o);
-  u8 copy[128]; // no number is printed longer
+  u8 copy[128]; // no printed number is longer
   for (int32_t i = 0; i < size; i++) copy[i] = digits[i];
   o = open_text(start);
   for (int32_t i = 0; i < size; i++) *o++ = copy[i];
@@ -113,7 +114,7 @@ u8 *sheet_date(u8 *o, int32_t days) {
   return close_number(integer(word(o, "<c s=\"1\"><v>"), days + EPOCH));
 }
 
-// A serial number whose fraction is the part of the day, to a billionth of a second.
+// Prints a serial number of days. Twelve digits after the point give the time of the day.
 u8 *sheet_time(u8 *o, int64_t us) {
   const int64_t day = 86400000000;
   int64_t days = us / day, rest = us % day;
@@ -134,7 +135,7 @@ static int32_t hexadecimal(u8 c) {
   return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'f');
 }
 
-// Whether text begins like an escaped character of XLSX, as "_x000D_".
+// Whether text begins like an escaped character of XLSX, such as "_x000D_".
 static int32_t escaped(const u8 *s, int32_t n) {
   if (n < 7 || s[1] != 'x' || s[6] != '_') return 0;
   return hexadecimal(s[2]) && hexadecimal(s[3]) && hexadecimal(s[4]) && hexadecimal(s[5]);

@@ -1,21 +1,22 @@
-// Files that come in, cut into rows: CSV cells, and the elements of a JSON array.
+// Splits incoming files into rows: CSV into cells, a JSON array into its elements.
 #include "abi/cells.h"
 #include "abi/split.h"
 
-// Output of split_csv: cells end with CELL, rows with ROW, a bare empty cell is NULL_CELL.
+// Output of split_csv: cells end with CELL, rows with ROW, an empty cell without quotes is
+// NULL_CELL.
 
-static int32_t seen; // what split_csv saw, if the rows are well formed
+static int32_t seen; // bits of Suspect for well-formed rows
 
 static inline u8 *keep(u8 *o, u8 c) {
   if (c < 0x20 && c != '\n' && c != '\t' && c != '\r') {
     seen |= CONTROLS;
-    if (c >= NULL_CELL) c = REFUSED; // would be taken for a separator; as unwelcome as these
+    if (c >= NULL_CELL) c = REFUSED; // or else it would be read as a separator
   }
   *o = c;
   return o + 1;
 }
 
-// Copies plain bytes sixteen at a time; returns how many.
+// Copies bytes sixteen at a time up to one that is not plain; returns how many are plain.
 static inline int32_t plain(u8 *o, const u8 *p, const u8 *end, u8 stop) {
   int32_t n = 0;
   while (end - p - n >= 16) {
@@ -31,9 +32,9 @@ static inline int32_t plain(u8 *o, const u8 *p, const u8 *end, u8 stop) {
   return n;
 }
 
-// Takes whole rows. `out` must have room for 2 * size + 64. Status MALFORMED: result.rows rows were
-// good, the next is not. DONE: result.detail says whether control characters are among the cells, and
-// whether a row has another number of them than `width`.
+// Takes complete rows. `out` must have room for 2 * size + 64 bytes. Returns MALFORMED if the row
+// after the first result.rows is malformed. With DONE, result.detail has the bits of Suspect:
+// whether cells contain control characters, and whether a row does not have `width` cells.
 EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t final,
                                     int32_t width) {
   const u8 *p = in, *end = in + size, *row = in;
@@ -53,7 +54,7 @@ EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t
         else if (p + 1 < end && p[1] == '"') *o++ = '"', p += 2;
         else break;
       }
-      if (p == end || (p + 1 == end && !final)) { // the closing quote, or its twin, may follow
+      if (p == end || (p + 1 == end && !final)) { // a closing or doubled quote may follow
         if (p == end && final) reason = OPEN_QUOTE;
         break;
       }
@@ -77,7 +78,7 @@ EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t
       }
       if (reason) break;
     }
-    // what ends it
+    // the separator after it
     if (p == end && !final) break;
     if (p < end && *p == ',') {
       *o++ = CELL;
@@ -111,7 +112,8 @@ enum { BEFORE, FIRST, ELEMENT, BETWEEN, AFTER };
 
 static inline int32_t blank(u8 c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
-// The end of the JSON value at `p`; 0 if `end` comes first, or -1 cast if brackets do not fit.
+// Returns the end of the JSON value at `p`; 0 if the value is not complete before `end`. Sets `bad`
+// if there is no value.
 static const u8 *value_end(const u8 *p, const u8 *end, int32_t *bad) {
   int32_t depth = 0;
   const u8 *start = p;
@@ -135,8 +137,9 @@ static const u8 *value_end(const u8 *p, const u8 *end, int32_t *bad) {
   return 0;
 }
 
-// Cuts an array into its elements, one a line, line ends inside made blanks. `state` is 0 at the
-// start and kept by the caller: it is read and left in result.detail (or why it is MALFORMED).
+// Splits an array into its elements, one on each line; line ends inside an element become blanks.
+// `state` is 0 for the first call, then result.detail of the call before. With MALFORMED,
+// result.detail has the reason (JsonFault) instead.
 EXPORT(split_json) int32_t split_json(const u8 *in, int32_t size, u8 *out, int32_t final,
                                       int32_t state) {
   const u8 *p = in, *end = in + size, *done = in;
@@ -160,12 +163,12 @@ EXPORT(split_json) int32_t split_json(const u8 *in, int32_t size, u8 *out, int32
       state = ELEMENT;
     } else {
       const u8 *stop = value_end(p, end, &bad);
-      if (!stop || stop == end) break; // a number may go on
+      if (!stop || stop == end) break; // a number may continue
       if (bad) {
         reason = NO_ELEMENT;
         break;
       }
-      for (; p < stop; p++) *o++ = blank(*p) ? ' ' : *p; // inside strings JSON has no line ends
+      for (; p < stop; p++) *o++ = blank(*p) ? ' ' : *p; // JSON strings have no line ends
       *o++ = '\n';
       result.rows++;
       state = BETWEEN;

@@ -1,11 +1,11 @@
-// PostgreSQL's messages as they come from its socket -> the COPY stream that they carry.
+// Extracts the COPY stream from the messages that PostgreSQL sends.
 #include "kernel.h"
 
-enum { HEAD = 5 }; // a message's kind and its size, which counts all but the kind
+enum { HEAD = 5 }; // a message's kind (one byte) and its size, which includes all but the kind
 
-// Takes what the messages CopyData at the start of `in` carry; `left` bytes of a message that began
-// earlier come first. Stops before any other message (END), or behind the last that is there (DONE).
-// `detail` is `left` for the next call.
+// Copies the data of the CopyData messages at the start of `in`; first come `left` bytes of a
+// message that began in an earlier call. Returns END before a message of another kind, DONE when
+// the input is used up. result.detail is `left` for the next call.
 EXPORT(unframe) int32_t unframe(const u8 *in, int32_t size, u8 *out, int32_t left) {
   const u8 *p = in, *end = in + size;
   u8 *o = out;

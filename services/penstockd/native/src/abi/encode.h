@@ -3,7 +3,7 @@
 #pragma once
 #include "../kernel.h"
 
-// What is printed.
+// The format to print.
 enum {
   CSV = 0,
   JSON = 1,
@@ -12,7 +12,7 @@ enum {
   SHEET = 4,
 };
 
-// What an operation does: print a column of a type, or what stands between columns.
+// The kind of an operation: it prints a column of a type, or the text between columns.
 enum {
   GROUP = 0,
   LITERAL = 1,
@@ -29,7 +29,7 @@ enum {
   PASSED = 12,
 };
 
-// What stands in a jsonb; a shape begins with one of these.
+// The kind of a value in a jsonb; each shape begins with one.
 enum {
   SCALAR = 0,
   LIST = 1,
@@ -42,17 +42,17 @@ enum {
 typedef struct {
   int32_t code; // Code
   int32_t arg; // the column; of a GROUP, how many columns it holds
-  int32_t shape; // offset of the shape of a jsonb; of a GROUP, how many operations to pass if it is absent
+  int32_t shape; // offset of the shape of a jsonb; of a GROUP, how many operations to skip if it is absent
   Text before;
   Text after;
-  Text null; // in place of all three if the column is NULL
+  Text null; // printed instead of `before`, the value and `after` if the column is NULL
 } Op;
 _Static_assert(sizeof(Op) == 36, "abi.toml");
 
 // The shape of a LIST or a MAP.
 typedef struct {
   int32_t kind; // Shape
-  int32_t element; // offset of the shape of what it holds
+  int32_t element; // offset of the shape of its elements
 } ListShape;
 _Static_assert(sizeof(ListShape) == 8, "abi.toml");
 

@@ -1,30 +1,54 @@
-"""Writes messages to endpoints: the body, its records, and the headers."""
+"""Turns claimed deliveries into messages, checked against the current policy.
+
+An event was seen through a View when it was queued. While the owner's View stays the same, the
+queued event is what it shows. Otherwise the event is read again, through the current View.
+"""
 
 from __future__ import annotations
 
-import base64
-import datetime as dt
-import math
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from urllib.parse import urlsplit
 
 import orjson
 
-from penstockd.catalog import Catalog, Dataset, Field, Kind
-from penstockd.catalog.record import Codec
-from penstockd.catalog.structs import parse_struct
+from penstockd.audit.bounds import query_text
+from penstockd.audit.entry import Entry
+from penstockd.audit.keys import page_keys
+from penstockd.audit.shown import Shown
+from penstockd.budget import let_others_run, offload_large
+from penstockd.catalog import Catalog
+from penstockd.errors import CursorExpired
+from penstockd.formats.records import RecordWriter, time_text, xml_of
 from penstockd.policy.lens import Lens
+from penstockd.policy.model import Permission
+from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.store.cursor import Cursor
+from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
-from penstockd.webhooks.model import Body, Cause, Delivery, Envelope, Occurrence, Options
+from penstockd.webhooks.endpoints import Endpoint
+from penstockd.webhooks.events import FeedLog
+from penstockd.webhooks.model import (
+    Body,
+    Cause,
+    Delivery,
+    DeliveryState,
+    Envelope,
+    Occurrence,
+    Options,
+    Reason,
+    Webhook,
+)
+from penstockd.webhooks.owners import Owners, owner_of
+from penstockd.webhooks.queue import SendResult
+from penstockd.webhooks.settling import UNDONE
 
-Convert = Callable[[Any], Any]
-
-#: Characters that XML 1.0 cannot hold; U+FFFD replaces them.
-_NOT_XML = {c: 0xFFFD for c in (*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF)}
+#: The method under which the audit records webhook deliveries.
+METHOD = "/penstock.hub.v1.Webhooks/Deliver"
+SURFACE = "WEBHOOK"
 
 #: The type of messages about the endpoint itself.
 TEST = "webhook.test"
@@ -35,102 +59,6 @@ _MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
 
 
-class RecordWriter:
-    """Writes records of a dataset, reduced to ``fields``."""
-
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        self._dataset, self._codec = dataset, Codec(dataset, fields)
-        self._parse = dataset.message_class.FromString
-        self._converts = [_make_convert(f) for f in fields]
-        self._json = [f.json_steps for f in fields]
-        self._xml = [f.steps for f in fields]
-
-    def json(self, image: bytes) -> dict[str, Any]:
-        """A serialised record as JSON data, without unset fields."""
-        return self._tree(image, self._json)
-
-    def xml(self, image: bytes) -> str:
-        """A serialised record as an element, as in XML exports."""
-        name = self._dataset.singular
-        return f"<{name}>{xml_of(self._tree(image, self._xml))}</{name}>"
-
-    def _tree(self, image: bytes, places: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-        tree: dict[str, Any] = {}
-        row = self._codec.row(self._parse(image))
-        for value, convert, steps in zip(row, self._converts, places, strict=True):
-            if value is None:
-                continue
-            holder = tree
-            for step in steps[:-1]:
-                holder = holder.setdefault(step, {})
-            holder[steps[-1]] = convert(value) if convert is not None else value
-        return tree
-
-
-def xml_of(value: Any) -> str:
-    """JSON data as the content of an element: lists become items, maps become members."""
-    if isinstance(value, StructData):
-        return escape(orjson.dumps(value).decode())
-    if isinstance(value, Mapping):
-        return "".join(_xml_element(name, v) for name, v in value.items())
-    if isinstance(value, list | tuple):
-        return "".join(f"<item>{xml_of(v)}</item>" for v in value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else escape(str(value).translate(_NOT_XML))
-
-
-def time_text(moment: dt.datetime) -> str:
-    """RFC 3339 in UTC with microseconds."""
-    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-class Entries(dict[str, Any]):
-    """A map field, which XML writes as entries with keys."""
-
-
-class StructData(dict[str, Any]):
-    """A Struct, which XML writes as JSON."""
-
-
-def _xml_element(name: str, value: Any) -> str:
-    if isinstance(value, Entries):
-        inner = "".join(
-            f"<entry key={quoteattr(str(k).translate(_NOT_XML))}>{xml_of(v)}</entry>"
-            for k, v in value.items()
-        )
-        return f"<{name}>{inner}</{name}>"
-    return f"<{name}>{xml_of(value)}</{name}>"
-
-
-def _make_convert(field: Field) -> Convert | None:
-    """Converts a value of ``Codec.row`` to JSON data; None if they are the same."""
-    match field.kind:
-        case Kind.INT64 | Kind.UINT64:
-            return str
-        case Kind.FLOAT | Kind.DOUBLE:
-            return _json_number
-        case Kind.BYTES:
-            return lambda value: base64.b64encode(value).decode()
-        case Kind.ENUM:
-            assert field.enum_values is not None
-            names = {number: name for name, number in reversed([*field.enum_values.items()])}
-            return lambda value: names.get(value, value)
-        case Kind.TIMESTAMP:
-            return time_text
-        case Kind.MAP:
-            return Entries
-        case Kind.STRUCT:
-            return lambda value: StructData(parse_struct(value))
-    return None
-
-
-def _json_number(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """A body with its headers. ``disclosed`` are the keys of its records, by dataset."""
@@ -138,6 +66,135 @@ class Message:
     body: bytes
     headers: Mapping[str, str]
     disclosed: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A delivery with its message, made under a policy."""
+
+    delivery: Delivery
+    message: Message
+    policy: PolicySnapshot
+
+
+class Composer:
+    """Makes messages from deliveries, or reports why one cannot be made."""
+
+    def __init__(self, payloads: Payloads, owners: Owners, log: FeedLog) -> None:
+        self._payloads, self._owners, self._log = payloads, owners, log
+
+    async def compose(
+        self, policy: PolicySnapshot, endpoint: Endpoint, delivery: Delivery, at: datetime
+    ) -> Composed | SendResult:
+        """The message of a delivery, or a DEAD result if its owner can see nothing of it."""
+        webhook = endpoint.webhook
+        owner = owner_of(policy, webhook)
+        # Notices other than UNDONE describe the owner's other webhooks, including their URLs.
+        notice = delivery.cause is Cause.NOTICE and delivery.event_type != UNDONE
+        if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
+            return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
+        sights = self._owners.sights(policy, webhook)
+        previous = delivery.previous
+        if delivery.cause not in (Cause.TEST, Cause.NOTICE):
+            kept, reason = await self._shown(webhook, delivery, sights)
+            if not kept:
+                return SendResult(delivery, DeliveryState.DEAD, reason.value)
+            delivery.events = [event for event, _ in kept]
+            previous = [number for _, number in kept]
+        # Writing a batch of large records takes long, and keeper and workers have other work.
+        size = sum(len(event.after or b"") for event in delivery.events)
+        write = functools.partial(
+            self._payloads.message, delivery, webhook.options, sights, at, previous
+        )
+        message = await offload_large(size, write)
+        await let_others_run()
+        return Composed(delivery, message, policy)
+
+    async def _shown(
+        self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
+    ) -> tuple[list[tuple[Occurrence, int]], Reason]:
+        """The events that may be sent, with their previous numbers; and why others are not."""
+        reason = Reason.EVENT_EXPIRED
+        wanted = {s.dataset: s.operations for s in webhook.selections}
+        kept = []
+        for event, before in zip(delivery.events, delivery.previous, strict=True):
+            sight = sights.get(event.dataset)
+            if sight is None:
+                reason = Reason.ACCESS_LOST
+                continue
+            seen: Occurrence | None = event
+            if sight.view_id != event.view_id:
+                try:
+                    seen = await self._log.reread(sight, event)
+                except CursorExpired:
+                    continue
+            operations = wanted.get(event.dataset, ())
+            if seen is None or (operations and seen.operation.word not in operations):
+                reason = Reason.NOT_VISIBLE
+                continue
+            kept.append((seen, before))
+        return kept, reason
+
+
+def place_of(url: str) -> str:
+    """Scheme and host of a URL; the rest may be secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if url else ""
+
+
+def make_entries(
+    endpoint: Endpoint, sights: Mapping[str, Lens], composed: Sequence[Composed]
+) -> tuple[list[Entry], list[Shown]]:
+    """The audit's entries and rules for messages to one endpoint, before any of them leaves."""
+    webhook = endpoint.webhook
+    fields = {s.dataset: s.fields for s in webhook.selections}
+    keys: dict[str, list[str]] = {}
+    for each in composed:
+        for dataset, found in each.message.disclosed.items():
+            keys.setdefault(dataset, []).extend(found)
+    made, shown = [], []
+    first = composed[0]
+    query = {"webhook": webhook.webhook_id, "deliveries": len(composed)}
+    for dataset, found in sorted(keys.items()) or [("", [])]:
+        entry = Entry(
+            request_id=first.delivery.delivery_id,
+            method=METHOD,
+            policy_revision=first.policy.revision,
+            consumer_id=webhook.consumer_id,
+            dataset=dataset or None,
+            query=query_text(query),
+            row_count=len(found),
+            peer=place_of(webhook.url) or None,
+            surface=SURFACE,
+            byte_count=sum(len(c.message.body) for c in composed),
+        )
+        if found:
+            sight = sights[dataset]
+            rule = sight.view.prepared(Shown, fields[dataset])
+            entry.shown = rule.digest
+            shown.append(rule)
+        if len(found) == 1:
+            entry.record_key = found[0]
+        elif found:
+            entry.low_key, entry.high_key = min(found), max(found)
+            entry.keys = page_keys(found)
+        made.append(entry)
+    return made, shown
+
+
+async def make_composer(
+    database: Database,
+    catalog: Catalog,
+    public_url: str,
+    places: Places,
+    connection: Connection,
+) -> tuple[Composer, Owners]:
+    """A Composer, and the Owners whose lenses it uses."""
+    epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
+    owners = Owners(catalog)
+    log = FeedLog(database, catalog)
+    payloads = Payloads(catalog, public_url, epoch, places)
+    return Composer(payloads, owners, log), owners
 
 
 class Payloads:
