@@ -17,6 +17,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstock.client.record import read_struct
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Fields that are not part of the form: they change when fields that are not shown change.
@@ -168,20 +169,6 @@ def _map_printer(print_: Callable[[Any], str]) -> _Print:
         return "{" + ",".join(f"{_quote(k)}:{print_(named[k])}" for k in names) + "}"
 
     return text
-
-
-def read_struct(message: Any) -> dict[str, Any]:
-    """The JSON object that a Struct holds."""
-    return {name: _read_value(value) for name, value in message.fields.items()}
-
-
-def _read_value(value: Any) -> Any:
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return read_struct(value.struct_value)
-    if kind == "list_value":
-        return [_read_value(v) for v in value.list_value.values]
-    return None if kind in ("null_value", None) else getattr(value, kind)
 
 
 def _print_data(value: Any) -> str:

@@ -97,12 +97,50 @@ def to_dict(
     ``model_names`` keeps the names of the model, such as billing_address.
     """
     wanted = [tuple(path.strip().split(".")) for path in paths if path.strip()]
-    whole = json_format.MessageToDict(
+    whole = to_proto_json(
         record,
         always_print_fields_with_no_presence=True,
         preserving_proto_field_name=model_names,
     )
     return _prune_values(whole, record.DESCRIPTOR, wanted) if wanted else whole
+
+
+def to_proto_json(message: Message, **options: Any) -> dict[str, Any]:
+    """The message as ``json_format.MessageToDict`` has it, but whole numbers in Structs are int and
+    each Struct is a JsonObject."""
+    document: dict[str, Any] = json_format.MessageToDict(message, **options)
+    _write_structs(document, message)
+    return document
+
+
+def _write_structs(document: dict[str, Any], message: Message) -> None:
+    for field, value in message.ListFields():
+        name = field.json_name if field.json_name in document else field.name
+        if is_struct(field):
+            document[name] = read_struct(value)
+        elif _is_nested(field):
+            _write_structs(document[name], value)
+
+
+class JsonObject(dict[str, Any]):
+    """What a Struct holds: one value, although it has members."""
+
+
+def read_struct(message: Any) -> JsonObject:
+    """The JSON object that a Struct holds."""
+    return JsonObject((name, _read_value(value)) for name, value in message.fields.items())
+
+
+def _read_value(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return read_struct(value.struct_value)
+    if kind == "list_value":
+        return [_read_value(v) for v in value.list_value.values]
+    if kind == "number_value":
+        number: float = value.number_value
+        return int(number) if number.is_integer() else number
+    return None if kind in ("null_value", None) else getattr(value, kind)
 
 
 def _prune_values(

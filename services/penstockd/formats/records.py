@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+import orjson
+
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.record import Codec
 from penstockd.catalog.structs import parse_struct

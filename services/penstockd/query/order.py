@@ -17,6 +17,7 @@ from sqlalchemy import Column, ColumnElement, and_, false, or_, tuple_
 
 from penstockd.catalog import Field, Kind
 from penstockd.query.errors import FieldUnknown, OrderError, PageTokenError
+from penstockd.query.fields import find_struct
 from penstockd.query.names import Names
 from penstockd.query.sql import bind_value, make_operand
 
@@ -90,6 +91,8 @@ class OrderBy:
         for name, descending, position in _parse_items(text):
             field = names.field(name)
             if field is None:
+                if find_struct(name, names) is not None:
+                    raise OrderError("the members of a Struct have no order", position)
                 raise FieldUnknown(name, position)
             if field.kind in _NO_ORDER:
                 raise OrderError(f"'{name}' has no order", position)

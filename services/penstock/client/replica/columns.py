@@ -15,6 +15,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from penstock.client.record import to_proto_json
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 _TIMESTAMP = "google.protobuf.Timestamp"
@@ -76,7 +77,7 @@ class Shape:
         """The record's values, one for each column."""
         nested: Mapping[str, Any] = {}
         if any(c.nested for c in self.columns):
-            nested = json_format.MessageToDict(record)
+            nested = to_proto_json(record)
         return tuple(self._value(record, nested, column) for column in self.columns)
 
     def record(self, row: Sequence[Any]) -> Message:
