@@ -10,6 +10,7 @@ from typing import Any
 
 from penstockd import formats
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.formats.options import FROM_FILE
 from penstockd.native.keys import KeySet
 
 HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -83,10 +84,14 @@ def last_batches(reader: formats.Reader) -> list[formats.RowBatch]:
 
 
 def read(
-    name: str, dataset: Dataset, data: bytes, chunk: int = 1 << 20
+    name: str,
+    dataset: Dataset,
+    data: bytes,
+    chunk: int = 1 << 20,
+    options: formats.ReadOptions = FROM_FILE,
 ) -> tuple[formats.Reader, list[list[Any]], list[formats.BadRow]]:
     """All rows of a file that is fed in pieces of ``chunk`` bytes."""
-    reader = formats.open_reader(name, dataset, dataset.fields)
+    reader = formats.open_reader(name, dataset, dataset.fields, options)
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])

@@ -1,4 +1,4 @@
-"""A worker: serves calls on a socket and follows the policy that they are judged by."""
+"""A worker: serves calls on a socket and follows the policy under which they are judged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from penstockd.rpc.health import report_health, report_node_health
 from penstockd.rpc.server import Server
 from penstockd.store.shortages import Shortages
 
-#: Seconds that calls under way get to end when a worker is stopped.
+#: Seconds in which calls may end when a worker is stopped.
 STOP_GRACE = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ async def serve_calls(settings: Settings, socket: Path) -> None:
     """Run a worker on a Unix socket until SIGTERM or SIGINT, then let its calls end."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
-        # Not before: what is logged meanwhile may not end a process whose log is full.
+        # Not earlier: a full log must not end the process because of what is logged meanwhile.
         share_interpreter()
         formats.load_ahead()
         server = Server(hub, f"unix:{socket}")

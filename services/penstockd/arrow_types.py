@@ -1,4 +1,4 @@
-"""Types of Arrow columns, and the kinds of fields that take them.
+"""Types of Arrow columns, and the kinds of fields that accept them.
 
 ``formats.unpack`` uses this in a process of its own, which imports nothing else of the formats.
 """
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 _WHOLE = ("INT32", "INT64", "UINT32", "UINT64")
 _NUMBERS = (*_WHOLE, "DECIMAL", "FLOAT", "DOUBLE")
-#: The kind of keys and references, which other tools hold as whole numbers.
+#: The kind of keys and references, which other tools store as whole numbers.
 _KEY = "KEY"
 
 
@@ -43,8 +43,11 @@ def is_bytes(t: Any) -> bool:
     )
 
 
-def takes_type(kind: str, t: Any) -> bool:
-    """Whether a field of a kind takes values of an Arrow type; every field takes text."""
+def takes_type(kind: str, t: Any, *, zoned: bool = False) -> bool:
+    """Whether a field of a kind takes values of an Arrow type; every field takes text.
+
+    Times without a zone are taken only if the caller has said their zone (``zoned``).
+    """
     is_ = pa.types
     if is_text(t) or is_.is_null(t):
         return True
@@ -55,7 +58,7 @@ def takes_type(kind: str, t: Any) -> bool:
     if is_.is_floating(t):
         return kind in ("FLOAT", "DOUBLE", "DECIMAL")
     if is_.is_timestamp(t):
-        return kind == "TIMESTAMP" and t.tz is not None
+        return kind == "TIMESTAMP" and (zoned or t.tz is not None)
     if is_.is_map(t) or is_.is_nested(t):
         return kind in ("LIST", "MAP")
     return (

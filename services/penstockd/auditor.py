@@ -50,7 +50,7 @@ def collect_evidence(
     trusted = [parse_key(key) for key in keys]
     if not files and not copy and settings.checkpoint_file.exists():
         files = [settings.checkpoint_file]
-    # What several files have is told once, in the order of the numbers.
+    # A checkpoint in several files counts once; the order is that of the numbers.
     found = {c.digest: c for file in files for c in CheckpointFile(file).read()}
     outside = sorted(found.values(), key=lambda c: (c.number, c.digest))
     return Evidence(trusted or [checkpoint_key(settings).public], outside)
@@ -58,7 +58,7 @@ def collect_evidence(
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """The result of verifying the database, and whether workers could change what was read."""
+    """The result of verifying the database, and whether workers could change the audit."""
 
     report: VerificationReport
     workers_may_change: bool

@@ -40,7 +40,7 @@ from penstockd.node.vault import Vault, VaultUnusable
 from penstockd.store.database import Connection, open_database
 from penstockd.up import StartRefused, begin_epoch
 
-#: Names of files in a backup: where each belongs is up to the settings.
+#: Names of files in a backup. The settings decide where each belongs.
 SECRET, CHECKPOINTS, SETTINGS = "secret", "checkpoints.jsonl", "settings.json"
 #: In the data folder: segments of the log on their way to a vault.
 STAGING = "backup"
@@ -49,10 +49,10 @@ _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What ``take_backup`` has put into the vault: the new backup, None with the log alone; its
-    size in bytes; how many segments of the log; and the names of backups that were removed.
-    ``oldest`` is from when on the database can be restored, None if the vault has none of it.
-    ``unusable`` says by name why other backups there cannot be used."""
+    """What ``take_backup`` has put into the vault: the new backup (None for the log alone), its
+    size in bytes, the number of segments of the log, and the names of backups that were removed.
+    ``oldest`` is the earliest time to which the database can be restored, None if the vault has no
+    backup of it. ``unusable`` explains by name why other backups there cannot be used."""
 
     label: Label | None
     size: int
@@ -77,9 +77,9 @@ async def take_backup(
 ) -> Taken:
     """Back up the installation, whether the hub runs or not.
 
-    ``log_only`` adds to the vault what was written since, without a new base backup. ``keep`` is
-    how many backups to keep, 0 for all. A vault of another installation is refused, unless
-    ``take_over``. Raises StartRefused.
+    ``log_only`` adds to the vault only the log since the last backup, without a new base backup.
+    ``keep`` is the number of backups to keep, 0 for all. A vault of another installation is
+    refused, unless ``take_over`` is set. Raises StartRefused.
     """
     try:
         vault = Vault(where)
@@ -96,7 +96,7 @@ async def take_backup(
                 segments = await server.put_log()
                 oldest = found.labels[0].time if found.labels else None
                 return Taken(None, 0, segments, (), oldest, found.unusable)
-            # The file of checkpoints is read first: the database then has all that it has.
+            # The file of checkpoints is read first: the database then has all of them.
             files, name = _collect_files(settings), make_name()
             with _remove_if_failed(vault, name):
                 segment, size = await server.put_base(name)
@@ -114,8 +114,8 @@ async def take_backup(
 async def restore_backup(settings: Settings, where: str, to: datetime | None) -> Restored:
     """Restore the installation into an empty data folder, and declare an epoch.
 
-    ``to`` is the time to whose state the database is restored, by default the end of the log.
-    Raises StartRefused.
+    ``to`` is the time to which the database is restored, by default the end of the log. Raises
+    StartRefused.
     """
     try:
         vault = Vault(where)
@@ -172,8 +172,8 @@ def _check_cluster(labels: Sequence[Label], cluster: str, vault: Vault) -> None:
 
 
 def _begin_installation(settings: Settings) -> None:
-    """Keep the copy that is being restored out of the vaults of its original, also if segments of
-    an earlier database in this folder wait for one."""
+    """Keep the copy that is being restored out of the vaults of its original, even if segments of
+    an earlier database in this folder still wait for one."""
     forget_installation_id(settings)
     shutil.rmtree(settings.data_dir / STAGING, ignore_errors=True)
 
@@ -203,18 +203,18 @@ def _finish_backup(vault: Vault, label: Label, files: Mapping[str, bytes]) -> No
 
 @contextmanager
 def _remove_if_failed(vault: Vault, name: str) -> Iterator[None]:
-    """Remove a backup from the vault if the block fails: the root secret may be in it."""
+    """Remove a backup from the vault if the block fails: it may contain the root secret."""
     try:
         yield
     except BaseException:
-        # What cannot be removed now, a later backup removes.
+        # A later backup removes what cannot be removed now.
         with suppress(VaultUnusable):
             vault.delete_folder(f"{BASE}/{name}")
         raise
 
 
 def _collect_files(settings: Settings) -> dict[str, bytes]:
-    """The files of an installation. The secret is among them: keys of the database's content are
+    """The files of an installation, with the root secret: keys of the database's content are
     derived from it."""
     found = {SETTINGS: _write_settings(settings)}
     secret = settings.data_dir / SECRET
@@ -228,7 +228,7 @@ def _collect_files(settings: Settings) -> dict[str, bytes]:
 
 
 def _write_settings(settings: Settings) -> bytes:
-    """The settings that were given, without passwords, as variables of the environment."""
+    """The settings that were given, without passwords, as environment variables."""
     shown = {name for name in settings.model_fields_set if type(settings).model_fields[name].repr}
     values = settings.model_dump(mode="json", include=shown)
     return orjson.dumps(
@@ -238,7 +238,8 @@ def _write_settings(settings: Settings) -> bytes:
 
 
 def _check_secret(settings: Settings, files: Mapping[str, bytes]) -> None:
-    """Raise BackupFailed if another secret than that of the backup is set or there already."""
+    """Raise BackupFailed if a secret other than the backup's is set or already in the data
+    folder."""
     wanted = files.get(SECRET)
     path = settings.data_dir / SECRET
     known = settings.secret.encode() if settings.secret is not None else None
@@ -252,8 +253,8 @@ def _check_secret(settings: Settings, files: Mapping[str, bytes]) -> None:
 
 
 def _write_files(settings: Settings, files: Mapping[str, bytes]) -> None:
-    """Put the files where the settings say. Checkpoints that are there already stay: they may be
-    newer, and then say what was undone."""
+    """Write the files to the places in the settings. Existing checkpoints stay: they may be newer,
+    and then show what was undone."""
     places: dict[str, Path] = {CHECKPOINTS: settings.checkpoint_file}
     if settings.secret is None:
         places[SECRET] = settings.data_dir / SECRET

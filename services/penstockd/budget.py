@@ -54,7 +54,7 @@ _REST, _MOST_RESTS = 0.001, 50
 CALL_SECONDS = 20.0
 #: CPU seconds that an upload may use for each byte received, in addition to CALL_SECONDS.
 SECONDS_PER_BYTE = 100e-6
-#: Up to so many bytes, a call's work is short enough to stay on the event loop.
+#: Up to this many bytes, a call's work is short enough to stay on the event loop.
 LITTLE = 16 * 1024
 
 P = ParamSpec("P")
@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 _clock = time.thread_time
-#: Of the event loop of this process.
+#: The event loop of this process.
 _turns = Turns()
 
 #: Few threads compute at a time, since they share one interpreter; more may also block.
@@ -72,11 +72,11 @@ _blocking = SharedThreads(min(31, _CPUS + 3), "blocking")
 
 
 class OwnLine(enum.Enum):
-    """Whose turns on the event loop the steps take that no consumer pays for."""
+    """The payer of steps on the event loop that no consumer pays for."""
 
     #: The hub's own work, for itself or for many.
     HUB = enum.auto()
-    #: Calls whose consumer is not known yet.
+    #: Calls of consumers that are not known yet.
     ARRIVING = enum.auto()
 
 
@@ -94,7 +94,7 @@ class Budget:
         self._payer = payer
         self.longest = 0.0  #: the CPU time of the longest step on the event loop
         self.began: float | None = None  #: when the current step began, by the thread's clock
-        self.arrives = False  #: whether the work is a call that came in
+        self.arrives = False  # whether the work is an incoming call
         self._used = 0.0
         self._most = seconds
 
@@ -105,7 +105,7 @@ class Budget:
 
     @property
     def line(self) -> Hashable:
-        """Whose turns the current task's steps take."""
+        """The payer whose turns the current task's steps take."""
         own = OwnLine.ARRIVING if self.arrives else OwnLine.HUB
         return payer_var.get().consumer or own
 
@@ -116,7 +116,7 @@ class Budget:
             self._payer.charge(seconds)
 
     def allow(self, seconds: float) -> None:
-        """Let the call use more."""
+        """Let the call use this many seconds more."""
         if self._most is not None:
             self._most += seconds
 
@@ -131,8 +131,8 @@ class Budget:
     def step(self, cpu: float, wall: float) -> None:
         """Count one step on the event loop, and log it if it was long.
 
-        On a busy machine a step can take long without using CPU, so a step is logged for its wall
-        time only if that is very long: then it waits for something without an ``await``.
+        On a busy machine a step can take long without using CPU, so its wall time is logged only if
+        it is very long: then the step waits for something without an ``await``.
         """
         self._used += cpu
         if self._payer is not None:
@@ -149,7 +149,7 @@ _current: ContextVar[Budget | None] = ContextVar("budget", default=None)
 _offloaded: ContextVar[float | None] = ContextVar("budget_offloaded", default=None)
 #: When unmetered work last gave way to others, by the clock of the event loop's thread.
 _gave_way = 0.0
-#: Calls accepted so far, and how many of them work that breathes has already let go first.
+#: Calls accepted so far, and how many of them long-running work has already let go first.
 _begun = _known = 0
 
 
@@ -247,7 +247,7 @@ def _run_charged(budget: Budget | None, work: Callable[[], T]) -> T:
 
 
 async def serve_call(budget: Budget, work: Awaitable[T]) -> T:
-    """``await_metered`` for an incoming call: work that breathes lets it go first."""
+    """``await_metered`` for an incoming call: long-running work lets it go first."""
     global _begun
     _begun += 1
     budget.arrives = True
@@ -317,7 +317,7 @@ class _Steps:
                 _turns.add(cpu)
             try:
                 value = yield waits
-            except GeneratorExit:  # the task is thrown away; no loop may be running any more
+            except GeneratorExit:  # the task is discarded; the loop may have stopped already
                 self._work.close()
                 raise
             except BaseException as exc:  # including cancellation, which the work must see

@@ -1,4 +1,4 @@
-"""The call that a command serves: who makes it, under which policy, and what it leaves behind."""
+"""The call that a command serves: its caller, the policy that applies, and the records of it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 
 class Allowance(Protocol):
-    """Decides how many records consumers may be given."""
+    """Decides how many records consumers may receive."""
 
     def take(self, entry: Entry, count: int) -> None:
         """Count records that are about to leave by the call or message of an entry.
 
-        Raises Refused to keep them in. Nothing says then that they left, and a stream ends where
-        they would begin; it can be resumed if the error's reason has a time to retry.
+        Raises Refused to keep them in. Then no entry reports them as sent, and a stream ends before
+        them; it can be resumed if the error's reason has a time to retry.
         """
 
 
@@ -45,11 +45,11 @@ class Books(Protocol):
 
     @property
     def allowance(self) -> Allowance | None:
-        """Judges what is about to leave; None lets everything leave."""
+        """Judges what is about to leave; with None everything may leave."""
 
     @property
     def journal(self) -> Journal:
-        """Makes entries durable that are not in a transaction of the call's own."""
+        """Makes entries durable outside the call's own transactions."""
 
     @property
     def writer(self) -> Writer:
@@ -57,7 +57,7 @@ class Books(Protocol):
 
     @property
     def tasks(self) -> Tasks:
-        """Runs work to its end, even if the caller goes away."""
+        """Runs work to its end, even if the caller leaves."""
 
 
 class ReadingOrgans(Protocol):
@@ -73,7 +73,7 @@ class ReadingOrgans(Protocol):
 
 
 class Permit:
-    """Proof that the records in a frame are in the audit. Only a ``Call`` issues it."""
+    """Proof that the audit has the records in a frame. Only a ``Call`` issues it."""
 
     __slots__ = ()
 
@@ -94,7 +94,7 @@ class ArrivingCall:
     recorded: bool = field(default=False, kw_only=True)
     #: Records that the reply shows so far; None until a disclosure is noted.
     disclosed: int | None = field(default=None, kw_only=True)
-    #: The consumer whom the caller claims to be, without proof; None if there is no such consumer.
+    #: The consumer that the caller claims to be, without proof; None if it does not exist.
     claimed: str | None = field(default=None, kw_only=True)
 
     def note_recorded(self) -> None:
@@ -102,15 +102,15 @@ class ArrivingCall:
         self.recorded = True
 
     def note_claim(self, name: str, value: str, consumer: str | None) -> None:
-        """Note whom the caller claims to be: the value that it sent, for the audit entry, and the
-        consumer that it belongs to, if there is one."""
+        """Note the consumer that the caller claims to be: the value that it sent, for the audit
+        entry, and the consumer that owns it, if there is one."""
         self.entry.query = query_text({name: bounded_text(value, TEXT_BYTES["consumer_id"])})
         self.claimed = consumer
 
 
 @dataclass(slots=True)
 class Call(ArrivingCall):
-    """One call: who makes it, under which policy, and the audit entry that it leaves.
+    """One call: its caller, the policy that applies, and the audit entry that it leaves.
 
     Only the interceptor ``auth`` makes one, so a Call proves that its caller has shown a
     credential. It is ``replayed`` if it did nothing because an earlier call with the same request
@@ -123,7 +123,7 @@ class Call(ArrivingCall):
     _within: bool = False
 
     def renew(self, policy: PolicySnapshot) -> None:
-        """Judge the rest of a call that has waited by the current policy.
+        """Apply the current policy to the rest of a call that has waited.
 
         Raises AccessRevoked if the caller's consumer or credential is no longer valid.
         """
@@ -136,7 +136,7 @@ class Call(ArrivingCall):
         return self.policy.permits(self.principal, permission)
 
     def require(self, permission: Permission, *or_else: Permission) -> None:
-        """Raise PermissionDenied unless the caller has one of them; it names the first."""
+        """Raise PermissionDenied unless the caller has one of them; the error names the first."""
         if not any(map(self.permits, (permission, *or_else))):
             raise PermissionDenied(f"you need the permission {permission.value}")
 
@@ -160,7 +160,7 @@ class Call(ArrivingCall):
         return scopes_permit(self.principal.scopes, dataset, action)
 
     def asked(self, **query: Any) -> None:
-        """Note in the audit entry what the caller asked for; empty parameters are left out."""
+        """Note the caller's request in the audit entry; empty parameters are left out."""
         given = {k: v for k, v in query.items() if v}
         if given:
             known = orjson.loads(self.entry.query) if self.entry.query else {}
@@ -176,9 +176,9 @@ class Call(ArrivingCall):
     # --- disclosures: all data that leaves passes here, so that it is audited first ----------
 
     def disclose(self, given: GivenRecords) -> None:
-        """Note the records of a reply in the call's entry, which is durable before it leaves.
+        """Note the records of a reply in the call's entry, which is durable before they leave.
 
-        All disclosures raise Refused if the caller may be given no more (see ``Allowance``).
+        All disclosures raise Refused if the caller may receive no more (see ``Allowance``).
         """
         self._count(given.count)
         self.entry.shown = given.rule
@@ -193,7 +193,7 @@ class Call(ArrivingCall):
 
     async def will_disclose(self, view: View, fields: str = "") -> None:
         """Note that a reply shows the record that the call writes; the write's transaction will
-        hold the entry. Raises DatabaseUnavailable."""
+        contain the entry. Raises DatabaseUnavailable."""
         self._count(1)
         self.entry.shown = await self.books.journal.store(view.prepared(Shown, fields))
 
@@ -233,22 +233,23 @@ class Call(ArrivingCall):
         return _PERMIT
 
     def _count(self, count: int) -> None:
-        """The one place that counts the records that leave by calls, before anything says so."""
+        """The one place that counts the records that leave by calls, before any entry reports
+        them."""
         if count and self.books.allowance is not None:
             self.books.allowance.take(self.entry, count)
         self.disclosed = (self.disclosed or 0) + count
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` to its end, even if the caller goes away, and return its result."""
+        """Run ``work`` to its end, even if the caller leaves, and return its result."""
         return await self.books.tasks.run(work)
 
     @asynccontextmanager
     async def writing(self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         """A transaction of the call's own writes: no call opens one in another way.
 
-        It also holds the call's entry, unless the call is a stream or leases what it gives out:
-        those write entries of their own. The entry counts as recorded only once the
-        transaction is committed: if it fails, even in COMMIT, another entry says so.
+        It also contains the call's entry, unless the call is a stream or leases its records: those
+        write entries of their own. The entry counts as recorded only once the transaction is
+        committed: if it fails, even in COMMIT, another entry reports that.
         """
         self._within = False
         async with transaction as opened:
@@ -263,10 +264,10 @@ class Call(ArrivingCall):
         *,
         then: Callable[[], Awaitable[object]] | None = None,
     ) -> T:
-        """Run ``work`` in one transaction with the call's entry, to its end even if the caller goes
-        away, and return its result. ``then`` runs after the commit.
+        """Run ``work`` in one transaction with the call's entry, to its end even if the caller
+        leaves, and return its result. ``then`` runs after the commit.
 
-        The entry counts one record unless ``work`` says how many.
+        The entry counts one record unless ``work`` sets another number.
         """
 
         async def run() -> T:
@@ -283,8 +284,8 @@ class Call(ArrivingCall):
     def transaction(
         self, *, dry: bool = False, bulk: bool = False
     ) -> AbstractAsyncContextManager[WriteTransaction]:
-        """``writing`` for records. The entry tells how many values were found taken by records that
-        the caller may not read."""
+        """``writing`` for records. The entry states how many values were already in use by records
+        that the caller may not read."""
         opened = self.books.writer.transaction(
             dry=dry, bulk=bulk, note_unseen=lambda count: self.asked(taken_unseen=count)
         )

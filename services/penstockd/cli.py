@@ -35,7 +35,7 @@ START_SECONDS = 3600
 
 
 class Because(enum.StrEnum):
-    """Why a database has gone back in time."""
+    """The reason why a database has gone back in time."""
 
     RESTORE = "restore"
     FAILOVER = "failover"

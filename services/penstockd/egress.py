@@ -1,6 +1,7 @@
-"""The egress guard: where the hub may connect to by itself. The address dialled is what counts.
+"""The egress guard: the addresses to which the hub itself may connect. Only the dialled address
+counts.
 
-A name is resolved once for a connection; the addresses are judged, and one of those that passed is
+A name is resolved once for a connection. The guard judges its addresses, and one that passes is
 dialled, with the host's name in the request and in TLS. The socket's own address is judged again
 just before dialling, since literal addresses skip the resolver. Only public unicast addresses are
 allowed, and networks that the operator allows. All others are refused: private, loopback,
@@ -33,7 +34,7 @@ LOOPBACK: Sequence[Network] = (
 #: The same message for a name that does not exist and for one whose addresses are refused: callers
 #: must not learn which names exist in the hub's network.
 NOWHERE = "the name has no address that the hub may go to"
-#: Concurrent look-ups of names: one that hangs must not keep the others waiting.
+#: Concurrent look-ups of names, so that one that hangs does not delay the others.
 _LOOKUPS = 64
 
 #: Prefixes whose last 32 bits are an IPv4 address.
@@ -58,24 +59,25 @@ _log = structlog.get_logger(__name__)
 
 
 class AddressRefused(OSError):
-    """An address that the hub must not connect to. The message says why and is for callers.
+    """An address that the hub must not connect to. The message gives the reason, for callers.
 
     It does not name the address: callers must not learn which internal address a name has.
     """
 
 
 class UrlRefused(ValueError):
-    """A URL that the hub must not connect to; the message says why."""
+    """A URL that the hub must not connect to; the message gives the reason."""
 
 
 class EgressGuard:
-    """Judges URLs and addresses. ``allowed`` are networks to allow besides the public ones."""
+    """Judges URLs and addresses. ``allowed`` are networks that are allowed besides the public
+    ones."""
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
 
     def check_url(self, url: str) -> SplitResult:
-        """The parts of a URL that may be posted to. Raises UrlRefused.
+        """The parts of a URL that the hub may post to. Raises UrlRefused.
 
         It judges without a look-up: a name may still lead to a refused address. The scheme must be
         https, or http if the operator allows any networks; dialling then judges the address.
@@ -188,7 +190,7 @@ class Resolver(abc.AbstractResolver):
         return socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
 
     async def close(self) -> None:
-        """Let the threads go."""
+        """Release the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

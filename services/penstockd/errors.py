@@ -1,9 +1,9 @@
-"""Domain errors. They know nothing of gRPC; ``answers.status`` turns each into a status.
+"""Domain errors. They are independent of gRPC; ``answers.status`` turns each into a status.
 
-All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options say
-how it is sent: to add an error, add it here and there, and nowhere else. Errors of queries are in
-``query.errors``, since the query language stands alone. Any other exception is a defect: it is
-logged and reaches the client as INTERNAL without its text.
+All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options
+define how it is sent: to add an error, add it here and there, and nowhere else. Errors of queries
+are in ``query.errors``, since the query language is independent. Any other exception is a defect:
+it is logged and reaches the client as INTERNAL without its text.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Self
 
 from penstockd.shortening import shorten_text
 
-#: Most bytes of an error's message, of a violation's field and description, and of one metadata
+#: The most bytes of an error's message, of a violation's field and description, and of one metadata
 #: value. Errors repeat what a caller sent, and travel in headers, which are bounded.
 MAX_MESSAGE, MAX_FIELD, MAX_DESCRIPTION, MAX_METADATA = 1024, 256, 512, 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with one field of a request (``google.rpc.BadRequest.FieldViolation``).
+    """One fault in one field of a request (``google.rpc.BadRequest.FieldViolation``).
 
     Both texts are bounded: see ``shorten_text``.
     """
@@ -35,7 +35,7 @@ class Violation:
 
 
 class Refused(Exception):
-    """The hub refuses a request; the message is for the client's eyes.
+    """The hub refuses a request; the message is for the client.
 
     The message and all values are bounded here, since they may repeat what the caller sent.
     ``places`` are cursors, which belong to the metadata and are sealed before they leave.
@@ -76,13 +76,13 @@ class PermissionDenied(Refused):
 
 
 class PolicyStale(Refused):
-    """The rules of access could not be read for so long that calls cannot be judged by them."""
+    """The access rules could not be read for so long that calls cannot be judged by them."""
 
     reason = "POLICY_STALE"
 
 
 class Invalid(Refused):
-    """The request cannot be right, whatever the state of the hub."""
+    """The request is invalid, whatever the state of the hub."""
 
     reason = "VALUE_INVALID"
 
@@ -100,7 +100,7 @@ class ValueInvalid(Invalid):
 
     @classmethod
     def of(cls, field: str, problem: str) -> Self:
-        """The error of one field of a request; ``problem`` completes "the field …"."""
+        """The error for one field of a request; ``problem`` completes "the field …"."""
         return cls(f"{field} {problem}", violations=[Violation(field, problem)])
 
 
@@ -141,13 +141,13 @@ class ImportTruncated(Invalid):
 
 
 class RecordNotFound(Refused):
-    """No such record, or none that the caller may see: the two are not told apart."""
+    """No such record, or none that the caller may see: the error is the same."""
 
     reason = "RECORD_NOT_FOUND"
 
 
 class RecordUnreadable(Refused):
-    """A record holds a value that the model cannot express: something else wrote the tables."""
+    """A record contains a value that the model cannot express: another program wrote the tables."""
 
     reason = "RECORD_UNREADABLE"
 
@@ -214,13 +214,13 @@ class ClientStalled(Refused):
 
 
 class ExportNotResumable(Refused):
-    """An interrupted export cannot go on; it has to start again."""
+    """An interrupted export cannot continue; it has to start again."""
 
     reason = "EXPORT_NOT_RESUMABLE"
 
 
 class StateGone(Refused):
-    """The state of the data that a call reads is no longer kept, or held for too long."""
+    """The state of the data that a call reads is no longer kept, or was held for too long."""
 
     reason = "STATE_GONE"
 
@@ -232,7 +232,7 @@ class AccessChanged(Refused):
 
 
 class AccessRevoked(AccessChanged):
-    """Nothing is left of the access that a stream began with."""
+    """The access with which a stream began is gone completely."""
 
 
 class ViewChanged(Refused):
@@ -242,19 +242,19 @@ class ViewChanged(Refused):
 
 
 class TooManyStreams(Refused):
-    """A consumer holds as many streams as one worker allows."""
+    """A consumer has as many streams as one worker allows."""
 
     reason = "TOO_MANY_STREAMS"
 
 
 class SubscriptionNotFound(Refused):
-    """No such subscription, or another consumer's: the two are not told apart."""
+    """No such subscription, or another consumer's: the error is the same."""
 
     reason = "SUBSCRIPTION_NOT_FOUND"
 
 
 class SubscriptionExists(Refused):
-    """The consumer has a subscription of this name already."""
+    """The consumer already has a subscription of this name."""
 
     reason = "SUBSCRIPTION_EXISTS"
 
@@ -266,13 +266,13 @@ class TooManySubscriptions(Refused):
 
 
 class AcknowledgedBackwards(Refused):
-    """The position was acknowledged before; the metadata names the latest acknowledged one."""
+    """The position was acknowledged before; the metadata has the latest acknowledged one."""
 
     reason = "ACKNOWLEDGED_BACKWARDS"
 
 
 class LeaseUnknown(Invalid):
-    """The subscription has issued no such lease since it was created or reset."""
+    """The subscription has issued no such lease since it was created or last reset."""
 
     reason = "LEASE_UNKNOWN"
 
@@ -284,13 +284,14 @@ class LeaseExpired(Refused):
 
 
 class ReceiptNotFound(Refused):
-    """No such receipt, or none that the caller may see: the two are not told apart."""
+    """No such receipt, or none that the caller may see: the error is the same."""
 
     reason = "RECEIPT_NOT_FOUND"
 
 
 class ShareExhausted(Refused):
-    """A consumer has used up its share of connections; this call waited as long as it may."""
+    """A consumer has used up its share of connections, and this call has waited as long as it
+    may."""
 
     reason = "SHARE_EXHAUSTED"
 
@@ -302,7 +303,7 @@ class DataLocked(Refused):
 
 
 class QueryTooLong(Refused):
-    """A query takes longer than a call of its kind may."""
+    """A query takes longer than its kind of call may."""
 
     reason = "QUERY_TOO_LONG"
 
@@ -314,13 +315,13 @@ class ImportTooLong(Refused):
 
 
 class OutcomeUnknown(Refused):
-    """A write broke off in its COMMIT: it may or may not have been done, or may yet be done."""
+    """A write broke off in its COMMIT: it may or may not have happened, or may still happen."""
 
     reason = "OUTCOME_UNKNOWN"
 
 
 class StorageFull(Refused):
-    """The database has no room left, or the hub none for a file."""
+    """The disk of the database is full, or the hub has no space for a file."""
 
     reason = "STORAGE_FULL"
 
@@ -362,7 +363,7 @@ class PolicyChanged(Refused):
 
 
 class LastAdministrator(Refused):
-    """The change would leave nobody who may change access."""
+    """The change would leave no consumer that may change access."""
 
     reason = "LAST_ADMINISTRATOR"
 
@@ -386,13 +387,13 @@ class CredentialEnded(Refused):
 
 
 class RehearsalTooLong(Refused):
-    """A rehearsal has more calls and rows to look at than it has time for."""
+    """A rehearsal has more calls and rows to examine than its time allows."""
 
     reason = "REHEARSAL_TOO_LONG"
 
 
 class WebhookNotFound(Refused):
-    """No such webhook, or none that the caller may see: the two are not told apart."""
+    """No such webhook, or none that the caller may see: the error is the same."""
 
     reason = "WEBHOOK_NOT_FOUND"
 
@@ -416,7 +417,7 @@ class WebhookDisabled(Refused):
 
 
 class ReplayUnderWay(Refused):
-    """A replay of the webhook is under way already; it runs one at a time."""
+    """A replay of the webhook is already running; only one may run at a time."""
 
     reason = "REPLAY_UNDER_WAY"
 
@@ -436,7 +437,7 @@ class WebhookKindUnfit(Refused):
 class DatabaseUnavailable(Refused):
     """The database cannot be reached or does not answer.
 
-    The cause is for the hub's log, and ``str`` returns it; the client's message does not have it.
+    ``str`` returns the cause, for the hub's log; the client's message does not contain it.
     """
 
     reason = "DATABASE_UNAVAILABLE"

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 
-#: The variable that holds the pipe's descriptor.
+#: The environment variable with the pipe's descriptor.
 VARIABLE = "HEARTBEAT_FD"
 #: Seconds between two beats.
 INTERVAL = 1.0
@@ -25,7 +25,7 @@ async def send_heartbeats() -> None:
     descriptor = int(given)
     os.set_blocking(descriptor, False)
     while True:
-        # A frozen supervisor has enough beats waiting, and one that died takes this process along.
+        # A frozen supervisor has enough beats waiting; if it has died, this process ends too.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(descriptor, b".")
         await asyncio.sleep(INTERVAL)

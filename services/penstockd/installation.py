@@ -34,12 +34,12 @@ def root_secret(settings: Settings) -> RootSecret:
 
 
 def node_id(settings: Settings) -> str:
-    """The lasting name of this node: made at its first start and kept in the data folder."""
+    """The permanent name of this node: made at its first start and kept in the data folder."""
     return _keep_random_id(settings.data_dir / "node-id")
 
 
 def installation_id(settings: Settings) -> str:
-    """The id by which a vault knows its owner. A restored copy is another installation."""
+    """The id by which a vault recognises its owner. A restored copy is another installation."""
     return _keep_random_id(settings.data_dir / _INSTALLATION_ID)
 
 
@@ -77,7 +77,7 @@ class FoundDatabase:
 @contextlib.asynccontextmanager
 async def find_database(settings: Settings, *, alone: bool = False) -> AsyncIterator[FoundDatabase]:
     """The database in the settings, or that of the hub running here, or the embedded one, started
-    for the length of the context.
+    for the duration of the context.
 
     Raises NodeError; with ``alone`` also if a hub runs here on the embedded database.
     """

@@ -30,7 +30,7 @@ async def run_keeper(settings: Settings) -> None:
     """Run the keeper until SIGTERM or SIGINT."""
 
     async def work(hub: Hub, stopping: asyncio.Event) -> None:
-        # The node stands by, taking no lease, until it has seen the others' settings.
+        # The node stands by, without any lease, until it has seen the others' settings.
         leases = Leases(hub.database, node_id(settings), socket.gethostname(), stands_by=True)
         agreement = Agreement(
             hub.database, leases, _shared_settings(settings), _grave_settings(settings)
@@ -40,7 +40,7 @@ async def run_keeper(settings: Settings) -> None:
         _log.info("keeper_started")
         await stopping.wait()
         await end_tasks([running])
-        # Leave first, so that the other nodes take over the leases released next, all of them.
+        # Leave first, so that the other nodes take over all of the leases that are released next.
         with contextlib.suppress(Refused):
             await agreement.leave()
         await leases.close()
@@ -54,7 +54,7 @@ def _shared_settings(settings: Settings) -> Mapping[str, str]:
 
 
 def _grave_settings(settings: Settings) -> Collection[str]:
-    """Settings for which a node that differs stands by."""
+    """The settings that make a node stand by if they differ."""
     if settings.differing_settings == "warn":
         return ()
     return [name for name, scope in SCOPES.items() if scope is Scope.STAND_BY]

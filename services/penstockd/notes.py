@@ -20,7 +20,7 @@ class Notes(ABC):
     """Notes of one process. A killed process loses those that it has not written: those of at most
     INTERVAL."""
 
-    #: What the log says if the last notes cannot be written.
+    #: The log event for last notes that cannot be written.
     lost: ClassVar[str]
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class Notes(ABC):
         """Write the notes. If that fails, keep them, call ``_note_any`` and raise the error."""
 
     def _note_any(self) -> None:
-        """Say that there is something to write."""
+        """Signal that there is something to write."""
         self._any.set()
 
     async def flush(self) -> None:
-        """Write the notes, if there are any. Raises DatabaseUnavailable; they are kept then."""
+        """Write the notes, if there are any. Raises DatabaseUnavailable; then they are kept."""
         self._any.clear()
         await self._write()
 

@@ -25,7 +25,7 @@ _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
 )
 
-#: How the JSON log presents an event, whoever logs it: the hub or a library.
+#: The form of an event in the JSON log, whether the hub or a library logs it.
 _PROCESSORS: Sequence[structlog.typing.Processor] = (
     lambda logger, method, event: _add_request_id(logger, method, event),
     structlog.processors.add_log_level,
@@ -48,7 +48,7 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
         cache_logger_on_first_use=True,
     )
     _send_logging_to_json()
-    # It logs every attempt to connect with a traceback; the hub logs an outage once.
+    # The driver logs every attempt to connect with a traceback; the hub logs an outage once.
     logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
     if otlp_endpoint:
         # It imports grpc, which a process that exports no spans need not load.
@@ -63,7 +63,7 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
 
 class RareLine:
     """A log line that many calls could write at the same time, as in an outage. It is written at
-    most every ``seconds``, with how many were left out since the last one."""
+    most every ``seconds``, with the number of lines left out since the last one."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ def flush_spans() -> None:
 
 
 def _send_logging_to_json() -> None:
-    """Write what libraries log, warnings, and the traceback of an end as lines of JSON, too."""
+    """Write the log lines of libraries, warnings, and the final traceback as lines of JSON, too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -113,7 +113,7 @@ def _send_logging_to_json() -> None:
 
 
 def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Log what ends the process, unless it is Ctrl-C."""
+    """Log the error that ends the process, unless it is Ctrl-C."""
     if not issubclass(kind, KeyboardInterrupt):
         structlog.get_logger(__name__).critical("process_failed", exc_info=(kind, error, trace))
 

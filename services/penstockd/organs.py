@@ -1,4 +1,4 @@
-"""What a process runs besides its calls: organs, each restarted when it fails.
+"""Organs: the tasks of a process besides its calls, each restarted when it fails.
 
 An organ that fails disturbs no other. A failure is logged once, however often it repeats, and so is
 the recovery.
@@ -21,19 +21,19 @@ from penstockd.store.database import Database
 from penstockd.store.fences import FencedDatabase, LeaseOver, SingletonLease
 from penstockd.store.singletons import Leases
 
-#: The pause before a failed organ is restarted, in seconds, grows from the first to the second.
+#: The pause before a failed organ is restarted, in seconds; it grows from the first to the second.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 2.0
-#: An organ that has run for so many seconds counts as recovered.
+#: An organ that has run for this many seconds counts as recovered.
 STEADY = 10.0
-#: After every so many failures without a steady run between, a singleton lets another node try.
+#: After this many failures without a steady run between, a singleton lets another node try.
 TRIES = 5
-#: So many failures without a steady run between count as failing; a single one repairs itself.
+#: This many failures without a steady run between count as failing; a single one repairs itself.
 FAILS = 2
 #: How often tasks that do not end are cancelled again, in seconds.
 _PULSE = 1.0
 
-#: Errors that an organ can raise without having a defect.
+#: Errors that an organ can raise without a defect.
 _EXPECTED = (Refused, LeaseOver)
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Organ:
-    """Work that goes on until it is cancelled."""
+    """A task that runs until it is cancelled."""
 
     name: str
     run: Callable[[], Awaitable[None]]
@@ -106,7 +106,7 @@ class Organs:
 
 
 class _Trials:
-    """How a singleton's work has fared in this process since it last ran steadily."""
+    """The results of a singleton's work in this process since it last ran steadily."""
 
     def __init__(self, name: str, leases: Leases) -> None:
         self._name, self._leases = name, leases
@@ -160,7 +160,7 @@ def make_singleton(
                 if task.done():
                     await trials.note_end(task, lease)
                     return await task
-                # Another node is to take over: end the work first, then release the lease.
+                # Another node must take over: end the work first, then release the lease.
                 await end_tasks([task])
                 await leases.release(lease)
             finally:
@@ -183,7 +183,7 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
-    """Cancel tasks until they have ended: a task that fails while being cancelled may go on.
+    """Cancel tasks until they have ended: a task that fails while being cancelled may continue.
 
     Errors that they raise are dropped, even if this is cancelled before they have ended.
     """
@@ -223,6 +223,6 @@ def _describe_error(error: Exception) -> str:
 
 
 def _find_error(task: asyncio.Future[None]) -> Exception | None:
-    """The error of a task that has ended by itself, if it raised one."""
+    """The error of a task that ended by itself, if it raised one."""
     error = None if task.cancelled() else task.exception()
     return error if isinstance(error, Exception) else None

@@ -2,7 +2,7 @@
 
 A log line that cannot be written must not end the process that writes it. Every process replaces
 its standard streams by these, so one mechanism guards every writer: the log, a library, ``print``,
-a traceback. Lost lines are counted, and the count is logged when there is room again.
+a traceback. Lost lines are counted, and the count is logged when there is space again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import sys
 import threading
 from typing import Any
 
-#: Begins a line about a step of the start, for people; a detached start passes these lines on.
+#: Begins a line for people about a step of the start; a detached start passes these lines on.
 PROGRESS = "… "
 
 
 def tell_progress(text: str) -> None:
-    """Say on standard error what a start is doing."""
+    """Print the current step of a start on standard error."""
     print(f"{PROGRESS}{text}", file=sys.stderr, flush=True)
 
 
@@ -58,11 +58,11 @@ class GuardedOutput(io.TextIOBase):
             return False
 
     def write(self, text: str) -> int:
-        """Write at once or drop the text; never raises for lack of room."""
+        """Write at once or drop the text; never raises on a full disk."""
         data = text.encode("utf-8", "backslashreplace")
         with self._mutex:
             if self._lost or self._broken_off:
-                # End a line that broke off in the middle; the notice says how many are missing.
+                # End a line that broke off in the middle; the notice tells how many are missing.
                 data = b"\n" * self._broken_off + self._notice() + data
             try:
                 while data:
@@ -84,7 +84,7 @@ class GuardedOutput(io.TextIOBase):
 
 
 def guard_output() -> None:
-    """Let no line that this process writes to stdout or stderr raise an error from now on."""
+    """From now on, no line that this process writes to stdout or stderr can raise an error."""
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if stream is None or isinstance(stream, GuardedOutput):

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Paging:
-    """One page of a list: how many items, and after which position."""
+    """One page of a list: its size and the position before it."""
 
     def __init__(self, tokens: PageTokens, call: Call, what: str, size: int, token: str) -> None:
         """``what`` names the list, including everything that narrows it.
@@ -22,13 +22,13 @@ class Paging:
         self._call, self._tokens = call, tokens
         scope = call.principal.consumer_id
         self._bound = query_digest(dataset=what, filter="", order_by="", fields="", scope=scope)
-        #: Items on a page, and how many to fetch: one more tells whether there is another page.
+        #: The items on a page, and how many to fetch: one more shows whether there is another page.
         self.size = page_size(size)
         self.limit = self.size + 1
         self.position = tokens.read(token, self._bound) if token else None
 
     def after(self, start: T) -> T:
-        """The position that the page begins after, if it is a single value; ``start`` on the first
+        """The position after which the page begins, if it is a single value; ``start`` on the first
         page."""
         return self.position[0] if self.position else start
 

@@ -10,13 +10,13 @@ def limit_process(memory: int, seconds: int) -> None:
     """
     try:
         import resource
-    except ImportError:  # a system that has no such limits
+    except ImportError:  # a system without such limits
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             taken = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
-    except (OSError, StopIteration):  # not Linux: elsewhere data is not counted like this
+    except (OSError, StopIteration):  # not Linux: other systems count data in other ways
         return
     resource.setrlimit(resource.RLIMIT_DATA, (taken + memory, taken + memory))

@@ -1,6 +1,6 @@
 """The files that the hub reads as data: descriptors, Envoy's configuration, the console.
 
-They lie in the package in a wheel, and in ``gen/`` and ``envoy/`` in a checkout. A hub whose model
+They are in the package in a wheel, and in ``gen/`` and ``envoy/`` in a checkout. A hub whose model
 was generated elsewhere reads them from another ``tree``, with the layout of a checkout (see
 ``Settings.resources``). All functions raise FileNotFoundError if their file or folder is missing.
 """

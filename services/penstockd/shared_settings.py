@@ -1,4 +1,4 @@
-"""Which settings the nodes that share a database must agree on."""
+"""The settings on which nodes that share a database must agree."""
 
 from __future__ import annotations
 

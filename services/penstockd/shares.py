@@ -1,4 +1,4 @@
-"""Fair shares of scarce things such as connections: who may take one now, and who is next.
+"""Fair shares of scarce resources such as connections: who may take one now, and who is next.
 
 Two rules keep one consumer from hurting another.
 
@@ -28,20 +28,21 @@ from penstockd.errors import ShareExhausted
 
 
 class Payer(NamedTuple):
-    """Whose share a call takes from: its consumer's, and its dataset's if it has one."""
+    """The owner of the share that a call takes from: its consumer, and its dataset if it has
+    one."""
 
     consumer: str = ""
     dataset: str | None = None
 
 
-#: Whom the current task works for; the hub itself by default.
+#: The payer of the current task; the hub itself by default.
 payer_var: ContextVar[Payer] = ContextVar("payer", default=Payer())  # noqa: B039  # immutable
 
 
 @contextmanager
 def for_the_hub() -> Iterator[None]:
-    """Make the current task work for the hub itself in the block, to start tasks that serve
-    many."""
+    """Let the hub itself pay for the current task in the block, for example to start tasks that
+    serve many."""
     token = payer_var.set(Payer())
     try:
         yield
@@ -51,12 +52,12 @@ def for_the_hub() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ShareTerms:
-    """How something is shared. A factor of None means no threshold."""
+    """The terms of sharing. A factor of None means no threshold."""
 
     consumer_factor: int | None = None
     dataset_factor: int | None = None
-    #: How long a call may wait, in seconds, and how many calls of one consumer may wait at a time.
-    #: None leaves the time to the call's deadline.
+    #: The seconds that a call may wait, and the number of one consumer's calls that may wait at a
+    #: time. None leaves the time to the call's deadline.
     seconds: float | None = 10.0
     most_waiting: int = 2000
 
@@ -88,14 +89,14 @@ class Shares:
         return self.size - self._used
 
     def spare(self, payer: Payer) -> int:
-        """How many places the payer could take without waiting."""
+        """The number of places that the payer could take without waiting."""
         count = 0
         while count < self.free and self._permits(payer, 1, more=count):
             count += 1
         return 0 if self._flows else count
 
     def try_take(self, payer: Payer, weight: int = 1) -> int:
-        """Take ``weight`` places if the payer need not wait for them; returns how many it has
+        """Take ``weight`` places if the payer need not wait for them; returns the number it has
         taken, 0 if none."""
         if self._flows and not self._may_pass(payer):
             return 0
@@ -104,8 +105,8 @@ class Shares:
         return granted
 
     async def take(self, payer: Payer, weight: int = 1) -> int:
-        """Take ``weight`` places, waiting for the payer's turn; returns how many it has taken,
-        which are to be given back.
+        """Take ``weight`` places, waiting for the payer's turn; returns the number it has taken,
+        which must be given back.
 
         Raises ShareExhausted if that takes too long, or too many of the consumer's calls are
         waiting.
@@ -155,7 +156,7 @@ class Shares:
             for waiter in flow:
                 if not waiter.granted.done():
                     waiter.granted.set_exception(error)
-                    waiter.granted.exception()  # retrieved here, in case the caller has just gone
+                    waiter.granted.exception()  # retrieved here, in case the caller has just left
 
     def _hold(self, payer: Payer, weight: int) -> None:
         if not weight:
@@ -183,7 +184,8 @@ class Shares:
         return True
 
     def _grantable(self, payer: Payer, weight: int) -> int:
-        """How many places the payer may have now if it asks for ``weight``; 0 if it must wait."""
+        """The number of places that the payer may have now if it asks for ``weight``; 0 if it must
+        wait."""
         free = self.size - self._used
         if self._permits(payer, weight) and (weight <= free or not self._used):
             fitting = weight
@@ -192,7 +194,7 @@ class Shares:
         factor, held = self._terms.consumer_factor, self._consumers.get(payer.consumer, 0)
         if factor is None or held >= weight or (fitting and held):
             return fitting
-        # What the thresholds allow, and one place in any case if it holds nothing.
+        # The number that the thresholds allow, and in any case one place if it holds nothing.
         most = min(free, max((factor * free - held) // (1 + factor), 0 if held else 1))
         if payer.dataset is not None and (factor := self._terms.dataset_factor) is not None:
             of_dataset = self._datasets.get(payer.dataset, 0)

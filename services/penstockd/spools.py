@@ -1,4 +1,4 @@
-"""Temporary files for what callers send: they leave a reserve of the disk, and name a full one."""
+"""Temporary files for uploads: they leave a reserve of the disk free, and report a full disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from penstockd.errors import StorageFull
 
 @dataclass(frozen=True, slots=True)
 class SpoolPlace:
-    """Where temporary files lie: in ``folder``, the system's own if None. ``reserve`` bytes of its
-    disk stay free."""
+    """The place of temporary files: ``folder``, or the system's own if None. ``reserve`` bytes of
+    its disk stay free."""
 
     folder: Path | None = None
     reserve: int = 0
@@ -34,7 +34,8 @@ class SpoolPlace:
 class Spool:
     """A temporary file, whose first ``in_memory`` bytes stay in memory if no more come.
 
-    Threads may write and read it, one at a time; ``close`` may come at any time, from any thread.
+    Threads may write and read it, one at a time; ``close`` may be called at any time, from any
+    thread.
     """
 
     def __init__(self, place: SpoolPlace, in_memory: int = 0) -> None:
@@ -58,18 +59,18 @@ class Spool:
             self._size += len(data)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes; ``rewind`` comes first."""
+        """The next bytes; call ``rewind`` first."""
         with self._open_file() as file:
             return file.read(size)
 
     def rewind(self) -> None:
-        """Go to the start. What was written is in the file then. Raises StorageFull."""
+        """Go to the start. Afterwards everything written is in the file. Raises StorageFull."""
         with self._open_file() as file:
             file.flush()
             file.seek(0)
 
     def fileno(self) -> int:
-        """The descriptor of the file, which may be given to another process."""
+        """The descriptor of the file, which can be passed to another process."""
         return self._file.fileno()
 
     def close(self) -> None:
@@ -96,6 +97,6 @@ class Spool:
 
 
 def _close_file(file: IO[bytes]) -> None:
-    # A full disk may refuse the last bytes, which nobody wants any more.
+    # A full disk may refuse the last bytes, which are no longer needed.
     with suppress(OSError):
         file.close()

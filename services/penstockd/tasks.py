@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """Work that runs to its end even if its caller goes away: a stopping hub waits for it."""
+    """Work that runs to its end even if its caller leaves: a stopping hub waits for it."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -22,7 +22,7 @@ class Tasks:
         """Run ``work`` to its end, even if the caller is cancelled.
 
         A cancellation takes effect only when the work has ended and its outcome is known. An error
-        of the work is raised in place of the cancellation.
+        of the work is raised instead of the cancellation.
         """
         task = budget.create_task(work)
         self._running.add(task)
@@ -37,7 +37,7 @@ class Tasks:
             raise
 
     async def drain(self) -> None:
-        """Wait for all work under way."""
+        """Wait for all running work."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

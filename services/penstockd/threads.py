@@ -1,4 +1,5 @@
-"""Threads that work for calls beside the event loop, shared fairly among those who pay for them."""
+"""Threads that work for calls beside the event loop, shared fairly among those that pay for
+them."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ T = TypeVar("T")
 
 
 class SharedThreads:
-    """A pool of threads. One payer's work uses at most ``most`` of them, and one more is there for
-    others: a payer that has less to do finds a thread, or is next when one becomes free."""
+    """A pool of threads. One payer's work uses at most ``most`` of them, and one more is reserved
+    for others: a payer with less work finds a thread, or is next when one becomes free."""
 
     def __init__(self, most: int, name: str) -> None:
         """``name`` begins the names of the threads."""
@@ -28,7 +29,7 @@ class SharedThreads:
         """Run ``work`` for the current payer and return its result.
 
         There is no limit to the time that it waits for a thread: the call has a deadline, and waits
-        for its own consumer's work only. Raises ShareExhausted if too much of that is waiting.
+        only for its own consumer's work. Raises ShareExhausted if too much of that is waiting.
         """
         loop, payer = asyncio.get_running_loop(), payer_var.get()
         shares = self._shares_of(loop)
@@ -38,7 +39,7 @@ class SharedThreads:
         except BaseException:
             shares.give_back(payer)
             raise
-        # The thread is occupied until the work has ended, even if the call has gone away.
+        # The thread is occupied until the work has ended, even if the call has left.
         job.add_done_callback(lambda _: _give_back(loop, shares, payer))
         return await asyncio.wrap_future(job)
 

@@ -33,7 +33,7 @@ SLICE = 0.002
 
 
 class Turn(asyncio.Future[None]):
-    """The place of one step in line. Awaited by one task, which runs as soon as it is its turn."""
+    """The place of one step in line. One task awaits it, and runs as soon as it is its turn."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,8 @@ class Turn(asyncio.Future[None]):
     def add_done_callback(
         self, fn: Callable[[Any], object], /, *, context: Context | None = None
     ) -> None:
-        """Set what resumes the task. A future would run it one round after the turn has come."""
+        """Set the callback that resumes the task. A future would run it one round after the turn
+        has come."""
         run = functools.partial(fn, self)
         self._resume = run if context is None else functools.partial(context.run, run)
 
@@ -64,7 +65,7 @@ class Turn(asyncio.Future[None]):
 
 @dataclass(slots=True, eq=False)
 class _PayerLine:
-    """One payer's steps that wait, and what is left of its turn; negative if it took too much."""
+    """One payer's waiting steps, and the rest of its turn; negative if it took too much."""
 
     payer: Hashable
     left: float = SLICE
@@ -106,7 +107,7 @@ class Turns:
             self._loop.call_soon(self._begin_round)
 
     def _begin_round(self) -> None:
-        """Run steps that wait, as far as they fit in a round."""
+        """Run waiting steps, as many as fit in a round."""
         loop, self._used = self._loop, 0.0
         try:
             while self._order and self._used <= ROUND:
@@ -118,7 +119,7 @@ class Turns:
                 self._loop = None
 
     def _serve(self, line: _PayerLine) -> None:
-        """Run the next step of a payer if its turn has begun, and end its turn if it is over."""
+        """Run the next step of a payer if its turn has begun, and end its turn if it is used up."""
         if line.left > 0:
             before = self._used
             try:
@@ -134,7 +135,7 @@ class Turns:
             self._order.rotate(-1)
 
     def _forget(self) -> None:
-        """Begin anew: the loop is another one, and whoever waited in the old one is gone."""
+        """Start again: the loop is another one, and the waiters of the old one are gone."""
         self._used, self._loop = 0.0, None
         self._lines.clear()
         self._order.clear()

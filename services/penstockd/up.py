@@ -1,4 +1,4 @@
-"""The composition root of a node: database migrated, demo made, processes supervised."""
+"""The composition root of a node: database migrated, demo created, processes supervised."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ _ONE_ROLE = (
 
 
 class StartRefused(Exception):
-    """The hub cannot start, or cannot do what was asked; the message says what to do about it."""
+    """The hub cannot start, or cannot do what was requested; the message tells how to correct
+    that."""
 
 
 _HAS_INSTANCES = """
@@ -89,7 +90,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             demo = _make_demo(settings, demo_customers)
 
         async def prepare(url: str) -> None:
-            # The folder is ours from here on: a ready file in it was left by a run that was killed.
+            # From here on the folder belongs to this process: a killed run left any ready file in
+            # it.
             settings.ready_file.unlink(missing_ok=True)
             tell_progress("bringing the tables to the model")
             await prepare_store(settings, url)
@@ -118,7 +120,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
 
 
 def warn_few_files(settings: Settings) -> list[str]:
-    """Log, and tell the operator, that the system allows fewer open files than are needed."""
+    """Log, and tell the operator, that the system allows fewer open files than the hub needs."""
     missing = missing_files(settings.max_connections)
     if not missing:
         return []
@@ -130,8 +132,8 @@ def warn_few_files(settings: Settings) -> list[str]:
 
 
 async def check_connections(settings: Settings, url: str) -> list[str]:
-    """Log how many database connections the node may open; returns what to tell the operator of a
-    database of their own. Raises DatabaseUnavailable."""
+    """Log how many database connections the node may open; returns a warning for the operator of an
+    external database. Raises DatabaseUnavailable."""
     needed = needed_connections(settings.workers, settings.connections)
     async with open_database(url, size=1) as database, database.connection() as connection:
         allowed = await allowed_connections(connection)
@@ -260,7 +262,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _tell_ready(settings: Settings) -> None:
-    """Write the ready file; a hub that serves does not end for lack of room for it."""
+    """Write the ready file; a full disk does not end a hub that serves."""
     try:
         settings.ready_file.write_text(str(os.getpid()))
     except OSError as exc:
@@ -275,7 +277,7 @@ def _forget_ready(settings: Settings) -> None:
 
 
 def _explain_error(settings: Settings, error: Exception) -> str:
-    """What is wrong, for the console: one line, or several if there is a list."""
+    """The cause of an error, for the console: one line, or several for a list."""
     if isinstance(error, DatabaseUnavailable):
         url = settings.database_url
         where = f"at {name_place(url)}" if url is not None else "of the data folder"

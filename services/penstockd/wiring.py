@@ -1,4 +1,4 @@
-"""Settings in, organs out: the one place where the parts of a process are put together.
+"""Turns settings into organs: the one place where the parts of a process are put together.
 
 Worker and keeper have the same hub, and differ in their database connections and their organs: see
 ``app`` and ``keeper``.
@@ -62,13 +62,13 @@ from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.webhooks.signing import Seal
 from penstockd.writes.arrival import ImportLimits
 
-#: How long one statement of a singleton may take, in seconds: after a long pause the sealer and
+#: The time for one statement of a singleton, in seconds: after a long pause the sealer and
 #: retention have much to do.
 KEEPER_STATEMENT = 600.0
 #: Seconds between attempts to open a database.
 RETRY = 1.0
 
-#: What a singleton does while its process holds the lease of its name.
+#: The work of a singleton while its process holds the lease of its name.
 Work = Callable[[FencedDatabase], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
@@ -168,7 +168,7 @@ def _make_policy(
     catalog: Catalog,
     trust: Trust,
 ) -> Policy:
-    """The policy as this process knows it; the keys and issuers of tokens come with it."""
+    """The policy as this process knows it; the keys and issuers of tokens are loaded with it."""
     return Policy(
         database,
         announcements,
@@ -187,7 +187,7 @@ def _make_desk(
     announcements: PostgresAnnouncements,
     places: Places,
 ) -> WebhookDesk:
-    """What calls about webhooks use."""
+    """The object that calls about webhooks use."""
     return WebhookDesk(
         database,
         catalog,
@@ -200,7 +200,7 @@ def _make_desk(
 
 
 def _make_tokens(settings: Settings) -> Tokens:
-    """The maker and judge of the hub's own tokens; its keys come with the policy."""
+    """The issuer and verifier of the hub's own tokens; its keys are loaded with the policy."""
     return Tokens(
         SigningKeys([]),
         issuer=settings.issuer,
@@ -251,8 +251,8 @@ def worker_organs(hub: Hub) -> list[Organ]:
 def keeper_organs(
     settings: Settings, hub: Hub, leases: Leases, agreement: Agreement
 ) -> list[Organ]:
-    """The organs that a keeper runs: each singleton under the lease of its name. Every keeper files
-    the audit's checkpoints, whichever of them signs."""
+    """The organs of a keeper: each singleton under the lease of its name. Every keeper copies the
+    audit's checkpoints to its file, whichever node signs them."""
     work = list_singletons(settings, hub, leases)
     return [
         Organ("settings", agreement.run),
@@ -289,7 +289,7 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
 async def _deliver_webhooks(
     hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
 ) -> None:
-    """Deliver over separate connections, so that waiting for receivers holds up nothing else."""
+    """Deliver over separate connections, so that waiting for receivers delays nothing else."""
     database = Database(
         hub.database.dsn, size=WEBHOOK_CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
     )

@@ -57,7 +57,7 @@ class Gadgets:
     def call(self, verb: str, request: Any, reply: str) -> Any:
         """One call of gRPC."""
         with grpc.insecure_channel(f"127.0.0.1:{self.hub.port}") as channel:
-            answer = channel.unary_unary(f"/penstock.api.v1.Gadgets/{verb}")(
+            answer: bytes = channel.unary_unary(f"/penstock.api.v1.Gadgets/{verb}")(
                 request.SerializeToString(), metadata=self.hub.metadata("admin")
             )
         if reply == "Gadget":
@@ -207,8 +207,9 @@ def as_lines(records: Records) -> bytes:
     return "\n".join(map(json.dumps, records.values())).encode()
 
 
-def wanted(reply: Any) -> None:
+def wanted(reply: Any) -> Any:
     assert reply.status == 200, reply.text
+    return reply
 
 
 def patch(g: Gadgets, records: Records) -> None:
@@ -500,7 +501,7 @@ def test_messages_hold_no_odd_numbers(gadgets: Gadgets, odd: float) -> None:
         with pytest.raises(grpc.RpcError) as raised:
             gadgets.call(verb, request, "Gadget")
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert ".a[0]: is " in raised.value.details()
+        assert ".a[0]: is " in str(raised.value.details())
 
 
 def test_a_value_without_a_kind_and_a_negative_zero(gadgets: Gadgets) -> None:
@@ -508,7 +509,7 @@ def test_a_value_without_a_kind_and_a_negative_zero(gadgets: Gadgets) -> None:
     request.gadget.attributes.fields["a"].SetInParent()
     with pytest.raises(grpc.RpcError) as raised:
         gadgets.call("CreateGadget", request, "Gadget")
-    assert ".a: holds a Value of no kind" in raised.value.details()
+    assert ".a: holds a Value of no kind" in str(raised.value.details())
     for name, file in texts_in('{"a":-0.0,"b":[-0]}').items():
         wanted(gadgets.send(name, file))
         [made] = gadgets.hub.sql(
@@ -609,8 +610,8 @@ def test_structs_are_written_as_a_whole(gadgets: Gadgets) -> None:
     path = f"{PATH}/u"
     refused = gadgets.post("PATCH", f"{path}?update_mask=attributes.a", {"attributes": {"a": 2}})
     assert refused.status == 400 and "'attributes' is a Struct" in refused.text
-    for query in ({"fields": "attributes.a"}, {"order_by": "attributes.a"}):
-        reply = gadgets.hub.get(PATH, "admin", **query)
+    for asked in ({"fields": "attributes.a"}, {"order_by": "attributes.a"}):
+        reply = gadgets.hub.get(PATH, "admin", **asked)
         assert reply.status == 400 and "Struct" in reply.text, reply.text
     assert "no order" in gadgets.hub.get(PATH, "admin", order_by="attributes").text
     for body, query in (
@@ -622,6 +623,7 @@ def test_structs_are_written_as_a_whole(gadgets: Gadgets) -> None:
         reply = gadgets.post("PATCH", path + query, body)
         wanted(reply)
         assert is_exactly(trim(reply.json()), {"gadgetId": "u", **body})
+    found: dict[str, Any]
     unset, empty = b"gadget_id,attributes\nu,\n", b"gadget_id,attributes\nu,{}\n"
     for file, found in ((empty, {"attributes": {}}), (unset, {})):
         wanted(gadgets.send("CSV", file))

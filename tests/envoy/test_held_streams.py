@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +20,7 @@ import aiohttp
 
 from door import Door, opened
 from harness import PATIENCE, folder
-from http2 import DATA, connected, frame
+from http2 import DATA, WINDOW_UPDATE, connected, frame
 from penstockd import resources
 
 FOLDER = resources.find_portal()
@@ -137,8 +138,8 @@ async def test_the_way_it_was_is_found_out() -> None:
 
 
 async def test_who_takes_nothing_is_let_go() -> None:
-    """Both what the sidecar serves itself and what the hub has answered completely."""
-    async with opened(stalled_seconds=1) as door:
+    """Both what the sidecar serves itself and what the hub has answered in full."""
+    async with opened(stalled_seconds=1, call_seconds=1) as door:
         for path in (SCRIPT, "/v1/customers/c1", "/v1/customers/missing"):
             async with connected(door.envoy.config.port, window=0) as connection:
                 for number in range(STREAMS):
@@ -147,6 +148,28 @@ async def test_who_takes_nothing_is_let_go() -> None:
                 # Their places are free for other streams on the same connection.
                 connection.request(2 * STREAMS + 1, path)
                 await until(lambda c=connection: 2 * STREAMS + 1 in c.answered)
+
+
+async def test_a_slow_client_gets_all_of_a_large_reply() -> None:
+    """It takes a little at a time, for longer than others wait who have no credentials."""
+    async with (
+        opened(stalled_seconds=1, call_seconds=60) as door,
+        connected(door.envoy.config.port, window=0) as slow,
+    ):
+        bearer = f"Bearer {door.keys.token()}"
+        slow.request(1, "/v1/customers/c1", accept_encoding="identity", authorization=bearer)
+        await until(lambda: slow.answered)
+        began = time.monotonic()
+        while time.monotonic() < began + 3:
+            slow.writer.write(frame(WINDOW_UPDATE, 0, 1, (1).to_bytes(4, "big")))
+            await asyncio.sleep(0.1)
+            assert not slow.ended | slow.reset
+        slow.writer.write(frame(WINDOW_UPDATE, 0, 1, (65536).to_bytes(4, "big")))
+        await until(lambda: slow.ended | slow.reset)
+        assert slow.ended and slow.received[1] > 2000
+        # The way it was, by a route for anybody.
+        slow.request(3, SCRIPT, accept_encoding="identity")
+        await until(lambda: 3 in slow.reset)
 
 
 def idle_seconds(route: dict[str, Any], usual: float) -> float:
@@ -171,11 +194,13 @@ async def test_no_stream_may_be_silent_for_ever() -> None:
         manager = await public_manager(door)
     usual = float(manager["stream_idle_timeout"].removesuffix("s"))
     assert 0 < usual <= 300
-    assert 0 < float(manager["stream_flush_timeout"].removesuffix("s")) <= 15
+    assert 0 < float(manager["stream_flush_timeout"].removesuffix("s")) <= 5
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
     assert len(routes) > 10
     for route in routes:
         assert 0 < idle_seconds(route, usual) <= 300, route["match"]
+        taken = route.get("route", {}).get("flush_timeout", "5s")
+        assert 0 < float(taken.removesuffix("s")) <= 60, route["match"]
     assert idle_seconds({"route": {"idle_timeout": "0s"}}, usual) == 0
 
 

@@ -102,7 +102,7 @@ class Receiver:
         try:
             await upload.begun()
             size = 0
-            async for _, _, _, data in upload.pieces():
+            async for data in upload.pieces():
                 size += len(data)
                 if size == len(ROWS):
                     self.read[number].set()

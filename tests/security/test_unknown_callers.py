@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from harness import PATIENCE, Reply, RunningHub, folder
 from http2 import DATA, Connection, connected, frame
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
+from penstockd.answers import problem
 from penstockd.audit.refusals import COUNTED
 from penstockd.rpc.sidecar import METHOD, SERVICE
 
@@ -272,3 +274,66 @@ def test_what_has_no_entry_of_its_own_is_counted(strict: RunningHub) -> None:
     counts = [e[2]["calls"] for e in entries_of(strict, "2001:db8:1::/64") if e[0] == COUNTED]
     assert len(own) == got[401]
     assert sum(counts) == got[429] and len(counts) < got[429]
+
+
+#: Streams of one experiment, and replies with bodies that an address may leave untaken: at once,
+#: and more with every second.
+MANY, AT_ONCE, EACH_SECOND = 300, 100, 5
+FORM = {"content_type": "application/x-www-form-urlencoded"}
+
+#: Kinds of calls that are refused: verb, path, headers; ``#`` stands for a number.
+REFUSED: dict[str, tuple[str, str, dict[str, str]]] = {
+    "nothing": ("GET", "/v1/customers", {}),
+    "made-up key": ("GET", "/v1/customers", {"x_api_key": "psk_#_x"}),
+    "problem": ("GET", "/v1/customers", {"x_api_key": "psk_#_x", "accept": problem.MEDIA_TYPE}),
+    "forged token": ("GET", "/v1/customers/c", {"authorization": "Bearer a.#.c"}),
+    "unknown path": ("GET", "/nowhere/#", {"x_api_key": "psk_#_x"}),
+    "unknown parameter": ("GET", "/v1/customers?a%62=#", {"x_api_key": "psk_#_x"}),
+    "write": ("DELETE", "/v1/customers/#", {"x_api_key": "psk_#_x"}),
+    "export": ("GET", "/v1/customers:export", {"x_api_key": "psk_#_x", "accept_encoding": "zstd"}),
+    "feed": ("GET", "/v1/customers:watch", {"x_api_key": "psk_#_x"}),
+    "sign-in": ("POST", "/oauth2/token", FORM),
+    "health": ("GET", "/healthz", {}),
+    "unknown error": ("GET", "/v1/errors/NONE_#", {}),
+    "gRPC": ("POST", "/penstock.api.v1.Customers/GetCustomer", GRPC),
+    "gRPC-Web": (
+        "POST",
+        "/penstock.api.v1.Customers/GetCustomer",
+        {"content_type": "application/grpc-web+proto", "x_grpc_web": "1"},
+    ),
+}
+
+
+async def pinned(port: int, kind: str, address: Callable[[int], str]) -> tuple[int, float]:
+    """How many refusals stay with the sidecar because their client takes no bodies, and the
+    seconds in which they were asked for."""
+    verb, path, headers = REFUSED[kind]
+    began, held = time.monotonic(), 0
+    for first in range(0, MANY, 100):
+        async with connected(port, window=0) as connection:
+            for number in range(100):
+                given = {k: v.replace("#", str(first + number)) for k, v in headers.items()}
+                given["x_forwarded_for"] = address(first + number)
+                where = path.replace("#", str(first + number))
+                connection.request(2 * number + 1, where, verb, **given)
+            async with asyncio.timeout(PATIENCE):
+                while len(connection.answered) < 100:  # noqa: ASYNC110 - a reader of frames counts
+                    await asyncio.sleep(0.02)
+            held += 100 - len(connection.ended)
+    return held, time.monotonic() - began
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_a_stranger_leaves_untaken_is_bounded(strict: RunningHub, kind: str) -> None:
+    """With HTTP/2 a client may take no body at all; each would keep its stream in memory."""
+    own = f"203.0.114.{list(REFUSED).index(kind)}"
+    held, seconds = asyncio.run(pinned(strict.port, kind, lambda _: own))
+    assert held <= AT_ONCE + EACH_SECOND * (seconds + 1)
+
+
+def test_many_addresses_get_bodies(strict: RunningHub) -> None:
+    """What is said to callers who call seldom, and that the experiment above counts right."""
+    held, _ = asyncio.run(
+        pinned(strict.port, "made-up key", lambda n: f"198.51.{n // 200}.{n % 200}")
+    )
+    assert held == MANY

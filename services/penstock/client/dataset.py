@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,7 +41,8 @@ class Counts:
     """The outcome of the rows of an import or a batch.
 
     ``refused`` and ``row_errors`` (``penstock.hub.v1.RowError``, the first 1,000) describe the rows
-    that a partial import or batch left out.
+    that a partial import or batch left out. ``ignored`` has the names, 100 at most, that an import
+    ignored because no field has them, with the number of their values.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class Counts:
     unchanged: int
     refused: int = 0
     row_errors: tuple[Any, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 class DatasetClient(DatasetFeeds):
@@ -222,6 +224,9 @@ class DatasetClient(DatasetFeeds):
         partial: bool = False,
         request_id: str = "",
         validate_only: bool = False,
+        delimiter: str = "",
+        time_zone: str = "",
+        ignore_unknown: bool = False,
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
@@ -233,6 +238,11 @@ class DatasetClient(DatasetFeeds):
         report the others. For ``request_id`` and ``validate_only`` see ``create``; the client
         never repeats an upload by itself. If ``source`` raises, nothing is loaded and the error is
         raised here. ``progress`` is called from another thread.
+
+        ``delimiter`` parts the cells of CSV (comma, semicolon, tab, pipe, or the character), by
+        default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times
+        that name none, which are refused without it. With ``ignore_unknown`` columns and members
+        that no field has are ignored, and the counts name them.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -241,10 +251,14 @@ class DatasetClient(DatasetFeeds):
             "partial": partial,
             "request_id": request_id,
             "validate_only": validate_only,
+            "delimiter": delimiter,
+            "time_zone": time_zone,
+            "ignore_unknown": ignore_unknown,
         }
         requests = self._uploads(method, first, read_frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)
-        return _read_counts(reply, reply.row_count)
+        ignored = {n.name: n.value_count for n in reply.ignored_names}
+        return replace(_read_counts(reply, reply.row_count), ignored=ignored)
 
     def export(
         self,

@@ -1,1 +1,1 @@
-"""What a caller gets when a call fails, in every shape: nothing here knows of gRPC's library."""
+"""The answer to a call that fails, in every form. Nothing here depends on gRPC's library."""

@@ -1,4 +1,4 @@
-"""The status of an error in the shapes of HTTP: its code, and ``application/problem+json``."""
+"""The status of an error for HTTP: its status code, and ``application/problem+json``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from penstockd.answers.reasons import REASONS, ErrorReason
 M = TypeVar("M", bound=Message)
 
 MEDIA_TYPE = "application/problem+json"
-#: Under this name a ready-made problem travels to the sidecar, which puts it in the reply's place.
+#: The name under which a ready problem travels to the sidecar, which sends it instead of the reply.
 HEADER = "x-problem"
 #: The most bytes of a problem, which travels as a header.
 MAX_BYTES = 6 * 1024
 
-#: google.rpc.Code -> its name and the HTTP status that the sidecar makes of it.
+#: google.rpc.Code -> its name and the HTTP status that the sidecar turns it into.
 _CODES: Mapping[int, tuple[str, int]] = {
     1: ("CANCELLED", 499),
     2: ("UNKNOWN", 500),
@@ -46,15 +46,16 @@ def http_status(reason: ErrorReason) -> int:
 
 
 def wants_problem(accept: str | None) -> bool:
-    """Whether an ``Accept`` header asks for problems. The sidecar looks for the same words."""
+    """Whether an ``Accept`` header requests problems. The sidecar looks for the same words."""
     return accept is not None and MEDIA_TYPE in accept
 
 
 def make_problem(status: status_pb2.Status, http: int | None = None) -> dict[str, Any]:
-    """The problem of RFC 9457 that tells what the status tells; ``http`` if it is not the usual.
+    """The problem of RFC 9457 with the facts of a status; ``http`` is set if its HTTP status is
+    unusual.
 
-    ``type`` leads to the reason's description; ``violations``, ``metadata``, ``quota`` and
-    ``retryAfter`` (seconds) are there if the error has them.
+    ``type`` links to the reason's description; ``violations``, ``metadata``, ``quota`` and
+    ``retryAfter`` (seconds) are present if the error has them.
     """
     name, usual = _CODES[status.code]
     info = _find_detail(status, error_details_pb2.ErrorInfo())
@@ -84,7 +85,7 @@ def make_problem(status: status_pb2.Status, http: int | None = None) -> dict[str
 
 
 def pack_problem(status: status_pb2.Status) -> str:
-    """The problem as ASCII JSON that fits into a header: with fewer violations if need be."""
+    """The problem as ASCII JSON that fits into a header, if necessary with fewer violations."""
     told = make_problem(status)
     while len(text := json.dumps(told, separators=(",", ":"))) > MAX_BYTES:
         if violations := told.get("violations"):

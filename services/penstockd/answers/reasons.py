@@ -40,7 +40,7 @@ def _read_reasons() -> Iterator[ErrorReason]:
     for value in error_reason_pb2.ErrorReason.DESCRIPTOR.values:
         if value.number == error_reason_pb2.ERROR_REASON_UNSPECIFIED:
             continue
-        extensions: Any = value.GetOptions().Extensions  # the stubs do not know of extensions
+        extensions: Any = value.GetOptions().Extensions  # the stubs do not know extensions
         options: error_pb2.ErrorOptions = extensions[error_pb2.error]
         if options.code == code_pb2.OK:
             raise ValueError(f"{value.name} has no code: set the option penstock.options.v1.error")

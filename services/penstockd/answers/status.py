@@ -1,4 +1,5 @@
-"""Domain error -> ``google.rpc.Status`` with details. ``problem`` has the other shapes."""
+"""Turns a domain error into a ``google.rpc.Status`` with details. ``problem`` has the other
+forms."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from penstockd.answers.reasons import REASONS, ErrorReason
 DOMAIN = "penstock"
 
 #: The most field violations in one error, and their bytes: they travel in a header. The metadata
-#: tells how many there are in all.
+#: has their total number.
 MAX_VIOLATIONS, MAX_VIOLATIONS_BYTES = 100, 12 * 1024
 
 
 def reason_of(error: BaseException) -> str:
-    """The error's reason; INTERNAL for what is not a domain error."""
+    """The error's reason; INTERNAL for an error that is not a domain error."""
     return error.reason if isinstance(error, errors.Refused) else "INTERNAL"
 
 
@@ -32,7 +33,7 @@ def status_of(
     """The status that a client gets for an error. The text of a defect never leaves the hub.
 
     ``url`` is where clients reach the hub; the link to the reason's description begins with it.
-    ``seal`` makes texts of the cursors in the metadata, which are left out without it.
+    ``seal`` turns the cursors in the metadata into texts; without it they are left out.
     """
     reason = REASONS[reason_of(error)]
     metadata: Mapping[str, str] = {}
@@ -53,12 +54,12 @@ def status_of(
 
 
 def help_url(reason: str, url: str) -> str:
-    """Where the reason is described: see ``rpc.hub.errors``."""
+    """The link to the reason's description: see ``rpc.hub.errors``."""
     return f"{url}/v1/errors/{reason}"
 
 
 def _advice_details(reason: ErrorReason) -> Iterator[Message]:
-    """Details that say when to try again and which limit was reached."""
+    """Details that state when to retry and which limit was reached."""
     if reason.retry_seconds:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = reason.retry_seconds

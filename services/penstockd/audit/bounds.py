@@ -10,7 +10,7 @@ import orjson
 
 #: The longest key of a record, and so the longest in an index of the audit.
 KEY_BYTES = 512
-#: The most bytes of the mark that says that a text was cut.
+#: The most bytes of the mark that shows that a text was cut.
 MARK_BYTES = 64
 #: The most bytes of each text of an entry, at least MARK_BYTES; texts that the hub makes are
 #: shorter.

@@ -36,7 +36,7 @@ e.dataset = $1 AND e.shown IS NOT NULL AND ($3::text IS NULL OR e.consumer_id = 
 AND e.entry_time >= $4 AND (e.entry_time, e.entry_id) < ($5, $6) AND e.day BETWEEN $7 AND $8
 """
 _LATEST = "ORDER BY e.entry_time DESC, e.entry_id DESC LIMIT $9"
-#: A stream that has an END entry is judged by that. One without may have held anything.
+#: A stream with an END entry is judged by that entry. One without may have contained anything.
 _ONE = f"""
 SELECT {_COLUMNS}, NULL::bytea AS keys, false AS endless FROM hub.audit_entry AS e
 WHERE e.record_key = $2 AND hashtextextended(e.record_key, 0) = hashtextextended($2, 0)
@@ -78,7 +78,7 @@ class DisclosureQuestion:
 
     @property
     def said(self) -> dict[str, str]:
-        """Its conditions, in the form for the audit entry and the page token."""
+        """Its conditions, as written to the audit entry and the page token."""
         return {
             "field": self.field,
             "recipient": self.consumer_id or "",
@@ -94,7 +94,7 @@ class DisclosureQuestion:
             raise ValueInvalid(f"{missing[0].field} is missing", violations=missing)
 
     def asked_of(self, fields: Mapping[str, str]) -> dict[str, str]:
-        """Those fields that a reply showed, with their masks, that the question asks for."""
+        """Those of the fields that a reply showed, with their masks, that the question is about."""
         within = f"{self.field}."
         return {
             path: mask
@@ -109,7 +109,7 @@ Position = tuple[dt.datetime, int]
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """A reply that held the record, or may have held it; ``values`` are columns of its entry."""
+    """A reply that contained the record, or may have; ``values`` are columns of its entry."""
 
     values: dict[str, Any]
     certainty: Certainty
@@ -160,7 +160,7 @@ async def find_shown(
     rules = await read_rules(connection, [row["shown"] for row in known])
     found: list[Disclosure] = []
     for row in known:
-        await let_others_run()  # a row may hold the keys of a whole reply
+        await let_others_run()  # a row may contain the keys of a whole reply
         made = _make_disclosure(row, question, rules[row["shown"]])
         if made is not None:
             found.append(made)
@@ -205,7 +205,7 @@ def _make_disclosure(
         return None
     values = {name: row[name] for name in row.keys() if name not in _APART}  # noqa: SIM118
     if row.get("streamed"):
-        # The END entry of a stream holds its outcome and how many records it had.
+        # The END entry of a stream has its outcome and its number of records.
         values["outcome"], values["row_count"] = row["end_outcome"] or "", row["end_count"]
     if values["phase"] == Phase.PART:
         certainty = Certainty.PROBABLE

@@ -20,7 +20,7 @@ from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_j
 from penstockd.audit.given import GivenRecords
 from penstockd.store.database import Connection
 
-#: What an entry takes besides its keys and its query, in bytes, roughly.
+#: The approximate bytes of an entry without its keys and its query.
 ENTRY_BYTES = 1024
 
 #: Outcome and method of an entry that reports another entry that the database did not keep.
@@ -45,7 +45,7 @@ class Entry:
 
     ``query`` holds the caller's filter, fields, order, format and limit, in JSON. ``surface`` is
     GRPC, GRPC_WEB or REST. ``shown`` is the digest of what was shown of each record (see
-    ``shown``); ``keys`` with ``low_key`` and ``high_key`` say which records, if several (see
+    ``shown``); for several records, ``keys`` with ``low_key`` and ``high_key`` name them (see
     ``keys``). ``row_count`` and ``byte_count`` (of the reply as gRPC carries it) are None if they
     are not known before the first byte leaves: a stream's are in its END entry.
     """
@@ -73,7 +73,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Its bytes, roughly: keys and the query, which vary, and an allowance for the rest."""
+        """Its approximate bytes: keys and the query, which vary, and an allowance for the rest."""
         return ENTRY_BYTES + len(self.keys or b"") + len(self.query or "")
 
     def bound(self) -> None:
@@ -163,7 +163,7 @@ _COLUMNS = (
     ("high_key", "text"),
     ("keys", "bytea"),
 )
-#: Fails, and so keeps nothing, unless all entries were kept.
+#: Fails, and so stores nothing, unless all entries were stored.
 _ALL_KEPT = (
     "WITH kept AS ({insert} RETURNING 1)"
     " SELECT 1 / (CASE WHEN count(*) = {count} THEN 1 ELSE 0 END) FROM kept"

@@ -10,7 +10,7 @@ from penstockd.audit.keys import page_keys, stream_keys
 
 @dataclass(frozen=True, slots=True)
 class GivenRecords:
-    """Some records of one dataset that are sent.
+    """Some records of one dataset that are being sent.
 
     ``rule`` is the digest of what is shown of each (see ``shown``). ``keys`` encodes their keys
     (see ``keys``), which all lie between ``low_key`` and ``high_key``, inclusive; these are None if

@@ -76,7 +76,7 @@ class Journal:
         self._waiting.append(waiting)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._flush_all())
-        # If the caller goes away, its entry is still written: it is in the group.
+        # If the caller leaves, its entry is still written with its group.
         await waiting.done
 
     def introduce(self, shown: Shown) -> bytes:
@@ -114,14 +114,14 @@ class Journal:
                     await self._write(entries, group[0].deadline, rules)
                 except _UNAVAILABLE:
                     raise
-                except Exception as exc:  # some entry's fault, which must not fail the others
+                except Exception as exc:  # the fault of one entry, which must not fail the others
                     _log.warning("audit_group_refused", entries=len(group), error=repr(exc))
                     deadline = self._clock() + self._timeout
                     await self._write_apart(group, await self._store_rules(deadline), deadline)
             except _UNAVAILABLE as exc:
                 self._drop_connection()
                 if isinstance(exc, StorageFull) or self._clock() - begun >= self._timeout / 2:
-                    # The database is no better for entries that arrived meanwhile.
+                    # Entries that arrived meanwhile would find the database in the same state.
                     group, self._waiting = group + self._waiting, []
                 _mark_failed(group, exc)
             except BaseException as exc:  # the process ends
@@ -164,7 +164,7 @@ class Journal:
             try:
                 await self._write([], deadline, {digest: shown})
             except _UNAVAILABLE:
-                break  # writing the entries will raise it, too
+                break  # writing the entries will raise it again
             except Exception as exc:
                 _log.error("audit_rule_refused", digest=digest.hex(), error=repr(exc))
                 self._unknown.pop(digest, None)

@@ -16,7 +16,7 @@ from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification, VerificationReport
 from penstockd.store.database import Connection
 
-#: How much older than the newest checkpoint an entry outside every chain may be, in seconds: its
+#: How many seconds older than the newest checkpoint an entry outside every chain may be: its
 #: transaction may have been open when the sealer made its pass.
 UNSEALED_SECONDS = 60.0
 #: Groups of entries that are read at a time.
@@ -30,7 +30,7 @@ _CONTENTS = f"""
 SELECT e.entry_id, {CONTENT} FROM hub.audit_entry AS e
 WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
 """
-#: $1 is the time of the last signed pass; without one nothing was sealed yet.
+#: $1 is the time of the last signed pass; without one nothing is sealed yet.
 _OLD = "e.entry_time < coalesce($1, '-infinity'::timestamptz)"
 _OUTSIDE = f"""
 SELECT e.day, e.entry_id, e.entry_time FROM hub.audit_entry AS e
@@ -138,7 +138,7 @@ async def _check_outside_chains(
     """Find entries outside every chain that the sealer's last pass must have seen; returns the
     number of newer ones, and the time of the oldest of these.
 
-    The newer ones may just not be sealed yet, which is no fault: they are only counted.
+    The newer ones may just not be sealed yet, which is not a fault: they are only counted.
     """
     old, new = await connection.fetchrow(
         f"SELECT count(*) FILTER (WHERE {_OLD}), count(*) FILTER (WHERE NOT {_OLD})"

@@ -1,10 +1,10 @@
-"""Bounds what callers without valid credentials leave in the audit, and counts what it leaves out.
+"""Bounds what callers without valid credentials leave in the audit, and counts the rest.
 
 Anybody can send calls that the hub must refuse, and each would cost a write to the database. So
-only the first of an address, of those for one consumer, and of all together get entries and
-answers of their own; the others are answered without the database, and an entry a minute for each
-address counts them.
-A call with a valid credential is never counted here, whatever others at its address do.
+only the first calls of an address, those for one consumer, and of all together get entries and
+answers of their own. The others are answered without the database, and one entry a minute for each
+address counts them. A call with a valid credential is never counted here, whatever others at its
+address do.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from penstockd.notes import Notes
 
 #: The method of the entries that count refused calls.
 COUNTED = "/penstock.hub.v1.Auth/CountRefused"
-#: How many times the allowance of one address all callers together have. Whoever has a /48 of IPv6
-#: has 65,536 networks that are told apart.
+#: The allowance of all callers together, in multiples of that of one address. The owner of an IPv6
+#: /48 has 65,536 networks that count as different callers.
 TOGETHER = 10
-#: The most addresses and consumers that are told apart; callers beyond share one allowance.
+#: The most addresses and consumers that are distinguished; further callers share one allowance.
 MAX_CALLERS = 10_000
-#: The most addresses whose refused calls are counted apart; the others are counted together.
+#: The most addresses whose refused calls are counted separately; the others are counted together.
 MAX_COUNTED = 100
 #: The name of all callers beyond a bound.
 OTHERS = "(others)"
 
 _MINUTE = 60.0
-#: What sums of floats may be off by.
+#: The rounding error that sums of floats may have.
 _ROUNDING = 1e-6
 
 
@@ -51,20 +51,21 @@ class _RefusedCalls:
 
 
 class UnknownCallers(Notes):
-    """What callers without valid credentials have done lately, in one process."""
+    """What callers without valid credentials have done recently, in one process."""
 
     lost = "refused_calls_not_counted"
 
     def __init__(
         self, journal: Journal, per_minute: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``per_minute`` refused calls of one address, or for one consumer, get entries: so many
-        at once, and then so many a minute; of all callers together TOGETHER times as many."""
+        """``per_minute`` refused calls of one address, or for one consumer, get entries: this many
+        at once, and then as many in each minute. All callers together get TOGETHER times as
+        many."""
         super().__init__()
         self._journal, self._clock = journal, clock
         self._each = _MINUTE / per_minute
-        # When the allowance is whole again: an entry moves that time by ``_each``, and it may be
-        # at most a minute ahead. The callers are in the order of their latest entries.
+        # The time at which the allowance is complete again: an entry moves it by ``_each``, and it
+        # can be at most a minute ahead. The callers are in the order of their latest entries.
         self._whole: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._whole_together = -math.inf
         self._counts: dict[str, _RefusedCalls] = {}
@@ -72,7 +73,7 @@ class UnknownCallers(Notes):
     def allow(self, address: str, consumer: str | None = None) -> bool:
         """Whether a refused call gets an entry of its own. If not, it is counted.
 
-        ``consumer`` is whom the caller claims to be, if there is such a consumer.
+        ``consumer`` is the consumer that the caller claims to be, if it exists.
         """
         now, network = self._clock(), network_of(address)
         self._forget(now)
@@ -98,22 +99,22 @@ class UnknownCallers(Notes):
                 await self._journal.record(_make_entry(network, count))
             except BaseException as exc:
                 if isinstance(exc, asyncio.CancelledError):
-                    del counts[network]  # the journal writes it all the same
+                    del counts[network]  # the journal writes it in any case
                 for name, kept in counts.items():
                     self._add(name, kept)
                 raise
             del counts[network]
 
     def _known(self, kind: str, name: str) -> tuple[str, str]:
-        """The caller, or all callers of its kind if too many are told apart already."""
+        """The caller, or all callers of its kind if too many are distinguished already."""
         caller = (kind, name)
         if caller in self._whole or len(self._whole) < MAX_CALLERS:
             return caller
         return kind, OTHERS
 
     def _forget(self, now: float) -> None:
-        """Forget callers whose allowance is whole: all of them within two minutes, since the first
-        in the order had its latest entry before the others."""
+        """Forget callers whose allowance is complete: each of them within two minutes, since the
+        first in the order had its latest entry before the others."""
         while self._whole:
             caller, whole = next(iter(self._whole.items()))
             if whole > now:
@@ -133,10 +134,11 @@ class UnknownCallers(Notes):
 
 
 def network_of(address: str) -> str:
-    """The address as callers are told apart, like the sidecar does: of IPv6 the first 64 bits."""
+    """The address by which callers are distinguished, as in the sidecar: of IPv6 the first 64
+    bits."""
     try:
         found = ipaddress.ip_address(address)
-    except ValueError:  # a caller on this machine, past the sidecar
+    except ValueError:  # a caller on this machine that bypasses the sidecar
         return "(local)"
     if isinstance(found, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))

@@ -2,8 +2,8 @@
 
 Entries do not become visible in the order of their ids, and those of a long transaction appear
 late. So the sealer remembers the snapshot of its last pass and takes what was not visible in it:
-the entries of transactions that were open then or began later. So none is missed or taken twice,
-and an open long transaction causes no repeated searches.
+the entries of transactions that were open then or began later. None is missed or taken twice, and
+an open long transaction causes no repeated searches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from penstockd.store.fences import Transactions
 SEAL_INTERVAL = 0.25
 #: Entries that are read at a time, and sealed in one row.
 GROUP = 1000
-#: How many new entries may accumulate beside those of another cluster before a rebase counts them
+#: The number of new entries beside those of another cluster at which a rebase counts the new ones
 #: as old, too.
 REBASE_ENTRIES = 100_000
 
@@ -45,7 +45,7 @@ e.entry_id <= $1 AND NOT EXISTS (
     SELECT FROM (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
     WHERE s.day = e.day AND s.entry_id = e.entry_id)
 """
-#: Whether the database is in another cluster than at the last pass; or so many new entries have
+#: Whether the database is in another cluster than at the last pass; or enough new entries have
 #: accumulated that finding them is slow, while transaction ids are below some of another cluster.
 _MOVED = f"""
 SELECT h.cluster <> hub.cluster()

@@ -34,7 +34,7 @@ from penstockd.store.sql import Statement, compile_statement
 
 _C = Text(collation="C")
 
-#: The table of entries, without columns that are not read here.
+#: The table of entries, without columns that searches do not read.
 ENTRIES = Table(
     "audit_entry",
     MetaData(schema="hub"),
@@ -116,7 +116,7 @@ class EntryNames:
         return self._by_name.get(path)
 
     def members(self, field: Field) -> Sequence[Field]:
-        """None: entries hold no messages."""
+        """None: entries contain no messages."""
         return field.members
 
     def column(self, field: Field) -> ColumnElement[Any]:
@@ -138,7 +138,7 @@ LATEST = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entry that a search returns; ``values`` by column, ``rule`` is what was shown."""
+    """An entry that a search returns; ``values`` by column, ``rule`` describes what was shown."""
 
     values: dict[str, Any]
     rule: StoredShown | None

@@ -163,7 +163,7 @@ class Verification:
         )
 
     def _told(self, restore: Checkpoint) -> str:
-        """Describe what a declared restore left out."""
+        """Describe what a declared restore has undone."""
         text = f"checkpoint {restore.number}: RESTORE declared at {time_text(restore.time)}"
         undone = [c for c in self._undone if restore.sequence < c.number < restore.number]
         if not undone:

@@ -1,8 +1,8 @@
-"""The file of checkpoints of one node, which witnesses what the audit was signed to hold.
+"""The file of checkpoints of one node, a witness of what was signed.
 
 Each node keeps a file of its own, whichever node seals: a file that grew only while its node seals
-would miss what was signed elsewhere meanwhile, and would show nothing of a database that was
-rewritten in that time.
+would miss what was signed elsewhere meanwhile, and could not reveal a database that was rewritten
+in that time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class CheckpointWitness:
             if self._filed is None:
                 filed = self._file.last()
                 await self._check_filed(filed)
-                self._filed = filed  # only now: a check that failed is made again
+                self._filed = filed  # only now: a check that failed is repeated
             if not await self._is_behind():
                 return
             missing = await self._missing()

@@ -91,7 +91,7 @@ class Credentials:
 
     @staticmethod
     def claimed(kind: str, secret: str) -> str | None:
-        """The id of the credential that a secret claims to be of; None if it has not the form."""
+        """The id of the credential that a secret claims to belong to; None if its form is wrong."""
         parts = secret.split("_", 2)
         fits = len(secret) <= _MAX_LENGTH and len(parts) == 3 and parts[0] == _PREFIXES[kind]
         return parts[1] if fits else None

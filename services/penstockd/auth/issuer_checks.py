@@ -40,7 +40,7 @@ def check_issuer(
 def _find_problems(
     issuer: Issuer, consumers: Collection[str], own_issuer: str, origins: Origins
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with an issuer, by field."""
+    """The faults of an issuer, by field."""
     if not _ID.fullmatch(issuer.issuer_id):
         yield "issuer_id", "must be lower-case letters, digits, '-', '_' and '.', 63 at most"
     if not _is_printable(issuer.issuer, 2048):

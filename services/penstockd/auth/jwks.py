@@ -48,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 
 class JwksUnavailable(Exception):
-    """The key set could not be obtained; the message says why, for the log."""
+    """The key set could not be obtained; the message gives the reason, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Origins:
 
 
 def read_jwks(data: bytes, algorithms: Sequence[str]) -> dict[str, Key]:
-    """The usable keys of a key set by id. Raises JwksUnavailable if the data is no key set.
+    """The usable keys of a key set by id. Raises JwksUnavailable if the data is not a key set.
 
     Leaves out keys of other kinds or uses, without an id, with a repeated id, too weak, or with a
     private half.

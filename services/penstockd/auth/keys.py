@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SecretMismatch(Exception):
-    """The database was set up under another root secret; the message says what to set."""
+    """The database was set up under another root secret; the message names the setting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The unified data model as the hub knows it: datasets and fields, read once from descriptors."""
+"""The unified data model in the hub: datasets and fields, read once from descriptors."""
 
 from penstockd.catalog.model import (
     MOVING,

@@ -1,4 +1,4 @@
-"""Turns what a message holds in a field into its canonical value (see ``values``)."""
+"""Turns the value of a field in a message into its canonical value (see ``values``)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from penstockd.catalog.model import Field, Kind
 
 
 def from_message(field: Field) -> Callable[[Any], Any] | None:
-    """A function that makes canonical what ``record.make_getter`` reads; None if it is already.
+    """A function that makes the result of ``record.make_getter`` canonical; None if it is already.
 
-    The message is one of ours and not checked; of another, see ``values.check_value``.
+    The message must come from the hub itself, since it is not checked; for others see
+    ``values.check_value``.
     """
     match field.kind:
         case Kind.ENUM:

@@ -1,7 +1,7 @@
-"""The plain forms of rules: closures over canonical values, and what the kernel can check itself.
+"""The plain forms of rules: closures over canonical values, and rules that the kernel can check.
 
-They say what the protovalidate library says of the same value, word for word. A rule without a
-plain form raises NoPlainForm; the library judges it.
+They give the same results as the protovalidate library, word for word. A rule without a plain form
+raises NoPlainForm; the library checks it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _REQUIRED = "value is required"
 
 
 class NoPlainForm(Exception):
-    """Only the library can judge this rule."""
+    """Only the library can check this rule."""
 
 
 class RuleOptions(Protocol):
-    """Where the rules of descriptors are read."""
+    """Reads the rules in descriptors."""
 
     def field(self, fd: FieldDescriptor) -> Any:
         """The ``buf.validate.FieldRules`` of a field, or None."""
@@ -46,7 +46,8 @@ class RuleOptions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule of one value; ``name`` is its field in the rules, ``limit`` what stands there."""
+    """One rule for one value; ``name`` is its field in the rules, ``limit`` the content of that
+    field."""
 
     name: str
     limit: Any
@@ -58,7 +59,7 @@ class Check:
 class FieldRules:
     """All rules of a field, of the elements of a repeated one, or of the keys of a map.
 
-    ``view`` makes of a canonical value the one that the rules are of; None if it is the same.
+    ``view`` turns a canonical value into the one that the rules apply to; None if it is the same.
     """
 
     checks: tuple[Check, ...] = ()
@@ -71,7 +72,7 @@ class FieldRules:
     members: tuple[tuple[str, str, FieldRules], ...] = ()  # JSON name, path, rules
 
     def problems(self, value: Any, path: str) -> Iterator[tuple[str, str]]:
-        """Path and description of what is wrong with a value; None is one that is not set."""
+        """The path and description of each fault of a value; None stands for an unset value."""
         if value is None:
             if self.required:
                 yield path, _REQUIRED
@@ -98,12 +99,12 @@ class FieldRules:
 
 
 def format_subscript(at: Any) -> str:
-    """How a path names an element of a list or map."""
+    """The way in which a path names an element of a list or map."""
     return f"[{str(at).lower() if isinstance(at, bool) else repr(at)}]"
 
 
 def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> FieldRules | None:
-    """The rules of a field and of what is in it; None if there are none. Raises NoPlainForm."""
+    """The rules of a field and of its content; None if there are none. Raises NoPlainForm."""
     rules = options.field(fd)
     within = None
     if field.element_message is not None and _has_rules(field.element_message, options, set()):
@@ -144,7 +145,7 @@ def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> Fi
 
 
 def _has_rules(message: Descriptor, options: RuleOptions, seen: set[str]) -> bool:
-    """Whether a message, or one that it holds, has rules. It may hold itself."""
+    """Whether a message, or one within it, has rules. It may contain itself."""
     if message.full_name in seen:
         return False
     seen.add(message.full_name)
@@ -162,7 +163,7 @@ def _message_rules(
     from penstockd.catalog.model import FieldClass
 
     if message.full_name in above:
-        raise NoPlainForm  # it may hold itself
+        raise NoPlainForm  # it may contain itself
     if options.message(message):
         raise NoPlainForm
     members = []
@@ -227,7 +228,7 @@ def _value_rules(
 
 
 def _compile_expression(rule: Any) -> Check:
-    """Compile the one CEL expression that has a plain form, such as a decimal that is not
+    """Compile the only CEL expression that has a plain form, such as a decimal that is not
     negative."""
     match = _NO_PREFIX.fullmatch(rule.expression)
     if match is None or not rule.message or len(UnknownFieldSet(rule)):
@@ -240,7 +241,7 @@ def _has_rule(own: Any, name: str) -> bool:
     fd = own.DESCRIPTOR.fields_by_name[name]
     if fd.is_repeated:
         return len(getattr(own, name)) > 0
-    # A flag that is false demands nothing.
+    # A flag that is false requires nothing.
     return bool(own.HasField(name)) and not (name in _FLAGS and not getattr(own, name))
 
 
@@ -248,7 +249,7 @@ _FLAGS = ("email", "finite", "defined_only", "unique")
 
 
 def _refuse_odd(message: Any, known: set[str]) -> None:
-    """Raise NoPlainForm if a message of rules holds anything that is not known here."""
+    """Raise NoPlainForm if a message of rules contains anything that is unknown here."""
     if len(UnknownFieldSet(message)):
         raise NoPlainForm
     for fd, value in message.ListFields():
@@ -268,7 +269,7 @@ def _view_of(field: Field) -> Callable[[Any], Any] | None:
 
 
 def _json_view(field: Field) -> Callable[[Any], Any] | None:
-    """The same of a value within a repeated field, which is proto JSON."""
+    """The view for a value within a repeated field, which is proto JSON."""
     match field.kind:
         case Kind.ENUM:
             return dict(field.enum_values or {}).__getitem__
@@ -388,7 +389,7 @@ _FINITE: Mapping[str, Make] = {"finite": lambda n: (math.isfinite, "must be fini
 _TABLES: Mapping[str, Mapping[str, Any]] = {
     "string": {"*": _email_empty, **_STRING},
     "bool": {"const": _SAME["const"]},
-    # Names that the enum lacks were refused earlier.
+    # Values that the enum lacks were refused earlier.
     "enum": {**_SAME, "defined_only": lambda n: (lambda v: True, "")},
     **{
         kind: {**_BOUNDS, **_SAME}

@@ -59,7 +59,7 @@ class ShapeComparison:
         return self._same(before, after, frozenset())
 
     def lost_members(self, before: ValueShape, after: ValueShape) -> list[str]:
-        """The members of the messages in a list or map that the new model has no longer."""
+        """The members of the messages in a list or map that the new model no longer has."""
         found: dict[str, None] = {}
         waiting, seen = [(before, after)], set()
         while waiting:

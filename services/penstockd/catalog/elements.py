@@ -1,17 +1,20 @@
 """Repeated fields and maps: JSON in, checked against the field's element, canonical JSON out.
 
-Canonical: camelCase names, members in the message's order, members without presence always there,
-absent ones left out, so that equal values are equal data whichever way they came.
+Canonical: camelCase names, members in the message's order, members without presence always present,
+absent ones left out, so that equal values are equal data however they were written.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import scalars
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Field, FieldClass, Kind
 from penstockd.catalog.oneofs import several_set, true_oneofs
@@ -20,13 +23,13 @@ from penstockd.catalog.scalars import Parser, ValueRefused, type_name
 _PLAIN = (Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.INT32, Kind.UINT32)
 
 
-def repeated_parser(field: Field) -> Parser:
+def repeated_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
     """From parsed JSON (see ``values.load_json``) to the canonical LIST or MAP."""
     if field.element_message is not None:
-        item: Parser = _ElementParser.of(field.element_message, {})
+        item: Parser = _ElementParser.of(field.element_message, _Known(leniency), field.path)
     else:
         assert field.element is not None
-        item = _scalar_parser(field.element)
+        item = _scalar_parser(field.element, leniency)
     return _items_parser(field, item)
 
 
@@ -39,7 +42,7 @@ def _items_parser(field: Field, item: Parser) -> Parser:
 
 
 def _map_key(kind: Kind) -> Parser:
-    """The parser of a map's keys, which are text in JSON whatever they are in protobuf."""
+    """The parser of a map's keys, which are text in JSON whatever their type in protobuf."""
     if kind is Kind.STRING:
         return scalars.parse_string
     key = Field("", "", kind, FieldClass.PUBLIC, False)
@@ -77,8 +80,8 @@ def default_value(field: Field) -> Any:
     raise ValueRefused("is required")
 
 
-def _scalar_parser(field: Field) -> Parser:
-    parse = scalars.json_parser(field)
+def _scalar_parser(field: Field, leniency: Leniency) -> Parser:
+    parse = scalars.json_parser(field, leniency.times)
     if field.kind in _PLAIN:
         return parse
     if field.kind in (Kind.FLOAT, Kind.DOUBLE):
@@ -121,43 +124,56 @@ def _parse_at(where: str, parse: Parser, value: Any) -> Any:
         raise refused.within(where) from None
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The parsers of messages that were made, by the messages' names."""
+
+    leniency: Leniency
+    parsers: dict[str, _ElementParser] = dataclass_field(default_factory=dict)
+
+
 class _ElementParser:
     """Parses one element message; members of message type included."""
 
-    def __init__(self) -> None:
+    def __init__(self, leniency: Leniency, path: str) -> None:
+        self._unknown, self._path = leniency.unknown, path
         self._members: list[tuple[str, Parser, bool, Any]] = []
         self._names: dict[str, str] = {}
         self._oneofs: list[tuple[str, list[str]]] = []
 
     @classmethod
-    def of(cls, message: Descriptor, known: dict[str, _ElementParser]) -> _ElementParser:
-        """The parser of a message. Each is made once, so that a message may contain itself."""
-        if message.full_name not in known:
-            made = known[message.full_name] = cls()
+    def of(cls, message: Descriptor, known: _Known, path: str) -> _ElementParser:
+        """The parser of a message. Each is made once, so that a message may contain itself.
+
+        ``path`` is where it stands first; unknown members are named by it.
+        """
+        if message.full_name not in known.parsers:
+            made = known.parsers[message.full_name] = cls(known.leniency, path)
             for fd in message.fields:
                 made._add(fd, known)
             for oneof in true_oneofs(message):
                 made._oneofs.append((oneof.name, [fd.json_name for fd in oneof.fields]))
-        return known[message.full_name]
+        return known.parsers[message.full_name]
 
-    def _add(self, fd: FieldDescriptor, known: dict[str, _ElementParser]) -> None:
+    def _add(self, fd: FieldDescriptor, known: _Known) -> None:
+        path = f"{self._path}.{fd.name}"
         self._names |= {fd.json_name: fd.json_name, fd.name: fd.json_name}
         of = fd.message_type
         if of is not None and not fd.is_repeated and of.full_name not in VALUE_MESSAGES:
-            self._members.append((fd.json_name, self.of(of, known), False, None))
+            self._members.append((fd.json_name, self.of(of, known, path), False, None))
             return
         every: Any = fd.GetOptions()
         options = every.Extensions[options_pb2.field]
         field = load_leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
         if field.repeated:
             if field.element_message is not None:
-                item: Parser = self.of(field.element_message, known)
+                item: Parser = self.of(field.element_message, known, path)
             else:
                 assert field.element is not None
-                item = _scalar_parser(field.element)
+                item = _scalar_parser(field.element, known.leniency)
             parse = _items_parser(field, item)
         else:
-            parse = _scalar_parser(field)
+            parse = _scalar_parser(field, known.leniency)
         filled = not field.nullable and field.kind not in (Kind.DATE, Kind.TIMESTAMP)
         value = default_value(field) if filled else None
         if filled and not field.repeated and field.kind not in _PLAIN:
@@ -170,6 +186,9 @@ class _ElementParser:
         given: dict[str, Any] = {}
         for name, v in value.items():
             known = self._names.get(name)
+            if known is None and self._unknown is not None:
+                self._unknown.note(f"{self._path}.{name}")
+                continue
             if known is None:
                 raise ValueRefused(f"has the unknown member {name[:40]!r}")
             if known in given:
@@ -182,7 +201,7 @@ class _ElementParser:
         result = {}
         for name, parse, filled, absent in self._members:
             v = given.get(name)
-            if v == "" and absent == "0":  # how a message holds a decimal that was never set
+            if v == "" and absent == "0":  # the value in a message of a decimal that was never set
                 v = None
             if v is not None:
                 result[name] = _parse_at("." + name, parse, v)

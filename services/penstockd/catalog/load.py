@@ -57,11 +57,11 @@ _SCALARS = {
 
 
 def load_catalog(descriptor_set: Path | bytes) -> Catalog:
-    """The catalog of a ``FileDescriptorSet`` (with imports, and source info if docs are wanted).
+    """The catalog of a ``FileDescriptorSet`` with imports, and with source info if docs are needed.
 
-    Raises ModelError, naming file and field, if a dataset breaks a rule: no or two keys, a
-    missing common field, an unsupported type, a reference to an unknown dataset, an option that
-    has no effect where it stands.
+    Raises ModelError, naming file and field, if a dataset breaks a rule: no or two keys, a missing
+    common field, an unsupported type, a reference to an unknown dataset, an option that has no
+    effect in its place.
     """
     data = descriptor_set if isinstance(descriptor_set, bytes) else descriptor_set.read_bytes()
     files = descriptor_pb2.FileDescriptorSet.FromString(data)
@@ -136,7 +136,8 @@ def load_leaves(
 ) -> Iterator[Field]:
     """The leaves of a message in field order, which is the column order everywhere.
 
-    ``within`` names the messages of repeated fields and maps that hold it, and what they hold.
+    ``within`` names the repeated fields' and maps' messages that contain this one, and their
+    contents.
     """
     for fd in message.fields:
         options = _find_options(fd, "field") or options_pb2.FieldOptions()
@@ -175,7 +176,8 @@ def load_leaf(
     comments: dict[str, str],
     within: tuple[str, ...] = (),
 ) -> Field:
-    """The Field of a descriptor that is no nested message; ModelError if none can hold it.
+    """The Field of a descriptor that is not a nested message. Raises ModelError if no Field can
+    hold it.
 
     See ``load_leaves`` for ``within``.
     """
@@ -215,7 +217,7 @@ def _repeated_facts(
     comments: dict[str, str],
     within: tuple[str, ...],
 ) -> dict[str, Any]:
-    """What a Field says of a list or a map: its kind, and what is in it."""
+    """The properties of a list's or a map's Field: its kind, and its content."""
     entry = fd.message_type
     values: dict[str, Any] = {"kind": Kind.LIST}
     one = fd
@@ -231,7 +233,7 @@ def _repeated_facts(
     return values | {
         "element_message": message,
         "members": _load_members(message, path, json_path, field_class, comments, within),
-        # One level of a message that contains itself shows all field classes in it.
+        # One level of a message that contains itself shows all its field classes.
         "recursive": message.full_name in within,
     }
 
@@ -244,7 +246,7 @@ def _load_members(
     comments: dict[str, str],
     within: tuple[str, ...],
 ) -> tuple[Field, ...]:
-    """The leaves of a message that a repeated field or a map holds."""
+    """The leaves of the message in a repeated field or a map."""
     if within.count(message.full_name) > 1:
         return ()
     if path.count(".") > _MOST_STEPS:

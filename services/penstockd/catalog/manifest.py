@@ -25,8 +25,8 @@ class ValueShape:
     """The JSON form of the values of a field, an element or a member.
 
     ``kind`` is the name of a Kind, or MESSAGE for a message in a list or map, which ``message``
-    then names. ``element`` is the shape of a LIST's or MAP's elements, ``map_key`` the Kind of a
-    MAP's keys.
+    names. ``element`` is the shape of a LIST's or MAP's elements, ``map_key`` the Kind of a MAP's
+    keys.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class StoredField:
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """A table: its fields, and the rules of its values as text, which are compared as text only."""
+    """A table: its fields, and the rules of its values as text, which are compared only as text."""
 
     fields: tuple[StoredField, ...]
     rules: str = ""
@@ -114,7 +114,7 @@ def _field_numbers(message: Descriptor, field: Field) -> Iterator[int]:
 
 
 def value_shape(field: Field, messages: dict[str, tuple[MemberShape, ...]]) -> ValueShape:
-    """The shape of a field; adds the messages that it holds to ``messages``."""
+    """The shape of a field; adds the messages within it to ``messages``."""
     if not field.repeated:
         return ValueShape(
             field.kind.name, dict(field.enum_values or {}), field.precision, field.scale

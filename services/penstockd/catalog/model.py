@@ -1,4 +1,4 @@
-"""What a dataset and a field are. Nothing here reads a descriptor; see ``load``."""
+"""The classes of datasets and fields. Nothing here reads a descriptor; see ``load``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-#: Bytes of a record's key.
+#: The most bytes of a record's key.
 MAX_KEY_BYTES = 512
 
 
 #: Columns that every table of PostgreSQL has already.
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
-_MAX_NAME_BYTES = 63  # of anything in PostgreSQL, which cuts off the rest
+_MAX_NAME_BYTES = 63  # of any name in PostgreSQL, which cuts off the rest
 
 
 def column_name(path: str) -> str:
-    """The name of the column that holds the field at a path: the path, unless PostgreSQL does not
-    allow it. No path contains the tilde that marks the others."""
+    """The name of the column for the field at a path: the path, unless PostgreSQL does not allow
+    it. No path contains the tilde that marks the other names."""
     if path in _SYSTEM_COLUMNS:
         return f"~{path}"
     if len(path) <= _MAX_NAME_BYTES:
@@ -46,7 +46,7 @@ class FieldClass(enum.IntEnum):
 
 
 class Kind(enum.Enum):
-    """What a field's values are; ``store.tables`` says which column type holds each."""
+    """The kind of a field's values; ``store.tables`` defines the column type of each."""
 
     STRING = enum.auto()
     BOOL = enum.auto()
@@ -66,13 +66,13 @@ class Kind(enum.Enum):
     STRUCT = enum.auto()
 
 
-#: The messages that are values, as text or as a whole, and so are no messages of a model.
+#: The messages that are values, as text or as a whole, and not messages of the model.
 VALUE_MESSAGES: Mapping[str, Kind] = {
     "google.protobuf.Timestamp": Kind.TIMESTAMP,
     "google.protobuf.Struct": Kind.STRUCT,
 }
 _LIBRARY = "google.protobuf."
-#: What to write in place of messages of protobuf's library.
+#: What to write instead of messages of protobuf's library.
 _INSTEAD = {
     "Duration": "write a whole number with its unit in the name, such as `int64 wait_seconds`",
     "Any": "name the message, or several in a oneof",
@@ -90,7 +90,7 @@ _INSTEAD = {
 
 
 def inner_message(fd: FieldDescriptor) -> Descriptor | None:
-    """The message that a field, or each of its elements, consists of; None for values.
+    """The message in a field, or in each of its elements; None for values.
 
     Raises ModelError for messages that no dataset can hold.
     """
@@ -106,7 +106,7 @@ def inner_message(fd: FieldDescriptor) -> Descriptor | None:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A field holds the key of ``dataset``; row rules follow it under the name ``alias``."""
+    """A field contains the key of ``dataset``; row rules follow it under the name ``alias``."""
 
     dataset: str
     alias: str
@@ -132,15 +132,15 @@ class Field:
     reference: Reference | None = None
     indexed: bool = False
     unique: bool = False
-    enum_values: Mapping[str, int] | None = None  # by label, or by name where there is none
+    enum_values: Mapping[str, int] | None = None  # by label, or by name for values without a label
     enum_names: Mapping[str, int] | None = None  # by name, if a value has a label
     precision: int = 0
     scale: int = 0
-    element: Field | None = None  # of a LIST or MAP of scalars: how one value is held
-    element_message: Descriptor | None = None  # of a LIST or MAP of messages
-    map_key: Kind | None = None  # of a MAP: what its keys are
-    members: tuple[Field, ...] = ()  # the leaves of that message, paths from the record on
-    recursive: bool = False  # that message stands within itself; it is shown whole or not at all
+    element: Field | None = None  # the scalar elements of a LIST or MAP
+    element_message: Descriptor | None = None  # the message of a LIST or MAP of messages
+    map_key: Kind | None = None  # the kind of a MAP's keys
+    members: tuple[Field, ...] = ()  # the leaves of that message, with paths from the record on
+    recursive: bool = False  # the message contains itself; it is shown whole or not at all
     description: str = ""
 
     @property
@@ -160,7 +160,7 @@ class Field:
 
     @property
     def repeated(self) -> bool:
-        """Whether the field holds many values, kept as one jsonb column."""
+        """Whether the field has many values, stored as one jsonb column."""
         return self.kind in (Kind.LIST, Kind.MAP)
 
     @property
@@ -174,8 +174,8 @@ class Field:
         return self.path == ETAG
 
     def walk(self) -> Iterator[Field]:
-        """The field and all members within it that are shown each for itself, each behind the one
-        that holds it."""
+        """The field and all members within it that have visibility of their own, each after the one
+        that contains it."""
         yield self
         if not self.recursive:
             for member in self.members:
@@ -185,7 +185,7 @@ class Field:
 ETAG: Final = "etag"
 #: Fields that change with every write, whatever is written.
 MOVING: Final = frozenset({"update_time", ETAG})
-#: Fields that every dataset has, and who writes them.
+#: Fields that every dataset has, and their writers.
 COMMON_FIELDS: Mapping[str, Kind] = {
     "source": Kind.STRING,
     "source_id": Kind.STRING,
@@ -208,7 +208,7 @@ class Dataset:
 
     @property
     def singular(self) -> str:
-        """The record's name in snake_case, as "customer"."""
+        """The record's name in snake_case, such as "customer"."""
         return "".join(
             "_" + c.lower() if c.isupper() and i else c.lower()
             for i, c in enumerate(self.message_type.name)
@@ -221,7 +221,7 @@ class Dataset:
 
     @cached_property
     def every_field(self) -> tuple[Field, ...]:
-        """The fields and the members of repeated messages and maps, which have no column."""
+        """The fields, and the members of repeated messages and maps, which have no column."""
         return tuple(f for field in self.fields for f in field.walk())
 
     @cached_property
@@ -241,7 +241,7 @@ class Dataset:
 
 
 class Catalog:
-    """All datasets of a hub, by name, with the pool of descriptors they came from."""
+    """All datasets of a hub, by name, with the descriptor pool that they came from."""
 
     def __init__(self, datasets: Mapping[str, Dataset], pool: Any) -> None:
         self._datasets = dict(datasets)

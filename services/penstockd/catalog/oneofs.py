@@ -1,7 +1,7 @@
-"""The oneofs of a dataset: groups of members of which a record sets one at most.
+"""The oneofs of a dataset: groups of members of which a record sets at most one.
 
-Protobuf keeps that rule within messages; files and updates of some fields must be held to it. A
-oneof of a single member is what ``optional`` is and needs no rule.
+Protobuf keeps that rule within messages; files and partial updates need a check. A oneof with a
+single member is how ``optional`` is encoded, and needs no rule.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OneofCheck:
         self._oneofs = [(o.path, o.places(fields)) for o in oneofs_of(dataset)]
 
     def problems(self, row: Sequence[Any]) -> Iterator[tuple[str, str]]:
-        """Path and description of what is wrong with a row of values."""
+        """The path and description of each fault of a row of values."""
         for path, members in self._oneofs:
             chosen = [m for m in members if any(row[i] is not None for i in m)]
             if len(chosen) > 1:
@@ -79,5 +79,5 @@ class OneofCheck:
 
 
 def several_set(names: Iterator[str]) -> str:
-    """What is wrong with a oneof of which these members are set."""
+    """The fault of a oneof in which these members are set."""
     return f"is a choice of one, and several are set: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Options of the vocabulary that have no effect where they stand, found and named.
+"""Options of the vocabulary that have no effect in their place, found and named.
 
 An option that is silently ignored is worse than no option: a class that hides nothing looks like
 one that does. The model is therefore refused wherever an option has no meaning.
@@ -18,7 +18,7 @@ from penstockd.catalog.model import VALUE_MESSAGES, Kind, ModelError
 
 
 class _OptionPlace(enum.Enum):
-    """Where a message stands."""
+    """The place of a message."""
 
     RECORD = enum.auto()
     NESTED = enum.auto()  # in the record, as part of it
@@ -26,7 +26,7 @@ class _OptionPlace(enum.Enum):
 
 
 def check_record(record: Descriptor) -> set[str]:
-    """The messages that a dataset's record holds, itself among them, by their full names.
+    """The messages in a dataset's record, the record included, by their full names.
 
     Raises ModelError for the first option in any of them that has no effect.
     """
@@ -44,7 +44,7 @@ def check_record(record: Descriptor) -> set[str]:
 
 
 def check_unreached(file: descriptor_pb2.FileDescriptorProto, reached: set[str]) -> None:
-    """Raise ModelError for an option in a message that no dataset's record holds."""
+    """Raise ModelError for an option in a message that is in no dataset's record."""
     for name, message in _list_messages(file.package, file.message_type):
         if name in reached:
             continue
@@ -64,7 +64,7 @@ def check_unreached(file: descriptor_pb2.FileDescriptorProto, reached: set[str])
 def _check_message(
     message: Descriptor, place: _OptionPlace, seen: set[tuple[str, _OptionPlace]]
 ) -> None:
-    """Check a message and those in it, each once for every place where it stands."""
+    """Check a message and those within it, once for every place where each occurs."""
     if (message.full_name, place) in seen:
         return
     seen.add((message.full_name, place))
@@ -170,7 +170,7 @@ def _find_references(message: Descriptor) -> Iterator[tuple[FieldDescriptor, str
 
 
 def _message_of(fd: FieldDescriptor) -> Descriptor | None:
-    """The message that a field, each of its elements or each value of its map is."""
+    """The message type of a field, of its elements or of its map's values."""
     of = fd.message_type
     if of is not None and of.GetOptions().map_entry:
         of = of.fields_by_name["value"].message_type

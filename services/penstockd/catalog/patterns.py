@@ -1,7 +1,7 @@
-"""Regular expressions of the simplest kind, which every engine takes to mean the same.
+"""Regular expressions of the simplest kind, which mean the same in every engine.
 
-``^`` and a sequence of characters and classes, each with or without a count, and ``$``: no groups,
-no alternatives. Each part ends where the next one must begin, so that every text is matched in one
+``^``, a sequence of characters and classes, each with or without a count, and ``$``: no groups, no
+alternatives. Each part must end where the next one begins, so that every text is matched in one
 pass; a pattern that leaves a choice is refused.
 """
 
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 _LAST = 0x10FFFF
-#: A count that has no upper bound.
+#: A count without an upper bound.
 MANY = 1 << 30
 _PART = re.compile(
     r"(?P<set>\[\^?(?:\\.|[^\]\\])+\]|\\.|[^\\^$.|?*+()\[\]{}])"
@@ -29,14 +29,14 @@ class PatternError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """So many characters of a set, given as ranges of code points."""
+    """A number of characters from a set, given as ranges of code points."""
 
     ranges: Ranges
     least: int
     most: int
 
     def meets(self, other: Part) -> bool:
-        """Whether a character is in both sets."""
+        """Whether both sets have a character in common."""
         return any(a <= d and c <= b for a, b in self.ranges for c, d in other.ranges)
 
 

@@ -1,7 +1,7 @@
-"""Records as messages and as rows: the one place that walks between the two.
+"""Records as messages and as rows: the one place that converts between the two.
 
-A row is a sequence of values in the order of some fields, as the database holds them: canonical
-(see ``values``), but LIST, MAP and STRUCT as JSON text and an etag as a number.
+A row is a sequence of values for some fields, as in the database: canonical (see ``values``), but
+LIST, MAP and STRUCT as JSON text and an etag as a number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from penstockd.errors import RecordUnreadable
 
 Convert = Callable[[Any], Any]
 Getter = Callable[[Any], Any]
-#: What making a message of values raises that are none of the model's.
+#: The errors of making a message with values that are not valid in the model.
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, json_format.ParseError)
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -44,9 +44,10 @@ class Codec:
         self._json = [i for i, f in enumerate(fields) if f.is_json]
 
     def message(self, row: Sequence[Any]) -> Message:
-        """The message of a row. What is NULL stays unset; so is a message of NULLs only.
+        """The message of a row. A NULL stays unset, and so does a message of which all fields are
+        NULL.
 
-        Raises RecordUnreadable if a value is none of the model's.
+        Raises RecordUnreadable if a value is not valid in the model.
         """
         values = list(row)
         try:
@@ -62,7 +63,7 @@ class Codec:
         return sum(len(row[i]) for i in self._json if row[i] is not None)
 
     def row(self, message: Message) -> list[Any]:
-        """What a message holds in each field, unchecked: enums as numbers, decimals and dates as
+        """The value of each field in a message, unchecked: enums as numbers, decimals and dates as
         text, repeated fields and Structs as proto JSON data, None where an optional field is not
         set."""
         return [get(message) for get in self._getters]
@@ -71,9 +72,9 @@ class Codec:
 def explain_unreadable(
     dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]
 ) -> RecordUnreadable | None:
-    """What to raise if a row cannot be made a record; None if each of its values can.
+    """The error for a row that cannot become a record; None if each of its values can.
 
-    The first value that the model cannot say is named, with the record's key if the row has it.
+    It names the first value that the model cannot express, with the record's key if the row has it.
     """
     keys = [str(v) for f, v in zip(fields, row, strict=True) if f.key]
     for field, value in zip(fields, row, strict=True):
@@ -89,7 +90,7 @@ def explain_unreadable(
 
 
 class _RecordShape:
-    """One message of a record: which values are its own, and which go to messages within it."""
+    """One message of a record: which values are its own, and which belong to messages within it."""
 
     def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
         self._class = message_factory.GetMessageClass(message)
@@ -104,7 +105,7 @@ class _RecordShape:
             self._nested.append((name, places, shape))
 
     def build(self, values: Sequence[Any]) -> Message:
-        """Build the message from its values that are not None."""
+        """Build the message from those of its values that are not None."""
         own = {n: values[i] for n, i in self._own if values[i] is not None}
         for name, places, shape in self._nested:
             within = [values[i] for i in places]
@@ -114,15 +115,16 @@ class _RecordShape:
 
 
 def holds_its_message(field: Field) -> bool:
-    """Whether a nested message that is there always has a value of this leaf, an empty one too, so
-    that ``Codec`` never leaves the message out where the leaf is among its fields."""
+    """Whether a nested message that is present always has a value in this leaf, even an empty one,
+    so that ``Codec`` never omits the message if the leaf is among its fields."""
     if field.kind is Kind.LIST:
         return field.element is not None and field.element.kind in _AS_IN_JSON
     return not field.presence and field.kind not in (Kind.MAP, Kind.DATE)
 
 
 def item_counter(field: Field) -> Callable[[Message], int]:
-    """How many items a repeated field or map of a record has, those of lists within them too."""
+    """A function that counts the items of a repeated field or map of a record, with those of lists
+    within them."""
     *parents, name = field.steps
     nested = field.element_message is not None and any(
         f.is_repeated or f.message_type is not None for f in field.element_message.fields
@@ -147,7 +149,7 @@ def byte_counter(field: Field) -> Callable[[Message], int]:
 
 
 def _items_within(message: Message) -> int:
-    """The items of all lists and maps of a message and of the messages in it."""
+    """The items of all lists and maps of a message and of the messages within it."""
     count = 0
     for field, value in message.ListFields():
         if field.is_repeated:
@@ -160,7 +162,7 @@ def _items_within(message: Message) -> int:
 
 
 def seconds_and_micros(moment: dt.datetime) -> tuple[int, int]:
-    """Whole seconds since 1970 of an aware time, rounded down, and the microseconds on top."""
+    """Whole seconds since 1970 of an aware time, rounded down, and the remaining microseconds."""
     since = moment - _EPOCH
     return since.days * 86400 + since.seconds, since.microseconds
 
@@ -181,7 +183,7 @@ def json_ready(field: Field, value: Any) -> Any:
 
 
 def load_list(text: str) -> list[Any]:
-    """The items of a list in JSON. Raises TypeError for anything else: an object would pass for
+    """The items of a list in JSON. Raises TypeError for anything else: an object would look like
     the list of its names."""
     data = orjson.loads(text)
     if not isinstance(data, list):
@@ -218,7 +220,8 @@ def _scalar_json(field: Field, value: Any) -> Any:
 
 
 def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
-    """From a row's value to what the message's constructor takes; None if they are the same."""
+    """A function from a row's value to one for the message's constructor; None if they are the
+    same."""
     if field.is_etag:
         return str
     match field.kind:
@@ -241,8 +244,8 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
 
 
 def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
-    """Converts by hand, since the constructor takes 3 µs for a datetime. Keeps the latest result,
-    since the rows of an import share their times."""
+    """A function that converts times by hand, since the constructor takes 3 µs for a datetime. It
+    keeps the latest result, since the rows of an import share their times."""
     made = message_factory.GetMessageClass(_message_of(dataset, "google.protobuf.Timestamp"))
     latest: tuple[dt.datetime | None, Message | None] = (None, None)
 
@@ -282,7 +285,7 @@ def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
     return convert
 
 
-#: Kinds whose proto JSON is what a message's constructor takes.
+#: Kinds whose proto JSON suits a message's constructor.
 _AS_IN_JSON = (Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.DECIMAL, Kind.DATE)
 
 
@@ -296,7 +299,7 @@ def _read_time(stamp: Any) -> dt.datetime:
 
 
 def _make_walk(steps: Sequence[str]) -> Callable[[Any], Any]:
-    """From a record to the message that holds the leaf."""
+    """A function from a record to the message that contains the leaf."""
     if not steps:
         return lambda record: record
     if len(steps) == 1:
@@ -312,7 +315,7 @@ def _make_walk(steps: Sequence[str]) -> Callable[[Any], Any]:
 
 
 def make_getter(field: Field) -> Getter:
-    """From a record's message to what it holds in a field, as ``Codec.row`` has it."""
+    """A function from a record's message to the value of a field, in the form of ``Codec.row``."""
     name, steps = field.steps[-1], field.steps[:-1]
     read = _leaf_getter(field, name)
     if not steps:

@@ -1,11 +1,11 @@
-"""The demands of the model on values beyond their types: the rules of ``buf.validate`` in the
-protos.
+"""The model's rules for values beyond their types: those of ``buf.validate`` in the protos.
 
-Single records are judged by the protovalidate library. For the rows of batches and files the rules
-are compiled, once, into plain checks (see ``checks``) that say the same, as a test holds them to. A
-dataset with a rule that has no such form is judged by the library in bulk, too: slower, not less.
+The protovalidate library checks single records. For the rows of batches and files the rules are
+compiled, once, into plain checks (see ``checks``) with the same results, as a test proves. If a
+dataset has a rule without such a form, the library checks its rows in bulk, too: slower, but not
+less.
 
-Rules judge what is written: canonical values, of the fields that a writer gives.
+Rules apply to what is written: canonical values of the fields that a writer gives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ EXTENSION = "buf.validate"
 
 
 class Problem(NamedTuple):
-    """What is wrong with a record: where ("lines[0].quantity"; "" for all of it), and what."""
+    """A fault of a record: its place ("lines[0].quantity"; "" for the whole record), and a
+    description."""
 
     path: str
     description: str
@@ -42,9 +43,10 @@ class Rules:
         self._dataset = dataset
         self._validator = protovalidate.Validator()
         self.by_path: dict[str, FieldRules] = {}
-        #: A rule has no plain form: rows are judged by the library.
+        #: Whether a rule has no plain form: then the library checks rows.
         self.slow = False
-        #: There are rules over several fields, which a part of a record cannot be judged by.
+        #: Whether there are rules over several fields, by which a part of a record cannot be
+        #: checked.
         self.over_several = False
         self.any = self._read(dataset)
         try:
@@ -55,8 +57,7 @@ class Rules:
     @classmethod
     @functools.cache
     def of(cls, dataset: Dataset) -> Rules:
-        """The rules of a dataset, compiled once. Raises ModelError for a rule that makes no
-        sense."""
+        """The rules of a dataset, compiled once. Raises ModelError for an invalid rule."""
         return cls(dataset)
 
     def _read(self, dataset: Dataset) -> bool:
@@ -81,12 +82,12 @@ class Rules:
                 self.slow = self.over_several = found = True
             for fd in message.fields:
                 if _nested_message(fd) is not None and options.field(fd) is not None:
-                    self.slow = found = True  # of the nested message as such
+                    self.slow = found = True  # of the nested message itself
         return found
 
     def most_items(self, path: str, most: int) -> tuple[int, str]:
-        """The most items that a list or map may have, ``most`` if its rules allow more or say
-        nothing, and what is wrong with one that has more."""
+        """The most items of a list or map (``most``, or fewer if its rules say so), and the
+        description of the fault if it has more."""
         rules = self.by_path.get(path)
         for check in rules.checks if rules is not None else ():
             if check.name in ("max_items", "max_pairs") and check.limit <= most:
@@ -94,20 +95,20 @@ class Rules:
         return most, f"must contain no more than {most} item(s)"
 
     def lacking(self, fields: Sequence[Field]) -> list[Problem]:
-        """Problems of a new record that come from fields other than ``fields``, the only ones
+        """Problems of a new record in fields other than ``fields``, the only ones that are
         given."""
         given = [f.path for f in fields]
         return [p for p, at in self._empty if at and not _is_covered(given, at)]
 
     def row(self, fields: Sequence[Field], codec: Codec, stored: Sequence[Any]) -> list[Problem]:
-        """What is wrong with the values of ``fields`` in a row, as stored, of a record that they
-        are all of: judged by the library. ``codec`` is that of ``fields``."""
+        """The problems of the values of ``fields`` in a complete row, as stored, found by the
+        library. ``codec`` is that of ``fields``."""
         if not self.any:
             return []
         return self.message(codec.message(stored), [f.path for f in fields])
 
     def message(self, message: Message, given: Sequence[str]) -> list[Problem]:
-        """What is wrong with a message, as far as it is wrong with the ``given`` paths."""
+        """The problems of a message that concern the ``given`` paths."""
         if not self.any:
             return []
         found = self._violations(message)
@@ -162,7 +163,7 @@ class RowRules:
 
 
 def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
-    """The descriptor that a field is made of."""
+    """The descriptor from which a field was made."""
     message: Descriptor = dataset.message_type
     *parents, name = field.steps
     for step in parents:
@@ -175,8 +176,7 @@ def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
 def rules_text(dataset: Dataset) -> str:
     """All rules of a dataset as one text, so that two models can be compared: a line for every
     oneof, and one for every field, message and oneof that has rules of its own, with their bytes in
-    hex. Empty if there is none.
-    """
+    hex. Empty if there are none."""
     options = _OptionReader.of(dataset)
     lines = [
         f"{oneof.path} one of {' '.join(m[0].path for m in oneof.members if m)}"
@@ -196,8 +196,8 @@ def rules_text(dataset: Dataset) -> str:
 
 
 class _OptionReader:
-    """Reads rules from the options of descriptors. The descriptor pool itself does not parse
-    them."""
+    """Reads rules from the options of descriptors, which the descriptor pool itself does not
+    parse."""
 
     def __init__(self, pool: Any) -> None:
         self._field = pool.FindExtensionByName(f"{EXTENSION}.field")
@@ -274,7 +274,7 @@ def _index_parents(fields: Sequence[Field]) -> dict[int, list[int]]:
 
 
 def _is_covered(given: Sequence[str], at: str) -> bool:
-    """Whether the problem of a field concerns a value that was given."""
+    """Whether a field's problem concerns a value that was given."""
     return any(at == g or at.startswith(g + ".") or g.startswith(at + ".") for g in given)
 
 

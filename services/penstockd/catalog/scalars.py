@@ -25,9 +25,9 @@ MAX_INDEXED_BYTES = 2000
 
 
 class ValueRefused(ValueError):
-    """A value cannot stand in its field; ``reason`` completes the sentence "the value …".
+    """A value that is not allowed in its field; ``reason`` completes the sentence "the value …".
 
-    ``path`` leads to the part of a composed value that cannot, as ("[0]", ".name").
+    ``path`` leads to the wrong part of a composed value, such as ("[0]", ".name").
     """
 
     def __init__(self, problem: str, path: tuple[str, ...] = ()) -> None:
@@ -36,7 +36,7 @@ class ValueRefused(ValueError):
         super().__init__(self.reason)
 
     def within(self, part: str) -> ValueRefused:
-        """The same of a value that holds this one as ``part``."""
+        """The same error for a value that contains this one as ``part``."""
         return ValueRefused(self.problem, (part, *self.path))
 
 
@@ -60,13 +60,13 @@ _WHOLE = {
     Kind.UINT32: (0, 2**32 - 1),
     Kind.UINT64: (0, 2**64 - 1),
 }
-#: The store's driver takes these two for minus infinity and infinity.
+#: The store's driver reads these two as minus infinity and infinity.
 _FIRST_TIME, _LAST_TIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _ODD_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def parse_string(text: str) -> str:
-    """The text, if every format and the store can hold it; else ValueRefused."""
+    """The text, if every format and the store can hold it; else raises ValueRefused."""
     if text.isprintable():
         return text
     if found := _FORBIDDEN.search(text):
@@ -76,8 +76,11 @@ def parse_string(text: str) -> str:
     return text
 
 
-def text_parser(field: Field) -> Parser:
-    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP."""
+def text_parser(field: Field, times: Parser | None = None) -> Parser:
+    """A parser of the text form, which raises ValueRefused. Not for LIST and MAP.
+
+    ``times`` reads a TIMESTAMP in place of the usual parser, which refuses times without a zone.
+    """
     match field.kind:
         case Kind.STRING:
             if field.indexed or field.unique:
@@ -98,13 +101,16 @@ def text_parser(field: Field) -> Parser:
         case Kind.DATE:
             return _parse_date
         case Kind.TIMESTAMP:
-            return _parse_timestamp
+            return times or parse_timestamp
     raise AssertionError(field.kind)
 
 
-def json_parser(field: Field) -> Parser:
-    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused."""
-    kind, parse = field.kind, text_parser(field)
+def json_parser(field: Field, times: Parser | None = None) -> Parser:
+    """A parser of proto JSON whose fractional numbers are Decimal. It raises ValueRefused.
+
+    ``times`` is as in ``text_parser``.
+    """
+    kind, parse = field.kind, text_parser(field, times)
     if kind is Kind.BOOL:
         return _json_bool
     if kind is Kind.STRING and parse is parse_string:
@@ -132,7 +138,7 @@ def json_parser(field: Field) -> Parser:
 
 
 def make_checker(field: Field) -> Parser:
-    """For values that are canonical already, or as a protobuf message holds them.
+    """A checker of values that are canonical already, or come from a protobuf message.
 
     There a decimal or date that was never set is "": the result is 0, or None.
     """
@@ -151,7 +157,7 @@ def make_checker(field: Field) -> Parser:
         Kind.FLOAT: lambda v: v,
         Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
         Kind.DATE: lambda v: v if isinstance(v, date) else parse(v),
-        Kind.TIMESTAMP: lambda v: _convert_utc(v) if isinstance(v, datetime) else parse(v),
+        Kind.TIMESTAMP: lambda v: convert_utc(v) if isinstance(v, datetime) else parse(v),
         Kind.ENUM: lambda v: parse(str(v)),
     }
     return kinds.get(field.kind) or json_parser(field)
@@ -192,7 +198,7 @@ def timestamp_text(value: datetime) -> str:
 
 
 def type_name(value: Any) -> str:
-    """What JSON calls the type of a parsed value."""
+    """JSON's name for the type of a parsed value."""
     for kinds, name in (
         (type(None), "null"), (bool, "a boolean"), ((int, float, Decimal), "a number"),
         (str, "a string"), (list, "an array"), (dict, "an object"),
@@ -348,7 +354,7 @@ def _bounded_bytes(value: bytes) -> bytes:
 
 def _decimal_parser(field: Field) -> Parser:
     precision, scale = field.precision or 38, field.scale
-    whole = precision - scale  # as everywhere: in SQL, and in the types of Parquet and Arrow
+    whole = precision - scale  # as in SQL, and in the types of Parquet and Arrow
     usual = re.compile(rf"[0-9]{{1,{max(whole, 1)}}}\.[0-9]{{1,{max(scale, 1)}}}")
 
     def parse(text: str) -> Decimal:
@@ -392,18 +398,20 @@ def _parse_date(text: str) -> date:
     raise ValueRefused(f"is {_quote_text(text)}, not a date such as 2024-02-29")
 
 
-def _parse_timestamp(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
+    """A time with its zone, in UTC and microseconds. Raises ValueRefused."""
     if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
         try:
-            moment = datetime.fromisoformat(text)  # digits past the sixth are cut off
+            moment = datetime.fromisoformat(text)  # digits after the sixth are cut off
         except ValueError:
             pass
         else:
-            return _convert_utc(moment)
+            return convert_utc(moment)
     raise ValueRefused(f"is {_quote_text(text)}, not a time such as 2024-02-29T12:00:00Z")
 
 
-def _convert_utc(value: datetime) -> datetime:
+def convert_utc(value: datetime) -> datetime:
+    """The same moment in UTC. Raises ValueRefused for one that the store cannot hold."""
     if value.tzinfo is not UTC:
         try:
             value = value.astimezone(UTC)
@@ -422,7 +430,7 @@ def _is_single(text: str, value: float) -> bool:
 
 
 def _format_shortest(value: float, single: bool) -> str:
-    """The fewest digits that read back as the same number, laid out as PostgreSQL lays them out."""
+    """The fewest digits that read back as the same number, in PostgreSQL's layout."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value == 0:

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from penstockd.catalog.scalars import ValueRefused, parse_string, type_name
+from penstockd.catalog.varint import delimit_bytes
 
 #: Objects and lists within each other. Each takes up to three of the hundred messages that
 #: protobuf's parsers accept within each other.
@@ -42,14 +43,14 @@ def parse_struct(value: Any) -> dict[str, Any]:
     """
     if type(value) is not dict:
         raise ValueRefused(f"must be an object, not {type_name(value)}")
-    reading = _Reading()
+    reading = _StructReading()
     data: dict[str, Any] = reading.read(value, 1)
     if len(orjson.dumps(data)) + reading.digits > MAX_STRUCT_BYTES:
         raise ValueRefused(f"is longer than {MAX_STRUCT_BYTES >> 10} KiB of JSON")
     return data
 
 
-class _Reading:
+class _StructReading:
     """One Struct on its way in."""
 
     def __init__(self) -> None:
@@ -163,8 +164,10 @@ def struct_wire(text: str) -> bytes:
 def _object_wire(data: Mapping[str, Any]) -> bytes:
     parts = []
     for name in sorted(data, key=order_of):
-        entry = _delimit(b"\x0a", name.encode()) + _delimit(b"\x12", _value_wire(data[name]))
-        parts.append(_delimit(b"\x0a", entry))
+        entry = delimit_bytes(b"\x0a", name.encode()) + delimit_bytes(
+            b"\x12", _value_wire(data[name])
+        )
+        parts.append(delimit_bytes(b"\x0a", entry))
     return b"".join(parts)
 
 
@@ -172,21 +175,12 @@ def _value_wire(value: Any) -> bytes:
     if value is None:
         return b"\x08\0"
     if type(value) is str:
-        return _delimit(b"\x1a", value.encode())
+        return delimit_bytes(b"\x1a", value.encode())
     if type(value) is bool:
         return b"\x20\1" if value else b"\x20\0"
     if type(value) is dict:
-        return _delimit(b"\x2a", _object_wire(value))
+        return delimit_bytes(b"\x2a", _object_wire(value))
     if type(value) is list:
-        items = b"".join([_delimit(b"\x0a", _value_wire(v)) for v in value])
-        return _delimit(b"\x32", items)
+        items = b"".join([delimit_bytes(b"\x0a", _value_wire(v)) for v in value])
+        return delimit_bytes(b"\x32", items)
     return b"\x11" + struct.pack("<d", value)
-
-
-def _delimit(tag: bytes, data: bytes) -> bytes:
-    size, head = len(data), bytearray(tag)
-    while size > 0x7F:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head) + data

@@ -20,6 +20,7 @@ from google.protobuf.descriptor import Descriptor
 
 from penstockd.catalog import scalars
 from penstockd.catalog.elements import default_value, repeated_parser
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, timestamp_text
 from penstockd.catalog.structs import parse_struct
@@ -43,22 +44,24 @@ __all__ = [
 ]
 
 
-def text_parser(field: Field) -> Callable[[str], Any]:
+def text_parser(field: Field, leniency: Leniency = STRICT) -> Callable[[str], Any]:
     """Text form -> canonical value; the closure raises ValueRefused."""
     if field.is_json:
-        parse = json_parser(field)
+        parse = json_parser(field, leniency)
         return lambda text: parse(load_json(text))
-    return scalars.text_parser(field)
+    return scalars.text_parser(field, leniency.times)
 
 
-def json_parser(field: Field) -> Parser:
+def json_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
     """Proto JSON as ``load_json`` gives it -> canonical value; the closure raises ValueRefused.
 
-    None is for the caller: it stands for NULL, or for the default of what is not nullable.
+    The caller handles None: it stands for NULL, or for the default of a field that is not nullable.
     """
     if field.kind is Kind.STRUCT:
         return parse_struct
-    return repeated_parser(field) if field.repeated else scalars.json_parser(field)
+    if field.repeated:
+        return repeated_parser(field, leniency)
+    return scalars.json_parser(field, leniency.times)
 
 
 def value_checker(field: Field) -> Parser:
@@ -72,13 +75,13 @@ def value_checker(field: Field) -> Parser:
 
 
 def from_text(field: Field, text: str) -> Any:
-    """The value of one text. Raises ValueRefused if the field cannot hold it. For a column, keep a
-    ``text_parser``."""
+    """The value of one text. Raises ValueRefused if the field cannot hold it. For a whole column,
+    create a ``text_parser`` once."""
     return text_parser(field)(text)
 
 
 def from_json(field: Field, value: Any) -> Any:
-    """The value of parsed proto JSON; null is None, or the default where that is not allowed."""
+    """The value of parsed proto JSON; null is None, or the default if None is not allowed."""
     if value is None:
         return None if field.nullable else default_value(field)
     return json_parser(field)(value)
@@ -104,10 +107,11 @@ def to_json(field: Field, value: Any) -> Any:
 
 
 def load_json(text: str | bytes) -> Any:
-    """Parses JSON exactly: whole numbers as int, others as Decimal or, if unharmed, float.
+    """Parses JSON exactly: whole numbers as int, others as Decimal or, if that loses nothing,
+    float.
 
-    Raises ValueRefused for what is no JSON, for an object with the same member twice (of which
-    parsers keep one without a word), for a lone surrogate and for nesting beyond some 1,000 levels.
+    Raises ValueRefused for text that is not JSON, for an object with the same member twice (parsers
+    silently keep one), for a lone surrogate and for nesting beyond some 1,000 levels.
     """
     try:
         value = orjson.loads(text)
@@ -125,7 +129,7 @@ def load_json(text: str | bytes) -> Any:
 
 
 def implicit_defaults(fields: Sequence[Field]) -> dict[int, Any]:
-    """The default, by place in ``fields``, of each nested leaf that its message always has.
+    """The default of each nested leaf that its message always has, by its place in ``fields``.
 
     These are the leaves without ``optional``; a date among them has no default and may be None.
     """
@@ -137,7 +141,8 @@ def implicit_defaults(fields: Sequence[Field]) -> dict[int, Any]:
 
 
 def make_completer(dataset: Dataset, fields: Sequence[Field]) -> Callable[[list[Any]], None]:
-    """Fills in, in a row of ``fields``, what a nested message that is present must have.
+    """A function that completes a row of ``fields`` with the required values of present nested
+    messages.
 
     A message is present if any of its leaves is not None; then leaves without ``optional`` take
     their default, as they do in protobuf.

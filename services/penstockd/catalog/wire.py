@@ -1,7 +1,7 @@
 """Rows as serialised records, column by column: for batches, where building messages would cost
-more than all the rest of a write.
+more than the rest of a write.
 
-The bytes are protobuf's wire format, with fields in the order of the schema; reading them gives the
+The bytes are protobuf's wire format, with fields in the order of the schema; parsed, they give the
 message that ``record.Codec`` makes of the same row.
 """
 
@@ -24,10 +24,11 @@ from penstockd.catalog.record import (
     seconds_and_micros,
 )
 from penstockd.catalog.structs import struct_wire
+from penstockd.catalog.varint import delimit_bytes, encode_varint
 
-#: One value that is not None -> the bytes of its field, including the tag.
+#: A value that is not None -> the bytes of its field, with the tag.
 Encode = Callable[[Any], bytes]
-#: The same of a whole column, in which None gives no bytes.
+#: The same for a whole column, in which None gives no bytes.
 EncodeColumn = Callable[[Sequence[Any]], list[bytes]]
 
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
@@ -74,7 +75,7 @@ class WireCodec:
 
 
 class _Group:
-    """One message of a record, as ``record._Shape`` splits it."""
+    """One message of a record, split as in ``record._RecordShape``."""
 
     def __init__(self, message: Descriptor, fields: Sequence[Field], depth: int) -> None:
         self._parts: list[tuple[list[int], EncodeColumn | None, _Group | None, bytes]] = []
@@ -103,7 +104,7 @@ class _Group:
                 encoded = group.encode(within)
                 pieces.append(
                     [
-                        _delimit_bytes(tag, data) if there else b""
+                        delimit_bytes(tag, data) if there else b""
                         for there, data in zip(present, encoded, strict=True)
                     ]
                 )
@@ -133,7 +134,7 @@ def _field_encoder(fd: FieldDescriptor, field: Field) -> Encode:
             return _repeated_encoder(fd, field)
         case Kind.STRUCT:
             head = tag_of(fd)
-            return lambda text: _delimit_bytes(head, struct_wire(text))
+            return lambda text: delimit_bytes(head, struct_wire(text))
         case Kind.TIMESTAMP:
             return _timestamp_encoder(tag_of(fd))
         case Kind.ENUM:
@@ -160,7 +161,7 @@ def _bytes_column(
     def column(values: Sequence[Any]) -> list[bytes]:
         raw = [None if v is None else encode(v) for v in values]
         return [
-            b"" if b is None else heads[len(b)] + b if len(b) < _SHORT else _delimit_bytes(tag, b)
+            b"" if b is None else heads[len(b)] + b if len(b) < _SHORT else delimit_bytes(tag, b)
             for b in raw
         ]
 
@@ -201,7 +202,7 @@ def _timestamp_encoder(tag: bytes) -> Encode:
         inner = b"\x08" + encode_varint(seconds & 0xFFFFFFFFFFFFFFFF) if seconds else b""
         if micros:
             inner += b"\x10" + encode_varint(micros * 1000)
-        latest = (value, _delimit_bytes(tag, inner))
+        latest = (value, delimit_bytes(tag, inner))
         return latest[1]
 
     return encode
@@ -214,7 +215,7 @@ def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
         def strings(text: str) -> bytes:
             if text == "[]":
                 return b""
-            return b"".join([_delimit_bytes(tag, item.encode()) for item in load_list(text)])
+            return b"".join([delimit_bytes(tag, item.encode()) for item in load_list(text)])
 
         return strings
     assert fd.containing_type is not None, "a field of a message"
@@ -230,25 +231,6 @@ def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     return others
 
 
-def _delimit_bytes(tag: bytes, data: bytes) -> bytes:
-    return tag + encode_varint(len(data)) + data
-
-
 def tag_of(fd: FieldDescriptor) -> bytes:
     """The bytes before every value of a field, or of one element."""
     return encode_varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
-
-
-def encode_varint(value: int) -> bytes:
-    """A whole number that is not negative, as the wire format has it."""
-    if value < 0x80:
-        return _SMALL[value]
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-_SMALL = [bytes([n]) for n in range(0x80)]

@@ -1,1 +1,1 @@
-"""The hub's use cases, one a file; nothing here knows the transport."""
+"""The hub's use cases, one in each file; nothing here knows the transport."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.formats import open_reader, pick_format
@@ -11,7 +13,7 @@ from penstockd.writes.idempotency import Request
 from penstockd.writes.imports import Import
 from penstockd.writes.outgoing import ReplyView
 from penstockd.writes.report import Report
-from penstockd.writes.uploads import Upload, UploadedFile, load_once
+from penstockd.writes.uploads import FileForm, Upload, UploadedFile, load_once
 
 
 async def import_records(
@@ -19,38 +21,35 @@ async def import_records(
     dataset: Dataset,
     upload: Upload,
     request: Request,
+    form: FileForm,
     *,
     limits: ImportLimits,
-    partial: bool = False,
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
-    The first piece decides format, compression and content type. In CSV, fields without a column
+    ``form`` says how the file is read. In CSV, fields without a column
     keep their values; the other formats replace all fields that the caller may write. The digest
     of ``request`` covers everything but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
-    ValueInvalid (no such compression), ImportFormatInvalid, ImportTruncated, RequestTooLarge,
-    ImportTooLong, ClientStalled, CallTooCostly, ShareExhausted, StorageFull, RequestInFlight,
-    RequestIdReused, RecordNotFound (out of the caller's sight), and ImportRowInvalid with the first
-    REPORTED_ROWS bad rows. Then nothing was loaded. With ``partial`` the last two are reported for
-    each row and the other rows are loaded; an error that makes the rest of the file unreadable
-    still refuses all of it.
+    ValueInvalid (an option that is not understood), ImportFormatInvalid, ImportTruncated,
+    RequestTooLarge, ImportTooLong, ClientStalled, CallTooCostly, ShareExhausted, StorageFull,
+    RequestInFlight, RequestIdReused, RecordNotFound (out of the caller's sight), and
+    ImportRowInvalid with the first REPORTED_ROWS bad rows. Then nothing was loaded. If ``form`` is
+    partial, the last two are reported for each row and the other rows are loaded; an error that
+    makes the rest of the file unreadable still refuses all of it.
     """
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     view = reply.view
     file = await UploadedFile.begin(upload, request, limits)
-    format = pick_format(file.format, file.content_type or None)
-    compression, validate_only = file.compression, request.validate_only
+    format, options = pick_format(form.format, form.content_type or None), form.options
     call.asked(
         format=format,
-        compression=compression.upper(),
-        partial=partial,
-        validate_only=validate_only,
+        **asdict(options),
+        partial=form.partial,
+        validate_only=request.validate_only,
     )
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    source = open_reader(
-        format, dataset, offered, compression=compression, spool_place=limits.spools
-    )
-    load = Import(dataset, view, source, partial=partial)
+    source = open_reader(format, dataset, offered, options, spool_place=limits.spools)
+    load = Import(dataset, view, source, partial=form.partial)
     return reply.report(await load_once(call, upload, file, load, request))

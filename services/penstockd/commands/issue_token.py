@@ -33,7 +33,7 @@ def issue_token(
     """
     request = parse_token_request(form, authorization)
     known = request.client_id in call.policy.consumers
-    # Somebody may have mixed up the two.
+    # Somebody may have swapped the two.
     named = hub.credentials.redacted(request.client_id)
     call.note_claim("client_id", named, request.client_id if known else None)
     principal = hub.credentials.principal(call.policy, CLIENT_SECRET, request.secret)

@@ -82,7 +82,7 @@ class Demo:
             raise DemoFailed(f"the demo could not be loaded: {told[-1] if told else 'no reason'}")
 
     def welcome(self) -> str:
-        """Where the hub is and what to try first. Contains no secret: it can end up in a log."""
+        """Where the hub is and what to try first. Contains no secret: it can appear in a log."""
 
         def curl(consumer: str, path: str) -> str:
             token = f"$(.venv/bin/penstock token --as {consumer})"

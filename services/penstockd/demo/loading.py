@@ -32,7 +32,7 @@ def main() -> None:
 
     Standard output says which dataset is being loaded.
     """
-    guard_output()  # a step that cannot be said, for want of room, is no failure
+    guard_output()  # a progress line that cannot be written, for lack of space, is not a failure
     file, loaded, door, customers = sys.argv[1:]
     try:
         load_company(Path(file), Path(loaded), door, int(customers))

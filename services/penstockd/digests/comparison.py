@@ -44,7 +44,7 @@ class DigestComparison:
     def of(
         cls, catalog: Catalog, call: Call, dataset: Dataset, filter: str, fields: str
     ) -> DigestComparison:
-        """Raises PermissionDenied, FieldUnknown, FilterInvalid."""
+        """The comparison of a request. Raises PermissionDenied, FieldUnknown, FilterInvalid."""
         view = call.view(dataset, Action.READ)
         wanted = {*parse_fields(fields, view), dataset.key}
         shown = tuple(f for f in view.fields() if f in wanted)
@@ -55,7 +55,7 @@ class DigestComparison:
         return cls(view, filter, shown, compared, read, lens.view_id)
 
     async def digest(self, connection: Connection, start: str, end: str, take: Take) -> None:
-        """Give ``take`` the digests of the range's rows, in order of key; raises what it raises.
+        """Pass the digests of the range's rows to ``take``, in key order; raises what it raises.
 
         The connection must be in a transaction. It cannot be used any more if this raises.
         """

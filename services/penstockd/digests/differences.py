@@ -17,7 +17,7 @@ from penstockd.native.digest_kernel import Digested
 
 #: Rows in the smallest ranges that a differing one is cut into.
 LEAF_ROWS = 32
-#: After so many ranges the next ones are twice as large, and so on, which keeps their number small.
+#: After this many ranges the next ones are twice as large, and so on, to keep their number small.
 LEAVES = 256
 #: The most records to write in one reply, and the most bytes of smaller ranges.
 MOST_UPSERTS, MOST_DIFFERING_BYTES = 4096, 1 << 20
@@ -26,7 +26,7 @@ _RANGE_BYTES = 96
 
 
 class Differences:
-    """The differences, in order of key. Rows are taken run by run (see ``group_ranges``)."""
+    """The differences, in key order. Rows are taken run by run (see ``group_ranges``)."""
 
     def __init__(self) -> None:
         self.upserts: list[str] = []
@@ -40,7 +40,7 @@ class Differences:
 
     @property
     def full(self) -> bool:
-        """Whether the reply is to end before the next row or range."""
+        """Whether the reply must end before the next row or range."""
         return (
             self._patience.over
             or len(self.upserts) >= MOST_UPSERTS
@@ -63,8 +63,7 @@ class Differences:
                 continue
             if self.full and self.rows:
                 raise Enough(key_at(done, at).decode())
-            # A bounded number at once, so that the reply does not become much larger than its
-            # limit.
+            # A bounded number at once, so that the reply does not exceed its limit by much.
             last = min(last, at + self._open.at_once)
             self._open.add(done, at, last)
             self.rows += last - at
@@ -76,7 +75,7 @@ class Differences:
             self._close()
 
     def cut(self, key: str) -> None:
-        """End the reply before this key, which is that of Enough."""
+        """End the reply before this key, which is the key in Enough."""
         if self._open is not None and self._open.range.start < key:
             self._gather(self._open.cut(key))
         self._open = None
@@ -116,7 +115,7 @@ def group_ranges(ranges: Sequence[Range]) -> list[list[Range]]:
 
 
 class ListedRange:
-    """A range of which the caller has sent the digest of each record."""
+    """A range for which the caller has sent the digest of each record."""
 
     at_once = 1024
 
@@ -143,7 +142,7 @@ class ListedRange:
 
 
 class DigestedRange:
-    """A range of which the caller has sent one digest."""
+    """A range for which the caller has sent one digest."""
 
     at_once = 1 << 20
 

@@ -40,12 +40,12 @@ class Asked:
 
     @property
     def said(self) -> dict[str, str | int]:
-        """What the audit entry says of it: all but which state it is of."""
+        """Its conditions for the audit entry, without the state that it names."""
         return {name: value for name, value in asdict(self).items() if name != "state"}
 
     @property
     def most_parts(self) -> int:
-        """Ranges in one reply."""
+        """The most ranges in one reply."""
         return 1 if self.keys else min(self.parts or DEFAULT_PARTS, MAX_PARTS)
 
     def check(self) -> None:
@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class DigestReply:
-    """Ranges in order of key; the rest begins with ``next_key`` if that is not "".
+    """Ranges in key order; the rest begins with ``next_key`` if that is not "".
 
     ``state`` is a token for the same state, ``cursor`` its place in the change log.
     """
@@ -90,7 +90,7 @@ async def digest_parts(
 
 
 async def _part_size(connection: Connection, comparison: DigestComparison, asked: Asked) -> int:
-    """The rows of each range that give the requested number of ranges."""
+    """The rows of each range, chosen to give the requested number of ranges."""
     if asked.keys:
         return MAX_RECORDS
     count = Count(comparison.view, asked.filter, MAX_ROWS).statement(bounded=bool(asked.end_key))

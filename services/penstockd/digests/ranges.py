@@ -16,7 +16,7 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The records from key ``start`` on and before ``end``; "" is no bound.
+    """The records from key ``start`` up to, not including, ``end``; "" is no bound.
 
     ``records`` maps keys to digests, in order; None if only the digest of the range is known.
     """
@@ -29,7 +29,7 @@ class Range:
 
 
 class Enough(Exception):
-    """A read ends early, before the record with a key."""
+    """A read ends early, before the record with this key."""
 
     def __init__(self, next_key: str) -> None:
         super().__init__(next_key)
@@ -82,11 +82,11 @@ class Tally:
         self._hash = hashlib.sha256()
 
     def add(self, done: Digested, first: int, last: int) -> None:
-        """Add the rows from ``first`` up to ``last``, which is excluded."""
+        """Add the rows from ``first`` up to, not including, ``last``."""
         view = memoryview(done.digests)
         self._hash.update(view[DIGEST_BYTES * first : DIGEST_BYTES * last])
         self.count += last - first
 
     def range(self, end: str) -> Range:
-        """The range with its digest, ended before a key."""
+        """The range with its digest; it ends before a key."""
         return Range(self.start, end, self.count, self._hash.digest())

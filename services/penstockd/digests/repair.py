@@ -16,9 +16,9 @@ from penstockd.policy.rendering import record_of
 from penstockd.store.database import Database
 from penstockd.store.snapshots import Held
 
-#: Ranges in one request.
+#: The most ranges in one request.
 MAX_RANGES = 4096
-#: Bytes of records in one reply, which may exceed them by one record.
+#: The most bytes of records in one reply, which may exceed them by one record.
 RECORDS_BYTES = 2 << 20
 #: Records of one fetch.
 _BATCH = 256
@@ -36,8 +36,8 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What differs before ``next_key``, "" if all was compared; ``keys`` are those of ``upserts``,
-    and ``rows`` is how many records were read."""
+    """The differences before ``next_key``, "" if all was compared; ``keys`` are those of
+    ``upserts``, and ``rows`` is the number of records read."""
 
     upserts: list[Message]
     keys: list[str]
@@ -66,7 +66,7 @@ class RepairReply:
 async def find_repair(
     database: Database, comparison: DigestComparison, held: Held, ranges: Sequence[Range]
 ) -> Repaired:
-    """Compare a caller's ranges with the records of the state that is held.
+    """Compare a caller's ranges with the records of a held state.
 
     It ends early when a reply is full. Raises DatabaseUnavailable.
     """
@@ -106,7 +106,7 @@ async def _compare_ranges(
 async def _read_records(
     database: Database, comparison: DigestComparison, held: Held, keys: Sequence[str], next_key: str
 ) -> tuple[list[Message], str]:
-    """The records with the keys, as many as a reply takes, and the key before which it ends."""
+    """The records with the keys, as many as fit a reply, and the key before which it ends."""
     several, size = comparison.several(), 0
     records: list[Message] = []
     async with database.snapshot() as connection:

@@ -15,7 +15,7 @@ CHUNK_BYTES = 512 * 1024
 
 
 class Rows:
-    """Takes the bytes of one COPY; gives the digests of its rows to ``consume``, in a thread.
+    """Takes the bytes of one COPY; passes the digests of its rows to ``consume``, in a thread.
 
     One chunk is digested while the next one is gathered, and no more: memory is bounded.
     """

@@ -1,4 +1,4 @@
-"""The state of the data that a call compares with, and the token that names it in later calls."""
+"""The state of the data for a comparison, and the token that names it in later calls."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from penstockd.store.states import StateName, States
 async def held_state(
     states: States, tokens: PageTokens, owner: str, token: str
 ) -> AsyncIterator[tuple[Held, str]]:
-    """Hold the state of a token, or that of now, during the block; with its new token.
+    """Hold the state of a token, or the current one, during the block; yields it with its new
+    token.
 
-    ``owner`` is the consumer. Raises ValueInvalid for a token that it was not given, StateGone and
+    ``owner`` is the consumer. Raises ValueInvalid for a token of another consumer, StateGone and
     DatabaseUnavailable.
     """
-    # Of all datasets, since a client may follow several of them with one cursor.
+    # The state covers all datasets, since a client may follow several of them with one cursor.
     bound = query_digest(dataset="", filter="", order_by="state", fields="", scope=owner)
     try:
         name = _read_token(tokens, token, bound) if token else None
@@ -38,7 +39,7 @@ def _read_token(tokens: PageTokens, token: str, bound: bytes) -> StateName:
         position = tokens.read(token, bound)
     except PageTokenError:
         raise ValueInvalid.of("state", "is not a state of this query") from None
-    if len(position) != 4:  # an earlier version of the hub gave it out
+    if len(position) != 4:  # the token comes from an earlier version of the hub
         raise SnapshotGone
     origin, name, cursor, taken = position
     return StateName(origin, name, Cursor.parse(cursor), taken)

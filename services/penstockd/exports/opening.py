@@ -23,7 +23,7 @@ from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
 
 
 class OpeningOrgans(ReadingOrgans, Protocol):
-    """The organs with which an export begins."""
+    """The organs for beginning an export."""
 
     @property
     def snapshots(self) -> Snapshots:
@@ -42,7 +42,7 @@ class Opened:
 async def find_earlier(
     database: Database, call: Call, plan: ExportPlan, receipt_id: str
 ) -> Receipt:
-    """The receipt of the export that a plan resumes. Raises ReceiptNotFound, ExportNotResumable."""
+    """An export that has begun. ``durable`` completes when its receipt is in the database."""
     receipt = await find_receipt(database, receipt_id)
     if receipt is None or receipt.consumer_id != call.entry.consumer_id:
         raise ReceiptNotFound(f"there is no receipt '{receipt_id[:80]}'")
@@ -65,7 +65,7 @@ async def open_export(organs: OpeningOrgans, call: Call, plan: ExportPlan) -> Op
 
 
 async def resume_export(organs: OpeningOrgans, call: Call, receipt: Receipt) -> Opened:
-    """Resume an export on the state that it began with.
+    """Resume an export on the state with which it began.
 
     Raises ExportNotResumable if the state is no longer kept, and DatabaseUnavailable.
     """

@@ -21,7 +21,7 @@ from penstockd.tasks import next_item
 
 T = TypeVar("T")
 
-#: Pieces that wait for a slow client before the read from the database waits too.
+#: Pieces that wait for a slow client; with this many, the read from the database waits too.
 QUEUE_PIECES = 4
 #: The most pieces whose records share one audit entry. Each entry costs a commit.
 BATCH_PIECES = 12
@@ -68,8 +68,7 @@ class Gate(Protocol):
 
 class Encoder:
     """A writer whose output is counted and hashed. The first ``skip`` bytes are dropped: a client
-    that resumes an export has them. Used by one thread at a time.
-    """
+    that resumes an export has them already. Used by one thread at a time."""
 
     def __init__(self, writer: DocumentWriter, skip: int = 0) -> None:
         self.writer = writer
@@ -238,7 +237,7 @@ class _Threads:
             self._loop.call_soon_threadsafe(self._encoded.put_nowait, piece)
 
 
-#: Pieces, and the task that makes durable which records are in them.
+#: Pieces, and the task that makes their records durable in the audit.
 _Batch: TypeAlias = tuple[asyncio.Task[Permit], Sequence[Piece]]
 
 
@@ -248,8 +247,9 @@ async def send_pieces(
     gate: Gate,
     taken: Callable[[], None],
 ) -> None:
-    """Send pieces from the queue until the producer has ended: some pieces are encoded while the
-    entry of others is on its way to the disk, and earlier ones are on their way to the client."""
+    """Send pieces from the queue until the producer has ended. Meanwhile later pieces are encoded,
+    the audit entry of others is being written to disk, and earlier ones are on their way to the
+    client."""
     producing = budget.create_task(produce)
     batches: asyncio.Queue[_Batch] = asyncio.Queue(1)
     disclosing = budget.create_task(_disclose_all(encoded, producing, gate, batches))
@@ -306,7 +306,7 @@ async def _gather_pieces(
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0 or producing.done():
             break
-        # Not by a timeout around get(): a piece that came at that moment would be lost.
+        # Not by a timeout around get(): a piece that arrived at that moment would be lost.
         getting = asyncio.ensure_future(encoded.get())
         waited = {getting, producing}
         await asyncio.wait(waited, timeout=left, return_when=asyncio.FIRST_COMPLETED)

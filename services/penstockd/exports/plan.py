@@ -40,7 +40,8 @@ class ExportRequest:
 def open_target(
     view: View, fields: Sequence[Field], format: str, **choices: Any
 ) -> tuple[DocumentWriter, Sequence[Field], Sequence[ColumnElement[Any]]]:
-    """The writer of visible fields, the fields that it reads, and what the caller sees of these.
+    """The writer of the visible fields, the fields that it reads, and what the caller sees of
+    these.
 
     ``choices`` are those of ``open_writer``, which raises FormatUnknown and ValueInvalid. The
     writer knows only visible members, since the types in its file name them.

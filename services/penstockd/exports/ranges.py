@@ -40,7 +40,7 @@ async def read_ranges(
 
 
 class _Crew:
-    """One reader for each connection; ranges are dealt to the readers in turn."""
+    """One reader for each connection; ranges are assigned to the readers in turn."""
 
     def __init__(self, connections: Sequence[Connection], held: Held, read: ExportQuery) -> None:
         count = len(connections)

@@ -1,4 +1,4 @@
-"""Receipts of exports. An export without a receipt that says COMPLETE is incomplete.
+"""Receipts of exports. An export is incomplete unless it has a receipt with COMPLETE.
 
 A receipt is in the database before the first byte of its export leaves, and work that does not
 depend on the call closes it.

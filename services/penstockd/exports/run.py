@@ -1,9 +1,9 @@
-"""An export under way: all records that match, as a file of any size, from one state of the data.
+"""A running export: all matching records, as a file of any size, from one state of the data.
 
 A separate transaction holds the state while the export runs (see ``store.snapshots``), so that
-several connections can read it and, if the client's connection breaks, another call can go on. That
-call reads and encodes the file from its start and skips the bytes that the client has: resuming
-repeats the database's work, but sends nothing twice.
+several connections can read it and, if the client's connection breaks, another call can continue.
+That call reads and encodes the file from its start and skips the bytes that the client has:
+resuming repeats the database's work, but sends nothing twice.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 
-#: When an export of this size or more completes, its end may still be on its way: its state is kept
-#: so many seconds for a client that loses it. Smaller ones are as fast to run again.
+#: When an export of this size or more completes, its end may still be in transit: its state is kept
+#: for this many seconds for a client that loses it. Smaller ones are as fast to run again.
 LARGE_BYTES, LINGER_SECONDS = 1 << 20, 20.0
 #: Seconds that a failed export waits for its client to take the record of the failure.
 LAST_WORD_SECONDS = 2.0
@@ -94,7 +94,7 @@ async def run_export(
         else:
             opened = await resume_export(organs, call, earlier)
         run = ExportRun(organs, call, plan, reply, opened, rule)
-        # From here on the export leaves a receipt of its end, whatever becomes of the connection.
+        # From here on the export leaves a receipt of its end, whatever happens to the connection.
         reading = stack.pop_all()
     try:
         async with name_unreadable(run.find_unreadable), reading:
@@ -144,7 +144,8 @@ class ExportRun:
             raise ValueInvalid.of("resume_offset", "is beyond the end of the file")
 
     async def find_unreadable(self) -> RecordUnreadable | None:
-        """The error for a record that no format of the export can hold; None if there is none."""
+        """The error for a record that no format of the export can contain; None if there is
+        none."""
         plan = self._plan
         fields = parse_fields(plan.export.fields, plan.view)
         async with self._organs.database.snapshot() as connection:
@@ -152,7 +153,7 @@ class ExportRun:
             return await find_unreadable(connection, plan.view, fields, plan.export.filter)
 
     async def fail(self, error: BaseException) -> None:
-        """Record how far the export came, and notify the client if it still listens."""
+        """Record how far the export got, and notify the client if it still listens."""
         receipt = self._receipt
         receipt.row_count, receipt.byte_count = self._sent_rows, self._sent_bytes
         receipt.state = ReceiptState.FAILED
@@ -250,7 +251,7 @@ class ExportRun:
         await self._reply.begin(self._receipt.receipt_id, self._plan.target.file_name)
 
     async def _say_in_band(self, receipt: Receipt) -> None:
-        """End an incomplete file with its receipt, which says that and why the export failed."""
+        """End an incomplete file with its receipt, which states that and why the export failed."""
         if self._plan.export.omit_receipt:
             return
         data = self._plan.target.receipt(orjson.dumps(receipt.document(self._organs.places)))
@@ -260,13 +261,14 @@ class ExportRun:
             content_type = self._plan.target.content_type
             sending = self._reply.send(data, content_type, self._call.permit(0))
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
-        except Exception as exc:  # the client is gone: the receipt's row and the status remain
+        # The client is gone: the receipt in the database and the status remain.
+        except Exception as exc:
             _log.info("receipt_not_sent", receipt=receipt.receipt_id, error=repr(exc))
 
 
 def _may_resume(error: BaseException) -> bool:
-    """Whether an export that an error ended can go on where it ended: the client or the connection
-    broke it off, or the error passes with time."""
+    """Whether an export that an error ended can continue where it ended: the client or the
+    connection broke it off, or the error is temporary."""
     if isinstance(error, asyncio.CancelledError | ClientStalled):
         return True
     return REASONS[reason_of(error)].retry_seconds > 0

@@ -12,7 +12,7 @@ from penstockd.policy.standing import INTERVAL
 class StallTimer:
     """Cancels a send that blocks too long, or whose caller has lost access.
 
-    A timer looks now and then, so that a send that does not wait costs nothing.
+    A timer checks now and then, so that a send that does not wait costs nothing.
     """
 
     def __init__(self, check: Callable[[], None], stall_seconds: float) -> None:

@@ -1,1 +1,2 @@
-"""The change log as Views show it, read once for all who see the same, and its retention."""
+"""The change log through Views, read once for all consumers that see the same, and its
+retention."""

@@ -32,7 +32,8 @@ async def ring_everywhere(announcements: Announcements, connection: Connection, 
 
 
 class Line:
-    """A line of waiting calls. ``rung`` counts rings: at the same count there is nothing new."""
+    """A line of waiting calls. ``rung`` counts rings: while it is unchanged, there is nothing
+    new."""
 
     def __init__(self) -> None:
         self.rung = 0
@@ -42,13 +43,13 @@ class Line:
         self._first = asyncio.Lock()
 
     def ring(self) -> None:
-        """Wake those who wait: something may be there."""
+        """Wake the waiting calls: something may be available."""
         self.rung += 1
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
     async def wait(self, rung: int, seconds: float) -> None:
-        """Wait until the line has been rung since it stood at ``rung``, or the time is over."""
+        """Wait until ``rung`` differs from the given count, or the time is over."""
         if self.rung == rung and seconds > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -56,7 +57,7 @@ class Line:
 
     @asynccontextmanager
     async def turn(self, seconds: float) -> AsyncIterator[bool]:
-        """Become the first in the line; False if others were first for all of the time."""
+        """Become the first in the line; False if others were first the whole time."""
         first = False
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -69,7 +70,7 @@ class Line:
 
 
 class Bells:
-    """The lines of one process, each as long as somebody holds it."""
+    """The lines of one process. A line exists as long as somebody uses it."""
 
     def __init__(self) -> None:
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
@@ -82,7 +83,7 @@ class Bells:
         return line
 
     def ring(self, name: str) -> None:
-        """Ring the line of that name: something may be there.
+        """Ring the line of that name: something may be available.
 
         A name that is empty or ends with "/" rings all lines that begin with it.
         """

@@ -1,4 +1,4 @@
-"""Reads and encodes each stretch of the log once for all subscribers who see the same.
+"""Reads and encodes each stretch of the log once for all subscribers that see the same.
 
 A subscriber that is catching up reads up to the next multiple of STRIDE, or less if changes are
 large. Subscribers of one View cut at the same places, so they share blocks, which are cached within
@@ -31,7 +31,7 @@ from penstockd.store.database import Database
 
 #: A subscriber that catches up reads to the next multiple of this number.
 STRIDE = 2000
-#: Bytes of stretches that are cached for others who catch up.
+#: Bytes of stretches that are cached for other subscribers that catch up.
 KEPT_BYTES = 32 * 1024 * 1024
 #: Bytes and blocks that a channel keeps for its subscribers to take.
 CHANNEL_BYTES, CHANNEL_BLOCKS = 4 * 1024 * 1024, 256
@@ -45,8 +45,8 @@ _log = structlog.get_logger(__name__)
 class _Channel:
     """The end of the log as one source shows it.
 
-    ``position`` is how far it has been read; ``recent`` are the blocks that are not empty, numbered
-    from ``first`` on. It is ``dropped`` when the log has gone back in time.
+    ``position`` is the place up to which it has been read; ``recent`` are the blocks that are not
+    empty, numbered from ``first`` on. It is ``dropped`` when the log has gone back in time.
     """
 
     source: FeedSource
@@ -67,7 +67,7 @@ class _Channel:
         return self.first + len(self.recent)
 
     def add(self, block: Block) -> None:
-        """Add a block for all who wait, and drop the oldest ones if there are too many."""
+        """Add a block for all that wait, and drop the oldest ones if there are too many."""
         self.recent.append(block)
         self.size += block.size
         while len(self.recent) > 1 and (
@@ -78,7 +78,7 @@ class _Channel:
         self.wake()
 
     def wake(self) -> None:
-        """Let all who wait look again."""
+        """Let all that wait check again."""
         moved, self.moved = self.moved, asyncio.Event()
         moved.set()
 
@@ -94,7 +94,7 @@ class Broadcast:
         *,
         hours: int = 0,
     ) -> None:
-        """``hours`` is how long the log is kept; callers can ask for it."""
+        """``hours`` is the time for which the log is kept; callers can ask for it."""
         self.hours = hours
         self.tail = Tail(database, announcements, self._drop_all)
         self.stopping = asyncio.Event()
@@ -104,14 +104,14 @@ class Broadcast:
         self._kept_bytes = 0
 
     def stop(self) -> None:
-        """Let all subscribers end in good order."""
+        """Let all subscribers end normally."""
         self.stopping.set()
         self.tail.bells.ring("")
         for channel in self._channels.values():
             channel.wake()
 
     def _drop_all(self) -> None:
-        """Drop all that was read, which may be undone: the log has gone back in time.
+        """Drop everything that was read, which may be undone: the log has gone back in time.
 
         All subscribers start again at their own cursors, which the log accepts or refuses.
         """
@@ -124,7 +124,7 @@ class Broadcast:
         self._kept, self._kept_bytes = OrderedDict(), 0
 
     def subscribe(self, source: FeedSource, cursor: Cursor) -> Subscriber:
-        """A place in the feed, from which a subscriber takes block by block."""
+        """A place in the feed, from which a subscriber takes one block after another."""
         return Subscriber(self, source, cursor)
 
     async def head(self) -> Cursor:
@@ -147,7 +147,7 @@ class Broadcast:
         return await self.stretch(source, cursor, self._end(cursor, most))
 
     async def stretch(self, source: FeedSource, cursor: Cursor, upto: int) -> Block:
-        """The block after a cursor, read once for all who ask for it at about the same time."""
+        """The block after a cursor, read once for all that ask for it at about the same time."""
         while True:
             task, own = self._task(source, cursor, upto)
             try:
@@ -157,7 +157,8 @@ class Broadcast:
                     raise  # else the first caller's share was exhausted
 
     def prepare(self, source: FeedSource, cursor: Cursor, most: int) -> asyncio.Task[Block] | None:
-        """Start to read what ``next_stretch`` is asked for next, while the last is being sent."""
+        """Start to read the block that ``next_stretch`` returns next, while the last one is being
+        sent."""
         if most > 0 and not cursor.ahead:
             return self._task(source, cursor, self._end(cursor, most))[0]
         return None
@@ -171,7 +172,7 @@ class Broadcast:
     def _task(
         self, source: FeedSource, cursor: Cursor, upto: int
     ) -> tuple[asyncio.Task[Block], bool]:
-        """The reading of a block; and whether this call starts it, on its consumer's share."""
+        """The task that reads a block, and whether this call starts it, on its consumer's share."""
         key = (source.identity, cursor, upto)
         task = self._kept.get(key)
         own = task is None or (task.done() and task.exception() is not None)
@@ -259,8 +260,8 @@ class Broadcast:
 class Subscriber:
     """One subscriber's place.
 
-    ``cursor`` is behind all that it has received; ``whole`` says whether that is the end of a
-    transaction.
+    ``cursor`` is the place after everything that it has received; ``whole`` states whether that is
+    the end of a transaction.
     """
 
     def __init__(self, feed: Broadcast, source: FeedSource, cursor: Cursor) -> None:
@@ -268,7 +269,7 @@ class Subscriber:
         self.whole = True
         self._feed, self._source = feed, source
         self._channel: _Channel | None = None
-        self._next: int | None = None  # the channel's block to take next; None: still behind
+        self._next: int | None = None  # the channel's block to take next; None: still catching up
         self._ahead: asyncio.Task[Block] | None = None  # the next block, while it catches up
 
     async def take(self, seconds: float) -> Block | None:
@@ -291,7 +292,7 @@ class Subscriber:
     def when_ahead(self, work: Callable[[Block], object]) -> None:
         """Call ``work`` with the block that will be taken next, as soon as it has been read.
 
-        There may be no call: a subscriber at the end of the log has no next block yet.
+        This may never happen: a subscriber at the end of the log has no next block yet.
         """
         ahead, self._ahead = self._ahead, None
 
@@ -334,7 +335,7 @@ class Subscriber:
         return await self._feed.stretch(self._source, self.cursor, self._feed.tail.head)
 
     async def _listen(self, deadline: float) -> Block | None:
-        """The next block of the channel, when it comes."""
+        """The next block of the channel, once it arrives."""
         channel = self._channel
         assert channel is not None and self._next is not None
         if channel.dropped:

@@ -17,17 +17,17 @@ from penstockd.store.database import Connection
 from penstockd.store.history import PastState, Place, Step, find_referring, read_states
 from penstockd.store.log import Change, Stretch, read_stretch, transaction_at
 
-#: Changes read at a time; fewer if they are large.
+#: Changes that are read at a time; fewer if they are large.
 CHUNK = 1000
-#: Keys looked up at a time; each has at most 512 bytes.
+#: Keys that are looked up at a time; each has at most 512 bytes.
 KEYS = 4000
-#: Bytes of keys of changed records that are remembered for a transaction. If it has changed more,
-#: everything that refers to any record that it changed is judged: more work, but the same result.
+#: The most bytes of changed records' keys that are remembered for a transaction. If it has more,
+#: all records that refer to any changed record are judged: more work, but the same result.
 CAUSE_BYTES = 1024 * 1024
 
 
 class _Way:
-    """How records of a lens lead to those of another dataset."""
+    """One chain of references from records of a lens to those of another dataset."""
 
     def __init__(self, catalog: Catalog, lens: Lens, follow: Follow) -> None:
         self.dataset = follow.dataset
@@ -53,7 +53,8 @@ class _Way:
 
 @dataclass(slots=True)
 class FollowedChange:
-    """What a transaction, from its ``first`` change to its ``last``, did to what a lens follows.
+    """The effects of a transaction, from its ``first`` change to its ``last``, on records that a
+    lens follows.
 
     ``keys`` are those of the records that it moved, by way; None if there are too many.
     """
@@ -79,8 +80,8 @@ class FollowedChange:
 class Dependents:
     """The events of one lens that follow from changes of other records.
 
-    They come at the end of the transaction, with its last number. So all readers get the same,
-    wherever they cut a transaction.
+    They come at the end of the transaction, with its last number. So all readers get the same
+    events, wherever they cut a transaction.
     """
 
     def __init__(self, connection: Connection, catalog: Catalog, past: Past, lens: Lens) -> None:
@@ -90,7 +91,7 @@ class Dependents:
         self._ways = [_Way(catalog, lens, follow) for follow in lens.follows]
 
     async def causes(self, after: int, stretch: Stretch) -> Sequence[FollowedChange]:
-        """What the transactions that end in the stretch did. It begins after a number."""
+        """The effects of the transactions that end in the stretch, which begins after a number."""
         found: dict[int, FollowedChange] = {}
         async with aclosing(self._earlier(after, stretch)) as parts:
             async for part in parts:
@@ -147,7 +148,7 @@ class Dependents:
     ) -> Sequence[Event]:
         pairs = []
         for (key, before), state in piece.items():
-            # What the transaction itself changed is reported as its own change.
+            # The transaction's own changes are reported separately.
             own = state.until is not None and state.until <= cause.last
             if state.image is not None and not own:
                 was = PastQuestion(self._lens, state.image, before)

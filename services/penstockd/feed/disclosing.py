@@ -1,4 +1,4 @@
-"""Records in the audit which records a feed gives out, before it gives them out."""
+"""Records in the audit which records a feed delivers, before it delivers them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from penstockd.budget import shared_task
 from penstockd.calls import Call, Permit
 from penstockd.feed.source import Block, FeedSource
 
-#: Streams of one consumer that see the same share the entry of a block that reaches them within
-#: so many seconds. The entry names the first one; later its time would not fit the others.
+#: Streams of one consumer that see the same share the entry of a block if it reaches them within
+#: this many seconds. The entry names the first stream; later its time would not fit the others.
 SHARED_SECONDS = 5.0
 
 
 class FeedDisclosure:
-    """Discloses what one stream or poll of changes gives out: exact keys, by dataset."""
+    """Discloses what one stream or poll of changes delivers: exact keys, by dataset."""
 
     def __init__(self, call: Call, source: FeedSource) -> None:
         self._call = call
@@ -36,7 +36,7 @@ class FeedDisclosure:
         )
 
     async def records(self, keys: Mapping[str, Sequence[str]]) -> Permit:
-        """Return once it is durable that these records, by dataset, are given out.
+        """Return once it is durable that these records, by dataset, are delivered.
 
         Raises DatabaseUnavailable.
         """
@@ -55,7 +55,7 @@ class FeedDisclosure:
     def begin(self, block: Block) -> asyncio.Task[None]:
         """Start to make the next block durable.
 
-        It may wait for the disk while the block before it is being sent.
+        It may wait for the disk while the previous block is being sent.
         """
         shared: dict[object, _Shared] = block.shared.setdefault("disclosed", {})
         known = shared.get(self._shares)
@@ -94,6 +94,7 @@ def _join_keys(frames: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[
 
 
 def _retrieve_error(task: asyncio.Task[None]) -> None:
-    """Mark the task's error as seen: those who wait for the task get it; nobody else needs it."""
+    """Mark the task's error as seen: it reaches those that wait for the task; nobody else needs
+    it."""
     if not task.cancelled():
         task.exception()

@@ -10,10 +10,10 @@ from penstockd.store.cursor import Cursor
 
 
 class FeedOperation(enum.IntEnum):
-    """What became of a record (``penstock.hub.v1.Operation``).
+    """The kind of a change to a record (``penstock.hub.v1.Operation``).
 
-    The first three were done to it. ENTERED_VIEW: it existed, and is shown from now on.
-    LEFT_VIEW: it still exists, but is no longer shown. SNAPSHOT: it existed when a stream began.
+    The first three were done to it. ENTERED_VIEW: it existed, and is visible from now on.
+    LEFT_VIEW: it still exists, but is no longer visible. SNAPSHOT: it existed when a stream began.
     """
 
     CREATED = 1
@@ -30,7 +30,7 @@ class FeedOperation(enum.IntEnum):
 
 
 class Reconcile(enum.IntEnum):
-    """How a client makes sure that its replica is right (``penstock.hub.v1.Reconcile``)."""
+    """How a client makes sure that its replica is correct (``penstock.hub.v1.Reconcile``)."""
 
     RESUME = 1
     REPAIR = 2
@@ -43,7 +43,7 @@ class Event:
 
     ``number`` is its place in the log, ``transaction`` that of the last change of its transaction.
     ``before`` and ``after`` are serialised records as the holder sees them; ``before`` is None if
-    it saw none, ``after`` if it no longer sees one. ``changed`` are the paths that an update
+    it saw none, ``after`` if it no longer sees one. ``changed`` lists the paths that an update
     changed.
     """
 
@@ -65,7 +65,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Events in the order of the log, and the cursor behind them.
+    """Events in the order of the log, and the cursor after them.
 
     ``whole``: they end with a complete transaction, so the cursor may be a checkpoint. ``more``:
     the log had more when they were read; ``head`` was its end.

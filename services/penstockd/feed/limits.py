@@ -1,4 +1,4 @@
-"""Limits how many streams of changes a consumer holds in one process."""
+"""Limits the streams of changes that a consumer holds in one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Streams:
     """
 
     def __init__(self, *, most: int = 2000, stall_seconds: float = 20.0) -> None:
-        """``most`` is how many one consumer may hold at a time."""
+        """``most`` is the number that one consumer may hold at a time."""
         self.stall_seconds = stall_seconds
         self._most = most
         self.held: Counter[str] = Counter()

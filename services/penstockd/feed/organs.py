@@ -13,7 +13,7 @@ from penstockd.store.places import Places
 
 
 class FeedOrgans(ReadingOrgans, Protocol):
-    """The organs that reading changes needs."""
+    """The organs for reading changes."""
 
     @property
     def catalog(self) -> Catalog:
@@ -25,7 +25,7 @@ class FeedOrgans(ReadingOrgans, Protocol):
 
     @property
     def streams(self) -> Streams:
-        """How many streams a consumer may have, and how long a client may take nothing."""
+        """Limits streams for each consumer, and the time for which a client may read nothing."""
 
     @property
     def places(self) -> Places:
@@ -33,4 +33,4 @@ class FeedOrgans(ReadingOrgans, Protocol):
 
 
 class StreamOrgans(FeedOrgans, OpeningOrgans, Protocol):
-    """The organs that a stream of changes needs: it may begin with a state of the data."""
+    """The organs of a stream of changes, which may begin with a state of the data."""

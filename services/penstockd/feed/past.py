@@ -1,4 +1,4 @@
-"""Judges row rules that follow references, as of places in the log.
+"""Judges row rules that follow references, at places in the log.
 
 A ``Lens`` asks for the records that a rule leads to while it judges, and cannot wait. So it gets
 the known ones; the missing ones are fetched, and it judges again: one round for each step of the
@@ -18,9 +18,9 @@ from penstockd.store.database import Connection
 from penstockd.store.history import read_states
 from penstockd.store.log import STRETCH_BYTES
 
-#: Questions judged at a time; fewer if their rules read large records.
+#: Questions that are judged at a time; fewer if their rules read large records.
 TOGETHER = 1000
-#: Bytes that a known record counts for besides its image.
+#: Bytes that a known record counts for in addition to its image.
 _OVERHEAD = 200
 
 #: A record at a place: dataset, key, number.
@@ -29,7 +29,7 @@ _Place = tuple[str, str, int]
 
 @dataclass(slots=True)
 class PastQuestion:
-    """Does the lens show this image, with references as they stood at ``number``?"""
+    """Whether the lens shows this image, with references as they were at ``number``."""
 
     lens: Lens
     image: bytes
@@ -38,10 +38,10 @@ class PastQuestion:
 
 
 class Past:
-    """What records were at places in the log, on one connection and in one state of the data.
+    """The records at places in the log, read on one connection in one state of the data.
 
-    It holds of each record what the rules of ``lenses`` read, together STRETCH_BYTES or a little
-    more: what one question alone leads to is not split.
+    It keeps what the rules of ``lenses`` read of each record, together STRETCH_BYTES or a little
+    more: the records of a single question are not split.
     """
 
     def __init__(self, connection: Connection, catalog: Catalog, lenses: Iterable[Lens]) -> None:
@@ -54,7 +54,7 @@ class Past:
         self._reads = {name: tuple(fields) for name, fields in reads.items()}
 
     async def answer(self, questions: Sequence[PastQuestion]) -> None:
-        """Judge all of them; their lenses must be among ``lenses``."""
+        """Judge all questions; their lenses must be among ``lenses``."""
         at, together = 0, TOGETHER
         while at < len(questions):
             if self._size >= STRETCH_BYTES // 2:
@@ -66,7 +66,7 @@ class Past:
                 together = max(1, len(part) // 2)
 
     async def _answered(self, questions: Sequence[PastQuestion]) -> bool:
-        """Judge all of them; False if that would hold too much."""
+        """Judge all questions; False if that would need too much memory."""
         left = list(questions)
         while left:
             missing: set[_Place] = set()
@@ -82,7 +82,7 @@ class Past:
         return True
 
     def _judged(self, question: PastQuestion, missing: set[_Place]) -> bool:
-        """Judge one; False if something that it leads to is not known yet."""
+        """Judge one question; False if a record that it leads to is not known yet."""
         asked: set[_Place] = set()
 
         def find(dataset: str, key: str) -> bytes | None:
@@ -100,7 +100,7 @@ class Past:
         return True
 
     async def _fetch(self, missing: set[_Place], *, bounded: bool) -> bool:
-        """Fetch what is missing; False if that is too much, and then everything is forgotten."""
+        """Fetch what is missing; False if that is too much, and then everything is dropped."""
         by_dataset: dict[str, set[tuple[str, int]]] = {}
         for name, key, number in missing:
             by_dataset.setdefault(name, set()).add((key, number))

@@ -13,10 +13,10 @@ from penstockd.store.places import Places
 
 #: How long a poll may wait for its first change, in seconds.
 MAX_WAIT = 30.0
-#: Changes of a page, unless the caller sets their number, and bytes after which it ends. With the
-#: stretch of the log that exceeds them, it has at most the 4 MiB that clients of gRPC accept.
+#: The usual number of changes in a page, and the bytes after which it ends. With the stretch of the
+#: log that exceeds them, it has at most the 4 MiB that gRPC clients accept.
 USUAL_PAGE, PAGE_BYTES = 1000, 1024 * 1024
-#: How long a poll that does not wait skips changes that its caller does not get, in seconds.
+#: The seconds for which a poll that does not wait skips changes that its caller does not get.
 PASS_SECONDS = 1.0
 #: How often a waiting poll checks whether the worker stops, in seconds.
 LOOK = 1.0
@@ -24,7 +24,7 @@ LOOK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ChangePage:
-    """Changes, encoded as the ``changes`` of a response, and where to go on."""
+    """Changes, encoded as the ``changes`` of a response, and the cursor to continue from."""
 
     changes: bytes
     next_cursor: str

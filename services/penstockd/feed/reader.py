@@ -1,9 +1,9 @@
-"""Reads the log through Views: the changes that each shows, and what else follows from them.
+"""Reads the log through Views: the changes that each shows, and other events that follow from them.
 
-A View is judged at the ends of transactions: what it showed before one, and what it shows after.
-A row rule may follow references; then a change of one record can bring others into a View or take
+A View is judged at the ends of transactions: what it showed before one, and what it shows after. A
+row rule may follow references; then a change of one record can bring others into a View or take
 them out. Those are reported at the end of the transaction that moved them. They can be many and
-large, so each reading is bounded in bytes, and may end in the midst of them.
+large, so each reading is bounded in bytes, and may end among them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from penstockd.store.cursor import (
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import STRETCH_BYTES, Change, Stretch, read_stretch
 
-#: A reading takes one more place of its consumer's share for each so many changes.
+#: A reading takes one more place of its consumer's share for every this many changes.
 PLACE_CHANGES = 1000
-#: The cost of looking at a change besides its images, counted in bytes of images.
+#: The cost of judging a change besides its images, in bytes of images.
 _OVERHEAD = 250
 
 Lenses = Mapping[str, Lens]
-#: What follows from a transaction, by its last number, for a dataset.
+#: The events that follow from a transaction, by its last number, for a dataset.
 _Following = tuple[int, str, Dependents, FollowedChange]
 
 
@@ -46,8 +46,8 @@ async def read_events(
 ) -> EventBatch:
     """The events after a cursor, up to ``upto`` or the end of the log.
 
-    There are fewer if they are large, but at least one, if there is any. What follows from
-    transactions ends, with all that is before it, at the event that reaches STRETCH_BYTES.
+    There are fewer if they are large, but at least one, if there is any. The events that follow
+    from transactions end, with everything before them, at the event that reaches STRETCH_BYTES.
 
     ``upto`` is the last number of the changes, or a cursor at which the events end. Raises
     CursorInvalid (of another database, or of a state of it that was undone), CursorExpired and
@@ -113,7 +113,7 @@ class _Reading:
         self, lenses: Lenses, stretch: Stretch, start: Cursor, end: Cursor, passed: frozenset[int]
     ) -> None:
         self._lenses, self._stretch, self._start, self._end = lenses, stretch, start, end
-        #: How far the stretch reaches: the number, and the position that its cursor shows.
+        #: The place that the stretch reaches: the number, and the position that its cursor shows.
         self.reached: tuple[int, tuple[str, str] | None] = (stretch.number, None)
         if stretch.number == start.number:
             self.reached = (start.number, start.told)
@@ -121,18 +121,18 @@ class _Reading:
             self.reached = (end.number, end.told)
         #: Whether that is the end of a transaction.
         self.whole = stretch.whole and self.reached[1] is None
-        # Views that show all records as they are.
+        # Views that show all records unchanged.
         self._whole = {lens.view_id for lens in lenses.values() if lens.sees_all and lens.clear}
-        # Transactions that the cursor's snapshot saw before they had a number: not sent again. With
-        # references they are, since what they moved may have changed meanwhile; to report twice
-        # that a record has come or gone is harmless.
+        # Transactions that the cursor's snapshot saw before they had a number are not sent again.
+        # With references they are, since the records that they moved may have changed meanwhile; it
+        # is harmless to report twice that a record has come or gone.
         self._passed = passed
 
     async def events(self, connection: Connection, catalog: Catalog) -> tuple[Event, ...]:
-        """The events of the stretch, in order, as far as it reaches."""
+        """The events of the stretch, in order, up to the place that it reaches."""
         following = [lens for lens in self._lenses.values() if lens.follows]
         if not following:
-            # Nothing follows from a change but the change itself, which was sent.
+            # The only event of such a change is the change itself, which was sent.
             return tuple(await self._plain()) if self._start.told is None else ()
         past = Past(connection, catalog, following)
         dependents = [Dependents(connection, catalog, past, lens) for lens in following]
@@ -144,7 +144,7 @@ class _Reading:
         return tuple(await self._together(deque(own), causes))
 
     async def _causes(self, dependents: Iterable[Dependents]) -> Sequence[_Following]:
-        """What follows from transactions, in order: by transaction, then by dataset."""
+        """The events that follow from transactions, in order: by transaction, then by dataset."""
         found = []
         for each in dependents:
             for cause in await each.causes(self._start.number, self._stretch):
@@ -152,13 +152,14 @@ class _Reading:
         return sorted(found, key=lambda f: f[:2])
 
     async def _together(self, own: deque[Event], causes: Sequence[_Following]) -> list[Event]:
-        """Own changes, and after those of each transaction what follows from it.
+        """The changes themselves, and after those of each transaction the events that follow from
+        it.
 
-        Where something follows, the events end once they have reached STRETCH_BYTES.
+        With such events, the stretch ends once it has reached STRETCH_BYTES.
         """
         events: list[Event] = []
         size = done = 0
-        told: tuple[str, str] | None = None  # the last event of what follows from ``done``
+        told: tuple[str, str] | None = None  # the last event that follows from ``done``
         for transaction, dataset, dependents, cause in causes:
             if transaction != done:
                 if done and size >= STRETCH_BYTES:
@@ -181,9 +182,9 @@ class _Reading:
         return [*events, *own]
 
     def _span(self, transaction: int, dataset: str) -> tuple[str, str | None] | None:
-        """The keys for which to report what follows from a transaction.
+        """The keys for which to report the events that follow from a transaction.
 
-        They are after the first one, and up to the second, if there is one; None for no keys.
+        They are after the first key, and up to the second, if there is one; None for no keys.
         """
         after, upto = "", None
         start, end = self._start.told, self._end.told
@@ -227,7 +228,7 @@ class _Reading:
         return _make_event(change, lens, before, after)
 
     async def _judged(self, past: Past) -> Sequence[Event]:
-        """Changes of records whose lenses look at other records, too."""
+        """Changes of records whose lenses need other records, too."""
         seen = []
         for change in self._stretch.changes:
             lens = self._lenses.get(change.dataset)
@@ -268,7 +269,7 @@ def _shown_image(question: PastQuestion | None) -> bytes | None:
 def _make_event(
     change: Change, lens: Lens, before: bytes | None, after: bytes | None
 ) -> Event | None:
-    """The event of a change as a lens shows it, images included; None if it shows nothing."""
+    """The event of a change as a lens shows it, with images; None if it shows nothing."""
     changed: Sequence[str] = ()
     if before is not None and after is not None:
         operation = FeedOperation.UPDATED

@@ -1,4 +1,4 @@
-"""The records that exist when a stream begins, as changes of their own kind."""
+"""The records that exist when a stream begins, as changes of a kind of their own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from penstockd.store.database import Connection, Rows
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import Statement
 
-#: Rows read at a time, at first and at most; and the bytes at which a read ends, with the row that
-#: reaches them.
+#: The first and the largest number of rows that are read at a time; and the bytes at which a read
+#: ends, including the row that reaches them.
 FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 
 
@@ -52,14 +52,14 @@ async def snapshot_frames(
 
 
 class _SizesAhead:
-    """Knows how large the next rows are before they are read, from a cursor over their sizes."""
+    """Reports the sizes of the next rows before they are read, from a cursor over the sizes."""
 
     def __init__(self, cursor: Rows) -> None:
         self._cursor = cursor
         self._sizes: deque[int] = deque()
 
     async def fitting(self, most: int) -> int:
-        """How many rows to read next; 0 after the last."""
+        """The number of rows to read next; 0 after the last."""
         if len(self._sizes) < most:
             self._sizes += [row[0] for row in await self._cursor.fetch(ROWS)]
         count = size = 0

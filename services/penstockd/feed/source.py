@@ -1,4 +1,4 @@
-"""What a subscriber asks of the feed, and the blocks that all who ask the same share."""
+"""What a subscriber requests from the feed, and the blocks that equal requests share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
 from penstockd.store.sequences import Sequences
 
-#: A frame is closed when it has reached so many bytes: Envoy accepts 1 MiB as one message.
+#: A frame ends when it has reached this many bytes: Envoy accepts 1 MiB as one message.
 FRAME_BYTES = 256 * 1024
 
 
@@ -22,8 +22,8 @@ FRAME_BYTES = 256 * 1024
 class Frame:
     """Changes that are sent as one message: ``data`` is their encoded list.
 
-    ``lines`` are what the receipt digests, ``keys`` the records by dataset. If the ends of
-    transactions are to be sent, all changes are of one ``transaction``, and ``ends`` says whether
+    ``lines`` are the receipt's digested lines, ``keys`` the records by dataset. If the ends of
+    transactions are to be sent, all changes are of one ``transaction``, and ``ends`` states whether
     they are its last.
     """
 
@@ -39,8 +39,8 @@ class Frame:
 class Block:
     """A stretch of the log as some View shows it: after ``start``, up to ``cursor``.
 
-    ``checkpoint`` says whether the cursor may be one; ``commit_time`` is that of the last change.
-    ``shared`` holds what is made of the block once for all who give it out.
+    ``checkpoint`` states whether the cursor may be one; ``commit_time`` is that of the last change.
+    ``shared`` keeps results that are computed once for all that send the block.
     """
 
     start: int
@@ -109,9 +109,9 @@ class FeedSource:
         )
 
     def frames(self, events: Sequence[Event], upto: int = 0) -> tuple[Frame, ...]:
-        """Events as messages of at most ``batch_size`` changes, none much above FRAME_BYTES.
+        """Events as messages of at most ``batch_size`` changes, none much larger than FRAME_BYTES.
 
-        ``events`` are complete up to the number ``upto``: a transaction that goes on beyond it has
+        ``events`` are complete up to the number ``upto``: a transaction that continues after it has
         not ended.
         """
         frames, pieces, start, size = list[Frame](), list[bytes](), 0, 0

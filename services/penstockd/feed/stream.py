@@ -1,7 +1,7 @@
 """Streams of changes, after a cursor or after a snapshot of all records.
 
-The stream ends only when the caller goes away, or when it may no longer go on as it began; then its
-last record says why, and how to go on. Everything sent is checked against the current policy.
+The stream ends only when the caller leaves, or when it may no longer continue as it began; then its
+last record states why, and how to continue. Everything sent is checked against the current policy.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.database import translate_errors
 from penstockd.store.snapshots import Held
 
-#: Changes in a message, unless the caller sets their number.
+#: The usual number of changes in a message.
 USUAL_BATCH = 500
-#: How often a stream with nothing to send checks whether it may go on, in seconds.
+#: How often an idle stream checks whether it may continue, in seconds.
 LOOK = 2.0
-#: The time between heartbeats, unless the caller sets it, and at most, in seconds.
+#: The usual time between heartbeats, and the longest, in seconds.
 USUAL_HEARTBEAT, MAX_HEARTBEAT = 10, 15
-#: How long the last record of a stream may take, in seconds.
+#: The time for sending the last record of a stream, in seconds.
 LAST_WORD_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Where a stream begins and how it goes on, as the caller wrote it."""
+    """The start of a stream and its options, as the caller wrote them."""
 
     cursor: str = ""
     snapshot: bool = False
@@ -80,10 +80,10 @@ class End:
 
 
 class FeedReply(Protocol):
-    """Where a stream goes. Each method returns when the client has taken its data."""
+    """The receiver of a stream. Each method returns when the client has taken its data."""
 
     async def begin(self, begin: Begin) -> int:
-        """Send the first record. All methods return how many bytes they sent."""
+        """Send the first record. All methods return the number of bytes that they sent."""
 
     async def changes(
         self,
@@ -123,7 +123,7 @@ class ChangeStream:
         self._disclosure = FeedDisclosure(call, source)
         self._digest = hashlib.sha256()
         self._rows = self._bytes = 0
-        # The transaction whose changes were sent last, and how many, until its end is sent.
+        # The transaction whose changes were sent last, and their number, until its end is sent.
         self._transaction = self._of_transaction = 0
         self._snapshot = _no_frames()
         self._held: Held | None = None  # the state of the snapshot, until it is sent
@@ -134,7 +134,7 @@ class ChangeStream:
         self._receipt = self._new_receipt()
 
     async def run(self) -> None:
-        """Send changes until the caller goes away; see ``commands.watch_changes`` for errors."""
+        """Send changes until the caller leaves; see ``commands.watch_changes`` for errors."""
         await self._open()
         try:
             async with self._stack:
@@ -204,7 +204,7 @@ class ChangeStream:
             subscription.close()
 
     async def _fail(self, error: BaseException) -> None:
-        """Store how far the stream came, and tell the client if it still listens."""
+        """Store how far the stream got, and tell the client if it still listens."""
         if not self._begun:
             return
         receipt = self._receipt
@@ -213,7 +213,8 @@ class ChangeStream:
         receipt.finish_time = datetime.now(UTC)
         left = isinstance(error, asyncio.CancelledError)
         receipt.reason = _reason_of(error)
-        # All that was sent has arrived or will, unless nobody takes it or something is wrong here.
+        # Everything that was sent has arrived or will, unless the client reads nothing or there is
+        # a defect.
         receipt.state = ReceiptState.CANCELLED if left else ReceiptState.FAILED
         if isinstance(error, Refused) and not self._stalled:
             receipt.state = ReceiptState.COMPLETE
@@ -312,7 +313,7 @@ class ChangeStream:
             self._of_transaction = 0
 
     async def _in_time(self, sending: Coroutine[Any, Any, int]) -> int:
-        """Wait for a sending. Raises ClientStalled if the client takes nothing for too long."""
+        """Wait for a send. Raises ClientStalled if the client reads nothing for too long."""
         seconds = self._organs.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):

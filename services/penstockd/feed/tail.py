@@ -21,10 +21,10 @@ from penstockd.store.log import LOG, Log
 POLL_INTERVAL = 1.0
 #: How long the database may take to answer, in seconds.
 READ_TIMEOUT = 5.0
-#: Announced places that are collected at most before the log is read to check them.
+#: The most announced places that are collected before the log is read to check them.
 MAX_HEARD = 1000
-#: The log, the epochs, and those of some ends of transactions that the log lacks, or has with other
-#: marks. Ends that it has pruned cannot be checked.
+#: The log, the epochs, and the epochs of those ends of transactions that the log lacks or has with
+#: other marks. Ends that it has pruned cannot be checked.
 _CHECK = f"""
 SELECT {LOG}, hub.epoch_chain(), ARRAY(
     SELECT p.number FROM unnest($1::bigint[], $2::bytea[]) AS p (number, mark)
@@ -39,12 +39,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Tail:
-    """Knows where the log ends, and wakes those who wait for more of it, or for a bell.
+    """Knows where the log ends, and wakes calls that wait for more of it, or for a bell.
 
-    Announcements are hints. What counts is the log itself, which is read at least every
-    POLL_INTERVAL, on a separate connection. Each reading checks that the log still has all places
-    announced since the last one: if not, it has gone back in time (see ``store.cursor``), and
-    ``on_return`` is called.
+    Announcements are hints. The log itself decides; it is read at least every POLL_INTERVAL, on a
+    separate connection. Each reading checks that the log still has all places announced since the
+    last one: if not, it has gone back in time (see ``store.cursor``), and ``on_return`` is called.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Tail:
         self.head = 0
         self.newest: Cursor | None = None  #: None until the log was read
         self._database, self._on_return = database, on_return
-        self._heard: dict[int, bytes] = {}  # places since the last read: number, mark
+        self._heard: dict[int, bytes] = {}  # places since the last read: number -> mark
         self._connection: Connection | None = None
         self._announcements = announcements
         self._mailbox: Mailbox | None = None  # while the log is followed
@@ -147,7 +146,7 @@ class Tail:
             self.hear(replace(self.newest, number=int(number), mark=bytes.fromhex(mark)))
 
     def hear(self, newest: Cursor) -> None:
-        """Note that the log reaches this place, and wake those who wait for it."""
+        """Note that the log reaches this place, and wake those that wait for it."""
         known = self.newest
         if known is not None and newest.number <= known.number:
             if newest.number == known.number and newest != known:

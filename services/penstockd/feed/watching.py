@@ -1,4 +1,4 @@
-"""Shared by streams and polls of changes: what a caller asks for, and in which View."""
+"""Shared by streams and polls of changes: the caller's request, and its View."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
 from penstockd.store.places import Places
 
-#: Most changes in one message or page.
+#: The most changes in one message or page.
 MAX_CHANGES = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The changes that a caller asks for. A ``batch_size`` of 0 means ``usual``."""
+    """The changes that a caller requests. A ``batch_size`` of 0 means ``usual``."""
 
     datasets: Sequence[Dataset]
     mixed: bool = False
@@ -77,7 +77,7 @@ class Wanted:
 
 
 def reconcile_of(error: BaseException) -> Reconcile:
-    """What a client should do when its stream ends with an error."""
+    """How a client should repair its copy when its stream ends with an error."""
     if isinstance(error, AccessRevoked | SubscriptionNotFound):
         return Reconcile.STOP
     if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid | StateGone):
@@ -103,7 +103,7 @@ def list_readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequenc
 
 
 class Narrowing(Protocol):
-    """How a caller narrows its View of a dataset, in its own words."""
+    """The caller's own narrowing of its View of a dataset."""
 
     @property
     def filter(self) -> str:
@@ -115,7 +115,7 @@ class Narrowing(Protocol):
 
 
 class Standings:
-    """Whether what a stream or a poll began with still holds, in all its datasets."""
+    """The conditions under which a stream or a poll began, in all its datasets."""
 
     def __init__(
         self, policy: Policy, catalog: Catalog, call: Call, narrowed: Narrowing, source: FeedSource
@@ -131,7 +131,8 @@ class Standings:
     def check(self) -> PolicySnapshot:
         """The current policy, if everything still holds under it.
 
-        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if the caller cannot go on.
+        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if the caller cannot
+        continue.
         """
         now = self._policy.current
         if now is self._looked and time.time() < self._good_until:
@@ -155,7 +156,7 @@ class Standings:
         """The current policy; None if the caller sees more or less under it than before.
 
         For calls that wait and then answer once: a caller that calls again is judged again. Raises
-        AccessRevoked if nothing is left to see, and PolicyStale.
+        AccessRevoked if nothing visible is left, and PolicyStale.
         """
         try:
             return self.check()

@@ -1,8 +1,8 @@
-"""Encodes events as the messages of feeds, by hand, once for all who get the same.
+"""Encodes events as the messages of feeds, by hand, once for all that get the same.
 
 The fields are those of ``penstock.hub.v1.Change`` and of each dataset's own ``…Change``, which have
-the same numbers; records go in as they are. A list of changes is the ``changes`` (field 1) of a
-response, so that lists can be joined end to end.
+the same numbers; serialised records are inserted unchanged. A list of changes is the ``changes``
+(field 1) of a response, so that lists can be joined end to end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from penstockd.catalog.record import seconds_and_micros
-from penstockd.catalog.wire import encode_varint
+from penstockd.catalog.varint import encode_varint
 from penstockd.feed.event import Event, FeedOperation
 from penstockd.store.sequences import Sequences
 
@@ -149,7 +149,8 @@ def encode_timestamp(moment: datetime) -> bytes:
 
 
 def receipt_lines(events: Iterable[Event], sequences: Iterable[int]) -> bytes:
-    """What the receipt of a segment digests: sequence, operation and key of every change."""
+    """The lines that the receipt of a segment digests: sequence, operation and key of every
+    change."""
     lines = [
         f"{sequence}\t{_NAMES[event.operation]}\t{event.key}\n"
         for event, sequence in zip(events, sequences, strict=True)

@@ -19,6 +19,7 @@ from penstockd.formats.compression import Unpacker, compress_writer
 from penstockd.formats.compression import find_compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.parquet import JsonParquetWriter, ParquetWriter
 from penstockd.formats.reading import BadRow, Reader, RowBatch
 from penstockd.formats.writing import (
@@ -41,6 +42,7 @@ __all__ = [
     "BadRow",
     "DocumentWriter",
     "FormatError",
+    "ReadOptions",
     "Reader",
     "RowBatch",
     "load_ahead",
@@ -101,11 +103,11 @@ def open_writer(
 ) -> DocumentWriter:
     """A writer for one export of ``fields``; FormatUnknown if the format does not exist.
 
-    ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms cells of CSV that
-    a spreadsheet would run as a formula; XLSX has no such cells. ValueInvalid for another
+    ``compression`` is GZIP, ZSTD or "", in any case; ``spreadsheet_safe`` disarms CSV cells that a
+    spreadsheet would run as a formula; XLSX has no such cells. Raises ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens. ``nested`` is
-    JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; ValueInvalid for any
-    other value that is not empty, and with other formats.
+    JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; raises ValueInvalid for
+    any other value that is not empty, and with other formats.
     """
     known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
@@ -122,24 +124,28 @@ def open_reader(
     name: str,
     dataset: Dataset,
     fields: Sequence[Field],
+    options: ReadOptions = FROM_FILE,
     *,
-    compression: str = "",
     spool_place: SpoolPlace | None = None,
 ) -> Reader:
     """A reader for one file that may hold ``fields``; FormatUnknown if the format does not exist.
 
-    ``compression`` is GZIP, ZSTD or "", in any case; "" means to detect it by the file's first
-    bytes. ValueInvalid for another compression. ``spool_place`` is for temporary files.
+    Compression that ``options`` does not name is detected by the file's first bytes. ValueInvalid
+    for an option that is not understood, or that this format does not have. ``spool_place`` is for
+    temporary files.
     """
-    by = _compression(compression)
-    made = READERS[_known_format(name, READERS)](dataset, fields)
+    by = _compression(options.compression)
+    known = _known_format(name, READERS)
+    if options.delimiter and known != "CSV":
+        raise ValueInvalid.of("delimiter", "is for CSV alone")
+    made = READERS[known](dataset, fields, options)
     made.unpacker = Unpacker(by)
     made.spool_place = spool_place or SpoolPlace()
     return made
 
 
 def load_ahead() -> None:
-    """Loads what the first export or import would wait for: the kernel now, and Arrow, which takes
+    """Load what the first export or import would wait for: the kernel now, and Arrow, which takes
     half a second, in a thread."""
     _warm_kernel()
     threading.Thread(target=_arrow, name="arrow", daemon=True).start()

@@ -1,6 +1,7 @@
-"""Parquet and Arrow IPC in: spooled to a file, then read as cells and rows like those of CSV.
+"""Parquet and Arrow IPC input: written to a temporary file, then read as cells and rows like those
+of CSV.
 
-A footer or a dictionary may refer to any part of the file, so that the whole file must have arrived
+A footer or a dictionary may refer to any part of the file, so the whole file must have arrived
 before it is read. ``unpack`` reads it, in its own process.
 """
 
@@ -26,14 +27,14 @@ from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
 from penstockd.spools import Spool
 
-#: Bytes of one file, which is kept on disk while it is read.
+#: The most bytes of one file, which is kept on disk while it is read.
 FILE_LIMIT = 8 << 30
-#: Bytes of memory that reading may take at once.
+#: The most bytes of memory that reading may take at once.
 MEMORY_LIMIT = 128 << 20
-#: CPU seconds that reading may take: a base, and one more for every so many bytes of the file.
+#: CPU seconds for reading: a base, and one more for every this many bytes of the file.
 _SECONDS, _BYTES_PER_SECOND = 60, 1 << 20
-#: The hub waits for the other process, in all, so many times as long as it may compute: it shares
-#: the processors with others.
+#: The hub waits for the other process for this many times its CPU limit in all, since it shares the
+#: processors with others.
 WAIT_FACTOR = 5
 SCRIPT = Path(__file__).with_name("unpack.py")
 _ENVIRONMENT = {
@@ -44,7 +45,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 _HEAD = struct.Struct(">cI")
-#: Bytes that the hub takes from the other process before it needs them; twice as many at most.
+#: The hub reads this many bytes ahead from the other process, twice as many at most.
 _PIPE_BYTES = 256 << 10
 # As in unpack.py, which this process does not import, since Arrow is heavy.
 _HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
@@ -56,9 +57,9 @@ class ColumnarReader(CsvReader):
     """A file whose columns are named for the fields, each of a type that fits, or text as in CSV.
 
     Floats in a decimal field count as the shortest text that reads back as the same number, and
-    keys and references may be whole numbers. Times must have a time zone; they are
-    truncated to microseconds. A struct is read as columns with dotted names. Trailing zeros of a
-    decimal come from its column's scale and are dropped.
+    keys and references may be whole numbers. Times must have a time zone, unless the options name
+    one; they are truncated to microseconds. A struct is read as columns with dotted names. Trailing
+    zeros of a decimal come from its column's scale and are dropped.
 
     RequestTooLarge for a file above FILE_LIMIT, StorageFull if the disk has no room for it.
     """
@@ -122,7 +123,7 @@ class ColumnarReader(CsvReader):
                         kind, data = await _read_frame(pipe)
                         if kind in (_PROBLEM, _END):
                             await loop.run_in_executor(None, process.wait)
-                    # Only waiting counts, not what the hub does with the rows meanwhile.
+                    # Only waiting counts, not the hub's own work on the rows.
                     left -= loop.time() - began
                     yield kind, data
         except asyncio.IncompleteReadError:
@@ -146,6 +147,7 @@ class ColumnarReader(CsvReader):
                 if not f.output_only
                 for name in (f.path, json_path(f))
             },
+            "zoned": self.leniency.zone is not None,
             "memory": MEMORY_LIMIT,
             "seconds": seconds,
         }
@@ -203,6 +205,6 @@ async def _open_pipe(process: subprocess.Popen[bytes]) -> AsyncIterator[asyncio.
 
 
 async def _read_frame(pipe: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """Raises IncompleteReadError if the stream ends before it."""
+    """The next frame. Raises IncompleteReadError if the stream ends before its end."""
     kind, size = _HEAD.unpack(await pipe.readexactly(_HEAD.size))
     return kind, await pipe.readexactly(size)

@@ -1,4 +1,4 @@
-"""Columnar exports: the rows of a COPY stream -> Arrow record batches.
+"""Columnar exports: turns the rows of a COPY stream into Arrow record batches.
 
 The kernel lays the columns out (``columns.c``) and Arrow reads them in place, so that no value
 passes through the interpreter. Arrow is loaded at its first use, which takes half a second;
@@ -31,8 +31,9 @@ FIRST_BYTES = 256 << 10
 @functools.cache
 def import_arrow() -> Any:
     """pyarrow with the modules that are used here; it has no type hints."""
-    # Its own pools keep freed memory: with them an export of Parquet takes twice the memory. It
-    # reads the variable when it is loaded; ``set_memory_pool`` later does not affect all of it.
+    # Arrow's own memory pools keep freed memory: with them an export of Parquet takes twice the
+    # memory. It reads the variable when it is loaded; ``set_memory_pool`` later does not affect all
+    # of it.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
     import pyarrow
@@ -62,7 +63,7 @@ def arrow_type(field: Field) -> Any:
 
 
 def nested_columns(fields: Sequence[Field]) -> list[NestedColumn | None]:
-    """For each field: how its lists or maps are nested; None if it has none, or for JSON."""
+    """For each field, the nested type of its lists or maps; None if it has none, or for JSON."""
     return [nested_column(f, import_arrow(), arrow_type) for f in fields]
 
 
@@ -87,19 +88,19 @@ def arrow_schema(
     return pa.schema(columns, metadata)
 
 
-#: Bytes of a file, and how many rows they add to it.
+#: Bytes of a file, and the number of rows that they add to it.
 Output = tuple[bytes, int]
 
 
 class JobThread:
-    """A thread that runs one job at a time: handing in a job waits for the previous one."""
+    """A thread that runs one job at a time: submitting a job waits for the previous one."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, "columns")
         self._job: Future[Output] | None = None
 
     def hand(self, work: Callable[..., Output], *arguments: Any) -> Output:
-        """Start a job; return the result of the one before, or raise what it raised."""
+        """Start a job; return the result of the previous one, or raise its error."""
         done = self.finish()
         self._job = self._threads.submit(work, *arguments)
         return done
@@ -130,7 +131,7 @@ class ColumnarWriter(DocumentWriter):
         super().__init__(dataset, fields)
         self._nested = nested_columns(fields) if self.nests else [None] * len(fields)
         self.schema = arrow_schema(dataset, fields, self._nested)
-        #: For each column: the type of what the kernel makes, and the extension type around it or
+        #: For each column: the type that the kernel makes, and the extension type around it or
         #: None.
         self._types = [
             (t.storage_type, t) if isinstance(t, import_arrow().BaseExtensionType) else (t, None)

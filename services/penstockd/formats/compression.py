@@ -22,13 +22,13 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_GZIP = 16 + zlib.MAX_WBITS  # zlib's code for gzip; its header holds neither a name nor a time
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's code for gzip; its header contains neither a name nor a time
 # Light levels: a stream must not wait for its compression.
 _GZIP_LEVEL, _ZSTD_LEVEL = 1, 1
 _PIECE = 128 << 10  # bytes that are decompressed at once
 _WINDOW_LOG = 27  # the largest zstd window that a file may require: 128 MiB, as in its tool
 
-#: A file may decompress to so many times its size; one that exceeds it is a bomb, not records.
+#: A file may decompress to this many times its size; one that exceeds it is a bomb, not records.
 RATIO_LIMIT = 300
 #: Bytes to which a file may decompress whatever its ratio.
 FREE_BYTES = 16 << 20

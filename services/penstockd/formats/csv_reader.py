@@ -1,13 +1,15 @@
-"""CSV in: the kernel cuts it into cells and makes records, or Python converts the columns."""
+"""CSV input: the kernel splits it into cells and makes records, or Python converts the columns."""
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.values import (
     Parser,
@@ -17,6 +19,7 @@ from penstockd.catalog.values import (
     make_completer,
     text_parser,
 )
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.reading import COLUMN_LIMIT, BadRow, Reader, RowBatch
 from penstockd.native.abi import CELL, LOAD_BLANK, LOAD_LEFT, NULL_CELL, ROW, CsvFault, Status
 from penstockd.native.errors import FormatError
@@ -27,6 +30,8 @@ from penstockd.store.fresh import FreshRows
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 _NULL_TEXT, _CELL_TEXT = _NULL.decode(), _CELL.decode()
 _PANDAS_INDEX = "__index_level_0__"
+_QUOTED = re.compile(rb'"[^"]*+"')
+_HEADER = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+')
 _ENOUGH = 100  # rows that suffice to judge how a file spells its values
 _NOT_IN_TEXT = ("\ufffe", "\uffff")  # not control characters, but refused
 _REASONS = {
@@ -43,31 +48,56 @@ def json_path(field: Field) -> str:
 
 
 def _find_index_columns(names: Sequence[str]) -> set[int]:
-    """The places of the columns that pandas writes its index to: in CSV the first one without a
-    name, in Parquet and Arrow one with a name of pandas' own."""
+    """The places of the columns that contain pandas' index: in CSV the first one without a name, in
+    Parquet and Arrow one with a name of pandas' own."""
     found = {i for i, name in enumerate(names) if name == _PANDAS_INDEX}
     if len(names) > 1 and names[0] in ("", _NULL_TEXT):
         found.add(0)
     return found
 
 
+def _recognise_delimiter(data: bytes, final: bool) -> bytes:
+    """What parts the names of the header at the start of ``data``; b"" if more of it is needed.
+
+    It is the one of comma, semicolon and tab that stands most often outside quotes; of two that
+    stand equally often, the first of this list.
+    """
+    found = _HEADER.match(data)
+    assert found is not None, "it matches nothing, too"
+    ended = found.end() < len(data) and data[found.end()] in b"\r\n"
+    if not ended and not final:
+        return b""
+    plain = _QUOTED.sub(b"", found[0])
+    return max((b",", b";", b"\t"), key=plain.count)
+
+
 class CsvReader(Reader):
-    """RFC 4180; the first line names the columns, in any order, by path or as in JSON. A first
-    column without a name is ignored.
+    """RFC 4180, with the delimiter of the options or, without it, the one that the header shows.
+
+    The first line names the columns, in any order, by path or as in JSON. A first column without a
+    name is ignored.
 
     An empty cell is NULL, or the default of a field that cannot be NULL; a quoted empty one is an
     empty string. Rows with equal repeated fields may share one list, which must not be changed.
     """
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        super().__init__(dataset, fields)
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
+        super().__init__(dataset, fields, options)
+        self._delimiter = options.find_delimiter()  # b"" until the header is read
         self._columns: list[_CsvColumn] = []
         self._width = 0
+        self._unknown: list[str] = []  # names of columns that are ignored
         self.loader: Kernel | None = None
         self.fresh_rows = 0  # rows so far that were returned as fresh
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
-        taken = self._kernel.split_csv(data, final, self._width)
+        if not self._delimiter:
+            self._delimiter = _recognise_delimiter(data, final)
+        if not self._delimiter:
+            return 0, None
+        taken = self._kernel.split_csv(data, final, self._width, self._delimiter)
         output, rows, suspect = (
             taken.output,
             taken.rows,
@@ -103,26 +133,38 @@ class CsvReader(Reader):
             if i in ignored:
                 continue
             if name not in known:
-                shown = "" if name == _NULL_TEXT else name[:200]
-                raise FormatError(f"the header names the unknown column '{shown}'")
-            if name in names[:i]:
+                shown = "" if name == _NULL_TEXT else name
+                if self.leniency.unknown is None:
+                    raise FormatError(f"the header names the unknown column '{shown[:200]}'")
+                self._unknown.append(shown)
+                ignored.add(i)
+            elif name in names[:i]:
                 raise FormatError(f"the header names the column '{name}' twice")
         if self.dataset.key.path not in names:
             raise FormatError(f"the header lacks the key column '{self.dataset.key.path}'")
         self._width = len(names)
         self._columns = [
-            _CsvColumn(known[name], i)
+            _CsvColumn(known[name], i, self.leniency)
             for i, name in enumerate(names)
             if i not in ignored and not known[name].output_only
         ]
         self.fields = tuple(c.field for c in self._columns)
         self._complete = make_completer(self.dataset, self.fields)
         self._implicit = list(implicit_defaults(self.fields))
-        if self._written is not None and not ignored:
-            plan = load_plan(self.dataset, [known[name] for name in names], *self._written)
+        if self._written is not None:
+            header = [None if i in ignored else known[n] for i, n in enumerate(names)]
+            plan = load_plan(self.dataset, header, *self._written)
             self.loader = None if plan is None else Kernel(plan)
 
     def _batch(self, output: bytes, count: int, suspect: bool) -> RowBatch:
+        before = self.rows
+        batch = self._rows_of(output, count, suspect)
+        if self.leniency.unknown is not None:
+            for name in self._unknown:
+                self.leniency.unknown.note(name, self.rows - before)
+        return batch
+
+    def _rows_of(self, output: bytes, count: int, suspect: bool) -> RowBatch:
         if self.loader is not None and count:
             return self._loaded(self.loader, output, count, suspect)
         first = self.rows + 1
@@ -148,7 +190,7 @@ class CsvReader(Reader):
             fresh.source(range(first, first + count), sizes, partial(self._decode, output))
             return RowBatch((), [], fresh=fresh)
         if not len(fresh) and count > _ENOUGH:
-            self.loader = None  # the kernel does not read values as this file spells them
+            self.loader = None  # the kernel does not read this file's spelling of values
         taken, left = _CsvLines(), _CsvLines()
         for line, size in zip(output.split(_ROW), sizes[::2], strict=False):
             if size != LOAD_BLANK:
@@ -171,7 +213,7 @@ class CsvReader(Reader):
         return self._converted(output, range(len(places))).rows
 
     def _converted(self, output: bytes, numbers: Sequence[int]) -> RowBatch:
-        """The values of rows that have all cells and hold no control characters."""
+        """The values of rows that have all cells and contain no control characters."""
         try:
             text = output[:-1].replace(_ROW, _CELL).decode()
             if not any(c in text for c in _NOT_IN_TEXT):
@@ -248,10 +290,10 @@ class _CsvLines:
 class _CsvColumn:
     """One column of the file: its field, and how its cells become values."""
 
-    def __init__(self, field: Field, index: int) -> None:
+    def __init__(self, field: Field, index: int, leniency: Leniency) -> None:
         self.field = field
         self.index = index
-        self._parse = text_parser(field)
+        self._parse = text_parser(field, leniency)
         # Text that is valid UTF-8 without control characters needs no further check.
         self._fast: Parser | None = (
             None if field.kind is Kind.STRING and not field.key else self._parse
@@ -264,7 +306,7 @@ class _CsvColumn:
         return None if self.field.nullable else default_value(self.field)
 
     def convert(self, cells: list[str]) -> list[Any]:
-        """The values of many cells that hold nothing forbidden; raises ValueRefused."""
+        """The values of many cells without forbidden characters; raises ValueRefused."""
         parse = self._fast
         if self.field.is_json:  # values such as labels recur
             known = {c: self.parse(c) for c in set(cells)}

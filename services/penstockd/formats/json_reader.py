@@ -1,10 +1,11 @@
-"""NDJSON and JSON arrays in: one proto JSON object per row."""
+"""NDJSON and JSON arrays as input: one proto JSON object per row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.scalars import type_name
 from penstockd.catalog.values import (
@@ -15,6 +16,7 @@ from penstockd.catalog.values import (
     json_parser,
     load_json,
 )
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.reading import BadRow, Reader, RowBatch, check_receipt
 from penstockd.native.abi import JsonFault, Status
 from penstockd.native.errors import FormatError
@@ -38,13 +40,19 @@ class _FieldRefused(Exception):
 
 
 class NdjsonReader(Reader):
-    """One object per line; blank lines are skipped. The last line may be an export's receipt."""
+    """One object per line; blank lines are skipped. The last line may be an export's receipt.
+
+    A member of a nested message may also be a member of the record, named by its path:
+    ``{"address.city": "Riga"}``. A null there is as if it were not named at all.
+    """
 
     _receipt_begins = b'{"@receipt":'
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        super().__init__(dataset, fields)
-        self._object = _Object(self.offered, self.fields)
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
+        super().__init__(dataset, fields, options)
+        self._object = _Object(self.offered, self.fields, self.leniency)
         self._key_at = next((i for i, f in enumerate(self.fields) if f.key), 0)
         self._receipt = False
 
@@ -98,9 +106,19 @@ class JsonReader(NdjsonReader):
 class _Object:
     """Maps the members of a message at one level to places in a row."""
 
-    def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int = 0) -> None:
+    def __init__(
+        self,
+        offered: Sequence[Field],
+        fields: Sequence[Field],
+        leniency: Leniency,
+        depth: int = 0,
+    ) -> None:
+        self._leniency = leniency
+        self._path = "".join(f"{step}." for step in offered[0].steps[:depth]) if offered else ""
         self._places: dict[str, tuple[int, Parser, str]] = {}
         self._nested: dict[str, _Object] = {}
+        #: By each of its names, both names of a message.
+        self._aliases: dict[str, tuple[str, str]] = {}
         self._passed_over: set[str] = set()
         self._required: list[tuple[int, str]] = []
         self._defaults: list[tuple[int, Any]] = []
@@ -114,18 +132,24 @@ class _Object:
                 self._passed_over.update(names)
             else:
                 place = fields.index(field)
-                self._places |= dict.fromkeys(names, (place, json_parser(field), field.path))
+                self._places |= dict.fromkeys(
+                    names, (place, json_parser(field, leniency), field.path)
+                )
                 if place in implicit:
                     self._defaults.append((place, implicit[place]))
                 elif not field.nullable:
                     self._must_be(place, field)
         for names, members in below.items():
-            self._nested |= dict.fromkeys(names, _Object(members, fields, depth + 1))
+            nested = _Object(members, fields, leniency, depth + 1)
+            self._nested |= dict.fromkeys(names, nested)
+            self._aliases |= {names[0]: names, names[1]: names}
 
     def fill(self, value: Any, row: list[Any]) -> None:
         """Put the values of members into ``row``; raises _FieldRefused and ValueRefused."""
         if type(value) is not dict:
             raise ValueRefused(f"must be an object, not {type_name(value)}")
+        if self._nested and any("." in name for name in value):
+            value = self._unflatten(value)
         places = self._places
         for name, v in value.items():
             if name not in places:
@@ -155,10 +179,40 @@ class _Object:
         if name in self._passed_over:
             return
         nested = self._nested.get(name)
+        if nested is None and self._leniency.unknown is not None:
+            self._leniency.unknown.note(self._path + name)
+            return
         if nested is None:
-            raise _FieldRefused(name[:200], "is not a field of the dataset")
+            raise _FieldRefused((self._path + name)[:200], "is not a field of the dataset")
         if value is not None:
             try:
                 nested.fill(value, row)
             except ValueRefused as refused:
                 raise _FieldRefused(name, refused.reason) from None
+
+    def _unflatten(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The same object with the members of messages, where they are named by paths, in objects.
+
+        Raises _FieldRefused if a member is given both ways.
+        """
+        found = {name: v for name, v in value.items() if not self._leads_into(name)}
+        made: dict[str, dict[str, Any]] = {}
+        for name, v in value.items():
+            if not self._leads_into(name):
+                continue
+            step, _, rest = name.partition(".")
+            step = self._aliases[step][0]
+            if any(alias in value for alias in self._aliases[step]):
+                reason = f"is given twice: the record has '{step}' as well"
+                raise _FieldRefused(self._path + name, reason)
+            members = made.setdefault(step, {})
+            if members.get(rest) is not None and v is not None:
+                raise _FieldRefused(self._path + name, "is given twice, by two of its names")
+            members[rest] = v if v is not None else members.get(rest)
+        # A message all of whose members are null is absent, as it is in a row of cells.
+        return found | {s: m for s, m in made.items() if any(v is not None for v in m.values())}
+
+    def _leads_into(self, name: str) -> bool:
+        """Whether a member is named by a path into a message."""
+        step, dot, _ = name.partition(".")
+        return bool(dot) and step in self._nested

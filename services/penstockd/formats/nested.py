@@ -1,7 +1,7 @@
 """Lists, maps and the messages in them as Arrow's LIST, MAP and STRUCT.
 
-The database gives them as JSON text. The types follow from the fields alone, so that each batch and
-export of the same fields has the same schema; every part may be null, since it may be unset.
+The database returns them as JSON text. The types follow from the fields alone, so that each batch
+and export of the same fields has the same schema; every part is nullable, since it may be unset.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import orjson
 
 from penstockd.catalog.model import Field, Kind
 
-#: From a value in canonical JSON to what Arrow makes an array of.
+#: From a value in canonical JSON to the input of an Arrow array.
 Convert = Callable[[Any], Any]
-#: The Arrow type of a field that is no list and no map.
+#: The Arrow type of a field that is neither a list nor a map.
 ScalarType = Callable[[Field], Any]
 
 
@@ -37,8 +37,8 @@ class NestedColumn:
 
 
 def nested_column(field: Field, pa: Any, scalar: ScalarType) -> NestedColumn | None:
-    """How a list or map is nested; None if no Arrow type can hold it: a message that contains
-    itself, or one without fields."""
+    """The nested type of a list or map; None if no Arrow type can represent it: a message that
+    contains itself, or one without fields."""
     if not field.repeated or any(
         f.recursive or (f.element_message is not None and not f.members) for f in field.walk()
     ):
@@ -72,7 +72,7 @@ class _Maker:
         )
 
     def _message(self, members: Sequence[Field], depth: int) -> NestedColumn:
-        """A message, of the leaves in it."""
+        """A message, from the leaves in it."""
         fields, converts = [], []
         for name, json_name, leaves in _by_step(members, depth):
             leaf = leaves[0]

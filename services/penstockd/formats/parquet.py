@@ -1,4 +1,4 @@
-"""Parquet out: row groups of bounded size, each written when it is full."""
+"""Parquet output: row groups of bounded size, each written when it is full."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class JsonParquetWriter(ParquetWriter):
 class _Space:
     """Memory for the columns of a group, reused for later groups.
 
-    It does not come from the C library: such large and short-lived blocks, between what Arrow keeps
-    of each group until the file's end, fragmented its heap further with every group.
+    It does not come from the C library: such large and short-lived blocks, among those that Arrow
+    keeps of each group until the file's end, fragmented its heap further with every group.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class _Space:
 
 
 class _ArrowSink:
-    """A file that Arrow writes to, and from which the writer takes the bytes."""
+    """The file that Arrow writes to; the writer takes the bytes from it."""
 
     closed = False
     skipped = 0  #: bytes to drop at the start, which the caller already has

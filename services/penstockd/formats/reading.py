@@ -13,6 +13,7 @@ import orjson
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.formats.compression import Unpacker
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.native.errors import FormatError
 from penstockd.native.kernel import Kernel
 from penstockd.spools import SpoolPlace
@@ -22,7 +23,7 @@ ROW_LIMIT = 1 << 20  # bytes of one row in the file
 COLUMN_LIMIT = 10_000
 PIECE_BYTES = 128 << 10  # bytes that are parsed at once, unless a row is longer
 _BOM = b"\xef\xbb\xbf"
-#: What Python's decoder says of UTF-16 that ends within a character.
+#: Python's decoder error for UTF-16 that ends within a character.
 _ENDS_EARLY = ("truncated data", "unexpected end of data")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -56,9 +57,10 @@ class RowBatch:
 class Reader(ABC):
     """Reads one file: ``feed(chunk)`` …, then ``finish()``.
 
-    ``fields`` are those that rows hold values for, in that order: all writable fields that were
+    ``fields`` are those that rows have values for, in that order: all writable fields that were
     offered (JSON), or those that the header names (CSV; known once the first batch is returned).
-    Output-only fields may occur in the file and are skipped.
+    Output-only fields may occur in the file and are skipped. Names that no field has are refused,
+    unless ``options`` says to ignore them: ``leniency.unknown`` then counts their values.
 
     A compressed file is decompressed on the way; see ``compression.Unpacker``.
 
@@ -70,8 +72,11 @@ class Reader(ABC):
     #: Whether files name no encoding: they are in UTF-8, or in UTF-16 if they begin with its mark.
     names_no_encoding = True
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
         self.dataset = dataset
+        self.options, self.leniency = options, options.find_leniency()
         self.offered = tuple(fields)
         self.fields: tuple[Field, ...] = tuple(f for f in fields if not f.output_only)
         self.rows = 0  # good or bad, so far
@@ -85,9 +90,9 @@ class Reader(ABC):
         self._written: tuple[datetime, int] | None = None
 
     def write_as(self, time: datetime, revision: int) -> None:
-        """Set what new records are written with; call it before the first ``feed``.
+        """Set the time and revision of new records; call it before the first ``feed``.
 
-        A reader may then return good rows that it is sure of as ``RowBatch.fresh``; their log
+        A reader may then return rows that are certainly valid as ``RowBatch.fresh``; their log
         entries are numbered from 0 on.
         """
         self._written = time, revision

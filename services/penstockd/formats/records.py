@@ -90,7 +90,7 @@ def _xml_element(name: str, value: Any) -> str:
 
 
 def _make_convert(field: Field) -> Convert | None:
-    """Converts a value of ``Codec.row`` to JSON data; None if they are the same."""
+    """A function that converts a value of ``Codec.row`` to JSON data; None if they are the same."""
     match field.kind:
         case Kind.INT64 | Kind.UINT64:
             return str

@@ -1,11 +1,11 @@
-"""Parquet and Arrow IPC in: a file becomes cells of text, in its own process.
+"""Parquet and Arrow IPC input: turns a file into cells of text, in its own process.
 
 ``columnar_reader`` runs this file as a script, with the file as standard input and a request as its
 argument. Whatever a hostile file does to the native library that reads it (crash, endless work, too
 much memory) affects only this process, which is limited in both time and memory.
 
 Standard output is a series of frames: a byte for the kind, the size (big-endian, 4 bytes) and the
-content. HEADER names the columns; ROWS and SUSPECT hold rows of cells in the form in which
+content. HEADER names the columns; ROWS and SUSPECT contain rows of cells in the form in which
 ``split.c`` writes those of CSV, SUSPECT with control characters among them; the last frame is
 PROBLEM, a JSON object, or END.
 """
@@ -55,14 +55,16 @@ class FileUnreadable(Exception):
 
 
 def main() -> None:
-    """Read standard input as the request says and write frames."""
+    """Read standard input as requested and write frames."""
     request = json.loads(sys.argv[1])
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     limit_process(request["memory"], request["seconds"])
     try:
         given = pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
-        for kind, data in make_frames(given, request["format"], request["kinds"]):
+        for kind, data in make_frames(
+            given, request["format"], request["kinds"], zoned=request["zoned"]
+        ):
             _put_frame(kind, data)
     except FileUnreadable as refused:
         problem = refused.problem
@@ -78,11 +80,13 @@ def main() -> None:
     _put_frame(PROBLEM, json.dumps(problem).encode())
 
 
-def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[bytes, bytes]]:
+def make_frames(
+    data: Any, name: str, kinds: dict[str, str], *, zoned: bool = False
+) -> Iterator[tuple[bytes, bytes]]:
     """The frames of ``data``, the buffer of a file in the format ``name``.
 
-    ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. Raises
-    FileUnreadable and what Arrow raises.
+    ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. ``zoned``
+    says that times without a zone are taken. Raises FileUnreadable and what Arrow raises.
     """
     batches = _read_parquet(data, kinds) if name == "PARQUET" else _read_arrow(data)
     schema = _flat_schema(next(batches))
@@ -91,7 +95,7 @@ def make_frames(data: Any, name: str, kinds: dict[str, str]) -> Iterator[tuple[b
     yield HEADER, _CELL.join(n.encode(errors="replace").translate(_REFUSED) for n in schema.names)
     for field in schema:
         if field.name in kinds:
-            _check_type(field.name, kinds[field.name], field.type)
+            _check_type(field.name, kinds[field.name], field.type, zoned=zoned)
     rows = 0
     for batch in batches:
         batch.validate(full=False)
@@ -153,7 +157,7 @@ def _slice_batch(batch: Any) -> Iterator[Any]:
 
 
 def _batch_rows(rows: int, size: int) -> int:
-    """How many rows to take at once, if ``rows`` rows take ``size`` bytes."""
+    """The number of rows to take at once, if ``rows`` rows take ``size`` bytes."""
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
@@ -178,7 +182,7 @@ def _has_structs(schema: Any) -> bool:
 def _make_cells(
     table: Any, names: Sequence[str], kinds: dict[str, str], before: int
 ) -> Iterator[tuple[bytes, int, bool]]:
-    """The rows of a batch as cells of the columns ``names``, their number, and whether they hold
+    """The rows of a batch as cells of the columns ``names``, their number, and whether they contain
     control characters."""
     columns, suspect = [], False
     held = dict(zip(table.schema.names, table.columns, strict=True))
@@ -217,15 +221,16 @@ def _column_data(column: Any) -> Any:
     return memoryview(column.buffers()[2])[ends[0] : ends[1]] if column.buffers()[2] else b""
 
 
-def _check_type(name: str, kind: str, found: Any) -> None:
-    if not takes_type(kind, find_plain_type(found)):
+def _check_type(name: str, kind: str, found: Any, *, zoned: bool) -> None:
+    if not takes_type(kind, find_plain_type(found), zoned=zoned):
         raise FileUnreadable(
             f"the column '{name}' is of type {found}, which does not fit {kind.lower()}"
         )
 
 
 def _column_text(kind: str, column: Any) -> Any:
-    """A column as the text that CSV would have, in binary: the reader checks that it is UTF-8."""
+    """A column as the text that CSV would contain, in binary: the reader checks that it is
+    UTF-8."""
     t = column.type
     if isinstance(t, pa.BaseExtensionType):
         return _column_text(kind, column.storage)
@@ -313,8 +318,8 @@ def _without_zeros(text: str) -> str:
 
 
 def _time_text(kind: str, column: Any) -> Any:
-    """RFC 3339 in UTC, truncated to microseconds."""
-    unit = column.type.unit
+    """RFC 3339, truncated to microseconds: in UTC, or without a zone if the column has none."""
+    unit, zone = column.type.unit, "Z" if column.type.tz is not None else ""
     column = column.view(pa.timestamp(unit))  # the same moments, without looking up a time zone
     if unit == "ns":
         column = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"))
@@ -329,14 +334,14 @@ def _time_text(kind: str, column: Any) -> Any:
     text = pc.binary_join_element_wise(
         pc.utf8_slice_codeunits(text, 0, 10), pc.utf8_slice_codeunits(text, 11), "T"
     )
-    text = pc.binary_join_element_wise(text, "", "Z")
+    text = pc.binary_join_element_wise(text, "", zone)
     return text if pc.all(known).as_py() is not False else pc.if_else(
         known, text, number.cast(pa.utf8())
     )  # fmt: skip
 
 
 def _list_text(kind: str, column: Any) -> Any:
-    """Lists, maps and their content as JSON."""
+    """Lists, maps and their contents as JSON."""
     encode = functools.partial(json.dumps, default=_plain_value, ensure_ascii=False)
     plain = functools.partial(_dict_members, t=column.type)
     return _map_values(column, lambda v: encode(plain(v)).encode(errors="surrogatepass"))
@@ -362,7 +367,7 @@ def _dict_members(value: Any, t: Any) -> Any:
 
 
 def _plain_value(value: Any) -> str:
-    """A value that JSON lacks, as proto JSON writes it."""
+    """A value that JSON lacks, in the form of proto JSON."""
     if isinstance(value, Decimal):
         return _without_zeros(format(value, "f"))
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""Exports: rows as PostgreSQL's COPY sends them -> bytes of a format.
+"""Exports: turns rows from PostgreSQL's COPY into bytes of a format.
 
 The read is one ``COPY (SELECT …) TO STDOUT``. Masks, projections and row filters are in its SQL, so
 that a writer never sees what the caller may not see. Writers differ only in their plan, head and

@@ -1,4 +1,4 @@
-"""XLSX out: one sheet, for people to read. It is written as a stream, like every other format.
+"""XLSX output: one sheet, for people to read. It is written as a stream, like every other format.
 
 An XLSX file is a zip of XML; the kernel prints the rows, and they are compressed outside the
 interpreter's lock. Text is never a formula. Numbers of more than fifteen digits, which a
@@ -117,7 +117,7 @@ class XlsxWriter(DocumentWriter):
         except FormatError as exc:
             if exc.row is None:
                 raise
-            # What the model can express fits into a cell unless it is too long.
+            # Every value of the model fits into a cell unless it is too long.
             limit = f"a cell of XLSX holds at most {_CELL_LIMIT} characters"
             raise RequestTooLarge(f"{exc}: {limit}; leave the field out or take CSV") from exc
         if self.rows > ROW_LIMIT:
@@ -144,7 +144,7 @@ class XlsxWriter(DocumentWriter):
 
 
 class _ZipSink(io.RawIOBase):
-    """Keeps what is written until it is taken; the zip cannot seek in it."""
+    """Keeps the written bytes until they are taken; the zip cannot seek in it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""XML in: one element per record, as in exports. Document types are refused outright.
+"""XML input: one element per record, as in exports. Document types are refused outright.
 
 The parser is expat, fed piece by piece: only the current row of the document is kept. It opens no
-file and no address, and since a document type is refused where it begins, the only entities are
-the five predefined ones.
+file and no address, and since a document type is refused where it begins, the only entities are the
+five predefined ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.parsers import expat
 
+from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.values import (
     ValueRefused,
@@ -20,6 +21,7 @@ from penstockd.catalog.values import (
     text_parser,
     to_text,
 )
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.reading import ROW_LIMIT, BadRow, Reader, RowBatch, check_receipt
 from penstockd.formats.xml_tree import Tree, XmlNode, node_of
 from penstockd.native.errors import FormatError
@@ -28,7 +30,7 @@ from penstockd.native.errors import FormatError
 DEPTH_LIMIT = 100
 
 _ROOT, _ROW = 1, 2  # depths
-_SHOWN = 200  # characters of a name
+_SHOWN = 200  # characters of a name to show
 _UNFINISHED = {
     expat.errors.codes[text]
     for text in (
@@ -51,9 +53,11 @@ class XmlReader(Reader):
 
     names_no_encoding = False
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
-        super().__init__(dataset, fields)
-        self._columns = [_XmlColumn(f) for f in self.fields]
+    def __init__(
+        self, dataset: Dataset, fields: Sequence[Field], options: ReadOptions = FROM_FILE
+    ) -> None:
+        super().__init__(dataset, fields, options)
+        self._columns = [_XmlColumn(f, self.leniency) for f in self.fields]
         self._parser = parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.buffer_size = 1 << 16
@@ -121,12 +125,13 @@ class XmlReader(Reader):
             self._start_outer(name, attributes)
         elif self._tree is not None:
             try:
-                self._tree.start(name, attributes)
+                if not self._tree.start(name, attributes):
+                    self._skip = depth
             except ValueRefused as refused:
                 self._refuse(self.fields[self._leaf].path, refused.reason)
         elif self._leaf >= 0:
             self._refuse(self.fields[self._leaf].path, f"holds an element <{name[:_SHOWN]}>")
-        elif attributes:
+        elif attributes and not self._ignores(name):
             self._refuse(self._path(name), f"has an attribute '{attributes[0][:_SHOWN]}'")
         else:
             member = self._level.members.get(name)
@@ -136,7 +141,7 @@ class XmlReader(Reader):
                 self._start_other(name, member)
 
     def _start_other(self, name: str, member: int | XmlNode | _XmlMessage | None) -> None:
-        """An element of a record that is not a simple value, or is given twice or unknown."""
+        """An element of a record that is not a simple value, is given twice or is unknown."""
         level = self._level
         place = level.places.get(name, -1)
         if place >= 0 and self._cells[place] is not None:
@@ -149,11 +154,20 @@ class XmlReader(Reader):
             self._above.append(level)
             self._level = member
         elif isinstance(member, XmlNode):
-            self._leaf, self._tree = place, Tree(member)
+            path = self.fields[place].path
+            self._leaf, self._tree = place, Tree(member, path, self.leniency.unknown)
         elif name in level.passed:
+            self._skip = self._depth
+        elif self.leniency.unknown is not None:
+            self.leniency.unknown.note(self._path(name))
             self._skip = self._depth
         else:
             self._refuse(self._path(name), "is not a field of the dataset")
+
+    def _ignores(self, name: str) -> bool:
+        """Whether an element is ignored because no field has its name."""
+        known = name in self._level.members or name in self._level.passed
+        return not known and self.leniency.unknown is not None
 
     def _start_outer(self, name: str, attributes: list[str]) -> None:
         """The root, or a record in it."""
@@ -289,7 +303,7 @@ class XmlReader(Reader):
 
 
 class _XmlMessage:
-    """What the elements of a record, or of a message in it, mean."""
+    """The meaning of the elements of a record, or of a message in it."""
 
     def __init__(self, offered: Sequence[Field], fields: Sequence[Field], depth: int) -> None:
         self.path = ".".join(offered[0].steps[:depth]) if offered else ""
@@ -321,9 +335,10 @@ class _XmlMessage:
 class _XmlColumn:
     """Converts a field's cells to values; a cell is a text, a repeated field's tree, or None."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, leniency: Leniency) -> None:
         self.field = field
-        self._parse = json_parser(field) if field.repeated else text_parser(field)
+        make = json_parser if field.repeated else text_parser
+        self._parse = make(field, leniency)
 
     def parse(self, cell: Any) -> Any:
         """The value of one cell; raises ValueRefused."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from penstockd.catalog.leniency import UnknownNames
 from penstockd.catalog.model import VALUE_MESSAGES, Field, Kind
 from penstockd.catalog.values import ValueRefused
 
@@ -15,7 +17,8 @@ _BOOLS: dict[str, Any] = {"true": True, "false": False}
 
 @dataclass(eq=False)
 class XmlNode:
-    """What an element may hold: text, items of a list, entries of a map, members of a message."""
+    """The content of an element: text, items of a list, entries of a map, or members of a
+    message."""
 
     kind: str  # "text", "bool", "list", "map" or "message"
     item: XmlNode | None = None
@@ -55,14 +58,18 @@ def _member_node(fd: FieldDescriptor, known: dict[str, XmlNode]) -> XmlNode:
 
 
 class Tree:
-    """Builds the value of one repeated field from its elements; raises ValueRefused."""
+    """Builds the value of one repeated field from its elements; raises ValueRefused.
 
-    def __init__(self, node: XmlNode) -> None:
+    ``unknown`` counts the members that the model does not have; without it they are refused.
+    """
+
+    def __init__(self, node: XmlNode, path: str = "", unknown: UnknownNames | None = None) -> None:
+        self._path, self._unknown = path, unknown
         self.value: Any = {} if node.kind == "map" else []
         self._open: list[tuple[XmlNode, Any, str]] = [(node, self.value, "")]
 
-    def start(self, name: str, attributes: list[str]) -> None:
-        """Begin an element within the current one."""
+    def start(self, name: str, attributes: list[str]) -> bool:
+        """Begin an element within the current one; return False if it is to be skipped."""
         node, value, _ = self._open[-1]
         key = name
         if node.kind == "map" and name == "entry" and attributes[:1] == ["key"]:
@@ -70,15 +77,20 @@ class Tree:
         elif node.kind == "map" or (node.kind == "list" and name != "item"):
             wanted = '<entry key="…">' if node.kind == "map" else "<item>"
             raise ValueRefused(f"holds <{name[:40]}>, not {wanted}")
+        below = node.members.get(name) if node.kind == "message" else node.item
+        if below is None and self._unknown is not None:
+            steps = [k for (above, _, _), (_, _, k) in pairwise(self._open) if above.members]
+            self._unknown.note(".".join([self._path, *steps, name]))
+            return False
         if attributes:
             raise ValueRefused(f"has an attribute '{attributes[0][:40]}'")
-        below = node.members.get(name) if node.kind == "message" else node.item
         if below is None:
             raise ValueRefused(f"holds an unknown element <{name[:40]}>")
         if node.kind != "list" and key in value:
             raise ValueRefused(f"holds {key[:40]!r} twice")
         made: Any = {} if below.kind in ("map", "message") else []
         self._open.append((below, made, key))
+        return True
 
     def text(self, text: str) -> None:
         """Add text to the current element."""

@@ -45,11 +45,11 @@ Element = ElementTree.Element
 
 
 def xml_schema(dataset: Dataset, fields: Sequence[Field], hidden: Container[Field] = ()) -> bytes:
-    """The schema of documents that hold any of ``fields``, in any order.
+    """The schema of documents that contain any of ``fields``, in any order.
 
-    They lack the ``hidden`` members of repeated messages and maps.
-    ``fields`` are in the dataset's order. Every element is optional, since an absent one is NULL
-    and a caller may have chosen fields.
+    They lack the ``hidden`` members of repeated messages and maps. ``fields`` are in the dataset's
+    order. Every element is optional, since an absent one is NULL and a caller may have chosen
+    fields.
     """
     return _Schema(dataset, fields, hidden).document()
 
@@ -88,7 +88,7 @@ class _Schema:
                 self._value(element, members[0])
 
     def _value(self, element: Element, field: Field) -> None:
-        """Declare what an element of a field holds."""
+        """Declare the content of a field's element."""
         if not field.repeated:
             element.set("type", self._simple(field))
             return

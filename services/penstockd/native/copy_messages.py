@@ -10,13 +10,13 @@ from penstockd.native.errors import FormatError
 from penstockd.native.kernel import Kernel
 
 _HEAD = struct.Struct(">ci")
-_MOST = 64 << 10  # bytes of a message that is no CopyData
+_MOST = 64 << 10  # the most bytes of a message other than CopyData
 
 
 class CopyMessages:
     """Takes a socket's bytes and yields the stream in pieces of one size; for one thread.
 
-    Every other message than CopyData is passed to ``told`` as it arrives, with its kind and body.
+    Every message other than CopyData is passed to ``told`` as it arrives, with its kind and body.
     """
 
     def __init__(self, told: Callable[[bytes, bytes], None], size: int) -> None:
@@ -33,7 +33,7 @@ class CopyMessages:
     def feed(self, count: int) -> Iterator[memoryview]:
         """The pieces that ``count`` bytes in ``space`` complete, each valid until the next one.
 
-        Raises FormatError if the bytes are no messages, and what ``told`` raises.
+        Raises FormatError if the bytes are not messages, and what ``told`` raises.
         """
         at, end, status = 0, self._kept + count, int(Status.END)
         while status == Status.END:

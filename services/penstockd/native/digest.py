@@ -1,4 +1,4 @@
-"""Digests of records: rows as PostgreSQL's COPY sends them -> SHA-256 of each canonical form.
+"""Digests of records: turns rows from PostgreSQL's COPY into the SHA-256 of each canonical form.
 
 ``penstock/hub/v1/digests.proto`` defines the canonical form of a record. The kernel makes and
 hashes it (``src/digest.c``); it never leaves the kernel. ``penstock.client.digest`` makes the same
@@ -61,7 +61,8 @@ _CODES = {
 
 def digest_fields(dataset: Dataset, fields: Sequence[Field]) -> tuple[Field, ...]:
     """The fields that a digest covers, in the order of the canonical form; always with the key."""
-    # The moving ones would reveal changes of fields that the caller does not see.
+    # Fields that change with every write would reveal changes of fields that the caller does not
+    # see.
     wanted = {f for f in fields if f.path not in MOVING} | {dataset.key}
     return tuple(sorted(wanted, key=lambda f: f.json_steps))
 

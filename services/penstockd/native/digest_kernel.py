@@ -10,14 +10,14 @@ from penstockd.native.abi import DIGEST_MOST_ROWS, DigestTarget, Status
 from penstockd.native.kernel import Kernel
 from penstockd.native.words import pack_words
 
-_TEXT = 256 << 10  # bytes in which canonical forms are laid out
+_TEXT = 256 << 10  # bytes for canonical forms
 _SLACK = 128
 _SCRATCH = 64 << 10
 
 
 class Digested(NamedTuple):
-    """The result of a call: bytes consumed, rows, their digests (32 bytes each) end to end, where
-    each key ends in ``keys`` (int32), the kernel's detail, its status."""
+    """The result of a call: bytes consumed, rows, their digests (32 bytes each) end to end, the end
+    of each key in ``keys`` (int32), the kernel's detail, its status."""
 
     consumed: int
     rows: int

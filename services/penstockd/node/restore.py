@@ -71,10 +71,10 @@ def check_no_cluster(postgres: EmbeddedPostgres) -> None:
 async def restore_server(
     vault: Vault, label: Label, to: datetime | None, postgres: EmbeddedPostgres
 ) -> None:
-    """Make the cluster of a backup, and let it recover to a time, or to the end of the log.
+    """Create the cluster of a backup, and let it recover to a time, or to the end of the log.
 
     There must be no cluster yet; the caller holds the data folder. The server does not run
-    afterwards. What was made is removed if it fails. Raises BackupFailed, VaultUnusable,
+    afterwards. If this fails, it removes what it created. Raises BackupFailed, VaultUnusable,
     FolderUnusable and ProcessFailed.
     """
     check_no_cluster(postgres)
@@ -104,7 +104,7 @@ def _unpack_base(vault: Vault, label: Label, cluster: Path) -> None:
         try:
             with tarfile.open(fileobj=plain, mode="r|") as archive:
                 archive.extractall(cluster, filter="tar")
-            # The checksum of all stands at the end; the manifest leaves out the log.
+            # The checksum of all files is last; the manifest omits the log.
             while plain.read(_STEP):
                 pass
         except (tarfile.TarError, *GZIP_ERRORS) as exc:
@@ -114,7 +114,7 @@ def _unpack_base(vault: Vault, label: Label, cluster: Path) -> None:
 
 
 def _find_damaged(cluster: Path) -> Iterator[str]:
-    """The files of a cluster that are not as its backup's manifest says."""
+    """The files of a cluster that differ from its backup's manifest."""
     try:
         manifest = orjson.loads((cluster / "backup_manifest").read_bytes())
         stated = [(f["Path"], f["Size"], f["Checksum"]) for f in manifest["Files"] if "Path" in f]
@@ -156,7 +156,7 @@ def _write_recovery(cluster: Path, to: datetime | None) -> None:
     settings = [
         f'restore_command = \'cp "{_LOG}/%f" "%p"\'',
         "recovery_target_action = 'promote'",
-        # That of the backup: the newest one may be that of a copy.
+        # The backup's own timeline: the newest one may belong to a copy.
         "recovery_target_timeline = 'current'",
     ]
     if to is not None:

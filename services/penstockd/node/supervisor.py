@@ -56,7 +56,7 @@ EARLY_DEATHS = 3
 """So many ends of one process before the node was ever ready make the start fail."""
 
 #: For the C library's allocator, which otherwise keeps freed memory for each of many threads: an
-#: export, with a handful of threads, left twice the memory behind. Blocks above 2.5 MiB, such as
+#: export, with a handful of threads, left twice the memory in use. Blocks above 2.5 MiB, such as
 #: sets of keys, return to the system when freed; doing so for smaller blocks would cost time.
 _FRUGAL = {
     "MALLOC_ARENA_MAX": "2",
@@ -72,10 +72,10 @@ class Node:
     """What to run. The sidecar's paths are files of the repository or the wheel.
 
     ``database_url`` is the user's PostgreSQL (libpq form), None for the embedded one, which allows
-    ``connections`` and some more. ``worker``
-    returns the command of a worker that listens on a socket, ``keeper`` is the keeper's command.
-    ``environment`` returns variables for both from the database's URL, which are added to our own
-    environment without ``withheld``; ``keeper_environment`` is for the keeper alone.
+    ``connections`` and some more. ``worker`` returns the command of a worker that listens on a
+    socket, ``keeper`` is the keeper's command. ``environment`` returns variables for both from the
+    database's URL, which are added to our own environment without ``withheld``;
+    ``keeper_environment`` is for the keeper alone.
     """
 
     data: Path
@@ -127,14 +127,14 @@ async def supervise_node(
     ``prepare`` receives the database's URL (libpq form) before any worker starts; ``on_ready`` is
     called once, when calls are served. Severe log lines are repeated on ``console``, by default on
     the value of stderr when the line is written, since ``output`` replaces stderr by a guarded
-    stream. Returns after an orderly end. Raises NodeError if the node cannot start, and what
+    stream. Returns after a normal end. Raises NodeError if the node cannot start, and what
     ``prepare`` or ``on_ready`` raise; everything started is ended first.
     """
     with hold_folder(node.data):
         check_port(node.envoy(node.data))
         _check_certificates(node.edge)
         sockets = sockets_folder(node.data)
-        # The guard of a killed run may still be busy ending that run's processes.
+        # The guard of a killed run may still be ending that run's processes.
         try:
             guard = await asyncio.to_thread(ChildGuard, sockets / "guard.lock")
         except OSError as error:
@@ -321,16 +321,18 @@ def _check_certificates(edge: Edge) -> None:
 
 
 def missing_files(connections: int) -> int:
-    """How many open files a process may lack for so many client connections; 0 if it has enough.
+    """The number of open files that a process may lack for this many client connections; 0 if it
+    has enough.
 
-    It counts with the hard limit, up to which ``supervise_node`` raises the soft one.
+    It uses the hard limit, up to which ``supervise_node`` raises the soft one.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 0 if hard == resource.RLIM_INFINITY else max(0, connections + OTHER_FILES - hard)
 
 
 def _raise_file_limit() -> None:
-    """Let the children open many connections: the soft limit is often only 1024, by tradition."""
+    """Let the children open many connections: the soft limit is often only 1024, for historical
+    reasons."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILE_LIMIT if hard == resource.RLIM_INFINITY else min(FILE_LIMIT, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

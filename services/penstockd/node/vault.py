@@ -25,22 +25,22 @@ _PART = ".part"
 
 
 class Source(Protocol):
-    """What is read for a file."""
+    """Provides the content of a file."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most so many of the next bytes; none at the end."""
+        """At most this many of the next bytes; none at the end."""
 
 
 class VaultUnusable(NodeError):
-    """The place of the backups cannot be reached, read or written; the message says why."""
+    """The place of the backups cannot be reached, read or written; the message gives the reason."""
 
 
 class Vault:
     """Named files at a path, or at ``s3://bucket/prefix``.
 
     S3 takes its credentials and region from the environment (``AWS_ACCESS_KEY_ID`` …); the URL may
-    say ``?endpoint_override=host:port&scheme=http``. A file appears whole or not at all. Methods
-    raise VaultUnusable.
+    contain ``?endpoint_override=host:port&scheme=http``. A file appears complete or not at all.
+    Methods raise VaultUnusable.
     """
 
     def __init__(self, where: str) -> None:
@@ -49,14 +49,14 @@ class Vault:
         if remote and (parts.scheme != "s3" or not parts.hostname):
             raise VaultUnusable(f"{where}: backups are kept in a folder or at s3://bucket/prefix")
         if remote:
-            # The rest of the URL may hold credentials.
+            # The rest of the URL may contain credentials.
             self.where = f"s3://{parts.hostname}{parts.path}"
             with _explain_errors(self.where, secret=where):
                 files, root = fs.FileSystem.from_uri(where)
         else:
             self.where = root = str(Path(where).absolute())
             files = fs.LocalFileSystem()
-        #: Names the place whatever else its URL says.
+        #: Names the place, whatever else its URL contains.
         self.identity = f"{files.type_name}:{root}"
         self._files, self._root = fs.SubTreeFileSystem(root, files), root
         self._local = not remote
@@ -72,7 +72,7 @@ class Vault:
                     shutil.copyfileobj(source, sink, _STEP)
                     return int(sink.tell())
             except BaseException:
-                # An upload cannot be aborted: when it is closed, what there is appears as a file.
+                # An upload cannot be aborted: when it is closed, the bytes so far appear as a file.
                 with contextlib.suppress(OSError, pa.ArrowException):
                     self._files.delete_file(name)
                 raise

@@ -66,7 +66,7 @@ def draft_of(role: Role) -> RoleDraft:
 
 
 def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str = "role.") -> Role:
-    """The role of a draft. Raises ValueInvalid with a violation for everything wrong in it.
+    """The role of a draft. Raises ValueInvalid with a violation for every fault in it.
 
     ``place`` is the prefix of the violations' fields.
     """
@@ -208,7 +208,7 @@ def _check_grant(
 
 
 def _mask_problems(dataset: Dataset, path: str, mask: Mask) -> Iterator[str]:
-    """Why a mask cannot be put on a field, or on the fields of a message."""
+    """The reason why a mask cannot apply to a field, or to the fields of a message."""
     every = dataset.every_field
     held = [f for f in every if f.path == path or f.path.startswith(path + ".")]
     if not held:

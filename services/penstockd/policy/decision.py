@@ -25,7 +25,7 @@ class Combination(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FieldDecision:
-    """The mask of a field, what each grant says, and which grants decided.
+    """The mask of a field, the decision of each grant, and the grants that decided.
 
     ``members`` are the members' decisions, if this one follows from them.
     """
@@ -37,7 +37,7 @@ class FieldDecision:
 
     @property
     def deciding(self) -> tuple[Grant, ...]:
-        """The grants that say this mask; if it does not fit the field, all that do not hide it."""
+        """The grants with this mask; if it does not fit the field, all that do not hide it."""
         if self.combination is Combination.UNFIT:
             return tuple(g for g, d in self.says if d.mask is not Mask.HIDE)
         if self.combination is Combination.MEMBERS:
@@ -48,7 +48,7 @@ class FieldDecision:
 
     @property
     def hash_domain(self) -> str:
-        """What keys the hashes of a hashed field: the domain of the grants that decided. Several
+        """The domain for the hashes of a hashed field: that of the grants that decided. Several
         domains are combined, so that the hashes join with none of them."""
         return "\n".join(sorted({g.domain for g in self.deciding}))
 

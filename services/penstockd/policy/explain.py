@@ -20,7 +20,7 @@ from penstockd.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class FieldAnswer:
-    """What a reader gets of a field, why, and whether it may set the field."""
+    """What a reader sees of a field, why, and whether it may set the field."""
 
     field: Field
     decision: FieldDecision
@@ -53,7 +53,7 @@ class Explanation:
 
     @property
     def row_reason(self) -> str:
-        """Which rows are visible, as a sentence."""
+        """The visible rows, as a sentence."""
         if not self.rows:
             return f"no rows: no grant allows to read {self.dataset.name}"
         everything = [r.grant.role for r in self.rows if not r.grant.row_filter]

@@ -1,4 +1,4 @@
-"""Which other datasets a row filter looks at: the rows that it shows reveal their records, too."""
+"""The other datasets that a row filter reads: the rows that it shows reveal their records, too."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ FROM hub.policy_revision
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who changes the policy, by which call, and why."""
+    """The author of a change of the policy, the call, and the reason."""
 
     consumer_id: str
     request_id: str
@@ -50,7 +50,7 @@ class Author:
 
 @dataclass(slots=True)
 class PolicyChange:
-    """A change under way. ``revision`` is the one in force before, then the new one at the end.
+    """A change in progress. ``revision`` is the one in force before, then the new one at the end.
 
     ``told`` is recorded in the audit entry.
     """
@@ -121,8 +121,8 @@ async def open_policy_change(
 async def policy_revision(connection: Connection) -> int:
     """The revision in force.
 
-    Read it before the data that is shown with it: if the policy changes in between, the revision
-    is outdated, and a write that expects it is refused.
+    Read it before the data that is shown with it: if the policy changes in between, the revision is
+    outdated, and a write that expects it is refused.
     """
     revision: int = await connection.fetchval("SELECT revision FROM hub.policy")
     return revision
@@ -187,7 +187,7 @@ def rolled_back(now: PolicyDocument, then: PolicyDocument) -> PolicyDocument:
 def check_document(
     document: PolicyDocument, revision: int, catalog: Catalog, tables: Tables
 ) -> None:
-    """Raise RollbackImpossible, naming everything that the model no longer has."""
+    """Raise RollbackImpossible, with everything that the model no longer has."""
     violations: list[Violation] = []
     for role in document.roles.values():
         try:

@@ -81,7 +81,7 @@ class Lens:
         return self.sees_all or self._passes(self._parse(image), find)
 
     def project(self, image: bytes) -> bytes:
-        """The record as the caller sees it, serialised without what it does not see.
+        """The record as the caller sees it, serialised without hidden parts.
 
         Deterministic: equal to what ``of_row`` makes of the row that the View reads.
         """
@@ -105,7 +105,7 @@ class Lens:
 
         Empty if nothing changed that the caller may see. ``update_time`` and ``etag`` also change
         with hidden fields and would reveal that; so unless the View shows everything in the clear,
-        they alone are no difference.
+        they alone do not count as a difference.
         """
         if before == after:
             return []
@@ -141,7 +141,7 @@ class Lens:
         return all([question.ask(record, find) for question in self._questions])
 
     def _projected(self, record: Message) -> bytes:
-        # The policy cannot say who may see a field that the model no longer has.
+        # The policy cannot decide who may see a field that the model no longer has.
         record.DiscardUnknownFields()
         self._projection.apply(record)
         return record.SerializeToString(deterministic=True)
@@ -158,7 +158,7 @@ class Lens:
     def _digest(self, rule: Expression | None, asked: Expression | None) -> str:
         """Identifies what the Lens shows; stable across processes and revisions.
 
-        Keyed, so that whoever gets it cannot guess the row rule by trying rules.
+        Keyed, so that nobody who gets it can guess the row rule by trying rules.
         """
         filtered = () if self._filter is None else self._filter.fields
         seen = {

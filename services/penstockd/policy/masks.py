@@ -1,6 +1,5 @@
 """Masks in SQL, so that a masked value never leaves the database, not even to filter or sort; and
-the same in Python, for records from the change log.
-"""
+the same in Python, for records from the change log."""
 
 from __future__ import annotations
 
@@ -30,8 +29,8 @@ TEXT_MASKS = frozenset({Mask.PARTIAL, Mask.HASH})
 _AT: ColumnElement[str] = literal_column("'@'")
 _STARS: ColumnElement[str] = literal_column("'***'")
 _BLOCK = 64  # bytes, of SHA-256
-#: What counts as an e-mail address, in syntax that PostgreSQL and Python share. For any other text
-#: it is unknown which part is safe to show.
+#: The syntax of an e-mail address, which PostgreSQL and Python share. In any other text it is
+#: unknown which part is safe to show.
 _ADDRESS = "[A-Za-z0-9.!#&*+/=?^_~-]+@[A-Za-z0-9-]+([.][A-Za-z0-9-]+)*"
 _IS_ADDRESS = re.compile(_ADDRESS).fullmatch
 
@@ -82,8 +81,8 @@ def make_mask(mask: Mask, key: bytes) -> Callable[[str], str]:
 
 
 def _hmac_pads(key: bytes) -> tuple[bytes, bytes]:
-    """The pads that HMAC-SHA-256 puts before the text and before the inner digest: PostgreSQL has
-    SHA-256 only."""
+    """The pads that HMAC-SHA-256 puts before the text and before the inner digest, since PostgreSQL
+    has only SHA-256."""
     assert len(key) <= _BLOCK, "a longer key would be hashed first"
     padded = key.ljust(_BLOCK, b"\0")
     return bytes(b ^ 0x36 for b in padded), bytes(b ^ 0x5C for b in padded)

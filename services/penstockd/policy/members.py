@@ -68,7 +68,7 @@ class Stripping:
 
 
 class _MaskedMessage:
-    """One message: which of its members are dropped, masked, or stripped in turn."""
+    """One message: the members that are dropped, masked, or stripped in turn."""
 
     def __init__(self, fields: Sequence[Field], depth: int, masks: Masks, keys: Keys) -> None:
         self._dropped: list[tuple[str, str]] = []  # JSON names, proto names

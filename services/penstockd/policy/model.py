@@ -1,4 +1,4 @@
-"""The nouns of access, as stored, before they are applied to a dataset."""
+"""The types of access control, as stored, before they are applied to a dataset."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Mask(enum.StrEnum):
 
 
 class MaskRule(enum.Enum):
-    """Which part of a grant decides on a field: its path, a message that holds it, its class."""
+    """The part of a grant that decides on a field: its path, a message that contains it, its
+    class."""
 
     KEY = "key"
     FIELD = "field"
@@ -70,7 +71,7 @@ class MaskRule(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What one grant says about a field. ``names`` is the path or class that its rule names."""
+    """One grant's decision on a field. ``names`` is the path or class that its rule names."""
 
     mask: Mask
     rule: MaskRule
@@ -81,7 +82,7 @@ class Decision:
 class Grant:
     """What a role may do with one dataset. A grant allows nothing that it does not state.
 
-    A field's mask is the one for its path, else for the message path that holds it, else for its
+    A field's mask is the one for its path, else for the message path that contains it, else for its
     class; a class that is not listed is hidden. ``row_filter`` is AIP-160, over all fields and
     through declared references; empty means all rows. ``hash_domain`` keys the hashes that the
     grant shows; empty means the role's id.
@@ -135,7 +136,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A secret with which a consumer proves itself; only the secret's digest is stored."""
+    """A secret with which a consumer authenticates; only the secret's digest is stored."""
 
     credential_id: str
     consumer_id: str

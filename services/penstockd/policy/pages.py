@@ -33,7 +33,7 @@ class Query:
 
     @property
     def said(self) -> dict[str, str]:
-        """What the audit entry records: everything but which page is requested."""
+        """The content for the audit entry: everything except which page is requested."""
         return {"filter": self.filter, "order_by": self.order_by, "fields": self.fields}
 
     def bound_to(self, consumer_id: str, view: View) -> bytes:
@@ -88,7 +88,7 @@ async def read_page(
         async with database.connection() as connection:
             return await find_extreme(connection, view, page.codec.fields, query.filter)
 
-    # Making records of the rows counts as well as reading them: the share is held until then.
+    # Making records from the rows costs time as well as reading them: the share is held until then.
     weight = 1 + size // PLACE_ROWS
     async with name_unreadable(find), database.connection(weight=weight) as connection:
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))

@@ -21,7 +21,7 @@ Find = Callable[[str, str], bytes | None]
 #: How a reader sees a field's canonical values; None if it sees them unchanged.
 Show = Callable[[Field], Callable[[Any], Any] | None]
 
-#: How many answers a question keeps if its fields have few values.
+#: The number of answers that a question keeps if its fields have few values.
 _MOST: Final = 4096
 
 
@@ -114,7 +114,7 @@ class QuestionPlace:
         self.follow = None if via is None else Follow(path, dataset.name, via, tuple(reads))
 
     def all(self) -> Iterator[QuestionPlace]:
-        """This place and those beyond it, in the order in which values are read."""
+        """This place and those that it leads to, in the order in which values are read."""
         yield self
         for _, _, place in self._further:
             yield from place.all()

@@ -116,7 +116,7 @@ class Scan:
 
 
 class ExportQuery:
-    """All records that match, as COPY reads them, from the start or from a position on.
+    """All matching records, as COPY reads them, from the start or from a position on.
 
     ``columns`` are the expressions of ``fields`` in the types that a format needs.
     """

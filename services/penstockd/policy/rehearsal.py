@@ -1,4 +1,4 @@
-"""What another policy would have done to past calls, and would do to current rows."""
+"""The effect of another policy on past calls and on current rows."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class FieldEffect:
 
 @dataclass(slots=True)
 class DatasetEffect:
-    """What would change for one consumer's use of a dataset. Rows are (now, lost, gained)."""
+    """The effects on one consumer's use of a dataset. Rows are (now, lost, gained)."""
 
     dataset: str
     lost_actions: tuple[Action, ...]
@@ -104,7 +104,8 @@ class DatasetEffect:
 
 @dataclass(slots=True)
 class ConsumerEffect:
-    """What would change for one consumer: the datasets that it called, and the others' names."""
+    """The effects on one consumer: those on the datasets that it called, and the names of the
+    others."""
 
     consumer_id: str
     datasets: dict[str, DatasetEffect] = field(default_factory=dict)
@@ -180,7 +181,7 @@ class Rehearsal:
                 yield effect
 
     def _sight(self, policy: PolicySnapshot, consumer_id: str, dataset: str) -> ConsumerSight:
-        """What a consumer has under one policy; consumers with equal roles and claims share it."""
+        """A consumer's access under one policy; consumers with equal roles and claims share it."""
         consumer = policy.consumers[consumer_id]
         claims = tuple(sorted(consumer.claims.items()))
         key = (policy is self._after, dataset, consumer.roles, claims)
@@ -245,7 +246,7 @@ def _make_principal(consumer: Consumer) -> Principal:
 def _compare_sights(
     dataset: Dataset, before: ConsumerSight, after: ConsumerSight
 ) -> DatasetEffect | None:
-    """What differs for a consumer, except the row counts; None if nothing does."""
+    """The differences for a consumer, except the row counts; None if there are none."""
     fields = {}
     for leaf in dataset.every_field:
         old, new = (s.masks.get(leaf.path, Mask.HIDE) for s in (before, after))

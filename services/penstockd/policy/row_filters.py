@@ -84,8 +84,8 @@ def readable_column(table: FromClause, field: Field) -> ColumnElement[Any]:
 def check_grant(grant: Grant, catalog: Catalog, tables: Tables) -> None:
     """Raise FilterError or FieldUnknown if the grant's row filter cannot be applied.
 
-    Claims cannot be checked here: a consumer whose claims are no values of the fields that they are
-    compared with sees no rows.
+    Claims cannot be checked here: a consumer whose claims are not valid values of the fields that
+    they are compared with sees no rows.
     """
     dataset = catalog[grant.dataset]
     names = RowNames(dataset, catalog, tables, tables[dataset.name])
@@ -126,7 +126,7 @@ def _render_grant(grant: Grant, names: RowNames, claims: Claims) -> Rendered | N
         rule = bind_rule(grant, claims)
         return None if rule is None else (rule, compile_filter(rule, names))
     except FilterError:
-        # A claim is no value of the field that it is compared with. A rule without claims is
-        # checked when it is written; if the model has changed since, it shows nothing either.
+        # A claim is not a valid value of the field that it is compared with. A rule without claims
+        # is checked when it is written; if the model has changed since, it shows nothing either.
         _log.warning("row_filter_unfit", role=grant.role, dataset=grant.dataset)
         return None

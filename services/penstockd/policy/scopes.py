@@ -1,4 +1,4 @@
-"""Scopes: what a token is narrowed to. They restrict what the roles allow and never extend it.
+"""Scopes narrow a token. They restrict what the roles allow and never extend it.
 
 A scope is ``dataset:action``, either of which may be ``*`` (``customers:read``, ``orders:*``,
 ``*:read``), or a permission on the hub itself (``audit.read``). A token without scopes may do all
@@ -42,7 +42,7 @@ def scopes_permit(scopes: frozenset[str] | None, dataset: str, action: Action) -
 
 
 def find_excess(scopes: frozenset[str] | None, roles: Iterable[Role]) -> str:
-    """The first thing that the roles allow and the scopes do not permit, as a scope; else ""."""
+    """The first right that the roles allow and the scopes do not permit, as a scope; else ""."""
     if scopes is None:
         return ""
     for role in roles:

@@ -26,9 +26,9 @@ from penstockd.store.tables import Tables
 POLL_INTERVAL = 1.0
 #: How long reading the revision and the policy may take, in seconds.
 READ_TIMEOUT = 5.0
-#: Calls are refused if the policy was not confirmed for so many seconds.
+#: Calls are refused if the policy was not confirmed for this many seconds.
 STALE_AFTER = 60
-#: How many Views a snapshot keeps, and how many Accesses.
+#: The most Views that a snapshot keeps, and the most Accesses.
 MAX_VIEWS = 4096
 
 _log = structlog.get_logger(__name__)
@@ -94,8 +94,8 @@ class PolicySnapshot:
         return self._view(principal, dataset, access, on)
 
     def visible(self, principal: Principal, dataset: str) -> View | None:
-        """What the principal is shown of a dataset: its View for reading if it may read, else one
-        of all its grants.
+        """What the principal sees of a dataset: its View for reading if it may read, else one of
+        all its grants.
 
         None if it may do nothing with the dataset.
         """
@@ -250,7 +250,7 @@ def _claim_values(claim: str | list[str]) -> tuple[str, ...]:
 
 
 class Companion(Protocol):
-    """What is read and followed together with the policy: the issuers that are trusted."""
+    """Read and followed together with the policy: the trusted issuers."""
 
     revision: int
 
@@ -288,7 +288,7 @@ class Policy:
         self._confirmed = 0.0
         self._connection: Connection | None = None
         self._reading = asyncio.Lock()
-        self._known = False  # whether what was read came from the current connection's database
+        self._known = False  # whether the last read came from the current connection's database
 
     @property
     def newest(self) -> PolicySnapshot:

@@ -17,14 +17,14 @@ from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.store.sql import compile_for_copy
 
-#: How often a stream with nothing to send checks, in seconds.
+#: How often an idle stream checks, in seconds.
 INTERVAL = 1.0
 
 _REVOKED = "your access was revoked"
 
 
 class Standing:
-    """Compares what a caller was shown of a dataset when its stream began with what it is now.
+    """Compares what a caller saw of a dataset when its stream began with what it sees now.
 
     ``check`` only reads the clock while the policy does not change. Call it before everything that
     is sent, and every INTERVAL while nothing is.
@@ -32,14 +32,14 @@ class Standing:
 
     def __init__(self, policy: Policy, began: PolicySnapshot, caller: Principal, view: View):
         self._policy, self._caller, self._view = policy, caller, view
-        # Not by revision: a database that was restored reuses revisions for other policies.
+        # Not by revision: a restored database reuses revisions for other policies.
         self._began = self._judged = began
         self._current = view
-        #: When the caller's credential expires, which is no change of the policy.
+        #: The time when the caller's credential expires, which is not a change of the policy.
         self.good_until = credential_end(caller, began)
 
     def check(self) -> None:
-        """Raise AccessChanged if the caller would be shown less now.
+        """Raise AccessChanged if the caller would see less now.
 
         Raises PolicyStale if the policy could not be confirmed for too long. Access that has grown
         changes nothing for the stream.

@@ -1,6 +1,6 @@
 """Names the record that makes a read fail: one with a value that the model cannot express.
 
-The hub stores no such value; something else wrote the table, or the model has changed. Most reads
+The hub stores no such value; another program wrote the table, or the model has changed. Most reads
 convert values without looking at each of them. When one fails, the record is searched for, so that
 the caller gets RECORD_UNREADABLE with its key and not an internal error.
 """
@@ -39,12 +39,12 @@ _EXTREMES = {
 async def name_unreadable(
     find: Callable[[], Awaitable[RecordUnreadable | None]],
 ) -> AsyncIterator[None]:
-    """Read records in the block. If it fails and ``find`` finds the record that is to blame, raises
+    """Read records in the block. If it fails and ``find`` finds the record that causes it, raises
     RecordUnreadable."""
     try:
         yield
     except Exception as exc:
-        # A value that does not fit into a cell is too large, or none of the model's.
+        # A value that does not fit into a cell is too large, or not valid in the model.
         of_value = isinstance(exc, RequestTooLarge) and exc.__cause__ is not None
         if isinstance(exc, Refused) and not of_value:
             raise

@@ -55,7 +55,7 @@ from penstockd.store.tables import Tables
 from penstockd.store.uniqueness import Unread
 from penstockd.store.writer import Guard
 
-#: How many compiled reads are kept for all Views that share a cache.
+#: The most compiled reads that are kept for all Views that share a cache.
 PREPARED_READS = 4096
 
 R = TypeVar("R")
@@ -117,7 +117,7 @@ class View:
         return action in self.actions
 
     def mask(self, field: Field) -> Mask:
-        """What the caller gets of a field, or of a member of a repeated message or a map."""
+        """What the caller sees of a field, or of a member of a repeated message or a map."""
         return self._masks[field]
 
     def hash_key(self, field: Field) -> bytes:
@@ -155,11 +155,11 @@ class View:
         return frozenset(f for f, mask in self._masks.items() if mask is Mask.HIDE)
 
     def is_whole(self, field: Field) -> bool:
-        """Whether the caller gets a field as stored, with all of its members."""
+        """Whether the caller sees a field as stored, with all of its members."""
         return is_whole(field, self._masks)
 
     def seen(self, field: Field) -> Any:
-        """What the caller gets of a field, as JSON-ready data that can be compared."""
+        """What the caller sees of a field, as JSON-ready data that can be compared."""
         if field not in self._strippings:
             domain = self.hash_domain(field)
             return [self._masks[field], domain] if domain else self._masks[field]
@@ -369,7 +369,7 @@ class View:
         return Guard(compile_statement(lock), leaving, self._unread(wanted))
 
     def _unread(self, wanted: ColumnElement[bool]) -> Unread:
-        """What the caller may not read, by the grants that allow it to read, whatever the View is
+        """The fields that the caller may not read, by its grants for reading, whatever the View is
         for; ``wanted`` selects some keys."""
         readers = [g for g in self.grants if Action.READ in g.actions]
         fields = frozenset(

@@ -1,6 +1,6 @@
-"""What a caller asks of a dataset: AIP-160 filters, orders, field selections and page tokens.
+"""A caller's query of a dataset: AIP-160 filters, orders, field selections and page tokens.
 
-Every name is looked up in ``Names``, which holds what the caller may see and nothing else.
+Every name is looked up in ``Names``, which contains what the caller may see and nothing else.
 """
 
 from penstockd.query.errors import (

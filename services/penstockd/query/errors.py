@@ -1,7 +1,7 @@
-"""Why a query is refused. Every text is for the client's eyes and names only what it sent.
+"""The errors of a refused query. Every text is for the client and names only what it sent.
 
-They stand here and not in ``penstockd.errors`` because they know where in a text a query goes
-wrong, which nothing outside this package does.
+They are here and not in ``penstockd.errors`` because they have a position in the query's text,
+which nothing outside this package knows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FilterError(QueryError):
 
 
 class OrderError(QueryError):
-    """``order_by`` cannot be read, or names a field that has no order."""
+    """``order_by`` cannot be read, or names a field without an order."""
 
     reason = "ORDER_INVALID"
 
@@ -46,10 +46,10 @@ class PageTokenError(QueryError):
 
 
 class FieldUnknown(FilterError, OrderError, SelectionError):
-    """The name of an unknown or hidden field; the error does not say which.
+    """The name of an unknown or hidden field; the error does not tell which.
 
-    It is an error of whatever it stands in, so that a caller who expects, say, FilterError
-    need not know of it.
+    It is a subclass of all other errors of a query, so that a caller that expects, say, FilterError
+    need not know it.
     """
 
     reason = "FIELD_UNKNOWN"
@@ -59,5 +59,5 @@ class FieldUnknown(FilterError, OrderError, SelectionError):
 
 
 def shorten_input(text: str) -> str:
-    """A client's text as an error message repeats it: cut where it is long."""
+    """A client's text in the form for an error message: shortened if it is long."""
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

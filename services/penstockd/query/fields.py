@@ -1,4 +1,4 @@
-"""Which fields a caller wants: ``fields=name,billing_address``."""
+"""The fields that a caller selects: ``fields=name,billing_address``."""
 
 from __future__ import annotations
 

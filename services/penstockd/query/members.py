@@ -181,12 +181,12 @@ def matches_member(match: Match, value: Any) -> bool:
         case "!=":
             return not _is_same(value, wanted)
         case ":":
-            return _is_same(value, wanted) or _holds(value, wanted)
+            return _is_same(value, wanted) or _holds_value(value, wanted)
     plain = _plain_number(value)
     return type(plain) is type(wanted) and bool(_ORDERS[match.comparator](plain, wanted))
 
 
-def _holds(value: Any, wanted: str | bool | Decimal) -> bool:
+def _holds_value(value: Any, wanted: str | bool | Decimal) -> bool:
     if isinstance(value, list):
         return any(_is_same(v, wanted) for v in value)
     return isinstance(value, dict) and isinstance(wanted, str) and value.get(wanted) is not None

@@ -24,8 +24,8 @@ class Names(Protocol):
     def field(self, path: str) -> Field | None:
         """The visible field with this ``path`` or ``json_path``; None if there is none.
 
-        If a mask changes what kind of value the caller sees (a hash of a number is text), the
-        field that is returned says so in its ``kind``.
+        If a mask changes the kind of value that the caller sees (a hash of a number is text), the
+        returned field has that ``kind``.
         """
         ...
 
@@ -36,13 +36,13 @@ class Names(Protocol):
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of the field, as SQL: a column or a masking expression.
 
-        Its SQL type is the one that holds ``field.kind``; jsonb for LIST and MAP. A plain
-        ``Column`` of a field that is not ``nullable`` is never NULL; an expression may be.
+        Its SQL type is the one for ``field.kind``; jsonb for LIST and MAP. A plain ``Column`` of a
+        field that is not ``nullable`` is never NULL; an expression may be.
         """
         ...
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
-        """The names of the dataset that a reference leads to, and how to get there.
+        """The names of the dataset that a reference leads to, and the way there.
 
         For row rules (``customer.status = ACTIVE``). The views that callers query return None.
         """

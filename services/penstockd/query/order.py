@@ -1,8 +1,9 @@
 """``order_by`` (AIP-132) and the exact place where the next page starts.
 
-Every order ends with the dataset's key, so that it is total: rows that are equal in all that was
-asked for never swap between pages. NULLs come last ascending and first descending, PostgreSQL's
-own way, which its indexes have; strings are ordered by their bytes, enums by their names.
+Every order ends with the dataset's key, so that it is total: rows that are equal in all requested
+names never swap between pages. NULLs come last ascending and first descending, which is
+PostgreSQL's own order and that of its indexes; strings are ordered by their bytes, enums by their
+names.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Sort:
 
     @property
     def nullable(self) -> bool:
-        """Whether NULLs can turn up; a masking expression may always yield one."""
+        """Whether there can be NULLs; a masking expression may always return one."""
         return self.field.nullable or not isinstance(self.column, Column)
 
     def after(self, value: Any) -> ColumnElement[bool]:
@@ -65,7 +66,7 @@ class Sort:
         return or_(column > bound, column.is_(None)) if self.nullable else column > bound
 
     def same(self, value: Any) -> ColumnElement[bool]:
-        """The rows that hold ``value`` in this column; NULL equals NULL."""
+        """The rows that have ``value`` in this column; NULL equals NULL."""
         if value is None:
             return self.column.is_(None)
         return self.column == bind_value(self.field.kind, value)
@@ -79,13 +80,12 @@ class OrderBy:
 
     @classmethod
     def parse(cls, text: str, names: Names, key_field: Field) -> OrderBy:
-        """The order of a text as ``name desc, billing_address.city``; empty: by the key.
+        """The order in a text such as ``name desc, billing_address.city``; empty: by the key.
 
-        The key is appended in the direction of the last name (so that one index can serve the
-        whole order), unless it was named; what is named after the key decides nothing and is
-        checked, then dropped. Raises FieldUnknown for unknown and hidden names, OrderError for
-        bad syntax, a name given twice, more than 8 names, and lists, maps, Structs and
-        bytes.
+        The key is appended in the direction of the last name (so that one index can serve the whole
+        order), unless it was named; names after the key have no effect: they are checked, then
+        dropped. Raises FieldUnknown for unknown and hidden names, OrderError for bad syntax, a name
+        given twice, more than 8 names, and lists, maps, Structs and bytes.
         """
         named: dict[str, Sort] = {}
         for name, descending, position in _parse_items(text):
@@ -122,10 +122,10 @@ class OrderBy:
         return [s.column for s in self.sorts]
 
     def after(self, position: Sequence[Any]) -> ColumnElement[bool]:
-        """The rows after the one whose order columns hold ``position`` (canonical values).
+        """The rows after the one whose order columns have the values ``position`` (canonical).
 
-        Raises PageTokenError if the position is not one of this order, as when a field has
-        changed its type since the token was issued.
+        Raises PageTokenError if the position does not belong to this order, for example because a
+        field has changed its type since the token was issued.
         """
         self._check(position)
         if len(self.sorts) == 1:
@@ -163,7 +163,7 @@ class OrderBy:
 
 
 def _fits_kind(kind: Kind, value: Any) -> bool:
-    # Python's bool is an int and its datetime a date; a field's are not.
+    # Python's bool is an int and its datetime a date; a field's values are not.
     if isinstance(value, bool | dt.datetime):
         return kind is (Kind.BOOL if isinstance(value, bool) else Kind.TIMESTAMP)
     return isinstance(value, _PYTHON[kind])
@@ -174,7 +174,7 @@ def _make_sort(field: Field, names: Names, descending: bool) -> Sort:
 
 
 def _parse_items(text: str) -> list[tuple[str, bool, int]]:
-    """Name, whether descending, and position of each item."""
+    """The name, the direction (whether descending) and the position of each item."""
     if len(text) > MAX_BYTES:
         raise OrderError(f"an order may be {MAX_BYTES} bytes long at most")
     if not text.strip():

@@ -2,8 +2,8 @@
 
 A token is base64url of its payload without padding, sealed with AES-SIV (RFC 5297); the payload is
 JSON of the query's digest and of the last row's values in the order's columns, each with its type.
-The seal keeps a client from asking for rows by position under another filter or policy, and from
-reading what the hub notes for itself, as where its log stands.
+The seal keeps a client from requesting rows by position under another filter or policy, and from
+reading the hub's own notes in it, such as the end of its log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from penstockd.errors import ValueInvalid
 from penstockd.query.errors import PageTokenError
 
-#: Entries of a page, unless its caller says how many; and at the most.
+#: Entries of a page by default, and at most.
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 
@@ -52,7 +52,7 @@ def query_digest(*, dataset: str, filter: str, order_by: str, fields: str, scope
 
 
 def page_size(asked: int) -> int:
-    """How many entries a page holds: DEFAULT_PAGE if not said, never more than MAX_PAGE.
+    """The number of entries of a page: DEFAULT_PAGE if unset, never more than MAX_PAGE.
 
     Raises ValueInvalid for a negative number.
     """
@@ -73,7 +73,7 @@ class PageTokens:
     def issue(self, query: bytes | str, position: Sequence[Any]) -> str:
         """The token of the page that starts after ``position``: canonical values, as OrderBy's.
 
-        Raises PageTokenError if the values do not fit into a token of 4 KiB, TypeError if one is
+        Raises PageTokenError if the values do not fit into a token of 4 KiB, TypeError for a value
         of a type that no order has.
         """
         payload = orjson.dumps([_query_digest(query), [_write_value(v) for v in position]])
@@ -83,9 +83,9 @@ class PageTokens:
         return token
 
     def read(self, token: str, query: bytes | str) -> tuple[Any, ...]:
-        """The position that the token holds, exactly as it was issued.
+        """The position in the token, exactly as it was issued.
 
-        Raises PageTokenError. Its text says whether the token was not issued with this secret or
+        Raises PageTokenError. Its text tells whether the token was not issued with this secret or
         belongs to another query.
         """
         payload = self._opened(token)
@@ -101,7 +101,8 @@ class PageTokens:
             data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise PageTokenError(_BROKEN) from None
-        # One token, one spelling: the bits that base64 leaves unused must be those we wrote.
+        # Each token has only one spelling: the bits that base64 leaves unused must be those we
+        # wrote.
         if _encode_text(data) != token or not data:
             raise PageTokenError(_BROKEN)
         try:
@@ -119,7 +120,7 @@ def _query_digest(query: bytes | str) -> str:
 
 
 def _write_value(value: Any) -> Any:
-    """JSON of a value: what JSON cannot tell apart or hold exactly goes as [type, text]."""
+    """JSON of a value: a value that JSON cannot represent exactly becomes [type, text]."""
     match value:
         case None | bool() | str():
             return value

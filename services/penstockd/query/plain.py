@@ -23,8 +23,8 @@ from penstockd.query.resolve import (
 )
 from penstockd.query.syntax import And, Expression, Not, Or
 
-#: Answers for a record, given as canonical values by field path. A reference's fields stand under
-#: its alias ("customer.status"), all None if it leads nowhere.
+#: Matches a record, given as canonical values by field path. A reference's fields are under its
+#: alias ("customer.status"), all None if it leads nowhere.
 Matcher = Callable[[Mapping[str, Any]], bool]
 
 COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -38,10 +38,10 @@ COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 
 
 def make_matcher(expression: Expression, names: Names) -> Matcher:
-    """The filter, resolved once, for many records. Raises FilterError as ``compile`` does.
+    """The filter, resolved once, for many records. Raises FilterError as ``compile_filter`` does.
 
-    The matcher raises KeyError if a record lacks a field that the filter names: what is not set
-    must be there as None, since a value that was merely left out would turn a NOT true.
+    The matcher raises KeyError if a record lacks a field that the filter names: an unset field must
+    be present as None, since a value that was merely left out would turn a NOT true.
     """
     match expression:
         case Not(term):

@@ -1,12 +1,12 @@
 """Looks up a comparison's name and types its literal, for both evaluators.
 
-So a filter is refused for the same reasons, and means the same, in PostgreSQL and in Python.
+So a filter is refused for the same reasons, and has the same meaning, in PostgreSQL and in Python.
 
-A comparison is true or false, never unknown: with a field that is not set it is false, whatever
-the comparator, so ``x != 1`` is false and ``NOT x = 1`` true where x is not set. A field is
-*present* (``x:*``) if it is set; one that is always set, having no presence of its own in the
-model, if it is not its default ("", 0, false, the first enum value); a list or map, if it is not
-empty; a message, if any of its fields is set.
+A comparison is true or false, never unknown: with an unset field it is false, whatever the
+comparator, so if x is not set ``x != 1`` is false and ``NOT x = 1`` true. A field is *present*
+(``x:*``) if it is set. A field without presence in the model, which is always set, is present if it
+is not its default ("", 0, false, the first enum value); a list or map, if it is not empty; a
+message, if any of its fields is set.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reach(enum.Enum):
 
     COLUMN = enum.auto()  # the column's own value
     KEY = enum.auto()  # the value of one key of a map
-    ELEMENT = enum.auto()  # each element of a list: the test is true if any passes
+    ELEMENT = enum.auto()  # each element of a list: the test is true if any element passes
     MEMBER = enum.auto()  # a member of a Struct, which ``members`` compares
 
 
@@ -43,9 +43,10 @@ class Reach(enum.Enum):
 class Test:
     """One question about one field, with nothing left to look up.
 
-    ``leaf`` says what kind of value is matched; it is ``field`` but inside lists and maps.
-    ``keys`` lead into the jsonb value: for KEY the map's key first, for MEMBER names. ``wraps``
-    (outermost first) and ``prefix`` ("customer.") tell how references were followed to get to
+    ``leaf`` is the field with the kind of the matched value; it differs from ``field`` only inside
+    lists and maps. ``keys`` lead into the jsonb value: for KEY the map's key first, for MEMBER
+    names. ``wraps`` (outermost first) and ``prefix`` ("customer.") show how references were
+    followed to get to
     ``names``.
     """
 
@@ -73,8 +74,8 @@ class _NamedPlace:
 def resolve_comparison(comparison: Comparison, names: Names) -> tuple[Test, ...]:
     """The tests of a comparison, usually one; the comparison is true if any of them passes.
 
-    Raises FilterError for names that are unknown or hidden (the same text), comparators that the
-    field's kind does not know and literals that are no value of it.
+    Raises FilterError for names that are unknown or hidden (with the same text), comparators that
+    the field's kind does not support, and literals that are not valid values of it.
     """
     place = _locate_name(comparison, comparison.steps, names, (), "")
     if place.field is None:
@@ -98,7 +99,8 @@ def _locate_name(
     wraps: tuple[Wrap, ...],
     prefix: str,
 ) -> _NamedPlace:
-    # A quoted step with a dot in it can only be the key of a map; joined, it would pass as a path.
+    # A quoted step with a dot in it can only be the key of a map; joined, it would look like a
+    # path.
     whole = next((n for n, step in enumerate(steps) if "." in step), len(steps))
     for n in range(whole, 0, -1):
         field = names.field(".".join(steps[:n]))
@@ -124,7 +126,7 @@ def _make_test(place: _NamedPlace, field: Field, leaf: Field, match: Match, **mo
 
 
 def _message_tests(comparison: Comparison, place: _NamedPlace, names: Names) -> tuple[Test, ...]:
-    """``address:*`` asks for the message, ``address:city`` for a field of it."""
+    """``address:*`` asks about the message, ``address:city`` about a field of it."""
     literal = comparison.literal
     if comparison.comparator != ":":
         raise FilterError(
@@ -214,7 +216,8 @@ def _struct_test(comparison: Comparison, place: _NamedPlace, field: Field) -> Te
 def _look_inside(
     comparison: Comparison, names: Names, field: Field, steps: tuple[str, ...]
 ) -> tuple[Field, tuple[str, ...]]:
-    """What a list or map holds, or a field of its messages, and the JSON names that lead there."""
+    """The content of a list or map, or a field of its messages, and the JSON names that lead
+    there."""
     if field.element is not None and not steps:
         return field.element, ()
     leaf = _find_member(field, names.members(field), steps)
@@ -261,7 +264,7 @@ def _make_match(comparison: Comparison, leaf: Field) -> Match:
             literal.position,
         )
     if literal.claim:
-        return Compare(comparator, None)  # not known yet: the test is for checks alone
+        return Compare(comparator, None)  # not known yet: this test is only for checks
     wild = literal.leading or literal.trailing
     if wild and leaf.kind is Kind.STRING and comparator in ("=", "!="):
         return make_pattern(literal, negated=comparator == "!=")
@@ -276,7 +279,7 @@ def _refuse_claim(literal: Literal) -> None:
 @lru_cache(maxsize=4096)
 def _value_reader(leaf: Field) -> Callable[[str], Any]:
     """From a literal to a value of the leaf's kind, made once per field."""
-    # Rules on stored values, apart from the kind, do not apply to the literal.
+    # Rules for stored values, apart from the kind, do not apply to the literal.
     if leaf.key:
         leaf = replace(leaf, key=False)
     elif leaf.kind is Kind.DECIMAL:

@@ -33,7 +33,7 @@ from penstockd.query.syntax import (
 
 #: The allowed names of claims.
 CLAIM_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-#: More values than this, or a longer one, and a claim counts as missing.
+#: A claim with more values than this, or a longer one, counts as missing.
 MAX_VALUES: Final = 100
 MAX_VALUE_LENGTH: Final = 1024
 

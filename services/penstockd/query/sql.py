@@ -49,7 +49,7 @@ from penstockd.query.names import Names
 from penstockd.query.resolve import Reach, Test, default_of, resolve_comparison
 from penstockd.query.syntax import And, Expression, Not, Or
 
-#: How a value of each kind is bound and a JSON text of it cast.
+#: The SQL type to which a value of each kind is bound, and a JSON text of it is cast.
 _TYPES: Final[Mapping[Kind, TypeEngine[Any]]] = {
     Kind.STRING: Text(),
     Kind.ENUM: Text(),
@@ -84,7 +84,7 @@ def compile_filter(expression: Expression, names: Names) -> ColumnElement[bool]:
 
 
 def make_operand(kind: Kind, column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The column as it is compared and sorted: strings by bytes, whatever a mask made of them."""
+    """The column as it is compared and sorted: strings by bytes, even if a mask made them."""
     if kind not in _TEXTS:
         return column
     if (
@@ -102,7 +102,7 @@ def bind_value(kind: Kind, value: Any) -> ColumnElement[Any]:
         # As text: the encoding of a jsonb parameter depends on the driver's setup.
         return cast(literal(orjson.dumps(value).decode(), Text()), JSONB)
     if isinstance(value, dt.date) and value.year in (dt.MINYEAR, dt.MAXYEAR):
-        # asyncpg sends the first and the last date that Python has as -infinity and infinity.
+        # asyncpg sends Python's first and last dates as -infinity and infinity.
         return cast(literal(value.isoformat(), Text()), _TYPES[kind])
     return literal(value, _TYPES[kind])
 
@@ -198,7 +198,7 @@ def _member_column(
 
 
 def _type_text(leaf: Field, text: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The text of a JSON value as a value of the leaf's kind; "" is none but for strings."""
+    """The text of a JSON value as a value of the leaf's kind; only for strings is "" a value."""
     if leaf.kind in _TEXTS:
         return make_operand(leaf.kind, text)
     text = func.nullif(text, literal_column("''"))

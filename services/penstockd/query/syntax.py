@@ -1,4 +1,4 @@
-"""AIP-160 text -> a tree of comparisons. Nothing here knows a dataset."""
+"""Parses AIP-160 text into a tree of comparisons. Nothing here knows a dataset."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ MAX_STEPS: Final = 16
 class Literal:
     """The right-hand side of a comparison, escapes resolved.
 
-    ``leading`` and ``trailing`` say whether the text begins or ends with a wildcard: a ``*``
-    that was not written ``\\*``. The text holds the stars all the same, since only strings that
-    are compared for equality know wildcards. ``claim``: the text names a claim (see ``rules``).
+    ``leading`` and ``trailing`` state whether the text begins or ends with a wildcard: a ``*`` that
+    was not written ``\\*``. The text contains the stars nevertheless, since only strings that are
+    compared for equality have wildcards. ``claim``: the text names a claim (see ``rules``).
     """
 
     text: str
@@ -190,7 +190,7 @@ class _Build(Transformer[Token, Any]):
 
 
 def _join_terms(node: type[And] | type[Or], parts: list[Any]) -> Any:
-    """One node for terms of the same relation: ``a AND (b AND c)`` is as flat as it means."""
+    """One node for terms of the same relation: ``a AND (b AND c)`` becomes flat."""
     terms: list[Any] = []
     for part in parts:
         terms.extend(part.terms if isinstance(part, node) else (part,))
@@ -240,8 +240,8 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def make_canonical(expression: Expression) -> Any:
-    """JSON-ready data that is the same for expressions of the same terms, in whatever order and
-    wherever in their texts the terms stand."""
+    """JSON-ready data that is equal for expressions with the same terms, whatever their order and
+    positions in their texts."""
     match expression:
         case Not(term):
             return ["NOT", make_canonical(term)]
@@ -283,8 +283,8 @@ def parse_filter(text: str) -> Expression:
     """The tree of an AIP-160 filter; an empty one matches every record.
 
     Raises FilterError, with the position, if the text breaks the grammar or a limit: 4 KiB of
-    UTF-8, parentheses 32 deep, 100 comparisons, 16 steps in a name; or if it uses what is not
-    supported: functions, and bare values that would search every field.
+    UTF-8, parentheses 32 deep, 100 comparisons, 16 steps in a name; or if it uses an unsupported
+    feature: functions, and bare values that would search every field.
     """
     _check_text(text)
     try:

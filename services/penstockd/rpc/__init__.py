@@ -1,1 +1,2 @@
-"""The door: the only place that knows gRPC. Handlers validate, delegate to commands and answer."""
+"""The server's interface: the only place that depends on gRPC. Handlers validate, delegate to
+commands and answer."""

@@ -36,7 +36,7 @@ Same = Callable[[Any, str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A field that a path binds: its path in the message, and the comparison of the two."""
+    """A field that a path binds: its path in the message, and how the two are compared."""
 
     path: str
     steps: tuple[str, ...]

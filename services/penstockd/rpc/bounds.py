@@ -18,13 +18,13 @@ from penstockd.webhooks.owners import MAX_HEADERS, MAX_RETRIES, MAX_SELECTIONS
 from penstockd.webhooks.pulling import MAX_DELIVERIES
 from penstockd.writes.incoming import MAX_ELEMENTS
 
-#: Bytes of a request that carries no records and no file.
+#: The most bytes of a request without records or a file.
 MESSAGE = 1024 * 1024
-#: Bytes of a request that carries records or a file; larger files come in pieces.
+#: The most bytes of a request with records or a file; larger files come in chunks.
 LARGE_MESSAGE = 17 * 1024 * 1024
-#: Bytes of a string, and of bytes.
+#: The most bytes of a string, and of bytes.
 TEXT = 16 * 1024
-#: Items of a repeated field, and pairs of a map.
+#: The most items of a repeated field, and pairs of a map.
 ITEMS = 1000
 
 _HUB = "penstock.hub.v1."

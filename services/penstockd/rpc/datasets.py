@@ -36,7 +36,13 @@ from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
 from penstockd.rpc.routes import routes_of
-from penstockd.rpc.writes import GrpcUpload, fill_report, mark_replayed, write_request
+from penstockd.rpc.writes import (
+    GrpcUpload,
+    fill_import_report,
+    fill_report,
+    mark_replayed,
+    write_request,
+)
 
 PACKAGE = "penstock.api.v1"
 
@@ -148,18 +154,11 @@ class DatasetHandlers:
     async def import_(self, requests: Any, call: ServedCall) -> Any:
         """Import…: an uploaded file."""
         upload = GrpcUpload(requests, call.exchange)
-        asked, partial = await upload.begun()
+        asked, form = await upload.begun()
         report = await import_records(
-            call,
-            self.dataset,
-            upload,
-            asked,
-            limits=call.hub.imports,
-            partial=partial,
+            call, self.dataset, upload, asked, form, limits=call.hub.imports
         )
-        return await mark_replayed(
-            call, fill_report(self._import_reply, report, row_count=report.rows)
-        )
+        return await mark_replayed(call, fill_import_report(self._import_reply, report))
 
     async def export(self, request: Any, call: ServedCall) -> bytes:
         """Export…: one page as a file."""

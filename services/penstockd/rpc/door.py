@@ -29,7 +29,7 @@ Serializer = Callable[[Any], bytes] | None
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method with its handler and wire forms. A serializer of None sends bytes as they are.
+    """A method with its handler and wire forms. A serializer of None sends bytes unchanged.
 
     ``request`` is the class of the requests, which are read within the bounds of their fields once
     the caller is known. The handler of a streaming reply sends frames by ``call.exchange.send`` and
@@ -69,11 +69,11 @@ def _generic_handler(
 
 
 def _route_bindings(hub: Hub, route: Route) -> Bindings | None:
-    """What REST paths bind in the method's messages; None if they bind nothing."""
+    """The fields of the method's messages that REST paths bind; None if they bind nothing."""
     service, name = route.method.service, route.method.name
     try:
         method = hub.catalog.pool.FindMethodByName(f"{service}.{name}")
-    except KeyError:  # of gRPC itself, or of the sidecar
+    except KeyError:  # a method of gRPC itself, or for the sidecar
         return None
     bindings = Bindings(method)
     return bindings if bindings.any else None
@@ -133,5 +133,6 @@ async def _each_read(reader: RequestReader, sent: AsyncIterator[bytes]) -> Async
 
 
 def _record_prefix(hub: Hub, method: Method) -> str:
-    """The path of the one record that a request is about, whose fields are named without it."""
+    """The path of the one record that a request is about; errors name the record's fields without
+    it."""
     return f"{hub.catalog[method.dataset].singular}." if method.dataset is not None else ""

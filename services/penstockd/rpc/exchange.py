@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from penstockd.answers.edge import BRIEF
 from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.errors import CallTimeout, RequestMalformed
@@ -17,14 +18,14 @@ from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 
-#: How long the message of a call may take to arrive, in seconds: of a caller who has shown
-#: credentials, and of anybody else or without a body (the sidecar holds what comes instead of one).
+#: The seconds that the message of a call may take to arrive: for a caller with valid credentials;
+#: and for anybody else, or without a body (the sidecar buffers a body that has no stated length).
 MESSAGE_SECONDS, OPEN_MESSAGE_SECONDS = 120.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What the door must know about a method before a call."""
+    """What the server must know about a method before a call."""
 
     service: str
     name: str
@@ -40,7 +41,7 @@ class Method:
 
 @dataclass(slots=True, repr=False)
 class PublicCall(ArrivingCall):
-    """What the handler of a public method gets: a call by anyone, and its exchange."""
+    """The call for the handler of a public method: a call by anyone, and its exchange."""
 
     exchange: Exchange = field(kw_only=True)
 
@@ -52,7 +53,7 @@ class PublicCall(ArrivingCall):
 
 @dataclass(slots=True, repr=False)
 class ServedCall(Call):
-    """What every other handler gets: the call of a known caller, and its exchange."""
+    """The call for every other handler: the call of a known caller, and its exchange."""
 
     exchange: Exchange = field(kw_only=True)
 
@@ -73,7 +74,7 @@ class Exchange:
     hub: Hub
     method: Method
     context: grpc.aio.ServicerContext[Any, Any]
-    #: The messages of the call, for methods that take several; the others ``receive`` theirs.
+    #: The messages of the call, for methods that take several; others use ``receive``.
     requests: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
@@ -101,7 +102,7 @@ class Exchange:
         self.arriving = PublicCall(entry, policy, exchange=self)
 
     def admit(self, policy: PolicySnapshot, principal: Principal) -> None:
-        """Go on as the call of a principal; only the interceptor ``auth`` names one."""
+        """Continue as the call of a principal; only the interceptor ``auth`` names one."""
         entry = self.arriving.entry
         entry.consumer_id, entry.credential_id = principal.consumer_id, principal.credential_id
         self.call = ServedCall(entry, policy, self.hub, principal, exchange=self)
@@ -142,7 +143,7 @@ class Exchange:
     async def record(self) -> None:
         """Make the audit entry durable, if the call's own transaction has not done so.
 
-        Of the refused calls of unknown callers only so many get entries.
+        Only a limited number of refused calls by unknown callers get entries.
         """
         arriving = self.arriving
         if self.method.audited and not arriving.recorded:
@@ -152,13 +153,20 @@ class Exchange:
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)
 
+    def mark_brief(self, status: int) -> dict[str, str]:
+        """The header of a refusal by which the sidecar sends it without its body, under this HTTP
+        status; none unless the sidecar asks for that, and the caller is not known.
+        """
+        known = self.arriving.entry.consumer_id is not None
+        return {BRIEF: str(status)} if BRIEF in self.metadata and not known else {}
+
     async def send_headers(self, headers: Mapping[str, str]) -> None:
-        """Send headers of the reply. The reply begins with them, so the audit comes first."""
+        """Send headers of the reply. They are the start of the reply, so the audit comes first."""
         await self.record()
         await self.context.send_initial_metadata(tuple(headers.items()))
 
     def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
-        """Add metadata that follows the reply, whether it ends well or with an error."""
+        """Add metadata that follows the reply, whether it succeeds or fails."""
         self.trailers.update(trailers)
         self.context.set_trailing_metadata(tuple(self.trailers.items()))
 

@@ -23,7 +23,7 @@ LAST_EVENT_ID = "last-event-id"
 
 
 def watch_of(request: Any, exchange: Exchange) -> Watch:
-    """How a stream begins and goes on."""
+    """The start and the options of a stream."""
     cursor = request.cursor
     if not cursor and not request.snapshot:
         cursor = exchange.metadata.get(LAST_EVENT_ID, "")
@@ -31,7 +31,7 @@ def watch_of(request: Any, exchange: Exchange) -> Watch:
 
 
 def wait_of(request: Any) -> float:
-    """How long a poll may wait, in seconds."""
+    """The seconds that a poll may wait."""
     return float(request.wait.seconds + request.wait.nanos / 1e9)
 
 
@@ -43,7 +43,8 @@ def poll_reply(kind: Any, page: ChangePage) -> Any:
 
 
 class StreamReply:
-    """A stream of responses. Changes come encoded; all others are few, and encoded as messages."""
+    """A stream of responses. Changes arrive encoded; the other messages are few, and are encoded
+    here."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._places = exchange, exchange.hub.places

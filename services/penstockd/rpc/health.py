@@ -1,4 +1,5 @@
-"""What gRPC's health service answers: for the worker's calls, and for what its node must have."""
+"""The answers of gRPC's health service: about the worker's calls, and about the needs of its
+node."""
 
 from __future__ import annotations
 

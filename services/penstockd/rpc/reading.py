@@ -87,7 +87,7 @@ class RequestReader:
 
 
 class _BoundPassed(Exception):
-    """A field holds more than it may."""
+    """A field exceeds its bound."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
@@ -95,7 +95,7 @@ class _BoundPassed(Exception):
 
 
 class _ValueUnknown(Exception):
-    """A field holds a number that its enum lacks."""
+    """A field has a number that its enum lacks."""
 
     def __init__(self, path: str, number: int) -> None:
         super().__init__(path, number)
@@ -103,7 +103,7 @@ class _ValueUnknown(Exception):
 
 
 def _looked_at(message: Message, where: str) -> Iterator[None]:
-    """Yields once for each value in a message, when its bounds and its enum have been checked.
+    """Yields once for each value in a message, after its bounds and its enum have been checked.
 
     Records are skipped: they are checked with their values. Raises _BoundPassed and _ValueUnknown.
     """
@@ -170,7 +170,7 @@ class _Parts:
         self._message, self._data, self._where = message, data, where
         self._counts: Counter[int] = Counter()
         self._spare = _SPARE_FIELDS
-        self._from = self._fields = 0  # where the next piece begins, and its fields so far
+        self._from = self._fields = 0  # the start of the next piece, and its fields so far
 
     async def merge(self) -> None:
         """Parse all of it. Raises DecodeError, RequestMalformed, _BoundPassed and CallTooCostly."""
@@ -200,7 +200,7 @@ class _Parts:
         await self._piece(end)
 
     async def _piece(self, end: int) -> None:
-        """Parse what was counted since the last piece, up to ``end``."""
+        """Parse the fields counted since the last piece, up to ``end``."""
         if end > self._from:
             self._message.MergeFromString(self._data[self._from : end])
         self._from, self._fields = end, 0

@@ -26,7 +26,7 @@ OPTIONS: Sequence[tuple[str, int]] = (
     # The hub shares out what calls wait for.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING),
-    # Nor may gRPC end calls after half a minute: the sidecar limits their time, and says so.
+    # Nor may gRPC end calls after half a minute: the sidecar limits their time, and reports that.
     ("grpc.server_max_unrequested_time_in_server", 3600),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

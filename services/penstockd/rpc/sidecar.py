@@ -1,11 +1,11 @@
-"""What the sidecar asks the hub: whether the credentials of a call are good.
+"""The sidecar's query to the hub whether the credentials of a call are valid.
 
-A body whose length is not stated has to be held back until it is complete, so that its size can be
-bounded; anybody could fill the sidecar's memory that way. So the sidecar asks before it holds such
-a body of a caller that it does not know (envoy/public/filters.yaml.j2). The answer decides only
-that: the call itself is judged, and audited, when it arrives.
+A body without a stated length has to be buffered until it is complete, so that its size can be
+bounded; anybody could fill the sidecar's memory that way. So the sidecar asks before it buffers
+such a body of a caller that it does not know (envoy/public/filters.yaml.j2). The answer decides
+only that: the call itself is judged, and audited, when it arrives.
 
-The messages are those parts of ``envoy.service.auth.v3`` that are used; names do not travel.
+The messages are the used parts of ``envoy.service.auth.v3``; names do not travel.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Refuses U+0000, which neither the store nor XML can hold, in every text of every request.
 
-Protobuf strings may hold it, PostgreSQL's text cannot. One rule at the door covers fields,
+Protobuf strings may contain it, PostgreSQL's text cannot. One rule on arrival covers fields,
 elements, keys of maps and nested messages, ``google.protobuf.Struct`` included; bytes are not text.
 """
 
@@ -18,7 +18,7 @@ from penstockd.errors import ValueInvalid
 
 FORBIDDEN = "\0"
 
-#: Values that the event loop looks at; a thread takes over for larger messages.
+#: The number of values that the event loop checks; a thread takes over for larger messages.
 _INLINE = 2000
 #: Down to this depth, elements of repeated fields that hold no zero byte are skipped whole.
 _SIEVED = 3
@@ -27,7 +27,7 @@ _TEXT, _MESSAGE = FieldDescriptor.TYPE_STRING, FieldDescriptor.CPPTYPE_MESSAGE
 
 
 class _Large(Exception):
-    """The message has more values than the event loop should look at."""
+    """The message has more values than the event loop should check."""
 
 
 async def refuse_null(message: Message, prefix: str = "") -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from typing import Any
 
 from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.budget import offload_large
 from penstockd.errors import ImportTruncated
+from penstockd.formats import ReadOptions
 from penstockd.rpc.exchange import Exchange, ServedCall
 from penstockd.writes.idempotency import Request, chosen_request_id
 from penstockd.writes.report import Report
+from penstockd.writes.uploads import FileForm
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "penstock-replayed"
@@ -38,7 +41,7 @@ async def mark_replayed(call: ServedCall, reply: Any) -> Any:
     return reply
 
 
-def fill_report(reply: Any, report: Report, **more: int) -> Any:
+def fill_report(reply: Any, report: Report, **more: Any) -> Any:
     """A reply of the class ``reply`` with the counts and problems of a report."""
     return reply(
         created_count=report.counts.created,
@@ -53,8 +56,20 @@ def fill_report(reply: Any, report: Report, **more: int) -> Any:
     )
 
 
+def fill_import_report(reply: Any, report: Report) -> Any:
+    """A reply with the report of an import."""
+    ignored = [{"name": n, "value_count": count} for n, count in report.ignored.items()]
+    return fill_report(
+        reply,
+        report,
+        row_count=report.rows,
+        ignored_names=ignored,
+        ignored_value_count=report.ignored_values,
+    )
+
+
 class GrpcUpload:
-    """The requests of an import; the first one says everything but the file."""
+    """The requests of an import; the first one contains everything but the file."""
 
     def __init__(self, requests: Any, exchange: Exchange) -> None:
         self._requests, self._exchange = aiter(requests), exchange
@@ -62,21 +77,21 @@ class GrpcUpload:
         self._complete = UploadComplete()
         self._size, self._hash = 0, hashlib.sha256()
 
-    async def begun(self) -> tuple[Request, bool]:
-        """How the import is requested, and whether it is partial. Raises ValueInvalid."""
+    async def begun(self) -> tuple[Request, FileForm]:
+        """How the import is requested, and what it says of its file. Raises ValueInvalid."""
         self._first = await anext(self._requests, None)
         if self._first is None:
-            return Request(), False
+            return Request(), FileForm()
         said = type(self._first)()
         said.CopyFrom(self._first)
         said.file.ClearField("data")
         said.ClearField("complete")
-        return write_request(said, self._exchange), self._first.partial
+        return write_request(said, self._exchange), _file_form(said)
 
-    async def pieces(self) -> AsyncIterator[tuple[str, str, str, bytes]]:
-        """Format, compression, content type and bytes; the first three count in the first piece.
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The pieces of the file.
 
-        The pieces can end before the upload is whole: see ``confirm_whole``.
+        They can end before the upload is whole: see ``confirm_whole``.
         """
         if self._first is not None:
             yield await self._piece(self._first)
@@ -87,8 +102,8 @@ class GrpcUpload:
         """Raise ImportTruncated unless the client has ended the upload itself.
 
         gRPC's iterator ends in the same way when the call was cut off. Only an operation on the
-        call tells the difference: it fails at once if the call is dead. The upload must also match
-        what the client says of it (``complete``).
+        call shows the difference: it fails at once if the call is dead. The upload must also match
+        the client's own description of it (``complete``).
         """
         try:
             await self._exchange.context.send_initial_metadata(())
@@ -105,10 +120,16 @@ class GrpcUpload:
                 f"{digest[:32].hex()}"
             )
 
-    async def _piece(self, request: Any) -> tuple[str, str, str, bytes]:
+    async def _piece(self, request: Any) -> bytes:
         if request.HasField("complete"):
             self._complete = request.complete
         data = request.file.data
         self._size += len(data)
         await offload_large(len(data), self._hash.update, data)
-        return request.format, request.compression, request.file.content_type, data
+        return bytes(data)
+
+
+def _file_form(request: Any) -> FileForm:
+    """What the first message of an import says of its file."""
+    options = ReadOptions(**{f.name: getattr(request, f.name) for f in fields(ReadOptions)})
+    return FileForm(request.format, request.file.content_type, request.partial, options)

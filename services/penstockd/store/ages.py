@@ -1,7 +1,7 @@
 """The age that a state of the data may reach while somebody reads it.
 
 A transaction that sees one state keeps the database from cleaning up what was deleted since, so
-that tables grow. Whoever reads a state for too long is ended.
+tables grow. A read of a state that takes too long is ended.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ LOG_CHANNEL = "penstock_log"
 POLICY_CHANNEL = "penstock_policy"
 #: Webhooks have changed, or deliveries are due.
 WEBHOOK_CHANNEL = "penstock_webhook"
-#: There may be something for queued calls; the payload names it (see ``feed.bells``).
+#: There may be work for queued calls; the payload names it (see ``feed.bells``).
 BELL_CHANNEL = "penstock_bell"
 
 #: The most announcements queued for a subscriber. Beyond that it is notified that it missed some,
@@ -49,7 +49,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a subscriber takes at one time. ``missed``: announcements may have been lost."""
+    """The result of one ``take``. ``missed``: announcements may have been lost."""
 
     announcements: Sequence[Announcement] = ()
     missed: bool = False

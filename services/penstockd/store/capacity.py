@@ -10,8 +10,9 @@ from penstockd.store.snapshots import MAX_IDLE, MAX_KEPT
 #: Connections that the singletons of a keeper share, and those for webhooks.
 KEEPER_CONNECTIONS = 8
 WEBHOOK_CONNECTIONS = 8
-#: Sessions outside the lanes: of a worker for pulse, rules, log, announcements, journal, for a look
-#: at the server, and for kept states of the data; of a keeper for the like, and for taking leases.
+#: Sessions outside the lanes: of a worker for the pulse, rules, log, announcements, journal, for
+#: checking the server, and for kept states of the data; of a keeper for similar purposes, and for
+#: taking leases.
 WORKER_SESSIONS = 6 + MOST_HANGING + MAX_KEPT + MAX_IDLE
 KEEPER_SESSIONS = 5 + len(SINGLETONS)
 

@@ -23,7 +23,7 @@ from penstockd.store.database import Connection
 
 T = TypeVar("T")
 
-#: How often a waiting thread checks whether it is still wanted, in seconds.
+#: How often a waiting thread checks whether it is still needed, in seconds.
 TICK = 0.1
 #: How long a read waits for more data, in microseconds.
 _LINGER = 5_000

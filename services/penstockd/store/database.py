@@ -70,7 +70,7 @@ def name_place(url: str) -> str:
     return f"{host}{port}{parts.path}"
 
 
-#: Of the connections of a command.
+#: The limits of a command's connections.
 _COMMANDS = Limits(
     lock=30.0, statement=0.0, unlimited="an operator watches a command, and can interrupt it"
 )
@@ -183,7 +183,7 @@ class Database:
         self._pulse: Connection | None = None
         self._single: WeakSet[OwnConnection] = WeakSet()
         self.memory.servers.when_replaced(self._cut_earlier)
-        #: Server sessions that hang in a COMMIT, and where they keep a place.
+        #: Server sessions that hang in a COMMIT, and the places that they keep.
         self.hanging = HangingSessions(self._read_active)
 
     def _lane(self, name: str, terms: LaneTerms) -> PoolLane:
@@ -250,9 +250,9 @@ class Database:
     ) -> AbstractAsyncContextManager[Connection]:
         """A connection from the current payer's share, whose errors are translated.
 
-        ``weight`` is how many places of the lane the call takes, fewer if others need them: heavier
-        work counts for more.
-        Raises ShareExhausted, DatabaseUnavailable, DataLocked and QueryTooLong.
+        ``weight`` is the number of places of the lane that the call takes, fewer if others need
+        them: heavier work counts for more. Raises ShareExhausted, DatabaseUnavailable, DataLocked
+        and QueryTooLong.
         """
         return _LentConnection(self._lanes[kind], weight)
 
@@ -320,7 +320,7 @@ class Database:
             return connection
 
     async def follow_server(self) -> None:
-        """Look again and again where new connections lead, until cancelled: open ones would stay
+        """Check again and again where new connections lead, until cancelled: open ones would stay
         with a server that was replaced. Raises DatabaseUnavailable."""
         while True:
             await self.look_at_server()
@@ -353,7 +353,7 @@ class Database:
             raise DatabaseUnavailable("the database server was replaced meanwhile")
 
     def _cut_earlier(self) -> None:
-        """Cut the connections to servers other than the newest."""
+        """Cut the connections to all servers but the newest."""
         for lane in self._each_lane:
             lane.cut_earlier()
         for connection in list(self._single):
@@ -361,7 +361,7 @@ class Database:
                 connection.terminate()
 
     async def _read_active(self, sessions: Sequence[ServerSession]) -> Collection[ServerSession]:
-        """Those of some sessions that are at work. Raises as ``connection``."""
+        """Those of some sessions that are still active. Raises as ``connection``."""
         asked = ([s.pid for s in sessions], [s.start for s in sessions])
         async with self.connection(WorkKind.OWN) as connection:
             return [ServerSession(*row) for row in await connection.fetch(STILL_ACTIVE, *asked)]

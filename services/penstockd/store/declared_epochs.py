@@ -7,7 +7,7 @@ from uuid import UUID
 
 from penstockd.store.database import Connection
 
-#: The newest, if the hub began it by itself and nothing known was undone since.
+#: The newest epoch, if the hub began it by itself and nothing known was undone since.
 _NOTICED = """
 SELECT e.epoch FROM hub.epoch AS e JOIN hub.epoch_head AS h USING (id)
 WHERE NOT e.declared AND h.id <> ALL ($1::uuid[]) FOR UPDATE OF h

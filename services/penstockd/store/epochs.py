@@ -41,9 +41,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Memory:
-    """What a process remembers of the database: the ids of its epochs, the newest last, and the
-    newest place of the log that the database had in the newest epoch, None if it knows none; and
-    the newest server. ``seen`` are the ids of all epochs in which it has seen the database."""
+    """What a process remembers of the database: the ids of its epochs, the newest last; the newest
+    place of the log that the database had in the newest epoch, None if it knows none; and the
+    newest server. ``seen`` are the ids of all epochs in which it has seen the database."""
 
     epochs: tuple[UUID, ...] = ()
     number: int | None = None
@@ -59,16 +59,17 @@ class Memory:
 
     def hear(self, number: int, mark: bytes) -> None:
         """The log extends to a place. It counts only after a place of the same epoch was confirmed:
-        what is announced may be of the epoch before."""
+        announcements may be from the epoch before."""
         if self.number is not None:
             self.number, self.mark = number, mark
 
     def when_undone(self, forget: Callable[[], None]) -> None:
-        """Call ``forget`` when an epoch begins: what is known to be stored may be gone."""
+        """Call ``forget`` when an epoch begins: data that was known to be stored may be gone."""
         self._forget.append(forget)
 
     def note_epochs(self, epochs: Sequence[UUID]) -> None:
-        """Note the database's epochs; if the newest is another, call the ``forget`` functions."""
+        """Note the database's epochs; if the newest one has changed, call the ``forget``
+        functions."""
         if self.epochs and epochs[-1] != self.epochs[-1]:
             _log.error("database_gone_back", epoch=str(epochs[-1]), advice="penstock epoch new")
             self.number, self.mark = None, b""

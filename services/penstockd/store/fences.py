@@ -39,7 +39,7 @@ class LeaseOver(Exception):
 
 
 class Transactions(Protocol):
-    """Where an organ writes: a database, or a database fenced by a lease."""
+    """The place where an organ writes: a database, or a database fenced by a lease."""
 
     def transaction(
         self, *, isolation: Isolation | None = None
@@ -79,7 +79,7 @@ class SingletonLease:
 
     @property
     def key(self) -> tuple[str, int, datetime, str, str]:
-        """What identifies the lease in the database: name, term, when it was taken, holder."""
+        """The lease's identity in the database: name, term, time of acquisition, holder."""
         return self.name, self.term, self.acquired, *self.holder
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-#: Decodes some of the copied rows, by index, to rows as ``WriteTransaction.upsert`` takes them.
+#: Decodes some of the copied rows, by index, to rows for ``WriteTransaction.upsert``.
 Decode = Callable[[Sequence[int]], list[list[Any]]]
 
 #: The columns of an entry of the change log, in the order of the kernel's entries.

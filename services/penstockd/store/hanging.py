@@ -2,8 +2,8 @@
 
 A COMMIT that waits for a synchronous standby notices neither that its client has gone nor a time
 limit. Each retry would cost the server one more session, until it has none left for anybody. So a
-session that is cut keeps the place that it had until the server has ended it, and what has no
-place left is refused.
+session that is cut keeps its place until the server has ended it, and work for which no place is
+left is refused.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from penstockd.store.servers import ServerSession
 
 #: How often the hub checks whether the sessions that it cut have ended, in seconds.
 LOOK = 1.0
-#: Those of some sessions that still work on something, though nobody waits for it. Another session
-#: may have got the number of the process since.
+#: Those of some sessions that are still working, though nobody waits for them. Another session may
+#: have got the same process id since.
 STILL_ACTIVE = """
 SELECT pid, backend_start FROM pg_stat_activity AS a
 JOIN unnest($1::int[], $2::timestamptz[]) AS s (pid, backend_start) USING (pid, backend_start)
@@ -46,11 +46,11 @@ class HangingSessions:
 
     @property
     def kept(self) -> Mapping[ServerSession, Shares]:
-        """The sessions, each with where it keeps a place."""
+        """The sessions, each with the places that it keeps."""
         return self._kept
 
     def keep(self, session: ServerSession, places: Shares) -> None:
-        """Keep a place for a session that was cut, until the server has ended it."""
+        """Keep the places of a session that was cut, until the server has ended it."""
         if session in self._kept:
             return
         self._kept[session] = places
@@ -71,7 +71,7 @@ class HangingSessions:
                 places.give_back(Payer())
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._watching is not None:
             self._watching.cancel()
 

@@ -31,7 +31,7 @@ Place = tuple[str, int]
 Step = tuple[Dataset, str]
 
 _NO_BOUND = 1 << 62
-#: Bytes that a record counts besides its image.
+#: Bytes that a record counts for in addition to its image.
 _OVERHEAD = 100
 
 # Selects all lengths, which octet_length knows without fetching the images, but only the first
@@ -59,7 +59,7 @@ FROM (
 
 @dataclass(slots=True)
 class PastState:
-    """A record at a place; ``image`` is None where there was none. It held up to the change
+    """A record at a place; ``image`` is None if it did not exist. It stayed so up to the change
     ``until``, None if that has no number yet or the record has not changed since."""
 
     image: bytes | None

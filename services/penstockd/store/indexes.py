@@ -23,7 +23,7 @@ from penstockd.store.tables import DATA_SCHEMA, empty_value
 
 #: The ends of the names of declared indexes; no other index has them.
 _UNIQUE, _PLAIN = "~unique", "~index"
-#: How often to try for the lock that one process at a time makes indexes under, in seconds.
+#: How often to try for the lock under which only one process at a time creates indexes, in seconds.
 _AGAIN = 0.2
 _LOCK = "hashtext('penstock.indexes')"
 
@@ -38,14 +38,14 @@ class DeclaredIndex:
 
     @property
     def condition(self) -> str:
-        """Which rows a unique index compares: those with a value that is set."""
+        """The rows that a unique index compares: those with a value that is set."""
         column = f'"{self.field.column}"'
         unset = None if self.field.nullable else empty_value(self.field)
         return f"{column} IS NOT NULL" if unset is None else f"{column} <> {unset}"
 
     @property
     def sql(self) -> str:
-        """The statement that makes it."""
+        """The statement that creates it."""
         kind = "UNIQUE INDEX" if self.field.unique else "INDEX"
         where = f" WHERE {self.condition}" if self.field.unique else ""
         return (
@@ -71,8 +71,8 @@ def declared_indexes(dataset: Dataset) -> Mapping[str, DeclaredIndex]:
 def find_duplicates(
     connection: Connection, dataset: Dataset, index: DeclaredIndex
 ) -> list[tuple[str, str]]:
-    """The keys of pairs of records that have the same value of a field that is to be unique: a pair
-    for each of the first few values."""
+    """The keys of pairs of records with the same value of a field that must be unique: a pair for
+    each of the first few values."""
     column, key = f'"{index.field.column}"', f'"{dataset.key.column}"'
     rows = connection.execute(
         text(
@@ -98,9 +98,9 @@ WHERE n.nspname = '{DATA_SCHEMA}'
 
 
 async def make_indexes(driver: asyncpg.Connection[Any], catalog: Catalog) -> None:
-    """Make the declared indexes that are missing and drop those that are no longer declared.
+    """Create the declared indexes that are missing and drop those that are no longer declared.
 
-    Raises asyncpg.UniqueViolationError if records have come to share a value.
+    Raises asyncpg.UniqueViolationError if records share a value by now.
     """
     wanted = {name: index for d in catalog for name, index in declared_indexes(d).items()}
     if not list(_find_differences(wanted, await driver.fetch(_PRESENT))):

@@ -1,4 +1,4 @@
-"""Leases: the stretches of the log that a subscription's workers hold.
+"""Leases: the stretches of the log that a subscription's workers have received.
 
 The acknowledged position moves only by acknowledgements, over adjoining stretches. Every change
 holds the lock of the subscription's row, briefly: nobody reads the log under it.
@@ -39,8 +39,8 @@ _LOST = "the lease has expired; its changes are given again"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the next stretch begins: after all that was sent, or at an expired ``lease``, whose
-    stretch has an ``end``. ``attempt``: how often it was sent before."""
+    """The start of the next stretch: after all that was sent, or at an expired ``lease``, whose
+    stretch has an ``end``. ``attempt`` is the number of times it was sent before."""
 
     lineage: str
     start: Cursor
@@ -73,8 +73,8 @@ class LockedSubscription:
         self._undone: bool = row["undone"]
 
     async def place(self) -> tuple[Place | None, float]:
-        """Where the next stretch begins; None and the seconds until a lease expires, if the
-        subscription has all the leases that it may have."""
+        """The start of the next stretch; None and the seconds until a lease expires, if the
+        subscription has as many leases as it may."""
         return await _choose_place(self._connection, self._key, self._ordered, self._fresh)
 
     @property
@@ -102,7 +102,7 @@ class LockedSubscription:
         return await self._insert(place, end, changes, seconds)
 
     async def _shrink(self, place: Place, end: Cursor, changes: int) -> None:
-        """Cut an expired lease down to what follows ``end``, which is sent next."""
+        """Reduce an expired lease to the part after ``end``, which is sent next."""
         assert place.end is not None, "an expired lease has an end"
         if end.place >= place.end.place:
             await self._connection.execute(
@@ -145,7 +145,8 @@ class LockedSubscription:
         return Lease(lease_id, end, changes, place.attempt, expire_time)
 
     async def acknowledge(self, lease_id: str) -> Cursor:
-        """Acknowledge a lease; returns how far everything is acknowledged. Idempotent.
+        """Acknowledge a lease; returns the place up to which everything is acknowledged.
+        Idempotent.
 
         Raises CursorInvalid, LeaseUnknown, LeaseExpired and AcknowledgedBackwards.
         """
@@ -262,7 +263,8 @@ class LockedSubscription:
         return first_cursor([row[0] for row in rows]) or self._position
 
     async def _moved(self) -> Cursor:
-        """Delete leases acknowledged long ago; returns how far everything is acknowledged."""
+        """Delete leases acknowledged long ago; returns the place up to which everything is
+        acknowledged."""
         await self._connection.execute(
             f"DELETE FROM hub.subscription_lease WHERE {WHOSE} AND acknowledged AND number < $3",
             *self._key,

@@ -160,7 +160,7 @@ class Load:
         rows: Sequence[Sequence[Any]],
         counts: Counts,
     ) -> None:
-        """Write everything by upsert, which can tell which rows to refuse."""
+        """Write everything by upsert, which can determine the rows to refuse."""
         together = await run_offloaded(self._in_order, fresh, numbers, rows)
         await self._upsert(*together, counts)
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from penstockd.store.database import Connection
 
 #: A stretch ends with the change that brings its images to this many bytes. The usual stretch, of
-#: 2,000 small records, has less; many readers with a full stretch each are still no burden.
+#: 2,000 small records, has less; even many readers with a full stretch each need little memory.
 STRETCH_BYTES = 2 * 1024 * 1024
 _NO_BOUND = 1 << 62
 
 
-@dataclass(slots=True)  # not frozen: millions are made, and frozen ones take four times as long
+@dataclass(slots=True)  # not frozen: millions are created, and frozen ones take four times as long
 class Change:
     """One entry of the log, immutable; ``before`` and ``after`` are serialised records with all
     fields.

@@ -69,7 +69,7 @@ class Merge:
     @classmethod
     @functools.cache
     def of(cls, dataset: Dataset) -> Merge:
-        """The statements of a dataset, made once."""
+        """The statements of a dataset, created once."""
         table, stage = f'{DATA_SCHEMA}."{dataset.name}"', f"stage_{dataset.name}"
         names = [f.column for f in dataset.fields]
         types = [sql_type(f) for f in dataset.fields]

@@ -42,7 +42,7 @@ class ServerTooOld(Exception):
 
 
 class MigrationFailed(Exception):
-    """The database refuses something that the hub needs; the message says what."""
+    """The database refuses something that the hub needs; the message states what."""
 
 
 async def apply_migration(url: str, catalog: Catalog, *, destructive: bool = False) -> list[Step]:
@@ -70,7 +70,7 @@ async def _make_indexes(url: str, catalog: Catalog) -> None:
         driver = await open_session(plain_dsn(url), timeout=CONNECT_TIMEOUT)
         try:
             await make_indexes(driver, catalog)
-        except asyncpg.PostgresError as exc:  # a value was written since all were judged
+        except asyncpg.PostgresError as exc:  # a value was written since all were checked
             raise MigrationFailed(f"an index cannot be made: {exc}; {exc.detail or ''}") from exc
         finally:
             await driver.close()
@@ -134,7 +134,7 @@ def _migrate_within(connection: Connection, catalog: Catalog, destructive: bool)
     for step in steps:
         try:
             step.apply(connection)
-        except ValueRefused as exc:  # written since the values were judged
+        except ValueRefused as exc:  # written since the values were checked
             raise MigrationFailed(f"{step.description}: the value {exc.reason}") from exc
     for sql in list(missing_triggers(connection, catalog)):
         run_script(connection, sql)

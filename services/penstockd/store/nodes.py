@@ -2,7 +2,7 @@
 their settings differ.
 
 The node that has run longest is the reference. A node that differs logs it. If the setting affects
-work that one node does for all, it stands by and leaves that work to the others.
+work that one node does for all, the node stands by and leaves that work to the others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ORDER BY start_time, node_id, instance LIMIT 1
 """
 _FORGET = "DELETE FROM hub.node WHERE expire_time < clock_timestamp() - interval '1 day'"
 #: Whether a node stands by, and the host of another node with its id, if any. NULL if its keeper is
-#: not there.
+#: not running.
 NODE_STATE = """
 SELECT bool_or(stands_by), max(twin) FROM hub.node
 WHERE node_id = $1 AND expire_time > clock_timestamp()
@@ -72,7 +72,8 @@ class Difference:
 
 
 def compare_settings(here: Mapping[str, str], there: Mapping[str, str]) -> list[Difference]:
-    """Where two nodes differ. Settings that only one of the two versions knows are ignored."""
+    """The differences between two nodes. Settings that only one of the two versions knows are
+    ignored."""
     return [
         Difference(name, here[name], there[name])
         for name in sorted(here.keys() & there.keys())
@@ -126,7 +127,7 @@ class Agreement:
         self._session.drop()
 
     async def leave(self) -> None:
-        """Sign off at an orderly stop, so that the others need not wait to notice. Raises
+        """Sign off at a normal stop, so that the others need not wait to notice. Raises
         DatabaseUnavailable."""
         try:
             await self._session.ask(lambda c: c.execute(_LEAVE, *self._leases.holder))
@@ -147,10 +148,10 @@ class Agreement:
         return oldest[1], orjson.loads(oldest[2])
 
     async def _look_for_namesakes(self, connection: Connection) -> datetime | None:
-        """Take over the rows of earlier processes of this node; returns when the first of them
-        began, at the first look.
+        """Take over the rows of earlier processes of this node; at the first look, returns the time
+        when the first of them began.
 
-        A row that is renewed belongs to a live process: another node has this node's id.
+        A row that is being renewed belongs to a live process: another node has this node's id.
         """
         began = None
         node_id, instance = self._leases.holder

@@ -1,5 +1,5 @@
-"""Sessions for one organ alone, outside the lanes: few at a time, and given up on a database that
-does not answer.
+"""Sessions for one organ alone, outside the lanes: few at a time, and dropped if the database does
+not answer.
 
 A pooled connection may wait for an answer for as long as the network is silent. An organ that must
 know within seconds whether the database responds uses a session of its own.
@@ -39,7 +39,7 @@ class OwnSessions:
         return await self._database.connect()
 
     def cut(self, connection: Connection) -> None:
-        """End a session that may be at work: it keeps its place until the server has ended it."""
+        """End a session that may be working: it keeps its place until the server has ended it."""
         if not connection.is_closed():
             session = session_of(connection)
             connection.terminate()

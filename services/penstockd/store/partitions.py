@@ -15,9 +15,9 @@ INTERVAL = 3600.0
 PARTITION_DAYS = 3
 #: The parents, each by the function that adds its partitions.
 PARENTS = ("add_change_partitions", "add_audit_partitions")
-#: Adding one locks the parent: all writes wait behind a reader for which it waits itself.
+#: Adding a partition locks the parent: while it waits for a reader, all writes wait behind it.
 LOCK_MILLISECONDS = 500
-#: Seconds until the next try if the lock was not to be had.
+#: Seconds until the next try if the lock was not available.
 RETRY = 20.0
 
 _log = structlog.get_logger(__name__)

@@ -48,7 +48,7 @@ _RETIRED = (
     "the cursor was sealed under a key that is kept no longer: repair what you have, or read all"
     " anew"
 )
-#: What kind a text is, authenticated so that none passes for another.
+#: The kind of a text, authenticated so that no kind is accepted as another.
 _CURSOR, _LEASE = b"cursor", b"lease"
 
 

@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkKind(enum.Enum):
-    """What a connection is for."""
+    """The purpose of a connection."""
 
     READ = "short reads"
     WRITE = "writes"
@@ -76,9 +76,9 @@ class Limits:
         }
 
 
-#: Limits of connections for which nothing else is said.
+#: The limits of connections without others.
 ORDINARY = Limits(lock=10.0, statement=60.0)
-#: Of sessions outside the lanes.
+#: The limits of sessions outside the lanes.
 OWN = Limits(
     lock=10.0,
     statement=0.0,
@@ -182,15 +182,15 @@ class PoolLane:
             connection = cast(Any, await self._pool.acquire(timeout=CONNECT_TIMEOUT))
             if self._servers.leads_to(connection.server):
                 return connection
-            connection.terminate()  # it lay in the pool while its server was replaced
+            connection.terminate()  # it was idle in the pool while its server was replaced
             await self._pool.release(connection)
 
     async def _answers(self, connection: Any) -> bool:
         """Whether a connection responds; only idle or doubted ones are asked.
 
         A network that lost its state drops packets silently: the user of such a connection waits
-        until the system gives it up. If one does not respond, all idle ones are dropped: asking
-        each in turn would cost the caller the same wait again.
+        until the system closes it. If one does not respond, all idle ones are dropped: asking each
+        in turn would cost the caller the same wait again.
         """
         asked = time.monotonic()
         if connection.answered >= max(self._doubted, asked - IDLE_UNCHECKED):
@@ -209,14 +209,14 @@ class PoolLane:
         return True
 
     def cut_earlier(self) -> None:
-        """Cut the connections to servers that were replaced. Those that lie in the pool are cut
-        when it lends them."""
+        """Cut the connections to servers that were replaced. Idle ones in the pool are cut when it
+        lends them."""
         for connection in [*self._lent, *self._warm]:
             if is_usable(connection) and not self._servers.leads_to(connection.server):
                 cut_session(connection)
 
     def doubt(self) -> None:
-        """Doubt all connections that last answered before now: one like them was dead."""
+        """Doubt all connections that last answered before now: a similar one was dead."""
         self._doubted = time.monotonic()
 
     async def _drop_idle(self, since: float) -> None:

@@ -1,4 +1,4 @@
-"""What the database permits each kind of process, if they log in as different roles.
+"""The rights of each kind of process in the database, if they log in as different roles.
 
 The owner creates and alters the tables; no process of the hub runs as it. Workers, which callers
 reach, can add and read audit entries, but not change, remove or seal them. The keeper seals, and
@@ -25,7 +25,8 @@ ROWS = "SELECT, INSERT, UPDATE, DELETE"
 
 
 class RolesUnusable(Exception):
-    """The roles do not separate the processes as they must; the message says which role and why."""
+    """The roles do not separate the processes as they must; the message names the role and the
+    reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ SELECT has_table_privilege($1, 'hub.audit_entry', 'UPDATE, DELETE, TRUNCATE, TRI
 
 
 async def grant_roles(owner_url: str, worker_url: str, keeper_url: str) -> None:
-    """Grant the roles of workers and the keeper what they need, and no more.
+    """Grant the roles of workers and the keeper the rights that they need, and no more.
 
     Call it after each migration. Raises RolesUnusable if a role already has more rights, and
     DatabaseUnavailable.

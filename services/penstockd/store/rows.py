@@ -84,7 +84,7 @@ class Defaults:
 
 
 def stored_row(fields: tuple[Field, ...], row: list[Any]) -> list[Any]:
-    """Turn canonical values into those the database takes, in place: LIST, MAP and STRUCT as JSON
+    """Turn canonical values into those for the database, in place: LIST, MAP and STRUCT as JSON
     text."""
     for i in json_places(fields):
         if row[i] is not None:
@@ -119,8 +119,8 @@ Places = frozenset[tuple[str, ...]]
 
 @functools.lru_cache(1024)
 def _nested_places(field: Field) -> tuple[Places, Places]:
-    """Where decimals, and maps, stand in the JSON of a field: the names of members that lead there,
-    with * for the keys of a map."""
+    """The places of decimals, and of maps, in the JSON of a field: the names of members that lead
+    there, with * for the keys of a map."""
     decimals: set[tuple[str, ...]] = set()
     maps: set[tuple[str, ...]] = set()
 

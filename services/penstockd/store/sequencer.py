@@ -30,7 +30,7 @@ class Sequencer:
         self._again = False
 
     async def stamp(self) -> int:
-        """Number the visible changes that have no number; returns how many log rows."""
+        """Number the visible changes that have no number; returns the number of log rows."""
         async with self._database.connection(WorkKind.OWN) as connection:
             return int(await connection.fetchval("SELECT hub.stamp()"))
 
@@ -52,7 +52,7 @@ class Sequencer:
                 _log.warning("stamp_failed", error=str(exc))
 
     async def close(self) -> None:
-        """Wait for a stamp under way."""
+        """Wait for a running stamp."""
         if self._task is not None:
             await self._task
 

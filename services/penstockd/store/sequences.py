@@ -90,12 +90,12 @@ class Sequences:
             widths = parted
         words = _read_words("Q", drawn)[::2]
         starts = accumulate(widths, initial=low)
-        # The last start is the chunk's end, and has no place.
+        # The last start is the chunk's end, and is not a place.
         sequences = array("q", map(add, starts, map(mod, words[at : at + count], widths)))
         return sequences, words[at + count :]
 
     def _read_node(self, height: int, index: int) -> tuple[int, int]:
-        """The range of a node: the ``index``-th of those that hold 2**height numbers."""
+        """The range of a node: the ``index``-th of those that cover 2**height numbers."""
         if height == _DEPTH:
             return index << _RANGE, (index + 1) << _RANGE
         low, high = self._node(height + 1, index >> 1)
@@ -113,8 +113,8 @@ class Sequences:
 
 
 def _chunk_blocks() -> tuple[int, int, int]:
-    """The blocks of chunk 0, in the order of their use, by how much each grows with the number of
-    the chunk, and how many there are. A block holds its use, its height and an index."""
+    """The blocks of chunk 0, in the order of their use; how much each grows with the number of the
+    chunk; and how many blocks there are. A block contains its use, its height and an index."""
     blocks, steps = list[int](), list[int]()
     uses = [(_SPLIT, height) for height in range(_CHUNK, 0, -1)]
     for kind, height in [*uses, (_PLACE, 0), (_TRANSACTION, 0)]:
@@ -140,7 +140,7 @@ def _read_words(code: str, drawn: bytes) -> array[int]:
 
 
 def _split_widths(widths: Sequence[int], height: int, shares: Sequence[int]) -> list[int]:
-    """How much of each node's width its lower half gets; each half keeps room for all of its
+    """The part of each node's width that its lower half gets; each half keeps room for all of its
     numbers."""
     least = _ROOM << (height - 1)
     lower = [

@@ -1,12 +1,12 @@
-"""Which database server a process speaks to, and what becomes of connections to an earlier one.
+"""The database server that a process is connected to, and the end of connections to an earlier one.
 
-A name or an address can be pointed to another server while the earlier one still lives: connections
-that are open stay with it, and would go on writing what is then lost. So every new connection tells
-which server it leads to. As soon as one leads to a newer server, the connections to earlier ones
-are cut.
+A name or an address can be pointed to another server while the earlier one still lives: open
+connections stay with it, and would continue to write data that is then lost. So every new
+connection determines its server. As soon as one leads to a newer server, the connections to earlier
+ones are cut.
 
-An earlier server is never believed again by itself: the newer one may only be out of reach, and
-what is written to the earlier one is then lost. If its data was put back on purpose, an operator
+An earlier server is never trusted again by itself: the newer one may only be out of reach, and
+everything written to the earlier one is then lost. If its data was put back on purpose, an operator
 declares so (``penstock epoch new``).
 """
 
@@ -43,14 +43,14 @@ class ServerIdentity(NamedTuple):
     timeline: str
 
     def precedes(self, other: ServerIdentity) -> bool:
-        """Whether the other one was promoted from this one, or from one of its own kind."""
+        """Whether the other server was promoted from this one, or from an equal one."""
         same = self.system_identifier == other.system_identifier
         return same and self.timeline < other.timeline
 
 
 class ServerSession(NamedTuple):
-    """A session as its server knows it: the process there, and when it began. Servers give the
-    number of a process out again, and two servers give out the same."""
+    """A session as its server knows it: the process id there, and when it began. Servers reuse
+    process ids, and two servers may use the same one."""
 
     pid: int
     start: datetime
@@ -80,12 +80,12 @@ class NewestServer:
         self._cut.append(cut)
 
     def forget(self, cut: Callable[[], None]) -> None:
-        """Call ``cut`` no longer."""
+        """No longer call ``cut``."""
         if cut in self._cut:
             self._cut.remove(cut)
 
     def was_replaced(self, server: ServerIdentity) -> bool:
-        """Whether a server is an earlier one than was seen before."""
+        """Whether a server is earlier than the newest one seen."""
         return self.server is not None and server.precedes(self.server)
 
     def hear(self, servers: Iterable[ServerIdentity | None]) -> None:
@@ -95,11 +95,11 @@ class NewestServer:
                 self.note(server)
 
     def note(self, server: ServerIdentity, *, declared: bool = False) -> None:
-        """A new connection leads to a server. ``declared`` says that an operator has put the data
-        of an earlier time back.
+        """A new connection leads to a server. With ``declared``, an operator has declared that the
+        data of an earlier time was put back.
 
-        Otherwise raises DatabaseUnavailable if the server is an earlier one than was seen before:
-        what is written there is lost.
+        Otherwise raises DatabaseUnavailable if the server is earlier than the newest one seen:
+        everything written there is lost.
         """
         known = self.server
         if known is not None and server.precedes(known) and not declared:

@@ -42,11 +42,11 @@ _UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
-    # The server denies the login: to callers of the hub that is the same.
+    # The server denies the login: for callers of the hub the effect is the same.
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-#: The modules that speak with the server.
+#: The modules that communicate with the server.
 _DRIVERS = ("asyncpg", "penstockd.store.copyout", "penstockd.store.sockets")
 _CONFLICTS = (
     asyncpg.SerializationError,
@@ -56,14 +56,14 @@ _CONFLICTS = (
 
 
 def _is_drivers(error: OSError) -> bool:
-    """Whether an error of the system came up in the driver, and not in what the hub did beside it:
-    a full disk of the hub, for one, says nothing about the database."""
+    """Whether a system error arose in the driver, and not in the hub's own work: a full disk of the
+    hub, for example, says nothing about the database."""
     if isinstance(error, ConnectionError):
         return True
     innermost = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__", ""))
-        # What a step waits for passes through the budget on its way to who awaits it.
+        # An error that a step waits for passes through the budget on its way to the awaiting code.
         if name.partition(".")[0] in ("asyncpg", "penstockd") and name != "penstockd.budget":
             innermost = name
     return innermost.startswith(_DRIVERS)
@@ -115,7 +115,7 @@ async def prepare_session(connection: Any) -> None:
 
 
 class OwnConnection(asyncpg.Connection):
-    """A connection that knows where it leads."""
+    """A connection that knows its server."""
 
     #: Its server, and the session there; None until it was asked.
     server: ServerIdentity | None = None
@@ -133,7 +133,7 @@ class PooledConnection(OwnConnection):
     reset, which saves a round trip.
     """
 
-    #: When it was last known to answer, by the monotonic clock.
+    #: The time when it was last known to answer, by the monotonic clock.
     answered = 0.0
 
     def get_reset_query(self) -> str:
@@ -162,7 +162,7 @@ def is_usable(connection: Any) -> bool:
 
 
 def cut_session(connection: Any) -> None:
-    """End a lent session abruptly; does nothing if it was already cut and is the pool's again."""
+    """End a lent session abruptly; does nothing if it was already cut and returned to the pool."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
 

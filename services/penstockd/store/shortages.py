@@ -1,4 +1,4 @@
-"""The alarm for what runs short before it fails calls: disk, connections, locks."""
+"""The alarm for shortages before they fail calls: disk, connections, locks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 from penstockd.store.database import Connection
 
-#: The share of the database's connections in use from which there are too few left.
+#: The used share of the database's connections from which too few are left.
 CONNECTIONS_USED = 0.9
 #: Seconds that somebody may wait for a lock before it is an alarm; calls give up after
 #: PENSTOCK_LOCK_SECONDS, by default twice as long.
@@ -35,9 +35,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Shortages:
-    """What runs short, as one process sees it. Logs when a shortage begins and when it ends.
+    """Shortages as one process sees them. Logs when a shortage begins and when it ends.
 
-    ``reserve`` is how many bytes should be free on the disk of ``folder``.
+    ``reserve`` is the number of bytes that should be free on the disk of ``folder``.
     """
 
     def __init__(self, folder: Path, reserve: int) -> None:

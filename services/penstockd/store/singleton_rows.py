@@ -1,5 +1,5 @@
-"""The rows of ``hub.singleton``: who holds each task that one node does for all, and whether the
-task fails."""
+"""The rows of ``hub.singleton``: the holder of each task that one node does for all, and whether
+the task fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SELECT name, term, node_id, host, extract(epoch FROM clock_timestamp() - expire_
        expire_time > clock_timestamp() + $1, instance, fail_time, failure
 FROM hub.singleton
 """
-#: The time is that of the first failure, also if the next holder fails as well.
+#: The time is that of the first failure, even if the next holder fails as well.
 _NOTE_FAILURE = """
 UPDATE hub.singleton SET failure = $2,
     fail_time = coalesce(fail_time, clock_timestamp() - make_interval(secs => $3))
@@ -52,8 +52,7 @@ class Holder(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Singleton:
     """A row as read. ``unheld`` is the seconds since its lease ended, negative before that;
-    ``fail_time`` is since when the task fails, under whatever holder.
-    """
+    ``fail_time`` is the time since which the task fails, under any holder."""
 
     name: str
     term: int
@@ -82,7 +81,7 @@ async def read_singletons(connection: Connection) -> list[Singleton]:
 
 
 async def note_failure(connection: Connection, name: str, failure: str, seconds: float) -> None:
-    """Record that a task has failed for so many seconds. Raises the driver's errors."""
+    """Record that a task has failed for a number of seconds. Raises the driver's errors."""
     await connection.execute(_NOTE_FAILURE, name, failure[:_FAILURE_LENGTH], seconds)
 
 

@@ -119,7 +119,7 @@ class Leases:
         self._sessions = OwnSessions(database)
         self._held: dict[str, SingletonLease] = {}
         self._wanted: dict[str, asyncio.Future[SingletonLease]] = {}
-        # Other instances of the node that were alive when this one looked.
+        # Other instances of the node that were alive when this one checked.
         self._twins: set[str] = set()
         # When this process handed a lease over, and when it gave one up because its work failed.
         self._handed: dict[str, float] = {}
@@ -169,7 +169,8 @@ class Leases:
             await self._session.ask(lambda c: c.execute(_RELEASE, *lease.key))
 
     async def report_failure(self, name: str, error: str, seconds: float) -> None:
-        """Tell all nodes that a task has failed for so many seconds, if the database answers."""
+        """Tell all nodes that a task has failed for a number of seconds, if the database
+        answers."""
         with contextlib.suppress(Refused):
             await self._session.ask(lambda c: note_failure(c, name, error, seconds))
 
@@ -233,10 +234,10 @@ class Leases:
                 task.add_done_callback(lambda _, name=name: self._taking.pop(name, None))  # type: ignore[misc]
 
     async def _is_left_behind(self, holder: Holder) -> bool:
-        """Whether a holder is an earlier process of this node that has ended without a word.
+        """Whether a holder is an earlier process of this node that ended without notice.
 
-        One that was ever seen alive is another node with this node's id: its leases end like those
-        of any other node.
+        An instance that was ever seen alive is another node with this node's id: its leases end
+        like those of any other node.
         """
         if holder.node_id != self.node_id or holder.instance in self._twins:
             return False

@@ -1,10 +1,10 @@
 """States of the data that stay readable, for exports on several connections and for resuming them.
 
 A transaction on a connection of its own holds a state and exports it by name; any connection of any
-process can join it for as long as the holder lives. A holder that is kept in case its client comes
-back is released after ``seconds``, or earlier if newer ones need its place: it holds back
+process can join it for as long as the holder lives. A holder that is kept in case its client
+returns is released after ``seconds``, or earlier if newer ones need its place: it holds back
 vacuuming. Therefore no state is held for longer than ``most_seconds`` since it was taken, however
-often its client comes back, and whoever reads it then is ended with StateGone.
+often its client returns; a read at that time ends with StateGone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from penstockd.store.database import Connection, Database, WorkKind, gives_sign,
 from penstockd.store.servers import ServerSession
 from penstockd.store.session import session_of
 
-#: How many states a process keeps for clients that may come back; the oldest of the consumer with
+#: The most states that a process keeps for clients that may return; the oldest of the consumer with
 #: the most is released first.
 MAX_KEPT = 6
 #: Idle connections that are kept for the next state to hold.
@@ -39,7 +39,7 @@ PULSE = 10.0
 SILENCE = 60
 #: How long one statement of a holder may take, in seconds.
 PATIENCE = 5.0
-#: A state is old when this part of the longest time is over: the log and health say so.
+#: A state is old after this part of the longest time: the log and health report it.
 OLD = 0.5
 
 _log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class Held:
     old: bool = False  # it was logged as old
 
     def in_time(self) -> AbstractAsyncContextManager[None]:
-        """Read the state in the block. Raises StateGone once it may be held no longer."""
+        """Read the state in the block. Raises StateGone once it may no longer be held."""
         return read_until(self.end, self.most_seconds)
 
     async def share(self, connection: Connection) -> None:
@@ -93,8 +93,8 @@ class Snapshots:
     """The states that one process holds."""
 
     def __init__(self, database: Database, *, seconds: float, most_seconds: float) -> None:
-        """``seconds`` is how long a state is kept in case its client comes back, and
-        ``most_seconds`` how long it is held in all."""
+        """``seconds`` is the time for which a state is kept in case its client returns, and
+        ``most_seconds`` the time for which it is held in all."""
         self.seconds, self.most_seconds = seconds, most_seconds
         self._database = database
         self._held: set[Held] = set()
@@ -147,11 +147,11 @@ class Snapshots:
 
     @property
     def any_old(self) -> bool:
-        """Whether a state is held so long that an operator should know."""
+        """Whether a state has been held so long that an operator should know."""
         return self.oldest_seconds >= OLD * self.most_seconds
 
     def keep(self, held: Held, *, seconds: float | None = None, lasting: bool = True) -> None:
-        """Keep a state after use, since the client may come back for it."""
+        """Keep a state after use, since the client may return for it."""
         if held.connection.is_closed():
             self._held.discard(held)
             return
@@ -258,7 +258,7 @@ class Snapshots:
 
     async def _speak(self, held: Held) -> None:
         if held.lock.locked():
-            return  # a query that is under way shows the server that it lives
+            return  # a running query shows the server that it lives
         try:
             async with asyncio.timeout(PATIENCE), held.lock:
                 await held.connection.execute("SELECT 1")

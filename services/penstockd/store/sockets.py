@@ -65,10 +65,10 @@ _UNUSABLE = (
 SURVEY_TIMEOUT = 1.0
 #: By URL the place of the host that was usable last, or after a failure of the next one.
 _chosen: dict[str, int] = {}
-#: A limit that servers have from this version on, and that no earlier one knows.
+#: A limit that servers have from this version on, and that earlier ones do not know.
 _TRANSACTION_LIMIT = (17, "SET transaction_timeout = 0")
-#: What is acknowledged is on disk, whatever the server, the database or the role sets; one that
-#: promises more keeps it.
+#: Acknowledged writes are on disk, whatever the server, the database or the role sets; a stricter
+#: setting stays.
 _DURABLE = """
 SELECT set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit')
     IN ('on', 'remote_apply') THEN current_setting('synchronous_commit') ELSE 'on' END, false)
@@ -139,8 +139,8 @@ async def open_session(
 
 
 async def identify_hosts(dsn: str) -> Sequence[ServerIdentity | None]:
-    """The servers of the hosts that a URL names; None for one that takes no writes or does not say
-    so in time."""
+    """The servers of the hosts that a URL names; None for one that takes no writes or does not
+    report it in time."""
     return await asyncio.gather(*(_identify_host(dsn, *place) for place in read_hosts(dsn)))
 
 

@@ -61,7 +61,7 @@ class Stager:
         time: datetime,
         etag: int,
     ) -> list[Column]:
-        """New records that hold ``fields``; the others get their defaults."""
+        """New records with values for ``fields``; the others get their defaults."""
         count = len(rows)
         columns: list[Column] = [[self._defaults.value(i)] * count for i in range(self._width)]
         for f, column in zip(fields, map(list, zip(*rows, strict=True)), strict=True):
@@ -86,11 +86,11 @@ class Stager:
         return self._wire.images([[v] for v in row])[0]
 
     def images(self, rows: Sequence[Any]) -> list[bytes]:
-        """The serialised records of rows that begin with their key and then hold all fields."""
+        """The serialised records of rows that begin with their key, followed by all fields."""
         return self._wire.images([list(c) for c in zip(*rows, strict=True)][1:])
 
     def copy_text(self, staged: Staged) -> bytes:
-        """What ``COPY … (FORMAT text)`` takes: ordinal, before, after, all fields."""
+        """The input of ``COPY … (FORMAT text)``: ordinal, before, after, all fields."""
         before, after, *columns = staged.columns
         texts = [
             list(map(str, range(len(staged)))),

@@ -1,7 +1,7 @@
-"""States of the data that a caller returns to in later calls, through any process.
+"""States of the data to which a caller returns in later calls, through any process.
 
-The process that took a state names it. Every process that is asked for it joins it once and then
-also holds it, so it lives as long as any of them is asked.
+The process that took a state names it. Every process that gets a call for it joins it once and then
+also holds it, so it lives as long as any of them gets calls.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from penstockd.shares import Payer, Shares, ShareTerms
 from penstockd.store.cursor import Cursor
 from penstockd.store.snapshots import Held, SnapshotGone, Snapshots
 
-#: States that a process holds for one caller; the least recently used is released first.
+#: The most states that a process holds for one caller; the least recently used is released first.
 PER_OWNER = 2
-#: States in use at one time, each with a connection of its own, at most half of them by one caller;
-#: and how long the next call waits, in seconds.
+#: The most states in use at one time, each with a connection of its own, at most half of them by
+#: one caller; and how long the next call waits, in seconds.
 MOST_IN_USE, PATIENCE = 8, 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class StateName:
-    """``origin`` is the name by the first holder, ``name`` that by the latest. ``taken`` is when
-    the state was taken, in seconds."""
+    """``origin`` is the name given by the first holder, ``name`` that by the latest. ``taken`` is
+    the time when the state was taken, in seconds."""
 
     origin: str
     name: str

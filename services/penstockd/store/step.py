@@ -14,7 +14,7 @@ Apply = Callable[[Connection], None]
 
 
 class Consent(enum.Enum):
-    """What it takes to apply a step."""
+    """The consent that a step needs."""
 
     START = "additive"  # nothing stored is affected: applied when the hub starts
     COMMAND = "caution"  # by `penstock migrate --apply`
@@ -23,7 +23,7 @@ class Consent(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One difference between the database and the model, and what removes it."""
+    """One difference between the database and the model, and the operation that removes it."""
 
     description: str
     consent: Consent
@@ -31,12 +31,12 @@ class Step:
 
     @property
     def additive(self) -> bool:
-        """Whether the hub applies it on its own at start."""
+        """Whether the hub applies it by itself at start."""
         return self.consent is Consent.START
 
 
 def script_step(sql: str) -> Apply:
-    """What applies a step by a script of SQL."""
+    """An operation that applies a step by an SQL script."""
     return lambda connection: run_script(connection, sql)
 
 

@@ -1,9 +1,9 @@
 """The steps that bring the datasets' tables to the model, and the consent that each needs.
 
 The store keeps the manifest of the model that its tables were made with (``hub.model``), to detect
-changes that no column type shows. Values decide: a change that affects no value is applied at
+changes that no column type shows. The values decide: a change that affects no value is applied at
 start, one that converts values is applied by command, and one that some value cannot survive is
-refused, with the keys of the records that hold it.
+refused, with the keys of the records that contain it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from penstockd.store.tables import Tables, column_default, empty_value
 
 
 def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
-    """What must change so that the database holds exactly the catalog's tables, in order.
+    """The changes after which the database has exactly the catalog's tables, in order.
 
     Reads every value of the columns whose meaning changes.
     """
@@ -299,7 +299,7 @@ class _DatasetChanges:
 
     @property
     def _key_now(self) -> str:
-        """The name of the key's column before anything is renamed."""
+        """The name of the key's column before any renaming."""
         kept = self._matches.kept
         return next(column_name(o.path) for o, n in kept if n.path == self._dataset.key.path)
 
@@ -359,7 +359,7 @@ class _DatasetChanges:
         return pair is not None and self._shapes.holds_every(pair[0].shape, pair[1].shape)
 
     def _oneof_steps(self) -> Iterator[Step]:
-        """Refuse a oneof of which a stored record has set several members."""
+        """Refuse a oneof if a stored record has set several of its members."""
         columns = {n.path: column_name(o.path) for o, n in self._matches.kept}
         for oneof in oneofs_of(self._dataset):
             chosen = [
@@ -385,14 +385,14 @@ class _DatasetChanges:
                 )
 
     def _is_set(self, field: Field, column: str) -> str:
-        """SQL for whether a column that may not be NULL yet holds a value."""
+        """SQL for whether a column that may not be NULL yet has a value."""
         if self._present[column].nullable:
             return f'"{column}" IS NOT NULL'
         return f"\"{column}\"::text NOT IN ('', '0', 'false', {empty_value(field) or chr(39) * 2})"
 
 
 def _fill_default(convert: FieldConversion, field: Field) -> Callable[[object], object]:
-    """The conversion, with the default in place of NULL where the field is not nullable."""
+    """The conversion, with the default instead of NULL if the field is not nullable."""
     if field.nullable:
         return convert
     return lambda value: default_value(field) if value is None else convert(value)

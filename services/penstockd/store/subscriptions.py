@@ -1,4 +1,4 @@
-"""Subscriptions: what they send, and how far their consumers have come.
+"""Subscriptions: what they send, and how far their consumers have got.
 
 The log up to a subscription's ``position`` has been sent, in leases (see ``store.leases``).
 Everything before the first unacknowledged lease is acknowledged.
@@ -186,7 +186,7 @@ def _read_subscription(row: asyncpg.Record) -> Subscription:
 
 def check_epoch(*, undone: bool) -> None:
     """Raise CursorInvalid, with the remedy, while changes that the consumer received may be undone.
-    Raised until it resets the subscription, since it may have several workers."""
+    This lasts until it resets the subscription, since it may have several workers."""
     if undone:
         raise CursorInvalid(_UNDONE, metadata=REPAIR)
 

@@ -97,8 +97,7 @@ def column_default(field: Field) -> str | None:
 
 
 def empty_value(field: Field) -> str | None:
-    """SQL for the value that a field without presence has if it is not set; None if there is none,
-    as for times."""
+    """SQL for the value of an unset field without presence; None if there is none, as for times."""
     if field.is_etag:
         return "0"
     if field.kind is Kind.ENUM:

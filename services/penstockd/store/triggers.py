@@ -1,7 +1,7 @@
-"""Triggers on datasets' tables that note references which records no longer hold.
+"""Triggers on datasets' tables that record references which records no longer have.
 
-A feed must know which records referred to another one at any place that the log has (see
-``history.find_referring``); a table shows only which do now.
+A feed must know which records referred to another one at any place in the log (see
+``history.find_referring``); a table shows only the current references.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Values that no two records may share: what a write would bring, compared with what is there.
+"""Values that no two records may share: a write's values, compared with the stored ones.
 
-The database's unique indexes decide. Looking first tells which row of a batch is at fault and
-which field, which an index does not say without ending the transaction; and it lets the records of
-one write hand on their values, which an index checks row by row.
+The database's unique indexes decide. A look-up in advance determines which row of a batch is at
+fault and in which field, which an index does not report without ending the transaction; and it lets
+the records of one write pass on their values, which an index checks row by row.
 
-That a value is taken tells that some record has it. A writer that may not read that record learns
-it of a few values in a call, and of none when it only validates: a call could else try a million.
+The error that a value is taken reveals that some record has it. A writer that may not read that
+record learns it for a few values in a call, and for none if it only validates: otherwise a call
+could try a million.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _IMAGES = 2  # columns of staged rows before those of the fields
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """What a writer may not read: these of the unique fields, and the records that ``rows`` selects
-    of some ``keys``; none if it is None."""
+    """What a writer may not read: these unique fields, and the records that ``rows`` selects from
+    some ``keys``; none if it is None."""
 
     fields: frozenset[Field]
     rows: Statement | None
@@ -57,14 +58,14 @@ class UniqueField:
     release: str
 
     def compares(self, value: Any) -> bool:
-        """Whether two records cannot have this value."""
+        """Whether two records must not share this value."""
         return value is not None and value != self.unset
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A value of a staged row that another record has in the database, which is ``unseen`` if the
-    writer may not read it."""
+    """A value of a staged row that another record has in the database; ``unseen`` if the writer may
+    not read that record."""
 
     row: int
     unique: UniqueField
@@ -74,8 +75,8 @@ class Hit:
 
 @dataclass(slots=True)
 class UnseenValues:
-    """Counts the values of a write that records have which the writer may not read, and tells
-    ``note`` of the count so far. A ``dry`` write is rolled back and reports none of them."""
+    """Counts a write's values that belong to records which the writer may not read, and passes the
+    count so far to ``note``. A ``dry`` write is rolled back and reports none of them."""
 
     dry: bool = False
     note: Callable[[int], None] | None = None
@@ -120,9 +121,9 @@ def refuse_shared_values(
     pending: Sequence[tuple[int, Sequence[Any]]],
     refused: Refusals | None,
 ) -> list[tuple[int, Sequence[Any]]]:
-    """The rows whose unique values no earlier row gives; the others are refused.
+    """The rows whose unique values no earlier row has; the others are refused.
 
-    Nothing else decides it, least of all what the records have now: the writer may not know that.
+    Nothing else decides it, in particular not the stored records, which the writer may not know.
     Raises ValueTaken without ``refused``.
     """
     shared: dict[int, list[Field]] = {}
@@ -134,7 +135,7 @@ def refuse_shared_values(
             value = row[at]
             if not unique.compares(value):
                 continue
-            value = "NaN" if value != value else value  # which equals itself in the database
+            value = "NaN" if value != value else value  # NaN equals itself in the database
             if value in seen:
                 shared.setdefault(index, []).append(unique.field)
             seen.add(value)
@@ -183,10 +184,10 @@ def staged_keys(dataset: Dataset, staged: Staged) -> list[str]:
 def settle_hits(
     hits: Iterable[Hit], keys: Sequence[str], *, dry: bool
 ) -> tuple[Mapping[int, list[Hit]], list[Hit]]:
-    """The hits that refuse their rows, by row, and those whose holders give their values up.
+    """The hits that refuse their rows, by row, and those whose holders give up their values.
 
-    A holder that is among the staged rows gives its value up, since no other row has it, unless it
-    is refused itself. In a ``dry`` write, records that the writer may not read refuse nothing.
+    A holder among the staged rows gives up its value, since no other row has it, unless its own row
+    is refused. In a ``dry`` write, records that the writer may not read refuse nothing.
     """
     place = {key: i for i, key in enumerate(keys)}
     waiting: dict[int, list[Hit]] = {}
@@ -199,7 +200,7 @@ def settle_hits(
         else:
             refusing.append(hit)
     taken: dict[int, list[Hit]] = {}
-    for hit in refusing:  # which grows meanwhile
+    for hit in refusing:  # the list grows meanwhile
         if hit.row not in taken:
             refusing += waiting.pop(hit.row, [])
         taken.setdefault(hit.row, []).append(hit)
@@ -215,8 +216,9 @@ async def settle_values(
     unread: Unread,
     unseen: UnseenValues,
 ) -> Mapping[int, list[Field]]:
-    """By index of a staged row: its fields whose values other records keep. Those that other staged
-    rows give up are unset, for the other records to take. Raises ValueTaken after MOST_UNSEEN."""
+    """By index of a staged row: its fields whose values other records keep. Values that other
+    staged rows give up are unset, for the other records to take. Raises ValueTaken after
+    MOST_UNSEEN."""
     hits = await find_hits(connection, dataset, fields, staged, unread)
     if not hits:
         return {}

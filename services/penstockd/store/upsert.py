@@ -29,7 +29,7 @@ TWICE = "occurs twice"
 
 
 class Mode(enum.Enum):
-    """What a write expects to find."""
+    """The records that a write expects to find."""
 
     CREATE = enum.auto()
     UPDATE = enum.auto()

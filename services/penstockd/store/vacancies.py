@@ -1,4 +1,4 @@
-"""The alarm for work that one node should do, and that no node does or that fails."""
+"""The alarm for tasks that one node should do, and that no node does or that fail."""
 
 from __future__ import annotations
 

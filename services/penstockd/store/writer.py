@@ -70,7 +70,7 @@ T = TypeVar("T")
 BEGIN_REVISION = """
 SELECT now(), set_config('penstock.revision', nextval('hub.revision')::text, true)
 """
-#: Random bits of an etag, which has 15 digits: a record hardly ever has the same one twice.
+#: Random bits of an etag, which has 15 digits: a record hardly ever gets the same one twice.
 ETAG_BITS = 47
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
@@ -88,7 +88,7 @@ class Operation(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Which rows of a dataset a writer may touch, from the View.
+    """The rows of a dataset that a writer may touch, from the View.
 
     ``lock`` selects all columns and whether the row is visible, by ``keys``, locking the rows in
     key order; ``leaving`` selects those of ``keys`` that are not visible, or is None if all rows
@@ -116,8 +116,8 @@ class Stamp:
 
 @dataclass(slots=True)
 class WriteTransaction:
-    """One transaction of writes: its time, the etag of all records that it writes, and how many log
-    rows it has."""
+    """One transaction of writes: its time, the etag of all records that it writes, and the number
+    of its log rows."""
 
     connection: Connection
     time: datetime
@@ -192,8 +192,8 @@ class WriteTransaction:
         guard: Guard,
         refused: Refusals,
     ) -> Counts:
-        """Upsert, leaving out rows that would leave the View. Only writing shows which do: then
-        everything is undone and redone without them.
+        """Upsert without the rows that would leave the View. Only writing shows which do: then
+        everything is undone and done again without them.
 
         Leaving one row out may make another leave, along a chain of references. Raises Conflict
         after RACES attempts.
@@ -313,7 +313,8 @@ class WriteTransaction:
             lost = await self._run_merge(dataset, staged)
         except asyncpg.UniqueViolationError as exc:
             index = declared_indexes(dataset).get(exc.constraint_name or "")
-            if index is None or self.unseen.dry:  # a dry write does not tell what records have
+            # A dry write does not reveal other records' values.
+            if index is None or self.unseen.dry:
                 raise
             raise value_taken(dataset, [index.field]) from exc
         created = staged.columns[0].count(None) - len(lost)
@@ -348,7 +349,7 @@ class WriteTransaction:
 async def _work_through(
     rows: Sequence[Any], work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Run ``work``, which goes through ``rows``: offloaded unless they are few and small."""
+    """Run ``work``, which iterates over ``rows``: in a thread unless they are few and small."""
     if len(rows) <= SMALL_BATCH and _text_size(rows) <= LITTLE:
         return work(*args, **kwargs)
     return await run_offloaded(work, *args, **kwargs)
@@ -382,8 +383,8 @@ class Writer:
         """A transaction that commits, with its log rows, when the block ends without an error.
 
         A ``dry`` one is rolled back at the end. Use ``bulk`` for one that takes as long as its
-        client. ``note_unseen`` is told how many values were found taken so far by records that
-        the writer may not read.
+        client. ``note_unseen`` is called with the number so far of values that belong to records
+        which the writer may not read.
         """
         async with self._database.transaction(dry=dry, bulk=bulk) as connection:
             transaction = await self._begun(connection, UnseenValues(dry, note_unseen))

@@ -18,7 +18,7 @@ from penstockd.subscriptions.manage import (
 async def prolong_lease(
     organs: SubscriptionOrgans, call: Call, subscription_id: str, lease_id: str, seconds: int
 ) -> Lease:
-    """Let a lease run for so many seconds from now; see ``extend_lease`` for errors."""
+    """Let a lease run for the given seconds from now; see ``extend_lease`` for errors."""
     call.asked(lease=lease_id[:64], ack_seconds=seconds)
 
     async def work(connection: Connection) -> Lease:

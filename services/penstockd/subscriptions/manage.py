@@ -24,7 +24,7 @@ from penstockd.store.subscriptions import Subscription, SubscriptionTerms
 
 #: The most bytes of a subscription's terms, which every pull reads.
 MAX_TERMS = 16 * 1024
-#: Where a subscription begins without a cursor.
+#: The start of a subscription without a cursor.
 NOW, OLDEST = "now", "oldest"
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class SubscriptionOrgans(FeedOrgans, Protocol):
-    """The organs with which subscriptions work."""
+    """The organs for subscriptions."""
 
     @property
     def announcements(self) -> Announcements:

@@ -44,14 +44,14 @@ class LeaseReply(Protocol):
         """Send a lease, whose changes are in the audit already."""
 
     async def heartbeat(self, cursor: Cursor) -> int:
-        """Send a record that says that nothing has happened."""
+        """Send a record that states that nothing has happened."""
 
     async def end(self, error: Refused, cursor: Cursor) -> int:
         """Send the last record."""
 
 
 class LeaseStream:
-    """One stream under way. It waits while more than ``spare`` changes are unacknowledged."""
+    """A running stream. It waits while more than ``spare`` changes are unacknowledged."""
 
     def __init__(
         self,
@@ -67,12 +67,13 @@ class LeaseStream:
         self._heartbeat = flow.heartbeat_seconds or USUAL_HEARTBEAT
         self._clock = asyncio.get_running_loop().time
         self._open: dict[str, int] = {}  # changes of leases that may be unacknowledged
-        self._known, self._look = -1, 0.0  # the bell's count at the last look, and the next look
+        # The bell's count at the last look, and the time of the next look.
+        self._known, self._look = -1, 0.0
         self._rows = self._bytes = 0
         self._stalled = False
 
     async def run(self) -> None:
-        """Send leases until the caller goes away; see ``watch_subscription`` for errors."""
+        """Send leases until the caller leaves; see ``watch_subscription`` for errors."""
         await self._begin()
         try:
             await self._send_all()
@@ -112,7 +113,7 @@ class LeaseStream:
             silent = self._clock() + self._heartbeat
 
     async def _finish(self, error: BaseException) -> None:
-        """Record how far the stream came, and send the error if the client still reads."""
+        """Record how far the stream got, and send the error if the client still reads."""
         outcome = "INTERNAL"
         if isinstance(error, Refused):
             outcome = error.reason
@@ -146,7 +147,7 @@ class LeaseStream:
         self._cursor = taken.lease.end
 
     async def _send(self, sending: Awaitable[int]) -> None:
-        """Wait for a send. Raises ClientStalled if the client takes nothing for too long."""
+        """Wait for a send. Raises ClientStalled if the client reads nothing for too long."""
         seconds = self._organs.streams.stall_seconds
         try:
             async with asyncio.timeout(seconds):

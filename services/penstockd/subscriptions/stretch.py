@@ -15,7 +15,7 @@ from penstockd.store.database import Database
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The most changes and bytes of a stretch. One change and its consequences are split only if
-    they are too much to read at a time (see ``read_events``)."""
+    they are too large to read at once (see ``read_events``)."""
 
     changes: int
     size: int
@@ -37,7 +37,7 @@ async def read_stretch(
     upto: Cursor,
     bounds: Bounds,
 ) -> LeaseStretch:
-    """The changes after ``start``, up to ``upto`` at most, as far as they stay within bounds.
+    """The changes after ``start``, at most up to ``upto``, within bounds.
 
     The stretch ends with a whole transaction, unless the first one alone is too large. More changes
     may follow it; it is empty only if there are none up to ``upto``. Raises CursorInvalid,

@@ -23,14 +23,14 @@ from penstockd.store.log import last_number
 from penstockd.subscriptions.manage import SubscriptionOrgans, check_id, owner_of, source_of
 from penstockd.subscriptions.stretch import Bounds, LeaseStretch, read_stretch
 
-#: Changes in a stretch, unless the caller says how many.
+#: The usual number of changes in a stretch.
 USUAL_CHANGES = 500
-#: Seconds that a worker has to acknowledge, by default and at most.
+#: The seconds that a worker has to acknowledge, by default and at most.
 USUAL_ACK, MAX_ACK = 60, 3600
-#: A waiting call looks when its line is rung, and at the latest after so many seconds: other
+#: A waiting call looks when its line is rung, and at the latest after this many seconds: other
 #: workers' leases expire silently, and an announcement can be missed.
 LOOK = 5.0
-#: The shortest rest between two looks, in seconds: at first, and after many looks in vain.
+#: The shortest pause between two looks, in seconds: at first, and after many looks in vain.
 FIRST_LOOK, MAX_PAUSE = 0.01, 0.5
 
 _RESET = "the changes after the subscription's cursor are kept no longer: reset it"
@@ -44,7 +44,7 @@ def ack_time(seconds: int) -> int:
 
 
 def changes_of(name: str, wanted: int, usual: int) -> int:
-    """The number of changes that a caller asks for, or ``usual`` for 0. Raises ValueInvalid."""
+    """The number of changes that a caller requests, or ``usual`` for 0. Raises ValueInvalid."""
     if not 0 <= wanted <= MAX_CHANGES:
         raise ValueInvalid.of(name, f"must be from 1 to {MAX_CHANGES}")
     return wanted or usual
@@ -83,13 +83,13 @@ class Taking:
         self._key = (owner_of(call), check_id(subscription_id))
         self._bounds, self._ack = bounds, ack
         self.line = organs.feed.tail.bells.line(subscription_line(*self._key))
-        # The line's count at the last look in vain, when to look again even if the count is the
-        # same, when the last look was, and how long to rest after it.
+        # The line's count at the last look in vain, the time to look again even if the count is the
+        # same, the time of the last look, and the pause after it.
         self._vain, self._again, self._rested, self._pause = -1, 0.0, 0.0, FIRST_LOOK
         #: The number that the log must pass; None while waiting for other workers' leases to end.
         self._after: int | None = None
         self._clock = asyncio.get_running_loop().time
-        #: The policy that the caller's View was last judged by.
+        #: The policy under which the caller's View was last judged.
         self.judged = call.policy
         # A place, and the cursor up to which it has no changes for the caller; written to the
         # database after a wait in vain.
@@ -142,7 +142,7 @@ class Taking:
                     break
                 self.line.after = self._after
                 if self._after is not None and self._organs.feed.tail.head > self._after:
-                    self.line.ring()  # the log has moved while it was read
+                    self.line.ring()  # the log has moved while it was being read
                 await self.line.wait(rung, min(left, self._again - self._clock()))
                 # Look less often if the log has many changes but none for the caller.
                 rest = min(self._rested + self._pause, deadline) - self._clock()
@@ -204,12 +204,13 @@ class Taking:
         except CursorInvalid:
             if start == place.start:
                 raise
-            # The empty part after the place was undone: begin at the place again.
+            # The empty part after the place was undone: start at the place again.
             self._empty = None
             return await self._read(place, head)
 
     async def _claim(self, place: Place, stretch: LeaseStretch) -> TakenLease | None:
-        """Lease what was read, in a transaction that completes even if the caller goes away."""
+        """Lease the stretch that was read, in a transaction that completes even if the caller
+        leaves."""
         frames = self.source.frames(stretch.events)
 
         async def claim() -> Lease | None:
@@ -230,7 +231,8 @@ class Taking:
         return TakenLease(lease, b"".join(frame.data for frame in frames), keys)
 
     async def _pass(self) -> None:
-        """Move the subscription past changes that are not for it, lest its place expire."""
+        """Move the subscription past changes that are not for it, so that its place does not
+        expire."""
         if self._empty is None or self._empty[1].place == self._empty[0].start.place:
             return
         place, end = self._empty

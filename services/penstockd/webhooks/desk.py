@@ -1,4 +1,5 @@
-"""Shared by calls about webhooks: which ones a caller may see, and what it may make them send."""
+"""Shared by calls about webhooks: the webhooks that a caller may see, and the messages that it may
+cause."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")
 
-#: Permissions to see webhooks, and to have them: either one is enough. The second one covers
+#: Permissions to see webhooks, and to own them: either one is enough. The second one covers
 #: everybody's webhooks.
 TO_READ = (Permission.WEBHOOKS_READ, Permission.ACCESS_WRITE)
 TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
@@ -67,7 +68,7 @@ class WebhookDesk:
     async def touch(
         self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
     ) -> Webhook:
-        """``find``, for a call that makes the webhook send something, or keeps it from sending.
+        """``find``, for a call that makes the webhook send something, or prevents it.
 
         Raises PermissionDenied unless the caller may itself read all that the webhook sends.
         """
@@ -76,7 +77,7 @@ class WebhookDesk:
         return webhook
 
     async def touch_enabled(self, call: Call, connection: Connection, webhook_id: str) -> None:
-        """Lock a webhook before something is sent to it. Raises WebhookDisabled, too."""
+        """Lock a webhook before something is sent to it. Also raises WebhookDisabled."""
         check_enabled(await self.touch(call, connection, webhook_id, lock=True))
 
     async def show(self, call: Call, connection: Connection, webhook_id: str) -> Stored:
@@ -102,14 +103,14 @@ class WebhookDesk:
     def withhold(
         self, call: Call, webhooks: Sequence[Webhook], found: Sequence[Listed]
     ) -> list[Listed]:
-        """Deliveries, without keys where the caller itself cannot read what their webhook sends."""
+        """Deliveries, without keys if the caller itself cannot read what their webhook sends."""
         readable = {w.webhook_id for w in webhooks if self.reads(call, w)}
         return [d if d.values["webhook_id"] in readable else d.withheld() for d in found]
 
     async def change(self, call: Call, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do ``work`` to its end, in one transaction with the audit entry; returns its result.
+        """Run ``work`` to its end, in one transaction with the audit entry; returns its result.
 
-        Raises PermissionDenied unless the caller may have webhooks, and what ``work`` raises.
+        Raises PermissionDenied unless the caller may own webhooks, and what ``work`` raises.
         """
         call.require(*TO_WRITE)
         transaction = self.database.transaction()

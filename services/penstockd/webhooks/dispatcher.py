@@ -43,11 +43,11 @@ from penstockd.webhooks.sender import Reply, Sender
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt, rest_of
 from penstockd.webhooks.signing import Seal
 
-#: Most messages that one transaction claims, and most results that one settles.
+#: The most messages that one transaction claims, and the most results that one settles.
 GROUP = 500
 #: How often to look for due deliveries without an announcement, in seconds.
 POLL_SECONDS = 1.0
-#: How long deliveries wait whose owner may be given no more records now, in seconds.
+#: How long deliveries wait if their owner may receive no more records now, in seconds.
 ALLOWANCE_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
@@ -82,12 +82,12 @@ class Dispatcher:
         self._finished = asyncio.Event()
         self._woken = asyncio.Event()
         self._settling = Settling(seal, clock)
-        # Whether more may be due than the last claim took.
+        # Whether more deliveries may be due than the last claim took.
         self._more = False
         self._shown = KnownDigests()
 
     async def start(self) -> None:
-        """Release what a keeper that died had claimed. Raises DatabaseUnavailable."""
+        """Release the deliveries that a dead keeper had claimed. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
             released = await release_all(connection, self._clock())
             await promote_stuck(connection, self._clock())
@@ -110,7 +110,7 @@ class Dispatcher:
         self._woken.set()
 
     async def drain(self) -> int:
-        """Deliver all that is due and settle it; returns how many deliveries that were."""
+        """Deliver all that is due and settle it; returns the number of deliveries."""
         count = 0
         while True:
             claimed, settled = await self.claim(), 0
@@ -140,12 +140,12 @@ class Dispatcher:
         return max(0.001, min([POLL_SECONDS, *ready]))
 
     async def claim(self) -> int:
-        """Claim what is due, as far as there is room, and start to send it; returns how many."""
+        """Claim what is due, as far as there is room, and start to send it; returns the number."""
         policy = self._policy.current
         async with self._database.transaction() as connection:
             await self._refresh(connection)
             room = self._room()
-            # A full lane may have more to claim once something of it is settled.
+            # A full lane may have more to claim once some of it is settled.
             self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
             if not room:
                 return 0
@@ -190,7 +190,7 @@ class Dispatcher:
 
     @staticmethod
     def _place(lane: Lane) -> tuple[str, str]:
-        """Whose share of the memory a lane's messages take."""
+        """The consumer and endpoint whose share of the memory a lane's messages use."""
         return lane.endpoint.webhook.consumer_id, lane.endpoint.webhook.webhook_id
 
     def _chosen(self, due: Sequence[DueDelivery]) -> list[str]:
@@ -236,7 +236,7 @@ class Dispatcher:
         if revision == self._revision:
             return
         if revision[0] != self._revision[0]:
-            self._shown.clear()  # what was stored may be undone
+            self._shown.clear()  # stored rules may be undone
         self._revision = revision
         for name, endpoint in found.items():
             if name in self._lanes:
@@ -253,7 +253,7 @@ class Dispatcher:
     async def _audit(
         self, connection: Connection, policy: PolicySnapshot, composed: Sequence[Composed]
     ) -> tuple[list[Composed], list[SendResult], set[bytes]]:
-        """Record what will leave, under the policy that the messages were made with.
+        """Record the messages that will leave, under the policy that they were made with.
 
         Returns the messages that may leave, the results of those that may not leave yet, and the
         digests of the rules that were new.
@@ -285,7 +285,7 @@ class Dispatcher:
         return leaving, kept_in, set(shown)
 
     def _allows(self, entries: Sequence[Entry]) -> bool:
-        """Whether the owner of an endpoint may be given the records of these entries."""
+        """Whether the owner of an endpoint may receive the records of these entries."""
         if self._allowance is not None:
             try:
                 self._allowance.take(entries[0], sum(e.row_count or 0 for e in entries))

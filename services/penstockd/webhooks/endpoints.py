@@ -117,7 +117,7 @@ async def count_webhooks(connection: Connection, consumer_id: str) -> int:
 
 
 async def put_webhook(connection: Connection, webhook: Webhook, seal: Seal) -> None:
-    """Create an endpoint, or update what its owner sets."""
+    """Create an endpoint, or update the parts that its owner sets."""
     headers = None
     if webhook.headers:
         headers = seal.close(orjson.dumps(dict(webhook.headers)), f"headers/{webhook.webhook_id}")
@@ -188,7 +188,7 @@ async def set_state(connection: Connection, webhook_id: str, state: State, reaso
 async def set_failing(
     connection: Connection, webhook_id: str, since: datetime | None, warned: int
 ) -> None:
-    """Store since when every attempt has failed, and how often the owner was warned."""
+    """Store the time since which every attempt has failed, and how often the owner was warned."""
     await connection.execute(
         "UPDATE hub.webhook SET failing_time = $2, warned = $3 WHERE webhook_id = $1",
         webhook_id,
@@ -295,8 +295,8 @@ def _read_secret(row: Any, seal: Seal) -> Secret:
 class Stored:
     """A webhook with its secrets, newest first, and its state.
 
-    ``replay``: how far a running replay has come, and where it ends. ``problems``: why selections
-    bring no events, by dataset. ``readable``: whether the caller may see webhooks, not only have
+    ``replay``: the place of a running replay, and its end. ``problems``: the reasons why selections
+    bring no events, by dataset. ``readable``: whether the caller may see webhooks, not only own
     them.
     """
 

@@ -1,6 +1,6 @@
 """Turns the log into deliveries, in steps of one stretch of the log.
 
-Each step is one transaction: it stores events and deliveries, and moves the cursor behind them.
+Each step is one transaction: it stores events and deliveries, and moves the cursor past them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import Draft, put_deliveries
 from penstockd.webhooks.settling import tell_undone
 
-#: Most changes of the log that one step reads.
+#: The most changes of the log that one step reads.
 STRETCH = 1000
-#: Most bytes of serialised records in one message, unless a single record is larger.
+#: The most bytes of serialised records in one message, unless a single record is larger.
 BATCH_BYTES = 1024 * 1024
 
 _PLACE = """
@@ -98,7 +98,7 @@ class Intake:
         self._roster, self._log, self._places, self._clock = roster, log, places, clock
 
     async def step(self) -> tuple[int, bool]:
-        """Take the next stretch; returns how many deliveries it made, and whether more is left.
+        """Take the next stretch; returns the number of deliveries, and whether more is left.
 
         Raises DatabaseUnavailable, PolicyStale.
         """
@@ -152,7 +152,8 @@ class Intake:
         events: Sequence[Occurrence],
         cause: Cause = Cause.EVENT,
     ) -> int:
-        """Queue events, in order, for listeners that see the same; returns how many deliveries."""
+        """Queue events, in order, for listeners that see the same; returns the number of
+        deliveries."""
         names = [li.webhook.webhook_id for li in listeners]
         known = await lock_known(connection, names)
         wanted = []
@@ -244,7 +245,7 @@ class Intake:
         made, going = 0, False
         for name, number, end in rows:
             if name not in by_name:
-                going = True  # a new one, which the next step knows
+                going = True  # a new one, which the next step finds
                 continue
             upto = min(number + STRETCH, end, head)
             listener, reached = by_name[name], upto
@@ -266,7 +267,7 @@ class Intake:
         return made, going
 
     async def _place(self, connection: Connection) -> tuple[Cursor, int, bool, bool]:
-        """Where the intake stands. Reads the endpoints again if any changed.
+        """The intake's place. Reads the endpoints again if any changed.
 
         Returns the place up to which the log is queued (at first its end); where the log ends;
         whether there are replays; and whether the database has gone back in time since receivers

@@ -1,9 +1,9 @@
 """One lane for each endpoint, so that no endpoint delays another.
 
 A failing lane sends one message at a time until one is accepted: a dead endpoint occupies a single
-connection, however much waits for it.
+connection, however many messages wait for it.
 
-Messages that are claimed but not sent yet share the memory. A receiver that takes nothing keeps its
+Messages that are claimed but not sent yet share the memory. A receiver that reads nothing keeps its
 messages there until its attempts time out. Two rules keep one from using up the memory of all. A
 consumer's messages may take a quarter of what those of other consumers leave, so a consumer that
 comes later finds room at once. One of a consumer's endpoints may take half of what its other
@@ -30,10 +30,10 @@ NARROW_AFTER = 3
 _AHEAD = 3
 _MOST_AHEAD = 192
 
-#: Bytes of claimed but unsent bodies: of all endpoints together, and of one.
+#: The most bytes of claimed but unsent bodies: of all endpoints together, and of one.
 HELD_BYTES = 32 * 1024 * 1024
 LANE_BYTES = 4 * 1024 * 1024
-#: What a message is expected to take besides its records.
+#: The expected bytes of a message besides its records.
 MESSAGE_OVERHEAD = 512
 
 #: A consumer takes one part of CONSUMER_PARTS of what others leave, an endpoint one of LANE_PARTS.
@@ -52,7 +52,7 @@ class Lane:
         self.endpoint = endpoint
         self.failures = 0
         self.held = 0
-        #: How many times the size of its records the last message had.
+        #: The size of the last message in multiples of its records.
         self.growth = 2.0
         self._send, self._clock = send, clock
         self._waiting: deque[Composed] = deque()
@@ -69,7 +69,7 @@ class Lane:
 
     @property
     def width(self) -> int:
-        """How many messages may be in flight at once."""
+        """The most messages that may be sent at the same time."""
         narrow = self.failures >= NARROW_AFTER
         return 1 if narrow else self.endpoint.webhook.options.concurrency
 
@@ -87,7 +87,7 @@ class Lane:
 
     @property
     def ready_in(self) -> float | None:
-        """Seconds until a rest that the receiver asked for is over; None outside a rest."""
+        """Seconds until the pause that the receiver requested is over; None outside a pause."""
         left = self._rested - self._clock()
         return left if self.open and left > 0 else None
 
@@ -167,7 +167,7 @@ class Holding:
         return self._total >= HELD_BYTES
 
     def permits(self, consumer: str, webhook_id: str, size: int) -> bool:
-        """Whether an endpoint of a consumer may hold a message of ``size`` bytes besides."""
+        """Whether an endpoint of a consumer may hold an additional message of ``size`` bytes."""
         if self._total and self._total + size > HELD_BYTES:
             return False
         held, own = self._consumers[consumer], self._lanes[webhook_id]
@@ -184,7 +184,7 @@ class Holding:
         self._lanes[webhook_id] += size
 
     def release(self, consumer: str, webhook_id: str, size: int) -> None:
-        """Count a message no longer."""
+        """Stop counting a message."""
         self._total -= size
         for counter, name in ((self._consumers, consumer), (self._lanes, webhook_id)):
             counter[name] -= size
@@ -193,7 +193,8 @@ class Holding:
 
 
 def choose_within_bytes(due: Iterable[DueDelivery], most: int) -> list[str]:
-    """The ids of the first deliveries whose records take ``most`` bytes, and at least of one."""
+    """The ids of the first deliveries whose records take at most ``most`` bytes, but at least
+    one."""
     chosen: list[str] = []
     size = 0
     for delivery in due:

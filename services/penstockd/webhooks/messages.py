@@ -113,7 +113,8 @@ class Composer:
     async def _shown(
         self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
     ) -> tuple[list[tuple[Occurrence, int]], Reason]:
-        """The events that may be sent, with their previous numbers; and why others are not."""
+        """The events that may be sent, with their previous numbers; and the reason why others are
+        not."""
         reason = Reason.EVENT_EXPIRED
         wanted = {s.dataset: s.operations for s in webhook.selections}
         kept = []
@@ -216,10 +217,10 @@ class Payloads:
         at: datetime,
         previous: Sequence[int] | None = None,
     ) -> Message:
-        """The message of a delivery whose events are what the owner may see now.
+        """The message of a delivery whose events are those that the owner may see now.
 
-        ``sights`` are lenses by dataset; ``at`` is when the message is made. ``previous`` goes with
-        the events, by default the delivery's own.
+        ``sights`` are lenses by dataset; ``at`` is the time when the message is made. ``previous``
+        goes with the events, by default the delivery's own.
         """
         before = delivery.previous if previous is None else previous
         if delivery.cause in (Cause.TEST, Cause.NOTICE):

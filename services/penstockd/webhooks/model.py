@@ -1,4 +1,4 @@
-"""The nouns of webhooks: endpoints, what is sent to them, when, and with what result."""
+"""The types of webhooks: endpoints, what is sent to them, when, and with what result."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 from penstockd.feed.event import Event, FeedOperation
 
-#: Seconds to wait after the first failed attempt and after each that follows: ten attempts over
-#: 75 h 35 min.
+#: Seconds to wait after the first failed attempt and after each later one: ten attempts over 75 h
+#: 35 min.
 DEFAULT_SCHEDULE = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
-#: Most events in one message.
+#: The most events in one message.
 MAX_BATCH = 100
 #: The operations that endpoints may select, by their words: all but SNAPSHOT.
 OPERATIONS = tuple(o.word for o in FeedOperation if o is not FeedOperation.SNAPSHOT)
 
-#: Random share by which a retry is early or late: messages that failed together spread out.
+#: The random share by which a retry is early or late, so that messages that failed together spread
+#: out.
 JITTER = 0.2
 #: The longest delay that a receiver can request with Retry-After.
 MAX_RETRY_AFTER = timedelta(days=1)
@@ -54,7 +55,7 @@ class DeliveryState(enum.StrEnum):
 
 
 class Cause(enum.StrEnum):
-    """Why there is a delivery."""
+    """The cause of a delivery."""
 
     EVENT = "EVENT"
     REPLAY = "REPLAY"
@@ -63,11 +64,11 @@ class Cause(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why an attempt failed, a delivery is dead, or an endpoint is disabled.
+    """The reason why an attempt failed, a delivery is dead, or an endpoint is disabled.
 
-    NOT_SENT: the hub itself failed to send it, and its log says why. NOT_VISIBLE: the owner's View
-    shows nothing of it any more. ACCESS_LOST: the owner may no longer read the dataset, or have
-    webhooks. ADDRESS_REFUSED: the name has no address that the hub may connect to, or does not
+    NOT_SENT: the hub itself failed to send it, and its log has the reason. NOT_VISIBLE: the owner's
+    View no longer shows anything of it. ACCESS_LOST: the owner may no longer read the dataset, or
+    own webhooks. ADDRESS_REFUSED: the name has no address that the hub may connect to, or does not
     exist. EVENT_EXPIRED: the event is gone, or the View has changed and the log no longer has the
     event to show it again.
     """
@@ -106,7 +107,8 @@ class Body(enum.StrEnum):
 
 
 class Ordering(enum.StrEnum):
-    """NONE: as fast as possible. KEY: one delivery of a record at a time; other records go on."""
+    """NONE: as fast as possible. KEY: one delivery of a record at a time; other records
+    continue."""
 
     NONE = "NONE"
     KEY = "KEY"
@@ -121,7 +123,7 @@ class Scheme(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events of a dataset an endpoint wants; empty ``operations`` mean all of them."""
+    """The events of a dataset that an endpoint wants; empty ``operations`` mean all of them."""
 
     dataset: str
     operations: tuple[str, ...] = ()
@@ -189,10 +191,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An endpoint. Its secrets are stored apart.
+    """An endpoint. Its secrets are stored separately.
 
-    ``scopes`` are those of the token that created it, and ``claims`` those that this token carried:
-    they limit for good what the endpoint is sent.
+    ``scopes`` are those of the token that created it, and ``claims`` those of this token: they
+    limit permanently what the endpoint is sent.
     """
 
     webhook_id: str
@@ -266,7 +268,7 @@ def next_time(
 ) -> datetime | None:
     """When to try again after try number ``tries`` (from 1 on) failed at a time; None: never.
 
-    ``retry_after`` is what the receiver asked for: it can delay a retry, but not hasten it.
+    ``retry_after`` is the receiver's request: it can delay a retry, but not bring it forward.
     """
     if tries > len(schedule):
         return None

@@ -121,7 +121,7 @@ def brought_claims(policy: PolicySnapshot, principal: Principal) -> dict[str, tu
 
 
 def owner_of(policy: PolicySnapshot, webhook: Webhook) -> Principal | None:
-    """The owner under a policy; None if it may no longer have webhooks."""
+    """The owner under a policy; None if it may no longer own webhooks."""
     consumer = policy.consumers.get(webhook.consumer_id)
     if consumer is None or not consumer.active:
         return None
@@ -179,7 +179,7 @@ def lens_of(
 
 
 def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) -> Mapping[str, str]:
-    """Why selections bring no events, by dataset."""
+    """The reasons why selections bring no events, by dataset."""
     principal = owner_of(policy, webhook)
     found = {}
     for selection in webhook.selections:
@@ -199,7 +199,7 @@ def check_webhook(
     """Raise if a webhook is invalid.
 
     Raises ValueInvalid and WebhookUrlRefused for its settings, PermissionDenied if its owner cannot
-    have webhooks or cannot read a dataset, FieldUnknown and FilterInvalid as lists do.
+    own webhooks or cannot read a dataset, FieldUnknown and FilterInvalid as lists do.
     """
     violations = [Violation(f"webhook.{f}", text) for f, text in _find_problems(policy, webhook)]
     if violations:
@@ -220,7 +220,7 @@ def parse_origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     try:
         port = parts.port
-    except ValueError:  # it is refused
+    except ValueError:  # such a URL is refused elsewhere
         port = None
     return parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme)
 

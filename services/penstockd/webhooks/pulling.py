@@ -1,4 +1,4 @@
-"""Pulls messages for a developer's machine, which borrows due deliveries for a while."""
+"""Pulls messages for a developer's machine: due deliveries are lent to it for a while."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt
 from penstockd.webhooks.signing import Seal, Signer
 
-#: Most messages that one call pulls or acknowledges.
+#: The most messages that one call pulls or acknowledges.
 MAX_DELIVERIES = 100
 
-#: Bytes of the records of the messages that one call pulls; one message may have more.
+#: The most bytes of records in the messages that one call pulls; a single message may have more.
 PULLED_BYTES = 512 * 1024
 
 #: A pulled message that is not acknowledged within this time is due again.
 LEASE = timedelta(seconds=60)
-#: Longest and shortest wait between two looks of a waiting call, in seconds. A ring of its line
-#: also makes it look.
+#: The longest and the shortest wait between two looks of a waiting call, in seconds. A ring of its
+#: line also makes it look.
 LOOK, REST = 5.0, 0.05
 
 
@@ -56,7 +56,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a pulled message: the reply's status, 0 if it could not be posted."""
+    """The outcome of a pulled message: the reply's status, 0 if it could not be posted."""
 
     delivery_id: str
     status: int
@@ -73,7 +73,7 @@ async def listening_endpoint(connection: Connection, webhook: Webhook, seal: Sea
 
 
 def as_posted(endpoint: Endpoint, composed: Composed) -> Pulled:
-    """A message with the headers that it would be posted with."""
+    """A message with the headers with which it would be posted."""
     delivery, message = composed.delivery, composed.message
     signed = endpoint.signer.sign(delivery.delivery_id, read_clock(), message.body)
     headers = {**endpoint.webhook.headers, **message.headers, **signed}
@@ -105,7 +105,7 @@ def _reply_of(outcome: Outcome) -> Reply:
 
 
 class PullOrgans(Protocol):
-    """The organs that pulling needs."""
+    """The organs for pulling."""
 
     @property
     def database(self) -> Database:

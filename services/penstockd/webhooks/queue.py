@@ -311,9 +311,9 @@ async def settle_results(
 
 
 async def release_all(connection: Connection, at: datetime) -> int:
-    """Release what an earlier keeper had claimed; returns how many.
+    """Release the deliveries that an earlier keeper had claimed; returns the number.
 
-    Deliveries lent to a command that pulls have a time at which they come back by themselves.
+    Deliveries lent to a command that pulls return by themselves at a certain time.
     """
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'PENDING', next_time = $1"
@@ -326,7 +326,7 @@ async def release_all(connection: Connection, at: datetime) -> int:
 async def bury_deliveries(
     connection: Connection, webhook_id: str, reason: Reason, at: datetime
 ) -> int:
-    """Mark all that waits for an endpoint as dead, for a reason; returns how many."""
+    """Mark all waiting deliveries of an endpoint as dead, for a reason; returns the number."""
     done = await connection.execute(
         "UPDATE hub.webhook_delivery SET state = 'DEAD', reason = $2, next_time = NULL,"
         " finish_time = $3 WHERE webhook_id = $1 AND state IN ('PENDING', 'PARKED')",
@@ -355,9 +355,8 @@ async def requeue_dead(
 ) -> int:
     """Let all dead deliveries of a period be tried again, as ``requeue_delivery`` does.
 
-    Each record's keep their order. Returns how many.
-
-    The connection must be in a transaction.
+    The order within each record is kept. Returns the number. The connection must be in a
+    transaction.
     """
     await connection.execute(_ORDER_LOCK)
     done = await connection.execute(
@@ -375,7 +374,8 @@ async def requeue_dead(
 async def promote_stuck(connection: Connection, at: datetime) -> None:
     """Free parked deliveries that wait for nothing.
 
-    What was before them ended without ``settle_results``."""
+    The deliveries before them ended without ``settle_results``.
+    """
     await connection.execute(_ORDER_LOCK)
     rows = await connection.fetch(
         "SELECT DISTINCT webhook_id, order_key FROM hub.webhook_delivery WHERE state = 'PARKED'"

@@ -34,7 +34,7 @@ FROM hub.webhook_attempt WHERE webhook_id = $1 AND start_time >= $2
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which deliveries to list; an unset field matches all."""
+    """The deliveries to list; an unset field matches all."""
 
     state: DeliveryState | None = None
     reason: str = ""
@@ -84,7 +84,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How deliveries went; latencies in ms, ages in seconds."""
+    """The results of deliveries; latencies in ms, ages in seconds."""
 
     attempts: int
     delivered: int
@@ -188,7 +188,7 @@ async def list_notices(
 
 
 async def measure_deliveries(connection: Connection, webhook_id: str, since: datetime) -> Figures:
-    """How the deliveries of a webhook went since a time, and what waits now."""
+    """The results of a webhook's deliveries since a time, and the deliveries that wait now."""
     tried = await connection.fetchrow(_FIGURES, webhook_id, since)
     waiting = await connection.fetchrow(
         f"SELECT count(*), min(create_time) FROM hub.webhook_delivery"

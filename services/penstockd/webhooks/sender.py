@@ -20,12 +20,12 @@ from penstockd.webhooks.model import Reason
 
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 15.0
-#: Most bytes of a reply's body that are read from the network.
+#: The most bytes of a reply's body that are read from the network.
 READ_BYTES = 64 * 1024
-#: Most of these that are stored.
+#: The most of these that are stored.
 KEPT_BYTES = 1024
 _KEPT_HEAD = 4096
-#: Headers that every message sets itself, and so no custom header may set.
+#: Headers that every message sets itself, and that no custom header may set.
 OWN_HEADERS = frozenset(
     {
         "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
@@ -126,9 +126,9 @@ class Sender:
                 kept = await _read_body(response)
                 assert isinstance(response, _Response), "the session makes no others"
                 return _make_reply(response, kept, time.perf_counter() - start)
-        except Exception as exc:  # a receiver may do anything: none of it may end the dispatcher
+        except Exception as exc:  # a receiver may do anything: nothing may end the dispatcher
             reason, text = _explain_failure(exc)
-            # The time of a look-up would reveal whether some resolver near the hub knows the name.
+            # The time of a look-up would reveal whether a resolver near the hub knows the name.
             refused = reason is Reason.ADDRESS_REFUSED
             latency = 0.0 if refused else time.perf_counter() - start
             return Reply(latency, reason=reason.value, head=text)

@@ -1,4 +1,4 @@
-"""Settles claimed deliveries, and draws the consequences for their endpoints and owners."""
+"""Settles claimed deliveries, and applies the consequences for their endpoints and owners."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from penstockd.webhooks.queue import (
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.signing import Seal
 
-#: The database has gone back in time: what a receiver was sent may be undone.
+#: The database has gone back in time: messages sent to a receiver may be undone.
 UNDONE = "changes.undone"
 
 #: An endpoint that has failed for this long without a delivery is disabled.
@@ -82,8 +82,8 @@ async def tell_undone(
 ) -> None:
     """Notify every receiver once that the database has gone back in time.
 
-    The message has the epoch and a cursor: data read again at or after this cursor holds nothing
-    that was undone, and changes go on from there.
+    The message has the epoch and a cursor: data read again at or after this cursor contains nothing
+    that was undone, and changes continue from there.
     """
     cursor = (await read_extent(connection)).newest
     epoch, begin_time = await connection.fetchrow(  # type: ignore[misc]
@@ -154,13 +154,14 @@ def judge_attempt(
 
 
 def rest_of(reply: Reply) -> timedelta | None:
-    """How long a busy receiver asks to be left alone."""
+    """The pause that a busy receiver requests."""
     return reply.retry_after if reply.status in _BUSY else None
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Since when an endpoint has failed without a break, and how many warnings that has caused.
+    """The time since which an endpoint has failed without a break, and the number of warnings so
+    far.
 
     ``warning`` is the percentage to warn of now, if any; ``disable`` is whether it has failed for
     too long.
@@ -195,7 +196,7 @@ class Settling:
 
     def __init__(self, seal: Seal, clock: Clock) -> None:
         self._seal, self._clock = seal, clock
-        # Endpoints found failing here; the loaded endpoints are not refreshed for that.
+        # Endpoints that were found failing here; the loaded endpoints are not refreshed for that.
         self._failing: set[str] = set()
 
     async def write(
@@ -235,7 +236,7 @@ class Settling:
         known = webhook.failing_time is not None or webhook.webhook_id in self._failing
         if not failed and not known:
             return None
-        # The loaded endpoint may be older than what was written since.
+        # The loaded endpoint may be older than the latest writes.
         stored = await read_webhook(connection, webhook.webhook_id, self._seal, lock=True)
         if stored is None:
             return None

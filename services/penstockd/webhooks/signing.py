@@ -38,7 +38,7 @@ class Secret:
 
     @property
     def text(self) -> str:
-        """What the receiver verifies with: the secret itself, or the public key."""
+        """The text with which the receiver verifies: the secret itself, or the public key."""
         if self.scheme is Scheme.HMAC:
             return "whsec_" + base64.b64encode(self.key).decode()
         public = Ed25519PrivateKey.from_private_bytes(self.key).public_key()
@@ -85,7 +85,7 @@ class Signer:
 
 
 class Seal:
-    """Seals what the database stores but must not know."""
+    """Seals content that the database stores but must not know."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)

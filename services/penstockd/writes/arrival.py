@@ -1,9 +1,9 @@
-"""Files on their way to the hub: kept aside until no row has to wait for their client.
+"""Files on their way to the hub: buffered until no row has to wait for their client.
 
-An import locks the rows that it writes until it commits. A client that sends slowly would keep
-them locked for as long as it likes. So the hub opens no transaction before the file is whole, or
-KEPT_BYTES of it have come, or it has come fast for a while, so that loading it meanwhile is worth
-it. From then on the client must keep up, and the whole import has an absolute bound.
+An import locks the rows that it writes until it commits. A client that sends slowly would keep them
+locked for as long as it likes. So the hub opens no transaction before the file is complete, or
+KEPT_BYTES of it have arrived, or it has arrived fast for a while, so that loading it meanwhile is
+worthwhile. From then on the client must keep up, and the whole import has an absolute bound.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from penstockd.shares import Shares, ShareTerms, payer_var
 from penstockd.spools import Spool, SpoolPlace
 from penstockd.writes.pace import LEAST_RATE, Pace
 
-#: Bytes of a file that are kept before its rows are locked, of these in memory, and of each read.
+#: The bytes of a file that are buffered before its rows are locked, those of them in memory, and
+#: those of each read.
 KEPT_BYTES, MEMORY_BYTES, CHUNK_BYTES = 64 * 1024 * 1024, 1024 * 1024, 256 * 1024
-#: A file that has come so fast, in bytes per second, in so many seconds one after the other, is
-#: loaded while it comes.
+#: A file that has arrived this fast, in bytes per second, in this many seconds one after the other,
+#: is loaded while it arrives.
 FAST_RATE, FAST_SECONDS = 1024 * 1024, 3
-#: Fewest bytes a second that a client must send while rows are locked, and how many seconds it may
-#: be silent then.
+#: The fewest bytes a second that a client must send while rows are locked, and the seconds for
+#: which it may be silent then.
 LOCKED_RATE, LOCKED_STALL = 64 * 1024, 5.0
-#: Files that may arrive or wait to be loaded in one worker at one time, at most half of them of one
-#: consumer, and how many seconds a file waits until it may come.
+#: The most files that may arrive or wait to be loaded in one worker at one time, at most half of
+#: them of one consumer, and the seconds that a file waits until it may start.
 MOST_ARRIVING, PLACE_SECONDS = 32, 30.0
 
 
@@ -41,8 +42,9 @@ def _make_arriving() -> Shares:
 class ImportLimits:
     """Limits of imports.
 
-    A client may make the hub wait ``stall_seconds`` besides what its bytes take at the least rate.
-    A file must come, and then be loaded, within ``seconds`` each. What is large lies in ``spools``.
+    A client may make the hub wait ``stall_seconds`` in addition to the time that its bytes take at
+    the minimum rate. A file must arrive, and then be loaded, within ``seconds`` each. Large files
+    are buffered in ``spools``.
     """
 
     stall_seconds: float = 60.0
@@ -62,8 +64,8 @@ class Arrival:
 
     @asynccontextmanager
     async def hold_place(self) -> AsyncIterator[None]:
-        """Hold one of the places for files in the block, and forget what was kept after it: files
-        that wait to be loaded take room as well. Raises ShareExhausted."""
+        """Hold one of the places for files in the block, and drop the buffered bytes after it:
+        files that wait to be loaded take space as well. Raises ShareExhausted."""
         payer, arriving = payer_var.get(), self._limits.arriving
         taken = await arriving.take(payer)
         try:
@@ -73,7 +75,7 @@ class Arrival:
             arriving.give_back(payer, taken)
 
     async def gather(self) -> None:
-        """Keep what comes until rows may be locked. Raises ClientStalled and StorageFull."""
+        """Buffer what arrives until rows may be locked. Raises ClientStalled and StorageFull."""
         async with self._in_time():
             await self._gather()
 
@@ -89,13 +91,13 @@ class Arrival:
         self._whole = True
 
     async def read(self) -> AsyncGenerator[bytes, None]:
-        """All bytes, those that were kept first, while rows are locked. Raises ClientStalled."""
+        """All bytes, first the buffered ones, while rows are locked. Raises ClientStalled."""
         stall = min(self._limits.stall_seconds, LOCKED_STALL)
         async for piece in self._read(Pace(stall, LOCKED_RATE)):
             yield piece
 
     async def read_unlocked(self) -> AsyncGenerator[bytes, None]:
-        """As ``read``, of a file that is not loaded: it must come in time, as it must before."""
+        """As ``read``, for a file that is not loaded: it must still arrive in time."""
         async with self._in_time():
             async for piece in self._read(Pace(self._limits.stall_seconds, LEAST_RATE)):
                 yield piece
@@ -125,15 +127,15 @@ class Arrival:
 
 
 class _Haste:
-    """Whether a file has come fast for a while."""
+    """Whether a file has arrived fast for a while."""
 
     def __init__(self, now: float) -> None:
         self._began, self._size, self._fast = now, 0, 0
 
     def lasts(self, size: int, now: float) -> bool:
-        """Whether it has, now that ``size`` more bytes have come.
+        """Whether it has, now that ``size`` more bytes have arrived.
 
-        Each second counts for itself: what came at once is no sign of what will come.
+        Each second counts separately: a burst at the start says nothing about the rest.
         """
         self._size += size
         took = now - self._began

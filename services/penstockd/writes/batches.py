@@ -1,4 +1,4 @@
-"""Batches: records of one call, turned into rows and loaded, all of them or the good ones."""
+"""Batches: records of one call, turned into rows and loaded, all of them or the valid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from penstockd.store.writer import (
 from penstockd.writes.incoming import Incoming, find_lacking, refuse_values
 from penstockd.writes.report import Report, RowProblem
 
-#: Up to so many records are not worth the kernel's plan.
+#: Up to this many records are not worth the kernel's plan.
 SMALL_BATCH = 100
 
 
@@ -44,8 +44,8 @@ class WriteBatch:
         self._etag: int | None = None
 
     async def prepare(self, writer: Writer) -> None:
-        """Make rows of the records, before a transaction holds a connection. ``write`` reports what
-        is wrong with them."""
+        """Make rows from the records, before a transaction holds a connection. ``write`` reports
+        their faults."""
         left: Sequence[int] = range(len(self._records))
         if len(left) > SMALL_BATCH:
             stamp = await writer.stamp()
@@ -92,7 +92,7 @@ class WriteBatch:
         )
 
     def _made(self, indexes: Sequence[int]) -> tuple[list[int], list[list[Any]]]:
-        """The indexes of the good ones of some records, and their rows."""
+        """The indexes of the valid ones of some records, and their rows."""
         numbers, rows = [], []
         for index in indexes:
             budget.check_budget()

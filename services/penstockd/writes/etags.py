@@ -1,4 +1,5 @@
-"""Etags that callers send back: those of what they were shown, not always the stored ones."""
+"""Etags that callers send back: those of the records they were shown, not always the stored
+ones."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class ExpectedEtag:
             return self._etag
         dataset = self._view.dataset
         if not await transaction.lock(self._view.guard, key):
-            return ""  # the write will find that it is not there
+            return ""  # the write will find that it does not exist
         for view in self._derived:
             read = view.prepared(Get, "etag")
             statement = read.statement

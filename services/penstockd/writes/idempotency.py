@@ -22,8 +22,8 @@ from penstockd.store.writer import WriteTransaction
 
 #: Larger replies are not stored whole: a replay reads the record again.
 MAX_REPLY_BYTES = 64 * 1024
-#: Raise this when replies come to show other things under the same policy: replies that were stored
-#: before are then not repeated as they were.
+#: Raise this when replies begin to show other things under the same policy: replies stored before
+#: are then not repeated unchanged.
 _SIGHT = 2
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,128}")
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a write says besides its records.
+    """The content of a write besides its records.
 
     ``digest`` covers everything except the request id, and is needed only with one.
     """

@@ -24,9 +24,9 @@ from penstockd.tasks import next_item
 from penstockd.writes.incoming import find_lacking, key_problem
 from penstockd.writes.report import Report, RowProblem
 
-#: Rows that are merged at once.
+#: The number of rows that are merged at once.
 BATCH_ROWS = 10_000
-#: Most bad rows that are reported; the others are only counted.
+#: The most bad rows that are reported; further ones are only counted.
 REPORTED_ROWS = 100
 
 
@@ -102,6 +102,8 @@ class Import:
             await asyncio.gather(parser, return_exceptions=True)
         if self._report.refused and not self._partial:
             raise self._bad_rows()
+        if (unknown := self._reader.leniency.unknown) is not None:
+            self._report.ignored, self._report.ignored_values = unknown.counts, unknown.total
         return self._report.in_order()
 
     async def _merge(self, transaction: WriteTransaction, batch: _Parsed) -> None:

@@ -1,4 +1,4 @@
-"""Turns records that callers send into rows for the store: what they may set, checked."""
+"""Turns records that callers send into rows for the store, after checking what they may set."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from penstockd.policy.view import View
 from penstockd.query import FieldUnknown
 from penstockd.store.rows import stored_row
 
-#: Most items of one list or map of a record that comes by a call of its own or in a batch, whatever
-#: the model allows; only an import may bring more.
+#: The most items of one list or map of a record in a call of its own or in a batch, whatever the
+#: model allows; only an import may have more.
 MAX_ELEMENTS = 10_000
 #: Control characters, and the ends of lines and paragraphs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -50,7 +50,7 @@ class Incoming:
         ]
 
     def row(self, record: Message, *, whole: bool = False) -> list[Any]:
-        """The row of a record that exists; the fields are a part of it.
+        """The row of an existing record, of which the fields may be a part.
 
         Raises ValueInvalid with a violation for each bad value, the key included. Rules over
         several fields are checked if the fields are the ``whole`` of what the caller may write.
@@ -65,14 +65,14 @@ class Incoming:
         return row
 
     def new_row(self, record: Message) -> list[Any]:
-        """The row of a new record, in which the values that are not set must be right, too."""
+        """The row of a new record, in which the values that are not set must be valid, too."""
         row = self.row(record, whole=True)
         if violations := find_lacking(self._view, self.fields):
             raise refuse_values(violations)
         return row
 
     def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
-        """The canonical values of a record, and what is wrong with them apart from rules."""
+        """The canonical values of a record, and its faults apart from rules."""
         # Check counts and sizes before contents, which take a thousand times as long.
         violations = [
             Violation(path, problem)
@@ -104,7 +104,7 @@ def refuse_values(violations: Sequence[Violation]) -> ValueInvalid:
 
 
 def find_lacking(view: View, fields: Sequence[Field]) -> list[Violation]:
-    """What is wrong with new records that have only ``fields``.
+    """The faults of new records that have only ``fields``.
 
     Fields that the caller does not see are not named.
     """
@@ -133,10 +133,10 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
 
 
 def key_problem(key: str) -> str:
-    """What is wrong with a record's key; "" if nothing is.
+    """The fault of a record's key; "" if there is none.
 
-    A key is part of a path, percent-encoded: it may hold any character but control characters, and
-    must not be empty, too long, or a segment by which paths are normalised.
+    A key is part of a path, percent-encoded: it may contain any character but control characters,
+    and must not be empty, too long, or a segment by which paths are normalised.
     """
     if not key:
         return "is required"

@@ -1,4 +1,4 @@
-"""What a writer gets back: no more of a record than its caller may read now."""
+"""The reply to a writer: no more of a record than its caller may read now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReplyView:
 
     ``view`` is the View of the write. ``readable`` is its intersection with the caller's View for
     reading, under the current policy; None if the caller cannot read. Everything in the reply to a
-    write comes from here: records, etags, counts.
+    write is made here: records, etags, counts.
     """
 
     def __init__(self, call: Call, dataset: Dataset, *actions: Action) -> None:
@@ -68,8 +68,8 @@ class ReplyView:
     def report(self, report: Report) -> Report:
         """A report for the caller.
 
-        That a record was unchanged reveals what it held. So a caller that cannot read all that it
-        writes sees unchanged records counted as updated.
+        The fact that a record was unchanged reveals its content. So a caller that cannot read all
+        that it writes sees unchanged records counted as updated.
         """
         counts = report.counts
         if not counts.unchanged or self.reads_in_clear(self.view.writable):
@@ -142,7 +142,7 @@ class WrittenRecord:
             etag = await self._reply.etag(transaction, self._key)
             record = await self._reply.own(self.given, etag)
         if self._dry and not self._reply.reads_in_clear(self._reply.view.dataset.fields):
-            # They reveal whether a value differs from the stored one.
+            # These reveal whether a value differs from the stored one.
             for name in sorted(MOVING):
                 record.ClearField(name)
         return record
@@ -150,9 +150,9 @@ class WrittenRecord:
     async def again(self, transaction: WriteTransaction, stored: Message) -> Message:
         """The reply of an earlier call, as far as the caller may see it now.
 
-        ``stored`` is the earlier reply. The record is shown if it still is as the call left it; if
-        others have written it since, only what the call itself has set. Raises RecordNotFound if
-        the caller may no longer touch the record.
+        ``stored`` is the earlier reply. The record is shown if it is still as the call left it; if
+        others have written it since, only the values that the call itself has set. Raises
+        RecordNotFound if the caller may no longer touch the record.
         """
         view, etag = self._reply.view, getattr(stored, "etag")  # noqa: B009  # of any dataset
         if await _read_record(transaction, view, self._key, view.dataset.key.path) is None:

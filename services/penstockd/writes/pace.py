@@ -1,4 +1,4 @@
-"""Limits how slowly an upload may come."""
+"""Limits how slowly an upload may arrive."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeVar
 from penstockd import budget
 from penstockd.errors import ClientStalled
 
-#: Fewest bytes a second that an upload must reach in the long run.
+#: The fewest bytes a second that an upload must reach in the long run.
 LEAST_RATE = 1024
-#: The hub looks at a silent client so many times before it gives up. A look that comes late counts
-#: as one in time: while the hub is busy, it is not the client that is silent.
+#: The number of times that the hub checks a silent client before it gives up. A late check counts
+#: as one in time: while the hub is busy, the client is not to blame.
 _LOOKS = 10
 
 T = TypeVar("T")
@@ -21,10 +21,10 @@ T = TypeVar("T")
 class Pace:
     """Ends an upload whose client sends too slowly.
 
-    The client may be silent for ``stall_seconds``. What it sends gives it the time back that so
-    many bytes take at ``rate`` bytes a second, but never more than ``stall_seconds``: what came
-    quickly is no credit for a long silence. So the hub waits, in all, for no more than
-    ``stall_seconds`` and the time that the upload takes at that rate.
+    The client may be silent for ``stall_seconds``. The bytes that it sends restore the time that
+    they take at ``rate`` bytes a second, but never to more than ``stall_seconds``: a fast part is
+    no credit for a long silence. So in all the hub waits for no more than ``stall_seconds`` and the
+    time that the upload takes at that rate.
     """
 
     def __init__(self, stall_seconds: float, rate: int = LEAST_RATE) -> None:
@@ -34,7 +34,7 @@ class Pace:
     async def next(self, upload: AsyncIterator[T], received: int) -> T | None:
         """The next piece; None after the last. Raises ClientStalled.
 
-        ``received`` is the number of bytes that came since the last call.
+        ``received`` is the number of bytes that arrived since the last call.
         """
         self._left = min(self._left + received / self._rate, self._stall)
         step, clock = self._stall / _LOOKS, asyncio.get_running_loop().time

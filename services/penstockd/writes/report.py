@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
 from penstockd.store.writer import Counts
 from penstockd.writes.idempotency import Form
 
-#: Most problems that are reported; bad rows are always counted.
+#: The most problems that are reported; bad rows are always counted.
 TOLD = 1000
 _MOST_TEXT = 300  # characters of a description, which may quote a value
 
@@ -31,6 +31,10 @@ class Report:
     counts: Counts = field(default_factory=Counts)
     refused: int = 0
     problems: list[RowProblem] = field(default_factory=list)
+    #: Names of the file that no field has and the import ignored, with their numbers of values.
+    ignored: dict[str, int] = field(default_factory=dict)
+    #: How many values of all such names it ignored.
+    ignored_values: int = 0
 
     @property
     def rows(self) -> int:
@@ -49,7 +53,7 @@ class Report:
     def in_order(self) -> Report:
         """The same, with its problems in the order of the rows."""
         problems = sorted(self.problems, key=lambda p: p.row)
-        return Report(self.counts, self.refused, problems)
+        return replace(self, problems=problems)
 
 
 def _decode_report(data: bytes) -> Report:
@@ -58,6 +62,8 @@ def _decode_report(data: bytes) -> Report:
         Counts(**document["counts"]),
         document["refused"],
         [RowProblem(**p) for p in document["problems"]],
+        document.get("ignored", {}),
+        document.get("ignored_values", 0),
     )
 
 

@@ -18,7 +18,7 @@ from penstockd.writes.outgoing import ReplyView, SetValues, known_record
 
 #: How often to try to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3
-#: Reported of values that break a rule only together with hidden ones.
+#: The report for values that break a rule only together with hidden ones.
 _UNREAD = "breaks a rule together with fields that you may not read"
 
 
@@ -30,7 +30,7 @@ class Update:
         self._view, self._record, self.etag = view, record, etag
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
-        #: The values that are set: more for a record that is created than for one that exists.
+        #: The values that are set: more for a new record than for an existing one.
         self.given = SetValues(view.dataset, self._incoming.fields, self._row)
 
     async def run(self, transaction: WriteTransaction) -> None:

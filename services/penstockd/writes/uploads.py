@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from penstockd import budget
@@ -13,35 +14,46 @@ from penstockd.budget import SECONDS_PER_BYTE, offload_large
 from penstockd.calls import Call
 from penstockd.errors import ImportFormatInvalid, ImportTooLong, ImportTruncated
 from penstockd.formats import FormatError
+from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.store.writer import WriteTransaction
 from penstockd.writes.arrival import Arrival, ImportLimits
 from penstockd.writes.idempotency import Once, Request
 from penstockd.writes.imports import Import
 from penstockd.writes.report import REPORT, Report
 
-#: Format, compression, content type, bytes.
-Piece = tuple[str, str, str, bytes]
+
+@dataclass(frozen=True, slots=True)
+class FileForm:
+    """What an import says of its file: how it is read, and what is done with its rows.
+
+    ``format`` is a name of ``formats.READERS``, in any case, or "" for that of ``content_type``.
+    With ``partial`` bad rows are left out; otherwise they end the import.
+    """
+
+    format: str = ""
+    content_type: str = ""
+    partial: bool = False
+    options: ReadOptions = FROM_FILE
 
 
 class Upload(Protocol):
     """A file that arrives piece by piece."""
 
-    def pieces(self) -> AsyncIterator[Piece]:
-        """The pieces, up to their end or to where the upload was cut off."""
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The pieces of the file, up to their end or to where the upload was cut off."""
 
     async def confirm_whole(self) -> None:
         """Raise ImportTruncated if the pieces ended because the upload was cut off."""
 
 
 class UploadedFile:
-    """An upload whose first piece has arrived, and with it the form of the whole file."""
+    """An upload whose first piece has arrived."""
 
     def __init__(
-        self, first: Piece, rest: AsyncIterator[Piece], request: Request, limits: ImportLimits
+        self, first: bytes, rest: AsyncIterator[bytes], request: Request, limits: ImportLimits
     ) -> None:
-        self.format, self.compression, self.content_type, data = first
         self.limits = limits
-        self._arrival = Arrival(data, _read_data(rest), limits)
+        self._arrival = Arrival(first, rest, limits)
         self._seen, self._hashed = hashlib.sha256(request.digest), bool(request.request_id)
 
     @classmethod
@@ -89,19 +101,14 @@ class UploadedFile:
             await offload_large(len(data), self._seen.update, data)
 
 
-async def _read_data(pieces: AsyncIterator[Piece]) -> AsyncIterator[bytes]:
-    async for piece in pieces:
-        yield piece[3]
-
-
 async def load_once(
     call: Call, upload: Upload, file: UploadedFile, load: Import, request: Request
 ) -> Report:
     """Load the file of an upload, unless a call with the same request id has loaded it.
 
-    Unlike ``write_once`` it stops when the caller goes away: a file that breaks off is not loaded.
+    Unlike ``write_once`` it stops when the caller leaves: a file that breaks off is not loaded.
     Raises ImportFormatInvalid, ImportTruncated, ImportTooLong, ClientStalled, ShareExhausted,
-    RequestInFlight, RequestIdReused and ImportRowInvalid; nothing was loaded then.
+    RequestInFlight, RequestIdReused and ImportRowInvalid; then nothing was loaded.
     """
     once = Once(call, "" if request.validate_only else request.request_id)
     async with file.hold_place():
@@ -117,7 +124,7 @@ async def load_once(
                     return report
         except FormatError as exc:
             raise (ImportTruncated if exc.truncated else ImportFormatInvalid)(str(exc)) from exc
-        # Only the whole file shows whether it is the same. No transaction is open meanwhile.
+        # Only the whole file shows whether it is the same. Meanwhile no transaction is open.
         await file.read_to_end()
     async with call.transaction() as transaction:
         return await once.replay(transaction, stored, file.digest, REPORT)

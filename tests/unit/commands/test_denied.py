@@ -40,6 +40,7 @@ from penstockd.webhooks.model import Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.search import Filter
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
+from penstockd.writes.uploads import FileForm
 
 ROOT = Path(commands.__file__).parents[1]
 NAMES = [
@@ -66,6 +67,7 @@ VALUES: dict[Any, Any] = {
     Webhook: WEBHOOK, Scheme: Scheme.HMAC,
     SubscriptionTerms: SubscriptionTerms(["customers"]),
     Message: customers_pb2.Customer(customer_id="x"), ImportLimits: ImportLimits(),
+    FileForm: FileForm(),
 }  # fmt: skip
 
 

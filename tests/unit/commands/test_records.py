@@ -58,6 +58,7 @@ from penstockd.policy.pages import Query
 from penstockd.query import FieldUnknown
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
+from penstockd.writes.uploads import FileForm
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CLEAR = dict.fromkeys(FieldClass, Mask.CLEAR)
@@ -213,7 +214,7 @@ class CutOff:
 async def test_import_records_of_nothing(writing: HubLike, customers: Dataset) -> None:
     with pytest.raises(ImportTruncated):
         await import_records(
-            writing.call(), customers, CutOff(), Request(), limits=ImportLimits(1.0)
+            writing.call(), customers, CutOff(), Request(), FileForm(), limits=ImportLimits(1.0)
         )
     assert writing.database.transactions == []
 
@@ -225,7 +226,7 @@ async def test_who_may_not_write_opens_no_transaction(hub: HubLike, customers: D
         update_record(call, customers, customer(), [], "", request),
         delete_record(call, customers, "c1", "", request),
         batch_upsert(call, customers, [customer()], request),
-        import_records(call, customers, CutOff(), request, limits=ImportLimits(1.0)),
+        import_records(call, customers, CutOff(), request, FileForm(), limits=ImportLimits(1.0)),
     ):
         with pytest.raises(PermissionDenied):
             await work

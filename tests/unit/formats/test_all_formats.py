@@ -16,7 +16,7 @@ from lxml import etree
 from penstockd import formats
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.errors import FormatUnknown, RequestTooLarge, ValueInvalid
-from penstockd.formats import FormatError, xlsx
+from penstockd.formats import FormatError, ReadOptions, xlsx
 from penstockd.formats.xsd import xml_schema
 from shelf import Shelf, last_batches, writable
 
@@ -53,7 +53,7 @@ def read(
     name: str, dataset: Dataset, data: bytes, chunk: int, compression: str = ""
 ) -> tuple[formats.Reader, list[list[Any]]]:
     """The rows of a document without bad rows."""
-    reader = formats.open_reader(name, dataset, dataset.fields, compression=compression)
+    reader = formats.open_reader(name, dataset, dataset.fields, ReadOptions(compression))
     batches: list[formats.RowBatch] = []
     for at in range(0, len(data), chunk):
         batches += reader.feed(data[at : at + chunk])
@@ -120,7 +120,7 @@ def test_unknown_formats_and_compressions_are_refused(things: Dataset) -> None:
     with pytest.raises(ValueInvalid, match="not one of GZIP, ZSTD"):
         formats.open_writer("csv", things, things.fields, compression="rar")
     with pytest.raises(ValueInvalid, match="not one of GZIP, ZSTD"):
-        formats.open_reader("csv", things, things.fields, compression="br")
+        formats.open_reader("csv", things, things.fields, ReadOptions("br"))
     with pytest.raises(ValueInvalid, match="spreadsheet_safe is for CSV and XLSX"):
         formats.open_writer("json", things, things.fields, spreadsheet_safe=True)
 

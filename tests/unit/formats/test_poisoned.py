@@ -15,7 +15,7 @@ import pytest
 from penstockd import formats
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
-from penstockd.formats import FormatError
+from penstockd.formats import FormatError, ReadOptions
 from penstockd.formats.compression import COMPRESSIONS
 from penstockd.formats.xml_reader import DEPTH_LIMIT
 
@@ -48,7 +48,7 @@ def fed(
 ) -> tuple[int, list[formats.BadRow]]:
     """The number of rows in a file, and the bad ones; the readers' results are consumed and
     dropped."""
-    reader = formats.open_reader(name, things, things.fields, compression=compression)
+    reader = formats.open_reader(name, things, things.fields, ReadOptions(compression))
     good, bad = 0, []
     for piece in pieces:
         for batch in reader.feed(piece):

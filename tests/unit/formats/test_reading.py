@@ -101,7 +101,7 @@ JSON_ROWS: list[tuple[Any, str, str]] = [
     ('{"thingId" :"a","thingId":"b"}', "", "has the member 'thingId' twice"),
     ('{"thingId":"a","thing_id":"b"}', "thing_id", "is given twice"),
     ('{"thingId":"a","hidden":1}', "hidden", "is not a field"),
-    ('{"thingId":"a","homePlace":{"nope":1}}', "nope", "is not a field"),
+    ('{"thingId":"a","homePlace":{"nope":1}}', "home_place.nope", "is not a field"),
     ('{"thingId":"a","homePlace":3}', "homePlace", "must be an object"),
     ('{"title":"a"}', "thing_id", "is required"),
     ('{"thingId":"a","large":1.5}', "large", "must be a whole number, not 1.5"),

@@ -10,6 +10,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import changes_pb2 as _changes_pb2
 from penstock.hub.v1 import digests_pb2 as _digests_pb2
+from penstock.hub.v1 import import_report_pb2 as _import_report_pb2
 from penstock.hub.v1 import row_error_pb2 as _row_error_pb2
 from penstock.hub.v1 import upload_complete_pb2 as _upload_complete_pb2
 from penstock.model.v1 import products_pb2 as _products_pb2
@@ -118,7 +119,7 @@ class BatchUpsertProductsResponse(_message.Message):
     def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportProductsRequest(_message.Message):
-    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +127,9 @@ class ImportProductsRequest(_message.Message):
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    DELIMITER_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
     request_id: str
@@ -133,23 +137,30 @@ class ImportProductsRequest(_message.Message):
     partial: bool
     compression: str
     complete: _upload_complete_pb2.UploadComplete
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ...) -> None: ...
+    delimiter: str
+    time_zone: str
+    ignore_unknown: bool
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ...) -> None: ...
 
 class ImportProductsResponse(_message.Message):
-    __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors")
+    __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors", "ignored_names", "ignored_value_count")
     ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
     CREATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_COUNT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_COUNT_FIELD_NUMBER: _ClassVar[int]
     ROW_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_NAMES_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_VALUE_COUNT_FIELD_NUMBER: _ClassVar[int]
     row_count: int
     created_count: int
     updated_count: int
     unchanged_count: int
     refused_count: int
     row_errors: _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]
-    def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
+    ignored_names: _containers.RepeatedCompositeFieldContainer[_import_report_pb2.IgnoredName]
+    ignored_value_count: int
+    def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ..., ignored_names: _Optional[_Iterable[_Union[_import_report_pb2.IgnoredName, _Mapping]]] = ..., ignored_value_count: _Optional[int] = ...) -> None: ...
 
 class ExportProductsRequest(_message.Message):
     __slots__ = ("filter", "order_by", "fields", "format", "page_size", "page_token", "spreadsheet_safe", "nested")

@@ -170,6 +170,21 @@ def import_records(
     ] = False,
     validate_only: ValidateOnly = False,
     request_id: RequestId = "",
+    delimiter: Annotated[
+        str,
+        typer.Option(
+            help="What parts the cells of CSV: comma, semicolon, tab or pipe; by default as the "
+            "header shows."
+        ),
+    ] = "",
+    time_zone: Annotated[
+        str,
+        typer.Option(help="The zone of times that name none, such as Europe/Berlin or +02:00."),
+    ] = "",
+    ignore_unknown: Annotated[
+        bool,
+        typer.Option("--ignore-unknown", help="Ignore columns and members that no field has."),
+    ] = False,
     report: Annotated[
         OutputFormat, typer.Option(help="How the result is printed; --format is the file's.")
     ] = OutputFormat.table,
@@ -178,14 +193,21 @@ def import_records(
 
     If a row is bad, nothing is loaded, and the bad rows are shown.
     """
+    how = {
+        "partial": partial,
+        "validate_only": validate_only,
+        "request_id": request_id,
+        "delimiter": delimiter,
+        "time_zone": time_zone,
+        "ignore_unknown": ignore_unknown,
+    }
     if mapping:
-        if file is not None or format or partial or validate_only or request_id:
+        if file is not None or format or any(how.values()):
             raise typer.BadParameter("--mapping takes only a folder")
         _import_mapped(mapping, Path(dataset or "."), report)
         return
     if not dataset or file is None:
         raise typer.BadParameter("give a dataset and a file, or --mapping and a folder")
-    how = {"partial": partial, "validate_only": validate_only, "request_id": request_id}
     _import_file(dataset, file, format, how, report)
 
 
@@ -213,6 +235,8 @@ def _import_file(
             bar.stop()
             _report_bad(("row", "field", "reason"), rows, int(error.metadata.get("bad_rows", 0)))
     _print_counts(dataset, counts, report)
+    for name, values in counts.ignored.items():
+        typer.echo(f"ignored: {name} ({values:,} values)", err=True)
     if counts.refused:
         told = [[str(e.row), e.field, e.description] for e in counts.row_errors]
         what = "checked" if how["validate_only"] else "loaded"

@@ -1,1 +1,1 @@
-"""Use cases of webhooks, one a file."""
+"""Use cases of webhooks, one in each file."""

@@ -35,8 +35,10 @@ static inline int32_t plain(u8 *o, const u8 *p, const u8 *end, u8 stop) {
 // Takes complete rows. `out` must have room for 2 * size + 64 bytes. Returns MALFORMED if the row
 // after the first result.rows is malformed. With DONE, result.detail has the bits of Suspect:
 // whether cells contain control characters, and whether a row does not have `width` cells.
-EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t final,
-                                    int32_t width) {
+// `delimiter` is a byte that is neither a quote nor a line end.
+EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t final, int32_t width,
+                                    int32_t delimiter) {
+  const u8 mark = (u8)delimiter;
   const u8 *p = in, *end = in + size, *row = in;
   u8 *o = out, *row_out = out;
   int32_t reason = 0, cells = 1;
@@ -59,17 +61,17 @@ EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t
         break;
       }
       p++;
-      if (p < end && *p != ',' && *p != '\n' && *p != '\r') {
+      if (p < end && *p != mark && *p != '\n' && *p != '\r') {
         reason = AFTER_QUOTE;
         break;
       }
-    } else if (*p == ',' || *p == '\n' || *p == '\r') {
+    } else if (*p == mark || *p == '\n' || *p == '\r') {
       *o++ = NULL_CELL;
     } else {
       for (;;) {
-        int32_t n = plain(o, p, end, ',');
+        int32_t n = plain(o, p, end, mark);
         p += n, o += n;
-        if (p == end || *p == ',' || *p == '\n' || *p == '\r') break;
+        if (p == end || *p == mark || *p == '\n' || *p == '\r') break;
         if (*p == '"') {
           reason = QUOTE_INSIDE;
           break;
@@ -80,12 +82,12 @@ EXPORT(split_csv) int32_t split_csv(const u8 *in, int32_t size, u8 *out, int32_t
     }
     // the separator after it
     if (p == end && !final) break;
-    if (p < end && *p == ',') {
+    if (p < end && *p == mark) {
       *o++ = CELL;
       p++;
       cells++;
       if (p < end || !final) continue;
-      *o++ = NULL_CELL; // the file ends after a comma
+      *o++ = NULL_CELL; // the file ends after a delimiter
     }
     if (p < end && *p == '\r') {
       if (p + 1 == end && !final) break;

@@ -1,4 +1,4 @@
-"""Explains access, previews what somebody would see, and rehearses changes of access."""
+"""Explains access, previews what another subject would see, and rehearses changes of access."""
 
 from __future__ import annotations
 

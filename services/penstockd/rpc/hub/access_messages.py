@@ -1,4 +1,4 @@
-"""Converts messages of access administration to and from what the commands work with."""
+"""Converts messages of access administration to and from the objects of the commands."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def put_claims(
 
 
 def consumer_of(message: access_pb2.Consumer) -> Consumer:
-    """A consumer from a request; it is active unless it says otherwise."""
+    """A consumer from a request; it is active unless the request sets otherwise."""
     return Consumer(
         message.consumer_id,
         message.active if message.HasField("active") else True,
@@ -61,7 +61,7 @@ def consumer_message(stored: StoredConsumer, revision: int) -> access_pb2.Consum
 
 
 def consumer_fields(consumer: Consumer) -> access_pb2.Consumer:
-    """What the policy says about a consumer."""
+    """The policy's fields of a consumer."""
     message = access_pb2.Consumer(
         consumer_id=consumer.consumer_id,
         title=consumer.title,
@@ -127,7 +127,8 @@ def difference_message(difference: PolicyDifference) -> access_pb2.PolicyDiffere
 def mask_of(
     mask: FieldMask, message: access_pb2.Consumer | access_pb2.Role, fields: tuple[str, ...]
 ) -> list[str]:
-    """The fields that an update changes: those of its mask, or those that are set; ``*`` is all."""
+    """The fields that an update changes: those of its mask, or those that are set; ``*`` means
+    all."""
     paths = list(mask.paths)
     if not paths:
         return [fd.name for fd, _ in message.ListFields() if fd.name in fields]

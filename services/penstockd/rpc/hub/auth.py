@@ -58,6 +58,7 @@ async def _issue_token(request: HttpBody, call: PublicCall) -> bytes:
         if call.entry.consumer_id is None and not call.exchange.enters_refusal():
             headers |= {"x-http-status": "429", "retry-after": _RETRY}
             code, text = "slow_down", TOO_MANY_REFUSED  # as RFC 8628 names it
+        headers |= call.exchange.mark_brief(int(headers["x-http-status"]))
         await call.exchange.send_headers(headers)
         return http_body(orjson.dumps({"error": code, "error_description": text}), _JSON)
     await call.exchange.send_headers(_UNSTORED)

@@ -59,7 +59,7 @@ def webhook_of(message: pb.Webhook) -> Webhook:
 
 
 def scheme_of(number: int) -> Scheme | None:
-    """How messages are to be signed; None if that is unset."""
+    """The scheme for signing messages; None if it is unset."""
     return _SCHEMES.get(number)  # type: ignore[call-overload,no-any-return,unused-ignore]
 
 
@@ -79,12 +79,13 @@ def _options_of(message: pb.WebhookOptions) -> Options:
 
 
 def _value_name(kind: Any, number: int, default: str) -> str:
-    """The name of a value; the door has refused numbers without one."""
+    """The name of a value; the server has refused numbers without one."""
     return str(kind.Name(number)) if number else default
 
 
 def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
-    """The change that an update makes to a webhook: its mask decides, or else what is set."""
+    """The change that an update makes to a webhook: the fields of its mask, or else those that are
+    set."""
     given, paths = request.webhook, set_paths(request)
     for path in paths:
         top, _, part = path.partition(".")
@@ -126,7 +127,8 @@ def set_paths(request: pb.UpdateWebhookRequest) -> list[str]:
 
 
 def _settable_message(webhook: Webhook) -> pb.Webhook:
-    """What the owner sets of a webhook, values of headers included: only for use in the hub."""
+    """The fields of a webhook that the owner sets, with the values of headers: only for use in the
+    hub."""
     message = pb.Webhook(
         webhook_id=webhook.webhook_id,
         consumer_id=webhook.consumer_id,

@@ -252,8 +252,9 @@ def _webhook_message(
 ) -> pb.Webhook:
     """A webhook as the caller may see it.
 
-    ``given`` are the paths that the call itself has set, None for all. A caller that may have
-    webhooks but not see them is shown these and _ALWAYS_SHOWN: to write is not to read.
+    ``given`` are the paths that the call itself has set, None for all. A caller that may change
+    webhooks but not see them gets only these and _ALWAYS_SHOWN: permission to write is not
+    permission to read.
     """
     message = webhook_message(stored, call.hub.places)
     if given is None or stored.readable:

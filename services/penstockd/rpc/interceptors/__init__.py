@@ -34,7 +34,8 @@ ORDER: tuple[Interceptor, ...] = (
 
 
 def wrap_answer(answer: Proceed, interceptors: Sequence[Interceptor] = ORDER) -> Proceed:
-    """``answer`` within all interceptors. They are joined once for a method, not for each call."""
+    """``answer`` within all interceptors. They are joined once for each method, not for each
+    call."""
     for interceptor in reversed(interceptors):
         answer = _wrap_once(interceptor, answer)
     return answer

@@ -28,7 +28,7 @@ async def audit_call(exchange: Exchange, proceed: Proceed) -> Any:
         try:
             await exchange.record()
         except (DatabaseUnavailable, StorageFull):
-            # The caller must learn that its write may stand, whatever became of this entry.
+            # The caller must learn that its write may stand, whatever happened to this entry.
             if not isinstance(exc, OutcomeUnknown):
                 raise
         raise

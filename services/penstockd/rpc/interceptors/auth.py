@@ -1,4 +1,4 @@
-"""Identifies the caller. Envoy has checked tokens before; this is the check that counts."""
+"""Identifies the caller. Envoy has checked tokens before; this is the check that decides."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.shares import Payer, payer_var
 
 _BEARER = "bearer "
-#: Said to callers without valid credentials in place of the usual answer.
+#: The message for callers without valid credentials that were refused often.
 TOO_MANY_REFUSED = (
     "too many calls without valid credentials from this address or for this consumer; "
     "valid credentials are always accepted"
@@ -26,8 +26,8 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     """Make the exchange's Call, or refuse. A method is open only if it is declared public.
 
     Public, unaudited methods are served even when the policy is stale; nothing else is. A caller
-    without valid credentials gets a short answer if others like it have been refused a lot lately
-    (see ``audit.refusals``); valid credentials are found out first and never wait for that.
+    without valid credentials gets a short answer if others like it have been refused a lot recently
+    (see ``audit.refusals``); valid credentials are recognised first and never wait for that.
     """
     method, arriving = exchange.method, exchange.arriving
     if not method.public or method.audited:
@@ -42,7 +42,7 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
             raise Unauthenticated()
         exchange.admit(arriving.policy, principal)
         exchange.hub.uses.note(principal.credential_id)
-        # From here on the consumer pays for what the call takes; the task ends with the call.
+        # From here on the consumer pays for the call's work; the task ends with the call.
         payer_var.set(Payer(principal.consumer_id, method.dataset))
     return await proceed(exchange)
 
@@ -63,7 +63,7 @@ async def find_principal(
 
 
 def _note_key(exchange: Exchange) -> None:
-    """Note which credential a bad key claims to be; the rest of a key is never kept."""
+    """Note which credential a bad key claims to be; the rest of a key is never stored."""
     api_key = exchange.metadata.get("x-api-key", "")
     credential_id = exchange.hub.credentials.claimed(API_KEY, api_key)
     if credential_id is not None:

@@ -1,4 +1,4 @@
-"""Turns whatever a call raises into the status that the client gets."""
+"""Turns any error of a call into the status that the client gets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import grpc
 import structlog
 from google.rpc import status_pb2
 
-from penstockd.answers.problem import HEADER, pack_problem, wants_problem
+from penstockd.answers.edge import CHALLENGE
+from penstockd.answers.problem import HEADER, http_status, pack_problem, wants_problem
 from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import reason_of, status_of
 from penstockd.observe import RareLine
@@ -46,11 +47,12 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
             *exchange.trailers.items(),
         ]
         if code is grpc.StatusCode.UNAUTHENTICATED:
-            trailers.append(("www-authenticate", 'Bearer realm="penstock"'))  # RFC 9110 15.5.2
+            trailers.append(("www-authenticate", CHALLENGE))
         if seconds := REASONS[reason_of(exc)].retry_seconds:
             trailers.append(("retry-after", str(seconds)))
         if "x-envoy-original-path" in exchange.metadata:
             trailers += _rest_headers(status, reason_of(exc), exchange.metadata.get("accept"))
+            trailers += exchange.mark_brief(http_status(REASONS[reason_of(exc)])).items()
         await exchange.context.abort(code, status.message, tuple(trailers))
 
 

@@ -13,7 +13,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 
 
 async def request_id(exchange: Exchange, proceed: Proceed) -> Any:
-    """Bind the id to the task. An id that arrives is used if it is plain and short."""
+    """Bind the id to the task. An incoming id is used if it is plain and short."""
     given = exchange.metadata.get("x-request-id", "")
     exchange.arriving.entry.request_id = given if _PLAIN.fullmatch(given) else str(uuid.uuid4())
     token = request_id_var.set(exchange.arriving.entry.request_id)

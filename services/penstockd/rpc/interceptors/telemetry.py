@@ -1,4 +1,5 @@
-"""One OpenTelemetry span a call (semantic conventions for RPC), continuing the caller's trace."""
+"""One OpenTelemetry span for each call (semantic conventions for RPC), which continues the caller's
+trace."""
 
 from __future__ import annotations
 

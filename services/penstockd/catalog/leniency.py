@@ -1,0 +1,105 @@
+"""What a reader of files forgives, because its caller says so: times without a zone, and names that
+no field has."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+
+from penstockd.catalog.scalars import Parser, ValueRefused, convert_utc, parse_timestamp
+
+#: Most names of unknown columns and members that are reported, and characters of each.
+MOST_NAMES, NAME_CHARACTERS = 100, 200
+_OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
+_LOCAL_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
+)
+#: Names of the database of time zones that do not name a zone of their own.
+_NO_ZONES = ("Factory", "localtime", "posixrules")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalZone:
+    """A time zone for times that name none."""
+
+    name: str
+    zone: tzinfo
+
+    def parse(self, text: str) -> datetime:
+        """The moment of a time, which is in this zone if it names none; a day begins at midnight.
+
+        Raises ValueRefused, also for a time that does not exist in the zone, because the clock was
+        set forward over it, and for one that exists twice, because the clock was set back.
+        """
+        if not _LOCAL_TIME.fullmatch(text):
+            return parse_timestamp(text)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return parse_timestamp(text)  # says why
+        try:
+            early = moment.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+            late = moment.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
+        except OverflowError:
+            raise ValueRefused("is a time outside the years 1 to 9999") from None
+        if early == late:
+            return convert_utc(early)
+        if early.astimezone(self.zone).replace(tzinfo=None) != moment:
+            raise ValueRefused(f"is {moment}, which the clocks of {self.name} skip")
+        raise ValueRefused(f"is {moment}, which exists twice in {self.name}: write its offset")
+
+
+def find_zone(name: str) -> LocalZone:
+    """The zone of a name, such as Europe/Berlin, UTC, Z or +02:00. Raises ValueRefused."""
+    if name in ("Z", "z"):
+        return LocalZone("UTC", UTC)
+    if found := _OFFSET.fullmatch(name):
+        distance = timedelta(hours=int(found[2]), minutes=int(found[3]))
+        return LocalZone(name, timezone(-distance if found[1] == "-" else distance))
+    try:
+        if name not in _NO_ZONES:
+            return LocalZone(name, zoneinfo.ZoneInfo(name))
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    raise ValueRefused(
+        f"is {name[:40]!r}, neither a time zone such as Europe/Berlin nor an offset such as +02:00"
+    )
+
+
+@dataclass(slots=True)
+class UnknownNames:
+    """The columns and members of a file that no field has: how many values each of them held.
+
+    Only the first MOST_NAMES names are kept; ``total`` counts the values of all.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+
+    def note(self, name: str, values: int = 1) -> None:
+        """Count ``values`` values of a name."""
+        self.total += values
+        name = name[:NAME_CHARACTERS]
+        if name in self.counts:
+            self.counts[name] += values
+        elif len(self.counts) < MOST_NAMES:
+            self.counts[name] = values
+
+
+@dataclass(frozen=True, slots=True)
+class Leniency:
+    """How values are read beyond what they say themselves; STRICT forgives nothing."""
+
+    zone: LocalZone | None = None
+    unknown: UnknownNames | None = None
+
+    @property
+    def times(self) -> Parser | None:
+        """How times are read; None for the usual way, which refuses those without a zone."""
+        return None if self.zone is None else self.zone.parse
+
+
+STRICT = Leniency()
