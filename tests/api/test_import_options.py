@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness import Reply, RunningHub, new_customer
 from narrowing import narrowed
 from penstock.client import Client
+from penstockd.formats import READERS
 
 
 def import_(hub: RunningHub, data: bytes, consumer: str = "admin", **query: str) -> Reply:
@@ -147,3 +151,82 @@ def test_a_repeated_import_reports_what_it_ignored(hub: RunningHub) -> None:
     again = import_(hub, data, **query)
     assert again.headers.get("penstock-replayed") == "true"
     assert again.json() == first.json() and again.json()["ignoredNames"]
+
+
+# --- previews ---
+
+#: Files of two records, the second of which has a credit limit that is no number.
+PREVIEWED = {
+    "csv": "customer_id;creditLimit;stone\n{key};12.50;x\n{key}-2;much;y\n",
+    "ndjson": '{{"customerId":"{key}","stone":"x","creditLimit":"12.50"}}\n'
+    '{{"customerId":"{key}-2","stone":"y","creditLimit":"much"}}\n',
+    "json": '[{{"customerId":"{key}","stone":"x","credit_limit":"12.50"}},'
+    '{{"customerId":"{key}-2","stone":"y","credit_limit":"much"}}]',
+    "xml": "<customers><customer><customer_id>{key}</customer_id><stone>x</stone>"
+    "<credit_limit>12.50</credit_limit></customer><customer><customer_id>{key}-2</customer_id>"
+    "<stone>y</stone><credit_limit>much</credit_limit></customer></customers>",
+}
+
+
+def columnar(name: str, key: str) -> bytes:
+    values = {
+        "customer_id": [key, f"{key}-2"],
+        "creditLimit": ["12.50", "much"],
+        "stone": ["x", "y"],
+    }
+    table, output = pa.table(values), io.BytesIO()
+    if name == "parquet":
+        pq.write_table(table, output)
+    else:
+        with pa.ipc.new_stream(output, table.schema) as stream:
+            stream.write_table(table)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("format", [n.lower() for n in READERS])
+def test_a_preview_shows_what_an_import_would_do(
+    hub: RunningHub, unchanged: None, format: str
+) -> None:
+    key = new_customer()["customerId"]
+    if format in PREVIEWED:
+        data = PREVIEWED[format].format(key=key).encode()
+    else:
+        data = columnar(format, key)
+    reply = import_(hub, data, format=format, preview="true")
+    assert reply.status == 200, reply.text
+    found = reply.json()
+    columns = {c.get("field", ""): c for c in found["columns"]}
+    limit = columns["credit_limit"]
+    header = format in ("csv", "parquet", "arrow")
+    assert limit["name"] == ("creditLimit" if header else "credit_limit")
+    assert (limit["type"], limit["refusedCount"]) == ("decimal(18, 4)", "1")
+    # A row that is refused for one of its values shows none.
+    assert (limit["values"], columns["customer_id"]["values"]) == (["12.50"], [key])
+    stone = columns[""]
+    assert stone["name"] == "stone" and "refused, unless ignore_unknown" in stone["note"]
+    assert stone["refusedCount"] == "2"
+    assert (found["rowCount"], found["createdCount"], found["refusedCount"]) == ("2", "1", "1")
+    (error,) = found["rowErrors"]
+    assert (error["row"], error["field"]) == ("2", "credit_limit")
+    lenient = import_(hub, data, format=format, preview="true", ignore_unknown="true").json()
+    notes = [c.get("note", "") for c in lenient["columns"] if c["name"] == "stone"]
+    assert notes == ["is not a field of the dataset, and ignored"]
+
+
+def test_a_preview_by_command(hub: RunningHub, unchanged: None, tmp_path: Path) -> None:
+    key = new_customer()["customerId"]
+    file = tmp_path / "customers.csv"
+    file.write_text(f"customer_id\tname\tetag\n{key}\tOne\t\n")
+    done = hub.command("import", "customers", str(file), "--preview").stdout.decode()
+    lines = [line.split("\t") for line in done.splitlines()]
+    assert lines[0] == ["column", "field", "type", "values", "refused", "note"]
+    assert lines[1][:5] == ["customer_id", "customer_id", "string", key, "0"]
+    assert lines[3][1] == "etag" and "written by the hub" in lines[3][5]
+    file.write_text(PREVIEWED["csv"].format(key=key))
+    failed = hub.command(
+        *("import", "customers", str(file), "--preview", "--report", "json"), check=False
+    )
+    assert failed.returncode == 1 and b"1 bad row; the others were checked" in failed.stderr
+    shown = json.loads(failed.stdout)
+    assert [c["column"] for c in shown] == ["customer_id", "creditLimit", "stone"]
+    assert shown[1]["refused"] == 1

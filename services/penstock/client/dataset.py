@@ -42,7 +42,8 @@ class Counts:
 
     ``refused`` and ``row_errors`` (``penstock.hub.v1.RowError``, the first 1,000) describe the rows
     that a partial import or batch left out. ``ignored`` has the names, 100 at most, that an import
-    ignored because no field has them, with the number of their values.
+    ignored because no field has them, with the number of their values. ``columns``
+    (``penstock.hub.v1.PreviewColumn``) has those of a preview.
     """
 
     rows: int
@@ -52,6 +53,7 @@ class Counts:
     refused: int = 0
     row_errors: tuple[Any, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[Any, ...] = ()
 
 
 class DatasetClient(DatasetFeeds):
@@ -227,6 +229,7 @@ class DatasetClient(DatasetFeeds):
         delimiter: str = "",
         time_zone: str = "",
         ignore_unknown: bool = False,
+        preview: bool = False,
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
@@ -242,7 +245,8 @@ class DatasetClient(DatasetFeeds):
         ``delimiter`` parts the cells of CSV (comma, semicolon, tab, pipe, or the character), by
         default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times
         that name none, which are refused without it. With ``ignore_unknown`` columns and members
-        that no field has are ignored, and the counts name them.
+        that no field has are ignored, and the counts name them. With ``preview`` nothing is
+        written: the counts say what would be, and ``columns`` how each column is understood.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -254,11 +258,13 @@ class DatasetClient(DatasetFeeds):
             "delimiter": delimiter,
             "time_zone": time_zone,
             "ignore_unknown": ignore_unknown,
+            "preview": preview,
         }
         requests = self._uploads(method, first, read_frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)
         ignored = {n.name: n.value_count for n in reply.ignored_names}
-        return replace(_read_counts(reply, reply.row_count), ignored=ignored)
+        counts = _read_counts(reply, reply.row_count)
+        return replace(counts, ignored=ignored, columns=tuple(reply.columns))
 
     def export(
         self,

@@ -22,6 +22,7 @@ CONTENT_TYPES = {
 }
 _SUFFIXES = {
     ".csv": "CSV",
+    ".tsv": "CSV",
     ".json": "JSON",
     ".ndjson": "NDJSON",
     ".jsonl": "NDJSON",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
@@ -12,6 +12,7 @@ from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
 from penstockd.writes.imports import Import
 from penstockd.writes.outgoing import ReplyView
+from penstockd.writes.preview import Preview
 from penstockd.writes.report import Report
 from penstockd.writes.uploads import FileForm, Upload, UploadedFile, load_once
 
@@ -39,6 +40,8 @@ async def import_records(
     partial, the last two are reported for each row and the other rows are loaded; an error that
     makes the rest of the file unreadable still refuses all of it.
     """
+    if form.preview:
+        request = replace(request, validate_only=True)
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     view = reply.view
     file = await UploadedFile.begin(upload, request, limits)
@@ -47,9 +50,13 @@ async def import_records(
         format=format,
         **asdict(options),
         partial=form.partial,
+        preview=form.preview,
         validate_only=request.validate_only,
     )
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
-    source = open_reader(format, dataset, offered, options, spool_place=limits.spools)
-    load = Import(dataset, view, source, partial=form.partial)
+    reading = replace(options, ignore_unknown=True) if form.preview else options
+    source = open_reader(format, dataset, offered, reading, spool_place=limits.spools)
+    preview = Preview(source, ignore_unknown=options.ignore_unknown) if form.preview else None
+    partial = form.partial or form.preview
+    load = Import(dataset, view, source, partial=partial, preview=preview)
     return reply.report(await load_once(call, upload, file, load, request))

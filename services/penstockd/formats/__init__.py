@@ -15,7 +15,7 @@ from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
 from penstockd.formats.columns import ArrowWriter, JsonArrowWriter
 from penstockd.formats.columns import import_arrow as _arrow
-from penstockd.formats.compression import Unpacker, compress_writer
+from penstockd.formats.compression import COMPRESSIONS, Unpacker, compress_writer
 from penstockd.formats.compression import find_compression as _compression
 from penstockd.formats.csv_reader import CsvReader
 from penstockd.formats.json_reader import JsonReader, NdjsonReader
@@ -45,6 +45,7 @@ __all__ = [
     "ReadOptions",
     "Reader",
     "RowBatch",
+    "format_of_suffix",
     "load_ahead",
     "open_reader",
     "open_writer",
@@ -75,6 +76,18 @@ _SAFE: dict[str, type[DocumentWriter]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWrit
 _JSON_NESTED: dict[str, type[DocumentWriter]] = {
     "PARQUET": JsonParquetWriter,
     "ARROW": JsonArrowWriter,
+}
+_SUFFIXES = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".json": "JSON",
+    ".ndjson": "NDJSON",
+    ".jsonl": "NDJSON",
+    ".xml": "XML",
+    ".parquet": "PARQUET",
+    ".arrow": "ARROW",
+    ".arrows": "ARROW",
+    ".xlsx": "XLSX",
 }
 _MEDIA = {
     "application/json": "JSON",
@@ -167,6 +180,14 @@ def pick_format(format: str, accept: str | None) -> str:
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
+
+
+def format_of_suffix(file_name: str) -> str:
+    """The format that the suffix of a file's name shows, such as "x.csv" or "x.csv.gz"; or ""."""
+    stem = file_name.lower()
+    for packed in COMPRESSIONS.values():
+        stem = stem.removesuffix(packed.suffix)
+    return next((name for suffix, name in _SUFFIXES.items() if stem.endswith(suffix)), "")
 
 
 def _parse_accept(accept: str) -> list[tuple[float, int, str]]:

@@ -89,6 +89,7 @@ class CsvReader(Reader):
         self._columns: list[_CsvColumn] = []
         self._width = 0
         self._unknown: list[str] = []  # names of columns that are ignored
+        self._named: list[tuple[str, Field | None]] = []
         self.loader: Kernel | None = None
         self.fresh_rows = 0  # rows so far that were returned as fresh
 
@@ -127,6 +128,8 @@ class CsvReader(Reader):
         if len(names) > COLUMN_LIMIT:
             raise FormatError(f"the header names more than {COLUMN_LIMIT} columns")
         known = {name: f for f in self.offered for name in (json_path(f), f.path)}
+        written = ["" if name == _NULL_TEXT else name for name in names]
+        self._named = [(name, known.get(name)) for name in written]
         names = [known[name].path if name in known else name for name in names]
         ignored = _find_index_columns(names)
         for i, name in enumerate(names):
@@ -155,6 +158,10 @@ class CsvReader(Reader):
             header = [None if i in ignored else known[n] for i, n in enumerate(names)]
             plan = load_plan(self.dataset, header, *self._written)
             self.loader = None if plan is None else Kernel(plan)
+
+    def columns(self) -> list[tuple[str, Field | None]]:
+        """The columns of the header."""
+        return self._named
 
     def _batch(self, output: bytes, count: int, suspect: bool) -> RowBatch:
         before = self.rows

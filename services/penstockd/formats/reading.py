@@ -124,6 +124,13 @@ class Reader(ABC):
                 yield from self._feed(piece)
         yield from self._close()
 
+    def columns(self) -> list[tuple[str, Field | None]]:
+        """What the file may hold by the names that it uses, and the field of each, if it has one.
+
+        Unknown names are among them only if they are those of columns.
+        """
+        return [(f.path, f) for f in self.fields]
+
     def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         view = memoryview(chunk)
         for at in range(0, len(view), PIECE_BYTES):

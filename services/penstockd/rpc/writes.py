@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import fields
@@ -9,15 +10,18 @@ from typing import Any
 
 from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.budget import offload_large
-from penstockd.errors import ImportTruncated
+from penstockd.errors import ClientStalled, ImportTruncated
 from penstockd.formats import ReadOptions
 from penstockd.rpc.exchange import Exchange, ServedCall
+from penstockd.rpc.forms import UploadForm, is_form
 from penstockd.writes.idempotency import Request, chosen_request_id
 from penstockd.writes.report import Report
 from penstockd.writes.uploads import FileForm
 
 IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "penstock-replayed"
+#: How long a form may take until its file begins.
+FORM_SECONDS = 60.0
 
 
 def write_request(request: Any, exchange: Exchange) -> Request:
@@ -65,6 +69,17 @@ def fill_import_report(reply: Any, report: Report) -> Any:
         row_count=report.rows,
         ignored_names=ignored,
         ignored_value_count=report.ignored_values,
+        columns=[
+            {
+                "name": c.name,
+                "field": c.field,
+                "type": c.type,
+                "values": c.values,
+                "refused_count": c.refused,
+                "note": c.note,
+            }
+            for c in report.columns
+        ],
     )
 
 
@@ -73,28 +88,50 @@ class GrpcUpload:
 
     def __init__(self, requests: Any, exchange: Exchange) -> None:
         self._requests, self._exchange = aiter(requests), exchange
-        self._first: Any = None
+        self._begun = False
+        self._held = b""  # of the file, in the requests that were read so far
+        self._form: UploadForm | None = None
         self._complete = UploadComplete()
         self._size, self._hash = 0, hashlib.sha256()
 
     async def begun(self) -> tuple[Request, FileForm]:
         """How the import is requested, and what it says of its file. Raises ValueInvalid."""
-        self._first = await anext(self._requests, None)
-        if self._first is None:
+        said = await anext(self._requests, None)
+        if said is None:
             return Request(), FileForm()
-        said = type(self._first)()
-        said.CopyFrom(self._first)
+        self._begun = True
+        if is_form(said.file.content_type):
+            self._form = UploadForm(said.file.content_type)
+        self._held = await self._piece(said)
+        if self._form is not None:
+            await self._await_file(self._form)
+            self._form.fill(said)
+            self._complete = said.complete
         said.file.ClearField("data")
         said.ClearField("complete")
         return write_request(said, self._exchange), _file_form(said)
+
+    async def _await_file(self, form: UploadForm) -> None:
+        """Read the form up to its file. Raises ClientStalled and ImportTruncated."""
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                while not form.begun:
+                    request = await anext(self._requests, None)
+                    if request is None:
+                        raise ImportTruncated("the form ends before its file")
+                    self._held += await self._piece(request)
+        except TimeoutError:
+            reason = f"the file of the form did not begin within {FORM_SECONDS:g} s"
+            raise ClientStalled(reason) from None
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The pieces of the file.
 
         They can end before the upload is whole: see ``confirm_whole``.
         """
-        if self._first is not None:
-            yield await self._piece(self._first)
+        if self._begun:
+            held, self._held = self._held, b""
+            yield held
             async for request in self._requests:
                 yield await self._piece(request)
 
@@ -109,6 +146,8 @@ class GrpcUpload:
             await self._exchange.context.send_initial_metadata(())
         except Exception as exc:
             raise ImportTruncated("the upload was cut off") from exc
+        if self._form is not None:
+            self._form.confirm_whole()
         size, digest = self._complete.byte_count, self._complete.sha256
         if size and size != self._size:
             raise ImportTruncated(
@@ -124,6 +163,8 @@ class GrpcUpload:
         if request.HasField("complete"):
             self._complete = request.complete
         data = request.file.data
+        if self._form is not None:
+            data = await offload_large(len(data), self._form.feed, data)
         self._size += len(data)
         await offload_large(len(data), self._hash.update, data)
         return bytes(data)
@@ -132,4 +173,5 @@ class GrpcUpload:
 def _file_form(request: Any) -> FileForm:
     """What the first message of an import says of its file."""
     options = ReadOptions(**{f.name: getattr(request, f.name) for f in fields(ReadOptions)})
-    return FileForm(request.format, request.file.content_type, request.partial, options)
+    form = (request.format, request.file.content_type, request.partial, options)
+    return FileForm(*form, preview=request.preview)

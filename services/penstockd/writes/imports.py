@@ -22,6 +22,7 @@ from penstockd.store.rows import stored_row
 from penstockd.store.writer import DuplicateKey, Refusals, WriteTransaction
 from penstockd.tasks import next_item
 from penstockd.writes.incoming import find_lacking, key_problem
+from penstockd.writes.preview import Preview
 from penstockd.writes.report import Report, RowProblem
 
 #: The number of rows that are merged at once.
@@ -51,7 +52,8 @@ class Import:
     """One import: a thread parses rows while the database merges those parsed before.
 
     Without ``native`` all rows go through the interpreter, with the same result but slowly. With
-    ``partial`` bad rows are left out; otherwise they end the import.
+    ``partial`` bad rows are left out; otherwise they end the import. A ``preview`` notes how the
+    columns are understood.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class Import:
         *,
         native: bool = True,
         partial: bool = False,
+        preview: Preview | None = None,
     ) -> None:
         self._dataset, self._view, self._reader = dataset, view, source
         self._report = Report()
         self._parsed = _Parsed()
-        self._native, self._partial = native, partial
+        self._native, self._partial, self._preview = native, partial, preview
         self._rules: RowRules | None = None
         self._lacking: list[Violation] = []
         self._refusing = threading.Lock()
@@ -104,6 +107,8 @@ class Import:
             raise self._bad_rows()
         if (unknown := self._reader.leniency.unknown) is not None:
             self._report.ignored, self._report.ignored_values = unknown.counts, unknown.total
+        if self._preview is not None:
+            self._report.columns = self._preview.columns()
         return self._report.in_order()
 
     async def _merge(self, transaction: WriteTransaction, batch: _Parsed) -> None:
@@ -138,6 +143,8 @@ class Import:
         """The next full batch of rows; None if there are too few for one."""
         for part in found:
             budget.check_budget()
+            if self._preview is not None:
+                self._preview.take(part)
             self._check(part)
             if part.fresh:
                 self._parsed.fresh.extend(part.fresh)
@@ -190,6 +197,8 @@ class Import:
         with self._refusing:  # rows are parsed in a thread
             self._report.refused += 1
             for path, description in problems:
+                if self._preview is not None:
+                    self._preview.count_refused(path)
                 self._report.add(RowProblem(row, key, path, description))
 
     def _bad_rows(self) -> ImportRowInvalid:

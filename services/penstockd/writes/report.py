@@ -8,6 +8,7 @@ import orjson
 
 from penstockd.store.writer import Counts
 from penstockd.writes.idempotency import Form
+from penstockd.writes.preview import ColumnPreview
 
 #: The most problems that are reported; bad rows are always counted.
 TOLD = 1000
@@ -35,6 +36,8 @@ class Report:
     ignored: dict[str, int] = field(default_factory=dict)
     #: How many values of all such names it ignored.
     ignored_values: int = 0
+    #: How the columns of the file are understood, for a preview alone; not stored.
+    columns: list[ColumnPreview] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

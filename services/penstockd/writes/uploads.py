@@ -27,13 +27,15 @@ class FileForm:
     """What an import says of its file: how it is read, and what is done with its rows.
 
     ``format`` is a name of ``formats.READERS``, in any case, or "" for that of ``content_type``.
-    With ``partial`` bad rows are left out; otherwise they end the import.
+    With ``partial`` bad rows are left out; otherwise they end the import. A
+    ``preview`` writes nothing, and reports how columns are understood and what would be refused.
     """
 
     format: str = ""
     content_type: str = ""
     partial: bool = False
     options: ReadOptions = FROM_FILE
+    preview: bool = False
 
 
 class Upload(Protocol):

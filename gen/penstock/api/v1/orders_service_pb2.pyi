@@ -119,7 +119,7 @@ class BatchUpsertOrdersResponse(_message.Message):
     def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportOrdersRequest(_message.Message):
-    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +130,7 @@ class ImportOrdersRequest(_message.Message):
     DELIMITER_FIELD_NUMBER: _ClassVar[int]
     TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
     IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
     request_id: str
@@ -140,10 +141,11 @@ class ImportOrdersRequest(_message.Message):
     delimiter: str
     time_zone: str
     ignore_unknown: bool
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ...) -> None: ...
+    preview: bool
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ...) -> None: ...
 
 class ImportOrdersResponse(_message.Message):
-    __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors", "ignored_names", "ignored_value_count")
+    __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors", "ignored_names", "ignored_value_count", "columns")
     ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
     CREATED_COUNT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +154,7 @@ class ImportOrdersResponse(_message.Message):
     ROW_ERRORS_FIELD_NUMBER: _ClassVar[int]
     IGNORED_NAMES_FIELD_NUMBER: _ClassVar[int]
     IGNORED_VALUE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     row_count: int
     created_count: int
     updated_count: int
@@ -160,7 +163,8 @@ class ImportOrdersResponse(_message.Message):
     row_errors: _containers.RepeatedCompositeFieldContainer[_row_error_pb2.RowError]
     ignored_names: _containers.RepeatedCompositeFieldContainer[_import_report_pb2.IgnoredName]
     ignored_value_count: int
-    def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ..., ignored_names: _Optional[_Iterable[_Union[_import_report_pb2.IgnoredName, _Mapping]]] = ..., ignored_value_count: _Optional[int] = ...) -> None: ...
+    columns: _containers.RepeatedCompositeFieldContainer[_import_report_pb2.PreviewColumn]
+    def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ..., ignored_names: _Optional[_Iterable[_Union[_import_report_pb2.IgnoredName, _Mapping]]] = ..., ignored_value_count: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[_import_report_pb2.PreviewColumn, _Mapping]]] = ...) -> None: ...
 
 class ExportOrdersRequest(_message.Message):
     __slots__ = ("filter", "order_by", "fields", "format", "page_size", "page_token", "spreadsheet_safe", "nested")

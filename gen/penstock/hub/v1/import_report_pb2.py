@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#penstock/hub/v1/import_report.proto\x12\x0fpenstock.hub.v1\"0\n\x0bIgnoredName\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bvalue_count\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#penstock/hub/v1/import_report.proto\x12\x0fpenstock.hub.v1\"0\n\x0bIgnoredName\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bvalue_count\x18\x02 \x01(\x03\"o\n\rPreviewColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0e\n\x06values\x18\x04 \x03(\t\x12\x15\n\rrefused_count\x18\x05 \x01(\x03\x12\x0c\n\x04note\x18\x06 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,4 +33,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IGNOREDNAME']._serialized_start=56
   _globals['_IGNOREDNAME']._serialized_end=104
+  _globals['_PREVIEWCOLUMN']._serialized_start=106
+  _globals['_PREVIEWCOLUMN']._serialized_end=217
 # @@protoc_insertion_point(module_scope)

@@ -48,10 +48,17 @@ class Column:
 
 
 def print_rows(
-    rows: Iterable[Row], columns: Sequence[str | Column], *, default: Format = Format.table
+    rows: Iterable[Row],
+    columns: Sequence[str | Column],
+    *,
+    default: Format = Format.table,
+    form: Format | None = None,
 ) -> None:
-    """Print many rows; those of NDJSON and CSV as they come, others when all are known."""
-    form, parts = chosen_format(default), [_make_column(c) for c in columns]
+    """Print many rows; those of NDJSON and CSV as they come, others when all are known.
+
+    ``form`` is the format for commands whose ``--format`` is that of a file.
+    """
+    form, parts = form or chosen_format(default), [_make_column(c) for c in columns]
     if form in (Format.ndjson, Format.csv):
         RowPrinter(parts, sys.stdout, form).write(rows)
     elif form is Format.table:

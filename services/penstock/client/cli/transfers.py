@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.options import Format as OutputFormat
 from penstock.client.cli.options import given_option
-from penstock.client.cli.printing import print_document, print_outcome
+from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
 from penstock.client.cli.records import (
     Dataset,
     Fields,
@@ -185,6 +185,13 @@ def import_records(
         bool,
         typer.Option("--ignore-unknown", help="Ignore columns and members that no field has."),
     ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="Show how each column is understood and what would be refused; write nothing.",
+        ),
+    ] = False,
     report: Annotated[
         OutputFormat, typer.Option(help="How the result is printed; --format is the file's.")
     ] = OutputFormat.table,
@@ -200,6 +207,7 @@ def import_records(
         "delimiter": delimiter,
         "time_zone": time_zone,
         "ignore_unknown": ignore_unknown,
+        "preview": preview,
     }
     if mapping:
         if file is not None or format or any(how.values()):
@@ -234,12 +242,15 @@ def _import_file(
                 raise
             bar.stop()
             _report_bad(("row", "field", "reason"), rows, int(error.metadata.get("bad_rows", 0)))
-    _print_counts(dataset, counts, report)
+    if counts.columns:
+        _print_columns(counts.columns, report)
+    else:
+        _print_counts(dataset, counts, report)
     for name, values in counts.ignored.items():
         typer.echo(f"ignored: {name} ({values:,} values)", err=True)
     if counts.refused:
         told = [[str(e.row), e.field, e.description] for e in counts.row_errors]
-        what = "checked" if how["validate_only"] else "loaded"
+        what = "checked" if how["validate_only"] or how["preview"] else "loaded"
         _report_bad(("row", "field", "reason"), told, counts.refused, f"the others were {what}")
 
 
@@ -275,6 +286,15 @@ def _load_files(client: Client, load: Callable[[Any], Iterator[Any]], report: Ou
             bar.stop()
             rows = [[_format_place(row), row.field, row.reason] for row in error.rows]
             _report_bad((error.dataset, "field", "reason"), rows, error.total)
+
+
+def _print_columns(columns: Sequence[Any], form: OutputFormat) -> None:
+    """Prints how an import understands the columns of its file."""
+    names = ("column", "field", "type", "values", "refused", "note")
+    rows = [(c.name, c.field, c.type, list(c.values), c.refused_count, c.note) for c in columns]
+    documents = [dict(zip(names, row, strict=True)) for row in rows]
+    values = Column("values", lambda document: " | ".join(document["values"]))
+    print_rows(documents, [values if n == "values" else n for n in names], form=form)
 
 
 def _print_counts(dataset: str, counts: Counts, form: OutputFormat) -> None:

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/import_report.proto.
  */
 export const file_penstock_hub_v1_import_report: GenFile = /*@__PURE__*/
-  fileDesc("CiNwZW5zdG9jay9odWIvdjEvaW1wb3J0X3JlcG9ydC5wcm90bxIPcGVuc3RvY2suaHViLnYxIjAKC0lnbm9yZWROYW1lEgwKBG5hbWUYASABKAkSEwoLdmFsdWVfY291bnQYAiABKANiBnByb3RvMw");
+  fileDesc("CiNwZW5zdG9jay9odWIvdjEvaW1wb3J0X3JlcG9ydC5wcm90bxIPcGVuc3RvY2suaHViLnYxIjAKC0lnbm9yZWROYW1lEgwKBG5hbWUYASABKAkSEwoLdmFsdWVfY291bnQYAiABKAMibwoNUHJldmlld0NvbHVtbhIMCgRuYW1lGAEgASgJEg0KBWZpZWxkGAIgASgJEgwKBHR5cGUYAyABKAkSDgoGdmFsdWVzGAQgAygJEhUKDXJlZnVzZWRfY291bnQYBSABKAMSDAoEbm90ZRgGIAEoCWIGcHJvdG8z");
 
 /**
  * A column or member of a file that no field has, and that an import ignored.
@@ -39,4 +39,60 @@ export type IgnoredName = Message<"penstock.hub.v1.IgnoredName"> & {
  */
 export const IgnoredNameSchema: GenMessage<IgnoredName> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_import_report, 0);
+
+/**
+ * How an import understands one column of its file, or one member of its records.
+ *
+ * @generated from message penstock.hub.v1.PreviewColumn
+ */
+export type PreviewColumn = Message<"penstock.hub.v1.PreviewColumn"> & {
+  /**
+   * The name as the file has it; in formats without a header, the field's.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The field that takes its values; empty if none does.
+   *
+   * @generated from field: string field = 2;
+   */
+  field: string;
+
+  /**
+   * The field's type, such as "decimal(18, 4)" or "list of string".
+   *
+   * @generated from field: string type = 3;
+   */
+  type: string;
+
+  /**
+   * The first values as the hub would print them, those of good rows.
+   *
+   * @generated from field: repeated string values = 4;
+   */
+  values: string[];
+
+  /**
+   * How many of its values would be refused.
+   *
+   * @generated from field: int64 refused_count = 5;
+   */
+  refusedCount: bigint;
+
+  /**
+   * What is to be known of it.
+   *
+   * @generated from field: string note = 6;
+   */
+  note: string;
+};
+
+/**
+ * Describes the message penstock.hub.v1.PreviewColumn.
+ * Use `create(PreviewColumnSchema)` to create a new message.
+ */
+export const PreviewColumnSchema: GenMessage<PreviewColumn> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_import_report, 1);
 

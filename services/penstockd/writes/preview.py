@@ -1,0 +1,91 @@
+"""How an import understands the columns of its file, noted while it reads the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from penstockd.catalog import Field
+from penstockd.catalog.model import Kind
+from penstockd.catalog.values import to_text
+from penstockd.formats import Reader, RowBatch
+
+#: The values of each column that are shown, and the characters of each.
+SHOWN_VALUES, SHOWN_CHARACTERS = 5, 100
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnPreview:
+    """One column, or one member of the records: the name that the file has, and its field.
+
+    ``field`` and ``type`` are "" if no field takes its values. ``refused`` is how many values of it
+    would be refused.
+    """
+
+    name: str
+    field: str = ""
+    type: str = ""
+    values: tuple[str, ...] = ()
+    refused: int = 0
+    note: str = ""
+
+
+class Preview:
+    """Collects the first values of each field, and how many the import refuses."""
+
+    def __init__(self, reader: Reader, *, ignore_unknown: bool) -> None:
+        self._reader, self._ignore_unknown = reader, ignore_unknown
+        self._rows: list[list[str]] = []
+        self._refused: Counter[str] = Counter()
+
+    def take(self, part: RowBatch) -> None:
+        """Note the first rows, in the order of the file as far as they are good."""
+        wanted = SHOWN_VALUES - len(self._rows)
+        if wanted <= 0:
+            return
+        rows = part.fresh.decode(range(min(wanted, len(part.fresh)))) if part.fresh else []
+        fields = self._reader.fields
+        for row in (rows + part.rows)[:wanted]:
+            texts = [to_text(f, v) for f, v in zip(fields, row, strict=True)]
+            self._rows.append([text[:SHOWN_CHARACTERS] for text in texts])
+
+    def count_refused(self, path: str) -> None:
+        """Count a value that is refused, by its path, which may lead into a list."""
+        self._refused[path.partition("[")[0]] += 1
+
+    def columns(self) -> list[ColumnPreview]:
+        """All columns of the file, in its order; unknown members of records follow the fields."""
+        places = {f.path: i for i, f in enumerate(self._reader.fields)}
+        found = [self._column(n, f, places) for n, f in self._reader.columns() if f is not None]
+        unknown = self._reader.leniency.unknown
+        named = {n for n, f in self._reader.columns() if f is None}
+        counts = unknown.counts if unknown is not None else {}
+        found += [self._without_field(n, counts.get(n)) for n in dict.fromkeys([*named, *counts])]
+        return found
+
+    def _column(self, name: str, field: Field, places: dict[str, int]) -> ColumnPreview:
+        if field.output_only:
+            note = "is written by the hub: the file's values are skipped"
+            return ColumnPreview(name, field.path, describe_type(field), note=note)
+        at = places[field.path]
+        values = tuple(row[at] for row in self._rows)
+        refused = self._refused[field.path]
+        return ColumnPreview(name, field.path, describe_type(field), values, refused)
+
+    def _without_field(self, name: str, count: int | None) -> ColumnPreview:
+        if count is None:
+            return ColumnPreview(name, note="is an index, and ignored")
+        if self._ignore_unknown:
+            return ColumnPreview(name, note="is not a field of the dataset, and ignored")
+        note = "is not a field of the dataset: refused, unless ignore_unknown is set"
+        return ColumnPreview(name, refused=count, note=note)
+
+
+def describe_type(field: Field) -> str:
+    """The type of a field for people, such as decimal(18, 4) or list of string."""
+    if field.repeated:
+        element = "message" if field.element is None else describe_type(field.element)
+        return f"{field.kind.name.lower()} of {element}"
+    if field.kind is Kind.DECIMAL:
+        return f"decimal({field.precision or 38}, {field.scale})"
+    return field.kind.name.lower()
