@@ -21,9 +21,11 @@ from penstockd.app import make_organs
 from penstockd.budget import Budget
 from penstockd.calls import Allowance
 from penstockd.config import Settings
+from penstockd.hub import Hub
 from penstockd.rpc import door
 from penstockd.rpc.door import Route
 from penstockd.rpc.server import Server
+from penstockd.up import prepare_store
 from penstockd.wiring import open_hub, worker_database
 
 
@@ -83,6 +85,16 @@ class Worker:
         except asyncio.CancelledError:
             assert call.cancelled()
         return grpc.StatusCode.OK
+
+
+@contextlib.asynccontextmanager
+async def opened_hub(url: str) -> AsyncIterator[Hub]:
+    """The organs of a worker on a database, which is brought to the model."""
+    with folder() as data:
+        settings = Settings(data_dir=data, database_url=url)
+        await prepare_store(settings, url)
+        async with open_hub(settings, worker_database(settings)) as hub:
+            yield hub
 
 
 @contextlib.asynccontextmanager

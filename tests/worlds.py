@@ -10,8 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from grpc_tools import protoc
 
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.catalog import values as canonical
@@ -188,6 +191,18 @@ _POOLS: Mapping[Kind, Sequence[Any]] = {
 _KEYS = ["k", "a b", "x.y", ""]
 _COMPARATORS = ["=", "!=", "<", "<=", ">", ">="]
 _UNORDERED = (Kind.BOOL, Kind.ENUM)
+
+
+def compiled(folder: Path, text: str) -> Catalog:
+    """The catalog of a model with the dataset "probes"; ``folder`` is for the compiler."""
+    source = folder / "penstock/model/v1/probes.proto"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(text)
+    target = folder / "set.binpb"
+    known = f"-I{resources.files('grpc_tools') / '_proto'}"
+    command = ["protoc", f"-I{folder}", f"-I{PROTOS}", known, "--include_imports"]
+    assert protoc.main([*command, f"--descriptor_set_out={target}", str(source)]) == 0
+    return load_catalog(target)
 
 
 def catalog_of(folder: Path) -> Catalog:

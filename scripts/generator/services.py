@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import JOINER, REQUEST_KEY
 
 MODEL_FOLDER = "penstock/model/v1"
 API_FOLDER = "penstock/api/v1"
@@ -36,7 +37,7 @@ def write_services(datasets: list[Dataset], protos: Path, taken: Collection[str]
         (folder / f"{dataset.name}_service.proto").write_text(text, encoding="utf-8")
 
 
-def _names(dataset: Dataset, taken: Collection[str]) -> dict[str, str]:
+def _names(dataset: Dataset, taken: Collection[str]) -> dict[str, str | bool]:
     """The names that the template combines: ``Customers``, ``Customer``, ``/v1/customers``."""
     about = f"Reads and writes {dataset.name.replace('_', ' ')}. A record: {dataset.description}"
     return {
@@ -47,7 +48,10 @@ def _names(dataset: Dataset, taken: Collection[str]) -> dict[str, str]:
         "record": dataset.message_type.name,
         "singular": dataset.singular,
         "type": dataset.message_type.full_name,
-        "key": dataset.key.path,
+        "key": REQUEST_KEY if dataset.joins_key else dataset.key.path,
+        "joins_key": dataset.joins_key,
+        "key_form": JOINER.join(f.path for f in dataset.key_fields),
+        "field": dataset.key_fields[0].path,
         "path": rest_path(dataset.name, taken),
     }
 

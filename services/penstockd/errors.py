@@ -1,9 +1,10 @@
 """Domain errors. They are independent of gRPC; ``answers.status`` turns each into a status.
 
 All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options
-define how it is sent: to add an error, add it here and there, and nowhere else. Errors of queries
-are in ``query.errors``, since the query language is independent. Any other exception is a defect:
-it is logged and reaches the client as INTERNAL without its text.
+define how it is sent: to add an error, add it here and there, and nowhere else. Errors that only
+webhooks raise are in ``webhooks.errors``, those of queries in ``query.errors``, since the query
+language is independent. Any other exception is a defect: it is logged and reaches the client as
+INTERNAL without its text.
 """
 
 from __future__ import annotations
@@ -390,48 +391,6 @@ class RehearsalTooLong(Refused):
     """A rehearsal has more calls and rows to examine than its time allows."""
 
     reason = "REHEARSAL_TOO_LONG"
-
-
-class WebhookNotFound(Refused):
-    """No such webhook, or none that the caller may see: the error is the same."""
-
-    reason = "WEBHOOK_NOT_FOUND"
-
-
-class DeliveryNotFound(Refused):
-    """No such delivery of the webhook."""
-
-    reason = "DELIVERY_NOT_FOUND"
-
-
-class WebhookUrlRefused(Invalid):
-    """Webhooks must not lead to this URL."""
-
-    reason = "WEBHOOK_URL_REFUSED"
-
-
-class WebhookDisabled(Refused):
-    """The webhook sends nothing until it is resumed."""
-
-    reason = "WEBHOOK_DISABLED"
-
-
-class ReplayUnderWay(Refused):
-    """A replay of the webhook is already running; only one may run at a time."""
-
-    reason = "REPLAY_UNDER_WAY"
-
-
-class TooManyWebhooks(Refused):
-    """A consumer has as many webhooks as it may have."""
-
-    reason = "TOO_MANY_WEBHOOKS"
-
-
-class WebhookKindUnfit(Refused):
-    """The call does not apply to webhooks of this kind."""
-
-    reason = "WEBHOOK_KIND_UNFIT"
 
 
 class DatabaseUnavailable(Refused):

@@ -133,7 +133,7 @@ def test_an_unknown_format_lists_those_there_are(hub: RunningHub, path: str) -> 
     assert reply.json()["message"] == message
 
 
-@pytest.mark.parametrize("name", ["YAML", "XLSX"])
+@pytest.mark.parametrize("name", ["YAML", "ODS"])
 @pytest.mark.usefixtures("unchanged")
 def test_an_unknown_format_of_an_import(hub: RunningHub, name: str) -> None:
     reply = import_(hub, b"customer_id\nx\n", name)

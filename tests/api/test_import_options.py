@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -169,13 +170,19 @@ PREVIEWED = {
 
 
 def columnar(name: str, key: str) -> bytes:
+    """The same in a format that is not text."""
     values = {
         "customer_id": [key, f"{key}-2"],
         "creditLimit": ["12.50", "much"],
         "stone": ["x", "y"],
     }
     table, output = pa.table(values), io.BytesIO()
-    if name == "parquet":
+    if name == "xlsx":
+        book = openpyxl.Workbook()
+        for row in (list(values), *zip(*values.values(), strict=True)):
+            book.active.append(row)
+        book.save(output)
+    elif name == "parquet":
         pq.write_table(table, output)
     else:
         with pa.ipc.new_stream(output, table.schema) as stream:
@@ -197,7 +204,7 @@ def test_a_preview_shows_what_an_import_would_do(
     found = reply.json()
     columns = {c.get("field", ""): c for c in found["columns"]}
     limit = columns["credit_limit"]
-    header = format in ("csv", "parquet", "arrow")
+    header = format in ("csv", "parquet", "arrow", "xlsx")
     assert limit["name"] == ("creditLimit" if header else "credit_limit")
     assert (limit["type"], limit["refusedCount"]) == ("decimal(18, 4)", "1")
     # A row that is refused for one of its values shows none.

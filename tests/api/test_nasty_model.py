@@ -4,12 +4,14 @@ interface."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import csv
 import io
 import json
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -50,24 +52,32 @@ def record_of(reply: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in reply.items() if name not in OUTPUT}
 
 
-def check_everywhere(hub: RunningHub, path: str, key: str, records: list[dict[str, Any]]) -> None:
+def check_everywhere(
+    hub: RunningHub,
+    path: str,
+    key: str | Callable[[dict[str, Any]], str],
+    records: list[dict[str, Any]],
+) -> None:
     """Check that records pass unchanged through every way in and out of the dataset at ``path``.
+
+    ``key`` is the name of its field, or a function of the record.
 
     Parquet and Arrow hold decimals as numbers, without the trailing zeros that their writer added.
     """
     hub.head()  # all writes so far have their numbers, so they come before the place
     place = hub.get(f"{path}:changes", "admin").json()["nextCursor"]
-    by_key = {r[key]: r for r in records}
+    key_of: Callable[[dict[str, Any]], str] = key if callable(key) else operator.itemgetter(key)
+    by_key = {key_of(r): r for r in records}
     for record in records:
         reply = hub.request("POST", path, consumer="admin", json_body=record)
         assert reply.status == 200, reply.text
         assert record_of(reply.json()) == record
-        got = hub.get(f"{path}/{quote(record[key], safe='')}", "admin")
+        got = hub.get(f"{path}/{quote(key_of(record), safe='')}", "admin")
         assert (got.status, record_of(got.json())) == (200, record), got.text
     told = hub.get(f"{path}:changes", "admin", cursor=place, wait="30s").json()["changes"]
     assert {c["key"]: record_of(c["after"]) for c in told}.items() <= by_key.items()
     listed = hub.get(path, "admin").json()[path.rpartition("/")[2]]
-    assert {r[key]: record_of(r) for r in listed} == by_key
+    assert {key_of(r): record_of(r) for r in listed} == by_key
     files = {}
     for name in FORMATS:
         file = hub.get(f"{path}:export", "admin", format=name, omit_receipt="true")
@@ -80,12 +90,14 @@ def check_everywhere(hub: RunningHub, path: str, key: str, records: list[dict[st
         assert again.json() == {"rowCount": count, "unchangedCount": count}, (name, again.text)
     for name, data in files.items():
         for record in records:
-            gone = hub.request("DELETE", f"{path}/{quote(record[key], safe='')}", consumer="admin")
+            gone = hub.request(
+                "DELETE", f"{path}/{quote(key_of(record), safe='')}", consumer="admin"
+            )
             assert gone.status == 200, gone.text
         again = hub.request("POST", f"{path}:import?format={name}", consumer="admin", body=data)
         assert again.json().get("createdCount") == str(len(records)), (name, again.text)
         listed = hub.get(path, "admin").json()[path.rpartition("/")[2]]
-        again_read = {r[key]: record_of(r) for r in listed}
+        again_read = {key_of(r): record_of(r) for r in listed}
         if name in ("PARQUET", "ARROW"):
             assert without_zeros(again_read) == without_zeros(by_key), name
         else:
@@ -531,9 +543,287 @@ def test_lists_and_maps_are_nested_types(hub: RunningHub) -> None:
 def test_replicas_of_the_nasty_models_are_proved_equal(hub: RunningHub) -> None:
     """The SDK computes the same digests of records as the hub, from the messages alone."""
     with folder() as made:
-        for name in ("films", "parties", "receipts"):
+        for name in ("films", "parties", "receipts", "voyages", "stops"):
             target = f"{made}/{name}.db"
             done = hub.command("replica", name, "--to", target, check=False)
             assert done.returncode == 0, done.stderr
             done = hub.command("verify", name, "--replica", target, check=False)
             assert done.returncode == 0, done.stdout + done.stderr
+
+
+VOYAGES: list[dict[str, Any]] = [
+    {"voyageId": "-9223372036854775808", "ship": "least"},
+    {"voyageId": "-1"},
+    {"voyageId": "0", "ship": "no number"},
+    {"voyageId": "9", "previousId": "-1"},
+    {"voyageId": "10", "previousId": "0", "logbook": "ten"},
+    {"voyageId": "9007199254740993", "ship": "beyond a double"},
+    {"voyageId": "9223372036854775807", "previousId": "9223372036854775807"},
+]
+#: Harbours, and what they are in the text of a key.
+HARBOURS = {
+    "Ulm": "Ulm",
+    "a~b": "a%7Eb",
+    "a%7Eb": "a%257Eb",
+    "100%": "100%25",
+    "/": "/",
+    "..": "..",
+    "ä ?#&+": "ä ?#&+",
+}
+STOPS: list[dict[str, Any]] = [
+    *({"voyageId": "10", "harbour": harbour, "call": "1"} for harbour in HARBOURS),
+    {"voyageId": "10", "harbour": "Ulm", "call": "0", "fee": "1.50"},
+    {"voyageId": "10", "harbour": "Ulm", "call": "18446744073709551615"},
+    {"voyageId": "9", "harbour": "Ulm", "call": "2", "cargo": "coal"},
+    {"voyageId": "-1", "harbour": "Ulm", "call": "9223372036854775808"},
+]
+
+
+def without_zero(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as pages show it, without the numbers that are 0."""
+    return {name: value for name, value in record.items() if value != "0"}
+
+
+def voyage_key(record: dict[str, Any]) -> str:
+    return str(record.get("voyageId", "0"))
+
+
+def stop_key(record: dict[str, Any]) -> str:
+    harbour = HARBOURS[record["harbour"]]
+    return f"{voyage_key(record)}~{harbour}~{record.get('call', '0')}"
+
+
+def test_keys_that_are_numbers_or_have_several_parts(hub: RunningHub) -> None:
+    check_everywhere(hub, "/v1/voyages", voyage_key, [without_zero(r) for r in VOYAGES])
+    check_everywhere(hub, "/v1/stops", stop_key, [without_zero(r) for r in STOPS])
+    order = [voyage_key(r) for r in VOYAGES]
+    for path, key_of, keys in (
+        ("/v1/voyages", voyage_key, order),
+        ("/v1/stops", stop_key, sorted(map(stop_key, STOPS), key=stop_order)),
+    ):
+        name = path.rpartition("/")[2]
+        for query, wanted in (({}, keys), ({"order_by": "voyage_id desc"}, keys[::-1])):
+            found: list[str] = []
+            token = ""
+            while token or not found:
+                page = hub.get(path, "admin", page_size=2, page_token=token, **query).json()
+                found += [key_of(r) for r in page[name]]
+                token = page.get("nextPageToken", "")
+            assert found == wanted, "numbers are listed in the order of numbers"
+        rows = hub.get(f"{path}:export", "admin", format="NDJSON", omit_receipt="true").text
+        assert [key_of(json.loads(line)) for line in rows.splitlines()] == keys
+        digest = hub.get(f"{path}:digest", "admin", keys="true").json()
+        assert [r["key"] for r in digest["ranges"][0]["records"]] == sorted(keys)
+        # What PostgreSQL makes of the fields is what the hub made of them.
+        assert sorted(k for (k,) in hub.sql(f'SELECT "~key" FROM data.{name}')) == sorted(keys)
+    for text, count in (
+        ("voyage_id > 9", 9),
+        ("voyage_id = 9", 1),
+        ('harbour = "a~b"', 1),
+        ("call >= 9223372036854775808", 2),
+        ("voyage_id:*", 11),
+    ):
+        reply = hub.get("/v1/stops", "admin", filter=text).json()
+        assert len(reply["stops"]) == count, text
+
+
+def stop_order(key: str) -> tuple[int, str, int]:
+    voyage, harbour, call = key.split("~")
+    return int(voyage), harbour.replace("%7E", "~").replace("%25", "%"), int(call)
+
+
+def send(hub: RunningHub, verb: str, path: str, body: Any = None, **query: Any) -> Reply:
+    """A call of an administrator."""
+    return hub.request(verb, path, consumer="admin", json_body=body, query=query)
+
+
+def test_a_key_has_one_spelling_and_stays(hub: RunningHub) -> None:
+    voyage, stop = {"voyageId": "70", "ship": "one"}, {"voyageId": "70", "harbour": "%~", "call": 7}
+    for path, record in (("/v1/voyages", voyage), ("/v1/stops", stop)):
+        send(hub, "DELETE", f"{path}/70", allow_missing="true")
+        assert send(hub, "POST", path, record).status == 200
+        twice = send(hub, "POST", path, record)
+        assert (twice.status, twice.reason) == (409, "RECORD_EXISTS"), twice.text
+    key = "70~%25%7E~7"
+    assert send(hub, "GET", f"/v1/stops/{quote(key, safe='')}").json()["call"] == "7"
+    others = {
+        "/v1/voyages": ("+70", "070", " 70", "70.0", "0x46", "7e1", "70~", "-0", "9" * 30),
+        "/v1/stops": (
+            "70~%~~7",
+            "70~%25~~7",
+            "70~%25%7e~7",
+            "70~%25%7E~07",
+            "70~%25%7E",
+            f"{key}~",
+        ),
+    }
+    for path, spellings in others.items():
+        for spelling in spellings:
+            place = f"{path}/{quote(spelling, safe='')}"
+            assert send(hub, "GET", place).status == 404, spelling
+            assert send(hub, "DELETE", place).status == 404, spelling
+            reply = send(hub, "PATCH", place, {"sourceId": "s"}, allow_missing="true")
+            assert (reply.status, list(reply.violations())) == (400, ["key"]), reply.text
+    # The same key may stand in the record, and no other one.
+    for place, same, other in (
+        ("/v1/voyages/70", {"voyageId": "70"}, {"voyageId": "71"}),
+        (f"/v1/stops/{quote(key, safe='')}", {"harbour": "%~"}, {"harbour": "%7E"}),
+        (f"/v1/stops/{quote(key, safe='')}", {"call": "7"}, {"call": "8"}),
+    ):
+        changed = send(hub, "PATCH", place, {**same, "sourceId": "changed"})
+        assert changed.json()["sourceId"] == "changed", changed.text
+        refused = send(hub, "PATCH", place, {**other, "sourceId": "moved"})
+        assert refused.status == 400 and "differs from the key" in refused.text
+        named = send(hub, "PATCH", place, other, update_mask=",".join(["source_id", *other]))
+        assert named.status == 400, named.text
+    made = send(hub, "PATCH", "/v1/stops/70~new~0", {"cargo": "c"}, allow_missing="true")
+    assert (made.status, made.json()["harbour"]) == (200, "new"), made.text
+    assert send(hub, "DELETE", "/v1/stops/70~new~0").status == 200
+
+
+def test_keys_that_lack_a_part_are_refused(hub: RunningHub) -> None:
+    path = "/v1/stops"
+    for body, field in (
+        ({"voyageId": "1", "call": "1"}, "harbour"),
+        ({"voyageId": "1", "harbour": "a\u0000b"}, "harbour"),
+        ({"voyageId": "1", "harbour": "a\nb"}, "harbour"),
+        ({"voyageId": "1", "harbour": "h" * 511}, "voyage_id"),
+    ):
+        reply = send(hub, "POST", path, body)
+        assert reply.status == 400 and field in reply.text, (body, reply.text)
+        batch = send(hub, "POST", f"{path}:batchUpsert", {"stops": [body]})
+        assert batch.status == 400 and field in batch.text, batch.text
+    files = {
+        "CSV": 'voyage_id,harbour,call\n,Ulm,1\n1,,1\n1,Ulm,\n1,"",1\n01,Ulm,1\n',
+        "NDJSON": "\n".join(
+            json.dumps({n: v for n, v in row.items() if v is not None})
+            for row in (
+                {"voyageId": None, "harbour": "Ulm", "call": 1},
+                {"voyageId": 1, "harbour": None, "call": 1},
+                {"voyageId": 1, "harbour": "Ulm", "call": None},
+                {"voyageId": 1, "harbour": "", "call": "1"},
+                {"voyageId": "01", "harbour": "Ulm", "call": "1"},
+            )
+        ),
+    }
+    for name, text in files.items():
+        place = f"{path}:import?format={name}&partial=true&validate_only=true"
+        reply = hub.request("POST", place, consumer="admin", body=text.encode())
+        told = [(e["row"], e["field"]) for e in reply.json()["rowErrors"]]
+        expected = [("1", "voyage_id"), ("2", "harbour"), ("3", "call"), ("4", "harbour")]
+        # A file may write a number with zeros: its key has none.
+        assert told == expected and reply.json()["createdCount"] == "1", (name, reply.text)
+    file = b"voyage_id,harbour\n1,Ulm\n"
+    reply = hub.request("POST", f"{path}:import?format=CSV", consumer="admin", body=file)
+    assert "lacks the key column 'call'" in reply.text
+    twice = {"stops": [{"voyageId": "1", "harbour": "x"}, {"voyageId": 1, "harbour": "x"}]}
+    assert "occurs twice" in send(hub, "POST", f"{path}:batchUpsert", twice).text
+    rows = b"voyage_id,harbour,call\n1,x,1\n01,x,1\n"
+    reply = hub.request("POST", f"{path}:import?format=CSV", consumer="admin", body=rows)
+    assert "occurs twice" in reply.text, reply.text
+
+
+def test_access_to_records_with_keys_of_numbers(hub: RunningHub) -> None:
+    """Row rules follow references that are numbers, and feeds tell what enters and leaves."""
+    for name, ship in (("80", "seen"), ("81", "hidden"), ("82", "seen")):
+        send(hub, "DELETE", f"/v1/voyages/{name}", allow_missing="true")
+        assert send(hub, "POST", "/v1/voyages", {"voyageId": name, "ship": ship}).status == 200
+        stop = {"voyageId": name, "harbour": "Bonn", "cargo": "secret"}
+        send(hub, "DELETE", f"/v1/stops/{name}~Bonn~0", allow_missing="true")
+        assert send(hub, "POST", "/v1/stops", stop).status == 200
+    rule = 'voyage.ship = "seen"'
+    classes = {"PUBLIC": "clear", "INTERNAL": "clear", "SENSITIVE": "hide"}
+    with consumer_with(hub, grant("stops", rule, classes)) as made:
+        caller = caller_with(made.key)
+        hub.head()
+        place = hub.request("GET", "/v1/stops:changes", **caller).json()["nextCursor"]
+        listed = hub.request("GET", "/v1/stops", **caller).json()["stops"]
+        assert [stop_key_of(r) for r in listed] == ["80~Bonn~0", "82~Bonn~0"]
+        assert all("cargo" not in r for r in listed)
+        assert hub.request("GET", "/v1/stops/81~Bonn~0", **caller).status == 404
+        refused = hub.request("GET", "/v1/stops?filter=cargo%3D%22secret%22", **caller)
+        assert refused.reason == "FIELD_UNKNOWN", "a hidden field does not exist"
+        send(hub, "PATCH", "/v1/voyages/80", {"ship": "hidden"})
+        send(hub, "PATCH", "/v1/voyages/81", {"ship": "seen"})
+        send(hub, "PATCH", "/v1/stops/82~Bonn~0", {"sourceId": "s"})
+        hub.head()
+        told = hub.request("GET", f"/v1/stops:changes?cursor={place}&wait=30s", **caller).json()
+        assert [(c["operation"], c["key"]) for c in told["changes"]] == [
+            ("LEFT_VIEW", "80~Bonn~0"),
+            ("ENTERED_VIEW", "81~Bonn~0"),
+            ("UPDATED", "82~Bonn~0"),
+        ]
+        for field in ("voyage_id", "harbour"):
+            hidden = grant("stops", "", CLEAR, **{field: "hide"})
+            reply = send(hub, "PATCH", f"/v1/access/roles/{made.name}", {"grants": [hidden]})
+            assert reply.status == 400 and "the key is always clear" in reply.text, reply.text
+
+
+def test_feeds_follow_references_that_are_numbers(hub: RunningHub) -> None:
+    for name, ship in (("60", "seen"), ("61", "hidden"), ("62", "other")):
+        send(hub, "DELETE", f"/v1/voyages/{name}", allow_missing="true")
+        record = {"voyageId": name, "ship": ship, "previousId": "60"}
+        assert send(hub, "POST", "/v1/voyages", record).status == 200
+    with consumer_with(hub, grant("voyages", 'previous.ship = "seen"')) as made:
+        caller = caller_with(made.key)
+        hub.head()
+        place = hub.request("GET", "/v1/voyages:changes", **caller).json()["nextCursor"]
+        send(hub, "PATCH", "/v1/voyages/62", {"previousId": "61"})
+        send(hub, "PATCH", "/v1/voyages/61", {"ship": "seen"})
+        send(hub, "PATCH", "/v1/voyages/60", {"ship": "hidden"})
+        hub.head()
+        found: list[tuple[str, str]] = []
+        while len(found) < 5:
+            url = f"/v1/voyages:changes?cursor={place}&wait=30s"
+            page = hub.request("GET", url, **caller).json()
+            found += [(c["operation"], c["key"]) for c in page["changes"]]
+            place = page["nextCursor"]
+        # 60 and 61 refer to 60, and 62 to 61 from the first change on.
+        assert found[:3] == [("LEFT_VIEW", "62"), ("UPDATED", "61"), ("ENTERED_VIEW", "62")]
+        assert sorted(found[3:]) == [("LEFT_VIEW", "60"), ("LEFT_VIEW", "61")]
+        assert [
+            r["voyageId"] for r in hub.request("GET", "/v1/voyages", **caller).json()["voyages"]
+        ] == ["62"]
+
+
+def stop_key_of(record: dict[str, Any]) -> str:
+    return f"{record['voyageId']}~{record['harbour']}~{record.get('call', '0')}"
+
+
+def test_webhooks_and_commands_take_such_keys(hub: RunningHub) -> None:
+    key = "90~a%7E%25~3"
+    send(hub, "DELETE", f"/v1/stops/{quote(key, safe='')}", allow_missing="true")
+    hub.head()
+    document = {"url": "", "kind": "LISTEN", "selections": [{"dataset": "stops"}]}
+    webhook = send(hub, "POST", "/v1/webhooks", document).json()["webhook"]
+    place = f"/v1/webhooks/{webhook['webhookId']}"
+    record = {"voyage_id": "90", "harbour": "a~%", "call": 3}
+    assert hub.command("create", "stops", "--data", json.dumps(record)).returncode == 0
+    shown = json.loads(hub.command("get", "stops", key).stdout)
+    assert (shown["harbour"], shown["call"]) == ("a~%", "3")
+    changed = hub.command("update", "stops", key, "--data", '{"cargo": "coal"}').stdout
+    assert json.loads(changed)["cargo"] == "coal"
+    other = hub.command("update", "stops", key, "--data", '{"call": 4, "cargo": ""}', check=False)
+    assert other.returncode == 1 and b"differs from the key" in other.stderr
+    hub.command("delete", "stops", key)
+    told: list[Any] = []
+
+    def all_told() -> bool:
+        found = send(hub, "POST", f"{place}:pull", {"wait": "20s"}).json().get("deliveries", [])
+        told.extend(json.loads(base64.b64decode(d["body"])) for d in found)
+        outcomes = [
+            {"deliveryId": d["deliveryId"], "status": 200, "latency": "0.01s"} for d in found
+        ]
+        if outcomes:
+            send(hub, "POST", f"{place}:acknowledge", {"outcomes": outcomes})
+        return len(told) >= 3
+
+    eventually(all_told)
+    send(hub, "DELETE", place)
+    by_type = {e["type"]: e["data"] for e in told}
+    assert by_type.keys() == {"stop.created", "stop.updated", "stop.deleted"}
+    assert {data["key"] for data in by_type.values()} == {key}
+    assert by_type["stop.updated"]["record"]["harbour"] == "a~%"
+    for asked, disclosed in ((key, True), (f"{key}0", False)):
+        audited = hub.command("audit", "disclosures", "stops", asked, "--format", "json").stdout
+        assert (b"GetStop" in audited) == disclosed, "the audit has the keys of what was given"

@@ -10,10 +10,9 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
-import pytest_asyncio
 from google.api import httpbody_pb2
 
-from door import Door, opened
+from door import Door
 from http2 import DATA, connected, frame
 from penstock.hub.v1 import auth_pb2_grpc
 from penstockd.answers.edge import UNKNOWN_CALLER
@@ -26,19 +25,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MOST = 16 << 20
 KNOWN, STRANGER = {"x-api-key": "known"}, {"x-api-key": "stranger"}
 PATH = "/v1/customers/c1"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def lasting() -> AsyncIterator[Door]:
-    async with opened() as door:
-        yield door
-
-
-@pytest.fixture
-def door(lasting: Door) -> Door:
-    """A door whose hub has had no call yet; do not stop it."""
-    lasting.hub.calls = lasting.hub.checks = 0
-    return lasting
 
 
 async def pieces(size: int) -> AsyncIterator[bytes]:

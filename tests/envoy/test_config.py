@@ -13,7 +13,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import pytest_asyncio
 from google.api import httpbody_pb2
 
 from door import Door, config, health, logged, opened, raw, rich_status
@@ -28,21 +27,6 @@ TEMPLATES = sorted(resources.envoy_templates().glob("*.j2"))
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def lasting() -> AsyncIterator[Door]:
-    """One door for all tests; see ``door``."""
-    async with opened() as door:
-        yield door
-
-
-@pytest.fixture
-def door(lasting: Door) -> Door:
-    """A door whose hub has had no call yet; do not stop it."""
-    lasting.hub.calls = 0
-    lasting.hub.uploaded = 0
-    return lasting
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from door import Door, config, opened, raw
+from door import Door, config, raw
 from penstockd import resources
 from penstockd.node.envoy import render_config
 from penstockd.node.errors import ConfigRefused
@@ -21,19 +19,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 FOLDER = resources.find_portal()
 FILES = sorted(p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file())
 KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def lasting() -> AsyncIterator[Door]:
-    """One door for all tests; see ``door``."""
-    async with opened() as door:
-        yield door
-
-
-@pytest.fixture
-def door(lasting: Door) -> Door:
-    lasting.hub.calls = 0
-    return lasting
 
 
 def place(file: str) -> str:

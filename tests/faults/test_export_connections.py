@@ -13,12 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from harness import folder
+from own_worker import opened_hub
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call, Permit
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.commands.stream_export import stream_export
-from penstockd.config import Settings
 from penstockd.errors import (
     ClientStalled,
     DatabaseUnavailable,
@@ -37,8 +36,6 @@ from penstockd.native.copy_messages import CopyMessages
 from penstockd.policy.model import Action, Grant, Mask, Principal
 from penstockd.store.copyout import CopyOut
 from penstockd.store.snapshots import Snapshots
-from penstockd.up import prepare_store
-from penstockd.wiring import open_hub, worker_database
 
 CUSTOMERS = 3000
 FORMATS = ("CSV", "NDJSON", "JSON", "XML")
@@ -68,24 +65,21 @@ class Taken:
 @pytest.fixture
 async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
     """The organs of a worker, on some customers, for the roles "all" and "some"."""
-    with folder() as data:
-        settings = Settings(data_dir=data, database_url=store_url)
-        await prepare_store(settings, store_url)
-        async with open_hub(settings, worker_database(settings)) as hub:
-            async with hub.database.transaction() as connection:
-                await connection.execute(
-                    "INSERT INTO data.customers (customer_id, name, email, notes)"
-                    " SELECT md5(n::text), 'Ünï ' || n, n || '@example.com', repeat('x', n % 700)"
-                    " FROM generate_series(1, $1) AS n",
-                    CUSTOMERS,
-                )
-            grants = {
-                "all": (grant("all", Mask.CLEAR, ""),),
-                "some": (grant("some", Mask.HASH, 'name < "Ünï 2"'),),
-            }
-            policy = hub.policy
-            policy.adopt(replace(policy.newest, grants=grants))
-            yield hub
+    async with opened_hub(store_url) as hub:
+        async with hub.database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO data.customers (customer_id, name, email, notes)"
+                " SELECT md5(n::text), 'Ünï ' || n, n || '@example.com', repeat('x', n % 700)"
+                " FROM generate_series(1, $1) AS n",
+                CUSTOMERS,
+            )
+        grants = {
+            "all": (grant("all", Mask.CLEAR, ""),),
+            "some": (grant("some", Mask.HASH, 'name < "Ünï 2"'),),
+        }
+        policy = hub.policy
+        policy.adopt(replace(policy.newest, grants=grants))
+        yield hub
 
 
 def grant(role: str, email: Mask, rows: str) -> Grant:

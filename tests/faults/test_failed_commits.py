@@ -33,6 +33,12 @@ BEFORE, WITHIN = "DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"
 #: The datasets under test; the methods of the others are the same.
 DATASETS = (None, "customers")
 
+#: Methods that lease what they show: an entry of it is durable after the lease, before the reply.
+LEASING = {"PullChanges", "WatchSubscription"}
+
+_HOLDS_ENTRY = """
+SELECT EXISTS (SELECT FROM hub.audit_entry WHERE xmin = pg_current_xact_id()::xid)
+"""
 _in_writing: ContextVar[bool] = ContextVar("in_writing", default=False)
 
 
@@ -44,6 +50,8 @@ class Commits:
     struck: int = 0
     #: Methods whose transactions wrote something outside ``Call.writing``.
     outside: set[str] = field(default_factory=set)
+    #: Methods with a transaction that holds audit entries.
+    audited: set[str] = field(default_factory=set)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Step between the hub and its database."""
@@ -51,8 +59,11 @@ class Commits:
 
         async def commit_or_fail(connection: Any, began: Any, seconds: float) -> None:
             wrote = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
-            if budget.get_budget() is not None and await connection.fetchval(wrote):
-                self.note(budget.get_budget())
+            call = budget.get_budget()
+            if call is not None and await connection.fetchval(wrote):
+                self.note(call)
+                if await connection.fetchval(_HOLDS_ENTRY):
+                    self.audited.add(call.name)
                 if self.failing == BEFORE:
                     connection.terminate()
                 elif self.failing == WITHIN:
@@ -331,6 +342,8 @@ async def test_a_failed_commit_is_told_and_recorded(
             if routes[name].method.audited:
                 assert ("CALL", "OK") in await trial.entries(request_id), name
     assert not commits.outside, "call.writing() opens every transaction that writes"
+    audited = {path.rpartition("/")[2] for path in commits.audited}
+    assert wrote - audited <= LEASING, "the entry is in the transaction that it reports"
     verbs = ("Create", "Update", "Delete", "Rotate", "Pull", "Acknowledge", "Batch", "Import")
     assert {n for n in requests if n.startswith(verbs)} <= wrote, "the control: these write"
 
@@ -356,6 +369,27 @@ async def test_an_entry_that_counts_too_early_is_caught(
         for reason in (BEFORE, WITHIN):
             with pytest.raises(AssertionError, match="CreateCustomer"):
                 await trial.fails(route, values, reason)
+
+
+async def test_an_entry_beside_its_transaction_is_caught(
+    own_hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: a call whose entry is written after its transaction."""
+    route = next(r for r in every_route() if r.method.name == "CreateCustomer")
+
+    async def later(call: Call, connection: Any, rows: int) -> None:
+        call.entry.row_count = rows
+
+    commits = Commits()
+    async with worker(own_hub, monkeypatch) as served:
+        commits.install(monkeypatch)
+        trial = Trial(own_hub, served, commits)
+        for audited in ({route.method.path}, set[str]()):
+            values = {"customer": {"customer_id": f"fc-{uuid.uuid4().hex[:8]}", "name": "x"}}
+            commits.audited.clear()
+            code, _ = await trial.call(route, values, "")
+            assert (code, commits.audited) == ("OK", audited)
+            monkeypatch.setattr(Call, "audit_within", later)
 
 
 async def test_a_transaction_beside_the_gate_is_caught(

@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from clusters import Cluster
 from faults.downstream import Downstream
-from faults.state import marks_at, table_at
+from faults.server_place import ServerPlace
 from faults.streams import Judge
 from faults.validator import FeedValidator, State, Write
 from feeds import CATALOG, Stream, failure, number, refused, watch
@@ -40,14 +40,11 @@ LOST, NEW = 6, 10
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
 
 
-class World:
+class World(ServerPlace):
     """A hub on a port behind which servers change; ``here`` is the current one."""
 
     def __init__(self, data: Path) -> None:
-        self.data, self.port, self._count = data, free_port(), 0
-        self.here = Cluster.create(self.fresh())
-        self.here.start(self.port)
-        self.here.create_database()
+        super().__init__(data)
         environment = {
             "PENSTOCK_DATABASE_URL": self.here.url,
             "PENSTOCK_WORKERS": "2",
@@ -55,11 +52,6 @@ class World:
             "PENSTOCK_WEBHOOK_ALLOW": "127.0.0.0/8",
         }
         self.hub = RunningHub(data / "hub", customers=20, environment=environment)
-
-    def fresh(self) -> Path:
-        """A folder that does not exist yet."""
-        self._count += 1
-        return self.data / f"pg{self._count}"
 
     def take_over(self, other: Cluster) -> None:
         """Replace the current server by another, which does not run yet."""
@@ -80,14 +72,6 @@ class World:
     def written(self, count: int) -> list[Write]:
         """That many customers, each in a transaction of its own; retried until they are stored."""
         return [eventually(self.create) for _ in range(count)]
-
-    def table(self) -> State:
-        """All records in the database."""
-        return table_at(self.here.url, CATALOG)
-
-    def marks(self) -> dict[int, bytes]:
-        """The marks of the log."""
-        return marks_at(self.here.url)
 
     def signed(self) -> None:
         """Return when the file has a checkpoint that was signed from now on."""

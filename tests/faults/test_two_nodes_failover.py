@@ -28,7 +28,7 @@ from google.protobuf import json_format
 
 from chance import SEED
 from clusters import Cluster
-from faults.state import marks_at, table_at
+from faults.server_place import ServerPlace
 from faults.streams import Consumer, Judge, LineConsumer
 from faults.test_feed_equation import exported, records
 from faults.traffic import Traffic
@@ -47,14 +47,11 @@ CLIENTS = 2
 REFUSED = ("INVALID_ARGUMENT", "CURSOR_INVALID")
 
 
-class World:
+class World(ServerPlace):
     """Two nodes on a port behind which servers change; ``here`` is the current one."""
 
     def __init__(self, data: Path) -> None:
-        self.data, self.port, self._count = data, free_port(), 0
-        self.here = Cluster.create(self.fresh())
-        self.here.start(self.port)
-        self.here.create_database()
+        super().__init__(data)
         common = {
             "PENSTOCK_DATABASE_URL": self.here.url,
             "PENSTOCK_WORKERS": "1",
@@ -69,11 +66,6 @@ class World:
         far.command("up", "--detach")
         shutil.copy(near.data / "demo.json", far.data)
         self.near, self.far = self.nodes = near, far
-
-    def fresh(self) -> Path:
-        """A folder that does not exist yet."""
-        self._count += 1
-        return self.data / f"pg{self._count}"
 
     def standby(self, *, synchronous: bool) -> Cluster:
         """A running standby that has all data so far."""
@@ -108,14 +100,6 @@ class World:
         """The last number before the newest epoch."""
         rows = self.here.sql("SELECT last_number FROM hub.epoch ORDER BY epoch DESC LIMIT 1")
         return int(rows[0][0])
-
-    def table(self) -> State:
-        """All records in the database."""
-        return table_at(self.here.url, CATALOG)
-
-    def marks(self) -> dict[int, bytes]:
-        """The marks of the log."""
-        return marks_at(self.here.url)
 
     def stop(self) -> None:
         """Stop everything."""

@@ -111,20 +111,25 @@ def streamed(catalog: Catalog, story: Story, feed: Feed) -> set[Broken]:
             judge.message(message)
             message = WatchChangesResponse()
             continue
-        change = message.changes.add(
-            operation=int(item.operation),
-            key=item.key,
-            dataset=item.dataset,
-            transaction_id=PLACES.sequences.transaction(item.transaction),
-            sequence=PLACES.sequences.sequence(item.number),
-        )
-        if item.before is not None:
-            change.before.value = item.before
-        if item.after is not None:
-            change.after.value = item.after
+        add_change(message, item)
     judge.message(message)
     judge.validator.finish(story.table, story.writes, story.writes, story.marks)
     return {fault.broken for fault in judge.validator.faults}
+
+
+def add_change(message: WatchChangesResponse, item: Change) -> None:
+    """Put an entry of the log into a message, as the hub does."""
+    change = message.changes.add(
+        operation=int(item.operation),
+        key=item.key,
+        dataset=item.dataset,
+        transaction_id=PLACES.sequences.transaction(item.transaction),
+        sequence=PLACES.sequences.sequence(item.number),
+    )
+    if item.before is not None:
+        change.before.value = item.before
+    if item.after is not None:
+        change.after.value = item.after
 
 
 def numbered(changes: list[Change]) -> Feed:
@@ -296,17 +301,7 @@ def test_what_comes_again_after_a_reconnection_is_passed_over(catalog: Catalog) 
         message = WatchChangesResponse()
         for item in story.changes:
             if after < item.number <= upto:
-                change = message.changes.add(
-                    operation=int(item.operation),
-                    key=item.key,
-                    dataset=item.dataset,
-                    transaction_id=PLACES.sequences.transaction(item.transaction),
-                    sequence=PLACES.sequences.sequence(item.number),
-                )
-                if item.before is not None:
-                    change.before.value = item.before
-                if item.after is not None:
-                    change.after.value = item.after
+                add_change(message, item)
         judge.message(message)
 
     give(0, first)

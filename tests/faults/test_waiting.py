@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import PATIENCE, folder
+from harness import PATIENCE
+from own_worker import opened_hub
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, FieldClass
@@ -23,7 +24,6 @@ from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_cha
 from penstockd.commands.subscriptions.create_subscription import create_subscription
 from penstockd.commands.subscriptions.pull_changes import pull_changes
 from penstockd.commands.webhooks import pull_deliveries as pulling
-from penstockd.config import Settings
 from penstockd.errors import TooManyStreams
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.feed.limits import Streams
@@ -33,10 +33,8 @@ from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
 from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions import take as taking
 from penstockd.subscriptions.take import Pull, TakenLease, Taking
-from penstockd.up import prepare_store
 from penstockd.webhooks import pulling as webhook_pulling
 from penstockd.webhooks.pulling import Pulled
-from penstockd.wiring import open_hub, worker_database
 
 CALLS = 40
 
@@ -44,27 +42,24 @@ CALLS = 40
 @pytest.fixture
 async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
     """The organs of a worker that follows the log."""
-    with folder() as data:
-        settings = Settings(data_dir=data, database_url=store_url)
-        await prepare_store(settings, store_url)
-        async with open_hub(settings, worker_database(settings)) as hub:
-            masks = dict.fromkeys(FieldClass, Mask.CLEAR)
-            grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")
-            async with hub.database.transaction() as connection:
-                await connection.execute(
-                    "INSERT INTO hub.consumer (consumer_id, claims) VALUES ('c', '{}')"
-                )
-            snapshot = replace(
-                hub.policy.newest,
-                grants={"all": (grant,)},
-                permissions={"all": frozenset({Permission.WEBHOOKS_WRITE})},
+    async with opened_hub(store_url) as hub:
+        masks = dict.fromkeys(FieldClass, Mask.CLEAR)
+        grant = Grant("all", "customers", frozenset({Action.READ}), masks, {}, "")
+        async with hub.database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO hub.consumer (consumer_id, claims) VALUES ('c', '{}')"
             )
-            hub.policy.adopt(snapshot)
-            following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
-            await until(lambda: hub.feed.tail.newest is not None)
-            yield hub
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        snapshot = replace(
+            hub.policy.newest,
+            grants={"all": (grant,)},
+            permissions={"all": frozenset({Permission.WEBHOOKS_WRITE})},
+        )
+        hub.policy.adopt(snapshot)
+        following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
+        await until(lambda: hub.feed.tail.newest is not None)
+        yield hub
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 def call(hub: Hub) -> Call:

@@ -14,6 +14,7 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.model import Dataset
 from penstockd.installation import read_catalog
 from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.store.database import Database, open_database
 from penstockd.store.migrate import apply_migration
 from shelf import COLUMN_TYPES, Shelf
 from worlds import plain_things
@@ -56,6 +57,13 @@ async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[st
         await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
         await copy.close()
         yield url
+
+
+@pytest.fixture
+async def database(store_url: str) -> AsyncIterator[Database]:
+    """Connections to the test's own database with the hub's tables."""
+    async with open_database(store_url, size=4) as database:
+        yield database
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -136,7 +135,7 @@ class Client:
         """
         from penstock.client import feeds
 
-        asked = feeds.Asked(cursor, snapshot, operations, batch_size, include_before)
+        asked = feeds.FeedTerms(cursor, snapshot, operations, batch_size, include_before)
         return feeds.watch_all(self._link, datasets, asked, patience=patience, on_break=on_break)
 
     def changes(
@@ -152,7 +151,7 @@ class Client:
         """The changes of several datasets after a cursor; see ``DatasetClient.changes``."""
         from penstock.client import feeds
 
-        asked = feeds.Asked(cursor, False, operations, page_size, include_before)
+        asked = feeds.FeedTerms(cursor, False, operations, page_size, include_before)
         return feeds.poll_all(self._link, datasets, asked, wait)
 
     def subscription(self, name: str) -> SubscriptionClient:
@@ -195,10 +194,5 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

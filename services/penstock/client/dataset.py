@@ -26,8 +26,9 @@ from penstock.client.files import (
     read_frames,
     replace_file,
 )
+from penstock.client.keys import find_lacking, joins_key
 from penstock.client.link import Link
-from penstock.client.record import Record, key_of, paths_of, to_message
+from penstock.client.record import Record, paths_of, to_message
 from penstock.client.stubs import Stubs
 
 #: How many times a download that cannot be resumed starts again.
@@ -76,7 +77,7 @@ class DatasetClient(DatasetFeeds):
 
     @property
     def key(self) -> str:
-        """The name of the key field."""
+        """The name of the key's field; "key" if it is a number or has several parts."""
         return self._stubs.key
 
     @property
@@ -90,7 +91,10 @@ class DatasetClient(DatasetFeeds):
         return Digests(self._link, self._stubs)
 
     def get(self, key: str, *, fields: str | Sequence[str] = ()) -> Any:
-        """The record with the key. NOT_FOUND if the caller can see no such record."""
+        """The record with the key. NOT_FOUND if the caller can see no such record.
+
+        A key is a text in all methods: "10248", or "10248~11" for a key of two parts.
+        """
         method = self._stubs.method("Get")
         return self._call(method, safe=True, **{self.key: key}, fields=_join_fields(fields))
 
@@ -138,6 +142,7 @@ class DatasetClient(DatasetFeeds):
         record: Record,
         mask: Sequence[str] | None = None,
         *,
+        key: str = "",
         etag: str = "",
         allow_missing: bool = False,
         request_id: str = "",
@@ -147,14 +152,20 @@ class DatasetClient(DatasetFeeds):
 
         Without a mask, changes all fields that the record sets; in a dict, null clears a field.
         With an ``etag``, ABORTED if the record has changed since. With ``allow_missing``, creates
-        a missing record from all fields that are set. For the rest see ``create``.
+        a missing record from all fields that are set. A record without its key needs the ``key``.
+        For the rest see ``create``.
         """
-        if not key_of(record, self.record_class.DESCRIPTOR, self.key):
-            raise ValueError(f"the record lacks {self.key}")
+        fields, beside = self._stubs.key_fields, {}
+        if key and joins_key(fields):
+            beside = {self.key: key}
+        elif key:
+            record = _with_key(record, self.key, key)
+        elif lacking := find_lacking(record, fields):
+            raise ValueError(f"the record lacks {lacking[0]}")
         paths = mask
         if paths is None:
             given = paths_of(record, self.record_class.DESCRIPTOR)
-            unwritten = self._stubs.output_only | {self.key}
+            unwritten = self._stubs.output_only | {f.name for f in fields}
             paths = [path for path in given if path not in unwritten]
         if not paths:
             raise ValueError("no field to update")
@@ -166,6 +177,7 @@ class DatasetClient(DatasetFeeds):
             allow_missing=allow_missing,
             request_id=request_id,
             validate_only=validate_only,
+            **beside,
         )
 
     def delete(
@@ -234,13 +246,13 @@ class DatasetClient(DatasetFeeds):
         """Creates or replaces the records of a file, in one transaction.
 
         ``source`` is a path, a binary file, bytes or an iterable of bytes; ``format`` is CSV,
-        NDJSON, JSON, XML, PARQUET or ARROW, by default that of the path's suffix; the hub detects
-        compression by gzip or zstd. If any row is bad, nothing is loaded: INVALID_ARGUMENT with up
-        to 100 ``violations`` such as ``rows[70000].credit_limit`` (rows count from 1) and their
-        total in ``metadata["bad_rows"]``. With ``partial`` the good rows are loaded, and the counts
-        report the others. For ``request_id`` and ``validate_only`` see ``create``; the client
-        never repeats an upload by itself. If ``source`` raises, nothing is loaded and the error is
-        raised here. ``progress`` is called from another thread.
+        NDJSON, JSON, XML, PARQUET, ARROW or XLSX, by default that of the path's suffix; the hub
+        detects compression by gzip or zstd. If any row is bad, nothing is loaded: INVALID_ARGUMENT
+        with up to 100 ``violations`` such as ``rows[70000].credit_limit`` (rows count from 1) and
+        their total in ``metadata["bad_rows"]``. With ``partial`` the good rows are loaded, and the
+        counts report the others. For ``request_id`` and ``validate_only`` see ``create``; the
+        client never repeats an upload by itself. If ``source`` raises, nothing is loaded and the
+        error is raised here. ``progress`` is called from another thread.
 
         ``delimiter`` parts the cells of CSV (comma, semicolon, tab, pipe, or the character), by
         default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times
@@ -401,6 +413,16 @@ def write_whole(
             file.seek(0)
             file.truncate()
     raise AssertionError("the last attempt returns or raises")
+
+
+def _with_key(record: Record, field: str, key: str) -> Record:
+    """The record with a key in its field."""
+    if not isinstance(record, Message):
+        return {**record, field: key}
+    keyed = type(record)()
+    keyed.CopyFrom(record)
+    setattr(keyed, field, key)
+    return keyed
 
 
 def _read_counts(reply: Any, rows: int) -> Counts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Generator, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from penstock.client.errors import ExportIncomplete, PenstockError
@@ -50,12 +49,7 @@ class Export(Iterator[bytes]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> Generator[bytes, None, None]:

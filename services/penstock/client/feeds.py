@@ -17,7 +17,7 @@ from penstock.hub.v1 import changes_pb2, changes_pb2_grpc
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FeedTerms:
     """What streams and polls have in common. Raises ValueError for contradictory arguments."""
 
     cursor: str | Position
@@ -87,7 +87,7 @@ class DatasetFeeds:
         others, ``batch_size`` 0 leaves the size to the hub, ``include_before`` adds the earlier
         image of each record. A Position whose view is no longer the caller's ends the feed at once.
         """
-        asked = Asked(cursor, snapshot, operations, batch_size, include_before)
+        asked = FeedTerms(cursor, snapshot, operations, batch_size, include_before)
         method = self._stubs.method("Watch", many=True)
         request = self._stubs.request(method)(
             filter=filter, fields=_join_fields(fields), **asked.of_stream()
@@ -118,7 +118,7 @@ class DatasetFeeds:
         If there are none yet, waits for the first, ``wait`` seconds at most (30 is the
         hub's limit). FeedEnded if the cursor has expired.
         """
-        asked = Asked(cursor, False, operations, page_size, include_before)
+        asked = FeedTerms(cursor, False, operations, page_size, include_before)
         method = f"List{self._stubs.singular}Changes"
         request = self._stubs.request(method)(
             filter=filter, fields=_join_fields(fields), **asked.of_poll(wait)
@@ -130,7 +130,7 @@ class DatasetFeeds:
 def watch_all(
     link: Link,
     datasets: Sequence[str],
-    asked: Asked,
+    asked: FeedTerms,
     *,
     patience: float | None,
     on_break: Callable[[PenstockError], object] | None,
@@ -147,7 +147,7 @@ def watch_all(
     )
 
 
-def poll_all(link: Link, datasets: Sequence[str], asked: Asked, wait: float) -> Page:
+def poll_all(link: Link, datasets: Sequence[str], asked: FeedTerms, wait: float) -> Page:
     """The changes of several datasets after a cursor; see ``Client.changes``."""
     stub = changes_pb2_grpc.ChangesStub(link.channel).ListChanges
     request = changes_pb2.ListChangesRequest(datasets=datasets, **asked.of_poll(wait))

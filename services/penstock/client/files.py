@@ -19,6 +19,7 @@ CONTENT_TYPES = {
     "XML": "application/xml",
     "PARQUET": "application/vnd.apache.parquet",
     "ARROW": "application/vnd.apache.arrow.stream",
+    "XLSX": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 _SUFFIXES = {
     ".csv": "CSV",

@@ -82,13 +82,6 @@ def paths_of(record: Record, message: Descriptor) -> list[str]:
     return list(_named_paths(record, message, ""))
 
 
-def key_of(record: Record, message: Descriptor, key: str) -> str:
-    """The key that a record holds, or ""."""
-    if isinstance(record, Message):
-        return str(getattr(record, key))
-    return str(record.get(key) or record.get(message.fields_by_name[key].json_name) or "")
-
-
 def to_dict(
     record: Message, paths: Iterable[str] = (), *, model_names: bool = False
 ) -> dict[str, Any]:

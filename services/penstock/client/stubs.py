@@ -19,6 +19,7 @@ from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from penstock.client.errors import UnknownDataset
+from penstock.client.keys import find_key_fields
 from penstock.options.v1 import options_pb2
 
 # protobuf's type stubs have two incompatible classes of descriptors.
@@ -31,7 +32,8 @@ _SUFFIX = "_service_pb2"
 
 @dataclass(frozen=True)
 class Stubs:
-    """The names of one dataset's service. ``singular`` and ``plural`` are as in its methods."""
+    """The names of one dataset's service. ``singular`` and ``plural`` are as in its methods, and
+    ``key`` is the field of requests that holds a key as text."""
 
     dataset: str
     singular: str
@@ -39,6 +41,7 @@ class Stubs:
     stub_class: Any
     record_class: type[Message]
     key: str
+    key_fields: tuple[FieldDescriptor, ...]
     output_only: frozenset[str]
     methods: dict[str, MethodDescriptor]
 
@@ -84,6 +87,7 @@ def load_stubs(dataset: str) -> Stubs:
         stub_class=getattr(services, f"{service.name}Stub"),
         record_class=message_factory.GetMessageClass(record),
         key=methods[f"Get{record.name}"].input_type.fields_by_number[1].name,
+        key_fields=find_key_fields(record),
         output_only=frozenset(f.name for f in record.fields if field_options(f).output_only),
         methods=methods,
     )

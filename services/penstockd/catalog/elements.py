@@ -55,7 +55,7 @@ def default_value(field: Field) -> Any:
 
     Raises ValueRefused for keys, dates and times, which have none.
     """
-    if not field.key:
+    if not field.in_key:
         match field.kind:
             case Kind.STRING:
                 return ""

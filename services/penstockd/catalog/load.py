@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from google.protobuf.descriptor import (
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from penstock.options.v1 import options_pb2
+from penstockd.catalog.keys import KEY_KINDS
 from penstockd.catalog.model import (
     COMMON_FIELDS,
     VALUE_MESSAGES,
@@ -88,7 +90,23 @@ def load_catalog(descriptor_set: Path | bytes) -> Catalog:
                     f"{dataset.name}.{field.path} refers to the unknown dataset "
                     f"'{field.reference.dataset}'"
                 )
+            _check_reference(dataset, field, datasets[field.reference.dataset])
     return Catalog(datasets, pool)
+
+
+def _check_reference(dataset: Dataset, field: Field, target: Dataset) -> None:
+    """Raise ModelError if a field cannot hold the keys of the dataset that it refers to."""
+    if len(target.key_fields) > 1:
+        raise ModelError(
+            f"{dataset.name}.{field.path} refers to '{target.name}', whose key has several parts; "
+            "a reference is one field, so leave the option out"
+        )
+    (key,) = target.key_fields
+    if key.kind is not field.kind:
+        raise ModelError(
+            f"{dataset.name}.{field.path} is {field.kind.name}, and the key of '{target.name}', "
+            f"to which it refers, is {key.kind.name}"
+        )
 
 
 def _load_dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
@@ -104,11 +122,7 @@ def _load_dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
     message = marked[0]
     options = _find_options(message, "dataset")
     fields = tuple(load_leaves(message, "", "", FieldClass.INTERNAL, False, comments))
-    keys = [f for f in fields if f.key]
-    if len(keys) != 1 or keys[0].kind is not Kind.STRING or "." in keys[0].path or keys[0].nullable:
-        raise ModelError(
-            f"{file.name}: exactly one string field at the top of {message.name} must be the key"
-        )
+    fields = _set_key(file.name, message.name, fields)
     by_path = {f.path: f for f in fields}
     for path, kind in COMMON_FIELDS.items():
         if path not in by_path or by_path[path].kind is not kind:
@@ -123,6 +137,22 @@ def _load_dataset(file: FileDescriptor, comments: dict[str, str]) -> Dataset:
         fields=fields,
         description=comments.get(message.full_name, ""),
     )
+
+
+def _set_key(file: str, message: str, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """The fields, of which one is the key as text if the key is a single string."""
+    parts = [f for f in fields if f.in_key]
+    if not parts:
+        raise ModelError(f"{file}: a field at the top of {message}, or several, must be the key")
+    for part in parts:
+        if part.kind not in KEY_KINDS or "." in part.path or part.nullable:
+            raise ModelError(
+                f"{file}: {message}.{part.path} cannot be in the key, which consists of strings "
+                "and whole numbers at the top of the message, none of them optional"
+            )
+    if len(parts) > 1 or parts[0].kind is not Kind.STRING:
+        return fields
+    return tuple(replace(f, key=True) if f is parts[0] else f for f in fields)
 
 
 def load_leaves(
@@ -198,7 +228,7 @@ def load_leaf(
         field_class=field_class,
         nullable=nested or (fd.has_presence and not options.output_only),
         presence=fd.has_presence,
-        key=options.key,
+        in_key=options.key,
         output_only=options.output_only,
         reference=reference,
         indexed=options.indexed,

@@ -102,7 +102,9 @@ def _stored_field(
     dataset: Dataset, field: Field, messages: dict[str, tuple[MemberShape, ...]]
 ) -> StoredField:
     numbers = tuple(_field_numbers(dataset.message_type, field))
-    return StoredField(field.path, numbers, value_shape(field, messages), field.nullable, field.key)
+    return StoredField(
+        field.path, numbers, value_shape(field, messages), field.nullable, field.in_key
+    )
 
 
 def _field_numbers(message: Descriptor, field: Field) -> Iterator[int]:

@@ -14,7 +14,9 @@ from google.protobuf.message import Message
 
 #: The most bytes of a record's key.
 MAX_KEY_BYTES = 512
-
+#: The column that holds the key as text where no field of the record does (see ``keys``). No path
+#: of a field contains the tilde.
+KEY_COLUMN = "~key"
 
 #: Columns that every table of PostgreSQL has already.
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
@@ -24,6 +26,8 @@ _MAX_NAME_BYTES = 63  # of any name in PostgreSQL, which cuts off the rest
 def column_name(path: str) -> str:
     """The name of the column for the field at a path: the path, unless PostgreSQL does not allow
     it. No path contains the tilde that marks the other names."""
+    if path == KEY_COLUMN:
+        return path
     if path in _SYSTEM_COLUMNS:
         return f"~{path}"
     if len(path) <= _MAX_NAME_BYTES:
@@ -127,7 +131,8 @@ class Field:
     field_class: FieldClass
     nullable: bool
     presence: bool = False  # the leaf itself is `optional` or a message
-    key: bool = False
+    key: bool = False  # the record's key as text
+    in_key: bool = False  # the key, or one of its parts: written once, shown to all
     output_only: bool = False
     reference: Reference | None = None
     indexed: bool = False
@@ -195,6 +200,11 @@ COMMON_FIELDS: Mapping[str, Kind] = {
 }
 
 
+_KEY_TEXT: Final = Field(
+    KEY_COLUMN, KEY_COLUMN, Kind.STRING, FieldClass.PUBLIC, nullable=False, key=True
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """One proto file, one message, one table: ``name`` is plural snake_case ("customers")."""
@@ -216,8 +226,18 @@ class Dataset:
 
     @cached_property
     def key(self) -> Field:
-        """The one key field."""
-        return next(f for f in self.fields if f.key)
+        """What holds the key as text: a field, or else a column of the store alone."""
+        return next((f for f in self.fields if f.key), _KEY_TEXT)
+
+    @cached_property
+    def key_fields(self) -> tuple[Field, ...]:
+        """The fields that make up the key, in the order of the schema."""
+        return tuple(f for f in self.fields if f.in_key)
+
+    @property
+    def joins_key(self) -> bool:
+        """Whether the text of the key is made of other fields: of a number, or of several."""
+        return self.key is _KEY_TEXT
 
     @cached_property
     def every_field(self) -> tuple[Field, ...]:

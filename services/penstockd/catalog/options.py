@@ -16,6 +16,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.model import VALUE_MESSAGES, Kind, ModelError
 
+_WHOLE_NUMBERS = (
+    *(FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64),
+    *(FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64),
+)
+
 
 class _OptionPlace(enum.Enum):
     """The place of a message."""
@@ -93,12 +98,13 @@ def _find_problems(fd: FieldDescriptor, place: _OptionPlace) -> Iterator[str]:
 
 def _describe_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, options: Any) -> str:
     held, text = _message_of(fd), fd.type == FieldDescriptor.TYPE_STRING
+    whole = fd.cpp_type in _WHOLE_NUMBERS
     match option:
         case "class":
             return _class_problem(fd, held, options)
         case "key":
-            plain = place is _OptionPlace.RECORD and text and not fd.is_repeated
-            return "" if plain else "the key is a string at the top of the record"
+            plain = place is _OptionPlace.RECORD and (text or whole) and not fd.is_repeated
+            return "" if plain else "a key is a string or a whole number at the top of the record"
         case "output_only":
             if options.key:
                 return "the writer chooses the key"
@@ -114,16 +120,21 @@ def _describe_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, opt
         case "indexed" | "unique":
             return _index_problem(fd, place, option, options)
         case "reference":
-            if place is _OptionPlace.ELEMENT or not text or fd.is_repeated:
-                return "a reference is one string of the record, outside lists and maps"
+            if place is _OptionPlace.ELEMENT or not (text or whole) or fd.is_repeated:
+                return (
+                    "a reference is one string or whole number of the record, outside lists and "
+                    "maps"
+                )
             if options.WhichOneof("encoding"):
-                return "the key of another record is no number and no date"
+                return "the key of another record is no decimal and no date"
     return ""
 
 
 def _index_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, options: Any) -> str:
-    if options.key:
-        return "no two records have the same key, and it has an index"
+    if options.key and option == "unique":
+        return "no two records have the same key, of which a part need not be unique"
+    if options.key and len(_find_keys(fd)) == 1:
+        return "a key has an index"
     if place is _OptionPlace.ELEMENT or fd.is_repeated:
         return "lists and maps have no index"
     if _message_of(fd) is not None:
@@ -137,6 +148,13 @@ def _index_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, option
     if option == "indexed" and options.HasField("reference"):
         return "a reference has an index"
     return ""
+
+
+def _find_keys(part: FieldDescriptor) -> list[FieldDescriptor]:
+    """All fields of a key, of which one is given."""
+    assert part.containing_type is not None, "a field of a message"
+    found = ((fd, _find_options(fd)) for fd in part.containing_type.fields)
+    return [fd for fd, options in found if options is not None and options.key]
 
 
 def _class_problem(fd: FieldDescriptor, held: Descriptor | None, options: Any) -> str:

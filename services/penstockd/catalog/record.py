@@ -18,6 +18,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from penstockd.catalog.keys import key_reader
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.structs import read_struct, struct_wire
 from penstockd.errors import RecordUnreadable
@@ -70,13 +71,15 @@ class Codec:
 
 
 def explain_unreadable(
-    dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]
+    dataset: Dataset, fields: Sequence[Field], row: Sequence[Any], key: str = ""
 ) -> RecordUnreadable | None:
     """The error for a row that cannot become a record; None if each of its values can.
 
-    It names the first value that the model cannot express, with the record's key if the row has it.
+    It names the first value that the model cannot express, with the record's ``key``, by default
+    that of the row if it has one.
     """
-    keys = [str(v) for f, v in zip(fields, row, strict=True) if f.key]
+    if not key and set(dataset.key_fields) <= set(fields):
+        key = key_reader(dataset, fields)(row)
     for field, value in zip(fields, row, strict=True):
         if value is None:
             continue
@@ -85,7 +88,7 @@ def explain_unreadable(
             converted = value if convert is None else convert(value)
             _RecordShape(dataset.message_type, [field], 0).build([converted])
         except UNREADABLE:
-            return RecordUnreadable(dataset.name, keys[0] if keys else "", field.path, repr(value))
+            return RecordUnreadable(dataset.name, key, field.path, repr(value))
     return None
 
 

@@ -85,7 +85,7 @@ def text_parser(field: Field, times: Parser | None = None) -> Parser:
         case Kind.STRING:
             if field.indexed or field.unique:
                 return _index_path
-            return _check_key if field.key else parse_string
+            return _check_key if field.in_key else parse_string
         case Kind.ENUM:
             return _enum_parser(field)
         case Kind.BOOL:

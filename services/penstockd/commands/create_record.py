@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from penstockd.budget import offload_large
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import message_key
 from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.idempotency import Request, write_once
@@ -22,7 +23,7 @@ async def create_record(call: Call, dataset: Dataset, record: Message, request: 
     """
     reply = ReplyView(call, dataset, Action.CREATE)
     view = reply.view
-    key = getattr(record, dataset.key.path)
+    key = message_key(dataset, record)
     call.entry.record_key = key
     check_fields(view, populated_paths(dataset, record))
     incoming = Incoming(view, view.writable)

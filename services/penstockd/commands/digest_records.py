@@ -7,6 +7,7 @@ from dataclasses import replace
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import key_paths
 from penstockd.digests.comparison import DigestComparison
 from penstockd.digests.parts import Asked, DigestReply, RangeCutter, digest_parts
 from penstockd.digests.state import held_state
@@ -33,5 +34,5 @@ def _disclose_keys(call: Call, comparison: DigestComparison, found: RangeCutter)
     """Disclose keys only: a digest names keys and shows no other values."""
     view = comparison.view
     keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
-    given = given_records(view.dataset.name, call.rule(view, view.dataset.key.path), keys)
+    given = given_records(view.dataset.name, call.rule(view, key_paths(view.dataset)), keys)
     call.disclose(replace(given, count=sum(r.count for r in found.ranges)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import key_paths
 from penstockd.digests.comparison import DigestComparison
 from penstockd.digests.repair import Repair, Repaired, RepairReply, check_ranges, find_repair
 from penstockd.digests.state import held_state
@@ -34,5 +35,5 @@ async def _disclose_repair(call: Call, view: View, fields: str, found: Repaired)
     name = view.dataset.name
     call.disclose(given_records(name, call.rule(view, fields), found.keys))
     starts = [r.start for r in found.differing if r.start]
-    rule = call.rule(view, view.dataset.key.path)
+    rule = call.rule(view, key_paths(view.dataset))
     await call.disclose_part(given_records(name, rule, starts))

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from penstockd.budget import offload_large
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import message_key
 from penstockd.catalog.rules import Rules
 from penstockd.errors import EtagMismatch
 from penstockd.policy.model import Action
@@ -42,7 +43,7 @@ async def update_record(
     actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
     reply = ReplyView(call, dataset, *actions)
     view = reply.view
-    key = getattr(record, dataset.key.path)
+    key = message_key(dataset, record)
     call.entry.record_key = key
     expected = expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)

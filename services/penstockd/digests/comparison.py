@@ -46,7 +46,7 @@ class DigestComparison:
     ) -> DigestComparison:
         """The comparison of a request. Raises PermissionDenied, FieldUnknown, FilterInvalid."""
         view = call.view(dataset, Action.READ)
-        wanted = {*parse_fields(fields, view), dataset.key}
+        wanted = {*parse_fields(fields, view), *dataset.key_fields}
         shown = tuple(f for f in view.fields() if f in wanted)
         compared = digest_fields(dataset, shown)
         columns = [Digester.sql(f, view.column(f)) for f in compared]

@@ -2,7 +2,7 @@
 
 ``pick_format`` chooses the format that a call asks for.
 
-CSV, JSON, NDJSON, XML, Parquet and Arrow are written and read; XLSX is only written.
+CSV, JSON, NDJSON, XML, Parquet, Arrow and XLSX are written and read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import FormatUnknown, ValueInvalid
-from penstockd.formats.columnar_reader import ArrowReader, ParquetReader
+from penstockd.formats.columnar_reader import ArrowReader, ParquetReader, XlsxReader
 from penstockd.formats.columns import ArrowWriter, JsonArrowWriter
 from penstockd.formats.columns import import_arrow as _arrow
 from penstockd.formats.compression import COMPRESSIONS, Unpacker, compress_writer
@@ -69,6 +69,7 @@ READERS: dict[str, type[Reader]] = {
     "XML": XmlReader,
     "PARQUET": ParquetReader,
     "ARROW": ArrowReader,
+    "XLSX": XlsxReader,
 }
 #: Writers whose cells no spreadsheet runs as a formula.
 _SAFE: dict[str, type[DocumentWriter]] = {"CSV": SafeCsvWriter, "XLSX": XlsxWriter}

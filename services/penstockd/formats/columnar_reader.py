@@ -25,18 +25,14 @@ from penstockd.formats.csv_reader import CsvReader, json_path
 from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
+from penstockd.row_frames import END, HEADER, PROBLEM, ROWS, SUSPECT
 from penstockd.spools import Spool
 
-#: The most bytes of one file, which is kept on disk while it is read.
-FILE_LIMIT = 8 << 30
-#: The most bytes of memory that reading may take at once.
-MEMORY_LIMIT = 128 << 20
-#: CPU seconds for reading: a base, and one more for every this many bytes of the file.
-_SECONDS, _BYTES_PER_SECOND = 60, 1 << 20
+#: CPU seconds for reading any file; each has more by its size.
+_SECONDS = 60
 #: The hub waits for the other process for this many times its CPU limit in all, since it shares the
 #: processors with others.
 WAIT_FACTOR = 5
-SCRIPT = Path(__file__).with_name("unpack.py")
 _ENVIRONMENT = {
     # Memory that counts towards the limit, and no threads, whose stacks would count, too.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -47,8 +43,6 @@ _ENVIRONMENT = {
 _HEAD = struct.Struct(">cI")
 #: The hub reads this many bytes ahead from the other process, twice as many at most.
 _PIPE_BYTES = 256 << 10
-# As in unpack.py, which this process does not import, since Arrow is heavy.
-_HEADER, _ROWS, _SUSPECT, _PROBLEM, _END = b"H", b"R", b"S", b"P", b"E"
 _KEY = "KEY"
 _ROW = bytes([ROW])
 
@@ -61,17 +55,25 @@ class ColumnarReader(CsvReader):
     one; they are truncated to microseconds. A struct is read as columns with dotted names. Trailing
     zeros of a decimal come from its column's scale and are dropped.
 
-    RequestTooLarge for a file above FILE_LIMIT, StorageFull if the disk has no room for it.
+    RequestTooLarge for a file above ``file_limit``, StorageFull if the disk has no room for it.
     """
 
     format: ClassVar[str]
+    #: The program of the other process.
+    script: ClassVar[Path] = Path(__file__).with_name("unpack.py")
+    #: The most bytes of one file, which is kept on disk while it is read.
+    file_limit: ClassVar[int] = 8 << 30
+    #: The most bytes of memory that reading may take at once.
+    memory_limit: ClassVar[int] = 128 << 20
+    #: The bytes of the file for which reading may take one more second of CPU.
+    bytes_per_second: ClassVar[int] = 1 << 20
     _spool: Spool | None = None
     _size = 0
 
     def _feed(self, chunk: bytes | bytearray | memoryview) -> Iterator[RowBatch]:
         self._size += len(chunk)
-        if self._size > FILE_LIMIT:
-            raise RequestTooLarge(f"the file is larger than {FILE_LIMIT >> 30} GiB")
+        if self._size > self.file_limit:
+            raise RequestTooLarge(f"the file is larger than {self.file_limit >> 20} MiB")
         if self._spool is None:
             self._spool = Spool(self.spool_place)
         self._spool.write(chunk)
@@ -95,13 +97,13 @@ class ColumnarReader(CsvReader):
             self._spool.close()
 
     def _read_frame(self, kind: bytes, data: bytes) -> Iterator[RowBatch]:
-        if kind == _HEADER:
+        if kind == HEADER:
             self._header(data)
-        elif kind == _PROBLEM:
+        elif kind == PROBLEM:
             said = json.loads(data)
             raise FormatError(said["reason"], said["row"], truncated=said["truncated"])
-        elif kind in (_ROWS, _SUSPECT):
-            batch = self._batch(data, data.count(_ROW), kind == _SUSPECT)
+        elif kind in (ROWS, SUSPECT):
+            batch = self._batch(data, data.count(_ROW), kind == SUSPECT)
             if batch.rows or batch.bad or batch.fresh:
                 yield batch
 
@@ -111,17 +113,17 @@ class ColumnarReader(CsvReader):
         No thread waits for it. Raises FormatError if it ends before the last frame, or takes too
         long.
         """
-        seconds = _SECONDS + self._size // _BYTES_PER_SECOND
+        seconds = _SECONDS + self._size // self.bytes_per_second
         process = await _start_process(run_offloaded(self._process, spool, seconds))
         loop, left = asyncio.get_running_loop(), float(WAIT_FACTOR * seconds)
         try:
             async with _open_pipe(process) as pipe:
                 kind = b""
-                while kind not in (_PROBLEM, _END):
+                while kind not in (PROBLEM, END):
                     began = loop.time()
                     async with asyncio.timeout(left):
                         kind, data = await _read_frame(pipe)
-                        if kind in (_PROBLEM, _END):
+                        if kind in (PROBLEM, END):
                             await loop.run_in_executor(None, process.wait)
                     # Only waiting counts, not the hub's own work on the rows.
                     left -= loop.time() - began
@@ -142,24 +144,37 @@ class ColumnarReader(CsvReader):
         request = {
             "format": self.format,
             "kinds": {
-                name: _KEY if f.kind is Kind.STRING and (f.key or f.reference) else f.kind.name
+                name: _KEY if f.kind is Kind.STRING and (f.in_key or f.reference) else f.kind.name
                 for f in self.offered
                 if not f.output_only
                 for name in (f.path, json_path(f))
             },
             "zoned": self.leniency.zone is not None,
-            "memory": MEMORY_LIMIT,
+            "memory": self.memory_limit,
             "seconds": seconds,
         }
         return subprocess.Popen(
             # -P: do not import from the script's folder.
-            [sys.executable, "-P", str(SCRIPT), json.dumps(request)],
+            [sys.executable, "-P", str(self.script), json.dumps(request)],
             bufsize=0,
             stdin=spool.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | _ENVIRONMENT,
         )
+
+
+class XlsxReader(ColumnarReader):
+    """The first sheet of XLSX; its first row names the columns.
+
+    Formulas count as the values stored with them. A time in a cell has no zone, so that the options
+    must name one.
+    """
+
+    format = "XLSX"
+    script = Path(__file__).with_name("unpack_sheet.py")
+    # A sheet is text that is compressed, and read by a slower library.
+    file_limit, memory_limit, bytes_per_second = 256 << 20, 256 << 20, 64 << 10
 
 
 class ParquetReader(ColumnarReader):

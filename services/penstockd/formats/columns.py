@@ -77,7 +77,7 @@ def arrow_schema(
     pa = import_arrow()
     columns = [
         pa.field(
-            *(f.path, arrow_type(f) if column is None else column.type, not f.key),
+            *(f.path, arrow_type(f) if column is None else column.type, not f.in_key),
             metadata={"description": f.description} if f.description else None,
         )
         for f, column in zip(fields, nested or [None] * len(fields), strict=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from penstockd.catalog.keys import join_key
 from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.values import (
@@ -143,8 +144,9 @@ class CsvReader(Reader):
                 ignored.add(i)
             elif name in names[:i]:
                 raise FormatError(f"the header names the column '{name}' twice")
-        if self.dataset.key.path not in names:
-            raise FormatError(f"the header lacks the key column '{self.dataset.key.path}'")
+        for key in self.dataset.key_fields:
+            if key.path not in names:
+                raise FormatError(f"the header lacks the key column '{key.path}'")
         self._width = len(names)
         self._columns = [
             _CsvColumn(known[name], i, self.leniency)
@@ -254,10 +256,11 @@ class CsvReader(Reader):
     def _key(self, line: bytes) -> str:
         """The key of a bad row, if it can be read."""
         cells = line.split(_CELL)
-        at = next(c.index for c in self._columns if c.field.key)
-        if at >= len(cells) or cells[at] == _NULL:
+        places = {c.field: c.index for c in self._columns}
+        parts = [cells[at] for f in self.dataset.key_fields if (at := places[f]) < len(cells)]
+        if len(parts) < len(self.dataset.key_fields) or _NULL in parts:
             return ""
-        return cells[at].decode(errors="replace")
+        return join_key([part.decode(errors="replace") for part in parts])
 
     def _row(self, line: bytes, number: int) -> list[Any] | BadRow:
         cells = line.split(_CELL)
@@ -303,7 +306,7 @@ class _CsvColumn:
         self._parse = text_parser(field, leniency)
         # Text that is valid UTF-8 without control characters needs no further check.
         self._fast: Parser | None = (
-            None if field.kind is Kind.STRING and not field.key else self._parse
+            None if field.kind is Kind.STRING and not field.in_key else self._parse
         )
 
     def parse(self, cell: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from penstockd.catalog.keys import join_key, parts_reader
 from penstockd.catalog.leniency import Leniency
 from penstockd.catalog.model import Dataset, Field
 from penstockd.catalog.scalars import type_name
@@ -53,7 +54,8 @@ class NdjsonReader(Reader):
     ) -> None:
         super().__init__(dataset, fields, options)
         self._object = _Object(self.offered, self.fields, self.leniency)
-        self._key_at = next((i for i, f in enumerate(self.fields) if f.key), 0)
+        offered_key = set(dataset.key_fields) <= set(self.fields)
+        self._parts = parts_reader(dataset, self.fields) if offered_key else tuple
         self._receipt = False
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
@@ -79,8 +81,9 @@ class NdjsonReader(Reader):
             except ValueRefused as refused:
                 bad.append(BadRow(self.rows, "", refused.reason))
             except _FieldRefused as refused:
-                key = row[self._key_at]
-                bad.append(BadRow(self.rows, refused.path, refused.reason, key or ""))
+                parts = self._parts(row)
+                key = "" if None in parts else join_key(parts)
+                bad.append(BadRow(self.rows, refused.path, refused.reason, key))
             else:
                 numbers.append(self.rows)
                 rows.append(row)

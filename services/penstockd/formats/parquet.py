@@ -92,7 +92,7 @@ class ParquetWriter(ColumnarWriter):
             version="2.6",
             compression="snappy",
             use_dictionary=recurring,
-            write_statistics=[f.path for f in self.fields if f.key or f.kind not in _TEXT],
+            write_statistics=[f.path for f in self.fields if f.in_key or f.kind not in _TEXT],
             data_page_size=_PAGE_BYTES,
             store_decimal_as_integer=True,
         )

@@ -1,13 +1,7 @@
-"""Parquet and Arrow IPC input: turns a file into cells of text, in its own process.
+"""Parquet and Arrow IPC in: a file becomes cells of text, in its own process.
 
 ``columnar_reader`` runs this file as a script, with the file as standard input and a request as its
-argument. Whatever a hostile file does to the native library that reads it (crash, endless work, too
-much memory) affects only this process, which is limited in both time and memory.
-
-Standard output is a series of frames: a byte for the kind, the size (big-endian, 4 bytes) and the
-content. HEADER names the columns; ROWS and SUSPECT contain rows of cells in the form in which
-``split.c`` writes those of CSV, SUSPECT with control characters among them; the last frame is
-PROBLEM, a JSON object, or END.
+argument; ``row_frames`` says what it writes.
 """
 
 from __future__ import annotations
@@ -18,7 +12,6 @@ import json
 import math
 import mmap
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -30,9 +23,17 @@ import pyarrow.parquet as pq
 
 from penstockd.arrow_types import find_family, find_plain_type, is_bytes, is_text, takes_type
 from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
-from penstockd.process_limits import limit_process
+from penstockd.row_frames import (
+    COLUMN_LIMIT,
+    HEADER,
+    ROW_LIMIT,
+    ROWS,
+    SUSPECT,
+    FileUnreadable,
+    Frames,
+    run_unpacker,
+)
 
-HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
 _NULL, _ROW, _CELL = bytes([NULL_CELL]), bytes([ROW]), bytes([CELL])
 #: Maps the separators to a control character that is also refused but separates no cells.
 _REFUSED = bytes.maketrans(_NULL + _ROW + _CELL, bytes([REFUSED]) * 3)
@@ -41,48 +42,24 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 _BATCH_ROWS, _BATCH_BYTES = 4096, 4 << 20
 _FRAME_BYTES = 4 << 20  # bytes of a frame, unless a single row takes more
-_ROW_LIMIT, _COLUMN_LIMIT = 1 << 20, 10_000
 #: Seconds since 1970 of the years 1 to 9999.
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
-class FileUnreadable(Exception):
-    """The file cannot be read; the reason is shown to its sender."""
-
-    def __init__(self, reason: str, row: int | None = None, *, truncated: bool = False) -> None:
-        super().__init__(reason)
-        self.problem = {"reason": reason, "row": row, "truncated": truncated}
-
-
 def main() -> None:
     """Read standard input as requested and write frames."""
-    request = json.loads(sys.argv[1])
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    limit_process(request["memory"], request["seconds"])
-    try:
-        given = pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
-        for kind, data in make_frames(
-            given, request["format"], request["kinds"], zoned=request["zoned"]
-        ):
-            _put_frame(kind, data)
-    except FileUnreadable as refused:
-        problem = refused.problem
-    except MemoryError:
-        reason = f"needs more than {request['memory'] >> 20} MiB of memory at once"
-        problem = FileUnreadable(f"{reason}: write smaller pages or batches").problem
-    except (pa.ArrowException, OSError, ValueError, RecursionError, OverflowError) as error:
-        said = (str(error).splitlines() or [""])[0][:200]
-        problem = FileUnreadable(f"the file is damaged or no {request['format']}: {said}").problem
-    else:
-        _put_frame(END, b"")
-        return
-    _put_frame(PROBLEM, json.dumps(problem).encode())
+    errors = (pa.ArrowException, OSError, ValueError, RecursionError, OverflowError)
+    run_unpacker(_read_input, errors)
 
 
-def make_frames(
-    data: Any, name: str, kinds: dict[str, str], *, zoned: bool = False
-) -> Iterator[tuple[bytes, bytes]]:
+def _read_input(request: dict[str, Any]) -> Frames:
+    given = pa.py_buffer(mmap.mmap(0, 0, access=mmap.ACCESS_READ))
+    return make_frames(given, request["format"], request["kinds"], zoned=request["zoned"])
+
+
+def make_frames(data: Any, name: str, kinds: dict[str, str], *, zoned: bool = False) -> Frames:
     """The frames of ``data``, the buffer of a file in the format ``name``.
 
     ``kinds`` are the kinds of the fields to read, by path; other columns become NULL. ``zoned``
@@ -90,8 +67,8 @@ def make_frames(
     """
     batches = _read_parquet(data, kinds) if name == "PARQUET" else _read_arrow(data)
     schema = _flat_schema(next(batches))
-    if len(schema) > _COLUMN_LIMIT:
-        raise FileUnreadable(f"the file has more than {_COLUMN_LIMIT} columns")
+    if len(schema) > COLUMN_LIMIT:
+        raise FileUnreadable(f"the file has more than {COLUMN_LIMIT} columns")
     yield HEADER, _CELL.join(n.encode(errors="replace").translate(_REFUSED) for n in schema.names)
     for field in schema:
         if field.name in kinds:
@@ -207,7 +184,7 @@ def _make_cells(
     ends = struct.unpack_from(f"<{len(rows) + 1}i", rows.buffers()[1], 4 * rows.offset)
     data, start = memoryview(rows.buffers()[2]), 0
     for i in range(len(rows)):
-        if ends[i + 1] - ends[i] > _ROW_LIMIT:
+        if ends[i + 1] - ends[i] > ROW_LIMIT:
             raise FileUnreadable("is longer than 1 MiB", before + i + 1)
         if i + 1 == len(rows) or ends[i + 2] - ends[start] > _FRAME_BYTES:
             yield bytes(data[ends[start] : ends[i + 1]]), i + 1 - start, suspect
@@ -386,13 +363,6 @@ _TEXTS = {
     "timestamp": _time_text,
     "nested": _list_text,
 }
-
-
-def _put_frame(kind: bytes, data: Sequence[int] | bytes) -> None:
-    sys.stdout.buffer.write(kind + struct.pack(">I", len(data)))
-    sys.stdout.buffer.write(bytes(data))
-    if kind != ROWS:
-        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

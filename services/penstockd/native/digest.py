@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
 from penstockd.catalog import MOVING
-from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
+from penstockd.catalog.model import KEY_COLUMN, VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.native.abi import (
     DIGEST_OP_WORDS,
     DIGEST_PLAN_WORDS,
@@ -178,7 +178,7 @@ class _DigestLayout:
                 self._leaf(members[0], name)
 
     def _leaf(self, field: Field, name: str) -> None:
-        op = self._op(_CODES[field.kind], name)
+        op = self._op(DigestCode.PASSED if field.path == KEY_COLUMN else _CODES[field.kind], name)
         op[1] = int(field.presence)
         if field.kind is Kind.STRUCT:
             op[4] = (self._shape([DigestShape.ANY]),)

@@ -76,7 +76,7 @@ class Unframed(NamedTuple):
     status: int
 
 
-class Loaded(NamedTuple):
+class LoadedRows(NamedTuple):
     """New records: their keys, each followed by CELL, their rows, their entries of the change log.
 
     ``sizes`` has two int32 for each row of the input: the sizes of its row and its log entry, or
@@ -231,7 +231,7 @@ class Kernel:
                 return taken.output if taken.status == Status.DONE else None
             room *= 2
 
-    def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[Loaded]:
+    def load(self, cells: bytes, count: int, ordinal: int) -> Iterator[LoadedRows]:
         """Make records of the ``count`` rows that ``split_csv`` returned; see ``load.c``.
 
         ``ordinal`` is that of the first log entry. The plan comes from ``load_plan.load_plan``.
@@ -252,7 +252,7 @@ class Kernel:
                 raise AssertionError("the kernel was given no whole row")  # split_csv cuts those
             ends = LoadIndex(*_read_words(base + index, LOAD_INDEX_WORDS))
             pairs = ctypes.string_at(base + index + 4 * LOAD_INDEX_WORDS, 8 * done.rows)
-            yield Loaded(
+            yield LoadedRows(
                 ctypes.string_at(base + keys, ends.keys),
                 ctypes.string_at(base + rows, ends.rows),
                 ctypes.string_at(base + entries, ends.entries),

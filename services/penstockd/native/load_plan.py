@@ -104,7 +104,9 @@ def load_plan(
         ops = list(_Planner(dataset, columns, stamps).ops(dataset.message_type, dataset.fields, 0))
     except _NoPlan:
         return None
-    return _pack_plan(dataset, len(header), columns[dataset.key.path], ops)
+    key = [(columns[f.path], f.kind is not Kind.STRING) for f in dataset.key_fields]
+    parts = [-1 - cell if whole else cell for cell, whole in key]
+    return _pack_plan(dataset, len(header), parts, ops)
 
 
 class _Planner:
@@ -158,7 +160,7 @@ class _Planner:
             if op.column < 0:
                 raise _NoPlan
             op.required = LoadRequired.ALWAYS
-        if field.key:
+        if field.in_key:
             op.required = LoadRequired.ALWAYS
         literals = [
             _encode_column(field, value),
@@ -251,7 +253,7 @@ def _prefix_size(data: bytes) -> bytes:
     return struct.pack(">i", len(data)) + data
 
 
-def _pack_plan(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadStep]) -> bytes:
+def _pack_plan(dataset: Dataset, width: int, key: Sequence[int], ops: Sequence[_LoadStep]) -> bytes:
     text = bytearray()
     names: list[LoadName] = []
     names_at = LOAD_PLAN_WORDS + LOAD_OP_WORDS * len(ops)
@@ -282,5 +284,5 @@ def _pack_plan(dataset: Dataset, width: int, key: int, ops: Sequence[_LoadStep])
         fixed = (op.code, op.column, arg, op.extra, op.required, op.presence)
         rows.append(LoadOp(*fixed, rules_at, len(op.rules), *map(put, op.literals)))
     beside = len(text) + _PER_OP * (len(ops) + 1)
-    plan = LoadPlan(width, len(ops), key, beside, *heads)
+    plan = LoadPlan(width, len(ops), len(key), put_words(pack_words(key)), beside, *heads)
     return pack_words(flatten_words(plan, *rows, *names)) + bytes(text)

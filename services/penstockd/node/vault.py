@@ -24,7 +24,7 @@ _AHEAD = 4 * _STEP
 _PART = ".part"
 
 
-class Source(Protocol):
+class Readable(Protocol):
     """Provides the content of a file."""
 
     def read(self, size: int = -1, /) -> bytes:
@@ -61,7 +61,7 @@ class Vault:
         self._files, self._root = fs.SubTreeFileSystem(root, files), root
         self._local = not remote
 
-    def put(self, name: str, source: Source) -> int:
+    def put(self, name: str, source: Readable) -> int:
         """Write a file from a stream; returns its size in bytes."""
         with _explain_errors(self.where):
             if self._local:
@@ -77,7 +77,7 @@ class Vault:
                     self._files.delete_file(name)
                 raise
 
-    def _put_locally(self, path: Path, source: Source) -> int:
+    def _put_locally(self, path: Path, source: Readable) -> int:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_name(f"{path.name}{_PART}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -216,7 +216,7 @@ def _mask_problems(dataset: Dataset, path: str, mask: Mask) -> Iterator[str]:
         meant = f"; it is written '{by_json.path}' here" if by_json is not None else ""
         yield f"{dataset.name} has no field '{path}'{meant}"
     for leaf in held:
-        if leaf.key and mask is not Mask.CLEAR:
+        if leaf.in_key and mask is not Mask.CLEAR:
             yield "the key is always clear"
         elif not fits_mask(leaf, mask):
             yield f"{mask.value} is for text, and {leaf.path} is {leaf.kind.name}"

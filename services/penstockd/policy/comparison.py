@@ -25,8 +25,8 @@ class MessageComparison:
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         self._leaves = [_Leaf(dataset, f) for f in fields]
-        # The key comes first, twice, so that attrgetter always returns a tuple.
-        twice = [dataset.key.path] * 2
+        # A field of the key comes first, twice, so that attrgetter always returns a tuple.
+        twice = [dataset.key_fields[0].path] * 2
         self._values = attrgetter(*twice, *[f.path for f in fields])
 
     def differing(self, one: Message, other: Message) -> list[str]:

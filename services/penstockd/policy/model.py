@@ -110,7 +110,7 @@ class Grant:
 
         The key is always clear, since it is the record's name.
         """
-        if field.key:
+        if field.in_key:
             return Decision(Mask.CLEAR, MaskRule.KEY, field.path)
         path = field.path
         while path:

@@ -94,4 +94,4 @@ async def read_page(
         rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
         end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
         records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
-    return RecordPage(records, [row[-1] for row in rows[:size]], end)  # orders end with the key
+    return RecordPage(records, [row[-1] for row in rows[:size]], end)

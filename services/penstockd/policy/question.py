@@ -126,9 +126,9 @@ class QuestionPlace:
         else:
             values += [get(record) for get in self._getters]
         for key_of, dataset, place in self._further:
+            value = None if record is None else key_of(record)
             # No record has an empty key.
-            key = key_of(record) if record is not None else None
-            image = find(dataset, key) if key else None
+            image = None if value in (None, "") else find(dataset, str(value))
             place.read(None if image is None else place._parse(image), find, values)
 
 

@@ -67,14 +67,16 @@ class Get:
 class Page:
     """A page of the records that match, in a total order, and the position where it ends.
 
-    A row holds ``width`` values for the codec, then the values of the order's columns.
+    A row holds ``width`` values for the codec, then the values of the order's columns, then the
+    key.
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
         self.codec = _make_codec(view, parse_fields(fields, view))
         self.fields = self.codec.fields
         self.width = len(self.fields)
-        self._order = OrderBy.parse(order_by, view, view.dataset.key)
+        self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
+        self._key = view.key_column
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         self._base = view.select(self.fields, condition)
         self._first = self._compiled(self._base)
@@ -92,7 +94,7 @@ class Page:
     def _compiled(self, statement: Select[Any]) -> Statement:
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
         return compile_statement(
-            statement.add_columns(*ends)
+            statement.add_columns(*ends, self._key.label("__key"))
             .order_by(*self._order.columns())
             .limit(bindparam("limit", type_=BigInteger()))
         )
@@ -130,8 +132,8 @@ class ExportQuery:
         filter: str,
         order_by: str,
     ) -> None:
-        self._order = OrderBy.parse(order_by, view, view.dataset.key)
-        self._key = view.key_column
+        self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
+        self._key, self._by_key = view.key_column, not view.dataset.joins_key
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         labelled = [c.label(f.path) for f, c in zip(fields, columns, strict=True)]
         self._rows = view.narrow(labelled, condition)
@@ -147,15 +149,15 @@ class ExportQuery:
     def splittable(self) -> bool:
         """Whether consecutive ranges of keys yield the whole export in its order."""
         first = self._order.sorts[0]
-        return len(self._order.sorts) == 1 and not first.descending
+        return self._by_key and len(self._order.sorts) == 1 and not first.descending
 
     def copy_range(self, *, last: bool) -> tuple[str, Mapping[str, str]]:
-        """As ``copy``, for the keys from setting LOWER up to but not including UPPER; the ``last``
-        range has no UPPER. The returned settings contain neither."""
+        """The records of the keys from setting LOWER up to but not including UPPER, in order of the
+        keys as text; the ``last`` range has no UPPER. The returned settings contain neither."""
         statement = self._rows.where(self._key >= _read_setting(LOWER))
         if not last:
             statement = statement.where(self._key < _read_setting(UPPER))
-        return compile_for_copy(statement.order_by(*self._order.columns()))
+        return compile_for_copy(statement.order_by(self._key))
 
     def step(self, keys: int) -> Statement:
         """The key ``keys`` places after key ``after``; keys that the caller may not see count."""

@@ -15,7 +15,6 @@ from penstockd.policy.model import Action, Consumer, Mask, Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.query import (
-    Expression,
     OrderBy,
     QueryError,
     compile_filter,
@@ -23,8 +22,8 @@ from penstockd.query import (
     parse_filter,
     parse_rule,
 )
-from penstockd.query.filter import And, Comparison, Not, Or
 from penstockd.query.resolve import resolve_comparison
+from penstockd.query.syntax import list_comparisons
 
 #: The actions of a dataset's methods, by the start of their names; all other methods read.
 _ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
@@ -282,7 +281,7 @@ def _named_fields(calls: Calls, view: View) -> set[str]:
         if (leaf := view.field(name)) is not None:
             found.add(leaf.path)
     with contextlib.suppress(QueryError):
-        for comparison in _list_comparisons(parse_filter(calls.filter)):
+        for comparison in list_comparisons(parse_filter(calls.filter)):
             with contextlib.suppress(QueryError):
                 found.update(t.field.path for t in resolve_comparison(comparison, view))
     return found
@@ -294,7 +293,7 @@ def _query_problems(calls: Calls, view: View) -> set[str]:
     parts: tuple[tuple[str, Callable[[], object]], ...] = (
         ("fields", lambda: parse_fields(calls.fields, view)),
         ("filter", lambda: compile_filter(parse_filter(calls.filter), view)),
-        ("order_by", lambda: OrderBy.parse(calls.order_by, view, view.dataset.key)),
+        ("order_by", lambda: OrderBy.parse(calls.order_by, view, view.dataset.key_fields)),
         ("update_mask", lambda: parse_fields(calls.update_mask, view)),
     )
     for part, read in parts:
@@ -308,14 +307,3 @@ def _query_problems(calls: Calls, view: View) -> set[str]:
         if any(not f.output_only and f.path not in writable for f in wanted):
             refused.add("update_mask")
     return refused
-
-
-def _list_comparisons(expression: Expression) -> Iterator[Comparison]:
-    match expression:
-        case And(terms) | Or(terms):
-            for term in terms:
-                yield from _list_comparisons(term)
-        case Not(term):
-            yield from _list_comparisons(term)
-        case Comparison():
-            yield expression

@@ -67,9 +67,10 @@ class RowNames:
         target = self._catalog[field.reference.dataset]
         table = self._tables[target.name].alias()
         here = self._table.c[field.path]
+        (key,) = target.key_fields
 
         def wrap(predicate: ColumnElement[bool]) -> ColumnElement[bool]:
-            joined = and_(table.c[target.key.path] == here, predicate)
+            joined = and_(table.c[key.path] == here, predicate)
             return exists(select(literal_column("1")).select_from(table).where(joined))
 
         return RowNames(target, self._catalog, self._tables, table), wrap

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, bindparam, cast, literal_column, or_
 
 from penstockd.budget import run_offloaded
-from penstockd.catalog import Field, Kind
-from penstockd.catalog.record import Codec
+from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.record import Codec, explain_unreadable
 from penstockd.errors import RecordUnreadable, Refused, RequestTooLarge
 from penstockd.policy.read import Scan
 from penstockd.policy.view import View
@@ -81,10 +81,10 @@ async def find_unreadable(
     if found is not None:
         return found
     scan = Scan(view, fields, filter)
-    codec = Codec(view.dataset, [view.dataset.key, *fields])
+    codec = Codec(view.dataset, fields)
     cursor = await connection.cursor(scan.statement.text, *scan.statement.arguments())
     while rows := await cursor.fetch(BATCH_ROWS):
-        if (bad := await run_offloaded(_try_records, codec, rows)) is not None:
+        if (bad := await run_offloaded(_try_records, view.dataset, codec, rows)) is not None:
             return bad
     return None
 
@@ -113,10 +113,10 @@ async def find_extreme(
     return None
 
 
-def _try_records(codec: Codec, rows: Sequence[Any]) -> RecordUnreadable | None:
-    for row in rows:
+def _try_records(dataset: Dataset, codec: Codec, rows: Sequence[Any]) -> RecordUnreadable | None:
+    for row in map(tuple, rows):
         try:
-            codec.message(tuple(row))
+            codec.message(row[1:])
         except RecordUnreadable as exc:
-            return exc
+            return explain_unreadable(dataset, codec.fields, row[1:], row[0]) or exc
     return None

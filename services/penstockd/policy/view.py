@@ -240,6 +240,8 @@ class View:
     def column(self, field: Field) -> ColumnElement[Any]:
         """What the caller sees of a field, as SQL: filters and sorts act on masked values too."""
         column = readable_column(self._table, field)
+        if field is self.dataset.key:  # perhaps no field of the record
+            return column
         stripping = self._strippings.get(field)
         if stripping is not None:
             return stripping.sql(column)
@@ -352,7 +354,7 @@ class View:
         visible = true() if self.predicate is None else self.predicate
         lock = (
             select(
-                *self._table.c,
+                *(self._table.c[f.path] for f in self.dataset.fields),
                 func.coalesce(visible, literal_column("false")).label("~visible"),
                 key.label("~key"),
             )

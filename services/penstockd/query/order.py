@@ -33,7 +33,7 @@ _PYTHON: Final[Mapping[Kind, type | tuple[type, ...]]] = {
     Kind.INT32: int,
     Kind.INT64: int,
     Kind.UINT32: int,
-    Kind.UINT64: int,
+    Kind.UINT64: (int, Decimal),  # as the driver reads it
     Kind.FLOAT: float,
     Kind.DOUBLE: float,
     Kind.DECIMAL: Decimal,
@@ -79,13 +79,14 @@ class OrderBy:
     sorts: tuple[Sort, ...]
 
     @classmethod
-    def parse(cls, text: str, names: Names, key_field: Field) -> OrderBy:
+    def parse(cls, text: str, names: Names, key: Sequence[Field]) -> OrderBy:
         """The order in a text such as ``name desc, billing_address.city``; empty: by the key.
 
-        The key is appended in the direction of the last name (so that one index can serve the whole
-        order), unless it was named; names after the key have no effect: they are checked, then
-        dropped. Raises FieldUnknown for unknown and hidden names, OrderError for bad syntax, a name
-        given twice, more than 8 names, and lists, maps, Structs and bytes.
+        The fields of the ``key`` are appended in the direction of the last name (so that one index
+        can serve the whole order), unless they were named; names after the whole key have no
+        effect: they are checked, then dropped. Raises FieldUnknown for unknown and hidden names,
+        OrderError for bad syntax, a name given twice, more than 8 names, and lists, maps, Structs
+        and bytes.
         """
         named: dict[str, Sort] = {}
         for name, descending, position in _parse_items(text):
@@ -102,15 +103,17 @@ class OrderBy:
         if len(named) > MAX_KEYS:
             raise OrderError(f"an order may have {MAX_KEYS} names at most")
         sorts = list(named.values())
-        if key_field.path in named:
-            sorts = sorts[: list(named).index(key_field.path) + 1]
-        else:
-            sorts.append(_make_sort(key_field, names, bool(sorts) and sorts[-1].descending))
+        open_parts = [f for f in key if f.path not in named]
+        if not open_parts:
+            last = max(list(named).index(f.path) for f in key)
+            return cls(tuple(sorts[: last + 1]))
+        descending = bool(sorts) and sorts[-1].descending
+        sorts += [_make_sort(f, names, descending) for f in open_parts]
         return cls(tuple(sorts))
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of the order; the key is the last."""
+        """The fields of the order, all fields of the key among them."""
         return tuple(s.field for s in self.sorts)
 
     def columns(self) -> list[ColumnElement[Any]]:

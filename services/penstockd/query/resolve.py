@@ -280,8 +280,8 @@ def _refuse_claim(literal: Literal) -> None:
 def _value_reader(leaf: Field) -> Callable[[str], Any]:
     """From a literal to a value of the leaf's kind, made once per field."""
     # Rules for stored values, apart from the kind, do not apply to the literal.
-    if leaf.key:
-        leaf = replace(leaf, key=False)
+    if leaf.in_key:
+        leaf = replace(leaf, in_key=False)
     elif leaf.kind is Kind.DECIMAL:
         leaf = replace(leaf, precision=76, scale=38)
     return text_parser(leaf)
@@ -310,4 +310,6 @@ def default_of(field: Field) -> Any:
     """The value of a field without presence that does not count as present; None: any counts."""
     if field.presence or field.kind in (Kind.DATE, Kind.TIMESTAMP):
         return None
-    return "" if field.key else default_value(field)
+    if field.in_key:
+        return "" if field.kind is Kind.STRING else None
+    return default_value(field)

@@ -12,7 +12,7 @@ claims: there ``claims.org`` is a text like any other.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
@@ -22,12 +22,12 @@ from penstockd.query.names import Names
 from penstockd.query.resolve import resolve_comparison
 from penstockd.query.syntax import (
     And,
-    Comparison,
     Expression,
     Literal,
     Not,
     Or,
     is_storable,
+    list_comparisons,
     parse_filter,
 )
 
@@ -56,7 +56,7 @@ class Rule:
 
     def check(self, names: Names) -> None:
         """Raise FilterError if the rule does not fit a dataset, whatever the caller's claims."""
-        for comparison in _list_comparisons(self.expression):
+        for comparison in list_comparisons(self.expression):
             resolve_comparison(comparison, names)
 
 
@@ -68,7 +68,7 @@ def parse_rule(text: str) -> Rule:
     an invalid name.
     """
     expression = _mark_claims(parse_filter(text))
-    found = {claim_of(c.literal) for c in _list_comparisons(expression) if c.literal.claim}
+    found = {claim_of(c.literal) for c in list_comparisons(expression) if c.literal.claim}
     return Rule(expression, tuple(sorted(found)))
 
 
@@ -97,17 +97,6 @@ def _mark_claims(expression: Expression) -> Expression:
             expression.position,
         )
     return replace(expression, literal=replace(literal, claim=True))
-
-
-def _list_comparisons(expression: Expression) -> Iterator[Comparison]:
-    match expression:
-        case And(terms) | Or(terms):
-            for term in terms:
-                yield from _list_comparisons(term)
-        case Not(term):
-            yield from _list_comparisons(term)
-        case Comparison():
-            yield expression
 
 
 def _is_usable(values: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -78,6 +79,18 @@ class Not:
 
 
 Expression = And | Or | Not | Comparison
+
+
+def list_comparisons(expression: Expression) -> Iterator[Comparison]:
+    """The comparisons in an expression, from left to right."""
+    match expression:
+        case And(terms) | Or(terms):
+            for term in terms:
+                yield from list_comparisons(term)
+        case Not(term):
+            yield from list_comparisons(term)
+        case Comparison():
+            yield expression
 
 
 # As AIP-160 says, OR binds tighter than AND, and adjacent terms are joined by AND.

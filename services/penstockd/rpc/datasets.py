@@ -11,6 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from penstockd.budget import offload_large
 from penstockd.calls import Permit
 from penstockd.catalog import Catalog, Dataset
+from penstockd.catalog.keys import REQUEST_KEY
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
@@ -43,6 +44,7 @@ from penstockd.rpc.writes import (
     mark_replayed,
     write_request,
 )
+from penstockd.writes.updates import complete_key
 
 PACKAGE = "penstock.api.v1"
 
@@ -61,7 +63,7 @@ class DatasetHandlers:
 
     def __init__(self, dataset: Dataset, service: Any) -> None:
         self.dataset = dataset
-        self._key = dataset.key.path
+        self._key = REQUEST_KEY if dataset.joins_key else dataset.key.path
         outputs = {m.name: m.output_type for m in service.methods}
         self._reply: Callable[[str], Any] = lambda method: message_factory.GetMessageClass(
             outputs[method]
@@ -115,6 +117,8 @@ class DatasetHandlers:
     async def update(self, request: Any, call: ServedCall) -> Any:
         """Update…: some fields of a record."""
         record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
+        if self.dataset.joins_key:
+            complete_key(self.dataset, record, request.key)
         reply = await update_record(
             call,
             self.dataset,
@@ -164,7 +168,7 @@ class DatasetHandlers:
         """Export…: one page as a file."""
         form = pick_format(request.format, call.exchange.metadata.get("accept"))
         query = _read_query(request)
-        page = await export_page(
+        page, next_token = await export_page(
             call.hub,
             call,
             self.dataset,
@@ -177,8 +181,8 @@ class DatasetHandlers:
             "content-disposition": attach_file(page.file_name),
             **receipts.page_headers(page.body, call.entry.row_count or 0),
         }
-        if page.next_token:
-            headers["penstock-next-page-token"] = page.next_token
+        if next_token:
+            headers["penstock-next-page-token"] = next_token
         await call.exchange.send_headers(headers)
         return http_body(page.body, page.content_type)
 

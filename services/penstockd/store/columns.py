@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Table, text
 
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.rules import RowRules
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.store.tables import DATA_SCHEMA, column_default, sql_type
+from penstockd.store.tables import DATA_SCHEMA, column_default, key_ddl, sql_type
 
 #: Rows read, converted and written at one time.
 _BATCH = 2_000
@@ -64,11 +64,26 @@ def column_ddl(field: Field) -> str:
     """The declaration of a column."""
     null = "" if field.nullable else " NOT NULL"
     default = column_default(field)
-    if default is None and not field.nullable and not field.key:
+    if default is None and not field.nullable and not field.in_key:
         default = "now()"  # create_time and update_time of rows older than the column
     return f'"{field.column}" {type_name(field)}{collation_clause(field)}{null}' + (
         f" DEFAULT {default}" if default else ""
     )
+
+
+def table_ddl(dataset: Dataset, table: Table) -> str:
+    """CREATE TABLE and its indexes: the key, and every reference."""
+    columns = [*map(column_ddl, dataset.fields)]
+    if dataset.joins_key:
+        columns.append(key_ddl(dataset))
+    columns.append(f'PRIMARY KEY ("{dataset.key.column}")')
+    sql = [f"CREATE TABLE {table.fullname} (\n\t" + ",\n\t".join(columns) + "\n)"]
+    if dataset.joins_key:  # records are listed in the order of these
+        order = ", ".join(f'"{f.column}"' for f in dataset.key_fields)
+        sql.append(f"CREATE INDEX ON {table.fullname} ({order})")
+    for reference in dataset.references.values():
+        sql.append(f'CREATE INDEX ON {table.fullname} ("{reference.column}")')
+    return ";\n".join(sql)
 
 
 def collation_clause(field: Field) -> str:

@@ -23,7 +23,7 @@ from penstockd.catalog import Dataset, Field
 from penstockd.catalog.wire import WireCodec
 from penstockd.store.database import Connection
 from penstockd.store.log import STRETCH_BYTES
-from penstockd.store.tables import DATA_SCHEMA, row_size
+from penstockd.store.tables import DATA_SCHEMA, row_size, sql_type
 
 #: A record's key and a number of the log.
 Place = tuple[str, int]
@@ -213,10 +213,11 @@ def _step_target(step: Step) -> str:
 def _referring_sql(step: Step, keys: str) -> str:
     """SQL for the keys of all records whose field in the step holds, or held, one of ``keys``."""
     dataset, field = step
-    column = dataset.by_path[field].column
+    column, kind = dataset.by_path[field].column, sql_type(dataset.by_path[field])
+    values = keys if kind == "text" else f"ARRAY(SELECT k::{kind} FROM unnest({keys}) AS k)"
     return (
         f'SELECT "{dataset.key.column}" AS key FROM {DATA_SCHEMA}."{dataset.name}"'
-        f' WHERE "{column}" = ANY ({keys})'
+        f' WHERE "{column}" = ANY ({values})'
         " UNION SELECT key FROM hub.lost_reference"
         f" WHERE dataset = '{dataset.name}' AND field = '{column}' AND target = ANY ({keys})"
     )

@@ -17,6 +17,7 @@ import asyncpg
 
 from penstockd.budget import offload_large, run_offloaded
 from penstockd.catalog import Dataset, Field
+from penstockd.catalog.keys import key_reader
 from penstockd.errors import Violation
 from penstockd.store.fresh import ENTRY_COLUMNS, FreshRows
 from penstockd.store.merge import Merge, unchanged_sql
@@ -51,7 +52,7 @@ class Load:
         self._transaction, self._dataset, self._guard = transaction, dataset, guard
         self._fields = tuple(fields)
         self._merge = Merge.of(dataset)
-        self._key_at = next(i for i, f in enumerate(fields) if f.key)
+        self._key_of = key_reader(dataset, fields)
 
     async def run(
         self, fresh: FreshRows, numbers: Sequence[int], rows: Sequence[Sequence[Any]]
@@ -64,7 +65,7 @@ class Load:
         counts, keys = Counts(), fresh.keys
         try:
             size = _ROW_BYTES * (len(fresh) + len(rows))
-            added = [row[self._key_at] for row in rows]
+            added = [self._key_of(row) for row in rows]
             await offload_large(size, _check_keys, fresh, numbers, added)
         except DuplicateKey:
             if self._refused is None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstockd.catalog import Dataset, Field, Kind
-from penstockd.store.tables import DATA_SCHEMA, sql_type
+from penstockd.catalog.model import KEY_COLUMN
+from penstockd.store.tables import DATA_SCHEMA, key_ddl, key_text, sql_type
 
 # $1: log rows the transaction has so far, $2: dataset, $3: CREATED, $4: UPDATED. Staged rows that
 # existed (before is not NULL) are locked; a key that did not exist may since have been inserted by
@@ -87,9 +88,14 @@ class Merge:
             + ", ".join(f'"{n}"' for n, _ in staged)
             + ")), "
         )
+        if dataset.joins_key:
+            made = f'{key_text(dataset)} AS "{KEY_COLUMN}"'
+            arrays = arrays.replace("SELECT *", f"SELECT *, {made}", 1)
         columns = ", ".join(
             f'"{n}" {t}' + (' COLLATE "C"' if t == "text" else "") for n, t in staged
         )
+        if dataset.joins_key:
+            columns += f", {key_ddl(dataset)}"
         return cls(
             columns=tuple(names),
             stage=stage,

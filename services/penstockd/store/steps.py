@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, text
 
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.comparison import ShapeComparison, match_fields, shape_name
@@ -25,7 +25,7 @@ from penstockd.catalog.manifest import (
     parse_manifest,
     write_manifest,
 )
-from penstockd.catalog.model import column_name
+from penstockd.catalog.model import KEY_COLUMN, column_name
 from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.values import load_json
 from penstockd.store.columns import (
@@ -40,9 +40,11 @@ from penstockd.store.columns import (
     read_columns,
     rewrite_values,
     sql_kind,
+    table_ddl,
     type_name,
 )
 from penstockd.store.indexes import declared_indexes, find_duplicates, present_indexes
+from penstockd.store.key_changes import find_key_change
 from penstockd.store.step import Consent, Step, do_nothing, quote_literal, script_step
 from penstockd.store.tables import Tables, column_default, empty_value
 
@@ -99,18 +101,6 @@ def keep_manifest(connection: Connection, catalog: Catalog) -> None:
         )
 
 
-def table_ddl(dataset: Dataset, table: Table) -> str:
-    """CREATE TABLE and its indexes: the key, and every reference."""
-    sql = [
-        f"CREATE TABLE {table.fullname} (\n\t"
-        + ",\n\t".join([*map(column_ddl, dataset.fields), f'PRIMARY KEY ("{dataset.key.column}")'])
-        + "\n)"
-    ]
-    for reference in dataset.references.values():
-        sql.append(f'CREATE INDEX ON {table.fullname} ("{reference.column}")')
-    return ";\n".join(sql)
-
-
 class _DatasetChanges:
     """The steps of one dataset that has a table."""
 
@@ -131,10 +121,17 @@ class _DatasetChanges:
         self._after = after.datasets[dataset.name]
         self._shapes = ShapeComparison(before.messages, after.messages)
         stored = before.datasets.get(dataset.name, StoredDataset(()))
-        self._matches = match_fields(self._stored_fields(stored), self._after.fields)
+        columns = self._stored_fields(stored)
+        self._matches = match_fields(columns, self._after.fields)
+        self._key_before = [f for f in stored.fields or columns if f.key]
 
     def steps(self) -> Iterator[Step]:
         """The steps in the order of application: columns are removed, renamed, added, changed."""
+        dataset = self._dataset
+        moved = find_key_change(dataset.name, self._key_before, self._after.fields, self._matches)
+        if moved is not None:
+            yield moved
+            return
         for gone in self._matches.removed:
             yield self._removal(gone)
         yield from self._renames()
@@ -173,6 +170,8 @@ class _DatasetChanges:
         wanted = {column_name(f.path): f for f in self._after.fields}
         fields = []
         for name, column in self._present.items():
+            if name == KEY_COLUMN:
+                continue
             field = known.get(name)
             if field is None and not self._known and name in wanted:
                 path = wanted[name].path
@@ -181,7 +180,7 @@ class _DatasetChanges:
             if field is None:
                 kind = sql_kind(column.type_name)
                 shape = ValueShape(kind.name if kind is not None else "STRING", {}, 38, 19)
-                key = name == self._dataset.key.column
+                key = any(name == f.column for f in self._dataset.key_fields)
                 field = StoredField(name, (), shape, column.nullable, key)
             fields.append(field)
         return fields
@@ -191,8 +190,6 @@ class _DatasetChanges:
 
     def _removal(self, gone: StoredField) -> Step:
         where = f"{self._dataset.name}.{gone.path}"
-        if gone.key:
-            return Step(f"the key {where} is no longer in the model", Consent.NEVER, do_nothing)
         sql = f'ALTER TABLE {self._table} DROP COLUMN "{column_name(gone.path)}"'
         rows = has_rows(self._connection, self._dataset.name)
         return Step(
@@ -235,14 +232,6 @@ class _DatasetChanges:
     def _field_steps(self, old: StoredField, new: StoredField) -> Iterator[Step]:
         field = self._dataset.by_path[new.path]
         where, column = self._where(field), self._present[column_name(old.path)]
-        if field.key != old.key:
-            yield Step(
-                f"the key of {self._dataset.name} moves to {field.path}: records cannot change"
-                " their keys; make another dataset",
-                Consent.NEVER,
-                do_nothing,
-            )
-            return
         typed = type_name(field) == column.type_name
         if not typed or not self._shapes.holds_every(old.shape, new.shape):
             yield from self._conversion(old, new, field, column)
@@ -301,6 +290,8 @@ class _DatasetChanges:
     def _key_now(self) -> str:
         """The name of the key's column before any renaming."""
         kept = self._matches.kept
+        if self._dataset.joins_key:
+            return KEY_COLUMN
         return next(column_name(o.path) for o, n in kept if n.path == self._dataset.key.path)
 
     def _difference(self, old: StoredField, new: StoredField) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     Date,
     DateTime,
     Double,
@@ -25,6 +26,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from penstockd.catalog import Catalog, Dataset, Field, Kind
+from penstockd.catalog.keys import JOINER
+from penstockd.catalog.model import KEY_COLUMN
 
 #: The schema that holds the datasets' tables; the hub's own tables are in HUB_SCHEMA.
 DATA_SCHEMA = "data"
@@ -91,7 +94,7 @@ def sql_type(field: Field) -> str:
 
 def column_default(field: Field) -> str | None:
     """The SQL default of a column that cannot be NULL; None if it has no default."""
-    if field.nullable or field.key or field.kind is Kind.TIMESTAMP:
+    if field.nullable or field.in_key or field.kind is Kind.TIMESTAMP:
         return None
     return empty_value(field)
 
@@ -105,6 +108,25 @@ def empty_value(field: Field) -> str | None:
         first = next(name for name, number in field.enum_values.items() if number == 0)
         return "'" + first.replace("'", "''") + "'"
     return _DEFAULTS.get(field.kind)
+
+
+def key_text(dataset: Dataset) -> str:
+    """SQL for the text of a key from its fields, as ``catalog.keys.join_key`` spells it."""
+    fields = dataset.key_fields
+    if len(fields) == 1:
+        return f'"{fields[0].column}"::text'
+    return f" || '{JOINER}' || ".join(map(_key_part, fields))
+
+
+def _key_part(field: Field) -> str:
+    if field.kind is not Kind.STRING:
+        return f'"{field.column}"::text'
+    return f"""replace(replace("{field.column}", '%', '%25'), '{JOINER}', '%7E')"""
+
+
+def key_ddl(dataset: Dataset) -> str:
+    """The declaration of the column that holds the key as text, which PostgreSQL fills."""
+    return f'"{KEY_COLUMN}" text COLLATE "C" GENERATED ALWAYS AS ({key_text(dataset)}) STORED'
 
 
 def row_size(fields: Iterable[Field]) -> str:
@@ -140,3 +162,6 @@ class Tables:
                 nullable=field.nullable,
                 quote=True,
             )
+        if dataset.joins_key:
+            made = Computed(key_text(dataset), persisted=True)
+            yield Column(KEY_COLUMN, _TEXT, made, primary_key=True, quote=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstockd.catalog import Dataset, Field
+from penstockd.catalog.keys import join_key
 from penstockd.errors import ValueTaken, Violation
 from penstockd.store.indexes import declared_indexes
 from penstockd.store.rows import Defaults
@@ -178,7 +179,10 @@ async def find_hits(
 
 def staged_keys(dataset: Dataset, staged: Staged) -> list[str]:
     """The keys of staged rows."""
-    return staged.columns[_IMAGES + dataset.fields.index(dataset.key)]
+    places = [_IMAGES + dataset.fields.index(f) for f in dataset.key_fields]
+    if not dataset.joins_key:
+        return staged.columns[places[0]]
+    return [join_key(parts) for parts in zip(*(staged.columns[i] for i in places), strict=True)]
 
 
 def settle_hits(

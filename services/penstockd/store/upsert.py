@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.keys import key_reader
 from penstockd.catalog.oneofs import oneofs_of
 from penstockd.errors import (
     EtagMismatch,
@@ -112,7 +113,8 @@ class Plan:
         position = {f.path: i for i, f in enumerate(dataset.fields)}
         self.targets = [position[f.path] for f in fields]
         self.fields = fields
-        self.key_at = next(i for i, f in enumerate(fields) if f.key)
+        self.key_of = key_reader(dataset, fields)
+        self.key_path = dataset.key_fields[0].path
         self.defaults = Defaults.of(dataset)
         self._oneofs = [oneof.places(dataset.fields) for oneof in oneofs_of(dataset)]
         # Most values are the same if they are equal; odd kinds need ``rows.is_unchanged``.
@@ -124,13 +126,14 @@ class Plan:
 
     def check_keys(self, rows: Sequence[Sequence[Any]]) -> None:
         """Raise DuplicateKey for the first row whose key an earlier row has."""
-        if len({row[self.key_at] for row in rows}) == len(rows):
+        keys = [self.key_of(row) for row in rows]
+        if len(set(keys)) == len(rows):
             return
         seen: set[str] = set()
-        for i, row in enumerate(rows):
-            if row[self.key_at] in seen:
-                raise DuplicateKey(i, row[self.key_at])
-            seen.add(row[self.key_at])
+        for i, key in enumerate(keys):
+            if key in seen:
+                raise DuplicateKey(i, key)
+            seen.add(key)
 
     def first_of_each(
         self, rows: Sequence[Sequence[Any]], refused: Refusals
@@ -139,10 +142,11 @@ class Plan:
         seen: set[str] = set()
         pending = []
         for i, row in enumerate(rows):
-            if row[self.key_at] in seen:
-                refused.add(i, self.dataset.key.path, TWICE)
+            key = self.key_of(row)
+            if key in seen:
+                refused.add(i, self.key_path, TWICE)
             else:
-                seen.add(row[self.key_at])
+                seen.add(key)
                 pending.append((i, row))
         return pending
 
@@ -158,7 +162,7 @@ class Plan:
         new: list[Sequence[Any]] = []
         changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
         for index, row in pending:
-            current = existing.get(row[self.key_at])
+            current = existing.get(self.key_of(row))
             try:
                 if current is None:
                     self.check_new(row)
@@ -179,17 +183,17 @@ class Plan:
 
     def _note(self, refused: Refusals, index: int, exc: Refused | DuplicateKey) -> None:
         if isinstance(exc, DuplicateKey):
-            refused.add(index, self.dataset.key.path, TWICE)
+            refused.add(index, self.key_path, TWICE)
         elif exc.violations:
             for violation in exc.violations:
                 refused.add(index, violation.field, violation.description)
         else:
-            refused.add(index, self.dataset.key.path, "is not among the records that you may see")
+            refused.add(index, self.key_path, "is not among the records that you may see")
 
     def check_new(self, row: Sequence[Any]) -> None:
         """Raise RecordNotFound or ValueInvalid if a row cannot create a record."""
         if self.mode is Mode.UPDATE:
-            raise RecordNotFound(f"{self.dataset.singular} '{row[self.key_at]}' does not exist")
+            raise RecordNotFound(f"{self.dataset.singular} '{self.key_of(row)}' does not exist")
         if self.lacking:
             first = self.lacking[0]
             message = f"a new record: {first.field}: {first.description}"
@@ -199,7 +203,7 @@ class Plan:
         self, index: int, row: Sequence[Any], current: Any
     ) -> tuple[list[Any], list[Any]] | None:
         """The old and the new full row of an existing record; None if nothing changes."""
-        key = row[self.key_at]
+        key = self.key_of(row)
         if self.mode is Mode.CREATE:
             raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
         if not current["~visible"]:

@@ -170,7 +170,7 @@ class WriteTransaction:
         guard: Guard,
         refused: Refusals | None,
     ) -> Counts:
-        counts, keys = Counts(), [row[plan.key_at] for _, row in pending]
+        counts, keys = Counts(), [plan.key_of(row) for _, row in pending]
         for _ in range(RACES):
             staged = await self._stage(plan, pending, guard, counts, refused)
             if staged and unique_fields(plan.dataset):
@@ -182,7 +182,7 @@ class WriteTransaction:
                 return counts
             if plan.mode is Mode.CREATE:
                 raise RecordExists(f"{plan.dataset.singular} '{min(lost)}' exists already")
-            pending = [(i, row) for i, row in pending if row[plan.key_at] in lost]
+            pending = [(i, row) for i, row in pending if plan.key_of(row) in lost]
         raise Conflict("other writers keep creating the same records; repeat the call")
 
     async def _upsert_staying(
@@ -207,7 +207,7 @@ class WriteTransaction:
             await savepoint.start()
             counts = await self._upsert(plan, pending, guard, this_time)
             passed = this_time.indexes
-            keys = [row[plan.key_at] for i, row in pending if i not in passed]
+            keys = [plan.key_of(row) for i, row in pending if i not in passed]
             leaving = await self._leaving(guard, keys)
             if not leaving:
                 await savepoint.commit()
@@ -216,7 +216,7 @@ class WriteTransaction:
             await savepoint.rollback()
             self.logged, self.unseen.count = logged, unseen
             for i, row in pending:
-                if row[plan.key_at] in leaving and i not in passed:
+                if plan.key_of(row) in leaving and i not in passed:
                     refused.add(i, "", LEAVES)
             pending = [(i, row) for i, row in pending if i not in refused.indexes]
         raise Conflict("the visibility of these rows depends on each other; write fewer at once")
@@ -251,7 +251,7 @@ class WriteTransaction:
         refused: Refusals | None,
     ) -> Staged:
         """Lock the existing rows and compute the rows to merge."""
-        existing = await self._lock(guard, sorted(row[plan.key_at] for _, row in pending))
+        existing = await self._lock(guard, sorted(plan.key_of(row) for _, row in pending))
         return await _work_through(pending, plan.stage, pending, existing, counts, refused)
 
     async def _without_taken(
@@ -271,7 +271,7 @@ class WriteTransaction:
             return staged
         if refused is None:
             raise value_taken(plan.dataset, taken[min(taken)])
-        indexes = {row[plan.key_at]: index for index, row in pending}
+        indexes = {plan.key_of(row): index for index, row in pending}
         keys = staged_keys(plan.dataset, staged)
         for at, fields in taken.items():
             for one in fields:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard
-from penstockd.errors import PermissionDenied, WebhookNotFound
+from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection, Database
@@ -23,6 +23,7 @@ from penstockd.webhooks.endpoints import (
     read_stored,
     read_webhook,
 )
+from penstockd.webhooks.errors import WebhookNotFound
 from penstockd.webhooks.messages import Composed, make_composer, make_entries
 from penstockd.webhooks.model import Delivery, Webhook, read_clock
 from penstockd.webhooks.owners import find_problems, unread_by

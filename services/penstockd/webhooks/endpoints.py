@@ -11,11 +11,12 @@ from uuid import UUID
 
 import orjson
 
-from penstockd.errors import CursorExpired, WebhookDisabled
+from penstockd.errors import CursorExpired
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
+from penstockd.webhooks.errors import WebhookDisabled
 from penstockd.webhooks.model import Options, Scheme, Selection, State, Webhook, WebhookKind
 from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
 

@@ -15,7 +15,7 @@ import structlog
 
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, UrlRefused
-from penstockd.errors import PermissionDenied, ValueInvalid, Violation, WebhookUrlRefused
+from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import scopes_permit
@@ -28,6 +28,7 @@ from penstockd.webhooks.endpoints import (
     endpoints_revision,
     load_endpoints,
 )
+from penstockd.webhooks.errors import WebhookUrlRefused
 from penstockd.webhooks.model import (
     MAX_BATCH,
     OPERATIONS,

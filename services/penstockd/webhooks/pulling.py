@@ -9,13 +9,14 @@ from datetime import timedelta
 from typing import Protocol
 
 from penstockd.calls import Call
-from penstockd.errors import PermissionDenied, WebhookKindUnfit
+from penstockd.errors import PermissionDenied
 from penstockd.feed.bells import webhook_line
 from penstockd.feed.broadcast import Broadcast
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
 from penstockd.webhooks.endpoints import LISTEN_SECONDS, Endpoint, read_secrets, set_expiry
+from penstockd.webhooks.errors import WebhookKindUnfit
 from penstockd.webhooks.lanes import choose_within_bytes
 from penstockd.webhooks.messages import Composed
 from penstockd.webhooks.model import Delivery, Reason, State, Webhook, WebhookKind, read_clock

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from penstockd.errors import DeliveryNotFound
 from penstockd.store.database import Connection
+from penstockd.webhooks.errors import DeliveryNotFound
 from penstockd.webhooks.events import attach_events
 from penstockd.webhooks.model import Cause, Delivery, DeliveryState
 

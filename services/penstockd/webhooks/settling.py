@@ -159,7 +159,7 @@ def rest_of(reply: Reply) -> timedelta | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class EndpointHealth:
     """The time since which an endpoint has failed without a break, and the number of warnings so
     far.
 
@@ -173,7 +173,7 @@ class Health:
     disable: bool = False
 
 
-def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
+def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> EndpointHealth:
     """An endpoint's health after some results, in order of arrival."""
     failing, warned, warning, disable = webhook.failing_time, webhook.warned, None, False
     for result in results:
@@ -188,7 +188,7 @@ def judge_health(webhook: Webhook, results: Sequence[SendResult]) -> Health:
         if due > warned:
             warned, warning = due, WARNINGS[due - 1]
         disable = part >= 100
-    return Health(failing, warned, warning, disable)
+    return EndpointHealth(failing, warned, warning, disable)
 
 
 class Settling:
@@ -240,7 +240,7 @@ class Settling:
         stored = await read_webhook(connection, webhook.webhook_id, self._seal, lock=True)
         if stored is None:
             return None
-        found: Health = judge_health(stored, results)
+        found: EndpointHealth = judge_health(stored, results)
         if found.failing_time is None:
             self._failing.discard(webhook.webhook_id)
         else:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from penstockd import budget
 from penstockd.budget import run_offloaded
+from penstockd.catalog.keys import message_key
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
@@ -80,7 +81,7 @@ class WriteBatch:
 
     @property
     def _key(self) -> str:
-        return self._view.dataset.key.path
+        return self._view.dataset.key_fields[0].path
 
     def _made_natively(self, stamp: Stamp) -> tuple[FreshRows, list[int]]:
         reader = RecordReader(self._view.dataset, self._incoming.fields)
@@ -123,7 +124,7 @@ class WriteBatch:
     def _report(self, counts: Counts) -> Report:
         report = Report(counts, refused=len(self._bad))
         for index in sorted(self._bad):
-            key = getattr(self._records[index], self._key)
+            key = message_key(self._view.dataset, self._records[index])
             for v in self._bad[index]:
                 report.add(RowProblem(index + 1, key, v.field, v.description))
         return report

@@ -12,6 +12,7 @@ from typing import Any
 from penstockd import budget
 from penstockd.budget import run_offloaded
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import ReadKey, key_problems, key_reader, parts_reader
 from penstockd.catalog.rules import RowRules, Rules
 from penstockd.errors import ImportRowInvalid, Violation
 from penstockd.formats import FormatError, Reader, RowBatch
@@ -21,7 +22,7 @@ from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
 from penstockd.store.writer import DuplicateKey, Refusals, WriteTransaction
 from penstockd.tasks import next_item
-from penstockd.writes.incoming import find_lacking, key_problem
+from penstockd.writes.incoming import find_lacking
 from penstockd.writes.preview import Preview
 from penstockd.writes.report import Report, RowProblem
 
@@ -42,10 +43,10 @@ class _Parsed:
     def __len__(self) -> int:
         return len(self.fresh) + len(self.rows)
 
-    def keys(self, at: int) -> dict[int, str]:
-        """The keys by row number; ``at`` is their place in ``rows``."""
+    def keys(self, key_of: ReadKey) -> dict[int, str]:
+        """The keys by row number; ``key_of`` reads them from ``rows``."""
         found = dict(zip(self.fresh.numbers, self.fresh.keys, strict=True))
-        return found | {n: row[at] for n, row in zip(self.numbers, self.rows, strict=True)}
+        return found | {n: key_of(row) for n, row in zip(self.numbers, self.rows, strict=True)}
 
 
 class Import:
@@ -124,20 +125,24 @@ class Import:
             )
             counts = await load.run(batch.fresh, batch.numbers, batch.rows)
         except DuplicateKey as exc:
-            self._refuse(exc.row, [(self._dataset.key.path, "occurs twice in the file")])
+            self._refuse(exc.row, [(self._key_path, "occurs twice in the file")])
             return
         self._report.counts.add(counts)
         if refused is not None and refused.found:
             await run_offloaded(self._refuse_all, refused, batch)
 
     def _refuse_all(self, refused: Refusals, batch: _Parsed) -> None:
-        keys, by_number = batch.keys(self._key_at), refused.by_index()
+        keys, by_number = batch.keys(self._key_of), refused.by_index()
         for number in sorted(by_number):
             self._refuse(number, by_number[number], keys[number])
 
     @property
-    def _key_at(self) -> int:
-        return next(i for i, f in enumerate(self._reader.fields) if f.key)
+    def _key_of(self) -> ReadKey:
+        return key_reader(self._dataset, self._reader.fields)
+
+    @property
+    def _key_path(self) -> str:
+        return self._dataset.key_fields[0].path
 
     def _collect(self, found: Iterator[RowBatch]) -> _Parsed | None:
         """The next full batch of rows; None if there are too few for one."""
@@ -168,16 +173,17 @@ class Import:
         if self._rules is None:
             self._begin()
             assert self._rules is not None
-        at = self._key_at
+        key_of, fields = self._key_of, self._reader.fields
+        parts_of = parts_reader(self._dataset, fields)
         problems: dict[int, list[tuple[str, str]]] = {}
         for index, row in enumerate(part.rows):
-            if problem := key_problem(row[at]):
-                problems[index] = [(self._dataset.key.path, problem)]
+            if wrong := key_problems(self._dataset, parts_of(row)):
+                problems[index] = wrong
         for index, found in self._rules.problems(part.rows).items():
             problems.setdefault(index, []).extend((p.path, p.description) for p in found)
         if problems:
             for index in sorted(problems):
-                key = part.rows[index][at]
+                key = key_of(part.rows[index])
                 self._refuse(part.numbers[index], problems[index], key)
             good = [i for i in range(len(part.rows)) if i not in problems]
             part.numbers = [part.numbers[i] for i in good]

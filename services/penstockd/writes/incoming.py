@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field, Kind
-from penstockd.catalog.model import MAX_KEY_BYTES
+from penstockd.catalog.keys import key_problems
 from penstockd.catalog.record import Codec, byte_counter, item_counter
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.structs import MAX_STRUCT_WIRE_BYTES
@@ -22,8 +21,6 @@ from penstockd.store.rows import stored_row
 #: The most items of one list or map of a record in a call of its own or in a batch, whatever the
 #: model allows; only an import may have more.
 MAX_ELEMENTS = 10_000
-#: Control characters, and the ends of lines and paragraphs.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Incoming:
@@ -33,7 +30,7 @@ class Incoming:
         dataset = view.dataset
         self.fields = tuple(fields)
         self._view = view
-        self._key = dataset.key.path
+        self._key = [f.path for f in dataset.key_fields]
         self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
         self._checkers = [value_checker(f) for f in fields]
@@ -91,8 +88,8 @@ class Incoming:
                     row[i] = check(row[i])
                 except ValueRefused as exc:
                     violations.append(Violation(field.path, str(exc)))
-        if problem := key_problem(getattr(record, self._key)):
-            violations.insert(0, Violation(self._key, problem))
+        found = key_problems(self._view.dataset, [getattr(record, path) for path in self._key])
+        violations[:0] = [Violation(*problem) for problem in found]
         return row, violations
 
 
@@ -130,23 +127,6 @@ def check_fields(view: View, paths: Sequence[str]) -> None:
         if not field.output_only and field.path not in writable:
             why = ": you do not see all members of it" if view.stripping(field) else ""
             raise PermissionDenied(f"you may not write {path}{why}")
-
-
-def key_problem(key: str) -> str:
-    """The fault of a record's key; "" if there is none.
-
-    A key is part of a path, percent-encoded: it may contain any character but control characters,
-    and must not be empty, too long, or a segment by which paths are normalised.
-    """
-    if not key:
-        return "is required"
-    if len(key.encode()) > MAX_KEY_BYTES:
-        return f"is longer than {MAX_KEY_BYTES} bytes"
-    if not key.isprintable() and _CONTROL.search(key):
-        return "holds a control character, which a key may not have"
-    if key in (".", ".."):
-        return f"may not be '{key}'"
-    return ""
 
 
 def check_settable(view: View, records: Sequence[Message]) -> None:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from penstockd.calls import Call
 from penstockd.catalog import MOVING, Dataset, Field
+from penstockd.catalog.keys import key_paths
 from penstockd.catalog.record import Codec
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
 from penstockd.policy.model import Action
@@ -79,7 +80,9 @@ class ReplyView:
 
     async def own(self, given: SetValues, etag: str) -> Message:
         """The key, the etag, and the values that the call itself has set."""
-        record: Any = await given.message([f for f in given.fields if f.key or self._may_show(f)])
+        record: Any = await given.message(
+            [f for f in given.fields if f.in_key or self._may_show(f)]
+        )
         if etag and self._gives("etag"):
             record.etag = etag
         message: Message = record
@@ -104,7 +107,7 @@ class SetValues:
 
     def only(self, paths: Sequence[str]) -> SetValues:
         """The key, and those of the fields that are among ``paths``."""
-        kept = [i for i, f in enumerate(self.fields) if f.key or f.path in paths]
+        kept = [i for i, f in enumerate(self.fields) if f.in_key or f.path in paths]
         fields = [self.fields[i] for i in kept]
         return SetValues(self._dataset, fields, [self._row[i] for i in kept])
 
@@ -155,7 +158,7 @@ class WrittenRecord:
         RecordNotFound if the caller may no longer touch the record.
         """
         view, etag = self._reply.view, getattr(stored, "etag")  # noqa: B009  # of any dataset
-        if await _read_record(transaction, view, self._key, view.dataset.key.path) is None:
+        if await _read_record(transaction, view, self._key, key_paths(view.dataset)) is None:
             raise RecordNotFound(f"{view.dataset.singular} '{self._key}' does not exist")
         record: Any = await self._reply.read(transaction, self._key)
         if record is not None and etag and record.etag == etag:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
-from penstockd.catalog import Field
+from penstockd.catalog import Dataset, Field
+from penstockd.catalog.keys import REQUEST_KEY, split_key
 from penstockd.catalog.rules import Rules
+from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
@@ -89,8 +91,27 @@ def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Fie
     named = parse_fields(",".join(mask), view) if mask else None
     paths = [f.path for f in named] if named is not None else populated_paths(dataset, record)
     check_fields(view, paths)
-    wanted = set(paths) | {dataset.key.path}
+    wanted = set(paths) | {f.path for f in dataset.key_fields}
     return tuple(f for f in view.writable if f.path in wanted)
+
+
+def complete_key(dataset: Dataset, record: Message, key: str) -> None:
+    """Set the fields of the key in a record whose ``key``, as text, was sent beside it.
+
+    Fields that are set already must have the same values; 0 and "" count as not set. Raises
+    ValueInvalid.
+    """
+    if not key:
+        return
+    try:
+        parts = split_key(dataset, key)
+    except ValueRefused as exc:
+        raise ValueInvalid.of(REQUEST_KEY, exc.reason) from None
+    for field, part in zip(dataset.key_fields, parts, strict=True):
+        given = getattr(record, field.path)
+        if given and given != part:
+            raise ValueInvalid.of(f"{dataset.singular}.{field.path}", "differs from the key")
+        setattr(record, field.path, part)
 
 
 def expected_etag(beside: str, inside: str) -> str:

@@ -48,12 +48,11 @@ def test_reasons_classes_and_statuses_are_the_same_set() -> None:
     assert set(REASONS) == set(describe_reasons()) == CONTRACT
 
 
-def test_errors_have_one_home_and_those_of_queries_another() -> None:
+def test_errors_have_one_home_but_those_of_queries_and_of_webhooks_alone() -> None:
     homes = {error.__module__ for error in every_error()}
-    assert homes == {"penstockd.errors", "penstockd.query.errors"}
-    assert all(
-        issubclass(e, QueryError) for e in every_error() if e.__module__ != Refused.__module__
-    )
+    assert homes == {"penstockd.errors", "penstockd.query.errors", "penstockd.webhooks.errors"}
+    of_queries = {e for e in every_error() if e.__module__ == QueryError.__module__}
+    assert of_queries == {e for e in every_error() if issubclass(e, QueryError)}
 
 
 def test_every_reason_that_is_declared_in_code_is_declared_by_a_refused() -> None:

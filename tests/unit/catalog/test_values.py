@@ -74,7 +74,7 @@ def test_text_that_is_taken(of: Field, text: str, value: Any) -> None:
         (field(Kind.STRING), "\x1b", "U+001B at position 1"),
         (field(Kind.STRING), "é\ud800", "lone surrogate U+D800 at position 2"),
         (field(Kind.STRING), "\ufffe", "U+FFFE"),
-        (field(Kind.STRING, key=True), "", "must not be empty"),
+        (field(Kind.STRING, in_key=True), "", "must not be empty"),
         (field(Kind.BOOL), "yes", "not true or false"),
         (field(Kind.INT32), "2147483648", "out of range of int32"),
         (field(Kind.INT64), "9" * 5000, "out of range of int64"),

@@ -5,27 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import pytest
 import typer
 
+from cli_runs import Ran, Run, prepare_runs
 from harness import PATIENCE, eventually
 from penstock.client import cli
 from penstock.model.v1 import customers_pb2
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture
@@ -36,22 +27,12 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Runs the command as the administrator of a demo in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    run = prepare_runs(tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("PENSTOCK_AS", "admin")
     secret = {"client_id": "admin", "client_secret": "s3cret", "api_key": "key-1"}
     write_demo(
         tmp_path / ".penstock", {"url": hub.url, "consumers": {"admin": secret, "crm": secret}}
     )
-
-    def run(*args: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["penstock", *args])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        captured = capsys.readouterr()
-        return Ran(int(exited.value.code or 0), captured.out, captured.err)
 
     return run
 

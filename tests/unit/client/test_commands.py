@@ -8,12 +8,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from cli_runs import Run, prepare_runs
 from penstock.client import cli
 from penstock.client.cli import options
 from penstock.client.cli.connection import hub_url
@@ -30,15 +31,6 @@ SOURCES = [
 ]
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ran]
-
-
 @pytest.fixture
 def run(
     hub: Any,
@@ -47,10 +39,7 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
     """Runs a command in a folder with a demo of the fake hub, without a chosen consumer."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("PENSTOCK_", "_PENSTOCK_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    run = prepare_runs(tmp_path, monkeypatch, capsys)
     secret = {"client_id": "admin", "client_secret": "s3cret"}
     (tmp_path / ".penstock").mkdir()
     demo = {"url": hub.url, "consumers": {"admin": secret}}
@@ -59,13 +48,6 @@ def run(
     # Building the commands takes most of a run's time, and there are many runs.
     root = cli.build_app()
     monkeypatch.setattr(cli, "build_app", lambda: root)
-
-    def run(*args: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["penstock", *args])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        captured = capsys.readouterr()
-        return Ran(int(exited.value.code or 0), captured.out, captured.err)
 
     return run
 

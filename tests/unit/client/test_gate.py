@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from penstock.client.cli.gate import Gate
+from penstock.client.cli.gate import SignalGate
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -15,7 +15,7 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @SIGNALS
 def test_a_signal_ends_the_block(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended, Gate():
+    with pytest.raises(SystemExit) as ended, SignalGate():
         signal.raise_signal(number)
         pytest.fail("it went on")
     assert ended.value.code == 128 + number
@@ -25,7 +25,7 @@ def test_a_signal_ends_the_block(number: signal.Signals) -> None:
 @SIGNALS
 def test_a_signal_waits_for_the_gate(number: signal.Signals) -> None:
     done = []
-    with pytest.raises(SystemExit) as ended, Gate() as gate:
+    with pytest.raises(SystemExit) as ended, SignalGate() as gate:
         with gate.closed():
             signal.raise_signal(number)
             done.append("written")
@@ -34,7 +34,7 @@ def test_a_signal_waits_for_the_gate(number: signal.Signals) -> None:
 
 
 def test_a_second_signal_does_not_wait() -> None:
-    with pytest.raises(SystemExit), Gate() as gate, gate.closed():
+    with pytest.raises(SystemExit), SignalGate() as gate, gate.closed():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         pytest.fail("it waited")
@@ -48,7 +48,7 @@ def test_a_signal_that_is_lost_ends_the_next_turn(monkeypatch: pytest.MonkeyPatc
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda told: lost.append(told.exc_type))
     given = []
-    with pytest.raises(SystemExit) as ended, Gate() as gate:
+    with pytest.raises(SystemExit) as ended, SignalGate() as gate:
         for item in gate.each(["a", "b", "c"]):
             given.append(item)
             if item == "b":

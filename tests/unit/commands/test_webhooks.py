@@ -29,17 +29,16 @@ from penstockd.commands.webhooks.resume_webhook import resume_webhook
 from penstockd.commands.webhooks.rotate_secret import rotate_secret
 from penstockd.commands.webhooks.send_test import send_test
 from penstockd.commands.webhooks.update_webhook import update_webhook
-from penstockd.errors import (
+from penstockd.errors import PermissionDenied, ValueInvalid
+from penstockd.policy.model import Action, Grant, Mask, Permission, Role
+from penstockd.webhooks.errors import (
     DeliveryNotFound,
-    PermissionDenied,
     ReplayUnderWay,
     TooManyWebhooks,
-    ValueInvalid,
     WebhookDisabled,
     WebhookKindUnfit,
     WebhookNotFound,
 )
-from penstockd.policy.model import Action, Grant, Mask, Permission, Role
 from penstockd.webhooks.model import Options, Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.pulling import Outcome
 from penstockd.webhooks.search import Filter

@@ -22,7 +22,7 @@ from penstockd.formats import columns, parquet
 from penstockd.native import column_plan
 from shelf import HEAD, Shelf, copy, read, writable
 
-from .test_roundtrip import same, sample
+from .test_roundtrip import round_trip, same, sample
 
 FORMATS = ("PARQUET", "ARROW")
 
@@ -118,15 +118,9 @@ def shortest(value: float) -> str:
 async def test_reading_what_was_written_gives_the_same_values(
     shelf: Shelf, things: Dataset, rows: list[list[Any]], name: str, chunk: int
 ) -> None:
-    fields = writable(things)
-    await shelf.fill(rows, fields)
-    document, count = await shelf.export(name, fields, chunk)
-    reader, found, bad = read(name, things, document, chunk)
-    assert (count, bad, reader.fields) == (len(rows), [], fields)
-    for expected, got in zip(rows, found, strict=True):
-        for field, before, after in zip(fields, expected, got, strict=True):
-            equal = before == after if field.kind is Kind.DECIMAL else same(field, before, after)
-            assert equal, (field.path, before, after)
+    for field, before, after in await round_trip(shelf, things, rows, name, chunk):
+        equal = before == after if field.kind is Kind.DECIMAL else same(field, before, after)
+        assert equal, (field.path, before, after)
 
 
 def test_the_types_of_every_kind(things: Dataset) -> None:

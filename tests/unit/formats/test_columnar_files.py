@@ -19,7 +19,9 @@ import pytest
 from penstockd.catalog.model import Dataset
 from penstockd.errors import RequestTooLarge
 from penstockd.formats import BadRow, FormatError, columnar_reader, unpack
+from penstockd.formats.columnar_reader import ColumnarReader
 from penstockd.native.abi import CELL, NULL_CELL, ROW
+from penstockd.row_frames import END, PROBLEM, ROWS, FileUnreadable
 from penstockd.spools import Spool
 from shelf import last_batches, read
 
@@ -69,10 +71,10 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             for frame in unpack.make_frames(data, self.format, kinds):
                 yield frame
-        except unpack.FileUnreadable as refused:
-            yield unpack.PROBLEM, json.dumps(refused.problem).encode()
+        except FileUnreadable as refused:
+            yield PROBLEM, json.dumps(refused.problem).encode()
         else:
-            yield unpack.END, b""
+            yield END, b""
 
     monkeypatch.setattr(columnar_reader.ColumnarReader, "frames", frames)
 
@@ -297,8 +299,8 @@ def test_bombs_take_bounded_memory(
     things: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script, peak = tmp_path / "watched.py", tmp_path / "peak"
-    script.write_text(WATCHED.format(peak=str(peak), script=str(columnar_reader.SCRIPT)))
-    monkeypatch.setattr(columnar_reader, "SCRIPT", script)
+    script.write_text(WATCHED.format(peak=str(peak), script=str(ColumnarReader.script)))
+    monkeypatch.setattr(ColumnarReader, "script", script)
 
     def taken(name: str, body: bytes) -> tuple[str, int]:
         """The error for a file, and the most bytes of memory that reading it took."""
@@ -316,13 +318,13 @@ def test_bombs_take_bounded_memory(
     files = bombs()
     found = {what: taken(*file) for what, file in files.items()}
     for what, (_, most) in found.items():
-        assert most - idle < columnar_reader.MEMORY_LIMIT + (16 << 20), (what, found)
+        assert most - idle < ColumnarReader.memory_limit + (16 << 20), (what, found)
     said = {what: text for what, (text, _) in found.items()}
     assert said.pop("a value that recurs") == "100000 rows"
     assert said.pop("many columns") == "the file has more than 10000 columns"
     assert all("needs more than 128 MiB of memory" in text for text in said.values()), said
     # Negative control: without the limit it takes any amount.
-    monkeypatch.setattr(columnar_reader, "MEMORY_LIMIT", 8 << 30)
+    monkeypatch.setattr(ColumnarReader, "memory_limit", 8 << 30)
     assert taken(*files["one long value"])[1] > idle + (200 << 20)
 
 
@@ -351,13 +353,13 @@ def test_damaged_files_break_nothing(things: Dataset) -> None:
 
 
 def test_a_reader_that_dies_is_an_error(things: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar_reader, "SCRIPT", "/nowhere/unpack.py")
+    monkeypatch.setattr(ColumnarReader, "script", "/nowhere/unpack.py")
     with pytest.raises(FormatError, match="broke its reader"):
         read("PARQUET", things, as_parquet(pa.table({"thing_id": ["a"]})))
 
 
 def test_a_file_that_is_too_large(things: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar_reader, "FILE_LIMIT", 100)
+    monkeypatch.setattr(ColumnarReader, "file_limit", 100)
     with pytest.raises(RequestTooLarge):
         read("PARQUET", things, bytes(101), 50)
 
@@ -386,6 +388,6 @@ def test_columns_that_nobody_wants_are_not_read(monkeypatch: pytest.MonkeyPatch)
     data = pa.py_buffer(as_parquet(table))
     frames = list(unpack.make_frames(data, "PARQUET", kinds))
     assert read_columns[-1] == (1, ["thing_id", "place.line2"])
-    (rows,) = [content for kind, content in frames if kind == unpack.ROWS]
+    (rows,) = [content for kind, content in frames if kind == ROWS]
     cells = rows.rstrip(bytes([ROW])).split(bytes([CELL]))
     assert cells == [NULL, b"a", NULL, b"c"]

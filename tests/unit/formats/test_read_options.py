@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -122,12 +123,25 @@ def write(name: str, row: dict[str, Any]) -> bytes:
         ]
         line = ",".join('"' + c.replace('"', '""') + '"' for c in cells)
         return f"{','.join(flat)}\n{line}\n".encode()
+    if name == "XLSX":
+        cells = [json.dumps(v, default=str) if isinstance(v, list) else v for v in flat.values()]
+        return write_sheet([list(flat), cells])
     table, output = pa.Table.from_pylist([flat]), io.BytesIO()
     if name == "PARQUET":
         pq.write_table(table, output)
     else:
         with pa.ipc.new_stream(output, table.schema) as stream:
             stream.write_table(table)
+    return output.getvalue()
+
+
+def write_sheet(rows: list[list[Any]]) -> bytes:
+    """A workbook of one sheet. Times with a zone are text: a cell has none."""
+    book, output = openpyxl.Workbook(), io.BytesIO()
+    for row in rows:
+        aware = [isinstance(v, datetime) and v.tzinfo is not None for v in row]
+        book.active.append([str(v) if a else v for v, a in zip(row, aware, strict=True)])
+    book.save(output)
     return output.getvalue()
 
 

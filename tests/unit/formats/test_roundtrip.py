@@ -20,6 +20,22 @@ from shelf import Shelf, read, writable
 FORMATS = ("CSV", "NDJSON", "JSON")
 
 
+async def round_trip(
+    shelf: Shelf, things: Dataset, rows: list[list[Any]], name: str, chunk: int
+) -> list[tuple[Field, Any, Any]]:
+    """All values of rows that are exported and read again: the field, before, and after."""
+    fields = writable(things)
+    await shelf.fill(rows, fields)
+    document, count = await shelf.export(name, fields, chunk)
+    reader, found, bad = read(name, things, document, chunk)
+    assert (count, bad, reader.fields) == (len(rows), [], fields)
+    return [
+        each
+        for expected, got in zip(rows, found, strict=True)
+        for each in zip(fields, expected, got, strict=True)
+    ]
+
+
 def sample(things: Dataset, count: int) -> list[list[Any]]:
     """Rows that Hypothesis generates, the same in each run."""
     rows: list[list[Any]] = []
@@ -44,14 +60,8 @@ def rows(things: Dataset) -> list[list[Any]]:
 async def test_reading_what_was_written_gives_the_same_values(
     shelf: Shelf, things: Dataset, rows: list[list[Any]], name: str, chunk: int
 ) -> None:
-    fields = writable(things)
-    await shelf.fill(rows, fields)
-    document, count = await shelf.export(name, fields, chunk)
-    reader, found, bad = read(name, things, document, chunk)
-    assert (count, bad, reader.fields) == (len(rows), [], fields)
-    for expected, got in zip(rows, found, strict=True):
-        for field, before, after in zip(fields, expected, got, strict=True):
-            assert same(field, before, after), (field.path, before, after)
+    for field, before, after in await round_trip(shelf, things, rows, name, chunk):
+        assert same(field, before, after), (field.path, before, after)
 
 
 async def test_every_format_prints_the_same_values(

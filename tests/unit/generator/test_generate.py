@@ -142,7 +142,11 @@ def test_a_removed_dataset_leaves_nothing(tree: Path, generate: Generate) -> Non
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("plans", dataset("Plan", "string plan_id = 1;"), "penstock/model/v1/plans.proto: exactly"),
+        (
+            "plans",
+            dataset("Plan", "string plan_id = 1;"),
+            "penstock/model/v1/plans.proto: a field at the top of Plan",
+        ),
         ("plans", "syntax = 'proto3';\nmessage {", "penstock/model/v1/plans.proto:2:9: Expected"),
         (
             "plans",

@@ -8,6 +8,7 @@ import random
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from chance import SEED
 from csv_drawn import LABELS, ODD, REVISION, TIME, WRONG, files, lines_of, quoted
 from penstockd.catalog import Dataset
+from penstockd.catalog.keys import key_reader
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Kind
 from penstockd.demo import DATASETS, generate_records
@@ -30,6 +32,7 @@ from penstockd.store.fresh import FreshRows
 from penstockd.store.rows import stored_row
 from penstockd.store.staging import Stager
 from shelf import writable
+from worlds import COMMON, HEAD, compiled
 
 EXAMPLES = int(os.environ.get("PENSTOCK_FUZZ_EXAMPLES", "60"))
 
@@ -116,13 +119,13 @@ def agree(dataset: Dataset, data: bytes, chunk: int = 1 << 20) -> Outcome:
         fields = fast.reader.fields
         rows = [stored_row(fields, list(slow.rows[n])) for n in fast.fresh.numbers]
         staged = Stager.of(dataset).new(fields, rows, TIME, REVISION)
-        key = next(i for i, f in enumerate(fields) if f.key)
+        key_of = key_reader(dataset, fields)
         expected = [
-            (i, dataset.name, row[key], 1, image)
+            (i, dataset.name, key_of(row), 1, image)
             for i, (row, image) in enumerate(zip(rows, staged[1], strict=True))
         ]
         assert entries(fast.fresh) == expected
-        assert fast.fresh.keys == [row[key] for row in rows]
+        assert fast.fresh.keys == [key_of(row) for row in rows]
     return fast
 
 
@@ -142,6 +145,35 @@ def test_any_file_gives_the_same_rows_images_and_complaints(things: Dataset) -> 
     print(seen)
     # Otherwise the test would show nothing.
     assert min(seen["fresh"], seen["left"], seen["bad"]) > EXAMPLES / 20, seen
+
+
+KEY_FIELDS = {
+    "number": ("sint64", ["0", "-1", "10", str(2**63 - 1), str(-(2**63))], ["01", "-0", "x", ""]),
+    "name": ("string", ["a", "-1", "a b", ".", '"', "0"], ["a~b", "%", "%7E", "ä", "/", ""]),
+    "count": ("fixed64", ["0", "7", str(2**63 - 1)], ["-1", "007", str(2**64), str(2**64 - 1), ""]),
+    "short": ("int32", ["0", str(-(2**31))], [str(2**31), "--1", "-", ""]),
+}
+
+
+@pytest.mark.parametrize("names", [["number"], ["count"], ["short", "name"], ["name", "number"]])
+def test_keys_of_numbers_and_of_several_parts(tmp_path: Path, names: list[str]) -> None:
+    """Rows whose cells are the parts of their keys are taken; all others are left."""
+    option = 'option (penstock.options.v1.dataset) = {title: "Probes"};'
+    key = "[(penstock.options.v1.field).key = true]"
+    fields = [f"{KEY_FIELDS[n][0]} {n} = {i} {key};" for i, n in enumerate(names, 1)]
+    text = HEAD + f"message Probe {{ {option} {' '.join(fields)} string other = 9; {COMMON}"
+    dataset = compiled(tmp_path, text)["probes"]
+    usual = list(itertools.product(*(KEY_FIELDS[n][1] for n in names)))
+    odd = [
+        (*row[:i], value, *row[i + 1 :])
+        for row, (i, n) in itertools.product(usual[:3], enumerate(names))
+        for value in KEY_FIELDS[n][2]
+    ]
+    # The header may name the fields in another order.
+    header = [dataset.by_path[n] for n in (*reversed(names), "other")]
+    for rows, taken in ((usual, len(usual)), (odd, 0), ([*odd, *usual], len(usual))):
+        cells = [{**dict(zip(names, row, strict=True)), "other": "o"} for row in rows]
+        assert len(agree(dataset, lines_of(header, cells)).fresh) == taken
 
 
 def test_all_demo_data_that_can_be_is_taken() -> None:

@@ -27,8 +27,8 @@ from penstockd.policy.masks import make_mask
 from penstockd.policy.model import Action, Mask
 from penstockd.policy.view import View
 from penstockd.query import FieldUnknown, compile_filter, parse_filter, plain
+from penstockd.store.columns import table_ddl
 from penstockd.store.sql import compile_statement
-from penstockd.store.steps import table_ddl
 from penstockd.store.tables import Tables
 from worlds import Asker, cases, catalog_of, random_grants, random_rows, random_selection
 

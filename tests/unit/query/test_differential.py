@@ -130,7 +130,7 @@ def holder(path: str, kind: Kind, of: Kind | None) -> Field:
 
 
 FIELDS = [
-    field("id", Kind.STRING, False, key=True),
+    field("id", Kind.STRING, False, key=True, in_key=True),
     field("label", Kind.STRING, False),
     field("shade", Kind.ENUM, False),
     field("flag", Kind.BOOL, False),

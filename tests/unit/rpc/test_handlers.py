@@ -18,7 +18,7 @@ ROOT = Path(penstockd.__file__).parent
 #: Code for any dataset or any method, whose message types come from the model.
 ANY_REQUEST = frozenset(
     f"rpc/{name}.py"
-    for name in ("datasets", "digests", "writes", "feeds")  # of all datasets
+    for name in ("datasets", "digests", "forms", "writes", "feeds")  # of all datasets
 ) | {"rpc/door.py", "rpc/exchange.py"}
 
 ROUTES = {r.method.path: r for r in list_hub_routes()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given
@@ -24,14 +23,6 @@ from penstockd.store.log import read_changes
 from penstockd.store.writer import BEGIN_REVISION
 
 _keys = (f"k{i}" for i in itertools.count())
-
-
-@pytest.fixture
-async def database(store_url: str) -> AsyncIterator[Database]:
-    database = Database(store_url, size=4)
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def write(database: Database, rows: int = 1) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstockd.catalog import Catalog
-from penstockd.store.steps import table_ddl
+from penstockd.store.columns import table_ddl
 from penstockd.store.tables import Tables
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -23,14 +22,6 @@ from penstockd.store.epochs import Memory, Undeclared, notice_epoch
 #: hub.revision and hub.policy.
 KEEPING = {"change", "log_transaction", "pending", "policy_revision"}
 FOREIGN = b"elsewher"
-
-
-@pytest.fixture
-async def database(store_url: str) -> AsyncIterator[Database]:
-    database = Database(store_url, size=2)
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def epochs(database: Database) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import asyncpg
@@ -39,15 +41,24 @@ def upgrade_to_0020(connection: Connection) -> None:
     command.upgrade(config, "0020")
 
 
-async def test_what_was_given_out_before_is_good_afterwards(
-    catalog: Catalog, empty_url: str
-) -> None:
-    engine = make_engine(empty_url)
+@contextlib.asynccontextmanager
+async def upgraded(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A connection to a database at revision 0020."""
+    engine = make_engine(url)
     async with engine.begin() as made:
         await made.run_sync(upgrade_to_0020)
     await engine.dispose()
-    connection = await asyncpg.connect(empty_url)
+    connection = await asyncpg.connect(url)
     try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_what_was_given_out_before_is_good_afterwards(
+    catalog: Catalog, empty_url: str
+) -> None:
+    async with upgraded(empty_url) as connection:
         for _ in range(3):
             await connection.execute(WRITE)
         await connection.execute("SELECT hub.stamp()")
@@ -72,20 +83,13 @@ async def test_what_was_given_out_before_is_good_afterwards(
         assert [rows[0]["previous"], *(row["id"] for row in rows)] == chain
         assert rows[1]["previous"] == rows[0]["id"] and len(set(chain)) == 3
         assert await connection.fetchval("SELECT id FROM hub.epoch_head") == rows[1]["id"]
-    finally:
-        await connection.close()
 
 
 async def test_processes_of_before_get_no_new_connection_afterwards(
     catalog: Catalog, empty_url: str
 ) -> None:
     """They would not notice a failover. They take the error for an outage, and report it."""
-    engine = make_engine(empty_url)
-    async with engine.begin() as made:
-        await made.run_sync(upgrade_to_0020)
-    await engine.dispose()
-    connection = await asyncpg.connect(empty_url)
-    try:
+    async with upgraded(empty_url) as connection:
         for values in MEMORIES_BEFORE:  # the negative control
             assert await connection.fetchval(NOTICE_BEFORE, *values) is not None
         await apply_migration(empty_url, catalog)
@@ -95,5 +99,3 @@ async def test_processes_of_before_get_no_new_connection_afterwards(
         memory = Memory()
         await notice_epoch(connection, memory)
         assert memory.epochs
-    finally:
-        await connection.close()

@@ -56,14 +56,6 @@ class Standing(Leases):
         self.stands = stands_by
 
 
-@pytest.fixture
-async def database(store_url: str) -> AsyncIterator[Database]:
-    database = Database(store_url, size=2)
-    await database.open()
-    yield database
-    await database.close()
-
-
 class Agreeing(Protocol):
     """Makes a node's part of the agreement, from its leases and its settings."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,14 +16,6 @@ from penstockd.store.replies import (
 )
 
 REPLY = StoredReply("/m", b"digest", b"sight", b"reply", 1)
-
-
-@pytest.fixture
-async def database(store_url: str) -> AsyncIterator[Database]:
-    database = Database(store_url, size=4)
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def test_one_transaction_at_a_time_has_an_id(database: Database) -> None:

@@ -70,12 +70,12 @@ def watch_changes(
     kill -9 can repeat the batch that was being printed, unless it goes to --output.
     """
     from penstock.client.cli.cursor_file import CursorFile
-    from penstock.client.cli.gate import Gate
+    from penstock.client.cli.gate import SignalGate
 
     if (filter or fields) and len(datasets) > 1:
         raise Failure("--filter and --fields are for one dataset")
     place = CursorFile(cursor_file, output)
-    with connect_client() as client, place, Gate() as gate:
+    with connect_client() as client, place, SignalGate() as gate:
         begin: dict[str, Any] = {"cursor": cursor, "snapshot": snapshot}
         if place.position is not None:
             begin = {"cursor": place.position}

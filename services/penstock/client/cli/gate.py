@@ -6,11 +6,11 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 
-class Gate:
+class SignalGate:
     """Ctrl-C and SIGTERM end the block at once, but wait while the gate is closed.
 
     A second signal does not wait. The process exits with 130 or 143.
@@ -57,11 +57,6 @@ class Gate:
             self._before[number] = signal.signal(number, self._take)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

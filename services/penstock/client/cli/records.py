@@ -166,10 +166,10 @@ def update_record(
     """
     with connect_client() as client, wrong_arguments():
         target = client.dataset(dataset)
-        record = {**read_document(data, "record"), target.key: key}
         changed = target.update(
-            record,
+            read_document(data, "record"),
             mask.split(",") if mask else None,
+            key=key,
             etag=etag,
             allow_missing=allow_missing,
             validate_only=validate_only,

@@ -49,7 +49,7 @@ def keep_replica(
     The first run takes all records, later runs only changes. If changes alone do not suffice, the
     copy is compared with the hub and the differences are repaired.
     """
-    from penstock.client.cli.gate import Gate
+    from penstock.client.cli.gate import SignalGate
 
     with _open_replica(dataset, to, table, filter, fields) as copy:
         done = copy.sync()
@@ -59,7 +59,7 @@ def keep_replica(
             err=True,
         )
         if follow:
-            with Gate() as gate:
+            with SignalGate() as gate:
                 # An interrupted transaction is rolled back: signals need not wait.
                 copy.follow(lambda count: gate.check())
 

@@ -118,7 +118,7 @@ def _write_export(
 
     A bar counts the rows of the format ``kind``, none if that is "".
     """
-    from penstock.client.cli.gate import Gate
+    from penstock.client.cli.gate import SignalGate
     from penstock.client.cli.progress import Bar, row_counter
 
     exports: list[Export] = []
@@ -129,7 +129,7 @@ def _write_export(
 
     # A bar would garble output on the same terminal.
     shown = sys.stderr.isatty() and (file is not None or not sys.stdout.isatty())
-    with Gate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
+    with SignalGate() as gate, Bar(f"export {dataset}", shown=shown) as bar:
         size = _write_chunks(start, file)
     return size, exports[-1].receipt
 
@@ -155,7 +155,7 @@ def import_records(
     ] = "",
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="A file in any format but XLSX; - is standard input."),
+        typer.Argument(metavar="FILE", help="A file; - is standard input."),
     ] = None,
     format: Format = "",
     mapping: Annotated[

@@ -65,8 +65,9 @@ class RecordSource:
         record = stubs.record_class.DESCRIPTOR
         reader = Reader(self.table, plan.maps, lookups)
         self._fields = _bind_fields(dataset.fields, record, reader, f"{where}.fields")
-        if stubs.key not in dataset.fields:
-            raise MappingError(f"{where}.fields: the key '{stubs.key}' is missing")
+        for key in stubs.key_fields:
+            if key.name not in dataset.fields:
+                raise MappingError(f"{where}.fields: the key '{key.name}' is missing")
         self.readers = [reader]
         self._children = []
         for name, children in dataset.children.items():

@@ -23,6 +23,7 @@ from penstock.client.change import Change, Page, Position
 from penstock.client.digest import Repaired, record_digest
 from penstock.client.errors import FeedEnded, PenstockError
 from penstock.client.feed import Batch, Feed
+from penstock.client.keys import find_key_fields
 from penstock.client.replica.table import NotTheOnly, State, Table
 
 if TYPE_CHECKING:
@@ -89,14 +90,13 @@ class Replica:
         fields: str | Sequence[str] = (),
     ) -> None:
         self._source = client.dataset(dataset)
-        key = self._source.key
         paths = fields.split(",") if isinstance(fields, str) else list(fields)
         wanted = [path.strip() for path in paths if path.strip()]
-        if wanted and key not in wanted:
-            wanted.insert(0, key)
-        self.table = Table(
-            connection, dataset, table or dataset, self._source.record_class, key, wanted
-        )
+        record_class = self._source.record_class
+        if wanted:
+            names = [f.name for f in find_key_fields(record_class.DESCRIPTOR)]
+            wanted = [*(name for name in names if name not in wanted), *wanted]
+        self.table = Table(connection, dataset, table or dataset, record_class, wanted)
         self._narrowed: dict[str, Any] = {"filter": filter, "fields": wanted}
         self._feed: Feed | None = None
         self._closed = False
@@ -161,7 +161,7 @@ class Replica:
         """
         for left in range(ATTEMPTS - 1, -1, -1):
             self.sync()
-            cursor, store = self.cursor, _Comparison(self.table)
+            cursor, store = self.cursor, _NotedRepair(self.table)
             with self._undone():
                 self._source.digests.repair(store, **self._narrowed)
             written = set() if store.equal or not left else self._written_since(cursor)
@@ -303,7 +303,7 @@ class _Mending:
 
 
 @dataclass(slots=True)
-class _Comparison(_Mending):
+class _NotedRepair(_Mending):
     """The replica as a store that only notes what a repair would write."""
 
     different: set[str] = field(default_factory=set)

@@ -15,14 +15,17 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from penstock.client.keys import find_key_fields, joins_key, key_of
 from penstock.client.record import to_proto_json
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
+#: Holds the key as text where no field does: of a number, or of several parts.
+KEY_COLUMN = "~key"
 _TIMESTAMP = "google.protobuf.Timestamp"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ColumnType:
     """How values of some fields are stored: the column's type in SQLite and in PostgreSQL.
 
     ``store`` converts a field's value for the column, ``load`` converts it back. PostgreSQL
@@ -43,18 +46,17 @@ class Column:
 
     name: str
     json_name: str
-    kind: Kind
+    kind: ColumnType
     presence: bool
     nested: bool
 
 
-class Shape:
+class TableShape:
     """The columns of a dataset's records, or of the wanted top-level fields."""
 
     def __init__(
         self,
         record_class: type[Message],
-        key: str,
         wanted: Sequence[str] = (),
         *,
         sqlite: bool = True,
@@ -64,24 +66,36 @@ class Shape:
         Raises ValueError for a name that the record does not have.
         """
         self._class = record_class
-        self.key = key
         message: Descriptor = record_class.DESCRIPTOR
+        self._key_fields = find_key_fields(message)
+        names = [f.name for f in self._key_fields]
+        self._joined = joins_key(self._key_fields)
+        #: The name of the column that holds the key as text.
+        self.key = KEY_COLUMN if self._joined else names[0]
         by_name = {f.json_name: f for f in message.fields} | dict(message.fields_by_name)
         tops = [path.strip().partition(".")[0] for path in wanted if path.strip()]
         if unknown := [name for name in tops if name not in by_name]:
             raise ValueError(f"{message.name} has no field '{unknown[0]}'")
-        shown = {by_name[name].name for name in (*tops, key)} if tops else set(by_name)
+        shown = {by_name[name].name for name in (*tops, *names)} if tops else set(by_name)
+        #: Those of the record's fields, and those of a row.
         self.columns = tuple(_make_column(f, sqlite) for f in message.fields if f.name in shown)
+        key_column = Column(KEY_COLUMN, KEY_COLUMN, _TEXT, presence=False, nested=False)
+        self.stored = (*self.columns, key_column) if self._joined else self.columns
+
+    def key_of(self, record: Message) -> str:
+        """The text of a record's key."""
+        return key_of(record, self._key_fields)
 
     def row(self, record: Any) -> tuple[Any, ...]:
-        """The record's values, one for each column."""
+        """The record's values, one for each column of a row."""
         nested: Mapping[str, Any] = {}
         if any(c.nested for c in self.columns):
             nested = to_proto_json(record)
-        return tuple(self._value(record, nested, column) for column in self.columns)
+        values = tuple(self._value(record, nested, column) for column in self.columns)
+        return (*values, self.key_of(record)) if self._joined else values
 
     def record(self, row: Sequence[Any]) -> Message:
-        """The record of a row. Raises ValueError if a value does not fit its field."""
+        """The record of the values of its fields. Raises ValueError if one does not fit."""
         record: Any = self._class()
         nested = {}
         for column, value in zip(self.columns, row, strict=True):
@@ -119,7 +133,7 @@ def _make_column(field: FieldDescriptor, sqlite: bool) -> Column:
     return Column(field.name, field.json_name, kind, field.has_presence, nested)
 
 
-def _column_kind(field: FieldDescriptor, sqlite: bool) -> Kind:
+def _column_kind(field: FieldDescriptor, sqlite: bool) -> ColumnType:
     if field.message_type is not None:
         return _MOMENT
     if field.enum_type is not None:
@@ -140,14 +154,14 @@ def _column_kind(field: FieldDescriptor, sqlite: bool) -> Kind:
     return _INTEGER
 
 
-def _enum_kind(field: FieldDescriptor) -> Kind:
+def _enum_kind(field: FieldDescriptor) -> ColumnType:
     numbers = enum_labels(field.enum_type)
     names = {number: label for label, number in reversed(numbers.items())}
 
     def load(text: str) -> int:
         return numbers[text] if text in numbers else int(text)
 
-    return Kind("TEXT", "text", lambda number: names.get(number, str(number)), load)
+    return ColumnType("TEXT", "text", lambda number: names.get(number, str(number)), load)
 
 
 def _check_text(value: Any) -> str:
@@ -185,12 +199,14 @@ def _load_double(value: Any) -> float:
     return float(value.decode() if isinstance(value, bytes) else value)
 
 
-_TEXT = Kind("TEXT", "text", str, _check_text)
-_JSON = Kind("TEXT", "jsonb", _dump_json, json.loads, "CAST({} AS jsonb)", "CAST({} AS text)")
-_BYTES = Kind("BLOB", "bytea", bytes, bytes)
-_DECIMAL = Kind("TEXT", "numeric", str, _check_text, "CAST({} AS numeric)", "CAST({} AS text)")
-_DATE = Kind("TEXT", "date", str, _check_text, "CAST({} AS date)", "CAST({} AS text)")
-_MOMENT = Kind(
+_TEXT = ColumnType("TEXT", "text", str, _check_text)
+_JSON = ColumnType("TEXT", "jsonb", _dump_json, json.loads, "CAST({} AS jsonb)", "CAST({} AS text)")
+_BYTES = ColumnType("BLOB", "bytea", bytes, bytes)
+_DECIMAL = ColumnType(
+    "TEXT", "numeric", str, _check_text, "CAST({} AS numeric)", "CAST({} AS text)"
+)
+_DATE = ColumnType("TEXT", "date", str, _check_text, "CAST({} AS date)", "CAST({} AS text)")
+_MOMENT = ColumnType(
     "TEXT",
     "timestamptz",
     _format_moment,
@@ -198,9 +214,9 @@ _MOMENT = Kind(
     "CAST({} AS timestamptz)",
     """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
 )
-_DOUBLE = Kind("REAL", "double precision", float, _load_double)
-_SQLITE_DOUBLE = Kind("REAL", "double precision", _pack_double, _load_double)
-_INTEGER = Kind("INTEGER", "bigint", int, int)
+_DOUBLE = ColumnType("REAL", "double precision", float, _load_double)
+_SQLITE_DOUBLE = ColumnType("REAL", "double precision", _pack_double, _load_double)
+_INTEGER = ColumnType("INTEGER", "bigint", int, int)
 # SQLite has no integers this large.
-_LARGE = Kind("TEXT", "numeric", str, int, "CAST({} AS numeric)", "CAST({} AS text)")
-_BOOL = Kind("INTEGER", "boolean", bool, _load_bool)
+_LARGE = ColumnType("TEXT", "numeric", str, int, "CAST({} AS numeric)", "CAST({} AS text)")
+_BOOL = ColumnType("INTEGER", "boolean", bool, _load_bool)

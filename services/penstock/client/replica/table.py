@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstock.client.replica.columns import Column, Shape
+from penstock.client.replica.columns import Column, TableShape
 
 #: The table that holds the positions of a database's replicas.
 STATES = "penstock_replicas"
@@ -45,15 +45,14 @@ class Table:
         dataset: str,
         name: str,
         record_class: type[Message],
-        key: str,
         wanted: Sequence[str],
     ) -> None:
         self._connection = connection
         self._sqlite = _is_sqlite(connection)
         self._mark = "?" if self._sqlite else "%s"
         self._dataset, self._name = dataset, name
-        self._shape = Shape(record_class, key, wanted, sqlite=self._sqlite)
-        self._key = _quote_name(key)
+        self._shape = TableShape(record_class, wanted, sqlite=self._sqlite)
+        self._key = _quote_name(self._shape.key)
         self._table = _quote_name(name)
         self._writing = False
         self._prepare()
@@ -63,7 +62,7 @@ class Table:
 
     def key_of(self, record: Message) -> str:
         """The key of a record."""
-        return str(getattr(record, self._shape.key))
+        return self._shape.key_of(record)
 
     def put(self, records: Iterable[Message]) -> None:
         """Stores records, replacing those with their keys."""
@@ -157,7 +156,7 @@ class Table:
         self._connection.commit()
 
     def _create(self) -> None:
-        columns = ", ".join(self._declared(column) for column in self._shape.columns)
+        columns = ", ".join(self._declared(column) for column in self._shape.stored)
         try:
             self._run(f"CREATE TABLE {self._table} ({columns})")
         except Exception as error:
@@ -184,7 +183,7 @@ class Table:
 
     @property
     def _upsert(self) -> str:
-        columns = self._shape.columns
+        columns = self._shape.stored
         values = (self._mark if self._sqlite else c.kind.write.format(self._mark) for c in columns)
         names = [_quote_name(c.name) for c in columns]
         others = [f"{n} = excluded.{n}" for n in names if n != self._key]

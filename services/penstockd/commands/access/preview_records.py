@@ -22,7 +22,7 @@ MAX_RECORDS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class RecordPreview:
     """Records, their fields, whether there are more, and the policy revision."""
 
     records: Sequence[Message]
@@ -33,7 +33,7 @@ class Preview:
 
 async def preview_records(
     hub: Hub, call: Call, dataset_name: str, subject: Subject, query: Query
-) -> Preview:
+) -> RecordPreview:
     """The first records that the subject would list; the audit entry names the subject.
 
     The caller must be an administrator, who could grant itself the subject's roles, so this
@@ -55,4 +55,4 @@ async def preview_records(
     page = await read_page(hub.database, view, query, size)
     call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     fields = parse_fields(query.fields, view)
-    return Preview(page.records, fields, page.end is not None, call.policy.revision)
+    return RecordPreview(page.records, fields, page.end is not None, call.policy.revision)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from penstockd.calls import Call
-from penstockd.errors import TooManyWebhooks
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 from penstockd.store.database import Connection
@@ -21,6 +20,7 @@ from penstockd.webhooks.endpoints import (
     put_secret,
     put_webhook,
 )
+from penstockd.webhooks.errors import TooManyWebhooks
 from penstockd.webhooks.messages import place_of
 from penstockd.webhooks.model import Scheme, Webhook, WebhookKind, read_clock
 from penstockd.webhooks.owners import brought_claims, check_webhook

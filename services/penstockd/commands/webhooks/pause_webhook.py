@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import WebhookDisabled
 from penstockd.hub import Hub
 from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import Stored, set_state
+from penstockd.webhooks.errors import WebhookDisabled
 from penstockd.webhooks.model import State
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from penstockd.calls import Call
-from penstockd.errors import ReplayUnderWay, ValueInvalid, WebhookDisabled
+from penstockd.errors import ValueInvalid
 from penstockd.hub import Hub
 from penstockd.store.cursor import check_cursor
 from penstockd.store.database import Connection
 from penstockd.webhooks.desk import TO_WRITE
 from penstockd.webhooks.endpoints import Stored, set_replay
+from penstockd.webhooks.errors import ReplayUnderWay, WebhookDisabled
 from penstockd.webhooks.model import State
 
 

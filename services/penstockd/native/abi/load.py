@@ -154,8 +154,10 @@ class LoadPlan(NamedTuple):
     width: int
     #: How many.
     ops: int
-    #: The cell of the key.
-    key: int
+    #: How many cells make up the key.
+    key_parts: int
+    #: Where their numbers stand; that of a whole number is -1 minus its cell.
+    key_at: int
     #: Bytes that a record takes in addition to its cells.
     fixed: int
     row_head: Text
@@ -164,7 +166,7 @@ class LoadPlan(NamedTuple):
     operation: Text
 
 
-LOAD_PLAN_WORDS: Final = 12
+LOAD_PLAN_WORDS: Final = 13
 
 
 class LoadIndex(NamedTuple):

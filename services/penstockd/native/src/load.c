@@ -497,7 +497,7 @@ static u8 *value(u8 *o, u8 **row, const Op *op, Cell cell, uint32_t odd) {
 
 // --- rows ---
 
-// Whether a key can stand in a path; see commands.incoming. Rows with other keys, valid or not, are
+// Whether a key can stand in a path; see catalog/keys.py. Rows with other keys, valid or not, are
 // left to Python.
 static int32_t plain_key(Cell key) {
   if (key.n < 1 || key.n > MOST_KEY) return 0;
@@ -505,6 +505,34 @@ static int32_t plain_key(Cell key) {
   for (int32_t i = 0; i < key.n; i++)
     if (key.p[i] < 0x20 || key.p[i] > 0x7e || key.p[i] == '/') return 0;
   return 1;
+}
+
+// Whether a cell is spelled as a part of a key: a whole number, or text without escapes.
+static int32_t plain_part(Cell part, int32_t whole) {
+  int32_t i = whole && part.n > 1 && part.p[0] == '-';
+  if (whole && part.p[i] == '0') return part.n == 1;
+  for (; i < part.n; i++) {
+    u8 c = part.p[i];
+    if (whole ? c < '0' || c > '9' : c < 0x20 || c > 0x7d || c == '/' || c == '%') return 0;
+  }
+  return 1;
+}
+
+// The key of the row in `cells`; without bytes if the row is left to Python.
+static Cell join_key(const Plan *plan) {
+  static u8 text[MOST_KEY + 16];
+  const int32_t *part = (const int32_t *)(base + plan->key_at);
+  const Cell none = {text, 0};
+  if (plan->key_parts == 1 && part[0] >= 0) return plain_key(cells[part[0]]) ? cells[part[0]] : none;
+  u8 *o = text;
+  for (int32_t i = 0; i < plan->key_parts; i++) {
+    int32_t whole = part[i] < 0;
+    Cell cell = cells[whole ? -1 - part[i] : part[i]];
+    if (cell.n < 1 || cell.n >= MOST_KEY - (o - text) || !plain_part(cell, whole)) return none;
+    if (i) *o++ = '~';
+    o = put(o, cell.p, cell.n);
+  }
+  return (Cell){text, (int32_t)(o - text)};
 }
 
 // Whether any cell of the operations from `i` up to, not including, `end` has a value.
@@ -576,9 +604,10 @@ EXPORT(load) int32_t load(const Plan *plan, const u8 *in, int32_t size, Index *i
     int32_t blank = plan->width > 1 && count == 1 && cells[0].n < 0;
     pair[0] = blank ? BLANK : LEFT;
     pair[1] = 0;
-    left = count != plan->width || !plain_key(cells[plan->key]);
+    Cell key = {0, 0};
+    if (count == plan->width) key = join_key(plan);
+    left = !key.n;
     if (!left) {
-      Cell key = cells[plan->key];
       u8 *row = lit(r, plan->row_head);
       u8 *entry = lit(e, plan->entry_head);
       entry = lit(be64(entry, ordinal), plan->dataset);

@@ -60,7 +60,9 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
   class: FieldClass;
 
   /**
-   * The dataset's key: exactly one string field at the top of the message.
+   * The dataset's key, or a part of it: a string or a whole number at the top of
+   * the message, not optional. In paths, the parts are joined by `~` in the order
+   * of the message, with ~ and % in a string written %7E and %25.
    *
    * @generated from field: bool key = 2;
    */
@@ -98,7 +100,8 @@ export type FieldOptions = Message<"penstock.options.v1.FieldOptions"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * The field holds the key of a record of another dataset.
+   * The field holds the key of a record of another dataset, which is a single
+   * field of the same kind.
    *
    * @generated from field: penstock.options.v1.Reference reference = 6;
    */

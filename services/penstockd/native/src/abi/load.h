@@ -102,7 +102,8 @@ _Static_assert(sizeof(Part) == 24, "abi.toml");
 typedef struct {
   int32_t width; // cells of a row
   int32_t ops; // how many
-  int32_t key; // the cell of the key
+  int32_t key_parts; // how many cells make up the key
+  int32_t key_at; // where their numbers stand; that of a whole number is -1 minus its cell
   int32_t fixed; // bytes that a record takes in addition to its cells
   Text row_head;
   Text entry_head;
@@ -110,7 +111,7 @@ typedef struct {
   Text operation;
   Op op[];
 } Plan;
-_Static_assert(sizeof(Plan) == 48, "abi.toml");
+_Static_assert(sizeof(Plan) == 52, "abi.toml");
 
 // Bytes that a call wrote; for each row, the size of its row and of its entry follow.
 typedef struct {
