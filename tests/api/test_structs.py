@@ -400,7 +400,7 @@ def test_every_way_out_tells_the_same(gadgets: Gadgets) -> None:
         assert found.keys() == records.keys(), name
         for key, record in records.items():
             assert is_exactly(found[key], record), (name, key)
-    for name in ("NDJSON", "JSON", "CSV", "XML", "PARQUET", "ARROW"):
+    for name in ("NDJSON", "JSON", "CSV", "XML", "PARQUET", "ARROW", "XLSX"):
         again = gadgets.send(name, exported(gadgets, name)).json()
         assert again == {"rowCount": "40", "unchangedCount": "40"}, (name, again)
     told = 0
