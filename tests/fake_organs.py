@@ -16,10 +16,12 @@ from typing import Any
 from penstockd.audit.entry import Entry
 from penstockd.audit.shown import Shown
 from penstockd.auth.jwks import Origins
+from penstockd.auth.secret import RootSecret
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard
 from penstockd.feed.limits import Streams
+from penstockd.keyring import FixedKey, KeyRing, Seal
 from penstockd.policy.model import Consumer, Permission, Principal, Role
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import PageTokens
@@ -28,7 +30,6 @@ from penstockd.store.places import Places
 from penstockd.store.tables import Tables
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
-from penstockd.webhooks.signing import Seal
 from places import PLACES
 
 #: The caller, unless a test names another.
@@ -268,19 +269,19 @@ class FakeHub:
     trust: FakeTrust = field(default_factory=FakeTrust)
     announcements: FakeAnnouncements = field(default_factory=FakeAnnouncements)
     places: Places = PLACES
-    page_tokens: PageTokens = field(default_factory=lambda: PageTokens(b"p" * 32))
+    page_tokens: PageTokens = field(default_factory=lambda: PageTokens(FixedKey(b"p" * 32)))
     streams: Streams = field(default_factory=lambda: Streams(most=10, stall_seconds=1))
     tasks: Tasks = field(default_factory=Tasks)
     public_url: str = "https://hub.example"
-    audit_key: bytes = b"k" * 32
+    ring: KeyRing = field(default_factory=lambda: KeyRing.of(RootSecret("s" * 32)))
     allowance: Any = None
 
     def __post_init__(self) -> None:
         self.writer = FakeWriter(self.database)
         organs: Any = self
         self.webhooks = WebhookDesk(
-            organs.database, self.catalog, organs.announcements, Seal(b"s" * 32), EgressGuard(()),
-            self.public_url, self.places,
+            organs.database, self.catalog, organs.announcements, Seal(FixedKey(b"s" * 32)),
+            EgressGuard(()), self.public_url, self.places,
         )  # fmt: skip
         self.states = SimpleNamespace()  # any use of it fails
         self.exports = SimpleNamespace(stall_seconds=0.05, connections=1)

@@ -22,6 +22,7 @@ from penstockd.budget import Budget
 from penstockd.calls import Allowance
 from penstockd.config import Settings
 from penstockd.hub import Hub
+from penstockd.installation import open_ring
 from penstockd.rpc import door
 from penstockd.rpc.door import Route
 from penstockd.rpc.server import Server
@@ -92,7 +93,7 @@ async def opened_hub(url: str) -> AsyncIterator[Hub]:
     """The organs of a worker on a database, which is brought to the model."""
     with folder() as data:
         settings = Settings(data_dir=data, database_url=url)
-        await prepare_store(settings, url)
+        await prepare_store(settings, url, open_ring(settings))
         async with open_hub(settings, worker_database(settings)) as hub:
             yield hub
 

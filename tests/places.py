@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from harness import SECRET
 from penstockd.auth.secret import RootSecret
+from penstockd.keyring import KeyRing
 from penstockd.store.places import CursorKey, Places
 
 #: Opens and seals the places of hubs that have the harness's secret.
-PLACES = Places(RootSecret(SECRET).derive, hours=24)
+PLACES = Places(KeyRing.of(RootSecret(SECRET)), hours=24)
 PLACES.use([CursorKey(1, 0.0, 0)])
 #: The most changes of a transaction in which tests look for its last one.
 _MOST = 100_000

@@ -21,6 +21,7 @@ from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.demo.access import put_demo_access
 from penstockd.egress import EgressGuard, Network
+from penstockd.keyring import FixedKey, Seal
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.migrate import apply_migration
@@ -34,7 +35,7 @@ from penstockd.webhooks.messages import Composer, Payloads
 from penstockd.webhooks.model import Options, Scheme, Selection, Webhook, WebhookKind
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.sender import Sender
-from penstockd.webhooks.signing import Seal, Secret, new_secret
+from penstockd.webhooks.signing import Secret, new_secret
 from places import PLACES
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -235,9 +236,9 @@ async def rigged(
     await apply_migration(url, catalog)
     database = Database(url, size=8)
     await database.open()
-    await put_demo_access(database, Credentials(b"p" * 32), catalog)
+    await put_demo_access(database, Credentials(FixedKey(b"p" * 32)), catalog)
     policy = Policy(
-        database, FakeAnnouncements(), catalog, Tables(catalog), b"m" * 32, stale_after=3600
+        database, FakeAnnouncements(), catalog, Tables(catalog), lambda: b"m" * 32, stale_after=3600
     )
     await policy.refresh()
     rig = make(database, catalog, policy, allowed=allowed, chance=chance, **sending)
@@ -263,7 +264,7 @@ def make(
     **sending: Any,
 ) -> Rig:
     """The organ's parts, as the keeper assembles them."""
-    clock, seal = clock or FakeClock(), Seal(b"s" * 32)
+    clock, seal = clock or FakeClock(), Seal(FixedKey(b"s" * 32))
     log, roster = FeedLog(database, catalog), Roster(catalog, seal)
     sender = Sender(EgressGuard(allowed), **sending)
     composer = Composer(Payloads(catalog, URL, "e" * 12, PLACES), roster, log)

@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, fingerprint_key, parse_key
+from penstockd.audit.checkpoint import (
+    Checkpoint,
+    CheckpointFile,
+    RingSigners,
+    fingerprint_key,
+    parse_key,
+)
 from penstockd.audit.copy import CopyBroken, verify_copy
 from penstockd.audit.proof import UNSEALED_SECONDS, verify_database
 from penstockd.audit.verify import VerificationReport
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
-from penstockd.installation import checkpoint_key, find_database
+from penstockd.installation import find_database, open_ring
 from penstockd.node.errors import NodeError
 from penstockd.store.database import open_database
 from penstockd.store.roles import may_change_audit
@@ -53,7 +59,7 @@ def collect_evidence(
     # A checkpoint in several files counts once; the order is that of the numbers.
     found = {c.digest: c for file in files for c in CheckpointFile(file).read()}
     outside = sorted(found.values(), key=lambda c: (c.number, c.digest))
-    return Evidence(trusted or [checkpoint_key(settings).public], outside)
+    return Evidence(trusted or RingSigners(open_ring(settings)).public, outside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from penstockd.audit.declared_epoch import Epoch
+from penstockd.auth.secret import SECOND_SECRET, SECRET
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.installation import find_database, forget_installation_id, installation_id
@@ -41,7 +42,8 @@ from penstockd.store.database import Connection, open_database
 from penstockd.up import StartRefused, begin_epoch
 
 #: Names of files in a backup. The settings decide where each belongs.
-SECRET, CHECKPOINTS, SETTINGS = "secret", "checkpoints.jsonl", "settings.json"
+CHECKPOINTS, SETTINGS = "checkpoints.jsonl", "settings.json"
+_SECRETS = (SECRET, SECOND_SECRET)
 #: In the data folder: segments of the log on their way to a vault.
 STAGING = "backup"
 _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
@@ -106,6 +108,8 @@ async def take_backup(
                 await asyncio.to_thread(_finish_backup, vault, label, files)
             removed = await asyncio.to_thread(remove_old, vault, keep)
             found = await asyncio.to_thread(read_inventory, vault)
+            if name in found.unusable or not found.labels:
+                raise BackupFailed(f"the new backup cannot be used: {found.unusable.get(name)}")
             return Taken(label, size, segments, removed, found.labels[0].time, found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
@@ -214,16 +218,24 @@ def _remove_if_failed(vault: Vault, name: str) -> Iterator[None]:
 
 
 def _collect_files(settings: Settings) -> dict[str, bytes]:
-    """The files of an installation, with the root secret: keys of the database's content are
-    derived from it."""
-    found = {SETTINGS: _write_settings(settings)}
-    secret = settings.data_dir / SECRET
-    if settings.secret is not None:
-        found[SECRET] = settings.secret.encode()
-    elif secret.exists():
-        found[SECRET] = secret.read_bytes()
+    """The files of an installation, with the root secrets: keys of the database's content are
+    derived from them."""
+    found = {SETTINGS: _write_settings(settings), **_find_secrets(settings)}
     if settings.checkpoint_file.exists():
         found[CHECKPOINTS] = settings.checkpoint_file.read_bytes()
+    return found
+
+
+def _find_secrets(settings: Settings) -> dict[str, bytes]:
+    """The secrets that are set, or in the data folder, by the names of their files."""
+    if settings.secret is not None:
+        given = zip(_SECRETS, (settings.secret, settings.second_secret), strict=True)
+        return {name: text.encode() for name, text in given if text is not None}
+    # The second may take the place of the first meanwhile: it is read first.
+    found = {}
+    for name in reversed(_SECRETS):
+        with suppress(FileNotFoundError):
+            found[name] = (settings.data_dir / name).read_bytes()
     return found
 
 
@@ -238,17 +250,14 @@ def _write_settings(settings: Settings) -> bytes:
 
 
 def _check_secret(settings: Settings, files: Mapping[str, bytes]) -> None:
-    """Raise BackupFailed if a secret other than the backup's is set or already in the data
-    folder."""
-    wanted = files.get(SECRET)
-    path = settings.data_dir / SECRET
-    known = settings.secret.encode() if settings.secret is not None else None
-    if known is None and path.exists():
-        known = path.read_bytes()
-    if wanted is not None and known is not None and known.strip() != wanted.strip():
+    """Raise BackupFailed if secrets are set, or there already, and one of the backup's is not
+    among them."""
+    wanted = {files[name].strip() for name in _SECRETS if name in files}
+    known = {text.strip() for text in _find_secrets(settings).values()}
+    if known and not wanted <= known:
         raise BackupFailed(
-            "another root secret than the backup's is set, or in the data folder: the database"
-            " cannot be read with it"
+            "a root secret of the backup is not among those that are set, or in the data folder:"
+            " the database cannot be read without it"
         )
 
 
@@ -257,7 +266,7 @@ def _write_files(settings: Settings, files: Mapping[str, bytes]) -> None:
     and then show what was undone."""
     places: dict[str, Path] = {CHECKPOINTS: settings.checkpoint_file}
     if settings.secret is None:
-        places[SECRET] = settings.data_dir / SECRET
+        places |= {name: settings.data_dir / name for name in _SECRETS}
     for name, path in places.items():
         if name in files and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

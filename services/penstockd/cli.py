@@ -19,6 +19,7 @@ import typer
 from penstock.client.cli.audit import group_of
 from penstock.client.cli.printing import print_outcome
 from penstockd.cli_backups import back_up_hub, format_epoch, restore_hub
+from penstockd.cli_secrets import add_secret_commands
 from penstockd.cli_settings import load_settings
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def commands(app: typer.Typer) -> None:
     cursors.callback()(_describe_cursors)
     cursors.command("rotate-key")(rotate_cursor_key)
     app.add_typer(cursors, name="cursors")
+    add_secret_commands(app)
 
 
 def start_hub(

@@ -111,6 +111,13 @@ class Settings(BaseSettings):
         description="Root secret from which hashes and page tokens are keyed; by default made at "
         "the first start and kept in the data folder. Nodes that share a database share it.",
     )
+    second_secret: str | None = Field(
+        default=None,
+        repr=False,
+        min_length=32,
+        description="The next root secret, or the one before, while PENSTOCK_SECRET is rotated: "
+        "see penstock secret. The database says which of the two seals.",
+    )
     issuer: str = Field(default="penstock", description="The `iss` claim of the hub's tokens.")
     audience: str = Field(default="penstock", description="The `aud` claim of the hub's tokens.")
     token_minutes: int = Field(
@@ -341,6 +348,13 @@ class Settings(BaseSettings):
                 f"PENSTOCK_HOST={self.host} is not the loopback and there is no TLS: set "
                 "PENSTOCK_TLS_DIR, or PENSTOCK_ALLOW_PLAINTEXT=true behind a proxy that ends TLS"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _orders_secrets(self) -> Self:
+        """Refuse a second secret without the first, which would be that of the data folder."""
+        if self.second_secret is not None and self.secret is None:
+            raise ValueError("PENSTOCK_SECOND_SECRET needs PENSTOCK_SECRET")
         return self
 
     @model_validator(mode="after")

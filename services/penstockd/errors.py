@@ -153,10 +153,12 @@ class RecordUnreadable(Refused):
     reason = "RECORD_UNREADABLE"
 
     def __init__(self, dataset: str, key: str, field: str, value: str) -> None:
+        """Without a ``field`` the caller may not know which it is."""
+        found = f"its {field} holds {value}" if field else "one of its fields holds a value"
         super().__init__(
-            f"{dataset}/{key} cannot be read: its {field} holds {value}, which the model cannot "
-            "say; an operator must set it right",
-            metadata={"dataset": dataset, "key": key, "field": field},
+            f"{dataset}/{key} cannot be read: {found}, which the model cannot say; an operator "
+            "must set it right",
+            metadata={"dataset": dataset, "key": key, **({"field": field} if field else {})},
         )
 
 

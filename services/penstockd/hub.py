@@ -17,6 +17,7 @@ from penstockd.catalog import Catalog
 from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
+from penstockd.keyring import KeyRing
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import Announcements
@@ -34,6 +35,7 @@ from penstockd.writes.arrival import ImportLimits
 class Hub:
     """The organs of one process, made in ``wiring``."""
 
+    ring: KeyRing
     catalog: Catalog
     database: Database
     announcements: Announcements
@@ -55,7 +57,6 @@ class Hub:
     feed: Broadcast
     streams: Streams
     webhooks: WebhookDesk
-    audit_key: bytes
     audit_file: CheckpointFile
     public_url: str
     tasks: Tasks = field(default_factory=Tasks)

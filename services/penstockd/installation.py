@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstockd.audit.checkpoint import CheckpointKey
-from penstockd.auth.secret import RootSecret, load_secret
+from penstockd.auth.secret import load_secrets
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
+from penstockd.keyring import KeyRing
 from penstockd.node import lock
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
@@ -27,10 +27,11 @@ def read_catalog(tree: Path | None = None) -> Catalog:
     return load_catalog(find_descriptors(tree))
 
 
-def root_secret(settings: Settings) -> RootSecret:
-    """The root secret of this installation, made if there is none yet."""
+def open_ring(settings: Settings) -> KeyRing:
+    """The root secrets of this installation; one is made if there is none yet."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    return load_secret(settings.secret, settings.data_dir)
+    given = (settings.secret, settings.second_secret)
+    return KeyRing(lambda: load_secrets(given, settings.data_dir))
 
 
 def node_id(settings: Settings) -> str:
@@ -59,11 +60,6 @@ def _keep_random_id(path: Path) -> str:
             os.link(fresh, path)
         fresh.unlink()
     return path.read_text().strip()
-
-
-def checkpoint_key(settings: Settings) -> CheckpointKey:
-    """The key that signs the audit's checkpoints."""
-    return CheckpointKey(root_secret(settings).derive("audit-checkpoint"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import structlog
 
@@ -17,7 +17,7 @@ from penstockd import wiring
 from penstockd.config import Settings
 from penstockd.errors import Refused
 from penstockd.hub import Hub
-from penstockd.installation import node_id, root_secret
+from penstockd.installation import node_id
 from penstockd.organs import Organs, end_tasks
 from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.nodes import Agreement
@@ -33,7 +33,7 @@ async def run_keeper(settings: Settings) -> None:
         # The node stands by, without any lease, until it has seen the others' settings.
         leases = Leases(hub.database, node_id(settings), socket.gethostname(), stands_by=True)
         agreement = Agreement(
-            hub.database, leases, _shared_settings(settings), _grave_settings(settings)
+            hub.database, leases, shared_values(settings), _grave_settings(settings), hub.ring
         )
         organs = Organs(wiring.keeper_organs(settings, hub, leases, agreement))
         running = asyncio.create_task(organs.run())
@@ -46,11 +46,6 @@ async def run_keeper(settings: Settings) -> None:
         await leases.close()
 
     await wiring.run_process(settings, "keeper", wiring.keeper_database, work)
-
-
-def _shared_settings(settings: Settings) -> Mapping[str, str]:
-    """The settings that nodes compare."""
-    return shared_values(settings, root_secret(settings).derive("fingerprint").hex()[:16])
 
 
 def _grave_settings(settings: Settings) -> Collection[str]:

@@ -17,7 +17,8 @@ class Scope(enum.Enum):
 
 
 #: Every setting. A node stands by if it differs in a setting for work that one node does for all
-#: (deliveries, retention, keys); it warns if it differs in a setting for calls.
+#: (deliveries, retention, keys); it warns if it differs in a setting for calls. The secrets are not
+#: compared: while they are rotated nodes differ, and a node without the one that seals ends.
 SCOPES: Mapping[str, Scope] = {
     "data_dir": Scope.NODE,
     "host": Scope.NODE,
@@ -36,7 +37,8 @@ SCOPES: Mapping[str, Scope] = {
     "database_owner_url": Scope.NODE,
     "database_keeper_url": Scope.NODE,
     "workers": Scope.NODE,
-    "secret": Scope.STAND_BY,
+    "secret": Scope.NODE,
+    "second_secret": Scope.NODE,
     "issuer": Scope.STAND_BY,
     "audience": Scope.STAND_BY,
     "token_minutes": Scope.WARN,
@@ -70,10 +72,10 @@ SCOPES: Mapping[str, Scope] = {
 }
 
 
-def shared_values(settings: Settings, secret_fingerprint: str) -> dict[str, str]:
-    """The values that nodes compare, by setting: those in force, and the secret's fingerprint."""
+def shared_values(settings: Settings) -> dict[str, str]:
+    """The values that nodes compare, by setting: those in force."""
     given = {name: getattr(settings, name) for name, s in SCOPES.items() if s is not Scope.NODE}
-    given |= {"public_url": settings.url, "secret": secret_fingerprint}
+    given |= {"public_url": settings.url}
     return {
         name: ",".join(sorted(map(str, value))) if isinstance(value, tuple) else str(value)
         for name, value in given.items()

@@ -11,17 +11,18 @@ from pathlib import Path
 import structlog
 
 from penstockd.access.administrator import NoSuchConsumer, make_administrator
-from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
-from penstockd.auth.keys import SecretMismatch, ensure_signing_key, load_signing_keys
+from penstockd.auth.keys import ensure_signing_key, load_signing_keys
 from penstockd.catalog import ModelError
 from penstockd.config import Settings
 from penstockd.demo.company import Demo, DemoFailed
 from penstockd.egress import LOOPBACK
 from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
-from penstockd.installation import checkpoint_key, find_database, read_catalog, root_secret
+from penstockd.installation import find_database, open_ring, read_catalog
+from penstockd.keyring import CREDENTIALS, SIGNING, KeyRing, Seal, SecretMismatch
 from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
 from penstockd.node.errors import FolderUnusable, NodeError
@@ -42,6 +43,7 @@ from penstockd.store.migrate import (
 from penstockd.store.partitions import add_partitions
 from penstockd.store.places import rotate_cursor_key
 from penstockd.store.roles import RolesUnusable, grant_roles
+from penstockd.store.root_secrets import ensure_root_secret, read_root_secrets
 from penstockd.store.sharing import LiveNode, read_live_nodes
 from penstockd.store.singleton_rows import Singleton, read_singletons
 from penstockd.store.step import Step
@@ -65,7 +67,7 @@ SELECT EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = 'hub.node'::regclass AND attname = 'instance')
 """
 #: Errors that an operator can correct, with a message meant for the operator.
-_OPERATORS_ERRORS = (
+OPERATORS_ERRORS = (
     NodeError,
     MigrationNeeded,
     ServerTooOld,
@@ -84,17 +86,18 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
     set_up("supervisor", settings.log_level, None)
     try:
         _make_folder(settings.data_dir)
+        ring = open_ring(settings)
         demo, room = None, list[str]()
         if demo_customers is not None:
             settings = demo_settings(settings)
-            demo = _make_demo(settings, demo_customers)
+            demo = _make_demo(settings, demo_customers, ring)
 
         async def prepare(url: str) -> None:
             # From here on the folder belongs to this process: a killed run left any ready file in
             # it.
             settings.ready_file.unlink(missing_ok=True)
             tell_progress("bringing the tables to the model")
-            await prepare_store(settings, url)
+            await prepare_store(settings, url, ring)
             room.extend(await check_connections(settings, url))
             if demo is not None:
                 await demo.prepare(url)
@@ -113,8 +116,8 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             _tell_ready(settings)
 
         await supervise_node(_make_node(settings), prepare, on_ready)
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain_error(settings, exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
     finally:
         _forget_ready(settings)
 
@@ -161,8 +164,8 @@ async def migrate_store(settings: Settings, *, apply: bool) -> list[Step]:
         if apply:
             await _part_roles(settings)
         return steps
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain_error(settings, exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
 
 
 async def let_administer(settings: Settings, consumer_id: str, *, create: bool) -> Issued:
@@ -173,14 +176,17 @@ async def let_administer(settings: Settings, consumer_id: str, *, create: bool) 
     Works on the database, whether the hub runs or not, and changes nothing else in it: it never
     migrates, since a hub of another version may be running on it. Raises StartRefused.
     """
-    credentials = Credentials(root_secret(settings).derive("credentials"))
+    ring = open_ring(settings)
+    credentials = Credentials(ring.keys(CREDENTIALS))
     try:
-        async with _open_store(settings, "hub.policy_revision") as database:
+        async with open_store(settings, "hub.root_secret") as database:
+            async with database.connection() as connection:
+                await read_root_secrets(connection, ring)
             return await make_administrator(database, credentials, consumer_id, create=create)
     except (NoSuchConsumer, ValueInvalid) as exc:
         raise StartRefused(exc.message) from exc
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain_error(settings, exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
 
 
 async def begin_epoch(settings: Settings, because: str) -> Epoch:
@@ -190,14 +196,16 @@ async def begin_epoch(settings: Settings, because: str) -> Epoch:
     """
     try:
         owner = settings.database_owner_url  # only the owner may skip revisions
-        async with _open_store(settings, "hub.epoch", owner) as database:
-            file = CheckpointFile(settings.checkpoint_file)
-            sealer = Sealer(database, checkpoint_key(settings), file)
+        async with open_store(settings, "hub.epoch", owner) as database:
+            file, ring = CheckpointFile(settings.checkpoint_file), open_ring(settings)
+            async with database.connection() as connection:
+                await read_root_secrets(connection, ring)
+            sealer = Sealer(database, RingSigners(ring), file)
             return await open_epoch(database, sealer, file, because)
     except Conflict as exc:
         raise StartRefused("other processes keep sealing the audit: try again") from exc
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain_error(settings, exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
 
 
 async def let_cursor_key_follow(settings: Settings) -> int:
@@ -207,12 +215,12 @@ async def let_cursor_key_follow(settings: Settings) -> int:
     """
     try:
         async with (
-            _open_store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
+            open_store(settings, "hub.cursor_key", settings.database_keeper_url) as database,
             database.transaction() as connection,
         ):
             number = await rotate_cursor_key(connection)
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain_error(settings, exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
     assert number is not None, "it was not asked by age"
     return number
 
@@ -224,7 +232,7 @@ async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singlet
     """
     try:
         async with (
-            _open_store(settings, "hub.node") as database,
+            open_store(settings, "hub.node") as database,
             database.connection() as connection,
         ):
             if not await connection.fetchval(_HAS_INSTANCES):
@@ -232,12 +240,12 @@ async def survey_nodes(settings: Settings) -> tuple[list[LiveNode], list[Singlet
                     "the database is of an earlier version: start the hub, penstock up"
                 )
             return await read_live_nodes(connection), await read_singletons(connection)
-    except _OPERATORS_ERRORS as exc:
-        raise StartRefused(_explain_error(settings, exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
 
 
 @contextlib.asynccontextmanager
-async def _open_store(
+async def open_store(
     settings: Settings, table: str, login: str | None = None
 ) -> AsyncIterator[Database]:
     """Open the database, with ``login`` as its URL if given. Raises StartRefused if its version
@@ -276,7 +284,7 @@ def _forget_ready(settings: Settings) -> None:
             settings.ready_file.unlink()
 
 
-def _explain_error(settings: Settings, error: Exception) -> str:
+def explain_error(settings: Settings, error: Exception) -> str:
     """The cause of an error, for the console: one line, or several for a list."""
     if isinstance(error, DatabaseUnavailable):
         url = settings.database_url
@@ -296,8 +304,7 @@ async def _run_migration(settings: Settings, url: str, apply: bool) -> list[Step
     )
 
 
-def _make_demo(settings: Settings, customers: int) -> Demo:
-    credentials = Credentials(root_secret(settings).derive("credentials"))
+def _make_demo(settings: Settings, customers: int, ring: KeyRing) -> Demo:
     # A public URL need not lead here yet, and this machine need not trust its certificate.
     door = None
     if settings.tls_dir is not None or settings.public_url is not None:
@@ -307,7 +314,7 @@ def _make_demo(settings: Settings, customers: int) -> Demo:
         settings.url,
         customers,
         read_catalog(settings.resources),
-        credentials,
+        Credentials(ring.keys(CREDENTIALS)),
         door,
     )
 
@@ -382,16 +389,17 @@ async def _part_roles(settings: Settings) -> None:
         )
 
 
-async def prepare_store(settings: Settings, url: str) -> None:
-    """Bring the database to the model and make the first signing key.
+async def prepare_store(settings: Settings, url: str, ring: KeyRing) -> None:
+    """Bring the database to the model, register the root secret, and make the first signing key.
 
-    Raises MigrationNeeded, ServerTooOld, RolesUnusable, DatabaseUnavailable.
+    Raises MigrationNeeded, ServerTooOld, RolesUnusable, SecretMismatch, DatabaseUnavailable.
     """
     await apply_migration(settings.database_owner_url or url, read_catalog(settings.resources))
     await _part_roles(settings)
     async with open_database(settings.database_keeper_url or url, size=2) as database:
-        sealing_key = root_secret(settings).derive("signing-key")
+        seal = Seal(ring.keys(SIGNING))
         async with database.transaction() as connection:
-            await ensure_signing_key(connection, sealing_key)
-            await load_signing_keys(connection, sealing_key)
+            await ensure_root_secret(connection, ring)
+            await ensure_signing_key(connection, seal)
+            await load_signing_keys(connection, seal)
         await add_partitions(database)

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import structlog
 
-from penstockd.audit.checkpoint import CheckpointFile
+from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.journal import Journal
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.sealer import Sealer
@@ -35,7 +35,16 @@ from penstockd.feed.limits import Streams
 from penstockd.feed.retention import LogRetention
 from penstockd.heartbeat import send_heartbeats
 from penstockd.hub import Hub
-from penstockd.installation import checkpoint_key, read_catalog, root_secret
+from penstockd.installation import open_ring, read_catalog
+from penstockd.keyring import (
+    CREDENTIALS,
+    MASKS,
+    PAGE_TOKENS,
+    SIGNING,
+    WEBHOOKS,
+    KeyRing,
+    Seal,
+)
 from penstockd.observe import flush_spans, set_up
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -58,8 +67,8 @@ from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.webhooks.operators import DiskWatch
 from penstockd.webhooks.organ import Retention as WebhookRetention
-from penstockd.webhooks.signing import Seal
 from penstockd.writes.arrival import ImportLimits
 
 #: The time for one statement of a singleton, in seconds: after a long pause the sealer and
@@ -117,7 +126,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
 
 
 def _make_hub(settings: Settings, database: Database) -> Hub:
-    catalog, secret = read_catalog(settings.resources), root_secret(settings)
+    catalog, ring = read_catalog(settings.resources), open_ring(settings)
     announcements = PostgresAnnouncements(database)
     snapshots = Snapshots(
         database,
@@ -126,23 +135,25 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
     )
     issuers = Issuers(Origins(settings.issuer_allow, loopback=settings.loopback_issuers))
     tokens = _make_tokens(settings)
-    places = Places(secret.derive, settings.log_retention_hours)
+    places = Places(ring, settings.log_retention_hours)
     journal = Journal(database)
-    trust = Trust(secret.derive("signing-key"), tokens, issuers, places)
+    credentials = Credentials(ring.keys(CREDENTIALS))
+    trust = Trust(ring, tokens, issuers, places)
     return Hub(
+        ring=ring,
         catalog=catalog,
         database=database,
         announcements=announcements,
-        policy=_make_policy(settings, database, announcements, catalog, trust),
+        policy=_make_policy(settings, database, announcements, catalog, ring, trust),
         writer=Writer(database, Sequencer(database)),
         journal=journal,
         refusals=UnknownCallers(journal, settings.refused_calls),
         tokens=tokens,
         issuers=issuers,
         trust=trust,
-        credentials=Credentials(secret.derive("credentials")),
-        uses=CredentialUses(database),
-        page_tokens=PageTokens(secret.derive("page-tokens")),
+        credentials=credentials,
+        uses=CredentialUses(database, credentials),
+        page_tokens=PageTokens(ring.keys(PAGE_TOKENS)),
         places=places,
         snapshots=snapshots,
         states=States(snapshots),
@@ -154,8 +165,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         ),
         feed=Broadcast(database, announcements, catalog, hours=settings.log_retention_hours),
         streams=Streams(most=settings.max_streams, stall_seconds=settings.stream_stall_seconds),
-        webhooks=_make_desk(settings, database, catalog, announcements, places),
-        audit_key=checkpoint_key(settings).public,
+        webhooks=_make_desk(settings, database, catalog, announcements, ring, places),
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
     )
@@ -166,6 +176,7 @@ def _make_policy(
     database: Database,
     announcements: PostgresAnnouncements,
     catalog: Catalog,
+    ring: KeyRing,
     trust: Trust,
 ) -> Policy:
     """The policy as this process knows it; the keys and issuers of tokens are loaded with it."""
@@ -174,7 +185,7 @@ def _make_policy(
         announcements,
         catalog,
         Tables(catalog),
-        root_secret(settings).derive("mask"),
+        lambda: ring.lasting(MASKS),
         companion=trust,
         stale_after=settings.policy_stale_seconds,
     )
@@ -185,6 +196,7 @@ def _make_desk(
     database: Database,
     catalog: Catalog,
     announcements: PostgresAnnouncements,
+    ring: KeyRing,
     places: Places,
 ) -> WebhookDesk:
     """The object that calls about webhooks use."""
@@ -192,7 +204,7 @@ def _make_desk(
         database,
         catalog,
         announcements,
-        Seal(root_secret(settings).derive("webhooks")),
+        Seal(ring.keys(WEBHOOKS)),
         EgressGuard(settings.webhook_allow),
         settings.url,
         places,
@@ -261,14 +273,28 @@ def keeper_organs(
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
+        Organ("disk", _watch_disk(settings, hub, leases).run),
         *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
     ]
 
 
+def _watch_disk(settings: Settings, hub: Hub, leases: Leases) -> DiskWatch:
+    """What tells operators that the disk of this node runs low."""
+    return DiskWatch(
+        hub.database,
+        hub.policy,
+        hub.announcements,
+        settings.data_dir,
+        settings.disk_reserve_mb << 20,
+        {"nodeId": leases.holder.node_id, "host": leases.host},
+        leases.now,
+    )
+
+
 def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str, Work]:
     """The work that only one node does at a time, by the names of the rows of ``hub.singleton``."""
-    sealing_key = root_secret(settings).derive("signing-key")
-    checkpoints, seconds = checkpoint_key(settings), settings.audit_checkpoint_seconds
+    seal = Seal(hub.ring.keys(SIGNING))
+    signers, seconds = RingSigners(hub.ring), settings.audit_checkpoint_seconds
     key_age = timedelta(days=settings.key_days)
     delivery_age = timedelta(days=settings.webhook_days)
     terms = webhooks.DeliveryTerms(settings.url, settings.webhook_allow)
@@ -277,8 +303,8 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
-        "audit-sealer": lambda fenced: Sealer(fenced, checkpoints, None, interval=seconds).run(),
-        "signing-keys": lambda fenced: rotate_keys(fenced, sealing_key, key_age),
+        "audit-sealer": lambda fenced: Sealer(fenced, signers, None, interval=seconds).run(),
+        "signing-keys": lambda fenced: rotate_keys(fenced, seal, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
         "webhook-retention": lambda fenced: WebhookRetention(
             fenced, delivery_age, leases.now

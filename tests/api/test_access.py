@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from harness import Reply, RunningHub, eventually, in_force
+from penstockd.auth.credentials import Credentials
 from penstockd.auth.uses import CredentialUses
+from penstockd.keyring import FixedKey
 from penstockd.store.database import Database
 
 READ_CLEAR = {
@@ -395,7 +397,7 @@ async def test_uses_are_written_together(hub: RunningHub, integration: Integrati
     database = Database(hub.dsn, size=2)
     await database.open()
     try:
-        uses = CredentialUses(database)
+        uses = CredentialUses(database, Credentials(FixedKey(b"p" * 32)))
         for credential in (integration.credential, "no-such", ""):
             uses.note(credential)
         async with database.connection() as connection:

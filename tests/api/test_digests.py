@@ -20,6 +20,7 @@ from penstock.client import Client
 from penstock.client.canonical import canonical_json, format_canonical, record_digest
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.auth.secret import RootSecret
+from penstockd.keyring import PAGE_TOKENS, KeyRing
 from penstockd.query import PageTokens, query_digest
 
 EMPTY = hashlib.sha256().hexdigest()
@@ -257,7 +258,7 @@ def test_a_state_stays_as_it_was(spare: RunningHub) -> None:
 
 def holders(hub: RunningHub, token: str) -> list[int]:
     """The database sessions that hold the state of a token that the admin was given."""
-    tokens = PageTokens(RootSecret(SECRET).derive("page-tokens"))
+    tokens = PageTokens(KeyRing.of(RootSecret(SECRET)).keys(PAGE_TOKENS))
     bound = query_digest(dataset="", filter="", order_by="state", fields="", scope="admin")
     _, name, *_ = tokens.read(token, bound)
     proc, transaction, _ = name.split("-")

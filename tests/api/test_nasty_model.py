@@ -407,6 +407,52 @@ def test_values_of_hidden_records_are_no_oracle(hub: RunningHub, who: str) -> No
                 assert reply.json()["refusedCount"] == "12", reply.text
 
 
+#: Sessions that wait for another one to end its transaction.
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'"
+    " AND datname = current_database()"
+)
+
+
+def is_locked(hub: RunningHub, key: str) -> bool:
+    """Whether somebody holds a record."""
+    try:
+        hub.sql("SELECT 1 FROM data.parties WHERE party_id = $1 FOR UPDATE NOWAIT", key)
+    except asyncpg.LockNotAvailableError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("way", ["import partial", "batchUpsert partial"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_nobody_locks_what_he_does_not_see(hub: RunningHub, way: str, dry: bool) -> None:
+    """Neither by its key nor, in a write that only validates, by a value that it holds."""
+    base = 30_000_000 + 100 * WRITES.index(way) + 10 * dry
+    rows = [("l-key", f",{base}"), ("l-value", f",{base + 1}"), ("u-seen", f",{base + 2}")]
+    assert write_rows(hub, rows, "import").status == 200
+    tried = [("l-key", f",{base + 5}"), ("u-seen", f",{base + 6}"), ("u-slow", f",{base + 7}")]
+    tried.append(("u-other", f",{base + 1 if dry else base + 8}"))
+    rule = 'party_id >= "t"'
+    # The write waits for a record that another transaction inserts, and holds what it has locked.
+    slow = (
+        "BEGIN; INSERT INTO data.parties SELECT (jsonb_populate_record(p,"
+        ' \'{"party_id": "u-slow", "login": "", "badge": null}\')).*'
+        " FROM data.parties AS p WHERE party_id = 'l-key'"
+    )
+    option = {"validate_only" if "import" in way else "validateOnly": "true"} if dry else {}
+    with (
+        consumer_with(hub, {**WRITER, "rowFilter": rule}) as made,
+        ThreadPoolExecutor(1) as pool,
+        hub.holding(slow),
+    ):
+        writing = pool.submit(write_rows, hub, tried, way, made.key, **option)
+        eventually(lambda: hub.sql(WAITING) == [(1,)])
+        locked = {key for key in ("l-key", "l-value", "u-seen") if is_locked(hub, key)}
+    assert locked == {"u-seen"}, "the control: it holds what it sees"
+    assert writing.result().status == 200, writing.result().text
+    hub.sql("DELETE FROM data.parties WHERE party_id ~ '^[lu]-' RETURNING 1")
+
+
 def test_the_error_of_a_race_names_the_field(hub: RunningHub) -> None:
     field = "identifier_in_the_register_of_the_country_of_birth"
     index = "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'parties.identifier%~unique'"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,6 +167,8 @@ def test_a_lost_installation_goes_on_elsewhere(
         site = kind(data)
         try:
             site.hub.start()
+            # The secret is being rotated: the backup has both, of which the old one still seals.
+            site.hub.command("secret", "rotate")
             site.hub.command("backup", str(site.vault))
             downstream = Downstream(site.hub, posts, tmp_path / "copy.db")
             kept = written(site.hub, 3)
@@ -194,6 +197,7 @@ def test_a_lost_installation_goes_on_elsewhere(
             downstream.was_told_once()
             done = other.command("audit", "verify")
             assert b"RESTORE declared" in done.stdout
+            is_rotated(other)
         finally:
             site.end()
 
@@ -209,3 +213,23 @@ def goes_on(hub: RunningHub, state: State, good: str, bad: str) -> None:
     assert table(hub) == state
     assert hub.get("/v1/changes", cursor=good).status == 200
     assert hub.sql("SELECT epoch, because, declared FROM hub.epoch") == [(1, "restore", True)]
+
+
+def is_rotated(hub: RunningHub) -> None:
+    """The rotation that had begun goes on, and ends: the new secret is alone in the data folder."""
+    hub.sql("UPDATE hub.root_secret SET seal_time = now() WHERE seal_time > now()")
+    old, new = secrets_of(hub)
+    new_text = (hub.data / "second-secret").read_text()
+    hub.command("secret", "retire", old, "--now")
+    assert (hub.data / "secret").read_text() == new_text
+    assert not (hub.data / "second-secret").exists()
+    assert secrets_of(hub) == [old, new]
+    hub.stop()
+    hub.command("up", "--detach")
+    assert written(hub, 1)
+
+
+def secrets_of(hub: RunningHub) -> list[str]:
+    """The ids of the secrets that the database knows, in the order in which they seal."""
+    done = hub.command("secret", "status", "--format", "json")
+    return [s["secret_id"] for s in json.loads(done.stdout)["secrets"]]

@@ -3,10 +3,13 @@ and a read that cannot show it names the record."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from feeds import lines, rest
 from harness import Reply, RunningHub
 from penstockd.catalog import Catalog, Dataset, Field, Kind
 
@@ -42,6 +45,39 @@ def reads(dataset: str, key: str) -> dict[str, str]:
     }
 
 
+def writes(dataset: Dataset, key: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Verb, path and body of all writes of a record; each leaves it as it is."""
+    name, record = f"/v1/{dataset.name}", {camel(dataset.key.path): key}
+    dry = {"query": {"validate_only": "true"}}
+    line = json.dumps(record).encode()
+    return {
+        "update": ("PATCH", f"{name}/{key}", {"json_body": {}, **dry}),
+        "upsert": (
+            "POST",
+            f"{name}:batchUpsert",
+            {"json_body": {dataset.name: [record], "validateOnly": True}},
+        ),
+        "import": ("POST", f"{name}:import?format=NDJSON&validate_only=true", {"body": line}),
+        "delete": ("DELETE", f"{name}/{key}?etag=1", {}),
+    }
+
+
+def camel(path: str) -> str:
+    head, *rest = path.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def snapshot_end(hub: RunningHub, dataset: str) -> str:
+    """The reason with which a stream ends while it sends all records; "" if it has sent them."""
+    with rest(hub, f"/v1/{dataset}:watch", snapshot="true") as reply:
+        for message in lines(reply):
+            if "end" in message:
+                return str(message["end"]["reason"])
+            if "checkpoint" in message:
+                return ""
+    raise AssertionError("the stream ended without a last word")
+
+
 def is_named(reply: Reply, dataset: str, key: str, path: str) -> bool:
     """Whether a reply names the record and the value that it could not read."""
     details = reply.json()["details"]
@@ -74,6 +110,15 @@ def test_what_the_model_cannot_express_is_shown_or_named(
                     assert reply.reason == "RECORD_UNREADABLE", where
                     assert is_named(reply, dataset.name, key, field.path), where
                     named += 1
+            for write, (verb, path, body) in writes(dataset, key).items():
+                reply = own_hub.request(verb, path, consumer="admin", **body)
+                where = f"{write} of {dataset.name}.{field.path} = {value}: {reply.text}"
+                assert reply.status < 500, where
+                if field.kind in (Kind.DATE, Kind.TIMESTAMP):
+                    assert reply.reason == "RECORD_UNREADABLE" and f"{key} " in reply.text, where
+            end = snapshot_end(own_hub, dataset.name)
+            assert end in ("", "RECORD_UNREADABLE"), f"{dataset.name}.{field.path} = {value}: {end}"
+            assert end or field.kind not in (Kind.DATE, Kind.TIMESTAMP)
         finally:
             own_hub.sql(put, key, before)
     assert named > 50
@@ -84,6 +129,10 @@ def test_what_the_model_cannot_express_is_shown_or_named(
         )
         for path in reads(dataset.name, key).values():
             assert own_hub.get(path, "admin").status == 200, path
+        for write, (verb, path, body) in writes(dataset, key).items():
+            reply = own_hub.request(verb, path, consumer="admin", **body)
+            assert reply.status == 200 or reply.reason in ("ETAG_MISMATCH", "VALUE_INVALID"), write
+        assert snapshot_end(own_hub, dataset.name) == ""
 
 
 def test_an_export_that_breaks_off_says_why(own_hub: RunningHub) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 from harness import RunningHub
 from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, Credentials
 from penstockd.auth.secret import load_secret
+from penstockd.keyring import CREDENTIALS, KeyRing
 
 CLASSES = {c: "clear" for c in ("PUBLIC", "INTERNAL", "PII", "SENSITIVE")}
 ACTIONS = ("create", "delete", "read", "update")
@@ -54,7 +55,7 @@ def put_credentials(
 ) -> dict[str, str]:
     """Store a consumer with roles and claims; returns its secrets by kind."""
     secret = load_secret(hub.environment.get("PENSTOCK_SECRET"), hub.data)
-    credentials = Credentials(secret.derive("credentials"))
+    credentials = Credentials(KeyRing.of(secret).keys(CREDENTIALS))
 
     async def put() -> dict[str, str]:
         connection: Any = await asyncpg.connect(hub.dsn)

@@ -20,6 +20,7 @@ from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstockd.auth.keys import rotate_by_age
 from penstockd.auth.secret import load_secret
+from penstockd.keyring import SIGNING, KeyRing, Seal
 
 PATH = "/v1/customers?page_size=1"
 KEYS = "/v1/access/signing-keys"
@@ -153,10 +154,10 @@ def test_a_retired_key_is_deleted_and_its_tokens_with_it(hub: RunningHub) -> Non
     async def age() -> str | None:
         connection: Any = await asyncpg.connect(hub.dsn)
         try:
-            sealing_key = load_secret(None, hub.data).derive("signing-key")
+            seal = Seal(KeyRing.of(load_secret(None, hub.data)).keys(SIGNING))
             async with connection.transaction():
-                assert await rotate_by_age(connection, sealing_key, timedelta(days=1)) is None
-                return await rotate_by_age(connection, sealing_key, timedelta())
+                assert await rotate_by_age(connection, seal, timedelta(days=1)) is None
+                return await rotate_by_age(connection, seal, timedelta())
         finally:
             await connection.close()
 

@@ -19,6 +19,7 @@ from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstockd.auth.keys import SigningKeys, load_signing_keys
 from penstockd.auth.secret import load_secret
+from penstockd.keyring import SIGNING, KeyRing, Seal
 
 from .test_credentials import PATH, body_without_id, headers_of
 
@@ -29,8 +30,8 @@ def stolen_keys(hub: RunningHub) -> SigningKeys:
     async def read() -> SigningKeys:
         connection = await asyncpg.connect(hub.dsn)
         try:
-            secret = load_secret(None, hub.data).derive("signing-key")
-            return await load_signing_keys(connection, secret)
+            ring = KeyRing.of(load_secret(None, hub.data))
+            return await load_signing_keys(connection, Seal(ring.keys(SIGNING)))
         finally:
             await connection.close()
 

@@ -24,6 +24,7 @@ from harness import PATIENCE, SECRET, RunningHub, folder
 from penstockd.auth.credentials import API_KEY, Credentials
 from penstockd.auth.secret import RootSecret
 from penstockd.catalog import Catalog, Dataset, FieldClass
+from penstockd.keyring import CREDENTIALS, KeyRing
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.policy.admin import put_consumer, put_role
@@ -191,7 +192,7 @@ def _masks_of(dataset: Dataset, fields: Mapping[str, Mask]) -> dict[str, Mask]:
 
 async def _make_consumers(connection: asyncpg.Connection[asyncpg.Record], world: World) -> None:
     """Create all consumers with their roles; the world gets their API keys."""
-    credentials = Credentials(RootSecret(SECRET).derive("credentials"))
+    credentials = Credentials(KeyRing.of(RootSecret(SECRET)).keys(CREDENTIALS))
     seers = {SEER: [SEER], SEEING_WRITER: [SEER, WRITES]}
     hashed = {role: [role] for role in HASHED}
     for consumer, roles in {**BLIND, **WRITERS, **seers, **hashed}.items():

@@ -130,7 +130,7 @@ def test_what_would_mix_or_overwrite_is_refused(kept: list[str], home: Path, vau
     with pytest.raises(StartRefused, match="is there already"):
         restore(at(home / "hub"), vault)
     elsewhere = Settings(data_dir=home / "secretive", secret="t" * 40)
-    with pytest.raises(StartRefused, match="another root secret"):
+    with pytest.raises(StartRefused, match="a root secret of the backup"):
         restore(elsewhere, vault)
     own = at(home / "own", database_url="postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(StartRefused, match="without PENSTOCK_DATABASE_URL"):

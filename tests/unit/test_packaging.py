@@ -146,6 +146,7 @@ SERVER_COMMANDS = [
     *(["administrator", "anna"], ["epoch", "new", "--because", "restore"]),
     *(["cursors", "rotate-key"], ["audit", "verify"]),
     *(["backup", "x"], ["restore", "x"]),
+    *(["secret", "status"], ["secret", "rotate"], ["secret", "retire", "x"]),
 ]
 
 

@@ -15,7 +15,8 @@ import pytest
 from harness import PATIENCE
 from penstockd.auth.keys import ensure_signing_key
 from penstockd.config import Settings
-from penstockd.installation import root_secret
+from penstockd.installation import open_ring
+from penstockd.keyring import SIGNING, Seal
 from penstockd.organs import end_tasks, first_error
 from penstockd.store.database import Database
 from penstockd.store.fences import FencedDatabase, LeaseOver, SingletonLease, elapsed_seconds
@@ -94,7 +95,7 @@ async def test_a_singleton_whose_term_is_over_writes_nothing(
     async with open_hub(settings, keeper_database(settings)) as hub:
         database = hub.database
         async with database.transaction() as connection:
-            await ensure_signing_key(connection, root_secret(settings).derive("signing-key"))
+            await ensure_signing_key(connection, Seal(open_ring(settings).keys(SIGNING)))
             await connection.execute(WORK[name])
         everything = list_singletons(settings, hub, Leases(database, "n", "host"))
         assert set(everything) == set(SINGLETONS)

@@ -13,16 +13,18 @@ import datetime as dt
 import enum
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
 import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from penstockd.keyring import CHECKPOINTS, KeyRing, SecretMismatch
 
 #: How much of the end of a file is read to find its last line.
 _TAIL_BYTES = 64 * 1024
@@ -33,6 +35,7 @@ _log = structlog.get_logger(__name__)
 class CheckpointKind(enum.StrEnum):
     """SEAL: the day's chain has this hash at this sequence. PRUNE: days up to this were dropped.
 
+    ROTATE: the next checkpoint is signed with another key, whose public half is ``hash``.
     RESTORE: an operator declared that the database has gone back in time. The file's checkpoints
     after number ``sequence`` and before this one were undone. It follows the last checkpoint of the
     file (``previous``), and in the database the one with the digest ``hash``.
@@ -40,6 +43,7 @@ class CheckpointKind(enum.StrEnum):
 
     SEAL = "SEAL"
     PRUNE = "PRUNE"
+    ROTATE = "ROTATE"
     RESTORE = "RESTORE"
 
 
@@ -134,12 +138,24 @@ class Checkpoint:
             raise ValueError("not a checkpoint") from exc
 
 
+class Signers(Protocol):
+    """Those who can sign checkpoints."""
+
+    def choose_signer(self, last: Checkpoint | None) -> CheckpointKey:
+        """The key that signs the checkpoint after ``last``."""
+        ...
+
+
 class CheckpointKey:
     """Signs checkpoints (Ed25519)."""
 
     def __init__(self, seed: bytes) -> None:
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = self._private.public_key().public_bytes_raw()
+
+    def choose_signer(self, last: Checkpoint | None) -> CheckpointKey:
+        """This key, the only one there is."""
+        return self
 
     def sign(
         self, last: Checkpoint | None, time: dt.datetime, day: dt.date, sequence: int, hash: bytes
@@ -150,6 +166,11 @@ class CheckpointKey:
     def sign_prune(self, last: Checkpoint, time: dt.datetime, day: dt.date) -> Checkpoint:
         """The checkpoint after ``last``: it states that the hub dropped all days up to ``day``."""
         return self._signed(last, time, CheckpointKind.PRUNE, day, 0, b"")
+
+    def sign_rotation(self, last: Checkpoint, time: dt.datetime, key: bytes) -> Checkpoint:
+        """The checkpoint after ``last``: it states that those after it are signed with ``key``."""
+        day = time.astimezone(dt.UTC).date()
+        return self._signed(last, time, CheckpointKind.ROTATE, day, 0, key)
 
     def sign_restore(
         self, last: Checkpoint | None, filed: Checkpoint, common: int, time: dt.datetime
@@ -190,6 +211,39 @@ class CheckpointKey:
             number, time, kind, day, sequence, hash, previous, self.public,
             self._private.sign(bare.statement),
         )  # fmt: skip
+
+
+class RingSigners:
+    """The checkpoint keys of the known root secrets."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+
+    @property
+    def keys(self) -> Sequence[CheckpointKey]:
+        """The keys, that of the secret that seals now first."""
+        return [CheckpointKey(each.key) for each in self._ring.keys(CHECKPOINTS).opening()]
+
+    @property
+    def public(self) -> Sequence[bytes]:
+        """Their public halves."""
+        return [key.public for key in self.keys]
+
+    def choose_signer(self, last: Checkpoint | None) -> CheckpointKey:
+        """The key that signed ``last``, or the one that ``last`` hands over to; the first if it is
+        not known. Raises SecretMismatch if the one that ``last`` hands over to is not known."""
+        keys = self.keys
+        if last is None:
+            return keys[0]
+        rotated = last.kind is CheckpointKind.ROTATE
+        wanted = last.hash if rotated else last.public_key
+        if rotated and wanted not in self.public:
+            self._ring.look_again()
+            keys = self.keys
+        found = next((key for key in keys if key.public == wanted), None)
+        if found is None and rotated:
+            raise SecretMismatch("the root secret that signs checkpoints is not known here")
+        return found or keys[0]
 
 
 class CheckpointFile:

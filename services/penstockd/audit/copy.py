@@ -133,7 +133,8 @@ def verify_copy(
     source = _CopyLines(lines)
     checkpoints = [source.checkpoint(found) for found in source.take("checkpoint")]
     numbers = {c.number for c in checkpoints}
-    check = Verification(checkpoints, keys, [c for c in outside if c.number in numbers], first=0)
+    known = [c for c in outside if c.number in numbers]
+    check = Verification(checkpoints, keys, known, witnesses=outside, first=0)
     for rule in source.take("rule"):
         if digest_of(rule["content"]).hex() != rule["digest"]:
             words = f"what {rule['digest']} stands for is not what was stored"

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from penstockd.audit.chain import CONTENT, link_entry, start_chain
-from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, CheckpointKey
+from penstockd.audit.checkpoint import Checkpoint, CheckpointFile, Signers
 from penstockd.audit.stored_checkpoints import (
     insert_checkpoint,
     read_checkpoint,
@@ -85,13 +85,13 @@ class Sealer:
     def __init__(
         self,
         database: Transactions,
-        key: CheckpointKey,
+        signers: Signers,
         file: CheckpointFile | None,
         *,
         interval: float = 30.0,
     ) -> None:
         """Each checkpoint goes to ``file`` as it is signed, if there is one."""
-        self._database, self._key = database, key
+        self._database, self._signers = database, signers
         self._witness = CheckpointWitness(database, file) if file is not None else None
         self._interval = interval
 
@@ -114,7 +114,7 @@ class Sealer:
                 _log.warning("audit_of_another_cluster")
                 await connection.execute("SELECT hub.rebase_audit()")
         async with self._database.transaction(isolation="repeatable_read") as connection:
-            work = _Pass(connection, self._key)
+            work = _Pass(connection, self._signers)
             await work.seal()
             await work.sign_if(self._interval, checkpoint)
             await work.save()
@@ -140,7 +140,7 @@ class Sealer:
             common = max((c.number for c in filed if known.get(c.number) == c), default=0)
             last = max(known.values(), key=lambda c: c.number, default=None)
             now = await connection.fetchval("SELECT now()")
-            made = self._key.sign_restore(last, filed[-1], common, now)
+            made = self._signers.choose_signer(last).sign_restore(last, filed[-1], common, now)
             await insert_checkpoint(connection, made)
         if self._witness is not None:
             await self._witness.look()
@@ -150,8 +150,8 @@ class Sealer:
 class _Pass:
     """One pass of the sealer, in one transaction with one snapshot."""
 
-    def __init__(self, connection: Connection, key: CheckpointKey) -> None:
-        self._connection, self._key = connection, key
+    def __init__(self, connection: Connection, signers: Signers) -> None:
+        self._connection, self._signers = connection, signers
         self._chains: dict[dt.date, Chain] = {}
         self._touched: set[dt.date] = set()
         self._last: Checkpoint | None = None
@@ -237,7 +237,8 @@ class _Pass:
 
     async def _sign(self, chain: Chain, now: dt.datetime) -> None:
         last = await self._newest()
-        made = self._key.sign(last, now, chain.day, chain.sequence, chain.hash)
+        key = self._signers.choose_signer(last)
+        made = key.sign(last, now, chain.day, chain.sequence, chain.hash)
         await insert_checkpoint(self._connection, made)
         chain.checked = chain.sequence
         self._touched.add(chain.day)

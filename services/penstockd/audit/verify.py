@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from penstockd.audit.chain import Sealed, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
+from penstockd.audit.succession import trust_keys
 
 #: The most findings that are reported.
 MAX_FINDINGS = 100
@@ -90,12 +91,15 @@ class Verification:
         keys: Collection[bytes],
         outside: Sequence[Checkpoint] = (),
         *,
+        witnesses: Sequence[Checkpoint] = (),
         first: int = 1,
     ) -> None:
-        """``first`` is the number that the checkpoints must start with; 0 for any."""
+        """``keys`` are trusted, and those that they hand over to, or took over from: see
+        ``succession``; ``witnesses`` are checkpoints that may state so. ``first`` is the number
+        that the checkpoints must start with; 0 for any."""
         self.findings: list[Finding] = []
         self.entries = 0
-        self._keys = frozenset(keys)
+        self._keys = trust_keys(keys, checkpoints, [*outside, *witnesses])
         self._genuine: set[bytes] = set()
         self._by_number = {c.number: c for c in checkpoints}
         self._outside = len(outside)
@@ -192,7 +196,7 @@ class Verification:
 
     def _fault(self, checkpoint: Checkpoint, last: Checkpoint | None, first: int) -> Finding | None:
         number = checkpoint.number
-        if checkpoint.public_key not in self._keys:
+        if not self._is_trusted(checkpoint):
             return Finding(Fault.WRONG_KEY, "it is signed with an unknown key", checkpoint=number)
         if not self._is_genuine(checkpoint):
             return Finding(Fault.CHECKPOINT, "its signature does not match", checkpoint=number)
@@ -211,11 +215,13 @@ class Verification:
         return None
 
     def _is_genuine(self, checkpoint: Checkpoint) -> bool:
-        key = checkpoint.public_key
-        if key not in self._keys or not checkpoint.signed_by(key):
+        if not self._is_trusted(checkpoint) or not checkpoint.signed_by(checkpoint.public_key):
             return False
         self._genuine.add(checkpoint.digest)
         return True
+
+    def _is_trusted(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.number <= self._keys.get(checkpoint.public_key, -1)
 
     def _check_outside(
         self, checkpoints: Sequence[Checkpoint], outside: Sequence[Checkpoint]
@@ -230,7 +236,7 @@ class Verification:
             if declared and self._is_genuine(checkpoint):
                 self._undone.append(checkpoint)
                 continue
-            if checkpoint.public_key not in self._keys:
+            if not self._is_trusted(checkpoint):
                 self.find(
                     Finding(
                         Fault.WRONG_KEY, "the file has it with an unknown key", checkpoint=number

@@ -12,6 +12,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from penstockd.keyring import Keys
 from penstockd.policy.model import Credential, Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.store.database import Connection
@@ -62,11 +63,24 @@ class StoredCredential:
         return self.revoked or expired
 
 
-class Credentials:
-    """Issues credentials and finds the principal that a secret belongs to."""
+@dataclass(frozen=True, slots=True)
+class RenewedDigest:
+    """The digest of a credential under the root secret that seals now."""
 
-    def __init__(self, pepper: bytes) -> None:
-        self._pepper = pepper
+    secret_id: str
+    digest: bytes
+
+
+class Credentials:
+    """Issues credentials and finds the principal that a secret belongs to.
+
+    A credential whose digest is under an earlier root secret is digested again when it is used:
+    ``renewed`` holds these digests by credential, until they are written.
+    """
+
+    def __init__(self, peppers: Keys) -> None:
+        self._peppers = peppers
+        self.renewed: dict[str, RenewedDigest] = {}
 
     async def issue(
         self,
@@ -78,14 +92,17 @@ class Credentials:
         """A new credential of a consumer, valid until ``expire_time`` if that is set."""
         credential_id = secrets.token_hex(8)
         secret = f"{_PREFIXES[kind]}_{credential_id}_{secrets.token_urlsafe(32)}"
+        pepper = self._peppers.sealing()
         await connection.execute(
-            "INSERT INTO hub.credential (credential_id, consumer_id, kind, digest, expire_time)"
-            " VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO hub.credential"
+            " (credential_id, consumer_id, kind, digest, expire_time, root_secret_id)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
             credential_id,
             consumer_id,
             kind,
-            self._digest(secret),
+            _digest_secret(pepper.key, secret),
             expire_time,
+            pepper.secret_id,
         )
         return Issued(credential_id, secret)
 
@@ -110,15 +127,21 @@ class Credentials:
         if credential_id is None:
             return None
         credential = policy.credentials.get(credential_id)
-        digest = self._digest(secret)
         # Compare even if there is no credential, so that timing reveals nothing.
         expected = credential.digest if credential is not None else bytes(32)
-        if not hmac.compare_digest(digest, expected) or credential is None:
+        peppers = self._peppers.opening()
+        digests = [_digest_secret(pepper.key, secret) for pepper in peppers]
+        fits = [hmac.compare_digest(digest, expected) for digest in digests]
+        if not any(fits) or credential is None or credential.kind != kind:
             return None
-        return principal_of(policy, credential) if credential.kind == kind else None
+        principal = principal_of(policy, credential)
+        if principal is not None and not fits[0]:
+            self.renewed[credential_id] = RenewedDigest(peppers[0].secret_id, digests[0])
+        return principal
 
-    def _digest(self, secret: str) -> bytes:
-        return hmac.digest(self._pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+def _digest_secret(pepper: bytes, secret: str) -> bytes:
+    return hmac.digest(pepper, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
 
 
 def principal_of(policy: PolicySnapshot, credential: Credential) -> Principal | None:

@@ -19,8 +19,8 @@ import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from penstockd.keyring import Seal, SecretMismatch
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
 from penstockd.store.places import rotate_cursor_key
@@ -37,10 +37,6 @@ PUBLISH_AHEAD = timedelta(seconds=60)
 RETIRE_AFTER = timedelta(minutes=17)
 
 _log = structlog.get_logger(__name__)
-
-
-class SecretMismatch(Exception):
-    """The database was set up under another root secret; the message names the setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +75,14 @@ class SigningKeys:
         return self.public.get(key_id)
 
 
-async def ensure_signing_key(connection: Connection, sealing_key: bytes) -> None:
+async def ensure_signing_key(connection: Connection, seal: Seal) -> None:
     """Create the first signing key if there is none. Safe to call from several processes."""
     await _lock_keys(connection)
     if not await connection.fetchval("SELECT count(*) FROM hub.signing_key"):
-        await _insert_key(connection, sealing_key, timedelta())
+        await _insert_key(connection, seal, timedelta())
 
 
-async def rotate_key(connection: Connection, sealing_key: bytes, *, now: bool) -> str:
+async def rotate_key(connection: Connection, seal: Seal, *, now: bool) -> str:
     """Create a key to sign next, and return its id. The connection must be in a transaction.
 
     The new key signs after PUBLISH_AHEAD; a rotation already under way is left as it is. ``now`` is
@@ -96,7 +92,7 @@ async def rotate_key(connection: Connection, sealing_key: bytes, *, now: bool) -
     await _lock_keys(connection)
     if now:
         await connection.execute("DELETE FROM hub.signing_key")
-        return await _insert_key(connection, sealing_key, timedelta())
+        return await _insert_key(connection, seal, timedelta())
     waiting = await connection.fetchval(
         "SELECT key_id FROM hub.signing_key WHERE sign_time > now()"
     )
@@ -106,10 +102,10 @@ async def rotate_key(connection: Connection, sealing_key: bytes, *, now: bool) -
         "UPDATE hub.signing_key SET retire_time = now() + $1 WHERE retire_time IS NULL",
         PUBLISH_AHEAD + RETIRE_AFTER,
     )
-    return await _insert_key(connection, sealing_key, PUBLISH_AHEAD)
+    return await _insert_key(connection, seal, PUBLISH_AHEAD)
 
 
-async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedelta) -> str | None:
+async def rotate_by_age(connection: Connection, seal: Seal, age: timedelta) -> str | None:
     """Delete retired keys, and rotate if the newest is older than ``age``.
 
     Returns the id of the new key if there is one. The connection must be in a transaction.
@@ -118,17 +114,17 @@ async def rotate_by_age(connection: Connection, sealing_key: bytes, age: timedel
     old = await connection.fetchval(
         "SELECT max(create_time) <= now() - $1::interval FROM hub.signing_key", age
     )
-    return await rotate_key(connection, sealing_key, now=False) if old else None
+    return await rotate_key(connection, seal, now=False) if old else None
 
 
-async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta) -> None:
+async def rotate_keys(database: Transactions, seal: Seal, age: timedelta) -> None:
     """Replace keys that are too old, both for signing tokens and for sealing cursors.
 
     Runs every INTERVAL until cancelled. Raises DatabaseUnavailable.
     """
     while True:
         async with database.transaction() as connection:
-            new = await rotate_by_age(connection, sealing_key, age)
+            new = await rotate_by_age(connection, seal, age)
             sealing = await rotate_cursor_key(connection, age=age)
         if new is not None:
             _log.info("signing_key_rotated", key_id=new)
@@ -137,7 +133,7 @@ async def rotate_keys(database: Transactions, sealing_key: bytes, age: timedelta
         await asyncio.sleep(INTERVAL)
 
 
-async def load_signing_keys(connection: Connection, sealing_key: bytes) -> SigningKeys:
+async def load_signing_keys(connection: Connection, seal: Seal) -> SigningKeys:
     """All signing keys. Raises SecretMismatch if they were sealed under another root secret."""
     rows = await connection.fetch(
         "SELECT key_id, private_key, public_jwk, create_time, sign_time, retire_time"
@@ -146,7 +142,7 @@ async def load_signing_keys(connection: Connection, sealing_key: bytes) -> Signi
     keys = []
     for key_id, sealed, _, *times in rows:
         try:
-            der = AESGCM(sealing_key).decrypt(sealed[:12], sealed[12:], key_id.encode())
+            der = seal.open(sealed, key_id)
         except InvalidTag as exc:
             raise SecretMismatch(
                 "the database was set up with another root secret: set PENSTOCK_SECRET to it, or "
@@ -162,20 +158,18 @@ async def _lock_keys(connection: Connection) -> None:
     await connection.execute("LOCK TABLE hub.signing_key IN SHARE ROW EXCLUSIVE MODE")
 
 
-async def _insert_key(connection: Connection, sealing_key: bytes, ahead: timedelta) -> str:
+async def _insert_key(connection: Connection, seal: Seal, ahead: timedelta) -> str:
     key_id, private = secrets.token_hex(8), ec.generate_private_key(ec.SECP256R1())
     der = private.private_bytes(
         serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    nonce = secrets.token_bytes(12)
-    sealed = nonce + AESGCM(sealing_key).encrypt(nonce, der, key_id.encode())
     await connection.execute(
         "INSERT INTO hub.signing_key (key_id, private_key, public_jwk, sign_time)"
         " VALUES ($1, $2, $3, now() + $4)",
         key_id,
-        sealed,
+        seal.close(der, key_id),
         orjson.dumps(_make_jwk(key_id, private.public_key())).decode(),
         ahead,
     )

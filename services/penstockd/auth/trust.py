@@ -7,8 +7,10 @@ import orjson
 from penstockd.auth.issuers import ClaimMapping, Issuer, Issuers
 from penstockd.auth.keys import load_signing_keys, rotate_key
 from penstockd.auth.tokens import Tokens
+from penstockd.keyring import SIGNING, KeyRing, Seal
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
+from penstockd.store.root_secrets import read_root_secrets
 
 #: The columns of an issuer.
 _ISSUERS = """
@@ -20,23 +22,23 @@ FROM hub.issuer
 
 
 class Trust:
-    """Keeps ``tokens``, ``issuers`` and the keys of ``places`` in step with the store;
+    """Keeps ``ring``, ``tokens``, ``issuers`` and the keys of ``places`` in step with the store;
     ``policy.Policy`` decides when."""
 
-    def __init__(
-        self, sealing_key: bytes, tokens: Tokens, issuers: Issuers, places: Places
-    ) -> None:
+    def __init__(self, ring: KeyRing, tokens: Tokens, issuers: Issuers, places: Places) -> None:
         self.revision = 0
-        self._sealing_key, self._tokens, self._issuers = sealing_key, tokens, issuers
-        self._places = places
+        self._ring, self._tokens, self._issuers = ring, tokens, issuers
+        self._seal, self._places = Seal(ring.keys(SIGNING)), places
 
     async def read(self, connection: Connection) -> None:
-        """Reload signing keys, cursor keys and issuers in the connection's transaction.
+        """Reload which root secrets seal and open, signing keys, cursor keys and issuers, in the
+        connection's transaction.
 
         Raises SecretMismatch.
         """
         revision = await connection.fetchval("SELECT revision FROM hub.trust")
-        keys = await load_signing_keys(connection, self._sealing_key)
+        await read_root_secrets(connection, self._ring)
+        keys = await load_signing_keys(connection, self._seal)
         issuers = await load_issuers(connection)
         await self._places.read(connection)
         self._tokens.replace(keys)
@@ -45,7 +47,7 @@ class Trust:
 
     async def rotate(self, connection: Connection, *, now: bool) -> str:
         """Create a key to sign next (see ``keys.rotate_key``); returns its id."""
-        return await rotate_key(connection, self._sealing_key, now=now)
+        return await rotate_key(connection, self._seal, now=now)
 
 
 async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:

@@ -21,6 +21,7 @@ from penstockd.calls import Call, Permit
 from penstockd.errors import (
     ClientStalled,
     HubStopping,
+    RecordUnreadable,
     Refused,
     ValueInvalid,
     Violation,
@@ -33,6 +34,7 @@ from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import Standings, Wanted, reconcile_of
+from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import translate_errors
 from penstockd.store.snapshots import Held
@@ -240,7 +242,8 @@ class ChangeStream:
 
     async def _send_snapshot(self, held: Held) -> None:
         with translate_errors():
-            async with held.in_time(), aclosing(self._disclosed(self._snapshot)) as disclosed:
+            disclosing = self._disclosed(self._snapshot, held)
+            async with held.in_time(), aclosing(disclosing) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
                     await self._send(frame, None, permit)
@@ -250,15 +253,17 @@ class ChangeStream:
         await self._send(nothing, (self._cursor, None), None)
 
     async def _disclosed(
-        self, frames: AsyncGenerator[Frame, None]
+        self, frames: AsyncGenerator[Frame, None], held: Held
     ) -> AsyncGenerator[tuple[Frame, Permit], None]:
         """Frames with their permits.
 
-        While one is being sent, the next one is read, and its audit entry is written.
+        While one is being sent, the next one is read, and its audit entry is written. Raises
+        RecordUnreadable.
         """
 
         async def following() -> tuple[Frame, Permit] | None:
-            frame = await anext(frames, None)
+            async with name_unreadable(lambda: self._find_unreadable(held)):
+                frame = await anext(frames, None)
             if frame is None:
                 return None
             return frame, await self._disclosure.records(frame.keys)
@@ -272,6 +277,18 @@ class ChangeStream:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
             await frames.aclose()
+
+    async def _find_unreadable(self, held: Held) -> RecordUnreadable | None:
+        """An error that names a record of the held state which cannot be sent; None if there is
+        none."""
+        async with self._organs.database.snapshot() as connection:
+            await held.share(connection)
+            for _, lens in sorted(self._source.lenses.items()):
+                filter = self._wanted.filter
+                found = await find_unreadable(connection, lens.view, lens.fields, filter)
+                if found is not None:
+                    return found
+        return None
 
     async def _send_block(self, block: Block, subscription: Subscriber) -> None:
         subscription.when_ahead(self._disclosure.begin)

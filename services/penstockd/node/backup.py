@@ -89,7 +89,7 @@ class Label:
     segment: Annotated[str, StringConstraints(pattern=r"^([0-9A-F]{24})?$")]
     time: AwareDatetime
     version: str
-    files: Sequence[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z.]*$")]]
+    files: Sequence[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z.-]*$")]]
     owner: str = ""
     format: int = FORMAT
 

@@ -194,7 +194,8 @@ SELECT c.consumer_id, c.active, coalesce(array_agg(r.role_id) FILTER (WHERE r.ro
 GROUP BY c.consumer_id
 """
 _CREDENTIALS = """
-SELECT credential_id, consumer_id, kind, digest, expire_time, revoked FROM hub.credential
+SELECT c.credential_id, consumer_id, kind, coalesce(d.digest, c.digest), expire_time, revoked
+FROM hub.credential AS c LEFT JOIN hub.credential_digest AS d USING (credential_id)
 """
 _ISSUERS = "SELECT issuer_id, active FROM hub.issuer"
 _PERMISSIONS = "SELECT role_id, permissions FROM hub.role"
@@ -274,7 +275,7 @@ class Policy:
         announcements: Announcements,
         catalog: Catalog,
         tables: Tables,
-        mask_key: bytes,
+        mask_key: Callable[[], bytes],
         *,
         companion: Companion | None = None,
         stale_after: float = STALE_AFTER,
@@ -349,6 +350,11 @@ class Policy:
             self._known = False
         return self._connection
 
+    async def _read_trust(self, connection: Connection) -> None:
+        assert self._companion is not None, "its revision was seen to change"
+        await self._companion.read(connection)
+        _log.info("trust_loaded", revision=self._companion.revision)
+
     def adopt(self, snapshot: PolicySnapshot) -> None:
         """Judge calls by this snapshot from now on."""
         self._newest = snapshot
@@ -365,12 +371,16 @@ class Policy:
         if not policy_changed and not trust_changed:
             return
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            if self._companion is not None and trust_changed:
-                await self._companion.read(connection)
-                _log.info("trust_loaded", revision=self._companion.revision)
+            # The trust goes first at the first reading, since the policy's masks need a key, and
+            # last afterwards: digests of a new root secret come before the earlier one is retired.
+            if trust_changed and self._newest is None:
+                await self._read_trust(connection)
+            waits = trust_changed and self._newest is not None
             if policy_changed:
                 self.adopt(
-                    await load_policy(connection, self._catalog, self._tables, self._mask_key)
+                    await load_policy(connection, self._catalog, self._tables, self._mask_key())
                 )
                 _log.info("policy_loaded", revision=self.newest.revision)
+            if waits:
+                await self._read_trust(connection)
         self._known = True

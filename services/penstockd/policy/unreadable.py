@@ -11,28 +11,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, literal_column, or_
+from sqlalchemy import Text, bindparam, cast
 
 from penstockd.budget import run_offloaded
-from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog import Dataset, Field
 from penstockd.catalog.record import Codec, explain_unreadable
 from penstockd.errors import RecordUnreadable, Refused, RequestTooLarge
 from penstockd.policy.read import Scan
 from penstockd.policy.view import View
 from penstockd.query import compile_filter, parse_filter
 from penstockd.store.database import Connection
+from penstockd.store.extremes import is_extreme
 from penstockd.store.sql import compile_statement
 
 #: Records that are searched at a time.
 BATCH_ROWS = 500
-#: The first and the last value of each kind that the model can express, as SQL.
-_EXTREMES = {
-    Kind.DATE: ("DATE '0001-01-01'", "DATE '9999-12-31'"),
-    Kind.TIMESTAMP: (
-        "TIMESTAMPTZ '0001-01-01 00:00:00+00'",
-        "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'",
-    ),
-}
 
 
 @asynccontextmanager
@@ -96,13 +89,12 @@ async def find_extreme(
     the driver can read; of one record if ``key`` is given."""
     condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
     for field in fields:
-        if field.kind not in _EXTREMES:
-            continue
-        first: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][0])
-        last: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][1])
         column = view.column(field)
+        extreme = is_extreme(column, field)
+        if extreme is None:
+            continue
         shown = [view.key_column.label("__key"), cast(column, Text()).label("__value")]
-        rows = view.narrow(shown, condition).where(or_(column < first, column > last)).limit(1)
+        rows = view.narrow(shown, condition).where(extreme).limit(1)
         if key:
             rows = rows.where(view.key_column == bindparam("key", type_=Text()))
         statement = compile_statement(rows)

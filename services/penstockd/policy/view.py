@@ -25,9 +25,11 @@ from sqlalchemy import (
     func,
     literal_column,
     not_,
+    or_,
     select,
     true,
 )
+from sqlalchemy.sql.visitors import iterate
 
 from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.catalog.oneofs import oneofs_of
@@ -50,6 +52,7 @@ from penstockd.query import (
     Or,
     Wrap,
 )
+from penstockd.store.extremes import is_extreme
 from penstockd.store.sql import Statement, compile_statement
 from penstockd.store.tables import Tables
 from penstockd.store.uniqueness import Unread
@@ -364,11 +367,24 @@ class View:
         )
         leaving = None
         if self.predicate is not None:
+            lock = lock.where(self.predicate)
             outside = func.coalesce(self.predicate, literal_column("false")).is_(False)
             leaving = compile_statement(
                 select(key.label("~key")).select_from(self._table).where(wanted, outside)
             )
-        return Guard(compile_statement(lock), leaving, self._unread(wanted))
+        extremes = [is_extreme(self._table.c[f.path], f) for f in self.dataset.fields]
+        extreme = (
+            select(key.label("~key"))
+            .where(wanted, visible, or_(*(e for e in extremes if e is not None)))
+            .limit(1)
+        )
+        return Guard(
+            self.dataset.name,
+            compile_statement(lock),
+            leaving,
+            compile_statement(extreme),
+            self._unread(wanted),
+        )
 
     def _unread(self, wanted: ColumnElement[bool]) -> Unread:
         """The fields that the caller may not read, by its grants for reading, whatever the View is
@@ -380,11 +396,19 @@ class View:
             if f.unique and decide_field(f, [readers]).mask is not Mask.CLEAR
         )
         shown = filter_rows(readers, self._row_names, self._claims)
+        ruled = frozenset(f for f in self.dataset.fields if f.unique and self._decides_rows(f))
         if shown is None:
-            return Unread(fields, None)
+            return Unread(fields, None, ruled)
         outside = func.coalesce(shown, literal_column("false")).is_(False)
         query = select(self.key_column.label("~key")).select_from(self._table)
-        return Unread(fields, compile_statement(query.where(wanted, outside)))
+        return Unread(fields, compile_statement(query.where(wanted, outside)), ruled)
+
+    def _decides_rows(self, field: Field) -> bool:
+        """Whether the row rule depends on a field."""
+        if self.predicate is None:
+            return False
+        name = self._table.c[field.path].name
+        return any(getattr(part, "name", None) == name for part in iterate(self.predicate))
 
 
 def _visible_names(fields: Sequence[Field]) -> Mapping[str, Field]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import datetime as dt
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -22,6 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from penstockd.errors import ValueInvalid
+from penstockd.keyring import Keys
 from penstockd.query.errors import PageTokenError
 
 #: Entries of a page by default, and at most.
@@ -62,13 +65,14 @@ def page_size(asked: int) -> int:
 
 
 class PageTokens:
-    """Issues and reads page tokens. Workers that share the secret read each other's tokens."""
+    """Issues and reads page tokens. Workers that share the keys read each other's tokens."""
 
-    def __init__(self, secret: bytes) -> None:
-        """Raise ValueError for a secret of less than 32 bytes."""
-        if len(secret) < _SECRET:
+    def __init__(self, keys: Keys) -> None:
+        """Raise ValueError for a key of less than 32 bytes."""
+        if any(len(each.key) < _SECRET for each in keys.opening()):
             raise ValueError(f"a page token secret needs {_SECRET} bytes at least")
-        self._seal = AESSIV(hashlib.sha512(b"page tokens" + secret).digest())
+        self._keys = keys
+        self._seal = lru_cache(maxsize=4)(_make_seal)
 
     def issue(self, query: bytes | str, position: Sequence[Any]) -> str:
         """The token of the page that starts after ``position``: canonical values, as OrderBy's.
@@ -77,7 +81,7 @@ class PageTokens:
         of a type that no order has.
         """
         payload = orjson.dumps([_query_digest(query), [_write_value(v) for v in position]])
-        token = _encode_text(self._seal.encrypt(payload, None))
+        token = _encode_text(self._seal(self._keys.sealing().key).encrypt(payload, None))
         if len(token) > MAX_BYTES:
             raise PageTokenError(_LONG)
         return token
@@ -105,10 +109,14 @@ class PageTokens:
         # wrote.
         if _encode_text(data) != token or not data:
             raise PageTokenError(_BROKEN)
-        try:
-            return self._seal.decrypt(data, None)
-        except (InvalidTag, ValueError):
-            raise PageTokenError(_BROKEN) from None
+        for each in self._keys.opening():
+            with contextlib.suppress(InvalidTag, ValueError):
+                return self._seal(each.key).decrypt(data, None)
+        raise PageTokenError(_BROKEN)
+
+
+def _make_seal(key: bytes) -> AESSIV:
+    return AESSIV(hashlib.sha512(b"page tokens" + key).digest())
 
 
 def _encode_text(data: bytes) -> str:

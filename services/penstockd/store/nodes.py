@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import orjson
 import structlog
 
+from penstockd.keyring import KeyRing
 from penstockd.store.database import Connection, Database
 from penstockd.store.own_session import OwnSession
 from penstockd.store.singletons import Leases, is_alive
@@ -26,10 +27,12 @@ INTERVAL = 1.0
 
 _ANNOUNCE = """
 INSERT INTO hub.node AS n
-    (node_id, instance, host, settings, stands_by, takes, twin, start_time, expire_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($9, clock_timestamp()), clock_timestamp() + $8)
+    (node_id, instance, host, settings, stands_by, takes, twin, root_secret_ids, start_time,
+     expire_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($10, clock_timestamp()), clock_timestamp() + $9)
 ON CONFLICT (node_id, instance) DO UPDATE SET
     host = $3, settings = $4, stands_by = $5, takes = $6, twin = $7,
+    root_secret_ids = $8,
     start_time = CASE WHEN n.expire_time > clock_timestamp() THEN n.start_time
                       ELSE excluded.start_time END,
     expire_time = excluded.expire_time
@@ -84,7 +87,8 @@ def compare_settings(here: Mapping[str, str], there: Mapping[str, str]) -> list[
 class Agreement:
     """One node's part: announces its settings, and stands by if a grave one differs.
 
-    ``grave`` are the settings whose difference makes it stand by.
+    ``grave`` are the settings whose difference makes it stand by. ``ring`` has the root secrets
+    that the node knows.
     """
 
     def __init__(
@@ -93,9 +97,10 @@ class Agreement:
         leases: Leases,
         settings: Mapping[str, str],
         grave: Collection[str],
+        ring: KeyRing,
     ) -> None:
         self._session, self._leases = OwnSession(database), leases
-        self._settings, self._grave = settings, grave
+        self._settings, self._grave, self._ring = settings, grave, ring
         self._told: Sequence[Difference] = []
         self._stands_by = False
         # Other processes with the node's id: when their rows expired as first seen, by instance.
@@ -139,7 +144,9 @@ class Agreement:
         told = orjson.dumps(dict(self._settings)).decode()
         length = timedelta(seconds=LENGTH)
         since = await self._look_for_namesakes(connection)
-        state = (self._stands_by, leases.takes, self._twin, length, since)
+        self._ring.look_again()
+        secrets = list(self._ring.known)
+        state = (self._stands_by, leases.takes, self._twin, secrets, length, since)
         await connection.execute(_ANNOUNCE, *leases.holder, leases.host, told, *state)
         self._announced = True
         await connection.execute(_FORGET)

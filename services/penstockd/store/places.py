@@ -1,7 +1,7 @@
 """Places in the log as readers see them, sealed so that they do not reveal hidden changes.
 
 A cursor holds log numbers, which count all changes. So it goes out sealed (AES-SIV, RFC 5297) under
-a key derived from the root secret: the same cursor is the same text for every reader and from every
+a key derived from a root secret: the same cursor is the same text for every reader and from every
 process, and only the hub can read or make one. What remains visible: equal texts reveal that
 nothing at all was written between them, and a long text that much was being written when it was
 made.
@@ -9,7 +9,7 @@ made.
 Sealing keys succeed one another. Each seals from its time on until the next takes over, and opens
 for as long as the log is kept after that; by then no cursor that it sealed is still readable
 anyway. Keys are numbered, and derived from their numbers: the store holds only when each began to
-seal.
+seal, and which root secret it comes from.
 
 Cursors issued before sealing existed are in the form in which the store keeps them
 (``Cursor.stored``). They are accepted while the first key opens, up to the log's number when that
@@ -21,16 +21,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from penstockd.errors import CursorInvalid
+from penstockd.keyring import CURSORS, SEQUENCES, KeyRing, SecretMismatch
 from penstockd.store.cursor import BROKEN, REPAIR, UNSEALED, Cursor
 from penstockd.store.database import Connection
 from penstockd.store.sequences import Sequences
@@ -54,30 +56,33 @@ _CURSOR, _LEASE = b"cursor", b"lease"
 
 @dataclass(frozen=True, slots=True)
 class CursorKey:
-    """A sealing key: its number, seal time (Unix seconds), and the log's number when it was
-    made."""
+    """A sealing key: its number, seal time (Unix seconds), the log's number when it was made, and
+    the root secret that it comes from, "" for the original one."""
 
     number: int
     seal_time: float
     log_number: int
+    secret_id: str = ""
 
 
 class Places:
     """Seals and opens cursors, and provides the ``sequences`` of log numbers.
 
-    ``derive`` makes keys by purpose; ``hours`` is how long the log is kept. There are no keys until
-    the first ``read``. ``revision`` and ``read`` are for ``policy.Policy``, which follows keys.
+    ``hours`` is how long the log is kept. There are no keys until the first ``read``. ``revision``
+    and ``read`` are for ``policy.Policy``, which follows keys.
     """
 
-    def __init__(
-        self, derive: Callable[[str], bytes], hours: float, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, ring: KeyRing, hours: float, clock: Callable[[], float] = time.time) -> None:
         self.revision = 0
-        self.sequences = Sequences(derive("sequences"))
-        self._derive, self._seconds, self._clock = derive, hours * 3600, clock
+        self._ring, self._seconds, self._clock = ring, hours * 3600, clock
         self._keys: Mapping[int, CursorKey] = {}
         self._aead = lru_cache(maxsize=512)(self._make_aead)
         self._text = lru_cache(maxsize=_KEPT)(self._seal_cursor)
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """The log's numbers as readers see them. Not to be used before the first ``read``."""
+        return Sequences(self._ring.lasting(SEQUENCES))
 
     async def read(self, connection: Connection) -> None:
         """Load the keys."""
@@ -109,10 +114,12 @@ class Places:
         return self._opened(_decode_text(text), _LEASE).decode()
 
     def _sealing(self) -> int:
-        """The number of the key that seals now."""
+        """The number of the key that seals now: of those whose root secret is known, since an
+        earlier one may have been taken away while its key still seals."""
         now = self._clock()
-        begun = [n for n, key in self._keys.items() if key.seal_time <= now]
-        return max(begun, default=min(self._keys))
+        usable = [n for n, k in self._keys.items() if self._ring.find(k.secret_id) is not None]
+        begun = [n for n in usable if self._keys[n].seal_time <= now]
+        return max(begun, default=min(usable or self._keys))
 
     def _opens(self, number: int) -> bool:
         """Whether a key still opens: the next one has not sealed for as long as the log is kept."""
@@ -132,7 +139,8 @@ class Places:
 
     def _sealed(self, number: int, data: bytes, what: bytes) -> str:
         head = _VERSION + bytes([number & 0xFF])
-        sealed = self._aead(number).encrypt(_pad_data(data), [head, what])
+        aead = self._aead(number, self._keys[number].secret_id or self._ring.original)
+        sealed = aead.encrypt(_pad_data(data), [head, what])
         return base64.urlsafe_b64encode(head + sealed).decode().rstrip("=")
 
     def _opened(self, data: bytes, what: bytes) -> bytes:
@@ -142,10 +150,10 @@ class Places:
         newest = max(self._keys)
         # Allow for the next key too: another node may know it already.
         number = newest + 1 - (newest + 1 - head[1]) % 256
-        try:
-            filled = self._aead(number).decrypt(sealed, [head, what]) if number > 0 else b""
-        except (InvalidTag, ValueError):
-            raise CursorInvalid(BROKEN) from None
+        filled = b""
+        for secret_id in self._secrets_of(number):
+            with contextlib.suppress(InvalidTag, ValueError):
+                filled = self._aead(number, secret_id).decrypt(sealed, [head, what])
         found, end, _ = filled.rpartition(b"\x80")
         if not end:
             raise CursorInvalid(BROKEN)
@@ -153,15 +161,30 @@ class Places:
             raise CursorInvalid(_RETIRED, metadata=REPAIR)
         return found
 
-    def _make_aead(self, number: int) -> AESSIV:
-        return AESSIV(self._derive(f"cursors/{number}"))
+    def _secrets_of(self, number: int) -> Sequence[str]:
+        """The root secrets that a key may come from: any for the next, which is not known here."""
+        key = self._keys.get(number)
+        if number <= 0:
+            return []
+        if key is None:
+            return [secret.secret_id for secret in self._ring.opening]
+        secret = self._ring.find(key.secret_id)
+        if secret is None:
+            raise CursorInvalid(_RETIRED, metadata=REPAIR)
+        return [secret.secret_id]
+
+    def _make_aead(self, number: int, secret_id: str) -> AESSIV:
+        secret = self._ring.find(secret_id)
+        if secret is None:
+            raise SecretMismatch(f"no key seals cursors: root secret {secret_id} is not known here")
+        return AESSIV(secret.derive(f"{CURSORS}/{number}"))
 
 
 async def load_cursor_keys(connection: Connection) -> Sequence[CursorKey]:
     """All keys of the store, by number."""
     rows = await connection.fetch(
-        "SELECT number, extract(epoch FROM seal_time)::float8, log_number FROM hub.cursor_key"
-        " ORDER BY number"
+        "SELECT number, extract(epoch FROM seal_time)::float8, log_number, root_secret_id"
+        " FROM hub.cursor_key ORDER BY number"
     )
     return [CursorKey(*row) for row in rows]
 
@@ -184,13 +207,23 @@ async def rotate_cursor_key(connection: Connection, *, age: timedelta | None = N
         return None
     if waiting:
         return int(number)
-    await connection.execute(
-        "INSERT INTO hub.cursor_key (number, seal_time, log_number)"
-        " SELECT $1, now() + make_interval(secs => $2), last_number FROM hub.log_head",
-        number + 1,
-        float(ANNOUNCE_AHEAD),
+    return await add_cursor_key(connection)
+
+
+async def add_cursor_key(connection: Connection, secret_id: str | None = None) -> int:
+    """Add a key that seals after ANNOUNCE_AHEAD, of a root secret, by default of the newest key's;
+    returns its number. The connection must be in a transaction."""
+    await connection.execute("LOCK TABLE hub.cursor_key IN SHARE ROW EXCLUSIVE MODE")
+    return int(
+        await connection.fetchval(
+            "INSERT INTO hub.cursor_key (number, seal_time, log_number, root_secret_id)"
+            " SELECT number + 1, now() + make_interval(secs => $1), last_number,"
+            " coalesce($2, root_secret_id) FROM hub.cursor_key, hub.log_head"
+            " ORDER BY number DESC LIMIT 1 RETURNING number",
+            float(ANNOUNCE_AHEAD),
+            secret_id,
+        )
     )
-    return int(number) + 1
 
 
 def _pad_data(data: bytes) -> bytes:

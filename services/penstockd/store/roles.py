@@ -49,13 +49,16 @@ TABLES: Mapping[str, Granted] = {
     "cursor_key": Granted(READ, EXTEND),
     "epoch": Granted(READ, READ),
     "epoch_head": Granted(READ, READ),
+    "lasting_key": Granted(READ, EXTEND),
     "model": Granted(READ, READ),
+    "root_secret": Granted(READ, EXTEND),
     "schema_version": Granted(READ, READ),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
         (
-            "consumer", "consumer_role", "credential", "credential_use", "grant", "issuer",
+            "consumer", "consumer_role", "credential", "credential_digest", "credential_use",
+            "grant", "issuer",
             "log_head", "log_transaction", "lost_reference", "node", "pending", "policy",
             "policy_document", "policy_revision", "receipt", "role", "signing_key",
             "stored_reply", "subscription", "subscription_lease", "trust", "webhook",

@@ -23,7 +23,7 @@ HEAD_START = 2.0
 
 _READ = """
 SELECT node_id, instance, host, extract(epoch FROM clock_timestamp() - start_time)::float8, takes,
-       stands_by, twin
+       stands_by, twin, root_secret_ids
 FROM hub.node WHERE expire_time > clock_timestamp() ORDER BY start_time, node_id, instance
 """
 
@@ -32,7 +32,8 @@ FROM hub.node WHERE expire_time > clock_timestamp() ORDER BY start_time, node_id
 class LiveNode:
     """A node that has recently announced itself; ``age`` is how many seconds it has lived without a
     break. ``takes`` are the tasks that it does if it holds their leases. ``twin`` is the host of
-    another live node with the same id, if there is one."""
+    another live node with the same id, if there is one. ``secrets`` are the ids of the root secrets
+    that it knows."""
 
     node_id: str
     instance: str
@@ -41,6 +42,7 @@ class LiveNode:
     takes: Collection[str]
     stands_by: bool = False
     twin: str = ""
+    secrets: Collection[str] = ()
 
     @property
     def holder(self) -> Holder:

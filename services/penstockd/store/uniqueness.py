@@ -40,10 +40,12 @@ _IMAGES = 2  # columns of staged rows before those of the fields
 @dataclass(frozen=True, slots=True)
 class Unread:
     """What a writer may not read: these unique fields, and the records that ``rows`` selects from
-    some ``keys``; none if it is None."""
+    some ``keys``; none if it is None. ``ruled`` are the unique fields that decide which records it
+    may write."""
 
     fields: frozenset[Field]
     rows: Statement | None
+    ruled: frozenset[Field] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,11 @@ async def settle_values(
 ) -> Mapping[int, list[Field]]:
     """By index of a staged row: its fields whose values other records keep. Values that other
     staged rows give up are unset, for the other records to take. Raises ValueTaken after
-    MOST_UNSEEN."""
+    MOST_UNSEEN.
+
+    A dry write of several rows does without the values that unseen records have. It could take them
+    from these records only by locking them, and its reply does not show its rows.
+    """
     hits = await find_hits(connection, dataset, fields, staged, unread)
     if not hits:
         return {}
@@ -230,6 +236,10 @@ async def settle_values(
     unseen.add(dataset, hits if unseen.dry else [h for found in taken.values() for h in found])
     by_field: dict[UniqueField, list[str]] = {}
     for hit in released:
+        several = unseen.dry and len(staged) > 1
+        if hit.unseen and several and hit.unique.field not in unread.ruled:
+            staged.columns[_IMAGES + hit.unique.place][hit.row] = hit.unique.unset
+            continue
         by_field.setdefault(hit.unique, []).append(hit.holder)
     for unique, holders in by_field.items():
         await connection.execute(unique.release, holders)

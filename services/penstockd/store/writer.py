@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import io
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,7 @@ from penstockd.errors import (
     Conflict,
     RecordExists,
     RecordNotFound,
+    RecordUnreadable,
     Violation,
 )
 from penstockd.store.database import Connection, Database, WorkKind
@@ -74,6 +75,8 @@ SELECT now(), set_config('penstock.revision', nextval('hub.revision')::text, tru
 ETAG_BITS = 47
 #: Up to this many rows are staged as arrays in the merging statement itself.
 SMALL_BATCH = 500
+#: An existing row that its writer may not touch.
+HIDDEN: Mapping[str, Any] = {"~visible": False}
 #: How often rows that another transaction inserted first are retried as updates.
 RACES = 5
 
@@ -90,13 +93,16 @@ class Operation(enum.IntEnum):
 class Guard:
     """The rows of a dataset that a writer may touch, from the View.
 
-    ``lock`` selects all columns and whether the row is visible, by ``keys``, locking the rows in
-    key order; ``leaving`` selects those of ``keys`` that are not visible, or is None if all rows
-    are. ``unread`` is what the writer may not read, whatever it may touch.
+    ``lock`` selects all columns of the visible rows among ``keys``, locking them in key order: a
+    writer locks no row that it may not touch. ``leaving`` selects those of ``keys`` that are not
+    visible, or is None if all rows are; ``extreme`` selects one of the visible keys whose row no
+    program can fetch. ``unread`` is what the writer may not read, whatever it may touch.
     """
 
+    dataset: str
     lock: Statement
     leaving: Statement | None
+    extreme: Statement
     unread: Unread
 
 
@@ -280,8 +286,22 @@ class WriteTransaction:
         return Staged(columns)
 
     async def _lock(self, guard: Guard, keys: Sequence[str]) -> dict[str, Any]:
-        rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
-        return {row["~key"]: row for row in rows}
+        """The existing rows among ``keys``: those that the writer may touch, locked and whole, and
+        HIDDEN for each of the others. Raises RecordUnreadable."""
+        try:
+            rows = await self.connection.fetch(guard.lock.text, *guard.lock.arguments(keys=keys))
+        except (ValueError, OverflowError) as exc:
+            extreme = guard.extreme
+            key = await self.connection.fetchval(extreme.text, *extreme.arguments(keys=keys))
+            if key is None:
+                raise
+            # Which field it is, and what it holds, may be hidden from the writer.
+            raise RecordUnreadable(guard.dataset, key, "", "") from exc
+        found: dict[str, Any] = {row["~key"]: row for row in rows}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            found |= dict.fromkeys(await self._leaving(guard, missing), HIDDEN)
+        return found
 
     async def make_stage(self, dataset: Dataset) -> None:
         """Create the dataset's temporary stage if needed; it is empty between uses."""

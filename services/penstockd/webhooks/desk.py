@@ -11,6 +11,7 @@ from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard
 from penstockd.errors import PermissionDenied
+from penstockd.keyring import Seal
 from penstockd.policy.model import Permission
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection, Database
@@ -29,7 +30,6 @@ from penstockd.webhooks.model import Delivery, Webhook, read_clock
 from penstockd.webhooks.owners import find_problems, unread_by
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.search import Listed
-from penstockd.webhooks.signing import Seal
 
 T = TypeVar("T")
 

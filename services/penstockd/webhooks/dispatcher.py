@@ -15,6 +15,7 @@ from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.calls import Allowance
 from penstockd.errors import PolicyStale, Refused
+from penstockd.keyring import Seal
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.fences import SingletonLease, Transactions
@@ -41,7 +42,6 @@ from penstockd.webhooks.queue import (
 )
 from penstockd.webhooks.sender import Reply, Sender
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt, rest_of
-from penstockd.webhooks.signing import Seal
 
 #: The most messages that one transaction claims, and the most results that one settles.
 GROUP = 500

@@ -13,12 +13,13 @@ import orjson
 
 from penstockd.errors import CursorExpired
 from penstockd.feed.bells import ring_everywhere, webhook_line
+from penstockd.keyring import Seal
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.webhooks.errors import WebhookDisabled
 from penstockd.webhooks.model import Options, Scheme, Selection, State, Webhook, WebhookKind
-from penstockd.webhooks.signing import Seal, Secret, Signer, new_secret
+from penstockd.webhooks.signing import Secret, Signer, new_secret
 
 #: The ``endpoints_revision`` of a process that has not loaded any.
 NOTHING_LOADED = (UUID(int=0), 0)

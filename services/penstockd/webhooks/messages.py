@@ -42,6 +42,7 @@ from penstockd.webhooks.model import (
     Reason,
     Webhook,
 )
+from penstockd.webhooks.operators import DISK_ENOUGH, DISK_LOW
 from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.settling import UNDONE
@@ -57,6 +58,14 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
 #: Characters that a CloudEvents header holds unencoded (HTTP binding 3.1.3.2).
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
+
+#: What the owner must be allowed to be told by a notice. Others describe the owner's other
+#: webhooks, including their URLs.
+_NEEDED_FOR: Mapping[str, Permission | None] = {
+    UNDONE: None,
+    DISK_LOW: Permission.ACCESS_WRITE,
+    DISK_ENOUGH: Permission.ACCESS_WRITE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +98,10 @@ class Composer:
         """The message of a delivery, or a DEAD result if its owner can see nothing of it."""
         webhook = endpoint.webhook
         owner = owner_of(policy, webhook)
-        # Notices other than UNDONE describe the owner's other webhooks, including their URLs.
-        notice = delivery.cause is Cause.NOTICE and delivery.event_type != UNDONE
-        if owner is None or (notice and not policy.permits(owner, Permission.WEBHOOKS_READ)):
+        needed = None
+        if delivery.cause is Cause.NOTICE:
+            needed = _NEEDED_FOR.get(delivery.event_type, Permission.WEBHOOKS_READ)
+        if owner is None or (needed is not None and not policy.permits(owner, needed)):
             return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._owners.sights(policy, webhook)
         previous = delivery.previous

@@ -14,6 +14,7 @@ from penstockd.calls import Allowance
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, Network
 from penstockd.errors import CursorExpired
+from penstockd.keyring import Seal
 from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor
@@ -27,7 +28,6 @@ from penstockd.webhooks.messages import Composer, Payloads
 from penstockd.webhooks.model import Chance, Clock, read_clock
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.sender import Sender
-from penstockd.webhooks.signing import Seal
 
 #: How often to read the log without an announcement, in seconds.
 POLL_SECONDS = 1.0

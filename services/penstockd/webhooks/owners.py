@@ -16,6 +16,7 @@ import structlog
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
+from penstockd.keyring import Seal
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import scopes_permit
@@ -38,7 +39,6 @@ from penstockd.webhooks.model import (
     WebhookKind,
 )
 from penstockd.webhooks.sender import OWN_HEADERS
-from penstockd.webhooks.signing import Seal
 
 _KEPT = 4096
 

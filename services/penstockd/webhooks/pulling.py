@@ -12,6 +12,7 @@ from penstockd.calls import Call
 from penstockd.errors import PermissionDenied
 from penstockd.feed.bells import webhook_line
 from penstockd.feed.broadcast import Broadcast
+from penstockd.keyring import Seal
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Connection, Database
 from penstockd.webhooks.desk import TO_WRITE, WebhookDesk
@@ -30,7 +31,7 @@ from penstockd.webhooks.queue import (
 )
 from penstockd.webhooks.sender import Reply
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt
-from penstockd.webhooks.signing import Seal, Signer
+from penstockd.webhooks.signing import Signer
 
 #: The most messages that one call pulls or acknowledges.
 MAX_DELIVERIES = 100

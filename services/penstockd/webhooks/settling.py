@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from penstockd.formats.records import time_text
+from penstockd.keyring import Seal
 from penstockd.store.cursor import read_extent
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
@@ -41,7 +42,6 @@ from penstockd.webhooks.queue import (
     settle_results,
 )
 from penstockd.webhooks.sender import Reply
-from penstockd.webhooks.signing import Seal
 
 #: The database has gone back in time: messages sent to a receiver may be undone.
 UNDONE = "changes.undone"

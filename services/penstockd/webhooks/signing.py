@@ -18,7 +18,6 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from penstockd.webhooks.model import Scheme
 
@@ -82,19 +81,3 @@ class Signer:
             return "v1," + base64.b64encode(digest).decode()
         signed = self._private[secret.secret_id].sign(content)
         return "v1a," + base64.b64encode(signed).decode()
-
-
-class Seal:
-    """Seals content that the database stores but must not know."""
-
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
-
-    def close(self, content: bytes, bound_to: str) -> bytes:
-        """The sealed content; opening it takes the same ``bound_to``."""
-        nonce = secrets.token_bytes(12)
-        return nonce + self._cipher.encrypt(nonce, content, bound_to.encode())
-
-    def open(self, sealed: bytes, bound_to: str) -> bytes:
-        """The content. Raises ``cryptography.exceptions.InvalidTag``."""
-        return self._cipher.decrypt(sealed[:12], sealed[12:], bound_to.encode())

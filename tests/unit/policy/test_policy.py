@@ -98,7 +98,7 @@ class Followed(Policy):
             self.announcements,
             answer.catalog,
             answer.tables,
-            b"x",
+            lambda: b"x",
             clock=lambda: self.now,
             stale_after=60,
         )

@@ -31,6 +31,7 @@ from sqlalchemy.schema import CreateTable
 
 from chance import SEED
 from penstockd.catalog import Field, FieldClass, Kind
+from penstockd.keyring import FixedKey
 from penstockd.query import FieldUnknown, Names, OrderBy, OrderError, PageTokenError, PageTokens
 
 ROWS = 70
@@ -111,7 +112,7 @@ def random_order(rng: random.Random) -> str:
 def test_pages_join_into_the_whole_list(filled: Callable[..., list[Any]], names: Names) -> None:
     print(f"PENSTOCK_FUZZ_SEED={SEED}")
     rng = random.Random(SEED)
-    tokens = PageTokens(b"s" * 32)
+    tokens = PageTokens(FixedKey(b"s" * 32))
     for _ in range(60):
         order_by = random_order(rng)
         order = OrderBy.parse(order_by, names, [KEY])

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstockd.keyring import FixedKey
 from penstockd.query import PageTokenError, PageTokens, query_digest
 
-TOKENS = PageTokens(b"a secret of thirty-two bytes....")
+TOKENS = PageTokens(FixedKey(b"a secret of thirty-two bytes...."))
 BROKEN = "the page token is not one that was issued here"
 FOREIGN = "the page token belongs to another query"
 
@@ -68,11 +69,11 @@ def test_a_token_has_one_spelling(suffix: str) -> None:
 def test_tokens_of_another_secret_and_query() -> None:
     token = TOKENS.issue("q", ["a"])
     with pytest.raises(PageTokenError, match=BROKEN):
-        PageTokens(b"b" * 32).read(token, "q")
+        PageTokens(FixedKey(b"b" * 32)).read(token, "q")
     with pytest.raises(PageTokenError, match=FOREIGN):
         TOKENS.read(token, "r")
     with pytest.raises(ValueError, match="32 bytes"):
-        PageTokens(b"short")
+        PageTokens(FixedKey(b"short"))
 
 
 def test_what_does_not_fit_is_refused() -> None:

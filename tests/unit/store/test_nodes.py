@@ -12,8 +12,10 @@ import structlog
 
 from cutting import wired
 from harness import PATIENCE
+from penstockd.auth.secret import RootSecret
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
+from penstockd.keyring import KeyRing
 from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.database import Database
 from penstockd.store.nodes import NODE_STATE, Agreement
@@ -32,19 +34,21 @@ def test_what_nodes_compare_holds_no_secret() -> None:
     secret = "a root secret of the test's own, long enough"
     url = "postgresql://user:password@db.example.com/hub"
     settings = Settings(secret=secret, database_url=url, data_dir=Path("/srv/one"))
-    told = shared_values(settings, "f1")
+    told = shared_values(settings)
     assert set(told) == {name for name, scope in SCOPES.items() if scope is not Scope.NODE}
     hidden = {name for name, f in Settings.model_fields.items() if not f.repr}
-    assert {n for n in hidden if SCOPES[n] is not Scope.NODE} == {"secret"}
-    assert told["secret"] == "f1"
+    assert {n for n in hidden if SCOPES[n] is not Scope.NODE} == set()
     assert not any(s in value for value in told.values() for s in (secret, "password", "/srv"))
 
 
 def test_a_value_is_told_as_it_is_in_force_in_whatever_order_it_was_given() -> None:
     one = Settings(webhook_allow=("10.2.0.0/16", "10.1.0.0/16"), port=9000)  # type: ignore[arg-type]
     two = Settings(webhook_allow=("10.1.0.0/16", "10.2.0.0/16"), port=9000)  # type: ignore[arg-type]
-    assert shared_values(one, "") == shared_values(two, "")
-    assert shared_values(one, "")["public_url"] == "http://127.0.0.1:9000"
+    assert shared_values(one) == shared_values(two)
+    assert shared_values(one)["public_url"] == "http://127.0.0.1:9000"
+
+
+RING = KeyRing.of(RootSecret("a root secret of the test's own, long enough"))
 
 
 class Standing(Leases):
@@ -67,7 +71,7 @@ async def agree(database: Database) -> AsyncIterator[Agreeing]:
     made: list[Agreement] = []
 
     def make(leases: Standing, settings: Mapping[str, str] = SETTINGS) -> Agreement:
-        made.append(Agreement(database, leases, settings, GRAVE))
+        made.append(Agreement(database, leases, settings, GRAVE, RING))
         return made[-1]
 
     yield make
@@ -182,7 +186,7 @@ async def test_a_node_that_is_cut_off_notices_and_speaks_again(
     with wired(store_url) as (dsn, wire):
         cut = Database(dsn, size=2)
         await cut.open()
-        agreement = Agreement(cut, Standing(cut, "1", "a"), SETTINGS, GRAVE)
+        agreement = Agreement(cut, Standing(cut, "1", "a"), SETTINGS, GRAVE, RING)
         await agreement.step()
         wire.hang()
         with pytest.raises(DatabaseUnavailable):

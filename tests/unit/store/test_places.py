@@ -19,6 +19,7 @@ import penstockd
 from chance import SEED
 from penstockd.auth.secret import RootSecret
 from penstockd.errors import CursorInvalid
+from penstockd.keyring import KeyRing
 from penstockd.store.cursor import Ahead, Cursor
 from penstockd.store.places import CursorKey, Places
 from penstockd.store.sequences import Sequences
@@ -42,7 +43,7 @@ class Clock:
 
 
 def places(clock: Clock, *keys: CursorKey, secret: str = "a secret") -> Places:
-    found = Places(RootSecret(secret).derive, HOURS, clock)
+    found = Places(KeyRing.of(RootSecret(secret)), HOURS, clock)
     found.use(keys or [CursorKey(1, 0.0, 0)])
     return found
 

@@ -44,6 +44,7 @@ _SERVER_COMMANDS = {
     "restore": "Restore a backup.",
     "epoch": "Declare that the database was restored or failed over.",
     "cursors": "The keys that seal cursors.",
+    "secret": "Rotate the root secret while the hub runs.",
 }
 
 

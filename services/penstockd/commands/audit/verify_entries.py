@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from penstockd.audit.checkpoint import read_filed
+from penstockd.audit.checkpoint import RingSigners, read_filed
 from penstockd.audit.proof import verify_database
 from penstockd.audit.verify import VerificationReport
 from penstockd.calls import Call
@@ -21,6 +21,6 @@ async def verify_entries(hub: Hub, call: Call) -> VerificationReport:
     # Read the file first: its checkpoints are then in the database when the snapshot is taken.
     outside = await asyncio.to_thread(read_filed, hub.audit_file)
     async with hub.database.snapshot() as connection:
-        report = await verify_database(connection, [hub.audit_key], outside)
+        report = await verify_database(connection, RingSigners(hub.ring).public, outside)
     call.entry.row_count = report.entries
     return report

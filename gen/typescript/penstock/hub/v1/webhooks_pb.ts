@@ -352,8 +352,9 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
   retrySeconds: number[];
 
   /**
-   * Whether it receives notices about the owner's other webhooks:
-   * webhook.failing and webhook.disabled.
+   * Whether it receives notices about the owner's other webhooks
+   * (webhook.failing, webhook.disabled) and, if the owner may change access,
+   * about the hub (hub.disk_low, hub.disk_enough).
    *
    * @generated from field: bool notices = 9;
    */
@@ -908,20 +909,21 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_webhooks, 7);
 
 /**
- * A notice to an owner about a webhook.
+ * A notice to an owner about a webhook, or to an operator about the hub.
  *
  * @generated from message penstock.hub.v1.Notice
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing, webhook.disabled or changes.undone.
+   * webhook.failing, webhook.disabled, changes.undone, hub.disk_low or
+   * hub.disk_enough.
    *
    * @generated from field: string type = 1;
    */
   type: string;
 
   /**
-   * The webhook.
+   * The webhook; empty if it is about the hub.
    *
    * @generated from field: string webhook_id = 2;
    */
