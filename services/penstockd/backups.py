@@ -145,7 +145,7 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
 
 _OWN_DATABASE = "this backup has a database of its own: restore it without PENSTOCK_DATABASE_URL"
 _NO_DATABASE = (
-    "this backup has files alone: restore the database with your own tools, and set"
+    "this backup has only files: restore the database with your own tools, and set"
     " PENSTOCK_DATABASE_URL"
 )
 

@@ -137,13 +137,13 @@ def verify_audit(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A file of checkpoints that was kept, of any node; by default this "
-            "host's. May be given several times."
+            help="A kept file of checkpoints, of any node; by default this host's. May be given "
+            "several times."
         ),
     ] = None,
     public_key: Annotated[
         list[str] | None,
-        typer.Option(help="Trust this key, as audit checkpoint prints it, and not the host's."),
+        typer.Option(help="Trust this key (see audit checkpoint) instead of the host's."),
     ] = None,
     max_age: Annotated[
         float,
@@ -313,7 +313,7 @@ def rotate_cursor_key() -> None:
         raise typer.Exit(1) from exc
     print_outcome(
         {"key": number},
-        f"key {number} seals cursors in a minute; the one before opens as long as the log is kept",
+        f"key {number} seals cursors in a minute; the previous opens as long as the log is kept",
     )
 
 

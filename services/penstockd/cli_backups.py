@@ -26,7 +26,9 @@ def back_up_hub(
     ] = 0,
     take_over: Annotated[
         bool,
-        typer.Option("--take-over", help="Go on with the backups of the installation it replaces."),
+        typer.Option(
+            "--take-over", help="Continue the backups of the installation that this one replaces."
+        ),
     ] = False,
 ) -> None:
     """Back up the embedded database with its log (WAL), the secret, settings and audit file.
@@ -62,7 +64,7 @@ def _format_backup(taken: Taken) -> Iterator[str]:
     if taken.label is not None:
         yield f"backup {taken.label.name}: {taken.size / 1e6:.1f} MB"
     if taken.oldest is None:
-        yield "secret, settings and audit file alone: back up the database with its own tools"
+        yield "only secret, settings and audit file: back up the database with its own tools"
     else:
         since = taken.oldest.isoformat(timespec="seconds")
         yield f"{taken.segments} segments of the log; restorable to any time since {since}"
@@ -109,7 +111,7 @@ def restore_hub(
         f"restored from backup {name}",
         *_format_unusable(restored.unusable),
         *format_epoch(restored.epoch),
-        "back it up to another place; if it replaces the original for good, it may go on with"
+        "back it up to another place; if it replaces the original for good, it may continue"
         " these backups: penstock backup --take-over",
     ]
     print_outcome(document, lines)
@@ -117,7 +119,7 @@ def restore_hub(
 
 def format_epoch(epoch: Epoch) -> Iterator[str]:
     """A declared epoch for people."""
-    yield f"epoch {epoch.number} begins behind change {epoch.last_number} of the log"
+    yield f"epoch {epoch.number} begins after change {epoch.last_number} of the log"
     if epoch.checkpoint is None:
         yield "the audit has all that the file of checkpoints has: there is no gap to close"
         return

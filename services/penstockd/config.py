@@ -40,40 +40,40 @@ class Settings(BaseSettings):
     )
     allow_plaintext: bool = Field(
         default=False,
-        description="Listen without TLS on other addresses than the loopback, as behind a proxy "
-        "that ends TLS; credentials and records then cross the network in the clear.",
+        description="Listen without TLS on addresses other than the loopback, for example behind a "
+        "proxy that ends TLS; credentials and records then cross the network in the clear.",
     )
     trusted_proxies: int = Field(
         default=0,
         ge=0,
         le=10,
-        description="Proxies in front of the hub; so many entries at the end of x-forwarded-for "
-        "are theirs, and the one before them is the caller's address.",
+        description="Number of proxies in front of the hub: that many entries at the end of "
+        "x-forwarded-for are theirs, and the one before them is the caller's address.",
     )
     max_connections: int = Field(
-        default=20_000, ge=8, description="Connections of clients at one time."
+        default=20_000, ge=8, description="The most connections of clients at one time."
     )
     rate_limit: int = Field(
         default=1000,
         ge=0,
         le=1_000_000,
-        description="Calls a second of one consumer, by token or by API key; a tenth of it for "
-        "one address without a good token. 0: no limit.",
+        description="Calls a second of one consumer, by token or by API key; a tenth of that for "
+        "one address without a valid token. 0: no limit.",
     )
     rate_burst: int = Field(
         default=0,
         ge=0,
         le=10_000_000,
-        description="Calls at once after a rest; 0: twice the rate.",
+        description="Calls that a rested caller may make at once; 0: twice the rate.",
     )
     refused_calls: int = Field(
         default=60,
         ge=1,
         le=1_000_000,
-        description="Calls without valid credentials that are answered and audited one by one, of "
-        "one address and for one consumer, a minute and worker, and ten times as many of all "
-        "callers; further ones get 429 and are counted together in the audit. Valid credentials "
-        "are never refused for them.",
+        description="Calls without valid credentials that are answered and audited one by one, for "
+        "each address and for each consumer, in a minute and worker, and ten times as many for all "
+        "callers together; further ones get 429 and are counted together in the audit. They never "
+        "cause a refusal of valid credentials.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -127,13 +127,13 @@ class Settings(BaseSettings):
         default=30,
         ge=1,
         le=366,
-        description="Age at which a key is replaced that signs tokens, or seals cursors, in days.",
+        description="Age in days at which a key that signs tokens or seals cursors is replaced.",
     )
     policy_stale_seconds: int = Field(
         default=60,
         ge=2,
         le=60,
-        description="After so many seconds without news of its rules of access, a worker refuses "
+        description="A worker that gets no news of its access rules for this many seconds refuses "
         "calls.",
     )
     loopback_issuers: bool = Field(
@@ -172,8 +172,8 @@ class Settings(BaseSettings):
         default=10,
         gt=0,
         le=50,
-        description="How long the database may take to confirm a write, as when it waits for a "
-        "standby; after that the caller is told that the outcome is unknown.",
+        description="How long the database may take to confirm a write, for example while it waits "
+        "for a standby; after that the caller is told that the outcome is unknown.",
     )
     export_connections: int = Field(
         default=1,
@@ -185,36 +185,36 @@ class Settings(BaseSettings):
         default=300,
         ge=0,
         le=3600,
-        description="How long an interrupted export can be resumed; its state of the data holds "
-        "back the database's clean-up meanwhile.",
+        description="How long an interrupted export can be resumed; meanwhile its state of the "
+        "data delays the database's vacuum.",
     )
     snapshot_seconds: float = Field(
         default=3600,
         gt=0,
         le=7 * 86_400,
         description="How long one state of the data is held in all, by an export, digests or the "
-        "snapshot of a stream. What takes longer ends with STATE_GONE: the database cannot clean "
-        "up what was deleted since.",
+        "snapshot of a stream. A call that takes longer ends with STATE_GONE, because the database "
+        "cannot clean up what was deleted since.",
     )
     export_stall_seconds: float = Field(
         default=60,
         gt=0,
         le=3600,
-        description="An export whose client takes nothing for so many seconds is ended.",
+        description="An export whose client reads nothing for this many seconds is ended.",
     )
     import_stall_seconds: float = Field(
         default=60,
         gt=0,
         le=3600,
-        description="An import whose client sends less than 1 KiB a second is ended after so many "
-        "seconds; once rows are locked, one that sends less than 64 KiB a second after 5.",
+        description="An import whose client sends less than 1 KiB a second is ended after this "
+        "many seconds; once rows are locked, one that sends less than 64 KiB a second after 5.",
     )
     import_seconds: float = Field(
         default=900,
         gt=0,
         le=7 * 86_400,
-        description="How long the file of an import may take to come, and then how long the import "
-        "may hold the rows that it writes; a longer one is refused with IMPORT_TOO_LONG.",
+        description="How long the file of an import may take to arrive, and then how long the "
+        "import may hold the rows that it writes; a longer one is refused with IMPORT_TOO_LONG.",
     )
     log_retention_hours: int = Field(
         default=168,
@@ -226,14 +226,15 @@ class Settings(BaseSettings):
         default=20,
         gt=0,
         le=3600,
-        description="A stream of changes whose client takes nothing for so many seconds is ended.",
+        description="A stream of changes whose client reads nothing for this many seconds is "
+        "ended.",
     )
     max_streams: int = Field(
         default=2000,
         ge=1,
         le=100_000,
-        description="Streams of changes, and calls that wait for changes or deliveries, that one "
-        "consumer may hold at one time, of each worker.",
+        description="The most streams of changes, and calls that wait for changes or deliveries, "
+        "of one consumer at one time in each worker.",
     )
     issuer_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
@@ -243,8 +244,7 @@ class Settings(BaseSettings):
     webhook_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
         description="Networks that webhooks may lead to besides the public internet, separated "
-        "by commas, such as 10.1.0.0/16; to these also by http. In the demo the loopback, unless "
-        "set.",
+        "by commas, such as 10.1.0.0/16; to these also by http. The demo allows the loopback.",
     )
     webhook_days: int = Field(
         default=14,
@@ -265,13 +265,13 @@ class Settings(BaseSettings):
     )
     differing_settings: Literal["stand_by", "warn"] = Field(
         default="stand_by",
-        description="What a node does whose settings differ from those of the node that has run "
-        "longest: stand_by (it does nothing of what one node does for all) or warn.",
+        description="What a node does if its settings differ from those of the node that has run "
+        "longest: stand_by (it takes none of the tasks that one node does for all) or warn.",
     )
     resources: Path | None = Field(
         default=None,
         description="Tree with the layout of a checkout whose model, console and Envoy templates "
-        "the hub runs on, in place of those it was installed with.",
+        "the hub uses instead of the installed ones.",
     )
     disk_reserve_mb: int = Field(
         default=1024,

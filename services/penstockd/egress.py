@@ -33,7 +33,7 @@ LOOPBACK: Sequence[Network] = (
 )
 #: The same message for a name that does not exist and for one whose addresses are refused: callers
 #: must not learn which names exist in the hub's network.
-NOWHERE = "the name has no address that the hub may go to"
+NOWHERE = "the name has no address that the hub may connect to"
 #: Concurrent look-ups of names, so that one that hangs does not delay the others.
 _LOOKUPS = 64
 
@@ -94,9 +94,9 @@ class EgressGuard:
         if not parts.hostname or port == 0 or "%" in parts.netloc or "\\" in url:
             raise UrlRefused("names no host")
         if parts.username is not None or parts.password is not None or "@" in parts.netloc:
-            raise UrlRefused("may have no user")
+            raise UrlRefused("must not contain a user")
         if parts.fragment:
-            raise UrlRefused("may have no fragment")
+            raise UrlRefused("must not contain a fragment")
         if parts.scheme == "http" and not self._allowed:
             raise UrlRefused("must be https")
         literal = _parse_literal(parts.hostname)
@@ -112,7 +112,7 @@ class EgressGuard:
         if any(address.version == n.version and address in n for n in self._allowed):
             return
         if not secure:
-            raise AddressRefused("without TLS only to networks that the operator allows")
+            raise AddressRefused("without TLS, only networks that the operator allows")
         for seen in (address, *_embedded_addresses(address)):
             if not _is_public(seen):
                 raise AddressRefused("it is not a public address")

@@ -53,7 +53,7 @@ def run_unpacker(
         problem = FileUnreadable(f"{reason}: write smaller pages or batches").problem
     except errors as error:
         said = (str(error).splitlines() or [""])[0][:200]
-        problem = FileUnreadable(f"the file is damaged or no {request['format']}: {said}").problem
+        problem = FileUnreadable(f"the file is damaged or not {request['format']}: {said}").problem
     else:
         _put_frame(END, b"")
         return

@@ -15,6 +15,8 @@ from typing import IO
 
 from penstockd.errors import StorageFull
 
+_FULL = "the hub's disk has no space for the file; nothing was written"
+
 
 @dataclass(frozen=True, slots=True)
 class SpoolPlace:
@@ -28,7 +30,7 @@ class SpoolPlace:
         """Raise StorageFull if ``size`` more bytes would take from the reserve."""
         folder = self.folder or Path(tempfile.gettempdir())
         if shutil.disk_usage(folder).free - size < self.reserve:
-            raise StorageFull("the hub has no room for the file; nothing was written")
+            raise StorageFull(_FULL)
 
 
 class Spool:
@@ -89,7 +91,7 @@ class Spool:
                 yield self._file
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull("the hub has no room for the file; nothing was written") from exc
+                raise StorageFull(_FULL) from exc
             raise
         finally:
             if self._closed:

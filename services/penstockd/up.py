@@ -96,7 +96,7 @@ async def run_node(settings: Settings, *, demo_customers: int | None) -> None:
             # From here on the folder belongs to this process: a killed run left any ready file in
             # it.
             settings.ready_file.unlink(missing_ok=True)
-            tell_progress("bringing the tables to the model")
+            tell_progress("migrating the tables to the model")
             await prepare_store(settings, url, ring)
             room.extend(await check_connections(settings, url))
             if demo is not None:

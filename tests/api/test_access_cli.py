@@ -132,7 +132,7 @@ def test_a_role_goes_to_a_file_and_comes_back(commands: Commands, tmp_path: Path
     bad.write_text("role_id = ")
     assert "cannot be read" in commands.fails("roles", "update", str(bad))
     bad.write_text('name = "x"')
-    assert "that is no role" in commands.fails("roles", "update", str(bad))
+    assert "not a role" in commands.fails("roles", "update", str(bad))
     now = commands.table("policy", "history", "--limit", "1")[1][0]
     stale = commands.fails("roles", "update", str(commands.file), "--if-revision", "1")
     assert f"the policy is at revision {now}" in stale

@@ -171,7 +171,7 @@ async def test_imports_leave_the_reserve_of_the_disk_free(
         found = {what: await import_file(short, *file) for what, file in files.items()}
     # The control: a file that stays in memory is read, and refused for its contents.
     assert "unknown column" in found.pop("a few rows")
-    wanted = "RESOURCE_EXHAUSTED the hub has no room for the file; nothing was written"
+    wanted = "RESOURCE_EXHAUSTED the hub's disk has no space for the file; nothing was written"
     assert found == dict.fromkeys(found, wanted)
     async with worker(hub, monkeypatch) as well:
         for what, file in files.items():

@@ -105,7 +105,11 @@ def test_an_import_with_every_kind_of_bad_row(hub: RunningHub, format: str) -> N
     assert reply.status == 200, reply.text
     told = [(str(i), path, what) for i, (_, path, what) in enumerate(WRONG, 2)]
     told.append(
-        (str(len(WRONG) + 2), "customer_id", "holds a control character, which a key may not have")
+        (
+            str(len(WRONG) + 2),
+            "customer_id",
+            "contains a control character, which a key must not have",
+        )
     )
     told.append((str(len(WRONG) + 3), "customer_id", "occurs twice"))
     assert [(row, path, what) for row, _, path, what in errors(reply)] == told

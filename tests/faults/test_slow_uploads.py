@@ -135,4 +135,4 @@ async def test_a_file_that_does_not_come_in_time_locks_nothing(
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await slow.call
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert "did not come within 0.5 s" in str(raised.value.details())
+    assert "did not arrive within 0.5 s" in str(raised.value.details())

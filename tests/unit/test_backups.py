@@ -127,7 +127,7 @@ def test_a_damaged_backup_is_refused(
 def test_what_would_mix_or_overwrite_is_refused(kept: list[str], home: Path, vault: str) -> None:
     with pytest.raises(StartRefused, match="another database"):
         back_up(at(home / "foreign"), vault)
-    with pytest.raises(StartRefused, match="is there already"):
+    with pytest.raises(StartRefused, match="already exists"):
         restore(at(home / "hub"), vault)
     elsewhere = Settings(data_dir=home / "secretive", secret="t" * 40)
     with pytest.raises(StartRefused, match="a root secret of the backup"):

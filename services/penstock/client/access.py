@@ -263,4 +263,4 @@ def _make_message(given: Any, kind: Any) -> Any:
     try:
         return json_format.ParseDict(given, kind())
     except json_format.ParseError as error:
-        raise ValueError(f"that is no {kind.DESCRIPTOR.name.lower()}: {error}") from None
+        raise ValueError(f"not a {kind.DESCRIPTOR.name.lower()}: {error}") from None

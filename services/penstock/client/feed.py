@@ -89,7 +89,7 @@ class Feed:
         self._watch = Watchdog()
         self._snapshot: bool = request.snapshot  # type: ignore[attr-defined]
         self._begun = self._renewed = False
-        # The digest of what a stream repeats after a break, until it comes to something new.
+        # The digest of the changes that a stream repeats after a break, until a new one arrives.
         self._replay: str | None = None
         # When the first failure since the last message occurred.
         self._lost_since: float | None = None

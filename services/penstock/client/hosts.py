@@ -1,4 +1,4 @@
-"""What the name of a host says."""
+"""Properties of a host, by its name."""
 
 from __future__ import annotations
 

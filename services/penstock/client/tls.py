@@ -1,4 +1,5 @@
-"""Whom a client trusts, and the certificate it presents, if the hub's URL is https."""
+"""The authorities that a client trusts, and the certificate it presents, if the hub's URL is
+https."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typing import Any
 
 #: How far the clocks of sender and receiver may differ, in seconds.
 TOLERANCE = 300
-#: Digits of a timestamp at most: longer ones are no time, and far longer ones fail to parse.
+#: The most digits of a timestamp: longer ones are not times, and far longer ones fail to parse.
 _TIME_DIGITS = 15
 #: Bytes of an Ed25519 public key.
 _PUBLIC_BYTES = 32

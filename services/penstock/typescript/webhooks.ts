@@ -8,34 +8,35 @@
  * It depends on WebCrypto alone, and so runs in Node 18 or newer, Deno, Bun, browsers and workers.
  */
 
-/** How far the clocks of sender and receiver may be apart, in seconds. */
+/** How far the clocks of sender and receiver may differ, in seconds. */
 export const TOLERANCE = 300;
 
 /** Bytes of an Ed25519 public key. */
 const PUBLIC_BYTES = 32;
 
-/** A delivery is not what the hub sent, or not now; the message says which. */
+/** A delivery did not come from the hub, or is not recent; the message tells which. */
 export class VerificationFailed extends Error {
   override name = "VerificationFailed";
 }
 
-/** Headers as `fetch`, Node's `http` or a plain object have them. */
+/** Headers in the form of `fetch`, Node's `http` or a plain object. */
 export type HeadersLike =
   | { get(name: string): string | null }
   | Record<string, string | string[] | undefined>;
 
-/** `tolerance` is in seconds; `now` is in seconds since 1970, by default the time. */
+/** `tolerance` is in seconds; `now` is in seconds since 1970, by default the current time. */
 export interface Options {
   tolerance?: number;
   now?: number;
 }
 
 /**
- * The event of a delivery, parsed if it is JSON and else as text.
+ * The event of a delivery, parsed if it is JSON, otherwise as text.
  *
  * `body` is the request's body, byte for byte. `secret` is the `whsec_…` or `whpk_…` that the hub
- * gave out. Throws VerificationFailed if no signature fits or the timestamp is too far from now, and
- * TypeError if the secret is none. Headers and body may hold anything: they throw nothing else.
+ * issued. Throws VerificationFailed if no signature matches or the timestamp is too far from now,
+ * and TypeError if the secret is malformed. Whatever headers and body contain, they cause no other
+ * errors.
  * A runtime without Ed25519 throws its NotSupportedError for a `whpk_…`.
  */
 export async function verify(

@@ -99,7 +99,7 @@ def make_edge_replies(url: str) -> list[EdgeReply]:
         (413, RequestTooLarge("the body is larger than one call may carry; use an import")),
         (429, RateLimited("too many calls in a short time; slow down")),
         (431, RequestTooLarge("the headers are larger than a call may carry")),
-        (501, RequestMalformed("the request comes in an encoding that is not known")),
+        (501, RequestMalformed("the request has an unknown encoding")),
         (503, HubUnavailable("no worker can take the call at present; try again")),
         (504, CallTimeout("the call took too long")),
     ]

@@ -37,7 +37,7 @@ def status_of(
     """
     reason = REASONS[reason_of(error)]
     metadata: Mapping[str, str] = {}
-    message = "internal error; the request id finds its cause in the hub's log"
+    message = "internal error; search the hub's log for the request id"
     details: list[Message] = []
     if isinstance(error, errors.Refused):
         message, metadata = error.message, error.metadata

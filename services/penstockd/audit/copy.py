@@ -137,7 +137,7 @@ def verify_copy(
     check = Verification(checkpoints, keys, known, witnesses=outside, first=0)
     for rule in source.take("rule"):
         if digest_of(rule["content"]).hex() != rule["digest"]:
-            words = f"what {rule['digest']} stands for is not what was stored"
+            words = f"what {rule['digest']}stands for was changed"
             check.find(Finding(Fault.RULE_CHANGED, words))
     while (chain := next(source.take("chain", 1), None)) is not None:
         day = check.day(dt.date.fromisoformat(chain["day"]), int(chain["anchor"]))

@@ -168,8 +168,8 @@ async def _check_rules(connection: Connection, check: Verification) -> None:
     """Check that every digest in an entry has content, and that each content has its digest."""
     for digest, content in await connection.fetch("SELECT digest, content FROM hub.audit_shown"):
         if digest_of(content) != digest:
-            words = f"what {digest.hex()} stands for is not what was stored"
+            words = f"what {digest.hex()}stands for was changed"
             check.find(Finding(Fault.RULE_CHANGED, words))
     for day, entry_id in await connection.fetch(_UNEXPLAINED):
-        words = "what it says was shown is not there"
+        words = "the rule that it names is missing"
         check.find(Finding(Fault.RULE_CHANGED, words, day, 0, entry_id))

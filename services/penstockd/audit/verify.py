@@ -211,7 +211,8 @@ class Verification:
         if number != expected:
             return Finding(Fault.TRUNCATED, f"number {expected} is gone", checkpoint=expected)
         if checkpoint.previous != (last.digest if last is not None else b""):
-            return Finding(Fault.CHECKPOINT, "it does not follow the one before", checkpoint=number)
+            words = "it does not follow the previous one"
+            return Finding(Fault.CHECKPOINT, words, checkpoint=number)
         return None
 
     def _is_genuine(self, checkpoint: Checkpoint) -> bool:
@@ -283,7 +284,7 @@ class DayCheck:
                 self._note(Fault.DELETED, "the chain leaves numbers out", gap)
                 self._sequence = entry.sequence
             elif entry.content is None:
-                self._note(Fault.DELETED, "it is sealed, but not there any more", entry)
+                self._note(Fault.DELETED, "it was sealed, but is missing", entry)
             elif link_entry(self._last, entry.content) != entry.hash:
                 if self._follows_earlier(entry):
                     assert self._entry is not None, "an earlier one was looked at"
@@ -367,7 +368,7 @@ def _diagnose_entry(last: bytes, entries: Sequence[Sealed], at: int) -> tuple[Fa
         if link_entry(last, after.content) == after.hash:
             if link_entry(after.hash, entry.content) == entry.hash:
                 return Fault.REORDERED, "it came after the next one"
-            return Fault.INSERTED, "the next one follows what stands before it"
+            return Fault.INSERTED, "the next one follows the one before it"
         if link_entry(last, after.content) == entry.hash:
             return Fault.REORDERED, "the next one was sealed in its place"
     return Fault.CHANGED, "it is not what was sealed here"

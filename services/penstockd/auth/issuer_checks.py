@@ -44,7 +44,7 @@ def _find_problems(
     if not _ID.fullmatch(issuer.issuer_id):
         yield "issuer_id", "must be lower-case letters, digits, '-', '_' and '.', 63 at most"
     if not _is_printable(issuer.issuer, 2048):
-        yield "issuer", "is required, and may have 2048 characters"
+        yield "issuer", "is required, and may have at most 2048 characters"
     if issuer.issuer == own_issuer:
         yield "issuer", "is the hub's own"
     try:
@@ -56,13 +56,13 @@ def _find_problems(
     ):
         yield "audiences", f"must be 1 to {MAX_LIST} texts"
     if unknown := sorted(set(issuer.algorithms) - KNOWN_ALGORITHMS):
-        yield "algorithms", f"'{unknown[0]}' is none of {', '.join(sorted(KNOWN_ALGORITHMS))}"
+        yield "algorithms", f"'{unknown[0]}' is not one of {', '.join(sorted(KNOWN_ALGORITHMS))}"
     if not all(_TOKEN_TYPE.fullmatch(t) for t in issuer.token_types[:MAX_LIST]):
-        yield "token_types", "must be media types without 'application/', as at+jwt"
+        yield "token_types", "must be media types without 'application/', such as at+jwt"
     if issuer.max_age_seconds not in MAX_AGE_SECONDS:
         yield "max_age_seconds", "must be 60 to 3600"
     if len(issuer.scope_claim) > 200 or len(issuer.title) > 200:
-        yield "scope_claim", "title and scope_claim may have 200 characters"
+        yield "scope_claim", "title and scope_claim may have at most 200 characters"
     yield from _mapping_problems(issuer, consumers)
 
 

@@ -150,7 +150,7 @@ def _enum_names(old: Mapping[str, int], new: Mapping[str, int]) -> Translate:
         try:
             return renamed[name]
         except KeyError:
-            raise ValueRefused(f"is {name!r}, which is none of {', '.join(new)}") from None
+            raise ValueRefused(f"is {name!r}, which is not one of {', '.join(new)}") from None
 
     return rename
 

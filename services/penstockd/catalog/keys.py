@@ -83,10 +83,10 @@ def message_key(dataset: Dataset, record: Message) -> str:
 
 
 def key_problems(dataset: Dataset, parts: Sequence[Any]) -> list[tuple[str, str]]:
-    """What is wrong with the values of a key, each with the path of its field.
+    """The faults of the values of a key, each with the path of its field.
 
-    A key is part of a path, percent-encoded: it may hold any character but control characters, and
-    must not be empty, too long, or a segment by which paths are normalised.
+    A key is part of a path, percent-encoded: it may contain any character but control characters,
+    and must not be empty, too long, or a segment by which paths are normalised.
     """
     found = []
     for field, value in zip(dataset.key_fields, parts, strict=True):
@@ -106,7 +106,7 @@ def _text_problem(text: str) -> str:
     if not text:
         return "is required"
     if not text.isprintable() and _CONTROL.search(text):
-        return "holds a control character, which a key may not have"
+        return "contains a control character, which a key must not have"
     return ""
 
 

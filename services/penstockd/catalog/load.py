@@ -17,7 +17,7 @@ from google.protobuf.descriptor import (
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from penstock.options.v1 import options_pb2
-from penstockd.catalog.keys import KEY_KINDS
+from penstockd.catalog.keys import KEY_KINDS, REQUEST_KEY
 from penstockd.catalog.model import (
     COMMON_FIELDS,
     VALUE_MESSAGES,
@@ -151,6 +151,11 @@ def _set_key(file: str, message: str, fields: tuple[Field, ...]) -> tuple[Field,
                 "and whole numbers at the top of the message, none of them optional"
             )
     if len(parts) > 1 or parts[0].kind is not Kind.STRING:
+        if message.lower() == REQUEST_KEY:  # whose name its requests would have twice
+            raise ModelError(
+                f"{file}: {message} has a key that is no single string: give the message another "
+                "name"
+            )
         return fields
     return tuple(replace(f, key=True) if f is parts[0] else f for f in fields)
 

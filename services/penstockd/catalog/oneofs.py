@@ -80,4 +80,4 @@ class OneofCheck:
 
 def several_set(names: Iterator[str]) -> str:
     """The fault of a oneof in which these members are set."""
-    return f"is a choice of one, and several are set: {', '.join(names)}"
+    return f"is a oneof, and several of its members are set: {', '.join(names)}"

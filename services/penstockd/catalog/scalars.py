@@ -255,7 +255,7 @@ def _enum_parser(field: Field) -> Parser:
             return known[text]
         except KeyError:
             names = ", ".join(values)
-            raise ValueRefused(f"is {_quote_text(text)}, which is none of {names}") from None
+            raise ValueRefused(f"is {_quote_text(text)}, which is not one of {names}") from None
 
     return parse
 
@@ -419,7 +419,7 @@ def convert_utc(value: datetime) -> datetime:
             raise ValueRefused("is a time outside the years 1 to 9999") from None
     if _FIRST_TIME < value < _LAST_TIME:
         return value
-    raise ValueRefused("is the first or the last moment of all, which stands for infinity")
+    raise ValueRefused("is the first or the last time of all, which stands for infinity")
 
 
 def _is_single(text: str, value: float) -> bool:

@@ -17,7 +17,7 @@ from penstockd.store.writer import WriteTransaction
 from penstockd.writes.etags import ExpectedEtag
 from penstockd.writes.idempotency import Request, write_once
 from penstockd.writes.outgoing import ReplyView, WrittenRecord, record_form
-from penstockd.writes.updates import Update, check_whole, expected_etag, fields_to_set
+from penstockd.writes.updates import Update, check_whole, complete_key, expected_etag, fields_to_set
 
 
 async def update_record(
@@ -28,13 +28,14 @@ async def update_record(
     etag: str,
     request: Request,
     *,
+    key: str = "",
     allow_missing: bool = False,
 ) -> Message:
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
-    An ``etag``, beside the record or in it (AIP-154), must match the stored record's. Raises
-    PermissionDenied, FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what
-    ``write_once`` raises.
+    A ``key``, as text, names the record if its own fields do not. An ``etag``, beside the record or
+    in it (AIP-154), must match the stored record's. Raises PermissionDenied,
+    FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what ``write_once`` raises.
 
     With ``allow_missing`` the caller must also be allowed to create: a missing record is created
     from all populated fields, whatever the mask says, unless there is an etag. An existing record
@@ -43,6 +44,7 @@ async def update_record(
     actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
     reply = ReplyView(call, dataset, *actions)
     view = reply.view
+    complete_key(dataset, record, key)
     key = message_key(dataset, record)
     call.entry.record_key = key
     expected = expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset

@@ -59,7 +59,7 @@ async def read_page(
                 changes.append(frame.data)
                 count, size = count + frame.count, size + len(frame.data)
         elif feed.stopping.is_set() and not changes:
-            raise HubStopping("this worker ends; go on from the same cursor")
+            raise HubStopping("this worker stops; continue from the same cursor")
         elif changes or clock() >= until:
             break
         else:

@@ -193,7 +193,7 @@ class ChangeStream:
                 if block is not None:
                     await self._send_block(block, subscription)
                 elif self._organs.feed.stopping.is_set():
-                    raise HubStopping("this worker ends; go on from the last checkpoint")
+                    raise HubStopping("this worker stops; continue from the last checkpoint")
                 elif self._clock() >= silent:
                     if subscription.whole:
                         await self._end_transaction()
@@ -231,7 +231,7 @@ class ChangeStream:
         await self._call.record_end(self._receipt.reason or "OK", self._rows, self._bytes)
 
     async def _say_last(self, error: BaseException) -> None:
-        message = "internal error; the request id finds its cause"
+        message = "internal error; search the hub's log for the request id"
         if isinstance(error, Refused):
             message = error.message
         end = End(_reason_of(error), message, self._cursor, reconcile_of(error), self._receipt)

@@ -131,7 +131,7 @@ class ColumnarReader(CsvReader):
         except asyncio.IncompleteReadError:
             process.kill()
             code = await loop.run_in_executor(None, process.wait)
-            raise FormatError(f"the file cannot be read: it broke its reader ({code})") from None
+            raise FormatError(f"the file cannot be read: it crashed its reader ({code})") from None
         except TimeoutError:
             raise FormatError(
                 f"the file cannot be read within {WAIT_FACTOR * seconds} s: send less at once"

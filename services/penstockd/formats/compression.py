@@ -192,7 +192,7 @@ class Unpacker:
                 piece, data, more = _decompress_once(self._member, data)
             except (zlib.error, zstd.ZstdError, EOFError) as exc:
                 name = self._by.name.lower()
-                raise FormatError(f"the file is no {name} or is damaged: {exc}") from exc
+                raise FormatError(f"the file is not {name} or is damaged: {exc}") from exc
             if piece:
                 self._given += len(piece)
                 self._check_ratio()

@@ -25,7 +25,7 @@ from penstockd.native.errors import FormatError
 _REASONS = {
     JsonFault.NOT_AN_ARRAY: "the file must hold one JSON array",
     JsonFault.NO_ELEMENT: "an element of the array is missing",
-    JsonFault.UNBALANCED: "the array's elements must be parted by commas",
+    JsonFault.UNBALANCED: "the array's elements must be separated by commas",
     JsonFault.AFTER_ARRAY: "something follows the end of the array",
     JsonFault.UNFINISHED: "the file ends before the end of the array",
 }

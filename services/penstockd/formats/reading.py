@@ -146,11 +146,11 @@ class Reader(ABC):
 
     def _as_utf8(self, data: bytes | bytearray | memoryview, *, final: bool = False) -> bytes:
         """The next bytes of a file in UTF-16, in UTF-8. Raises FormatError."""
-        assert self._decoder is not None, "the file begins with a mark of UTF-16"
+        assert self._decoder is not None, "the file begins with a byte order mark of UTF-16"
         try:
             return self._decoder.decode(bytes(data), final).encode()
         except UnicodeDecodeError as exc:
-            reason = f"the file begins as UTF-16 and is none: {exc.reason}"
+            reason = f"the file begins as UTF-16 but is not valid:  {exc.reason}"
             raise FormatError(reason, truncated=exc.reason in _ENDS_EARLY) from None
 
     def _advance(self, final: bool) -> Iterator[RowBatch]:

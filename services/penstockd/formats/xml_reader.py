@@ -191,7 +191,7 @@ class XmlReader(Reader):
         if self._leaf < 0:
             if not text.isspace():
                 if self._depth < _ROW:
-                    raise FormatError("text stands beside the records", row=self.rows + 1)
+                    raise FormatError("there is text outside the records", row=self.rows + 1)
                 self._refuse(self._level.path, "has text beside its elements")
         elif self._tree is None:
             self._pieces.append(text)
@@ -268,7 +268,7 @@ class XmlReader(Reader):
             raise FormatError("something follows the receipt")
         if target == "penstock-receipt":
             if not self._ended:
-                raise FormatError("the receipt stands before the end of the root element")
+                raise FormatError("the receipt comes before the end of the root element")
             self._receipt = True
             check_receipt(data, self.rows)
 

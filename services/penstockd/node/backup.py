@@ -108,7 +108,7 @@ class Label:
         except (orjson.JSONDecodeError, ValidationError) as exc:
             raise BackupFailed(f"{LABEL} is damaged") from exc
         if label.name != name:
-            raise BackupFailed(f"{LABEL} is that of another backup")
+            raise BackupFailed(f"{LABEL} belongs to another backup")
         return label
 
 

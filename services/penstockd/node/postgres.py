@@ -183,7 +183,7 @@ class EmbeddedPostgres:
             else "dump it with the version of the hub that made it"
         )
         raise FolderUnusable(
-            f"the database in {self.cluster} is one of PostgreSQL {made_by}, and this hub brings"
+            f"the database in {self.cluster} belongs to PostgreSQL {made_by}, and this hub has"
             f" PostgreSQL {VERSION}: {advice}"
         )
 

@@ -54,7 +54,7 @@ def choose_label(found: Inventory, to: datetime | None, where: str) -> Label:
         return fit[-1]
     others = "".join(f"; {name} cannot be used: {why}" for name, why in found.unusable.items())
     if not found.labels:
-        raise BackupFailed(f"{where}: no finished backup is there{others}")
+        raise BackupFailed(f"{where}: there is no finished backup{others}")
     first = found.labels[0].time.isoformat(timespec="seconds")
     raise BackupFailed(f"{where}: the oldest backup reaches back to {first}{others}")
 
@@ -63,7 +63,7 @@ def check_no_cluster(postgres: EmbeddedPostgres) -> None:
     """Raise BackupFailed if the data folder has a database already."""
     if postgres.cluster.exists():
         raise BackupFailed(
-            f"{postgres.cluster} is there already: restore into another data folder, or move the"
+            f"{postgres.cluster} already exists: restore into another data folder, or move the"
             " folder 'postgres' away first"
         )
 

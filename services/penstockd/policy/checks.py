@@ -84,7 +84,7 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
         if grant.dataset not in catalog:
             check.add(at + "dataset", f"there is no dataset '{grant.dataset}'")
         elif any(g.dataset == grant.dataset for g in draft.grants[:i]):
-            check.add(at + "dataset", f"'{grant.dataset}' has a grant in this role already")
+            check.add(at + "dataset", f"'{grant.dataset}' already has a grant in this role")
         else:
             grants.append(_check_grant(check, at, draft.role_id, grant, catalog, tables))
     check.finish(f"role '{draft.role_id}' cannot be applied")
@@ -102,7 +102,7 @@ def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -
     if len(consumer.roles) > MAX_ROLES:
         check.add("roles", f"are more than {MAX_ROLES}")
     check_claims(consumer.claims, check)
-    check.finish(f"consumer '{consumer.consumer_id}' cannot be taken")
+    check.finish(f"consumer '{consumer.consumer_id}' is invalid")
 
 
 def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | None = None) -> None:
@@ -113,7 +113,7 @@ def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | No
     for name, values in claims.items():
         at = f"claims[{name}]"
         if not CLAIM_NAME.fullmatch(name):
-            found.add(at, "is no name of a claim: lower-case letters, digits and _ only")
+            found.add(at, "is not a name of a claim: only lower-case letters, digits and _")
         if len(values) > MAX_VALUES:
             found.add(at, f"has more than {MAX_VALUES} values")
         if any(not 0 < len(v) <= MAX_VALUE_LENGTH or not is_storable(v) for v in values):
@@ -157,7 +157,7 @@ class _ViolationList:
 
     def one_of(self, field: str, value: str, known: Mapping[str, T]) -> T | None:
         if value not in known:
-            self.add(field, f"'{value}' is none of {', '.join(known)}")
+            self.add(field, f"'{value}' is not one of {', '.join(known)}")
         return known.get(value)
 
     def finish(self, message: str) -> None:
@@ -172,7 +172,7 @@ def _check_grant(
 ) -> Grant:
     dataset = catalog[draft.dataset]
     if not draft.actions:
-        check.add(at + "actions", "are none: the grant would allow nothing")
+        check.add(at + "actions", "must not be empty: the grant would allow nothing")
     known = {a.value: a for a in Action}
     actions = [check.one_of(f"{at}actions[{i}]", a, known) for i, a in enumerate(draft.actions)]
     masks = {m.value: m for m in Mask}

@@ -55,7 +55,7 @@ class Explanation:
     def row_reason(self) -> str:
         """The visible rows, as a sentence."""
         if not self.rows:
-            return f"no rows: no grant allows to read {self.dataset.name}"
+            return f"no rows: no grant allows reading {self.dataset.name}"
         everything = [r.grant.role for r in self.rows if not r.grant.row_filter]
         if everything:
             return f"all rows: {_name_roles(everything)} has no row filter"
@@ -123,7 +123,7 @@ def record_reason(visible: bool, exists: bool, roles: Sequence[str], answer: Exp
     if visible:
         return f"visible: {_name_roles(roles)} shows it"
     if answer.view is None:
-        return f"hidden: no grant allows to read {answer.dataset.name}"
+        return f"hidden: no grant allows reading {answer.dataset.name}"
     return "hidden: no row filter lets it through"
 
 
@@ -153,7 +153,7 @@ def _give_reason(field: Field, decision: FieldDecision) -> str:
     """The decision as a sentence: "role bi shows it partial: field_masks names email"."""
     shown = "hides it" if decision.mask is Mask.HIDE else f"shows it {decision.mask.value}"
     if decision.combination is Combination.NONE:
-        return "hidden: no grant allows to read the dataset"
+        return "hidden: no grant allows reading the dataset"
     if decision.combination is Combination.ETAG:
         return "made of what is shown by get and list, else null: some fields are hidden or masked"
     if decision.combination is Combination.MEMBERS:

@@ -19,7 +19,7 @@ def parse_fields(text: str, names: Names) -> tuple[Field, ...]:
     name that is unknown or hidden, SelectionError for an empty name or more than 4 KiB of text.
     """
     if len(text) > MAX_BYTES:
-        raise SelectionError(f"a selection of fields may be {MAX_BYTES} bytes long at most")
+        raise SelectionError(f"a selection of fields may be at most {MAX_BYTES} bytes long")
     visible = names.fields()
     if text.strip() in ("", "*"):
         return tuple(visible)
@@ -29,7 +29,7 @@ def parse_fields(text: str, names: Names) -> tuple[Field, ...]:
         name = part.strip()
         at = position + len(part) - len(part.lstrip())
         if not name:
-            raise SelectionError("a selection of fields holds an empty name", position)
+            raise SelectionError("a selection of fields contains an empty name", position)
         wanted.update(_leaf_paths(name, at, names))
         position += len(part) + 1
     return tuple(f for f in visible if f.path in wanted)

@@ -101,7 +101,7 @@ class OrderBy:
                 raise OrderError(f"'{name}' is named twice", position)
             named[field.path] = _make_sort(field, names, descending)
         if len(named) > MAX_KEYS:
-            raise OrderError(f"an order may have {MAX_KEYS} names at most")
+            raise OrderError(f"an order may have at most {MAX_KEYS} names")
         sorts = list(named.values())
         open_parts = [f for f in key if f.path not in named]
         if not open_parts:
@@ -179,7 +179,7 @@ def _make_sort(field: Field, names: Names, descending: bool) -> Sort:
 def _parse_items(text: str) -> list[tuple[str, bool, int]]:
     """The name, the direction (whether descending) and the position of each item."""
     if len(text) > MAX_BYTES:
-        raise OrderError(f"an order may be {MAX_BYTES} bytes long at most")
+        raise OrderError(f"an order may be at most {MAX_BYTES} bytes long")
     if not text.strip():
         return []
     items: list[tuple[str, bool, int]] = []
@@ -188,7 +188,7 @@ def _parse_items(text: str) -> list[tuple[str, bool, int]]:
         at = position + len(part) - len(part.lstrip())
         words = part.split()
         if not words:
-            raise OrderError("an order holds an empty name", position)
+            raise OrderError("an order contains an empty name", position)
         if len(words) > 2 or words[1:] not in ([], ["asc"], ["desc"]):
             raise OrderError("an order is written as 'name' or 'name desc', with commas", at)
         items.append((words[0], words[1:] == ["desc"], at))

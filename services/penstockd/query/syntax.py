@@ -186,7 +186,7 @@ class _Build(Transformer[Token, Any]):
         for x in literals:
             steps.extend((x.text,) if x.quoted else x.text.split("."))
         if len(steps) > MAX_STEPS:
-            raise FilterError(f"a name may have {MAX_STEPS} parts at most", position)
+            raise FilterError(f"a name may have at most {MAX_STEPS} parts", position)
         if len(literals) == 1:
             return _Value(tuple(steps), literals[0], position)
         if any(x.quoted for x in literals):
@@ -229,7 +229,7 @@ def _make_literal(token: Token) -> Literal:
             raise FilterError(f"unknown escape '\\{code}'", position + 1 + match.start())
         if _find_unfit(text):
             raise FilterError(
-                f"the escape '\\{code}' is of a character that no value can hold",
+                f"the escape '\\{code}' is of a character that no value can have",
                 position + 1 + match.start(),
             )
         return text
@@ -310,16 +310,18 @@ def parse_filter(text: str) -> Expression:
 
 def _check_text(text: str) -> None:
     if unfit := _find_unfit(text):
-        raise FilterError("a filter cannot hold a character that no value can hold", unfit.start())
+        words = "a filter cannot contain a character that no value can have"
+        raise FilterError(words, unfit.start())
     if len(text) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
-        raise FilterError(f"a filter may be {MAX_BYTES} bytes long at most")
+        raise FilterError(f"a filter may be at most {MAX_BYTES} bytes long")
     if text.count("(") <= MAX_DEPTH:
         return
     depth = 0
     for match in _PARENTHESES.finditer(text):
         depth += {"(": 1, ")": -1}.get(match[0], 0)
         if depth > MAX_DEPTH:
-            raise FilterError(f"a filter may nest {MAX_DEPTH} levels at most", match.start())
+            words = f"a filter may be nested at most {MAX_DEPTH} levels deep"
+            raise FilterError(words, match.start())
 
 
 def _syntax_error(text: str, exc: UnexpectedInput) -> FilterError:
@@ -333,7 +335,7 @@ def _syntax_error(text: str, exc: UnexpectedInput) -> FilterError:
     if isinstance(exc, UnexpectedCharacters) and text[position] in "\"'":
         if _PARENTHESES.match(text, position):
             return FilterError("unexpected quoted string", position)
-        return FilterError("a quoted string does not end", position)
+        return FilterError("a quoted string is not closed", position)
     return FilterError(f"unexpected '{text[position : position + 1]}'", position)
 
 
@@ -354,7 +356,7 @@ class _Settle:
             case _Value():
                 return self._value(node, subject)
         if subject is not None:
-            raise FilterError("a list of values cannot hold comparisons", node.position)
+            raise FilterError("a list of values cannot contain comparisons", node.position)
         if isinstance(node, _ListComparison):
             return self(node.values, node)
         return self._counted(node)
@@ -376,6 +378,6 @@ class _Settle:
         self.count += 1
         if self.count > MAX_COMPARISONS:
             raise FilterError(
-                f"a filter may hold {MAX_COMPARISONS} comparisons at most", comparison.position
+                f"a filter may contain at most {MAX_COMPARISONS} comparisons", comparison.position
             )
         return comparison

@@ -44,7 +44,6 @@ from penstockd.rpc.writes import (
     mark_replayed,
     write_request,
 )
-from penstockd.writes.updates import complete_key
 
 PACKAGE = "penstock.api.v1"
 
@@ -117,8 +116,6 @@ class DatasetHandlers:
     async def update(self, request: Any, call: ServedCall) -> Any:
         """Update…: some fields of a record."""
         record, mask = getattr(request, self.dataset.singular), request.update_mask.paths
-        if self.dataset.joins_key:
-            complete_key(self.dataset, record, request.key)
         reply = await update_record(
             call,
             self.dataset,
@@ -126,6 +123,7 @@ class DatasetHandlers:
             mask,
             request.etag,
             write_request(request, call.exchange),
+            key=request.key if self.dataset.joins_key else "",
             allow_missing=request.allow_missing,
         )
         return await mark_replayed(call, reply)

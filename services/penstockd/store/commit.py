@@ -104,5 +104,5 @@ def _outcome_unknown(connection: Any, why: str) -> OutcomeUnknown:
         cut_session(connection)
     return OutcomeUnknown(
         "it is not known whether this was written: the database did not confirm it in time; repeat"
-        " the call with the same request_id, or read what is there before you write it again"
+        " the call with the same request_id, or read the records before you write them again"
     )

@@ -52,19 +52,19 @@ REPAIR = {"reconcile": "REPAIR"}
 BROKEN = "the cursor is not one that was given here"
 _UNDONE = (
     "the cursor is of a state of the database that was undone, as by a failover or a restore:"
-    " repair what you have, or read all anew"
+    " repair what you have, or read everything again"
 )
 _UNMARKED = (
     "the cursor is of an earlier version of the hub, and cannot be checked:"
-    " repair what you have, or read all anew"
+    " repair what you have, or read everything again"
 )
 #: The one message for every fault of an unsealed cursor, so that forging one reveals nothing.
 UNSEALED = (
-    "the cursor is of an earlier version of the hub, and nothing can be read on from it:"
-    " repair what you have, or read all anew"
+    "the cursor is of an earlier version of the hub, and cannot be continued:"
+    " repair what you have, or read everything again"
 )
-_FOREIGN = "the cursor is of another database: repair what you have, or read all anew"
-_EXPIRED = "the changes after this cursor are kept no longer: repair what you have, or start anew"
+_FOREIGN = "the cursor is of another database: repair what you have, or read everything again"
+_EXPIRED = "the changes after this cursor are no longer kept: repair what you have, or start again"
 
 
 class Ahead(NamedTuple):

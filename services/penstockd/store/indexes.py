@@ -88,9 +88,22 @@ def present_indexes(connection: Connection) -> set[str]:
     return {row[0] for row in connection.execute(text(_PRESENT)) if row[1]}
 
 
+def undeclared_indexes(connection: Connection, dataset: Dataset) -> list[str]:
+    """What the indexes of a dataset are that the model no longer declares, such as "customers.email
+    is no longer unique"."""
+    wanted, found = declared_indexes(dataset), list[str]()
+    for name, _, table in connection.execute(text(_PRESENT)):
+        if table == dataset.name and name not in wanted:
+            unique = name.endswith(_UNIQUE)
+            field = name.removesuffix(_UNIQUE if unique else _PLAIN)
+            found.append(f"{field} is no longer {'unique' if unique else 'indexed'}")
+    return sorted(found)
+
+
 _PRESENT = f"""
-SELECT c.relname, i.indisvalid FROM pg_index AS i
+SELECT c.relname, i.indisvalid, t.relname FROM pg_index AS i
 JOIN pg_class AS c ON c.oid = i.indexrelid
+JOIN pg_class AS t ON t.oid = i.indrelid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = '{DATA_SCHEMA}'
     AND (c.relname LIKE '%{_UNIQUE}' OR c.relname LIKE '%{_PLAIN}')

@@ -34,7 +34,7 @@ KEPT_LEASES = 100
 #: Lineage, number, number of its end, and a random token; leases of earlier versions have none.
 _LEASE_ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})-([0-9]{1,18})(?:-([0-9a-f]{16}))?")
 UNKNOWN = "the lease is not one of this subscription, or from before its reset"
-_LOST = "the lease has expired; its changes are given again"
+_LOST = "the lease has expired; its changes are delivered again"
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,10 +147,10 @@ def _refuse_steps(steps: list[Step], destructive: bool) -> None:
     impossible = [s for s in steps if s.consent is Consent.NEVER]
     if impossible:
         raise MigrationFailed(
-            "the model changed in ways that stored values stand against:\n"
+            "the model changed in ways that stored values do not allow:\n"
             + _format_steps(impossible)
-            + "\nSet these values right with the model of before, or give the field of the new "
-            "model another number and name. Nothing was changed."
+            + "\nCorrect these values with the previous model, or give the field of the new model "
+            "another number and name. Nothing was changed."
         )
     refused = [s for s in steps if not s.additive]
     if refused and not destructive:

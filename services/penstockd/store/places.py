@@ -47,7 +47,7 @@ _KEPT = 1024
 #: How long before it begins to seal a key is announced, in seconds.
 ANNOUNCE_AHEAD = 60
 _RETIRED = (
-    "the cursor was sealed under a key that is kept no longer: repair what you have, or read all"
+    "the cursor was sealed under a key that is no longer kept: repair what you have, or read all"
     " anew"
 )
 #: The kind of a text, authenticated so that no kind is accepted as another.

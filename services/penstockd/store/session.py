@@ -78,7 +78,7 @@ def as_ours(error: BaseException) -> Exception | None:
     if isinstance(error, asyncpg.QueryCanceledError):
         return QueryTooLong("the query takes longer than a call of its kind may; ask for less")
     if isinstance(error, asyncpg.DiskFullError | asyncpg.OutOfMemoryError):
-        return StorageFull("the database has no room left; nothing was written")
+        return StorageFull("the disk of the database is full; nothing was written")
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return DatabaseUnavailable("the database takes no writes: it is a standby, or read-only")
     if isinstance(error, _UNAVAILABLE) or (isinstance(error, OSError) and _is_drivers(error)):

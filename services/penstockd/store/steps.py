@@ -43,7 +43,12 @@ from penstockd.store.columns import (
     table_ddl,
     type_name,
 )
-from penstockd.store.indexes import declared_indexes, find_duplicates, present_indexes
+from penstockd.store.indexes import (
+    declared_indexes,
+    find_duplicates,
+    present_indexes,
+    undeclared_indexes,
+)
 from penstockd.store.key_changes import find_key_change
 from penstockd.store.step import Consent, Step, do_nothing, quote_literal, script_step
 from penstockd.store.tables import Tables, column_default, empty_value
@@ -323,7 +328,9 @@ class _DatasetChanges:
             )
 
     def _index_steps(self) -> Iterator[Step]:
-        """Indexes that are made after the other steps: see ``indexes``."""
+        """Indexes that are made and dropped after the other steps: see ``indexes``."""
+        for words in undeclared_indexes(self._connection, self._dataset):
+            yield Step(f"{words}: its index is dropped", Consent.START, do_nothing)
         present = present_indexes(self._connection)
         columns = {n.path: (o, n) for o, n in self._matches.kept}
         for name, index in declared_indexes(self._dataset).items():
@@ -338,7 +345,7 @@ class _DatasetChanges:
             if shared:
                 told = "; ".join(f"{one}: has the value of {other}" for one, other in shared)
                 yield Step(
-                    f"{where} becomes unique, and values occur twice ({told})",
+                    f"{where} becomes unique, but values occur twice ({told})",
                     Consent.NEVER,
                     do_nothing,
                 )
@@ -369,8 +376,8 @@ class _DatasetChanges:
             keys = [row[0] for row in rows]
             if keys:
                 yield Step(
-                    f"{self._dataset.name}.{oneof.path} is a choice of one, and records have set"
-                    f" several: {', '.join(keys)}",
+                    f"{self._dataset.name}.{oneof.path} is a oneof, and records have set several"
+                    f" members: {', '.join(keys)}",
                     Consent.NEVER,
                     do_nothing,
                 )
@@ -401,7 +408,7 @@ def _make_differ(field: Field, column: PresentColumn) -> Differ:
 
 def _describe_effect(report: ValueReport) -> str:
     if report.refused:
-        return f"{report.refused} values cannot be held ({report.reasons()})"
+        return f"{report.refused} values values do not fit ({report.reasons()})"
     if report.changed:
         return f"{report.changed} values are converted"
     return "no value is affected"

@@ -143,10 +143,10 @@ def check_terms(subscription_id: str, terms: SubscriptionTerms) -> None:
     if len(terms.datasets) != 1:
         for name in ("filter", "fields"):
             if getattr(terms, name):
-                violations.append(Violation(f"subscription.{name}", "goes with one dataset"))
+                violations.append(Violation(f"subscription.{name}", "needs exactly one dataset"))
     texts = (*terms.datasets, terms.filter, terms.fields)
     if sum(len(text.encode()) for text in texts) + 4 * len(terms.operations) > MAX_TERMS:
-        violations.append(Violation("subscription", f"may have {MAX_TERMS} bytes"))
+        violations.append(Violation("subscription", f"may have at most {MAX_TERMS} bytes"))
     if violations:
         first = violations[0]
         raise ValueInvalid(f"{first.field}: {first.description}", violations=violations)

@@ -105,7 +105,7 @@ class LeaseStream:
             if taken is not None:
                 await self._give(taken)
             elif self._organs.feed.stopping.is_set():
-                raise HubStopping("this worker ends; its leases go on to run")
+                raise HubStopping("this worker stops; its leases keep running")
             elif self._clock() >= silent:
                 await self._send(self._reply.heartbeat(self._cursor))
             else:

@@ -33,7 +33,7 @@ LOOK = 5.0
 #: The shortest pause between two looks, in seconds: at first, and after many looks in vain.
 FIRST_LOOK, MAX_PAUSE = 0.01, 0.5
 
-_RESET = "the changes after the subscription's cursor are kept no longer: reset it"
+_RESET = "the changes after the subscription's cursor are no longer kept: reset it"
 
 
 def ack_time(seconds: int) -> int:

@@ -238,9 +238,9 @@ def _find_problems(policy: PolicySnapshot, webhook: Webhook) -> Iterator[tuple[s
     if webhook.consumer_id not in policy.consumers:
         yield "consumer_id", f"there is no consumer '{webhook.consumer_id}'"
     if len(webhook.title) > 200 or "\0" in webhook.title:
-        yield "title", "may have 200 characters"
+        yield "title", "may have at most 200 characters"
     if webhook.kind is WebhookKind.LISTEN and webhook.url:
-        yield "url", "is for webhooks of kind HTTP"
+        yield "url", "is only for webhooks of kind HTTP"
     yield from _selection_problems(webhook)
     yield from _option_problems(webhook)
     yield from _header_problems(webhook)
@@ -257,7 +257,7 @@ def _selection_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
         seen.add(selection.dataset)
         for operation in selection.operations:
             if operation not in OPERATIONS:
-                text = f"'{operation[:40]}' is none of {', '.join(OPERATIONS)}"
+                text = f"'{operation[:40]}' is not one of {', '.join(OPERATIONS)}"
                 yield f"selections[{i}].operations", text
 
 
@@ -266,7 +266,7 @@ def _option_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
     if not 1 <= options.batch_size <= MAX_BATCH:
         yield "options.batch_size", f"must be 1 to {MAX_BATCH}"
     if options.envelope is Envelope.CLOUDEVENTS_BINARY and options.batch_size > 1:
-        yield "options.batch_size", "must be 1: CloudEvents in binary mode come one by one"
+        yield "options.batch_size", "must be 1: CloudEvents in binary mode are sent one by one"
     if options.concurrency not in CONCURRENCY:
         yield "options.concurrency", f"must be 1 to {CONCURRENCY.stop - 1}"
     if options.rate not in RATE:

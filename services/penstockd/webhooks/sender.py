@@ -204,9 +204,9 @@ def _explain_failure(error: BaseException) -> tuple[Reason, str]:
         seen = getattr(seen, "os_error", None) or seen.__cause__ or seen.__context__
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return Reason.CONNECT_TIMEOUT, "no connection within the time"
+            return Reason.CONNECT_TIMEOUT, "no connection in time"
         case TimeoutError() | asyncio.TimeoutError():
-            return Reason.TIMEOUT, "no whole reply within the time"
+            return Reason.TIMEOUT, "no complete reply in time"
         case aiohttp.ClientSSLError() | ssl.SSLError() | aiohttp.ServerFingerprintMismatch():
             return Reason.TLS_FAILED, str(error)[:300]
         case aiohttp.ClientConnectorError():

@@ -122,7 +122,7 @@ class Arrival:
             if not timeout.expired():
                 raise
             raise ClientStalled(
-                f"the file did not come within {self._limits.seconds:g} s; send it in parts"
+                f"the file did not arrive within {self._limits.seconds:g} s; send it in parts"
             ) from None
 
 

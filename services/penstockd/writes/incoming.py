@@ -81,7 +81,7 @@ class Incoming:
         try:
             row = self._codec.row(record)
         except (KeyError, OverflowError):  # a number in a repeated field that its type lacks
-            return [], [Violation("", "holds an enum value or a time that does not exist")]
+            return [], [Violation("", "contains an enum value or a time that does not exist")]
         for i, (field, check) in enumerate(zip(self.fields, self._checkers, strict=True)):
             if row[i] is not None:
                 try:

@@ -109,7 +109,7 @@ function Nowhere() {
   );
 }
 
-/** The fragment is the page's place, so that a link to an anchor must not change it. */
+/** The URL's fragment names the page, so a link to an anchor must not change it. */
 function toMain(event: { preventDefault: () => void }): void {
   event.preventDefault();
   document.getElementById("main")?.focus();

@@ -3,7 +3,7 @@ import type { Session } from "./session";
 
 export const CurrentSession = createContext<Session | undefined>(undefined);
 
-/** The session of whoever looks at the page; only below the sign-in. */
+/** The current user's session; only for components below the sign-in. */
 export function useSession(): Session {
   const session = useContext(CurrentSession);
   if (session === undefined) throw new Error("nobody is signed in");

@@ -8,7 +8,7 @@ export interface Loaded<T> {
   again: () => void;
 }
 
-/** What `load` gives, asked for anew when `deps` change or by `again`; the old stays meanwhile. */
+/** The result of `load`, reloaded when `deps` change or by `again`; the old one stays meanwhile. */
 export function useLoaded<T>(
   load: (signal: AbortSignal) => Promise<T>,
   deps: DependencyList,
@@ -36,7 +36,7 @@ export function useLoaded<T>(
   return { ...state, again };
 }
 
-/** Calls `act` in growing intervals while `wanted`, of a page that is looked at. */
+/** Calls `act` at growing intervals while `wanted` is true and the page is visible. */
 export function useWatching(wanted: boolean, act: () => void): void {
   const latest = useRef(act);
   latest.current = act;
@@ -46,7 +46,7 @@ export function useWatching(wanted: boolean, act: () => void): void {
     let timer = 0;
     const tick = (): void => {
       if (!document.hidden) latest.current();
-      // Every call leaves an entry in the audit: what takes long is asked for less often.
+      // Every call leaves an audit entry, so slow changes are polled less often.
       wait = Math.min(wait * 1.3, 10_000);
       timer = window.setTimeout(tick, wait);
     };
@@ -58,7 +58,7 @@ export function useWatching(wanted: boolean, act: () => void): void {
 export interface Action {
   busy: boolean;
   problem: Problem | undefined;
-  /** Runs one call at a time; whether it succeeded. */
+  /** Runs one call at a time; returns whether it succeeded. */
   run: (work: () => Promise<void>) => Promise<boolean>;
 }
 

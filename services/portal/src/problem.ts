@@ -1,13 +1,13 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RequestInfoSchema } from "@gen/google/rpc/error_details_pb";
 
-/** What went wrong with a call, for people. */
+/** The error of a call, for people. */
 export interface Problem {
   message: string;
   /** As in error_reason.proto; empty if the hub gave none. */
   reason: string;
   requestId: string;
-  /** What is wrong with which field of the request. */
+  /** The faults of the request, by field. */
   fields: ReadonlyMap<string, string>;
 }
 
@@ -29,7 +29,7 @@ export function problemOf(error: unknown): Problem {
 }
 
 function message(failed: ConnectError): string {
-  // The browser's own words for a connection that failed differ and explain little.
+  // Browsers describe failed connections differently, and explain little.
   if (failed.cause instanceof TypeError) return "The hub cannot be reached.";
   if (failed.code === Code.DeadlineExceeded) return "The hub did not answer in time.";
   return failed.rawMessage || "The call failed, and the hub did not say why.";

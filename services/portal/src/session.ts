@@ -8,13 +8,13 @@ export class SignInRefused extends Error {}
 
 interface Token {
   value: string;
-  /** When it is to be replaced, in milliseconds of the page's clock. */
+  /** When it must be replaced, in milliseconds of the page's clock. */
   stale: number;
 }
 
 /**
- * One consumer, signed in. Its secret and its token live in this object alone: whoever drops it
- * has signed out, and so has who loads the page again.
+ * A signed-in consumer. Only this object holds its secret and its token: dropping it, or reloading
+ * the page, signs out.
  */
 export class Session {
   readonly webhooks: Client<typeof Webhooks>;
@@ -23,7 +23,7 @@ export class Session {
   #token: Token;
   #renewal: Promise<Token> | undefined;
 
-  /** `ended` is called when the secret is no longer taken. Throws SignInRefused. */
+  /** `ended` is called when the hub no longer accepts the secret. Throws SignInRefused. */
   static async open(consumer: string, secret: string, ended: () => void): Promise<Session> {
     return new Session(consumer, secret, await askToken(consumer, secret), ended);
   }
@@ -45,7 +45,7 @@ export class Session {
     this.datasets = createClient(Datasets, transport);
   }
 
-  /** Puts the token on a call; one that is refused is replaced once. */
+  /** Adds the token to a call; a refused token is replaced once. */
   readonly #authorize: Interceptor = (next) => async (request) => {
     const token = await this.#current();
     request.header.set("authorization", `Bearer ${token.value}`);
@@ -90,7 +90,7 @@ async function askToken(consumer: string, secret: string): Promise<Token> {
   });
   const document: unknown = await reply.json().catch(() => null);
   if (reply.ok && isIssued(document)) {
-    // Replaced in time, and not so early that a short-lived one is asked for at every call.
+    // Replace it in time, but not so early that every call requests a short-lived one.
     const seconds = Math.max(document.expires_in - 30, document.expires_in / 2);
     return { value: document.access_token, stale: asked + seconds * 1000 };
   }

@@ -153,6 +153,13 @@ def test_models_whose_keys_the_hub_cannot_hold(tmp_path: Path, field: str, probl
         compiled(tmp_path, declare(field.format(KEY)))
 
 
+def test_a_record_whose_name_requests_need(tmp_path: Path) -> None:
+    text = declare(KINDS["number"]).replace("message Probe", "message Key")
+    with pytest.raises(ModelError, match="give the message another name"):
+        compiled(tmp_path, text)
+    assert compiled(tmp_path, text.replace("sint64", "string"))["probes"].singular == "key"
+
+
 def test_references_to_keys(tmp_path: Path) -> None:
     refer = '{} other_id = 5 [(penstock.options.v1.field).reference = {{dataset: "probes"}}];'
     for kind, keys, problem in (

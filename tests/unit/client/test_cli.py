@@ -294,7 +294,7 @@ def test_bad_rows_of_a_mapping_name_their_source(hub: Any, run: Run, tmp_path: P
     )
     ran = run("import", "--mapping", "map.toml")
     assert ran.code == 1
-    assert ran.err.splitlines()[1].startswith("in.csv:3\tstatus\t'GONE' is none of")
+    assert ran.err.splitlines()[1].startswith("in.csv:3\tstatus\t'GONE' is not one of")
     assert ran.err.splitlines()[-1] == "error: 1 bad row; nothing was loaded"
 
 

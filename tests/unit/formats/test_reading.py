@@ -137,7 +137,7 @@ def test_a_bad_row_of_ndjson_is_named(
         (b'{"thingId":"a"}', "must hold one JSON array"),
         (b'[{"thingId":"a"}', "the file ends before"),
         (b'[{"thingId":"a"', "the file ends before"),
-        (b'[{"thingId":"a"}{"thingId":"b"}]', "parted by commas"),
+        (b'[{"thingId":"a"}{"thingId":"b"}]', "separated by commas"),
         (b'[{"thingId":"a"},]', "element of the array is missing"),
         (b"[,]", "element of the array is missing"),
         (b"[] []", "something follows"),

@@ -181,9 +181,9 @@ def test_what_is_no_workbook_is_refused(things: Dataset) -> None:
     with pytest.raises(FormatError, match="ends before its directory") as refused:
         rows_of(things, data[:-30])
     assert refused.value.truncated
-    with pytest.raises(FormatError, match="damaged or no XLSX"):
+    with pytest.raises(FormatError, match="damaged or not XLSX"):
         rows_of(things, edited(data, SHEET, lambda part: part[: len(part) // 2]))
-    with pytest.raises(FormatError, match="damaged or no XLSX"):
+    with pytest.raises(FormatError, match="damaged or not XLSX"):
         rows_of(things, edited(data, "xl/workbook.xml", lambda part: b""))
     with pytest.raises(FormatError, match="sheet is empty"):
         rows_of(things, workbook())

@@ -73,7 +73,7 @@ def test_all_that_is_wrong_is_found_at_once(catalog: Catalog, tables: Tables) ->
         ("credit_limit", "partial", "credit_limit is DECIMAL"),
         ("create_time", "hash", "create_time is TIMESTAMP"),
         ("customer_id", "hide", "the key is always clear"),
-        ("email", "star", "'star' is none of clear, partial, hash, null, hide"),
+        ("email", "star", "'star' is not one of clear, partial, hash, null, hide"),
     ],
 )
 def test_masks_that_cannot_be_put_on(

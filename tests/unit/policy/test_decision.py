@@ -86,7 +86,7 @@ def test_explanations_say_it(policy: MakePolicy, catalog: Catalog) -> None:
     assert answer.actions[Action.DELETE] == ()
     nobody = explain_policy(given, Principal("y", "", frozenset()), catalog["customers"])
     assert {f.decision.mask for f in nobody.fields} == {Mask.HIDE}
-    assert nobody.row_reason == "no rows: no grant allows to read customers"
+    assert nobody.row_reason == "no rows: no grant allows reading customers"
 
 
 def test_only_grants_that_allow_to_read_decide_what_is_read(

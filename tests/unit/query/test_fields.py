@@ -57,9 +57,9 @@ def test_selections_come_in_the_order_of_the_schema(
         ("name, homeaddress", "unknown field 'homeaddress'", 6),
         ("name.first", "unknown field 'name.first'", 0),
         ("home_address.", "unknown field 'home_address.'", 0),
-        ("name,,tags", "a selection of fields holds an empty name", 5),
+        ("name,,tags", "a selection of fields contains an empty name", 5),
         ("name,*", "unknown field '*'", 5),
-        ("n," * 3000, "a selection of fields may be 4096 bytes long at most", None),
+        ("n," * 3000, "a selection of fields may be at most 4096 bytes long", None),
     ],
 )
 def test_refusals(names: Names, text: str, message: str, position: int | None) -> None:

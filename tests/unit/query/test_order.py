@@ -184,7 +184,7 @@ def test_the_key_is_last_and_follows_the_last_direction(names: Names) -> None:
     [
         ("nme", "unknown field 'nme'", 0),
         ("name, place", "unknown field 'place'", 6),
-        ("name,", "an order holds an empty name", 5),
+        ("name,", "an order contains an empty name", 5),
         ("name down", "an order is written as 'name' or 'name desc', with commas", 0),
         ("name desc desc", "an order is written as 'name' or 'name desc', with commas", 0),
         ("name, name desc", "'name' is named twice", 6),
@@ -206,7 +206,7 @@ def test_limits(names_of: Callable[..., Names]) -> None:
     columns: dict[Field, ColumnElement[Any]] = {f: Column(f.path, Text()) for f in fields}
     names = names_of({**columns, KEY: TABLE.c.record_id})
     assert len(OrderBy.parse(",".join(f.path for f in fields[:8]), names, [KEY]).sorts) == 9
-    with pytest.raises(OrderError, match="8 names at most"):
+    with pytest.raises(OrderError, match="at most 8 names"):
         OrderBy.parse(",".join(f.path for f in fields), names, [KEY])
     with pytest.raises(OrderError, match="4096 bytes"):
         OrderBy.parse("f1," * 2000, names, [KEY])

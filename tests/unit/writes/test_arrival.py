@@ -83,7 +83,7 @@ async def test_a_file_that_is_not_loaded_must_come_in_time_too(
     made = Arrival(b"x", Client([]).pieces(), ImportLimits(PATIENCE, 0.2))
     await made.gather()
     async with asyncio.timeout(PATIENCE):
-        with pytest.raises(ClientStalled, match=r"did not come within 0\.2 s"):
+        with pytest.raises(ClientStalled, match=r"did not arrive within 0\.2 s"):
             assert [piece async for piece in made.read_unlocked()] == []
 
 

@@ -37,8 +37,8 @@ class SubscriptionsStub:
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. Every call decides anew what its changes show, by what the consumer
-    may see at that time.
+    exist. Every call shows the changes through the View that the consumer has at
+    that time.
     """
 
     def __init__(self, channel):
@@ -110,8 +110,8 @@ class SubscriptionsServicer:
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. Every call decides anew what its changes show, by what the consumer
-    may see at that time.
+    exist. Every call shows the changes through the View that the consumer has at
+    that time.
     """
 
     def CreateSubscription(self, request, context):
@@ -260,8 +260,8 @@ class Subscriptions:
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. Every call decides anew what its changes show, by what the consumer
-    may see at that time.
+    exist. Every call shows the changes through the View that the consumer has at
+    that time.
     """
 
     @staticmethod

@@ -38,8 +38,8 @@ class SubscriptionsStub:
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. Every call decides anew what its changes show, by what the consumer
-    may see at that time.
+    exist. Every call shows the changes through the View that the consumer has at
+    that time.
     """
 
     @_typing.overload
@@ -86,8 +86,8 @@ class SubscriptionsAsyncStub(SubscriptionsStub):
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. Every call decides anew what its changes show, by what the consumer
-    may see at that time.
+    exist. Every call shows the changes through the View that the consumer has at
+    that time.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -130,8 +130,8 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
     Otherwise stretches are worked on side by side.
 
     A subscription belongs to the consumer that made it; for others it does not
-    exist. Every call decides anew what its changes show, by what the consumer
-    may see at that time.
+    exist. Every call shows the changes through the View that the consumer has at
+    that time.
     """
 
     @_abc_1.abstractmethod

@@ -22,7 +22,8 @@ _CREDENTIALS = ("client_id", "client_secret", "api_key", "token")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The hub to call, and the credentials: arguments of ``Client`` but ``url`` and ``source``."""
+    """The hub to call, and the credentials: the arguments of ``Client`` except ``url`` and
+    ``source``."""
 
     url: str
     #: Where the credentials come from, for people.
@@ -33,9 +34,10 @@ class Caller:
 
 
 def connect_client(scope: str = "") -> Client:
-    """The client that the options, the environment or the current profile ask for.
+    """A client for the hub and the caller that the options, the environment or the current profile
+    name.
 
-    Raises Failure if none of them says who calls: nobody is an administrator by default.
+    Raises Failure if none of them names a caller: nobody is an administrator by default.
     """
     return open_client(find_caller(), scope)
 
@@ -54,12 +56,12 @@ def open_client(caller: Caller, scope: str = "") -> Client:
 
 
 def find_caller() -> Caller:
-    """Who calls, by the first of these that says it; raises Failure if none does.
+    """The caller that the first of these names; raises Failure if none does.
 
     The options ``--as`` and ``--profile``; credentials in the environment; PENSTOCK_AS and
-    PENSTOCK_PROFILE; the current profile. ``--url`` and PENSTOCK_URL say where credentials of the
-    environment go. What is stored goes to its own hub alone: that of the profile, or of the demo
-    on this machine.
+    PENSTOCK_PROFILE; the current profile. ``--url`` and PENSTOCK_URL name the hub for credentials
+    of the environment. Stored credentials go only to their own hub: that of the profile, or of the
+    demo on this machine.
     """
     consumer, profile = options.given_option("consumer"), options.given_option("profile")
     if not consumer and not profile:
@@ -151,7 +153,7 @@ def _is_local(url: str) -> bool:
 
 
 def _split_url(url: str) -> tuple[str, str, str]:
-    """The scheme, host and port of a URL; of what is none, and of a socket, the text itself."""
+    """The scheme, host and port of a URL; the text itself if it is a socket or not a URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -161,7 +163,7 @@ def _split_url(url: str) -> tuple[str, str, str]:
 
 
 def _list_choices() -> str:
-    """What to do about a command that does not say who calls."""
+    """The remedy for a command without a caller."""
     if names := demo_consumers():
         return (
             f"say who calls: --as {', '.join(names[:-1])} or {names[-1]}; "

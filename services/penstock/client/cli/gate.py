@@ -32,7 +32,7 @@ class SignalGate:
             self.check()
 
     def check(self) -> None:
-        """Ends the process if a signal has come.
+        """End the process if a signal has arrived.
 
         Loops need it: if Python runs the handler inside a destructor or an extension's callback, an
         exception that the handler raises is lost.

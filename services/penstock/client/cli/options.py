@@ -18,7 +18,7 @@ from penstock.client.cli.failures import Failure
 
 
 class Format(StrEnum):
-    """How a command prints what it has found."""
+    """How a command prints its results."""
 
     table = "table"
     json = "json"
@@ -30,7 +30,7 @@ class Format(StrEnum):
 #: Formats of files, which commands with a ``--format`` of their own (export, import) take.
 FILE_FORMATS = ("csv", "json", "ndjson", "xml", "parquet", "arrow", "xlsx")
 
-#: Variables that stand for options or for credentials.
+#: Environment variables for options and for credentials.
 VARIABLES = {
     "consumer": "PENSTOCK_AS",
     "profile": "PENSTOCK_PROFILE",
@@ -45,7 +45,7 @@ VARIABLES = {
     "token": "PENSTOCK_TOKEN",
 }
 
-#: Begins the names of the shared options' parameters: commands have a consumer and a url, too.
+#: The beginning of the shared options' parameter names: commands have a consumer and a url, too.
 _PREFIX = "shared_"
 
 _given: dict[str, str | None] = {}

@@ -1,8 +1,8 @@
-"""The one printer of the command line: what a command found, in the format that was chosen.
+"""The one printer of the command line: prints a command's results in the chosen format.
 
 Names are those of the model (``billing_address.city``) in every format, as in filters, field lists
-and CSV files; every command that reads JSON accepts them. JSON, YAML and NDJSON hold whole
-documents; a table and CSV hold the columns that the command names. Values in a table are for
+and CSV files; every command that reads JSON accepts them. JSON, YAML and NDJSON contain whole
+documents; a table and CSV contain the columns that the command names. Values in a table are for
 people, all others are exact.
 """
 
@@ -23,7 +23,7 @@ from penstock.client.cli.options import Format, chosen_format
 Row = Any
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: Words that YAML 1.1 takes for other things than names.
+#: Words that YAML 1.1 reads as something other than names.
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 
@@ -54,7 +54,7 @@ def print_rows(
     default: Format = Format.table,
     form: Format | None = None,
 ) -> None:
-    """Print many rows; those of NDJSON and CSV as they come, others when all are known.
+    """Print many rows; those of NDJSON and CSV as they arrive, others when all are known.
 
     ``form`` is the format for commands whose ``--format`` is that of a file.
     """
@@ -71,7 +71,7 @@ def print_rows(
 
 
 def print_document(row: Row, *, default: Format = Format.json) -> None:
-    """Print one row with all that it holds; a table of it has a line for each value."""
+    """Print one row with everything in it; a table has a line for each value."""
     form = chosen_format(default)
     if form is Format.table:
         from penstock.client.cli.tables import print_table

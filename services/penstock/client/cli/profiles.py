@@ -15,7 +15,7 @@ import typer
 
 from penstock.client.cli.failures import Failure
 
-#: What a profile may hold; all of it are arguments of ``Client``.
+#: The keys of a profile; all of them are arguments of ``Client``.
 MEMBERS = (
     "url",
     "client_id",

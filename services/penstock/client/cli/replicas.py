@@ -159,7 +159,7 @@ def _mask_database(database: str) -> str:
 
 
 def _first_error(error: BaseException, kind: type[Exception]) -> BaseException:
-    """The original error, rather than the failed rollback after it."""
+    """The original error, rather than that of the failed rollback after it."""
     while isinstance(error.__context__, kind):
         error = error.__context__
     return error

@@ -1,4 +1,4 @@
-"""What commands on webhooks share: their options, and how they call."""
+"""Shared by commands on webhooks: their options, and how they call."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def make_selections(
     for event in events or ():
         record, dot, operation = event.partition(".")
         if not dot or record not in known:
-            raise Failure(f"'{event}' is no type of event; records are {', '.join(sorted(known))}")
+            raise Failure(
+                f"'{event}' is not a type of event; records are {', '.join(sorted(known))}"
+            )
         operations.setdefault(known[record], []).append(operation)
     names = list(dict.fromkeys([*(datasets or ()), *operations])) or sorted(known.values())
     if (filter or fields) and len(names) > 1:

@@ -188,7 +188,7 @@ def make_converter(field: FieldDescriptor, value: Value, where: str) -> Convert:
         return _parse_object
     if field.message_type is not None:
         if field.message_type.full_name != _TIMESTAMP:
-            raise MappingError(f"{where}: '{field.name}' is no single value")
+            raise MappingError(f"{where}: '{field.name}' is not a single value")
         return _time_converter(value, where) if value.format else str
     if field_options(field).date and value.format:
         return _date_converter(value.format)
@@ -213,7 +213,7 @@ def _name_of(field: FieldDescriptor) -> Convert:
         try:
             return known[text]
         except KeyError:
-            raise BadValue(f"'{text}' is none of {', '.join(labels)}") from None
+            raise BadValue(f"'{text}' is not one of {', '.join(labels)}") from None
 
     return convert
 

@@ -33,9 +33,9 @@ __all__ = ["NotTheOnly", "Replica", "Verified"]
 
 #: Changes in one answer to a poll.
 PAGE = 5000
-#: How often a verification checks again what was written meanwhile.
+#: How often a verification checks again the records that were written meanwhile.
 ATTEMPTS = 10
-#: How often in a row it begins again because what the caller may see has changed meanwhile.
+#: How often in a row it starts again because the caller's View has changed meanwhile.
 RENEWALS = 10
 # Stands for the digest of a row that cannot be a record: no record has this digest.
 _NO_RECORD = bytes(32)

@@ -51,5 +51,5 @@ async def pull_changes(
         await disclosure.records(taken.keys)
         call.entry.row_count = taken.lease.change_count
     elif hub.feed.stopping.is_set():
-        raise HubStopping("this worker ends; pull again")
+        raise HubStopping("this worker stops; pull again")
     return taken, taking.source.view

@@ -3,7 +3,7 @@ import { useId, type ComponentProps, type ReactNode } from "react";
 interface Common {
   label: string;
   hint?: ReactNode;
-  /** What the hub says is wrong with it. */
+  /** The hub's error about it. */
   error?: string | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** A gate between two walls: the product's sign. */
+/** A gate between two walls: the product's logo. */
 export function Mark() {
   return (
     <svg className="mark" viewBox="0 0 32 32" aria-hidden="true">

@@ -14,7 +14,7 @@ interface Props<T> {
   empty: ReactNode;
 }
 
-/** A table, and on narrow screens a list of cards; the roles keep it a table for who hears it. */
+/** A table, and on narrow screens a list of cards; the roles keep it a table for screen readers. */
 export function Table<T>({ caption, columns, rows, name, empty }: Props<T>) {
   if (rows.length === 0) return <div className="empty">{empty}</div>;
   return (

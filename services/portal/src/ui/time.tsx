@@ -10,7 +10,7 @@ const FORM = new Intl.DateTimeFormat("en-GB", {
   second: "2-digit",
 });
 
-/** A moment in the zone of who looks; its exact form on hovering. */
+/** A time in the user's time zone; hovering shows its exact form. */
 export function When({ at }: { at: Timestamp | undefined }) {
   if (at === undefined) return <>–</>;
   const date = timestampDate(at);
@@ -21,7 +21,7 @@ export function When({ at }: { at: Timestamp | undefined }) {
   );
 }
 
-/** The time that an input of type datetime-local holds; undefined if it holds none. */
+/** The time in an input of type datetime-local; undefined if it is empty. */
 export function typedTime(text: string): Timestamp | undefined {
   const date = new Date(text);
   return Number.isNaN(date.getTime()) ? undefined : timestampFromDate(date);
@@ -38,7 +38,7 @@ export function span(of: Duration | undefined): string {
   return spanOf(Number(of.seconds) + of.nanos / 1e9);
 }
 
-/** Seconds as people say them: 12 ms, 3.4 s, 5 min, 2 h, 3 d. */
+/** Seconds in a readable form: 12 ms, 3.4 s, 5 min, 2 h, 3 d. */
 export function spanOf(seconds: number): string {
   if (seconds < 0.0995) return `${(seconds * 1000).toFixed(seconds < 0.00995 ? 1 : 0)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;

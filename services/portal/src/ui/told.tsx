@@ -2,7 +2,7 @@ import type { ReactNode } from "react";
 import type { Loaded } from "../loading";
 import type { Problem } from "../problem";
 
-/** One line about what went wrong, with what support needs to find it. */
+/** One line about an error, with the request id that support needs. */
 export function ProblemLine({ problem }: { problem: Problem | undefined }) {
   if (problem === undefined) return null;
   const denied = problem.reason === "PERMISSION_DENIED";
@@ -21,7 +21,7 @@ export function ProblemLine({ problem }: { problem: Problem | undefined }) {
   );
 }
 
-/** What was loaded, or that it is under way, or what went wrong. */
+/** The loaded content, a note that it is loading, or the error. */
 export function Shown<T>(props: { of: Loaded<T>; children: (value: T) => ReactNode }) {
   const { value, problem } = props.of;
   return (

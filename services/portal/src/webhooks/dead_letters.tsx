@@ -10,7 +10,7 @@ import { DeliveryTable } from "./deliveries";
 
 const PAGE = 50;
 
-/** What was given up, of all webhooks of whoever looks. */
+/** The dead letters of all the user's webhooks. */
 export function DeadLetters() {
   const session = useSession();
   const [reason, setReason] = useState("");

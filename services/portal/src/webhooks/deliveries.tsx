@@ -37,13 +37,13 @@ const ALL: Wanted = {
 
 interface Props {
   id: string;
-  /** Whether what waits is sent, and so changes. */
+  /** Whether pending deliveries are being sent, and so change. */
   sending: boolean;
-  /** Looked at anew when it changes. */
+  /** A change of this value reloads the list. */
   round: number;
 }
 
-/** The deliveries of a webhook, newest first, narrowed as one wishes. */
+/** The deliveries of a webhook, newest first, with filters. */
 export function Deliveries({ id, sending, round }: Props) {
   const session = useSession();
   const [wanted, setWanted] = useState(ALL);
@@ -150,7 +150,7 @@ async function list(
 interface TableProps {
   deliveries: readonly Delivery[];
   empty: string;
-  /** Whether they are of several webhooks. */
+  /** Whether they belong to several webhooks. */
   mixed?: boolean;
 }
 

@@ -14,7 +14,7 @@ interface Props {
   deliveryId: string;
 }
 
-/** One delivery: what has become of it, every attempt, and its body. */
+/** One delivery: its state, every attempt, and its body. */
 export function DeliveryPage({ webhookId, deliveryId }: Props) {
   const { webhooks } = useSession();
   const loaded = useLoaded(
@@ -180,7 +180,7 @@ function formatted(bytes: Uint8Array): string {
   return document === undefined ? text : JSON.stringify(document, null, 2);
 }
 
-/** Where the feed stands after the event in a body; empty if the body does not say. */
+/** The cursor of the feed after the event in a body; empty if the body has none. */
 function cursorOf(bytes: Uint8Array): string {
   const document = parsed(decoded(bytes)) as { data?: { cursor?: unknown } } | null | undefined;
   const cursor = document?.data?.cursor;

@@ -15,7 +15,7 @@ import { SIGNATURES } from "./options";
 import { SecretDialog } from "./secret";
 import { nameOf } from "./words";
 
-/** Called with whether something has changed. */
+/** The argument tells whether something has changed. */
 type Closed = (changed: boolean) => void;
 
 const DAY = 86_400_000;
@@ -173,7 +173,7 @@ interface AskingProps {
   children: ReactNode;
 }
 
-/** A question before something is done. */
+/** A confirmation before an action. */
 function Asking({ title, verb, danger, action, act, onClose, children }: AskingProps) {
   const submit = (event: FormEvent): void => {
     event.preventDefault();

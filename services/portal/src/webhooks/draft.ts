@@ -10,10 +10,10 @@ import {
 } from "@gen/penstock/hub/v1/webhooks_pb";
 import type { Problem } from "../problem";
 
-/** What is wanted of one dataset. */
+/** The selection from one dataset. */
 export interface Wanted {
   dataset: string;
-  /** All if there are none. */
+  /** Empty means all. */
   operations: readonly string[];
   filter: string;
   fields: string;
@@ -24,12 +24,12 @@ export interface Header {
   value: string;
 }
 
-/** A webhook as a form holds it: numbers are what was typed. */
+/** A webhook in a form: numbers are the typed text. */
 export interface Draft {
   url: string;
   title: string;
   selections: readonly Wanted[];
-  /** None: they stay as they are, since their values are not shown again. */
+  /** Undefined: they stay unchanged, since their values are not shown again. */
   headers: readonly Header[] | undefined;
   envelope: Envelope;
   body: Body;
@@ -97,7 +97,7 @@ export function webhookOf(draft: Draft): MessageInitShape<typeof WebhookSchema> 
   };
 }
 
-/** What an update by a draft changes. */
+/** The fields that an update from a draft changes. */
 export function maskOf(draft: Draft): string[] {
   const options = ["envelope", "body", "thin", "ordering", "batch_size", "concurrency", "rate"];
   return [
@@ -107,16 +107,16 @@ export function maskOf(draft: Draft): string[] {
   ];
 }
 
-/** What is no whole number becomes one that the hub refuses and names. */
+/** A text that is not a whole number becomes one that the hub refuses and names. */
 function whole(text: string): number {
   const number = Number(text);
   return text.trim() && Number.isInteger(number) && Math.abs(number) < 2 ** 31 ? number : -1;
 }
 
-/** Field of the form -> what the hub says is wrong with it. */
+/** Field of the form -> the hub's error about it. */
 export type Faults = ReadonlyMap<string, string>;
 
-/** The violations by fields of the form, and those that belong to none. */
+/** The violations by fields of the form, and those that belong to no field. */
 export function faultsOf(problem: Problem | undefined, draft: Draft): [Faults, string[]] {
   const faults = new Map<string, string>();
   const others: string[] = [];
@@ -125,7 +125,7 @@ export function faultsOf(problem: Problem | undefined, draft: Draft): [Faults, s
     if (/^(url|title|selections|headers|options)\b/.test(name)) faults.set(name, text);
     else others.push(`${field}: ${text}`);
   }
-  // A filter is refused as that of a list is: without saying of which selection.
+  // The refusal of a filter is that of a list: it does not name the selection.
   const filtered = draft.selections.flatMap((s, i) => (s.filter.trim() ? [i] : []));
   if (problem?.reason === "FILTER_INVALID" && filtered.length === 1) {
     faults.set(`selections[${filtered[0]}].filter`, problem.message);

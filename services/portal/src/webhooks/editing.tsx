@@ -111,7 +111,7 @@ function Editing({ webhook, datasets }: { webhook: Webhook; datasets: readonly D
   );
 }
 
-/** The datasets whose events whoever looks may be sent. */
+/** The datasets whose events the user may receive. */
 async function readable(
   session: ReturnType<typeof useSession>,
   signal: AbortSignal,

@@ -15,7 +15,7 @@ const HOURS = [
   [336, "last 14 days"],
 ] as const;
 
-/** How the deliveries of a webhook go; `round` says when to look again. */
+/** Figures of a webhook's deliveries; a change of `round` reloads them. */
 export function Figures({ id, round }: { id: string; round: number }) {
   const session = useSession();
   const [hours, setHours] = useState<number>(24);

@@ -19,17 +19,17 @@ interface Props {
   verb: string;
   /** Where to go instead of saving. */
   back: readonly string[];
-  /** Names of the headers that it has; none of a new one. */
+  /** The names of its headers; empty for a new webhook. */
   kept: readonly string[] | undefined;
   onSubmit: () => void;
 }
 
-/** What a webhook is to be like, for a new one and for one that is changed. */
+/** The settings of a webhook, for a new or a changed one. */
 export function WebhookForm(props: Props) {
   const { draft, change, action } = props;
   const [faults, others] = faultsOf(action.problem, draft);
   const form = useRef<HTMLFormElement>(null);
-  // Whoever hears or magnifies the page is brought to what is wrong.
+  // Move users of screen readers and magnifiers to the faulty field.
   useEffect(() => {
     form.current?.querySelector<HTMLElement>("[aria-invalid=true]")?.focus();
   }, [action.problem]);
@@ -88,7 +88,7 @@ export function WebhookForm(props: Props) {
   );
 }
 
-/** What is wrong with fields stands at the fields. */
+/** Errors about fields appear at the fields. */
 function told(problem: Problem, faults: Faults): Problem {
   const message = "Nothing was saved: see the fields that are marked.";
   return faults.size > 0 ? { ...problem, message } : problem;

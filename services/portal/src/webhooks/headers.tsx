@@ -9,7 +9,7 @@ interface Props {
   onChange: (headers: readonly Header[] | undefined) => void;
 }
 
-/** Headers of the owner's. Their values are not shown again, so they are replaced as a whole. */
+/** The owner's headers. Their values are not shown again, so they are replaced as a whole. */
 export function Headers({ headers, kept, fault, onChange }: Props) {
   return (
     <fieldset>

@@ -12,7 +12,7 @@ import { Shown } from "../ui/told";
 import { span } from "../ui/time";
 import { eventsOf, nameOf, percent, placeOf, WebhookBadge } from "./words";
 
-/** So many have their figures asked for at once. */
+/** The number of webhooks whose figures are requested at once. */
 const PAGE = 50;
 
 interface Row {
@@ -108,7 +108,7 @@ async function list(
   return { rows, next: pageToken };
 }
 
-/** None of a webhook that was deleted meanwhile. */
+/** Undefined for a webhook that was deleted meanwhile. */
 async function figures(
   session: Session,
   webhook: Webhook,

@@ -18,7 +18,7 @@ const COLUMNS: ReadonlyArray<Column<Notice>> = [
   { title: "About", cell: (notice) => about(notice) },
 ];
 
-/** What the hub said of the webhooks: that one fails for days, that one was disabled. */
+/** The hub's notices about the webhooks, such as one that fails for days or was disabled. */
 export function Notices() {
   const session = useSession();
   const [pages, setPages] = useState(1);

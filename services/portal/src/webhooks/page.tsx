@@ -14,7 +14,7 @@ import { nameOf, placeOf, WebhookBadge } from "./words";
 
 type Opened = "rotate" | "recover" | "replay" | "delete" | undefined;
 
-/** One webhook: how it goes, what can be done with it, its deliveries or its settings. */
+/** One webhook: its figures and actions, and its deliveries or its settings. */
 export function WebhookPage({ id, tab }: { id: string; tab: string }) {
   const session = useSession();
   const loaded = useLoaded(

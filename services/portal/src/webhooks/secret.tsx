@@ -2,7 +2,7 @@ import { useId, useState } from "react";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 
-/** A secret, this once: it is nowhere else, and gone when this is closed. */
+/** Shows a secret once: it is stored nowhere else, and gone when the dialog closes. */
 export function SecretDialog({ secret, onClose }: { secret: string; onClose: () => void }) {
   const id = useId();
   const [copied, setCopied] = useState(false);

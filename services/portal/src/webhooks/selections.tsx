@@ -11,9 +11,9 @@ interface Props {
   onChange: (chosen: readonly Wanted[]) => void;
 }
 
-/** Which events: datasets, and of each which operations, records and fields. */
+/** The selected events: datasets, and for each the operations, records and fields. */
 export function Selections({ datasets, chosen, faults, onChange }: Props) {
-  // One that may not be read any more can still be taken out.
+  // A dataset that may no longer be read can still be removed.
   const names = new Set([...datasets.map((d) => d.name), ...chosen.map((s) => s.dataset)]);
   const replaced = (dataset: string, wanted: Wanted | undefined): readonly Wanted[] => {
     if (!chosen.some((s) => s.dataset === dataset)) return wanted ? [...chosen, wanted] : chosen;

@@ -6,7 +6,7 @@ import { Facts } from "../ui/told";
 import { ENVELOPES, BODIES, ORDERINGS, SIGNATURES, wordOf } from "./options";
 import { eventsOf, placeOf } from "./words";
 
-/** How a webhook is made, and its secrets without themselves. */
+/** The settings of a webhook, and its secrets without their values. */
 export function Settings({ webhook }: { webhook: Webhook }) {
   const { options } = webhook;
   return (

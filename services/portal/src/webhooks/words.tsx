@@ -43,7 +43,7 @@ export function DeliveryBadge({ delivery }: { delivery: Delivery }) {
   return <span className={`badge ${tone}`}>{word}</span>;
 }
 
-/** What a webhook is called where it has no title. */
+/** The name of a webhook without a title. */
 export function nameOf(webhook: Webhook): string {
   return webhook.title || placeOf(webhook);
 }
@@ -58,7 +58,7 @@ export function eventsOf(operations: readonly string[]): string {
 
 export function percent(rate: number | undefined): string {
   if (rate === undefined) return "–";
-  // Rounded down, so that one failure among thousands does not look like none.
+  // Rounded down, so that one failure among thousands still shows.
   return `${Math.floor(rate * 1000) / 10} %`;
 }
 

@@ -6,12 +6,11 @@
 // as its caller sees it, in proto JSON:
 //
 // - Members have their proto JSON names (`billingAddress`). `updateTime` and
-//   `etag` are left out: they move with fields that the caller does not see.
-// - What has no value is left out: null, and where a field is not `optional`
-//   the value that stands for none: "", 0, false, the enum's value of number 0,
-//   an empty list or map. That is what REST replies, streams and messages leave
-//   out too; lines of NDJSON print it. A message that is set is printed, if
-//   only as {}.
+//   `etag` are left out: they change with fields that the caller does not see.
+// - Unset values are left out: null, and in a field that is not `optional` the
+//   default: "", 0, false, the enum's value of number 0, an empty list or map.
+//   REST replies, streams and messages leave them out too; lines of NDJSON
+//   print them. A message that is set is printed, even if only as {}.
 // - Times have six digits of the fraction: "2026-03-01T09:30:00.000000Z".
 // - Decimals have no zeros at the end of the fraction: "12.5", "12".
 // - 64-bit numbers are strings, enums their names, bytes base64 with padding,

@@ -249,10 +249,10 @@ export enum ErrorReason {
   CONFLICT = 18,
 
   /**
-   * The database has no room left; nothing was written, reads go on. Status
+   * The disk of the database is full; nothing was written, reads still work. Status
    * RESOURCE_EXHAUSTED, 507.
    *
-   *     {"code": 8, "message": "The database has no room left; nothing was written.",
+   *     {"code": 8, "message": "the disk of the database is full; nothing was written",
    *      "details": [{"reason": "STORAGE_FULL", "domain": "penstock"}]}
    *
    * @generated from enum value: STORAGE_FULL = 19;
@@ -297,7 +297,7 @@ export enum ErrorReason {
   REQUEST_IN_FLIGHT = 22,
 
   /**
-   * The export cannot go on where it broke off: its state of the data is no
+   * The export cannot be resumed where it broke off: its state of the data is no
    * longer kept, or the request is not the one that began it. Start again.
    * Status FAILED_PRECONDITION, 400.
    *
@@ -377,8 +377,8 @@ export enum ErrorReason {
   ROLE_IN_USE = 32,
 
   /**
-   * The policy of that revision cannot be applied to the model as it is now; the
-   * field violations say what is in the way. Status FAILED_PRECONDITION, 400.
+   * The policy of that revision cannot be applied to the current model; the field
+   * violations give the reasons. Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "revision 12 cannot be applied any more",
    *      "details": [{"reason": "ROLLBACK_IMPOSSIBLE", "domain": "penstock"},
@@ -486,10 +486,10 @@ export enum ErrorReason {
 
   /**
    * The state of the data that a call reads is no longer kept: a digest or a
-   * repair goes on with it too late, or an export or the snapshot of a stream
+   * repair returned to it too late, or an export or the snapshot of a stream
    * takes longer than one state is held. Start again; a stream that ended in
-   * its snapshot says REPAIR, which keeps what came. Status
-   * FAILED_PRECONDITION, 400.
+   * its snapshot tells its client to REPAIR, which keeps the records received so
+   * far. Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "the state is no longer kept; start again without one",
    *      "details": [{"reason": "STATE_GONE", "domain": "penstock"}]}
@@ -503,7 +503,7 @@ export enum ErrorReason {
    * oldest cursor that can be used; repair a replica with `:repair`, or make it
    * again. Status OUT_OF_RANGE, 400.
    *
-   *     {"code": 11, "message": "the changes after this cursor are kept no longer",
+   *     {"code": 11, "message": "the changes after this cursor are no longer kept",
    *      "details": [{"reason": "CURSOR_EXPIRED", "domain": "penstock",
    *                   "metadata": {"oldest": "AQ…"}}]}
    *
@@ -595,7 +595,7 @@ export enum ErrorReason {
    * The lease was not acknowledged in time, or was returned: its changes go, or
    * have gone, to the next worker that asks. Status FAILED_PRECONDITION, 400.
    *
-   *     {"code": 9, "message": "the lease has expired; its changes are given again",
+   *     {"code": 9, "message": "the lease has expired; its changes are delivered again",
    *      "details": [{"reason": "LEASE_EXPIRED", "domain": "penstock"}]}
    *
    * @generated from enum value: LEASE_EXPIRED = 75;
@@ -625,7 +625,7 @@ export enum ErrorReason {
   DELIVERY_NOT_FOUND = 81,
 
   /**
-   * Webhooks may not lead to the URL: it is not https, or its address is not
+   * Webhooks must not lead to the URL: it is not https, or its address is not
    * public and the operator has not allowed it. Status INVALID_ARGUMENT, 400.
    *
    *     {"code": 3, "message": "url: 10.0.0.1 is not a public address",

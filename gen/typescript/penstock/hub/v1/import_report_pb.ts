@@ -19,14 +19,14 @@ export const file_penstock_hub_v1_import_report: GenFile = /*@__PURE__*/
  */
 export type IgnoredName = Message<"penstock.hub.v1.IgnoredName"> & {
   /**
-   * The name as the file has it, such as "address.planet".
+   * The name in the file, such as "address.planet".
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * How many values it had; of a column, one for each row.
+   * The number of its values; a column has one in each row.
    *
    * @generated from field: int64 value_count = 2;
    */
@@ -47,14 +47,14 @@ export const IgnoredNameSchema: GenMessage<IgnoredName> = /*@__PURE__*/
  */
 export type PreviewColumn = Message<"penstock.hub.v1.PreviewColumn"> & {
   /**
-   * The name as the file has it; in formats without a header, the field's.
+   * The name in the file; in formats without a header, that of the field.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * The field that takes its values; empty if none does.
+   * The field that its values go to; empty if there is none.
    *
    * @generated from field: string field = 2;
    */
@@ -68,21 +68,21 @@ export type PreviewColumn = Message<"penstock.hub.v1.PreviewColumn"> & {
   type: string;
 
   /**
-   * The first values as the hub would print them, those of good rows.
+   * The first values of valid rows, as the hub would print them.
    *
    * @generated from field: repeated string values = 4;
    */
   values: string[];
 
   /**
-   * How many of its values would be refused.
+   * The number of its values that would be refused.
    *
    * @generated from field: int64 refused_count = 5;
    */
   refusedCount: bigint;
 
   /**
-   * What is to be known of it.
+   * A remark about the column, if there is one.
    *
    * @generated from field: string note = 6;
    */

@@ -130,8 +130,8 @@ export type Issuer = Message<"penstock.hub.v1.Issuer"> & {
 
   /**
    * Whether the value of consumer_claim is the consumer's id itself: the issuer
-   * can then speak for every consumer except those that may change access. Goes
-   * with consumer_claim and without consumers.
+   * can then speak for every consumer except those that may change access. Needs
+   * consumer_claim, and excludes consumers.
    *
    * @generated from field: bool consumers_by_claim = 15;
    */

@@ -39,15 +39,15 @@ export type Subscription = Message<"penstock.hub.v1.Subscription"> & {
   datasets: string[];
 
   /**
-   * Only records that match it (AIP-160), before or after the change; goes with
-   * one dataset.
+   * Only records that match it (AIP-160), before or after the change; needs
+   * exactly one dataset.
    *
    * @generated from field: string filter = 3;
    */
   filter: string;
 
   /**
-   * Only these fields, with commas; goes with one dataset.
+   * Only these fields, separated by commas; needs exactly one dataset.
    *
    * @generated from field: string fields = 4;
    */
@@ -612,8 +612,8 @@ export const WatchSubscriptionResponseSchema: GenMessage<WatchSubscriptionRespon
  * Otherwise stretches are worked on side by side.
  *
  * A subscription belongs to the consumer that made it; for others it does not
- * exist. Every call decides anew what its changes show, by what the consumer
- * may see at that time.
+ * exist. Every call shows the changes through the View that the consumer has at
+ * that time.
  *
  * @generated from service penstock.hub.v1.Subscriptions
  */

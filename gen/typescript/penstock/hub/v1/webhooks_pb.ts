@@ -123,7 +123,7 @@ export type Webhook = Message<"penstock.hub.v1.Webhook"> & {
   replay?: Replay | undefined;
 
   /**
-   * The scopes of the token that it was made with, which narrow it for ever.
+   * The scopes of the token that created it, which narrow it permanently.
    *
    * @generated from field: repeated string scopes = 15;
    */
@@ -473,7 +473,7 @@ export enum WebhookOptions_Ordering {
 
   /**
    * Those of one record one after the other. A record whose delivery fails
-   * waits; the others go on.
+   * waits; the others continue.
    *
    * @generated from enum value: KEY = 2;
    */
