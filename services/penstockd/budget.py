@@ -17,6 +17,8 @@ call. Four rules prevent that, whatever a caller sends:
 ``let_others_run`` lets incoming calls go first, because a worker accepts one call in each round of
 its event loop. If every round also spent milliseconds on one consumer's large lists, accepting a
 thousand simultaneous calls would take seconds, and other consumers' calls would wait behind them.
+It waits for them only while its payer has used more than its share of the event loop, so that a
+consumer that calls without pause does not stop the work of the others.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ import structlog
 from penstockd.errors import CallTooCostly
 from penstockd.shares import payer_var
 from penstockd.threads import SharedThreads
-from penstockd.turns import SLICE, Turns
+from penstockd.turns import SLICE, RecentUse, Turns
 
 #: CPU seconds that a step may hold the event loop before it is logged.
 PAUSE = 0.05
@@ -47,9 +49,9 @@ BLOCKED = 0.5
 #: long at each of its steps. With Python's default of 5 ms, a call beside two threads takes several
 #: times as long.
 THREAD_SLICE = 0.0005
-#: ``let_others_run`` waits _REST seconds at a time while calls are accepted, at most _MOST_RESTS
-#: times: the work goes on however many calls there are.
-_REST, _MOST_RESTS = 0.001, 50
+#: ``let_others_run`` waits _REST seconds at a time while calls are accepted and its payer has used
+#: more than its share, at most MOST_RESTS times: the work goes on however many calls there are.
+_REST, MOST_RESTS = 0.001, 50
 #: CPU seconds that a call may use, unless it is a stream, which ends when its client goes away.
 CALL_SECONDS = 20.0
 #: CPU seconds that an upload may use for each byte received, in addition to CALL_SECONDS.
@@ -63,7 +65,7 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _clock = time.thread_time
 #: The event loop of this process.
-_turns = Turns()
+_turns, recent_use = Turns(), RecentUse()
 
 #: Few threads compute at a time, since they share one interpreter; more may also block.
 _CPUS = os.cpu_count() or 1
@@ -186,11 +188,14 @@ async def let_others_run() -> None:
 
 
 async def _give_way() -> None:
-    """Let others have their turn, and wait while calls are being accepted."""
+    """Let others have their turn. A payer that has used more than its share waits while calls are
+    being accepted."""
     global _known
+    budget = _current.get()
+    payer = OwnLine.HUB if budget is None else budget.line
     await asyncio.sleep(0)
-    for _ in range(_MOST_RESTS):
-        if _begun == _known:
+    for _ in range(MOST_RESTS):
+        if _begun == _known or not recent_use.exceeds_share(payer):
             return
         _known = _begun
         await asyncio.sleep(_REST)
@@ -315,6 +320,7 @@ class _Steps:
                 cpu = _clock() - began
                 self._budget.step(cpu, time.monotonic() - wall)
                 _turns.add(cpu)
+                recent_use.add(self._budget.line, cpu)
             try:
                 value = yield waits
             except GeneratorExit:  # the task is discarded; the loop may have stopped already

@@ -207,7 +207,8 @@ class Settings(BaseSettings):
         gt=0,
         le=3600,
         description="An import whose client sends less than 1 KiB a second is ended after this "
-        "many seconds; once rows are locked, one that sends less than 64 KiB a second after 5.",
+        "many seconds; once rows are locked, one that sends less than 64 KiB a second after 5, "
+        "and one that sends less than 1 MiB a second after 30 (later, the faster it is).",
     )
     import_seconds: float = Field(
         default=900,

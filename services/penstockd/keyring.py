@@ -1,9 +1,9 @@
-"""Which root secret seals, and which ones still open: two overlap while one is rotated.
+"""The root secrets: which one seals, and which ones still open. Two overlap during a rotation.
 
-A process knows one or two root secrets. The store says since when each of them seals, so all nodes
-change over at the same moment: see ``store.root_secrets`` for what it keeps, and ``rotation`` for
-the change itself. What is sealed names no secret: opening tries the one that seals first, and then
-every other one that is known and not retired.
+A process knows one or two root secrets. The store states since when each of them seals, so all
+nodes change over at the same moment: see ``store.root_secrets`` for what it keeps, and ``rotation``
+for the change itself. Sealed content names no secret: opening tries the one that seals first, and
+then every other one that is known and not retired.
 
 Keys that must outlive every secret are *lasting*: at a rotation the store keeps them, sealed under
 the secret that seals from then on.
@@ -31,7 +31,7 @@ _NONCE = 12
 
 
 class SecretMismatch(Exception):
-    """The database was set up under another root secret; the message says what to set."""
+    """The database was set up under another root secret; the message names the setting."""
 
 
 class Derives(Protocol):
@@ -39,7 +39,7 @@ class Derives(Protocol):
 
     @property
     def secret_id(self) -> str:
-        """Names the secret, and reveals nothing of it."""
+        """An id of the secret, which reveals nothing of it."""
         ...
 
     def derive(self, purpose: str) -> bytes:
@@ -49,8 +49,8 @@ class Derives(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SecretTerm:
-    """What the store says of a root secret: since when it seals, in Unix seconds, and whether it
-    is retired."""
+    """The store's record of a root secret: since when it seals, in Unix seconds, and whether it is
+    retired."""
 
     secret_id: str
     seal_time: float
@@ -59,7 +59,7 @@ class SecretTerm:
 
 @dataclass(frozen=True, slots=True)
 class DerivedKey:
-    """The key that a secret gives for some purpose."""
+    """The key that a secret derives for some purpose."""
 
     secret_id: str
     key: bytes
@@ -82,7 +82,7 @@ class Keys(Protocol):
 
 
 class KeyRing:
-    """The root secrets that a process knows, and what the store says of them."""
+    """The root secrets that a process knows, and the store's records of them."""
 
     def __init__(
         self, load: Callable[[], Sequence[Derives]], clock: Callable[[], float] = time.time
@@ -110,7 +110,7 @@ class KeyRing:
         return changed
 
     def use(self, terms: Sequence[SecretTerm], kept: Mapping[str, bytes]) -> None:
-        """Go by these terms, and these sealed lasting keys, from now on.
+        """Use these terms, and these sealed lasting keys, from now on.
 
         Raises SecretMismatch if a secret that seals, or will seal, is not known.
         """
@@ -118,7 +118,7 @@ class KeyRing:
         if any(term.secret_id not in self._secrets for term in terms):
             self.look_again()
         begun = [term.secret_id for term in terms if term.seal_time <= self._clock()]
-        # The one that seals now, and one that is to follow it.
+        # The one that seals now, and its successor, if there is one.
         needed = {term.secret_id for term in terms} - set(begun[:-1])
         if missing := sorted(needed - self._secrets.keys()):
             raise SecretMismatch(
@@ -135,7 +135,7 @@ class KeyRing:
 
     @property
     def terms(self) -> Sequence[SecretTerm]:
-        """What the store says of the secrets, in the order in which they seal."""
+        """The store's records of the secrets, in the order in which they seal."""
         return self._terms
 
     @property

@@ -1,12 +1,12 @@
-"""What a process that reads a file for the hub writes: frames of rows of cells.
+"""The output of a process that reads a file for the hub: frames of rows of cells.
 
 A frame is a byte for its kind, the size (big-endian, 4 bytes) and the content. HEADER names the
-columns; ROWS and SUSPECT hold rows of cells in the form in which ``split.c`` writes those of CSV,
-SUSPECT with control characters among them; the last frame is PROBLEM, a JSON object, or END.
+columns; ROWS and SUSPECT contain rows of cells in the form in which ``split.c`` writes those of
+CSV, SUSPECT with control characters among them; the last frame is PROBLEM, a JSON object, or END.
 
 Whatever a hostile file does to the library that reads it (crash, endless work, too much memory)
 affects only this process, which is limited in both time and memory. It imports nothing of the hub
-but what such processes share.
+except what such processes share.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from penstockd.process_limits import limit_process
 
 HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
-#: Bytes of a row, and columns of a file.
+#: The most bytes of a row, and columns of a file.
 ROW_LIMIT, COLUMN_LIMIT = 1 << 20, 10_000
 Frames = Iterator[tuple[bytes, bytes]]
 

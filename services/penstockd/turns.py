@@ -30,6 +30,8 @@ ROUND = 0.01
 #: CPU seconds that one payer's turn may take while others wait, and that a step works before
 #: ``let_others_run`` ends it.
 SLICE = 0.002
+#: CPU seconds of all payers after which it is forgotten how much each of them has used.
+PERIOD = 0.1
 
 
 class Turn(asyncio.Future[None]):
@@ -70,6 +72,27 @@ class _PayerLine:
     payer: Hashable
     left: float = SLICE
     turns: deque[Turn] = field(default_factory=deque)
+
+
+class RecentUse:
+    """What each payer has lately used of the event loop, in CPU seconds."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._by_payer: dict[Hashable, float] = {}
+
+    def add(self, payer: Hashable, seconds: float) -> None:
+        """Count a step that has run. After PERIOD, what was used before counts no more."""
+        if self._total >= PERIOD:
+            self._total = 0.0
+            self._by_payer.clear()
+        self._total += seconds
+        self._by_payer[payer] = self._by_payer.get(payer, 0.0) + seconds
+
+    def exceeds_share(self, payer: Hashable) -> bool:
+        """Whether a payer has used more than its share: as much as each of the others, if they all
+        used the same."""
+        return self._by_payer.get(payer, 0.0) * len(self._by_payer) > self._total
 
 
 class Turns:

@@ -15,6 +15,7 @@ from harness import PATIENCE, Reply, RunningHub
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.hub.v1 import receipts_pb2
+from penstockd.formats import WRITERS
 from places import PLACES
 
 
@@ -139,3 +140,9 @@ def test_what_is_refused_at_once_leaves_no_receipt(hub: RunningHub) -> None:
         reply = hub.get("/v1/customers:export", "bi", **query)
         assert reply.status in (400, 404) and "penstock-receipt" not in reply.headers
         assert hub.sql("SELECT FROM hub.receipt WHERE request_id = $1", reply.request_id) == []
+
+
+@pytest.mark.parametrize("name", list(WRITERS))
+def test_a_receipt_says_what_the_format_cannot_hold(hub: RunningHub, name: str) -> None:
+    found = receipt(hub, export(hub, format=name, limit=1))
+    assert ("binary numbers of days" in found.get("loss", "")) == (name == "XLSX")

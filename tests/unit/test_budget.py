@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from penstockd import budget, turns
 from penstockd.budget import Budget, await_metered, let_others_run, run_offloaded
 from penstockd.errors import CallTooCostly, ClientStalled
+from penstockd.shares import Payer, payer_var
 from penstockd.writes.pace import LEAST_RATE, Pace
 
 
@@ -106,6 +107,63 @@ async def test_the_work_goes_on_however_many_come_in() -> None:
     calls.cancel()
     await asyncio.gather(calls, return_exceptions=True)
     assert order == ["work"]
+
+
+async def calls_beside(monkeypatch: pytest.MonkeyPatch, seconds: float, most: int) -> int:
+    """How many calls of one consumer, of half a millisecond each, run beside so many seconds of
+    work of another; at most ``most`` come in."""
+    monkeypatch.setattr(budget, "MOST_RESTS", 10**6)
+    monkeypatch.setattr(budget, "recent_use", turns.RecentUse())
+    done = 0
+
+    async def call() -> None:
+        nonlocal done
+        burn(0.0005)
+        done += 1
+        await asyncio.sleep(0)
+
+    async def flood() -> None:
+        payer_var.set(Payer("flooding"))
+        while done < most:
+            await budget.serve_call(Budget("/a.B/D"), call())
+
+    async def work() -> None:
+        for _ in range(round(seconds / 0.0025)):
+            burn(0.0025)
+            await let_others_run()
+
+    async def listing() -> None:
+        payer_var.set(Payer("listing"))
+        await await_metered(Budget("/a.B/C"), work())
+
+    flooding = asyncio.create_task(flood())
+    await asyncio.create_task(listing())
+    beside = done
+    flooding.cancel()
+    await asyncio.gather(flooding, return_exceptions=True)
+    return beside
+
+
+async def test_a_flood_of_one_consumer_slows_another_no_more_than_is_fair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fair = 0.05 / 0.0005
+    assert await calls_beside(monkeypatch, 0.05, 2000) < 5 * fair
+    # The control: work that rests for whoever calls waits for all of them.
+    monkeypatch.setattr(turns.RecentUse, "exceeds_share", lambda *_: True)
+    assert await calls_beside(monkeypatch, 0.05, 2000) == 2000
+
+
+def test_recent_use_is_shared_by_those_who_use() -> None:
+    use = turns.RecentUse()
+    use.add("a", 0.01)
+    assert not use.exceeds_share("a"), "it is alone"
+    use.add("b", 0.001)
+    assert use.exceeds_share("a") and not use.exceeds_share("b") and not use.exceeds_share("c")
+    for _ in range(3):
+        use.add("c", turns.PERIOD)
+    use.add("a", 0.001)
+    assert not use.exceeds_share("a"), "what it used before is forgotten"
 
 
 async def test_threads_of_a_call_count_as_the_call() -> None:

@@ -1,4 +1,4 @@
-"""Keys as text, as the hub spells them in paths, changes and digests.
+"""Keys as text, in the hub's spelling for paths, changes and digests.
 
 A key is one field or several, in the order of the schema. The parts of a key of several fields are
 joined by ``~``; within a string, ``~`` is written ``%7E`` and ``%`` is written ``%25``.
@@ -25,7 +25,7 @@ def find_key_fields(record: Descriptor) -> tuple[FieldDescriptor, ...]:
 
 
 def joins_key(fields: Sequence[FieldDescriptor]) -> bool:
-    """Whether the text of the key is made of its fields, instead of being the only one."""
+    """Whether the text of the key joins several fields, instead of being the only field."""
     return len(fields) > 1 or fields[0].type != fields[0].TYPE_STRING
 
 
@@ -40,7 +40,8 @@ def key_of(record: Message, fields: Sequence[FieldDescriptor]) -> str:
 def find_lacking(
     record: Message | Mapping[str, Any], fields: Sequence[FieldDescriptor]
 ) -> list[str]:
-    """The names of the key's fields that a record lacks; a message always has its numbers."""
+    """The names of the key's fields that a record lacks; numbers are always present in a
+    message."""
     if isinstance(record, Message):
         return [f.name for f in fields if getattr(record, f.name) == ""]
     return [f.name for f in fields if record.get(f.name, record.get(f.json_name)) in (None, "")]

@@ -1,9 +1,10 @@
-"""Which keys to trust for which checkpoints, after a root secret was rotated.
+"""Decides which keys to trust for which checkpoints, after a rotation of the root secret.
 
-The last checkpoint of the earlier key (ROTATE) states the next key. Who trusts the earlier key
-therefore trusts the next one from then on. Who trusts the next key alone trusts all up to that
-checkpoint: the next key signed one that names it by digest, and it names all before it. A key that
-has handed over is trusted for nothing later, whoever has its secret then.
+The last checkpoint of the earlier key (ROTATE) states the next key. So a verifier that trusts the
+earlier key trusts the next one from then on. A verifier that trusts only the next key trusts
+everything up to that checkpoint: the next key signed a checkpoint that names it by digest, and it
+names all before it. A key that has handed over is trusted for nothing later, whoever has its secret
+then.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 
-#: No checkpoint has this number.
+#: A number that no checkpoint has.
 _NO_END = 2**63
 
 
@@ -21,8 +22,8 @@ def trust_keys(
 ) -> Mapping[bytes, int]:
     """Each trusted key, with the number of the last checkpoint for which it is trusted.
 
-    ``witnesses`` are checkpoints from elsewhere. They may state which key follows, but do not end
-    the trust in the one before: what they state may have been undone by a restore.
+    ``witnesses`` are checkpoints from elsewhere. They may state the next key, but do not end the
+    trust in the previous one: a restore may have undone what they state.
     """
     own = {c.digest for c in checkpoints}
     known = {c.digest: c for c in (*checkpoints, *witnesses)}

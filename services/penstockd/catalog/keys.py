@@ -19,11 +19,11 @@ from penstockd.catalog.model import MAX_KEY_BYTES, Dataset, Field, Kind
 from penstockd.catalog.scalars import ValueRefused, text_parser
 
 WHOLE_KINDS: Final = frozenset({Kind.INT32, Kind.INT64, Kind.UINT32, Kind.UINT64})
-#: What a key may consist of.
+#: The kinds of fields that a key may have.
 KEY_KINDS: Final = WHOLE_KINDS | {Kind.STRING}
 
 JOINER: Final = "~"
-#: The field of requests that holds the key as text where no field of the record does.
+#: The field of requests that contains the key as text if no field of the record does.
 REQUEST_KEY: Final = "key"
 #: Reads the key of a row of some fields.
 ReadKey = Callable[[Sequence[Any]], str]
@@ -35,14 +35,14 @@ _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,19}")
 
 
 def join_key(parts: Sequence[Any]) -> str:
-    """The text of the key that consists of these values."""
+    """The text of the key with these values."""
     if len(parts) == 1:
         return str(parts[0])
     return JOINER.join([_escape_part(p) if isinstance(p, str) else str(p) for p in parts])
 
 
 def split_key(dataset: Dataset, key: str) -> list[Any]:
-    """The values of which a key consists. Raises ValueRefused if ``join_key`` spells none so."""
+    """The values of a key. Raises ValueRefused unless ``join_key`` spells them in this way."""
     fields = dataset.key_fields
     if not dataset.joins_key:
         return [key]
@@ -73,7 +73,7 @@ def parts_reader(
 
 
 def key_paths(dataset: Dataset) -> str:
-    """The fields of the key, as a list of fields is written."""
+    """The fields of the key, in the form of a list of fields."""
     return ",".join(f.path for f in dataset.key_fields)
 
 

@@ -1,5 +1,5 @@
-"""What a reader of files forgives, because its caller says so: times without a zone, and names that
-no field has."""
+"""Deviations that a reader of files accepts on its caller's request: times without a zone, and
+names that no field has."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from penstockd.catalog.scalars import Parser, ValueRefused, convert_utc, parse_timestamp
 
-#: Most names of unknown columns and members that are reported, and characters of each.
+#: The most names of unknown columns and members that are reported, and the characters of each.
 MOST_NAMES, NAME_CHARACTERS = 100, 200
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
 _LOCAL_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
 )
-#: Names of the database of time zones that do not name a zone of their own.
+#: Names in the time zone database that are not zones of their own.
 _NO_ZONES = ("Factory", "localtime", "posixrules")
 
 
 @dataclass(frozen=True, slots=True)
 class LocalZone:
-    """A time zone for times that name none."""
+    """A time zone for times without one."""
 
     name: str
     zone: tzinfo
 
     def parse(self, text: str) -> datetime:
-        """The moment of a time, which is in this zone if it names none; a day begins at midnight.
+        """Parse a time, which is in this zone if it names none; a day begins at midnight.
 
         Raises ValueRefused, also for a time that does not exist in the zone, because the clock was
         set forward over it, and for one that exists twice, because the clock was set back.
@@ -39,7 +39,7 @@ class LocalZone:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            return parse_timestamp(text)  # says why
+            return parse_timestamp(text)  # raises the error with the reason
         try:
             early = moment.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
             late = moment.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
@@ -71,7 +71,7 @@ def find_zone(name: str) -> LocalZone:
 
 @dataclass(slots=True)
 class UnknownNames:
-    """The columns and members of a file that no field has: how many values each of them held.
+    """The columns and members of a file that no field has, with the number of their values.
 
     Only the first MOST_NAMES names are kept; ``total`` counts the values of all.
     """
@@ -91,14 +91,14 @@ class UnknownNames:
 
 @dataclass(frozen=True, slots=True)
 class Leniency:
-    """How values are read beyond what they say themselves; STRICT forgives nothing."""
+    """The accepted deviations in a file; STRICT accepts none."""
 
     zone: LocalZone | None = None
     unknown: UnknownNames | None = None
 
     @property
     def times(self) -> Parser | None:
-        """How times are read; None for the usual way, which refuses those without a zone."""
+        """A parser of times; None for the usual one, which refuses times without a zone."""
         return None if self.zone is None else self.zone.parse
 
 

@@ -28,7 +28,7 @@ async def import_records(
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
-    ``form`` says how the file is read. In CSV, fields without a column
+    ``form`` says how the file is read. In formats with columns, fields without a column
     keep their values; the other formats replace all fields that the caller may write. The digest
     of ``request`` covers everything but the file.
 

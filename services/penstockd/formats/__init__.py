@@ -45,6 +45,7 @@ __all__ = [
     "ReadOptions",
     "Reader",
     "RowBatch",
+    "describe_loss",
     "format_of_suffix",
     "load_ahead",
     "open_reader",
@@ -181,6 +182,11 @@ def pick_format(format: str, accept: str | None) -> str:
             if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
                 return name
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
+
+
+def describe_loss(format: str) -> str:
+    """What a format of exports cannot hold exactly, in a sentence; "" if it holds all."""
+    return WRITERS[format].loss if format in WRITERS else ""
 
 
 def format_of_suffix(file_name: str) -> str:

@@ -1,4 +1,4 @@
-"""What an import says of its file besides the format: how what the file leaves open is read."""
+"""The options of an import besides the format: how to read what the file itself leaves open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from penstockd.catalog.leniency import Leniency, UnknownNames, find_zone
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import ValueInvalid
 
-#: What parts the cells of CSV, by name; the first three are recognised from the header.
+#: The separators of CSV cells, by name; the first three are recognised from the header.
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
@@ -17,7 +17,7 @@ class ReadOptions:
     """The options as the caller writes them; empty ones leave the choice to the file.
 
     ``compression`` is GZIP or ZSTD, in any case. ``delimiter`` is a character of DELIMITERS or its
-    name, and for CSV alone. ``time_zone`` is the zone of times that name none: an IANA name or an
+    name, and only for CSV. ``time_zone`` is the zone of times without one: an IANA name or an
     offset. ``ignore_unknown`` skips columns and members that no field has, and counts them.
     """
 
@@ -36,7 +36,8 @@ class ReadOptions:
         return found.encode()
 
     def find_leniency(self) -> Leniency:
-        """What a reader forgives, with a new count of unknown names. Raises ValueInvalid."""
+        """The deviations that a reader accepts, with a new count of unknown names. Raises
+        ValueInvalid."""
         try:
             zone = find_zone(self.time_zone) if self.time_zone else None
         except ValueRefused as exc:

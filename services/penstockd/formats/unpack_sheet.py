@@ -1,9 +1,10 @@
-"""XLSX in: the first sheet becomes cells of text, in its own process (see ``row_frames``).
+"""XLSX input: turns the first sheet into cells of text, in its own process (see ``row_frames``).
 
 The first row names the columns. A formula counts as the value that was stored with it. Numbers are
-the shortest text of what the sheet holds; a number in a cell formatted as a date is a day or a time
-without a zone, in the workbook's calendar of 1900 or 1904. A time is as exact as its number, which
-spreadsheets round: one that is within 5 microseconds of a whole millisecond counts as that.
+printed as the shortest text of the sheet's number; a number in a cell formatted as a date is a day
+or a time without a zone, in the workbook's calendar of 1900 or 1904. A time is as exact as its
+number, which spreadsheets round: one that is within 5 microseconds of a whole millisecond counts as
+that.
 """
 
 from __future__ import annotations
@@ -43,18 +44,19 @@ _ALLOWED = bytes({*range(0x20, 256), *b"\t\n\r"})
 _FRAME_BYTES = 256 << 10
 #: Rows of a sheet, the header included.
 _MOST_ROWS = 1 << 20
-#: As for compressed files: a workbook may hold so many times its size, and so much in any case.
+#: As for compressed files: a workbook may expand to this many times its size, and to this many
+#: bytes in any case.
 _RATIO_LIMIT, _FREE_BYTES = 300, 16 << 20
 _FORMULA = re.compile(rb"<(?:[A-Za-z0-9_]+:)?f[\s>/]")
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _DAY = 86_400_000_000  # microseconds
-#: Spreadsheets write fifteen digits, so that a whole millisecond is so many microseconds off.
+#: Spreadsheets write fifteen digits, so a whole millisecond is off by up to this many microseconds.
 _SNAP = 5
 
 
 def main() -> None:
     """Read standard input as requested and write frames."""
-    # Exception: openpyxl raises whatever a damaged part leads to.
+    # Exception: openpyxl raises any error for damaged parts.
     run_unpacker(lambda request: make_frames(sys.stdin.buffer), (Exception,))
 
 
@@ -96,12 +98,13 @@ def make_frames(file: Any) -> Frames:
 
 
 def any_value(cells: list[bytes | None]) -> bool:
-    """Whether a row has a value: rows without any are passed over, like blank lines of CSV."""
+    """Whether a row has a value: rows without any are skipped, like blank lines of CSV."""
     return any(c is not None for c in cells)
 
 
 def _check_archive(file: Any) -> None:
-    """Raise FileUnreadable for what is no zip, and for one that holds far more than its size."""
+    """Raise FileUnreadable for a file that is not a zip, and for one that expands to far more than
+    its size."""
     begins = file.read(4)
     try:
         entries = zipfile.ZipFile(file).infolist()
@@ -197,14 +200,14 @@ class _Sheet:
         return self._formats[style]
 
     def _date(self, serial: float) -> str:
-        """The day or time of a serial number of days; "" if it is none."""
+        """The day or time of a serial number of days; "" if it is not valid."""
         days, fraction = divmod(serial, 1)
         moment = round(fraction * _DAY)
         whole = round(fraction * _DAY / 1000) * 1000
         if abs(moment - whole) <= max(_SNAP, math.ulp(serial) * _DAY):
             moment = whole
         if self._epoch != MAC_EPOCH:
-            if days == 60 or days < 1:  # 29 February 1900, which never was; a time of the day
+            if days == 60 or days < 1:  # 29 February 1900, which never existed; a time of day
                 return ""
             days += days < 60
         try:

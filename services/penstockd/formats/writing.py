@@ -40,6 +40,8 @@ class DocumentWriter:
     content_type: str
     #: The suffix of its files' names.
     suffix: str
+    #: What the format cannot hold exactly, for the receipt.
+    loss = ""
     #: By kind, the type in which its columns are read: its name in SQL and in SQLAlchemy.
     types = COPY_TYPES
     #: Keyword arguments of asyncpg's ``copy_from_query``.

@@ -91,6 +91,11 @@ class XlsxWriter(DocumentWriter):
 
     content_type = f"{_TYPE}.sheet"
     suffix = ".xlsx"
+    loss = (
+        "XLSX holds times as binary numbers of days in UTC: to the microsecond until 2079, then to "
+        "a few, and to about ten once a spreadsheet has saved them. Days before March 1900 and "
+        "numbers of more than 15 digits are text."
+    )
 
     def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
         super().__init__(dataset, fields)

@@ -15,8 +15,8 @@ from penstockd.rotation.survey import SecretStatus, describe_protected, list_sta
 from penstockd.store.root_secrets import lock_root_secrets, read_root_secrets
 from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_store
 
-#: Digests that were renewed take the place of those under the retired secret. The policy changes
-#: by it, so that every process reads them.
+#: Renewed digests replace those under the retired secret. This changes the policy, so that every
+#: process reads them.
 _FOLD_DIGESTS = """
 UPDATE hub.credential AS c SET digest = d.digest, root_secret_id = d.root_secret_id
 FROM hub.credential_digest AS d WHERE d.credential_id = c.credential_id
@@ -25,7 +25,7 @@ FROM hub.credential_digest AS d WHERE d.credential_id = c.credential_id
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """What ``retire_secret`` did. ``promoted``: the other secret took the retired one's place in
+    """The result of ``retire_secret``. ``promoted``: the other secret replaced the retired one in
     the data folder."""
 
     secret_id: str
@@ -33,10 +33,10 @@ class Retirement:
 
 
 async def retire_secret(settings: Settings, secret_id: str, *, now: bool) -> Retirement:
-    """Open nothing with a secret any more.
+    """Stop opening anything with a secret.
 
-    Raises StartRefused if the secret seals, or if something depends on it, unless ``now``: that is
-    refused from then on.
+    Raises StartRefused if the secret seals, or if something depends on it, unless ``now`` is set:
+    then what depends on it is refused from then on.
     """
     try:
         async with open_store(
@@ -80,7 +80,7 @@ def _check_retirable(found: Sequence[SecretStatus], secret_id: str, *, now: bool
 
 
 def _promote_second(settings: Settings, retired: str) -> bool:
-    """Put the second secret of the data folder in the place of a retired first one."""
+    """Replace a retired first secret of the data folder by the second one."""
     first, second = settings.data_dir / SECRET, settings.data_dir / SECOND_SECRET
     if settings.secret is not None or not second.exists():
         return False

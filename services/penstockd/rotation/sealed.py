@@ -1,4 +1,4 @@
-"""What the store keeps sealed under a root secret, and how it is sealed under another."""
+"""The content that the store keeps sealed under a root secret, and its re-sealing under another."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from penstockd.store.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class SealedColumn:
-    """A column whose values are sealed with the key of a purpose; ``bound`` is SQL for what each
-    value is bound to, which also names its row."""
+    """A column whose values are sealed with the key of a purpose; ``bound`` is SQL for the text
+    that each value is bound to, which also names its row."""
 
     what: str
     purpose: str
@@ -41,7 +41,7 @@ SEALED_COLUMNS = (
 
 
 async def seal_again(connection: Connection, ring: KeyRing, secret: Derives) -> None:
-    """Seal all that the store keeps sealed under a secret. What no known secret opens stays."""
+    """Seal everything in the store again under a secret. Values that no known secret opens stay."""
     for each in SEALED_COLUMNS:
         opening, seal = Seal(ring.keys(each.purpose)), make_seal(ring, secret, each.purpose)
         await connection.execute(f"LOCK TABLE {each.table} IN SHARE ROW EXCLUSIVE MODE")
@@ -71,7 +71,7 @@ async def _read_sealed(connection: Connection, each: SealedColumn) -> list[tuple
 async def count_sealed(
     connection: Connection, ring: KeyRing, each: SealedColumn, secret_id: str
 ) -> int:
-    """How many values of a column are sealed under a secret."""
+    """The number of values of a column that are sealed under a secret."""
     seal, count = Seal(ring.keys(each.purpose)), 0
     for bound, sealed in await _read_sealed(connection, each):
         with suppress(InvalidTag):

@@ -16,7 +16,7 @@ from penstockd.store.root_secrets import read_root_secrets
 from penstockd.store.sharing import LiveNode, read_live_nodes
 from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_store
 
-#: How long page tokens are opened after their secret has ceased to seal.
+#: How long page tokens can be opened after their secret has ceased to seal.
 _PAGE_TOKENS_KEPT = timedelta(days=1)
 #: A digest renewed under a later secret counts in place of the first one.
 _CREDENTIALS = """
@@ -34,8 +34,8 @@ _TERMS = "SELECT root_secret_id, seal_time, retire_time FROM hub.root_secret ORD
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """Something that a secret protects: how much of it there is, and until when at the most; None
-    if no time is known. ``holds``: the secret cannot be retired because of it."""
+    """Something that a secret protects: how much of it there is, and until when at most; None if no
+    time is known. ``holds``: the secret cannot be retired because of it."""
 
     what: str
     count: int | None
@@ -46,8 +46,8 @@ class Protected:
 
 @dataclass(frozen=True, slots=True)
 class SecretStatus:
-    """A root secret: "next", "seals", "opens", "retired", or "new", of which the store knows
-    nothing yet. ``missing_on`` are the running nodes that do not know it."""
+    """A root secret: "next", "seals", "opens", "retired", or "new", which the store does not know
+    yet. ``missing_on`` are the running nodes that do not know it."""
 
     secret_id: str
     state: str
@@ -123,7 +123,7 @@ async def _find_protected(
     secret_id: str,
     end: datetime | None,
 ) -> list[Protected]:
-    """What a secret protects; ``end`` is when it ceases to seal."""
+    """The content that a secret protects; ``end`` is when it ceases to seal."""
     names = [secret_id, ""] if secret_id == ring.original else [secret_id]
     now = datetime.now(UTC)
     found = []
@@ -161,7 +161,7 @@ def name_missing(nodes: Sequence[LiveNode], secret_id: str) -> list[str]:
 
 
 def describe_protected(protected: Protected) -> str:
-    """What is protected, for people."""
+    """The protected content, for people."""
     count = "" if protected.count is None else f"{protected.count:,} "
     until = "" if protected.until is None else f" until {protected.until:%Y-%m-%d %H:%M} UTC"
     note = f" ({protected.note})" if protected.note else ""

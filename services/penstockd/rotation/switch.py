@@ -32,7 +32,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The secret that is to seal, and from when on."""
+    """The secret that will seal, and the time from which it does."""
 
     secret_id: str
     seal_time: datetime
@@ -67,8 +67,8 @@ async def start_rotation(settings: Settings) -> Rotation:
 
 
 def _choose_new(settings: Settings, ring: KeyRing) -> Derives:
-    """The known secret of which the store knows nothing yet; made if the data folder keeps the
-    secret and there is none. Raises StartRefused."""
+    """The known secret that the store does not know yet; made if the data folder keeps the secret
+    and there is none. Raises StartRefused."""
     registered = {term.secret_id for term in ring.terms}
     unretired = [term.secret_id for term in ring.terms if not term.retired]
     if len(unretired) > 1:
@@ -117,12 +117,12 @@ async def _check_nodes(settings: Settings, database: Database, secret_id: str) -
 async def _switch_secret(
     settings: Settings, database: Database, ring: KeyRing, new: Derives
 ) -> None:
-    """Let a secret seal after ANNOUNCE_AHEAD, when every process has heard of it, and seal again
-    what is kept. Raises Conflict if the audit is sealed meanwhile, after some tries."""
+    """Let a secret seal after ANNOUNCE_AHEAD, when every process knows it, and seal the stored
+    content again. Raises Conflict if the audit is sealed meanwhile, after some tries."""
     sealer = Sealer(database, RingSigners(ring), CheckpointFile(settings.checkpoint_file))
     for left in reversed(range(_TRIES)):
         try:
-            await sealer.seal(checkpoint=True)  # so that there is one that hands over
+            await sealer.seal(checkpoint=True)  # so that there is a checkpoint that hands over
             async with database.transaction(isolation="repeatable_read") as connection:
                 await lock_root_secrets(connection)
                 lasting = {purpose: ring.lasting(purpose) for purpose in LASTING_KEYS}

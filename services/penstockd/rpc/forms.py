@@ -1,8 +1,8 @@
 """Uploads as forms (multipart/form-data), as browsers and ``curl -F`` send them.
 
-The form's file is the file of the import. Its other fields stand before the file and mean what the
-query parameters of the same names mean. The form is parsed as it arrives: only its fields are kept,
-FIELD_BYTES of them at most.
+The form's file is the file of the import. Its other fields come before the file and have the
+meaning of the query parameters with the same names. The form is parsed as it arrives: only its
+fields are kept, FIELD_BYTES of them at most.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from penstockd.errors import ImportFormatInvalid, ImportTruncated, ValueInvalid
 from penstockd.formats import format_of_suffix
 
 MEDIA_TYPE = "multipart/form-data"
-#: Most bytes of all fields before the file, and most fields.
+#: The most bytes of all fields before the file, and the most fields.
 FIELD_BYTES, MOST_FIELDS = 64 * 1024, 32
-#: The field of a request that no form may fill: it is what the form's file becomes.
+#: The field of a request that no form may set: it is made from the form's file.
 _FILE = "file"
 _SHOWN = 40  # characters of a name in messages
 #: Content types by which clients name a file whose type they do not know.
@@ -84,11 +84,11 @@ class UploadForm:
         return taken
 
     def fill(self, request: Any) -> None:
-        """Set the fields of ``request``, and as its content type that of the file.
+        """Set the fields of ``request``, and its content type to that of the file.
 
-        A format that neither request nor form names is that of the file's name. Raises
-        ValueInvalid for a field that the request does not have, that cannot be read, or that the
-        query has given another value.
+        A format that neither request nor form names is taken from the file's name. Raises
+        ValueInvalid for a field that the request does not have, that cannot be read, or to which
+        the query has given another value.
         """
         given = type(request)()
         for name, text in self._fields.items():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from penstock.hub.v1 import receipts_pb2
 from penstockd.exports.receipts import Receipt
+from penstockd.formats import describe_loss
 from penstockd.store.places import Places
 
 #: The header that names the receipt when a stream begins.
@@ -31,6 +32,7 @@ def make_message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
         start_time=receipt.start_time,
         finish_time=receipt.finish_time,
         resume_count=receipt.resume_count,
+        loss=describe_loss(receipt.format),
     )
 
 

@@ -1,6 +1,6 @@
 """Dates and times that the database can store and the model cannot express.
 
-Not even the driver can read them: a row that holds one cannot be fetched.
+Not even the driver can read them: a row that contains one cannot be fetched.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _EXTREMES = {
 
 
 def is_extreme(column: ColumnElement[Any], field: Field) -> ColumnElement[bool] | None:
-    """Whether the column of a field holds a date before the year 1 or after 9999; None if its kind
-    has no such values."""
+    """Whether the column of a field contains a date before the year 1 or after 9999; None if its
+    kind has no such values."""
     if field.kind not in _EXTREMES:
         return None
     first: ColumnElement[Any] = literal_column(_EXTREMES[field.kind][0])

@@ -1,4 +1,4 @@
-"""Refuses another key: paths, logs and copies elsewhere have the present one."""
+"""Refuses a change of a key: paths, logs and copies elsewhere contain the present one."""
 
 from __future__ import annotations
 

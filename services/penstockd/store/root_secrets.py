@@ -1,4 +1,4 @@
-"""What the store says of root secrets: which of them seals since when, and the lasting keys."""
+"""The store's records of root secrets: since when each of them seals, and the lasting keys."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ FROM hub.root_secret ORDER BY seal_time, root_secret_id
 
 
 async def read_root_secrets(connection: Connection, ring: KeyRing) -> None:
-    """Let a ring go by the store, if a secret is registered there. Raises SecretMismatch."""
+    """Make a ring follow the store, if a secret is registered there. Raises SecretMismatch."""
     if terms := await connection.fetch(_TERMS):
         kept = await connection.fetch("SELECT purpose, sealed FROM hub.lasting_key")
         ring.use([SecretTerm(*row) for row in terms], dict(map(tuple, kept)))
 
 
 async def ensure_root_secret(connection: Connection, ring: KeyRing) -> None:
-    """Register the secret under which the store is set up, if none is registered; then let the
-    ring go by the store. The connection must be in a transaction. Raises SecretMismatch."""
+    """Register the secret under which the store is set up, if none is registered; then make the
+    ring follow the store. The connection must be in a transaction. Raises SecretMismatch."""
     await lock_root_secrets(connection)
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM hub.root_secret)"):
         row = await connection.fetchrow("SELECT key_id, private_key FROM hub.signing_key LIMIT 1")
@@ -43,7 +43,7 @@ def _find_secret(ring: KeyRing, key_id: str, sealed: bytes) -> str:
 
 
 async def lock_root_secrets(connection: Connection) -> None:
-    """Prevent others from changing what is said of secrets until the transaction ends."""
+    """Prevent others from changing the records of secrets until the transaction ends."""
     await connection.execute("LOCK TABLE hub.root_secret IN SHARE ROW EXCLUSIVE MODE")
 
 

@@ -1,4 +1,5 @@
-"""Notices to operators: consumers that may change access are told when a node's disk runs low."""
+"""Notices to operators: consumers that may change access are notified when a node's disk runs
+low."""
 
 from __future__ import annotations
 
@@ -19,15 +20,15 @@ from penstockd.webhooks.endpoints import announce_due
 from penstockd.webhooks.model import Cause, Clock
 from penstockd.webhooks.queue import Draft, put_deliveries
 
-#: The disk of a node's data folder has less room than PENSTOCK_DISK_RESERVE_MB, or enough again.
+#: The disk of a node's data folder has less space than PENSTOCK_DISK_RESERVE_MB, or enough again.
 DISK_LOW, DISK_ENOUGH = "hub.disk_low", "hub.disk_enough"
 #: Seconds between two looks at the disk.
 INTERVAL = 5.0
-#: There is enough again from this multiple of the reserve on, so that room that comes and goes is
-#: told once.
+#: From this multiple of the reserve on there is enough again, so that space that comes and goes is
+#: reported once.
 _ENOUGH = 1.1
 
-#: What this node told last.
+#: The last notice of this node.
 _LAST = """
 SELECT type FROM hub.webhook_notice WHERE type = ANY ($1) AND data->>'nodeId' = $2
 ORDER BY notice_id DESC LIMIT 1
@@ -43,10 +44,10 @@ WHERE consumer_id = ANY ($1) AND state = 'ACTIVE' AND (options->>'notices')::boo
 
 
 class DiskWatch:
-    """Watches the disk of one node's data folder, and tells operators when it runs low, and when
-    there is enough again: once each, also if the node restarts meanwhile.
+    """Watches the disk of one node's data folder, and notifies operators when it runs low, and when
+    there is enough space again: once each, even if the node restarts meanwhile.
 
-    ``reserve`` is how many bytes should be free. ``named`` names the node in the notice.
+    ``reserve`` is the number of bytes that should be free. ``named`` names the node in the notice.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class DiskWatch:
             await asyncio.sleep(INTERVAL)
 
     async def look(self) -> None:
-        """Look at the disk once, and tell what has changed. Raises DatabaseUnavailable."""
+        """Check the disk once, and report what has changed. Raises DatabaseUnavailable."""
         free = self._free(self._folder)
         if self._low is None:
             async with self._database.transaction() as connection:

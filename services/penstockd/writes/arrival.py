@@ -17,7 +17,7 @@ from penstockd.budget import offload_large
 from penstockd.errors import ClientStalled
 from penstockd.shares import Shares, ShareTerms, payer_var
 from penstockd.spools import Spool, SpoolPlace
-from penstockd.writes.pace import LEAST_RATE, Pace
+from penstockd.writes.pace import LEAST_RATE, Pace, SlowTerms
 
 #: The bytes of a file that are buffered before its rows are locked, those of them in memory, and
 #: those of each read.
@@ -28,6 +28,9 @@ FAST_RATE, FAST_SECONDS = 1024 * 1024, 3
 #: The fewest bytes a second that a client must send while rows are locked, and the seconds for
 #: which it may be silent then.
 LOCKED_RATE, LOCKED_STALL = 64 * 1024, 5.0
+#: How long the hub waits in all, while rows are locked, for a client that is slower than those for
+#: which rows are locked early: others wait for these rows.
+LOCKED_SLOW = SlowTerms(30.0, FAST_RATE)
 #: The most files that may arrive or wait to be loaded in one worker at one time, at most half of
 #: them of one consumer, and the seconds that a file waits until it may start.
 MOST_ARRIVING, PLACE_SECONDS = 32, 30.0
@@ -93,7 +96,7 @@ class Arrival:
     async def read(self) -> AsyncGenerator[bytes, None]:
         """All bytes, first the buffered ones, while rows are locked. Raises ClientStalled."""
         stall = min(self._limits.stall_seconds, LOCKED_STALL)
-        async for piece in self._read(Pace(stall, LOCKED_RATE)):
+        async for piece in self._read(Pace(stall, LOCKED_RATE, LOCKED_SLOW)):
             yield piece
 
     async def read_unlocked(self) -> AsyncGenerator[bytes, None]:

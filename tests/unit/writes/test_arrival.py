@@ -18,7 +18,7 @@ from penstockd.shares import Payer, Shares, ShareTerms, payer_var
 from penstockd.spools import Spool, SpoolPlace
 from penstockd.writes import arrival
 from penstockd.writes.arrival import Arrival, ImportLimits
-from penstockd.writes.pace import Pace
+from penstockd.writes.pace import Pace, SlowTerms
 
 MIB = 1 << 20
 
@@ -73,6 +73,35 @@ async def test_what_came_quickly_is_no_credit_for_a_long_silence() -> None:
         async with asyncio.timeout(PATIENCE):  # 60 MiB take 960 s at that rate
             await pace.next(upload, 60 * MIB)
     assert client.silent.is_set()
+
+
+async def drip(seconds: float) -> AsyncIterator[bytes]:
+    """A client that is never silent for long, and never fast."""
+    for _ in range(round(seconds / 0.02)):
+        await asyncio.sleep(0.02)
+        yield bytes(2000)
+
+
+async def take_all(pace: Pace, upload: AsyncIterator[bytes]) -> int:
+    """How many bytes come before the upload ends, or is ended."""
+    received = size = 0
+    while (piece := await pace.next(upload, received)) is not None:
+        received = len(piece)
+        size += received
+    return size
+
+
+async def test_rows_are_not_locked_for_long_for_a_client_that_just_keeps_up() -> None:
+    """At the least rate it would hold them for as long as an import may take."""
+    least, fast = 1000, 200_000
+    with pytest.raises(ClientStalled, match="rows were locked"):
+        async with asyncio.timeout(PATIENCE):
+            await take_all(Pace(PATIENCE, least, SlowTerms(0.3, fast)), drip(3600))
+    # The controls: the least rate alone lets it go on, and so does a rate that it reaches.
+    assert await take_all(Pace(PATIENCE, least), drip(1)) == 100_000
+    assert await take_all(Pace(PATIENCE, least, SlowTerms(PATIENCE, fast)), drip(1)) == 100_000
+    assert arrival.LOCKED_SLOW.seconds <= 30
+    assert arrival.LOCKED_SLOW.rate == arrival.FAST_RATE
 
 
 async def test_a_file_that_is_not_loaded_must_come_in_time_too(

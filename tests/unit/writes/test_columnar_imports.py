@@ -34,7 +34,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     script, folder = tmp_path / "stuck.py", tmp_path / "ids"
     folder.mkdir()
     script.write_text(STUCK.format(folder=str(folder)))
-    monkeypatch.setattr(columnar_reader, "SCRIPT", script)
+    monkeypatch.setattr(columnar_reader.ColumnarReader, "script", script)
     return folder
 
 

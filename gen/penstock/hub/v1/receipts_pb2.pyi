@@ -19,7 +19,7 @@ class GetReceiptRequest(_message.Message):
     def __init__(self, receipt_id: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("receipt_id", "dataset", "consumer_id", "request_id", "state", "reason", "format", "cursor", "row_count", "byte_count", "sha256", "policy_revision", "start_time", "finish_time", "resume_count")
+    __slots__ = ("receipt_id", "dataset", "consumer_id", "request_id", "state", "reason", "format", "cursor", "row_count", "byte_count", "sha256", "policy_revision", "start_time", "finish_time", "resume_count", "loss")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Receipt.State]
@@ -47,6 +47,7 @@ class Receipt(_message.Message):
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     FINISH_TIME_FIELD_NUMBER: _ClassVar[int]
     RESUME_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
     receipt_id: str
     dataset: str
     consumer_id: str
@@ -62,4 +63,5 @@ class Receipt(_message.Message):
     start_time: _timestamp_pb2.Timestamp
     finish_time: _timestamp_pb2.Timestamp
     resume_count: int
-    def __init__(self, receipt_id: _Optional[str] = ..., dataset: _Optional[str] = ..., consumer_id: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[Receipt.State, str]] = ..., reason: _Optional[str] = ..., format: _Optional[str] = ..., cursor: _Optional[str] = ..., row_count: _Optional[int] = ..., byte_count: _Optional[int] = ..., sha256: _Optional[str] = ..., policy_revision: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resume_count: _Optional[int] = ...) -> None: ...
+    loss: str
+    def __init__(self, receipt_id: _Optional[str] = ..., dataset: _Optional[str] = ..., consumer_id: _Optional[str] = ..., request_id: _Optional[str] = ..., state: _Optional[_Union[Receipt.State, str]] = ..., reason: _Optional[str] = ..., format: _Optional[str] = ..., cursor: _Optional[str] = ..., row_count: _Optional[int] = ..., byte_count: _Optional[int] = ..., sha256: _Optional[str] = ..., policy_revision: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resume_count: _Optional[int] = ..., loss: _Optional[str] = ...) -> None: ...
