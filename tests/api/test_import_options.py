@@ -1,4 +1,4 @@
-"""What an import may say of its file, through the door: REST, gRPC and the command line."""
+"""The options of an import that describe its file, through REST, gRPC and the command line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_time_zone_over_rest_and_by_command(spare: RunningHub, tmp_path: Path)
     file.write_text(data.replace("07-01", "01-01"))
     spare.command("import", "interactions", str(file), "--time-zone", "America/New_York")
     assert occur_time() == datetime(2024, 1, 1, 17, tzinfo=UTC)
-    # The row is named, and the reason.
+    # The refusal names the row and the reason.
     file.write_text(data.replace("07-01 12", "03-31 02"))
     arguments = ("import", "interactions", str(file), "--time-zone", "Europe/Berlin")
     failed = spare.command(*arguments, check=False)
@@ -156,7 +156,7 @@ def test_a_repeated_import_reports_what_it_ignored(hub: RunningHub) -> None:
 
 # --- previews ---
 
-#: Files of two records, the second of which has a credit limit that is no number.
+#: Files of two records; the credit limit of the second is not a number.
 PREVIEWED = {
     "csv": "customer_id;creditLimit;stone\n{key};12.50;x\n{key}-2;much;y\n",
     "ndjson": '{{"customerId":"{key}","stone":"x","creditLimit":"12.50"}}\n'

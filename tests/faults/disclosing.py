@@ -1,4 +1,4 @@
-"""Calls of every method that can show records, about one marked record."""
+"""Calls every method that can show records, about one marked record."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ class Prepared:
         assert made.status == 200, made.text
         self.webhook = made.json()["webhook"]["webhookId"]
         path = f"/v1/customers/{MARK}"
-        done = hub.request("PATCH", path, consumer="admin", json_body={"notes": MARK})
+        change = {"notes": f"{MARK} {uuid.uuid4().hex[:6]}"}  # another one each time: an event
+        done = hub.request("PATCH", path, consumer="admin", json_body=change)
         assert done.status == 200, done.text
         self.delivery = eventually(self._find_delivery)
 

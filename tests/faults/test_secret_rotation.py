@@ -1,8 +1,8 @@
-"""The root secret is rotated on two nodes that are restarted in turn, while consumers go on.
+"""Two nodes rotate the root secret while they restart in turn and consumers go on working.
 
-Whatever was given out or stored under the old secret is taken at both nodes: API keys, tokens,
-cursors, page tokens, webhooks with their signatures, hashes of masked values. The negative control
-is a node that is given the new secret alone too early: it refuses what still needs the old one.
+Both nodes accept whatever was given out or stored under the old secret: API keys, tokens, cursors,
+page tokens, webhooks with their signatures, hashes of masked values. The negative control is a node
+that has only the new secret too early: it refuses what still needs the old one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Callers:
             replies = [tried(hub, self._key) for hub in self._hubs]
             answers = [r for r in replies if r is not None and r.status not in (502, 503)]
             self.served += any(r.status == 200 for r in answers)
-            # A node that stops or starts may be silent, as long as the other serves.
+            # A node that stops or starts may fail to answer, as long as the other one serves.
             if not answers or any(r.status != 200 for r in answers):
                 self.refused.append(", ".join(r.text if r else "silent" for r in replies))
 
@@ -129,7 +129,7 @@ def by_key(hub: RunningHub, key: str, path: str, **query: object) -> Reply:
 
 @dataclass
 class Held:
-    """What a consumer holds that was given out under the old secret."""
+    """What a consumer has from the time of the old secret."""
 
     key: str
     token: str
@@ -138,7 +138,7 @@ class Held:
     hashes: dict[str, str]
 
     def check(self, hub: RunningHub, *, pages: bool = True) -> None:
-        """Assert that a hub takes all of it."""
+        """Assert that a hub accepts all of it."""
         assert by_key(hub, self.key, "/v1/datasets").status == 200
         bearer = {"authorization": f"Bearer {self.token}"}
         assert hub.request("GET", "/v1/datasets", headers=bearer).status == 200
@@ -175,7 +175,7 @@ def written(site: Site, hub: RunningHub) -> Post:
 
 
 def checked(site: Site, hub: RunningHub, secret: str) -> int:
-    """Write at a node, and check what the webhook brings; returns the change's revision."""
+    """Write at a node, and check what the webhook delivers; returns the change's revision."""
     post = written(site, hub)
     event = verify(post.headers, post.body, secret, tolerance=ETERNITY)
     assert post.headers["x-own"] == "header of the receiver"
@@ -183,7 +183,7 @@ def checked(site: Site, hub: RunningHub, secret: str) -> int:
 
 
 def begun(site: Site) -> tuple[Held, str]:
-    """What a consumer holds under the old secret, and the secret of its webhook."""
+    """What a consumer has from the old secret, and the secret of its webhook."""
     near = site.near
     near.sql(
         "UPDATE hub.grant SET field_masks = jsonb_set(field_masks, '{email}', '\"hash\"')"
@@ -201,7 +201,7 @@ def begun(site: Site) -> tuple[Held, str]:
 
 
 def hold(first: RunningHub, second: RunningHub, token: str, hashes: dict[str, str]) -> Held:
-    """A cursor of one node and a page token of another, with what else a consumer holds."""
+    """A cursor of one node and a page token of another, with the other things a consumer has."""
     key = first.api_key
     cursor = by_key(first, key, "/v1/changes").json()["nextCursor"]
     page = by_key(second, key, "/v1/customers", page_size=5).json()["nextPageToken"]
@@ -213,7 +213,7 @@ def rotated(site: Site) -> tuple[str, str]:
     near, far = site.near, site.far
     (old,) = site.status()
     site.restart(near, OLD, NEW)
-    # Until all nodes know the new one, there is no rotation.
+    # The rotation cannot begin until all nodes know the new secret.
     refused = near.command("secret", "rotate", check=False)
     assert refused.returncode == 1 and b"is not known on" in refused.stderr, refused.stderr
     site.restart(far, OLD, NEW)
@@ -228,7 +228,8 @@ def rotated(site: Site) -> tuple[str, str]:
 
 
 def protects(site: Site, old: str) -> None:
-    """The old secret still protects something, which is told, and keeps it from being retired."""
+    """The old secret still protects something: the status says so, and the hub refuses to retire
+    it."""
     holding = {p["what"]: p for p in site.status()[old]["protects"] if p["holds"]}
     assert set(holding) == {"credentials", "cursors", "page tokens"}
     assert holding["cursors"]["until"] is not None
@@ -237,7 +238,7 @@ def protects(site: Site, old: str) -> None:
 
 
 def needs_the_old_one(site: Site, held: Held) -> None:
-    """A node without the old secret refuses what needs it, which the other takes."""
+    """A node without the old secret refuses what needs it; the other node accepts it."""
     unused = site.far.consumers["crm"]["api_key"]
     assert by_key(site.far, unused, "/v1/datasets").status == 401
     assert by_key(site.near, unused, "/v1/datasets").status == 200
@@ -273,7 +274,7 @@ def test_a_secret_is_rotated_while_consumers_go_on(site: Site) -> None:
             revisions.append(checked(site, hub, signature))
         protects(site, old)
         assert near.command("audit", "verify").returncode == 0
-        # What is made now takes the new secret alone.
+        # What is made now needs only the new secret.
         far.tokens.clear()
         fresh = hold(near, far, far.token("admin"), held.hashes)
         site.restart(far, NEW)  # its end writes which credentials were used

@@ -1,4 +1,4 @@
-"""The ring of root secrets: which seals, which open, and what outlives them."""
+"""The ring of root secrets: which secret seals, which ones open, and what outlives them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_secret_that_seals_or_is_to_must_be_known(now: float) -> None:
     known.now = now
     with pytest.raises(SecretMismatch, match=TWO.secret_id):
         known.ring(*BOTH)
-    # An earlier one may be gone: what needs it is refused, and nothing else.
+    # An earlier secret may be missing: the hub refuses what needs it, and nothing else.
     known.found = (TWO,)
     if now > SWITCH:
         assert known.ring(*BOTH).opening == [TWO]
@@ -103,7 +103,7 @@ def test_a_lasting_key_is_the_same_under_every_secret(purpose: str) -> None:
     kept = {purpose: Seal(FixedKey(TWO.derive(LASTING))).close(first, purpose)}
     assert Known(ONE, TWO).ring(*BOTH, kept=kept).lasting(purpose) == first
     assert Known(TWO).ring(*BOTH, kept=kept).lasting(purpose) == first
-    # Negative control: it is lost with the first secret if it was not kept.
+    # Negative control: it is lost with the first secret unless it was kept.
     with pytest.raises(SecretMismatch):
         Known(TWO).ring(*BOTH).lasting(purpose)
 

@@ -34,7 +34,7 @@ class EtagCodec:
         self._record = Codec(view.dataset, told)
         self._chosen = [self.fields.index(f) for f in selected]
         self._reply = Codec(view.dataset, selected)
-        self._json = [i for i, f in enumerate(self.fields) if f.repeated]
+        self._json = [i for i, f in enumerate(self.fields) if f.is_json]
 
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row, with its etag."""

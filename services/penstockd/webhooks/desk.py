@@ -4,7 +4,7 @@ cause."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from penstockd.calls import Call
@@ -27,7 +27,7 @@ from penstockd.webhooks.endpoints import (
 from penstockd.webhooks.errors import WebhookNotFound
 from penstockd.webhooks.messages import Composed, make_composer, make_entries
 from penstockd.webhooks.model import Delivery, Webhook, read_clock
-from penstockd.webhooks.owners import find_problems, unread_by
+from penstockd.webhooks.owners import Owners, find_problems, unread_by
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.search import Listed
 
@@ -44,7 +44,7 @@ class WebhookDesk:
     """Webhooks as calls see them.
 
     ``seal`` opens their secrets, ``guard`` decides where they may post, ``url`` is the hub's own
-    URL, ``places`` seals the cursors in messages.
+    URL, ``places`` seals the cursors in messages, ``owners`` keeps what webhooks' owners see.
     """
 
     database: Database
@@ -54,6 +54,10 @@ class WebhookDesk:
     guard: EgressGuard
     url: str
     places: Places
+    owners: Owners = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "owners", Owners(self.catalog))
 
     async def find(
         self, call: Call, connection: Connection, webhook_id: str, *, lock: bool = False
@@ -128,8 +132,8 @@ class WebhookDesk:
 
         Also returns results for the deliveries of which the owner can now see nothing.
         """
-        composer, owners = await make_composer(
-            self.database, self.catalog, self.url, self.places, connection
+        composer = await make_composer(
+            self.database, self.catalog, self.url, self.places, self.owners, connection
         )
         composed: list[Composed] = []
         dead: list[SendResult] = []
@@ -140,7 +144,7 @@ class WebhookDesk:
             else:
                 dead.append(made)
         if composed:
-            sights = owners.sights(call.policy, endpoint.webhook)
+            sights = self.owners.sights(call.policy, endpoint.webhook)
             told, shown = make_entries(endpoint, sights, composed)
             await call.disclose_within(connection, told, shown)
         return composed, dead

@@ -198,14 +198,13 @@ async def make_composer(
     catalog: Catalog,
     public_url: str,
     places: Places,
+    owners: Owners,
     connection: Connection,
-) -> tuple[Composer, Owners]:
-    """A Composer, and the Owners whose lenses it uses."""
+) -> Composer:
+    """A Composer for messages in the log's current epoch."""
     epoch = await connection.fetchval("SELECT epoch FROM hub.log_head")
-    owners = Owners(catalog)
     log = FeedLog(database, catalog)
-    payloads = Payloads(catalog, public_url, epoch, places)
-    return Composer(payloads, owners, log), owners
+    return Composer(Payloads(catalog, public_url, epoch, places), owners, log)
 
 
 class Payloads:

@@ -1,4 +1,4 @@
-"""How an import understands the columns of its file, noted while it reads the file."""
+"""Notes how an import understands the columns of its file, while it reads the file."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_who_trusts_either_key_trusts_both_and_each_for_its_time(key: Checkpoint
     trusted = trust_keys([key.public], handed_over(), [])
     assert trusted[OLD.public] == 2 and trusted[NEW.public] > LATE
     assert not Verification(handed_over(), [key.public]).findings
-    # Negative control: a stranger's key confers nothing.
+    # Negative control: the key of a stranger proves nothing.
     assert set(trust_keys([EVIL.public], handed_over(), [])) == {EVIL.public}
 
 
@@ -53,7 +53,7 @@ def test_nobody_makes_himself_the_successor() -> None:
 def test_an_earlier_key_is_trusted_only_if_its_successor_names_the_hand_over() -> None:
     first, rotation, _ = handed_over()
     assert set(trust_keys([NEW.public], [first, rotation], [])) == {NEW.public}
-    # Whoever has only the old secret cannot bring another past before the new key.
+    # Whoever has only the old secret cannot put another past before the new key.
     other = OLD.sign_rotation(sign(OLD, None), NOW + dt.timedelta(1), NEW.public)
     assert set(trust_keys([NEW.public], [other], [])) == {NEW.public}
 

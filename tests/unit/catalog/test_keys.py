@@ -1,4 +1,4 @@
-"""Keys as text: one spelling a key, the same for the hub and its clients."""
+"""Keys as text: each key has one spelling, the same in the hub and its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What an import may say of its file (delimiter, time zone, unknown names); flat names in JSON."""
+"""The options that describe a file (delimiter, time zone, unknown names), and flat names in
+JSON."""
 
 from __future__ import annotations
 
@@ -188,7 +189,7 @@ def test_times_without_a_zone_take_the_zone_that_is_said(
     fields, rows, bad = values(things, name, data, ReadOptions(time_zone=zone))
     assert bad == []
     assert rows[0][fields.index("seen_at")] == utc
-    # A zone in the file counts more.
+    # A zone in the file takes precedence.
     own = write(name, {"thing_id": "a", "seen_at": utc})
     fields, rows, _ = values(things, name, own, ReadOptions(time_zone=zone))
     assert rows[0][fields.index("seen_at")] == utc

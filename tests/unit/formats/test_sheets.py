@@ -1,4 +1,4 @@
-"""XLSX as spreadsheets write it: what its cells mean, and what is refused."""
+"""XLSX as spreadsheets write it: what its cells mean, and what the hub refuses."""
 
 from __future__ import annotations
 
@@ -190,13 +190,14 @@ def test_what_is_no_workbook_is_refused(things: Dataset) -> None:
 
 
 def test_a_bomb_is_refused(things: Dataset) -> None:
-    """Zips that hold much more than their size, honestly or not, and entities."""
+    """The hub refuses zips that unpack to far more than their size, whether they declare it or not,
+    and XML entities."""
     data = workbook(["thing_id"], ["a"])
     large = edited(data, SHEET, lambda part: part.replace(b"<sheetData>", b" " * (200 << 20)))
     assert len(large) < 1 << 20
     with pytest.raises(FormatError, match="decompresses to more than 300 times its size"):
         rows_of(things, large)
-    # A lie about the size does not help: what is declared is the most that is read.
+    # A false size does not help: the reader never reads more than the declared size.
     size = zipfile.ZipFile(io.BytesIO(large)).getinfo(SHEET).file_size
     lie = large.replace(size.to_bytes(4, "little"), (1 << 20).to_bytes(4, "little"))
     assert lie != large

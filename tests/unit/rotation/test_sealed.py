@@ -1,4 +1,4 @@
-"""What is sealed under a root secret is known to the rotation, whatever table it is in."""
+"""The rotation knows everything that is sealed under a root secret, in whatever table it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models whose keys change: refused, whatever the table holds; other fields of them migrate."""
+"""Models whose keys change are refused, whatever the table holds; their other fields migrate."""
 
 from __future__ import annotations
 

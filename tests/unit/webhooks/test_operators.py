@@ -1,4 +1,4 @@
-"""Operators are told of a disk that runs low, and of nothing twice."""
+"""Operators are told once when a disk runs low, and never twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Disk:
         )
 
     async def has(self, free: int) -> None:
-        """Let the disk have so much room, and the node look twice."""
+        """Set the free room of the disk, and let the node look twice."""
         self.free = free
         await self.watch.look()
         await self.watch.look()
