@@ -33,11 +33,14 @@ ODD: dict[Kind, list[str]] = {
     Kind.BYTES: ["AA", "_-8=", "AAA="],
     Kind.LIST: ["[]", "[ ]", "[ ]\n"],
     Kind.MAP: ["{}", "{ }"],
+    Kind.STRUCT: ['{ "a" : 1.0 }', '{"a":1e2,"b":[null,-0.0,true]}', '{"\\u00e9":"\\/"}', "{ }"],
 }  # fmt: skip
 LABELS = [
     '["a","b"]', '["a", "b"]', '["\\u00e9"]', '["\\"\\\\\\/\\n\\t\\r"]', '["日本",""]', '["",""]',
     '["' + "x" * 130 + '"]',
 ]  # fmt: skip
+#: Kinds of which the kernel takes few values.
+SCARCE = (Kind.BYTES, Kind.MAP, Kind.LIST, Kind.STRUCT)
 #: Invalid in most kinds of columns.
 WRONG = [
     "", "x", "-", ".", "1.", ".5", "--1", "1.2.3", "99999999999999999999", "2147483648", "-1",
@@ -101,7 +104,7 @@ def _cell(draw: st.DrawFn, field: Field, value: Any, key: str, wrong: bool) -> b
         return quoted(key, chance < 5)
     if chance > 20 and field.kind in (Kind.FLOAT, Kind.DOUBLE):
         return draw(st.sampled_from([b"0", b"-0.5", b"1234.5678", b"0.1", b""]))
-    if chance > 9 and field.kind in (Kind.BYTES, Kind.MAP, Kind.LIST) and field.path != "labels":
+    if chance > 9 and field.kind in SCARCE and field.path != "labels":
         return b""  # the kernel takes few of these
     if chance < (8 if wrong else 2):
         return quoted(draw(odd(field)), chance == 7)

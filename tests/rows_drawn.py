@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstockd.catalog import values
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.structs import parse_struct
 
 _SPICY = st.sampled_from(
     ["", '"', ",", "\n", "\r", "\r\n", "\t", "\\", "\\.", "a\\", "<b>&amp;]]>", "日本", "é" * 20,
@@ -28,6 +29,16 @@ _RANGES = {
     Kind.UINT64: (0, 2**64 - 1),
 }
 _DOUBLES = st.floats(allow_nan=False) | st.sampled_from([0.1, 1e15, 1e14, 123456.7, 1e-5, 1e22])
+
+
+#: Doubles that a Struct holds.
+_NUMBERS = st.floats(-(2**53) + 1, 2**53 - 1) | st.integers(-(2**53) + 1, 2**53 - 1)
+_DATA = st.recursive(
+    st.none() | st.booleans() | _NUMBERS | TEXT,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(TEXT, below, max_size=3),
+    max_leaves=8,
+)
+STRUCT = st.dictionaries(TEXT, _DATA, max_size=3).map(parse_struct)
 
 
 def decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
@@ -67,6 +78,8 @@ def value(field: Field) -> st.SearchStrategy[Any]:
         case Kind.TIMESTAMP:
             least, most = datetime(1, 1, 2), datetime(9999, 12, 30)
             return st.datetimes(least, most, timezones=st.just(UTC))
+        case Kind.STRUCT:
+            return STRUCT
     return st.nothing()
 
 
@@ -102,8 +115,7 @@ def row(dataset: Dataset, fields: tuple[Field, ...]) -> st.SearchStrategy[list[A
 
     def finish(cells: tuple[Any, ...]) -> list[Any]:
         found = [
-            values.check_value(f, c) if f.repeated else c
-            for f, c in zip(fields, cells, strict=True)
+            values.check_value(f, c) if f.is_json else c for f, c in zip(fields, cells, strict=True)
         ]
         complete(found)
         return found

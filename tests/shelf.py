@@ -28,6 +28,7 @@ COLUMN_TYPES = {
     Kind.TIMESTAMP: "timestamptz",
     Kind.LIST: "jsonb",
     Kind.MAP: "jsonb",
+    Kind.STRUCT: "jsonb",
 }
 
 

@@ -36,6 +36,7 @@ COMMON = """
 HEAD = """
 syntax = "proto3";
 package penstock.model.v1;
+import "google/protobuf/struct.proto";
 import "google/protobuf/timestamp.proto";
 import "penstock/options/v1/options.proto";
 """
@@ -58,6 +59,7 @@ message Thing {
     // Written before a field of a lower number.  //+
     string fee = 9 [(penstock.options.v1.field).decimal = {precision: 9, scale: 2}];  //+
     string keeper_id = 8 [(penstock.options.v1.field).reference = {dataset: "owners"}];  //+
+    google.protobuf.Struct facts = 7;
   }
   message Kit { string kit_name = 1; Origin made_in = 2; repeated Mark all_marks = 3; }  //+
   message Loose {  //+
@@ -110,6 +112,8 @@ message Thing {
   google.protobuf.Timestamp seen_at = 17;
   Place home_place = 18;
   Loose loose = 24;  //+
+  google.protobuf.Struct details = 27;
+  google.protobuf.Struct private_details = 28 [(penstock.options.v1.field).class = PII];  //+
   repeated string labels = 19;
   repeated int64 numbers = 20;
   repeated Part all_parts = 21;
@@ -176,6 +180,13 @@ _POOLS: Mapping[Kind, Sequence[Any]] = {
     Kind.DECIMAL: [Decimal(t) for t in ("0", "0.00", "12.5", "12.50", "-3", "999.99")],
     Kind.DATE: [dt.date(1, 1, 2), dt.date(2024, 2, 29)],
     Kind.TIMESTAMP: _TIMES,
+    Kind.STRUCT: [
+        {},
+        {"k": None},
+        {"k": 1, "a b": "1", "x.y": [1, "a", {}], "": {"k": "a"}},
+        {"k": "a", "a b": {"k": {"k": True}}},
+        {"k": True, "x.y": 0.1, "": ["k"]},
+    ],
 }
 _KEYS = ["k", "a b", "x.y", ""]
 _COMPARATORS = ["=", "!=", "<", "<=", ">", ">="]
@@ -342,6 +353,8 @@ class Asker:
         name = prefix + rng.choice([field.path, field.json_path])
         if field.repeated:
             return self._within(name, field)
+        if field.kind is Kind.STRUCT:
+            return self._about_struct(name)
         if rng.random() < 0.15:
             return f"{name}:*"
         if self._claims and field.kind is Kind.STRING and rng.random() < 0.4:
@@ -361,6 +374,15 @@ class Asker:
             return f"{name}:*"
         steps = rng.choice(texts).steps[len(field.steps) :]
         return f"{name}{key}.{'.'.join(steps)}:{self._sought()}"
+
+    def _about_struct(self, name: str) -> str:
+        rng = self._rng
+        if rng.random() < 0.2:
+            return f"{name}:{rng.choice(['*', 'k'])}"
+        path = ".".join(_quoted(rng.choice(_KEYS)) for _ in range(rng.choice([1, 1, 2, 3])))
+        sought = rng.choice(["1", '"1"', "a", "true", "0.1", '"a*"'])
+        known = ["=", "!="] if sought == "true" or "*" in sought else [*_COMPARATORS, ":"]
+        return rng.choice([f"{name}.{path} {rng.choice(known)} {sought}", f"{name}.{path}:*"])
 
     def _sought(self) -> str:
         rng = self._rng

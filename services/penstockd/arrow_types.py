@@ -52,7 +52,7 @@ def takes_type(kind: str, t: Any, *, zoned: bool = False) -> bool:
     if is_text(t) or is_.is_null(t):
         return True
     if is_bytes(t):
-        return kind in ("STRING", _KEY, "ENUM", "BYTES", "LIST", "MAP")
+        return kind in ("STRING", _KEY, "ENUM", "BYTES", "LIST", "MAP", "STRUCT")
     if is_.is_integer(t):
         return kind in (*_NUMBERS, _KEY, "ENUM")
     if is_.is_floating(t):

@@ -268,6 +268,24 @@ class TooManySubscriptions(Refused):
     reason = "TOO_MANY_SUBSCRIPTIONS"
 
 
+class ShapeNotFound(Refused):
+    """The consumer has no such shape, or no such version of it."""
+
+    reason = "SHAPE_NOT_FOUND"
+
+
+class ShapeExists(Refused):
+    """The consumer has a shape with this id already."""
+
+    reason = "SHAPE_EXISTS"
+
+
+class TooManyShapes(Refused):
+    """The consumer has as many shapes as it may, or the shape as many versions."""
+
+    reason = "TOO_MANY_SHAPES"
+
+
 class AcknowledgedBackwards(Refused):
     """The position was acknowledged before; the metadata has the latest acknowledged one."""
 

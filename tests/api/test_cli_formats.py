@@ -70,6 +70,8 @@ class Walk:
             "NAME": self.name,
             "ISSUER": self.name,
             "URL": "https://example.com/hooks",
+            "FILE|NAME": "crm-contacts",
+            "SHAPE": "crm-contacts",
         }
 
     def run(self, *arguments: str, input: str = "") -> tuple[int, str, str]:

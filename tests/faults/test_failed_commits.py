@@ -140,6 +140,7 @@ class Requests:
         return {
             **self._records(),
             **self._feeds(),
+            **self._shapes(),
             **self._webhooks(),
             **self._access(),
             **self._rest(),
@@ -182,6 +183,20 @@ class Requests:
             "ResetSubscription": lambda: {**named, "start": self.start},
             "WatchSubscription": lambda: named,
             "DeleteSubscription": lambda: named,
+        }
+
+    def _shapes(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        named = {"shape_id": self.name}
+        columns = [{"name": "Name", "field": "name"}]
+        shape = {"shape": {**named, "dataset": "customers", "columns": columns}}
+        return {
+            "CreateShape": lambda: shape,
+            "UpdateShape": lambda: shape,
+            "GetShape": lambda: named,
+            "ListShapes": dict,
+            "CompareShapes": lambda: named,
+            "PreviewShape": lambda: shape,
+            "DeleteShape": lambda: named,
         }
 
     def _webhooks(self) -> dict[str, Callable[[], dict[str, Any]]]:

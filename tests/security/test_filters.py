@@ -99,7 +99,7 @@ def test_no_literal_is_in_the_text_of_sql(view: View) -> None:
     for _ in range(300):
         text = marked(rng)
         statement = compile_statement(view.select([key], compile_filter(parse_filter(text), view)))
-        export = ExportQuery(view, [key], [view.key_column], filter=text, order_by="")
+        export = ExportQuery(view, [view.key_column], filter=text, order_by="")
         copied, settings = export.copy(10)
         for sql, values in (
             (statement.text, list(map(str, statement.arguments()))),

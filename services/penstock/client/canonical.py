@@ -17,12 +17,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstock.client.record import read_struct
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Fields that are not part of the form: they change when fields that are not shown change.
 LEFT_OUT = frozenset({"update_time", "etag"})
 
 _TIMESTAMP = "google.protobuf.Timestamp"
+_STRUCT = "google.protobuf.Struct"
 _EPOCH_DAYS = 719163
 #: A value -> its text; None if the value leaves a field without presence unset.
 _Print = Callable[[Any], str | None]
@@ -115,6 +117,8 @@ def _value_printers(
     if fd.message_type is not None:
         if fd.message_type.full_name == _TIMESTAMP:
             return _print_moment, _moment_text
+        if fd.message_type.full_name == _STRUCT:
+            return (lambda v: _print_data(read_struct(v))), _print_data
         # Looked up at each call: messages may contain themselves.
         of = fd.message_type
         return (lambda v: _make_form(of).of_message(v)), (lambda v: _make_form(of).of_json(v))
@@ -165,6 +169,21 @@ def _map_printer(print_: Callable[[Any], str]) -> _Print:
         return "{" + ",".join(f"{_quote(k)}:{print_(named[k])}" for k in names) + "}"
 
     return text
+
+
+def _print_data(value: Any) -> str:
+    """JSON data whose types are its own: members sorted, nothing left out."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return _print_bool(value)
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, Mapping):
+        return _map_printer(_print_data)(value) or "{}"
+    if isinstance(value, list):
+        return _list_printer(_print_data)(value) or "[]"
+    return _print_number(value)
 
 
 def _print_key(key: Any) -> str:

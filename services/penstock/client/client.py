@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.client.change import Page, Position
     from penstock.client.errors import PenstockError
     from penstock.client.feed import Feed
+    from penstock.client.shapes import ShapesClient
     from penstock.client.subscription import SubscriptionClient
 
 
@@ -165,6 +166,13 @@ class Client:
         from penstock.client.subscription import list_subscriptions
 
         return list_subscriptions(self._link)
+
+    @cached_property
+    def shapes(self) -> ShapesClient:
+        """Saved columns for one receiver: renamed, formatted, computed."""
+        from penstock.client.shapes import ShapesClient
+
+        return ShapesClient(self._link)
 
     @cached_property
     def access(self) -> AccessClient:

@@ -289,6 +289,7 @@ class DatasetClient(DatasetFeeds):
         compression: str = "",
         spreadsheet_safe: bool = False,
         nested: str = "",
+        shape: str = "",
         timeout: float | None = None,
     ) -> Export:
         """The records as a stream of bytes in a format: one consistent state.
@@ -297,6 +298,7 @@ class DatasetClient(DatasetFeeds):
         of the file itself. ``spreadsheet_safe`` disarms CSV cells that a spreadsheet would run as
         formulas; importing such cells does not restore the original values. ``nested="JSON"``
         makes lists and maps in Parquet and Arrow text in JSON, instead of LIST, MAP and STRUCT.
+        ``shape`` is one of ``Client.shapes``, by ``id`` or ``id@version``, for its columns.
 
         It resumes by itself after a broken connection, and ends without an error only if the hub's
         receipt matches everything that arrived (see ``Export``). Closing it early ends the call.
@@ -312,6 +314,7 @@ class DatasetClient(DatasetFeeds):
             compression=compression.upper(),
             spreadsheet_safe=spreadsheet_safe,
             nested=nested,
+            shape=shape,
             omit_receipt=True,  # the trailers carry the receipt; the file should hold records only
         )
         return Export(self._link, getattr(self._stub, method), request, timeout=timeout)
@@ -329,6 +332,7 @@ class DatasetClient(DatasetFeeds):
         order_by: str = "",
         fields: str | Sequence[str] = (),
         limit: int = 0,
+        shape: str = "",
         progress: Progress | None = None,
     ) -> int:
         """Exports into the file at ``path`` and returns its size in bytes; see ``export``.
@@ -346,6 +350,7 @@ class DatasetClient(DatasetFeeds):
                 order_by=order_by,
                 fields=fields,
                 limit=limit,
+                shape=shape,
                 compression=compression_of(path),
             )
 

@@ -26,6 +26,7 @@ from penstockd.catalog.values import json_parser, load_json
 Translate = Callable[[Any], Any]
 
 _REPEATED = ("LIST", "MAP")
+_JSON = (*_REPEATED, "STRUCT")
 
 
 class FieldConversion:
@@ -37,7 +38,7 @@ class FieldConversion:
         self._field = field
         self._shapes = shapes
         self._old = before.shape
-        self._old_field = None if before.shape.kind in _REPEATED else _scalar_field(before.shape)
+        self._old_field = None if before.shape.kind in _JSON else _scalar_field(before.shape)
         self._translate = self._translation(before.shape, after.shape)
         self._parse = json_parser(field)
         self._unset: tuple[Any, ...] = ()
@@ -57,7 +58,7 @@ class FieldConversion:
         if data in self._unset:  # it was never set, and stays unset
             return None if self._field.nullable else default_value(self._field)
         value = self._parse(self._translate(data))
-        return orjson.dumps(value).decode() if self._field.repeated else value
+        return orjson.dumps(value).decode() if self._field.is_json else value
 
     def _translation(self, old: ValueShape, new: ValueShape) -> Translate:
         if new.kind == "LIST" and old.kind not in _REPEATED:

@@ -222,6 +222,7 @@ def load_leaf(
         values = {"kind": _field_kind(fd, options), **_decimal_limits(fd, options)}
         if within:
             _refuse_labels(fd, values)
+            _refuse_struct(fd, values["kind"])
     reference = None
     if options.HasField("reference"):
         alias = getattr(options.reference, "as") or fd.name.removesuffix("_id")
@@ -262,6 +263,7 @@ def _repeated_facts(
     if message is None:
         kind, limits = _field_kind(one, options), _decimal_limits(one, options)
         _refuse_labels(fd, limits)
+        _refuse_struct(fd, kind)
         return values | {"element": Field(path, json_path, kind, field_class, False, **limits)}
     return values | {
         "element_message": message,
@@ -341,6 +343,14 @@ def _refuse_labels(fd: FieldDescriptor, values: Mapping[str, Any]) -> None:
         raise ModelError(
             f"{fd.full_name}: an enum with labels cannot stand in a list or map; leave the labels "
             "out, or hold text"
+        )
+
+
+def _refuse_struct(fd: FieldDescriptor, kind: Kind) -> None:
+    if kind is Kind.STRUCT:
+        raise ModelError(
+            f"{fd.full_name}: google.protobuf.Struct cannot stand in a list or map; write one "
+            "Struct with a member that holds the list"
         )
 
 

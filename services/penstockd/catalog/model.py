@@ -67,10 +67,14 @@ class Kind(enum.Enum):
     TIMESTAMP = enum.auto()
     LIST = enum.auto()
     MAP = enum.auto()
+    STRUCT = enum.auto()
 
 
 #: The messages that are values, as text or as a whole, and not messages of the model.
-VALUE_MESSAGES: Mapping[str, Kind] = {"google.protobuf.Timestamp": Kind.TIMESTAMP}
+VALUE_MESSAGES: Mapping[str, Kind] = {
+    "google.protobuf.Timestamp": Kind.TIMESTAMP,
+    "google.protobuf.Struct": Kind.STRUCT,
+}
 _LIBRARY = "google.protobuf."
 #: What to write instead of messages of protobuf's library.
 _INSTEAD = {
@@ -78,7 +82,9 @@ _INSTEAD = {
     "Any": "name the message, or several in a oneof",
     "Empty": "write a bool",
     "FieldMask": "write `repeated string`",
-    "Struct": "write a message or a map, or a string that holds JSON",
+    "Value": "write a google.protobuf.Struct with a member that holds it: null and what is not set "
+    "would be the same in most formats",
+    "ListValue": "write a google.protobuf.Struct with a member that holds the list",
     **{
         f"{name}Value": f"write `optional {name.lower()}`"
         for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String")
@@ -161,6 +167,11 @@ class Field:
     def repeated(self) -> bool:
         """Whether the field has many values, stored as one jsonb column."""
         return self.kind in (Kind.LIST, Kind.MAP)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the field is one jsonb column, of which a row has the JSON text."""
+        return self.repeated or self.kind is Kind.STRUCT
 
     @property
     def is_etag(self) -> bool:

@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstock.options.v1 import options_pb2
-from penstockd.catalog.model import VALUE_MESSAGES, ModelError
+from penstockd.catalog.model import VALUE_MESSAGES, Kind, ModelError
 
 _WHOLE_NUMBERS = (
     *(FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64),
@@ -139,6 +139,8 @@ def _index_problem(fd: FieldDescriptor, place: _OptionPlace, option: str, option
         return "lists and maps have no index"
     if _message_of(fd) is not None:
         return "mark the fields within the message"
+    if fd.message_type is not None and VALUE_MESSAGES[fd.message_type.full_name] is Kind.STRUCT:
+        return "a Struct has no index"
     if options.output_only:
         return "the hub writes the field"
     if option == "indexed" and options.unique:

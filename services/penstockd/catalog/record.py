@@ -1,7 +1,7 @@
 """Records as messages and as rows: the one place that converts between the two.
 
 A row is a sequence of values for some fields, as in the database: canonical (see ``values``), but
-LIST and MAP as JSON text and an etag as a number.
+LIST, MAP and STRUCT as JSON text and an etag as a number.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog.keys import key_reader
 from penstockd.catalog.model import Dataset, Field, Kind
+from penstockd.catalog.structs import read_struct, struct_wire
 from penstockd.errors import RecordUnreadable
 
 Convert = Callable[[Any], Any]
@@ -41,7 +42,7 @@ class Codec:
         ]
         self._shape = _RecordShape(dataset.message_type, fields, 0)
         self._getters = [make_getter(f) for f in fields]
-        self._json = [i for i, f in enumerate(fields) if f.repeated]
+        self._json = [i for i, f in enumerate(fields) if f.is_json]
 
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row. A NULL stays unset, and so does a message of which all fields are
@@ -64,7 +65,8 @@ class Codec:
 
     def row(self, message: Message) -> list[Any]:
         """The value of each field in a message, unchecked: enums as numbers, decimals and dates as
-        text, repeated fields as proto JSON data, None where an optional field is not set."""
+        text, repeated fields and Structs as proto JSON data, None where an optional field is not
+        set."""
         return [get(message) for get in self._getters]
 
 
@@ -141,6 +143,12 @@ def item_counter(field: Field) -> Callable[[Message], int]:
         return len(items) + sum(map(_items_within, values))
 
     return count
+
+
+def byte_counter(field: Field) -> Callable[[Message], int]:
+    """The bytes of a Struct of a record."""
+    walk, name = _make_walk(field.steps[:-1]), field.steps[-1]
+    return lambda record: int(getattr(walk(record), name).ByteSize())
 
 
 def _items_within(message: Message) -> int:
@@ -230,6 +238,9 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
             return int
         case Kind.TIMESTAMP:
             return _timestamp_to_protobuf(dataset)
+        case Kind.STRUCT:
+            made = message_factory.GetMessageClass(_message_of(dataset, "google.protobuf.Struct"))
+            return lambda text: made.FromString(struct_wire(text))
         case Kind.LIST | Kind.MAP:
             return _repeated_to_protobuf(field, dataset)
     return None
@@ -238,8 +249,7 @@ def _to_protobuf(field: Field, dataset: Dataset) -> Convert | None:
 def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
     """A function that converts times by hand, since the constructor takes 3 µs for a datetime. It
     keeps the latest result, since the rows of an import share their times."""
-    pool = dataset.message_type.file.pool
-    made = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.Timestamp"))
+    made = message_factory.GetMessageClass(_message_of(dataset, "google.protobuf.Timestamp"))
     latest: tuple[dt.datetime | None, Message | None] = (None, None)
 
     def convert(value: dt.datetime) -> Message:
@@ -252,6 +262,11 @@ def _timestamp_to_protobuf(dataset: Dataset) -> Convert:
         return message
 
     return convert
+
+
+def _message_of(dataset: Dataset, name: str) -> Descriptor:
+    """A message of protobuf's library, as the dataset's descriptors have it."""
+    return dataset.message_type.file.pool.FindMessageTypeByName(name)
 
 
 def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
@@ -325,6 +340,10 @@ def _leaf_getter(field: Field, name: str) -> Getter:
     if field.kind is Kind.TIMESTAMP:
         return lambda message: (
             _read_time(getattr(message, name)) if message.HasField(name) else None
+        )
+    if field.kind is Kind.STRUCT:
+        return lambda message: (
+            read_struct(getattr(message, name)) if message.HasField(name) else None
         )
     if field.presence:
         return lambda message: getattr(message, name) if message.HasField(name) else None

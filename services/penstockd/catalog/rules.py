@@ -291,6 +291,6 @@ def _read_violation(violation: Any) -> tuple[Problem, str]:
 
 def _as_stored(fields: tuple[Field, ...], row: Sequence[Any]) -> list[Any]:
     return [
-        orjson.dumps(v).decode() if f.repeated and v is not None else v
+        orjson.dumps(v).decode() if f.is_json and v is not None else v
         for f, v in zip(fields, row, strict=True)
     ]

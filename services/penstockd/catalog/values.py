@@ -2,8 +2,9 @@
 
 STRING str, ENUM str (the value's name), BOOL bool, whole numbers int, FLOAT and DOUBLE float, BYTES
 bytes, DECIMAL Decimal with its digits, DATE date, TIMESTAMP aware datetime in UTC, LIST and MAP
-canonical proto JSON data (``elements``), None where the field is nullable. A ``*_parser`` is made
-once per column and called once per value. They raise ValueRefused, which gives the reason.
+canonical proto JSON data (``elements``), STRUCT canonical data (``structs``), None where the field
+is nullable. A ``*_parser`` is made once per column and called once per value. They raise
+ValueRefused, which gives the reason.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from penstockd.catalog.elements import default_value, repeated_parser
 from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 from penstockd.catalog.scalars import Parser, ValueRefused, timestamp_text
+from penstockd.catalog.structs import parse_struct
 
 __all__ = [
     "Parser",
@@ -38,13 +40,14 @@ __all__ = [
     "timestamp_text",
     "to_json",
     "to_text",
+    "value_checker",
 ]
 
 
 def text_parser(field: Field, leniency: Leniency = STRICT) -> Callable[[str], Any]:
     """Text form -> canonical value; the closure raises ValueRefused."""
-    if field.repeated:
-        parse = repeated_parser(field, leniency)
+    if field.is_json:
+        parse = json_parser(field, leniency)
         return lambda text: parse(load_json(text))
     return scalars.text_parser(field, leniency.times)
 
@@ -54,9 +57,21 @@ def json_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
 
     The caller handles None: it stands for NULL, or for the default of a field that is not nullable.
     """
+    if field.kind is Kind.STRUCT:
+        return parse_struct
     if field.repeated:
         return repeated_parser(field, leniency)
     return scalars.json_parser(field, leniency.times)
+
+
+def value_checker(field: Field) -> Parser:
+    """Canonical values, and what a message holds in their place -> canonical value.
+
+    A message holds decimals and dates as text, enum numbers, aware datetimes of any offset, and
+    what ``record.json_ready`` and ``structs.read_struct`` make of its repeated fields and Structs.
+    The closure raises ValueRefused.
+    """
+    return json_parser(field) if field.is_json else scalars.make_checker(field)
 
 
 def from_text(field: Field, text: str) -> Any:
@@ -73,26 +88,22 @@ def from_json(field: Field, value: Any) -> Any:
 
 
 def check_value(field: Field, value: Any) -> Any:
-    """The canonical form of a value from a protobuf message. Raises ValueRefused.
-
-    Accepts canonical values, and the forms that a message has instead: decimals and dates as text,
-    enum numbers, aware datetimes of any offset, repeated fields as proto JSON data.
-    """
+    """The canonical form of a value from a protobuf message, see ``value_checker``."""
     if value is None:
         return None if field.nullable else default_value(field)
-    return repeated_parser(field)(value) if field.repeated else scalars.make_checker(field)(value)
+    return value_checker(field)(value)
 
 
 def to_text(field: Field, value: Any) -> str:
     """The text form of a canonical value, the same in every format; "" for None."""
     if value is None:
         return ""
-    return orjson.dumps(value).decode() if field.repeated else scalars.to_text(field, value)
+    return orjson.dumps(value).decode() if field.is_json else scalars.to_text(field, value)
 
 
 def to_json(field: Field, value: Any) -> Any:
     """The proto JSON of a canonical value, ready for a JSON encoder; None for None."""
-    return value if value is None or field.repeated else scalars.to_json(field, value)
+    return value if value is None or field.is_json else scalars.to_json(field, value)
 
 
 def load_json(text: str | bytes) -> Any:

@@ -23,6 +23,8 @@ from penstockd.catalog.record import (
     load_list,
     seconds_and_micros,
 )
+from penstockd.catalog.structs import struct_wire
+from penstockd.catalog.varint import delimit_bytes, encode_varint
 
 #: A value that is not None -> the bytes of its field, with the tag.
 Encode = Callable[[Any], bytes]
@@ -102,7 +104,7 @@ class _Group:
                 encoded = group.encode(within)
                 pieces.append(
                     [
-                        _delimit_bytes(tag, data) if there else b""
+                        delimit_bytes(tag, data) if there else b""
                         for there, data in zip(present, encoded, strict=True)
                     ]
                 )
@@ -130,6 +132,9 @@ def _field_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     match field.kind:
         case Kind.LIST | Kind.MAP:
             return _repeated_encoder(fd, field)
+        case Kind.STRUCT:
+            head = tag_of(fd)
+            return lambda text: delimit_bytes(head, struct_wire(text))
         case Kind.TIMESTAMP:
             return _timestamp_encoder(tag_of(fd))
         case Kind.ENUM:
@@ -156,7 +161,7 @@ def _bytes_column(
     def column(values: Sequence[Any]) -> list[bytes]:
         raw = [None if v is None else encode(v) for v in values]
         return [
-            b"" if b is None else heads[len(b)] + b if len(b) < _SHORT else _delimit_bytes(tag, b)
+            b"" if b is None else heads[len(b)] + b if len(b) < _SHORT else delimit_bytes(tag, b)
             for b in raw
         ]
 
@@ -197,7 +202,7 @@ def _timestamp_encoder(tag: bytes) -> Encode:
         inner = b"\x08" + encode_varint(seconds & 0xFFFFFFFFFFFFFFFF) if seconds else b""
         if micros:
             inner += b"\x10" + encode_varint(micros * 1000)
-        latest = (value, _delimit_bytes(tag, inner))
+        latest = (value, delimit_bytes(tag, inner))
         return latest[1]
 
     return encode
@@ -210,7 +215,7 @@ def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
         def strings(text: str) -> bytes:
             if text == "[]":
                 return b""
-            return b"".join([_delimit_bytes(tag, item.encode()) for item in load_list(text)])
+            return b"".join([delimit_bytes(tag, item.encode()) for item in load_list(text)])
 
         return strings
     assert fd.containing_type is not None, "a field of a message"
@@ -226,25 +231,6 @@ def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
     return others
 
 
-def _delimit_bytes(tag: bytes, data: bytes) -> bytes:
-    return tag + encode_varint(len(data)) + data
-
-
 def tag_of(fd: FieldDescriptor) -> bytes:
     """The bytes before every value of a field, or of one element."""
     return encode_varint(fd.number << 3 | _WIRE_TYPES.get(fd.type, _VARINT))
-
-
-def encode_varint(value: int) -> bytes:
-    """A non-negative whole number in the wire format."""
-    if value < 0x80:
-        return _SMALL[value]
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-_SMALL = [bytes([n]) for n in range(0x80)]

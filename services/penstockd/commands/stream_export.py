@@ -7,6 +7,8 @@ from penstockd.catalog import Dataset
 from penstockd.exports.plan import ExportPlan, ExportRequest
 from penstockd.exports.run import ExportReply, run_export
 from penstockd.hub import Hub
+from penstockd.policy.model import Action
+from penstockd.shapes.using import choose_shape
 
 
 async def stream_export(
@@ -15,8 +17,10 @@ async def stream_export(
     """Send the records to ``reply``, all of one state, in key order unless asked otherwise.
 
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid,
-    FormatUnknown, ValueInvalid, ReceiptNotFound or ExportNotResumable is raised. A later error ends
-    the stream and is written to the receipt: ClientStalled, AccessChanged (access was revoked or
-    narrowed meanwhile), DatabaseUnavailable.
+    FormatUnknown, ValueInvalid, ShapeNotFound, ReceiptNotFound or ExportNotResumable is raised. A
+    later error ends the stream and is written to the receipt: ClientStalled, AccessChanged (access
+    was revoked or narrowed meanwhile), DatabaseUnavailable.
     """
-    await run_export(hub, call, ExportPlan.of(call, dataset, export), reply)
+    call.view(dataset, Action.READ)
+    shape = await choose_shape(hub, call, dataset, export.shape)
+    await run_export(hub, call, ExportPlan.of(call, dataset, export, shape), reply)

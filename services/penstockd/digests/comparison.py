@@ -50,7 +50,7 @@ class DigestComparison:
         shown = tuple(f for f in view.fields() if f in wanted)
         compared = digest_fields(dataset, shown)
         columns = [Digester.sql(f, view.column(f)) for f in compared]
-        read = ExportQuery(view, compared, columns, filter=filter, order_by="")
+        read = ExportQuery(view, columns, filter=filter, order_by="")
         lens = Lens(view, catalog, fields=fields, filter=filter)
         return cls(view, filter, shown, compared, read, lens.view_id)
 

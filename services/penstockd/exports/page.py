@@ -11,7 +11,7 @@ from penstockd.policy.pages import Query
 from penstockd.policy.read import ExportQuery
 from penstockd.policy.unreadable import naming_unreadable
 from penstockd.policy.view import View
-from penstockd.query import parse_fields
+from penstockd.shapes.using import ChosenShape
 from penstockd.store.database import Database
 from penstockd.store.sql import apply_settings
 
@@ -20,8 +20,8 @@ from penstockd.store.sql import apply_settings
 class FilePage:
     """A page as a file in its format.
 
-    ``keys`` is the encoded set of its ``rows`` records, ``end`` the position where it ends: None on
-    the last page.
+    ``keys`` is the encoded set of its ``rows`` records, ``rule_fields`` what they show (see
+    ``Call.rule``), ``end`` the position where the page ends: None on the last page.
     """
 
     body: bytes
@@ -29,6 +29,7 @@ class FilePage:
     file_name: str
     rows: int
     keys: bytes
+    rule_fields: str
     end: Sequence[Any] | None
 
 
@@ -39,35 +40,38 @@ async def read_file_page(
     size: int,
     after: Sequence[Any] | None,
     format: str,
+    shape: ChosenShape | None = None,
     **choices: Any,
 ) -> FilePage:
-    """The ``size`` records after a position (None: the first ones), from one snapshot.
+    """The ``size`` records after a position (None: the first ones), from one snapshot, in the
+    columns of ``shape`` if there is one.
 
     ``choices`` are those of ``open_writer`` for a file that is not compressed. Raises FieldUnknown,
     FilterInvalid, OrderInvalid, RecordUnreadable and, for a choice that the format does not have,
     ValueInvalid.
     """
-    fields = parse_fields(query.fields, view)
-    target, selected, columns = open_target(view, fields, format, **choices)
-    read = ExportQuery(view, selected, columns, filter=query.filter, order_by=query.order_by)
+    target = open_target(view, query.fields, shape, format, **choices)
+    writer = target.writer
+    read = ExportQuery(view, target.columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)
     end = read.end(size, after)
-    parts = [target.head()]
+    parts = [writer.head()]
 
     async def take(chunk: bytes) -> None:
-        parts.append(target.feed(bytes(chunk)))
+        parts.append(writer.feed(bytes(chunk)))
 
-    naming = naming_unreadable(database.snapshot, view, fields, query.filter)
+    naming = naming_unreadable(database.snapshot, view, target.shown, query.filter)
     async with naming, database.snapshot() as connection:
         await apply_settings(connection, settings)
         await connection.copy_from_query(sql, output=take, format="binary")
         ends = await connection.fetch(end.text, *end.arguments())
-    parts += target.ending()
+    parts += writer.ending()
     return FilePage(
         b"".join(parts),
-        target.content_type,
-        target.file_name,
-        target.rows,
-        target.keys.encode(),
+        writer.content_type,
+        writer.file_name,
+        writer.rows,
+        writer.keys.encode(),
+        target.rule_fields,
         tuple(ends[0]) if len(ends) > 1 else None,
     )

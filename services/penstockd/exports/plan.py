@@ -18,6 +18,8 @@ from penstockd.policy.model import Action
 from penstockd.policy.read import ExportQuery as Read
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
+from penstockd.query.fields import MAX_BYTES as MAX_FIELDS_BYTES
+from penstockd.shapes.using import ChosenShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +37,69 @@ class ExportRequest:
     resume_receipt: str = ""
     resume_offset: int = 0
     nested: str = ""
+    shape: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTarget:
+    """The file of an export: its writer, and the SQL of what the writer takes.
+
+    ``shown`` are the fields of the dataset that it shows, ``rule_fields`` their text for
+    ``Call.rule``.
+    """
+
+    writer: DocumentWriter
+    columns: Sequence[ColumnElement[Any]]
+    shown: Sequence[Field]
+    rule_fields: str
 
 
 def open_target(
-    view: View, fields: Sequence[Field], format: str, **choices: Any
-) -> tuple[DocumentWriter, Sequence[Field], Sequence[ColumnElement[Any]]]:
-    """The writer of the visible fields, the fields that it reads, and what the caller sees of
-    these.
+    view: View, fields: str, shape: ChosenShape | None, format: str, **choices: Any
+) -> ExportTarget:
+    """The file of visible fields, all if ``fields`` is empty, or of a shape's columns.
 
-    ``choices`` are those of ``open_writer``, which raises FormatUnknown and ValueInvalid. The
-    writer knows only visible members, since the types in its file name them.
+    ``choices`` are those of ``open_writer``, which raises FormatUnknown and ValueInvalid. Raises
+    FieldUnknown and, for both fields and a shape, ValueInvalid.
     """
-    target = open_writer(format, view.dataset, [view.shown(f) for f in fields], **choices)
-    lacks_key = len(target.selected) > len(fields)
-    selected = (view.dataset.key, *fields) if lacks_key else tuple(fields)
-    return target, selected, [target.sql(f, view.column(f)) for f in selected]
+    if shape is not None:
+        if fields:
+            raise ValueInvalid.of("fields", "does not go with a shape, which has columns")
+        shaped = shape.in_view(view)
+        sql = {c.field: c.sql for c in shaped.columns}
+        writer = open_writer(format, view.dataset, shaped.fields, **choices)
+        sql[view.dataset.key] = view.key_column
+        columns = [writer.sql(f, sql[f]) for f in writer.selected]
+        text = ",".join(field.path for field in shaped.reads)
+        # Too many to name are all.
+        named = text if len(text) <= MAX_FIELDS_BYTES else ""
+        return ExportTarget(writer, columns, shaped.reads, named)
+    shown = parse_fields(fields, view)
+    # The writer knows only visible members, since the types in its file name them.
+    writer = open_writer(format, view.dataset, [view.shown(f) for f in shown], **choices)
+    lacks_key = len(writer.selected) > len(shown)
+    selected = (view.dataset.key, *shown) if lacks_key else shown
+    columns = [writer.sql(f, view.column(f)) for f in selected]
+    return ExportTarget(writer, columns, shown, fields)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportPlan:
-    """A checked export: the query, and the writer of its file."""
+    """A checked export: the query, and its file."""
 
     export: ExportRequest
     view: View
-    target: DocumentWriter
+    target: ExportTarget
     read: Read
     sql: str
     settings: Mapping[str, str]
     digest: bytes
 
     @classmethod
-    def of(cls, call: Call, dataset: Dataset, export: ExportRequest) -> ExportPlan:
-        """The plan of a request.
+    def of(
+        cls, call: Call, dataset: Dataset, export: ExportRequest, shape: ChosenShape | None = None
+    ) -> ExportPlan:
+        """The plan of a request, in the columns of ``shape`` if there is one.
 
         Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and
         ValueInvalid.
@@ -85,22 +118,22 @@ class ExportPlan:
         for name in ("limit", "resume_offset"):
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
-        fields = parse_fields(export.fields, view)
-        target, selected, columns = open_target(
+        target = open_target(
             view,
-            fields,
+            export.fields,
+            shape,
             export.format,
             compression=export.compression,
             spreadsheet_safe=export.spreadsheet_safe,
             nested=export.nested,
         )
-        read = Read(view, selected, columns, filter=export.filter, order_by=export.order_by)
+        read = Read(view, target.columns, filter=export.filter, order_by=export.order_by)
         sql, settings = read.copy(export.limit)
         # The same caller, statement (with its masks and rows) and format produce the same file,
         # byte by byte. Policy revisions that change none of these do not matter.
         said = [
             call.entry.consumer_id,
-            [f.path for f in fields],
+            [f.path for f in target.writer.fields],
             [export.format, export.compression.upper(), export.spreadsheet_safe],
             export.nested.upper(),
             sql,

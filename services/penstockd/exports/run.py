@@ -41,7 +41,6 @@ from penstockd.exports.source import choose_source
 from penstockd.exports.stall import StallTimer
 from penstockd.policy.standing import Standing
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
-from penstockd.query import parse_fields
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 
@@ -83,7 +82,7 @@ async def run_export(
     organs: ExportOrgans, call: Call, plan: ExportPlan, reply: ExportReply
 ) -> None:
     """Send the file of a plan to ``reply``; see ``stream_export`` for errors."""
-    rule = call.rule(plan.view, plan.export.fields)
+    rule = call.rule(plan.view, plan.target.rule_fields)
     call.entry.shown = rule
     resumes = plan.export.resume_receipt
     earlier = await find_earlier(organs.database, call, plan, resumes) if resumes else None
@@ -121,7 +120,7 @@ class ExportRun:
         self._organs, self._call, self._plan, self._reply = organs, call, plan, reply
         self._opened, self._receipt, self._rule = opened, opened.receipt, rule
         self._standing = Standing(organs.policy, call.policy, call.principal, plan.view)
-        self._encoder = Encoder(plan.target, plan.export.resume_offset)
+        self._encoder = Encoder(plan.target.writer, plan.export.resume_offset)
         self._timer = StallTimer(self._standing.check, organs.exports.stall_seconds)
         self._begun = self._disclosing = False
         self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
@@ -147,10 +146,11 @@ class ExportRun:
         """The error for a record that no format of the export can contain; None if there is
         none."""
         plan = self._plan
-        fields = parse_fields(plan.export.fields, plan.view)
         async with self._organs.database.snapshot() as connection:
             await self._opened.held.share(connection)
-            return await find_unreadable(connection, plan.view, fields, plan.export.filter)
+            return await find_unreadable(
+                connection, plan.view, plan.target.shown, plan.export.filter
+            )
 
     async def fail(self, error: BaseException) -> None:
         """Record how far the export got, and notify the client if it still listens."""
@@ -181,14 +181,14 @@ class ExportRun:
         await self._begin()
         document = orjson.dumps(receipt.document(self._organs.places))
         if not self._plan.export.omit_receipt:
-            await self._send_bytes(self._plan.target.receipt(document), self._call.permit(0))
+            await self._send_bytes(self._plan.target.writer.receipt(document), self._call.permit(0))
         self._reply.end(receipt)
 
     async def _finish(self, keep_seconds: float) -> None:
         """Close the receipt, then keep the state for the client or release it.
 
         Every export ends here, however it ended, with its receipt, its audit entry
-        (``self._call.entry``) and its writer (``self._plan.target``) at hand.
+        (``self._call.entry``) and its file (``self._plan.target``) at hand.
         """
         held, receipt, snapshots = self._opened.held, self._receipt, self._organs.snapshots
         receipt.snapshot = held.name if keep_seconds else None
@@ -239,7 +239,7 @@ class ExportRun:
             return
         await self._begin()
         self._standing.check()
-        content_type = self._plan.target.content_type
+        content_type = self._plan.target.writer.content_type
         await self._timer.wait(self._reply.send(data, content_type, permit))
 
     async def _begin(self) -> None:
@@ -248,17 +248,17 @@ class ExportRun:
             return
         await asyncio.shield(self._opened.durable)
         self._begun = True
-        await self._reply.begin(self._receipt.receipt_id, self._plan.target.file_name)
+        await self._reply.begin(self._receipt.receipt_id, self._plan.target.writer.file_name)
 
     async def _say_in_band(self, receipt: Receipt) -> None:
         """End an incomplete file with its receipt, which states that and why the export failed."""
         if self._plan.export.omit_receipt:
             return
-        data = self._plan.target.receipt(orjson.dumps(receipt.document(self._organs.places)))
+        data = self._plan.target.writer.receipt(orjson.dumps(receipt.document(self._organs.places)))
         if not data:
             return
         try:
-            content_type = self._plan.target.content_type
+            content_type = self._plan.target.writer.content_type
             sending = self._reply.send(data, content_type, self._call.permit(0))
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
         # The client is gone: the receipt in the database and the status remain.

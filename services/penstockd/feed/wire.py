@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from penstockd.catalog.record import seconds_and_micros
-from penstockd.catalog.wire import encode_varint
+from penstockd.catalog.varint import encode_varint
 from penstockd.feed.event import Event, FeedOperation
 from penstockd.store.sequences import Sequences
 

@@ -51,7 +51,7 @@ def arrow_type(field: Field) -> Any:
             return pa.decimal128(field.precision or 38, field.scale)
         case Kind.TIMESTAMP:
             return pa.timestamp("us", "UTC")
-        case Kind.LIST | Kind.MAP:
+        case Kind.LIST | Kind.MAP | Kind.STRUCT:
             return pa.json_(pa.utf8())
     plain = {
         Kind.STRING: pa.utf8(), Kind.ENUM: pa.utf8(), Kind.BYTES: pa.binary(),

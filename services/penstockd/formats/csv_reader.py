@@ -318,7 +318,7 @@ class _CsvColumn:
     def convert(self, cells: list[str]) -> list[Any]:
         """The values of many cells without forbidden characters; raises ValueRefused."""
         parse = self._fast
-        if self.field.repeated:  # values such as labels recur
+        if self.field.is_json:  # values such as labels recur
             known = {c: self.parse(c) for c in set(cells)}
             return [known[c] for c in cells]
         if _NULL_TEXT not in cells:

@@ -20,7 +20,7 @@ _PAGE_BYTES = 512 << 10
 ROOM = 3 << 20  # bytes that the last batch of a group takes beyond GROUP_BYTES, if rows are small
 TRIM_GROUPS = 16  # Arrow keeps a part of each until the end, scattered among freed memory
 _ALIGNED = 64  # bytes, as in Arrow
-_TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP)
+_TEXT = (Kind.STRING, Kind.ENUM, Kind.BYTES, Kind.LIST, Kind.MAP, Kind.STRUCT)
 
 
 class ParquetWriter(ColumnarWriter):

@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
+import orjson
+
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.record import Codec
+from penstockd.catalog.structs import parse_struct
 
 Convert = Callable[[Any], Any]
 
@@ -52,6 +55,8 @@ class RecordWriter:
 
 def xml_of(value: Any) -> str:
     """JSON data as the content of an element: lists become items, maps become members."""
+    if isinstance(value, StructData):
+        return escape(orjson.dumps(value).decode())
     if isinstance(value, Mapping):
         return "".join(_xml_element(name, v) for name, v in value.items())
     if isinstance(value, list | tuple):
@@ -68,6 +73,10 @@ def time_text(moment: dt.datetime) -> str:
 
 class Entries(dict[str, Any]):
     """A map field, which XML writes as entries with keys."""
+
+
+class StructData(dict[str, Any]):
+    """A Struct, which XML writes as JSON."""
 
 
 def _xml_element(name: str, value: Any) -> str:
@@ -97,6 +106,8 @@ def _make_convert(field: Field) -> Convert | None:
             return time_text
         case Kind.MAP:
             return Entries
+        case Kind.STRUCT:
+            return lambda value: StructData(parse_struct(value))
     return None
 
 

@@ -7,6 +7,7 @@ tail, and all print a value as ``catalog.values.to_text`` does in Python.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -14,6 +15,7 @@ from typing import Any, overload
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field
+from penstockd.errors import ValueInvalid
 from penstockd.native.abi import Status
 from penstockd.native.copy_types import COPY_TYPES
 from penstockd.native.errors import FormatError
@@ -25,6 +27,8 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\0"
 _HEADER = len(_SIGNATURE) + 8  # flags, length of an extension
 _PIECE = 256 << 10  # bytes passed to the kernel at once
 _MOST = 16 << 20  # bytes of one row
+#: Paths of fields, and those names of a shape's columns that elements can have.
+_XML_NAME = re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 class DocumentWriter:
@@ -161,10 +165,15 @@ class CsvWriter(DocumentWriter):
 
     def head(self) -> bytes:
         """The header line."""
-        return ",".join(f.path for f in self.fields).encode() + b"\n"
+        return ",".join(quote_cell(f.path) for f in self.fields).encode() + b"\n"
 
     def _plan(self) -> bytes:
         return csv_plan(self.fields)
+
+
+def quote_cell(text: str) -> str:
+    """A text as a cell of CSV."""
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in '",\r\n') else text
 
 
 class SafeCsvWriter(CsvWriter):
@@ -236,4 +245,7 @@ class XmlWriter(DocumentWriter):
         return b"<?penstock-receipt %s?>\n" % document.replace(b">", b"\\u003e")
 
     def _plan(self) -> bytes:
+        for field in self.fields:
+            if not _XML_NAME.fullmatch(field.path):
+                raise ValueInvalid.of("shape", f"has the column '{field.path}', no name in XML")
         return xml_plan(self.dataset, self.fields)

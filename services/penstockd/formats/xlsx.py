@@ -111,7 +111,8 @@ class XlsxWriter(DocumentWriter):
                 text = text % escape(self.dataset.title[:31].translate(_NOT_IN_NAMES))
             self._zip.writestr(_make_entry(name), (_XML + text).encode())
         self._sheet = self._zip.open(_make_entry(_SHEET), "w")
-        cells = "".join(f'<c s="3" t="inlineStr"><is><t>{f.path}</t></is></c>' for f in self.fields)
+        names = [escape(field.path) for field in self.fields]
+        cells = "".join(f'<c s="3" t="inlineStr"><is><t>{n}</t></is></c>' for n in names)
         self._sheet.write(f"{_OPENING}<row>{cells}</row>".encode())
         return self._sink.take()
 

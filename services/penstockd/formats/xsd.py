@@ -16,6 +16,7 @@ from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, FieldClass, 
 _XS = "http://www.w3.org/2001/XMLSchema"
 _PLAIN = {
     Kind.STRING: "xs:string",
+    Kind.STRUCT: "xs:string",  # a JSON object
     Kind.INT32: "xs:int",
     Kind.INT64: "xs:long",
     Kind.UINT32: "xs:unsignedInt",

@@ -29,6 +29,7 @@ COLUMN_CODES: Mapping[Kind, tuple[ColumnCode, int]] = {
     Kind.DOUBLE: (ColumnCode.FLOAT8, 8),
     Kind.LIST: (ColumnCode.JSONB, COLUMN_ANY_WIDTH),
     Kind.MAP: (ColumnCode.JSONB, COLUMN_ANY_WIDTH),
+    Kind.STRUCT: (ColumnCode.JSONB, COLUMN_ANY_WIDTH),
     Kind.DECIMAL: (ColumnCode.DECIMAL, 16),
     Kind.DATE: (ColumnCode.DATE, 4),
     Kind.TIMESTAMP: (ColumnCode.TIME, 8),

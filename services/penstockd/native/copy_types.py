@@ -28,4 +28,5 @@ COPY_TYPES: Mapping[Kind, tuple[str, sa.types.TypeEngine[Any]]] = {
     Kind.TIMESTAMP: ("timestamptz", sa.DateTime(timezone=True)),
     Kind.LIST: ("jsonb", postgresql.JSONB()),
     Kind.MAP: ("jsonb", postgresql.JSONB()),
+    Kind.STRUCT: ("jsonb", postgresql.JSONB()),
 }

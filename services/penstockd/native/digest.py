@@ -55,6 +55,7 @@ _CODES = {
     Kind.TIMESTAMP: DigestCode.TIME,
     Kind.LIST: DigestCode.JSONB,
     Kind.MAP: DigestCode.JSONB,
+    Kind.STRUCT: DigestCode.JSONB,
 }
 
 
@@ -179,7 +180,9 @@ class _DigestLayout:
     def _leaf(self, field: Field, name: str) -> None:
         op = self._op(DigestCode.PASSED if field.path == KEY_COLUMN else _CODES[field.kind], name)
         op[1] = int(field.presence)
-        if field.repeated:
+        if field.kind is Kind.STRUCT:
+            op[4] = (self._shape([DigestShape.ANY]),)
+        elif field.repeated:
             op[4] = (self._repeated(field),)
         if field.kind is Kind.ENUM:
             op[6] = _none_of(field.enum_values or {})

@@ -45,8 +45,12 @@ _CODES = {
     Kind.TIMESTAMP: PrintCode.TIME,
     Kind.LIST: PrintCode.JSONB,
     Kind.MAP: PrintCode.JSONB,
+    Kind.STRUCT: PrintCode.JSONB,
 }
-_BARE = {Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP}
+_BARE = {
+    *(Kind.BOOL, Kind.INT32, Kind.UINT32, Kind.FLOAT, Kind.DOUBLE),
+    *(Kind.LIST, Kind.MAP, Kind.STRUCT),
+}
 
 
 @dataclass
@@ -80,7 +84,7 @@ class _Builder:
         return found
 
     def leaf(self, column: Field, before: bytes, after: bytes, null: bytes) -> None:
-        shape = self.shape_of(column) if self.format == PrintFormat.XML and column.repeated else 0
+        shape = self.shape_of(column) if self.format == PrintFormat.XML and column.is_json else 0
         self.ops.append(_PrintStep(_CODES[column.kind], before, after, null, self.columns, shape))
         if column.key:
             self.key = self.columns
@@ -97,6 +101,8 @@ class _Builder:
         group.shape = len(self.ops) - 1 - group.shape
 
     def shape_of(self, column: Field) -> int:
+        if column.kind is Kind.STRUCT:
+            return self.add([PrintShape.ANY])
         of = self.message(column.element_message) if column.element_message else self.scalar()
         return self.add([PrintShape.MAP if column.kind is Kind.MAP else PrintShape.LIST, (of,)])
 

@@ -193,6 +193,8 @@ def _shape_kind(fd: FieldDescriptor, field: Field) -> int:
         case Kind.LIST:
             strings = field.element is not None and field.element.kind is Kind.STRING
             return MessageKind.STRINGS if strings else MessageKind.LIST
+        case Kind.STRUCT:
+            return MessageKind.STRUCT
         case Kind.TIMESTAMP:
             return MessageKind.TIME
         case Kind.STRING:

@@ -54,8 +54,8 @@ class _Leaf:
         self._decided = not floating and not field.repeated
         # Equal values are the same: the field has no presence that could differ.
         self._certain = not floating and not self._parents and not field.presence
-        # An unset time reads as a time that could be set, and is truthy.
-        self._unset = field.kind is Kind.TIMESTAMP
+        # An unset time or Struct reads as one that could be set, and is truthy.
+        self._unset = field.kind in (Kind.TIMESTAMP, Kind.STRUCT)
 
     def differs(self, x: Any, y: Any, one: Message, other: Message) -> bool:
         """Whether the field differs, being ``x`` in one message and ``y`` in the other."""

@@ -36,14 +36,15 @@ class Query:
         """The content for the audit entry: everything except which page is requested."""
         return {"filter": self.filter, "order_by": self.order_by, "fields": self.fields}
 
-    def bound_to(self, consumer_id: str, view: View) -> bytes:
-        """A digest that binds a page token to the query, its caller and the policy revision."""
+    def bound_to(self, consumer_id: str, view: View, shape: str = "") -> bytes:
+        """A digest that binds a page token to the query, its caller, the policy revision and the
+        definition of its shape."""
         return query_digest(
             dataset=view.dataset.name,
             filter=self.filter,
             order_by=self.order_by,
             fields=self.fields,
-            scope=f"{consumer_id}\n{view.revision}",
+            scope=f"{consumer_id}\n{view.revision}\n{shape}",
         )
 
 

@@ -34,7 +34,7 @@ class EtagCodec:
         self._record = Codec(view.dataset, told)
         self._chosen = [self.fields.index(f) for f in selected]
         self._reply = Codec(view.dataset, selected)
-        self._json = [i for i, f in enumerate(self.fields) if f.repeated]
+        self._json = [i for i, f in enumerate(self.fields) if f.is_json]
 
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row, with its etag."""
@@ -120,13 +120,12 @@ class Scan:
 class ExportQuery:
     """All matching records, as COPY reads them, from the start or from a position on.
 
-    ``columns`` are the expressions of ``fields`` in the types that a format needs.
+    ``columns`` are the expressions of what to read, in the types that a format needs.
     """
 
     def __init__(
         self,
         view: View,
-        fields: Sequence[Field],
         columns: Sequence[ColumnElement[Any]],
         *,
         filter: str,
@@ -135,7 +134,8 @@ class ExportQuery:
         self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
         self._key, self._by_key = view.key_column, not view.dataset.joins_key
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
-        labelled = [c.label(f.path) for f, c in zip(fields, columns, strict=True)]
+        # COPY goes by places. Names of columns could be taken for those that the order names.
+        labelled = [c.label(f"__c{i}") for i, c in enumerate(columns)]
         self._rows = view.narrow(labelled, condition)
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
         self._ends = view.narrow(ends, condition)

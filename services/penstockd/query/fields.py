@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from penstockd.catalog import Field
+from penstockd.catalog import Field, Kind
 from penstockd.query.errors import FieldUnknown, SelectionError
 from penstockd.query.names import Names
 
@@ -44,5 +44,19 @@ def _leaf_paths(name: str, position: int, names: Names) -> list[str]:
         f.path for f in names.fields() if f.path.startswith(start) or f.json_path.startswith(start)
     ]
     if not found:
+        struct = find_struct(name, names)
+        if struct is not None:
+            raise SelectionError(
+                f"'{struct.path}' is a Struct, which is read and written as a whole: name it "
+                "without its members",
+                position,
+            )
         raise FieldUnknown(name, position)
     return found
+
+
+def find_struct(name: str, names: Names) -> Field | None:
+    """The visible Struct that a name leads into."""
+    steps = name.split(".")
+    parts = (names.field(".".join(steps[:n])) for n in range(len(steps) - 1, 0, -1))
+    return next((f for f in parts if f is not None and f.kind is Kind.STRUCT), None)

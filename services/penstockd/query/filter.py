@@ -10,7 +10,8 @@ What is supported, beside AIP-160's grammar of AND (also implied), OR (which bin
 - ``name = (A OR B)``: the comparison with each value of a list, in which times are quoted.
 - ``name = "Foo*"``, ``"*foo"``, ``"*foo*"``: wildcards at the ends of a string; ``\\*`` is a star.
 - ``field:*`` presence; ``tags:"vip"`` and ``lines.product_id:"p1"`` any element;
-  ``attributes:color`` a map's key, ``attributes.color = "red"`` its value.
+  ``attributes:color`` a map's key, ``attributes.color = "red"`` its value; so a Struct's members,
+  nested ones too (see ``members``).
 - Strings in either quote, with the escapes ``\\\\ \\" \\' \\* \\n \\r \\t \\uXXXX``.
 
 Refused, with the reason: functions, bare values, ``null``, comparisons of bytes. ``resolve`` says

@@ -18,13 +18,14 @@ from sqlalchemy import Column, ColumnElement, and_, false, or_, tuple_
 
 from penstockd.catalog import Field, Kind
 from penstockd.query.errors import FieldUnknown, OrderError, PageTokenError
+from penstockd.query.fields import find_struct
 from penstockd.query.names import Names
 from penstockd.query.sql import bind_value, make_operand
 
 MAX_BYTES: Final = 4096
 MAX_KEYS: Final = 8
 
-_NO_ORDER: Final = (Kind.LIST, Kind.MAP, Kind.BYTES)
+_NO_ORDER: Final = (Kind.LIST, Kind.MAP, Kind.STRUCT, Kind.BYTES)
 _PYTHON: Final[Mapping[Kind, type | tuple[type, ...]]] = {
     Kind.STRING: str,
     Kind.ENUM: str,
@@ -84,12 +85,15 @@ class OrderBy:
         The fields of the ``key`` are appended in the direction of the last name (so that one index
         can serve the whole order), unless they were named; names after the whole key have no
         effect: they are checked, then dropped. Raises FieldUnknown for unknown and hidden names,
-        OrderError for bad syntax, a name given twice, more than 8 names, and lists, maps and bytes.
+        OrderError for bad syntax, a name given twice, more than 8 names, and lists, maps, Structs
+        and bytes.
         """
         named: dict[str, Sort] = {}
         for name, descending, position in _parse_items(text):
             field = names.field(name)
             if field is None:
+                if find_struct(name, names) is not None:
+                    raise OrderError("the members of a Struct have no order", position)
                 raise FieldUnknown(name, position)
             if field.kind in _NO_ORDER:
                 raise OrderError(f"'{name}' has no order", position)

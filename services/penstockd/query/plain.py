@@ -11,14 +11,12 @@ from typing import Any, Final
 
 from penstockd.catalog import Field, Kind
 from penstockd.catalog.values import from_text
+from penstockd.query.matches import Compare, Match, Present, TextPattern
+from penstockd.query.members import find_member, matches_member
 from penstockd.query.names import Names
 from penstockd.query.resolve import (
-    Compare,
-    Match,
-    Present,
     Reach,
     Test,
-    TextPattern,
     default_of,
     resolve_comparison,
     round_single,
@@ -79,12 +77,16 @@ def evaluate_filter(expression: Expression, names: Names, record: Mapping[str, A
 
 def _passes_test(test: Test, record: Mapping[str, Any]) -> bool:
     values = _reached_values(test, record[test.prefix + test.field.path])
+    if test.reach is Reach.MEMBER:
+        return any(v is not None and matches_member(test.match, v) for v in values)
     return any(v is not None and _matches_value(test.match, test.leaf.kind, v) for v in values)
 
 
 def _reached_values(test: Test, value: Any) -> Iterator[Any]:
     if test.reach is Reach.COLUMN or value is None:
         yield value
+    elif test.reach is Reach.MEMBER:
+        yield find_member(value, test.keys)
     elif test.reach is Reach.ELEMENT:
         for element in value:
             yield _read_value(test.leaf, element, test.keys)
@@ -123,18 +125,12 @@ def _matches_value(match: Match, kind: Kind, value: Any) -> bool:
     match match:
         case Compare(comparator, wanted):
             return COMPARE[comparator](_order_key(kind, value), _order_key(kind, wanted))
-        case TextPattern(text, leading, trailing, negated):
-            return _fits_text(value, text, leading, trailing) is not negated
+        case TextPattern() as pattern:
+            return pattern.fits(value) is not pattern.negated
         case Present(None):
             return True
         case Present(default):
             return bool(_order_key(kind, value) != _order_key(kind, default))
-
-
-def _fits_text(value: str, text: str, leading: bool, trailing: bool) -> bool:
-    if leading and trailing:
-        return text in value
-    return value.endswith(text) if leading else value.startswith(text)
 
 
 def _order_key(kind: Kind, value: Any) -> Any:

@@ -21,6 +21,8 @@ from typing import Any, Final
 from penstockd.catalog import Field, Kind
 from penstockd.catalog.values import ValueRefused, default_value, text_parser
 from penstockd.query.errors import FieldUnknown, FilterError, shorten_input
+from penstockd.query.matches import Compare, Match, Present, make_pattern
+from penstockd.query.members import read_member_match
 from penstockd.query.names import Names, Wrap
 from penstockd.query.syntax import MAX_STEPS, Comparison, Literal
 
@@ -34,35 +36,7 @@ class Reach(enum.Enum):
     COLUMN = enum.auto()  # the column's own value
     KEY = enum.auto()  # the value of one key of a map
     ELEMENT = enum.auto()  # each element of a list: the test is true if any element passes
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """The field is set and its value stands in this relation to ``value``."""
-
-    comparator: str
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class TextPattern:
-    """The field is set and its text begins with, ends with or contains ``text``; ``negated``: does
-    not."""
-
-    text: str
-    leading: bool
-    trailing: bool
-    negated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """A value is set and, if there is a ``default``, is not the default."""
-
-    default: Any = None
-
-
-Match = Compare | TextPattern | Present
+    MEMBER = enum.auto()  # a member of a Struct, which ``members`` compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +44,9 @@ class Test:
     """One question about one field, with nothing left to look up.
 
     ``leaf`` is the field with the kind of the matched value; it differs from ``field`` only inside
-    lists and maps. ``keys`` lead into the jsonb value: for KEY the map's key first. ``wraps``
-    (outermost first) and ``prefix`` ("customer.") show how references were followed to get to
+    lists and maps. ``keys`` lead into the jsonb value: for KEY the map's key first, for MEMBER
+    names. ``wraps`` (outermost first) and ``prefix`` ("customer.") show how references were
+    followed to get to
     ``names``.
     """
 
@@ -110,6 +85,8 @@ def resolve_comparison(comparison: Comparison, names: Names) -> tuple[Test, ...]
             return (_list_test(comparison, place, place.field),)
         case Kind.MAP:
             return (_map_test(comparison, place, place.field),)
+        case Kind.STRUCT:
+            return (_struct_test(comparison, place, place.field),)
     if place.rest:
         raise FieldUnknown(comparison.name, comparison.position)
     return (_make_test(place, place.field, place.field, _make_match(comparison, place.field)),)
@@ -213,6 +190,29 @@ def _map_test(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
     return _make_test(place, field, leaf, match, reach=Reach.KEY, keys=(key, *keys))
 
 
+def _struct_test(comparison: Comparison, place: _NamedPlace, field: Field) -> Test:
+    """``attributes:*`` asks for the Struct, ``attributes:color`` for a member of it."""
+    literal, keys = comparison.literal, place.rest
+    if keys:
+        match = read_member_match(comparison)
+        return _make_test(place, field, field, match, reach=Reach.MEMBER, keys=keys)
+    if comparison.comparator != ":":
+        raise FilterError(
+            f"'{shorten_input(comparison.name)}' is a Struct: compare one of its members, as "
+            f"{shorten_input(comparison.name)}.member = value",
+            comparison.position,
+        )
+    if literal.star:
+        return _make_test(place, field, field, Present())
+    _refuse_claim(literal)
+    if literal.leading or literal.trailing:
+        raise FilterError("the name of a member cannot have a wildcard", literal.position)
+    keys = (literal.text,) if literal.quoted else tuple(literal.text.split("."))
+    if len(keys) > MAX_STEPS:
+        raise FieldUnknown(f"{comparison.name}.{literal.text}", comparison.position)
+    return _make_test(place, field, field, Present(), reach=Reach.MEMBER, keys=keys)
+
+
 def _look_inside(
     comparison: Comparison, names: Names, field: Field, steps: tuple[str, ...]
 ) -> tuple[Field, tuple[str, ...]]:
@@ -267,19 +267,13 @@ def _make_match(comparison: Comparison, leaf: Field) -> Match:
         return Compare(comparator, None)  # not known yet: this test is only for checks
     wild = literal.leading or literal.trailing
     if wild and leaf.kind is Kind.STRING and comparator in ("=", "!="):
-        return _make_pattern(literal, negated=comparator == "!=")
+        return make_pattern(literal, negated=comparator == "!=")
     return Compare(comparator, _read_value(comparison, leaf))
 
 
 def _refuse_claim(literal: Literal) -> None:
     if literal.claim:
         raise FilterError("a claim is a value: it cannot name a field or key", literal.position)
-
-
-def _make_pattern(literal: Literal, *, negated: bool) -> TextPattern:
-    text = literal.text[1:] if literal.leading else literal.text
-    trailing = literal.trailing and bool(text)  # one star alone is both ends
-    return TextPattern(text[:-1] if trailing else text, literal.leading, literal.trailing, negated)
 
 
 @lru_cache(maxsize=4096)

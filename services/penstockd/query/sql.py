@@ -43,16 +43,10 @@ from sqlalchemy.sql.selectable import Exists
 from sqlalchemy.types import TypeEngine
 
 from penstockd.catalog import Field, Kind
+from penstockd.query.matches import Compare, Present, TextPattern
+from penstockd.query.members import member_predicate
 from penstockd.query.names import Names
-from penstockd.query.resolve import (
-    Compare,
-    Present,
-    Reach,
-    Test,
-    TextPattern,
-    default_of,
-    resolve_comparison,
-)
+from penstockd.query.resolve import Reach, Test, default_of, resolve_comparison
 from penstockd.query.syntax import And, Expression, Not, Or
 
 #: The SQL type to which a value of each kind is bound, and a JSON text of it is cast.
@@ -145,6 +139,8 @@ def _render_test(test: Test) -> ColumnElement[bool]:
             predicate = _key_predicate(test, column)
         case Reach.ELEMENT:
             predicate = _element_predicate(test, column)
+        case Reach.MEMBER:
+            predicate = member_predicate(test.match, column, test.keys)
     for wrap in reversed(test.wraps):
         predicate = wrap(predicate)
     return predicate
@@ -155,11 +151,9 @@ def _match_value(test: Test, value: ColumnElement[Any]) -> ColumnElement[bool]:
     match test.match:
         case Compare(comparator, wanted):
             return _COMPARE[comparator](value, bind_value(kind, wanted))
-        case TextPattern(text, leading, trailing, negated):
-            escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            pattern = ("%" if leading else "") + escaped + ("%" if trailing else "")
-            like = value.like(literal(pattern, Text()))
-            return not_(like) if negated else like
+        case TextPattern() as pattern:
+            like = value.like(literal(pattern.like, Text()))
+            return not_(like) if pattern.negated else like
         case Present(None):
             return value.is_not(None)
         case Present(default):

@@ -172,6 +172,7 @@ class DatasetHandlers:
             self.dataset,
             query,
             form,
+            request.shape,
             spreadsheet_safe=request.spreadsheet_safe,
             nested=request.nested,
         )
@@ -198,6 +199,7 @@ class DatasetHandlers:
             request.resume_receipt,
             request.resume_offset,
             request.nested,
+            request.shape,
         )
         await stream_export(call.hub, call, self.dataset, export, _FileReply(call.exchange))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.catalog.wire import encode_varint
+from penstockd.catalog.varint import encode_varint
 
 _CONTENT_TYPE_TAG = b"\x0a"  # field 1, length-delimited
 _DATA_TAG = b"\x12"  # field 2, length-delimited

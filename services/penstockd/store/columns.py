@@ -231,8 +231,7 @@ def _convert_value(convert: Convert, key: Any, value: Any) -> Any:
 def _canonical_row(fields: Sequence[Field], row: Sequence[Any]) -> list[Any]:
     """A row in the form that the rules take."""
     return [
-        load_json(v) if f.repeated and v is not None else v
-        for f, v in zip(fields, row, strict=True)
+        load_json(v) if f.is_json and v is not None else v for f, v in zip(fields, row, strict=True)
     ]
 
 

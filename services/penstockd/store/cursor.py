@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from penstockd.catalog.wire import encode_varint
+from penstockd.catalog.varint import encode_varint
 from penstockd.errors import CursorExpired, CursorInvalid, DatabaseUnavailable
 from penstockd.store.database import Connection
 from penstockd.store.log import LOG, Change, Log, read_changes

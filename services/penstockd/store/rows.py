@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from penstockd.catalog import Dataset, Field, Kind
+from penstockd.catalog.structs import is_same_struct
 
 _EMPTY: dict[Kind, Any] = {
     Kind.STRING: "",
@@ -83,17 +84,18 @@ class Defaults:
 
 
 def stored_row(fields: tuple[Field, ...], row: list[Any]) -> list[Any]:
-    """Turn canonical values into those for the database, in place: LIST and MAP as JSON text."""
-    for i in repeated_places(fields):
+    """Turn canonical values into those for the database, in place: LIST, MAP and STRUCT as JSON
+    text."""
+    for i in json_places(fields):
         if row[i] is not None:
             row[i] = orjson.dumps(row[i]).decode()
     return row
 
 
 @functools.lru_cache(1024)
-def repeated_places(fields: tuple[Field, ...]) -> tuple[int, ...]:
-    """The indexes of LIST and MAP fields."""
-    return tuple(i for i, f in enumerate(fields) if f.repeated)
+def json_places(fields: tuple[Field, ...]) -> tuple[int, ...]:
+    """The indexes of LIST, MAP and STRUCT fields."""
+    return tuple(i for i, f in enumerate(fields) if f.is_json)
 
 
 def is_unchanged(field: Field, old: Any, new: Any) -> bool:
@@ -102,6 +104,8 @@ def is_unchanged(field: Field, old: Any, new: Any) -> bool:
     Decimals are compared as numbers, whatever their trailing zeros, since fixed-scale formats add
     or drop zeros. For floats, 0.0 and -0.0 differ, and NaN equals NaN.
     """
+    if field.kind is Kind.STRUCT and old is not None and new is not None:
+        return is_same_struct(old, new)
     if field.repeated and old is not None and new is not None:
         before, after = orjson.loads(old), orjson.loads(new)
         return bool(before == after) or _is_same_data(before, after, (), *_nested_places(field))

@@ -108,7 +108,7 @@ def _text_column(field: Field) -> Callable[[Column], list[str]]:
     if field.is_etag:
         return _plain_column(str)
     match field.kind:
-        case Kind.STRING | Kind.LIST | Kind.MAP:
+        case Kind.STRING | Kind.LIST | Kind.MAP | Kind.STRUCT:
             return _escaped_column
         case Kind.ENUM:
             return _plain_column(None) if field.enum_names is None else _escaped_column

@@ -401,7 +401,7 @@ def _make_differ(field: Field, column: PresentColumn) -> Differ:
     data."""
     if type_name(field) != column.type_name:
         return lambda before, after: before is not None or after is not None
-    if field.repeated:
+    if field.is_json:
         return lambda before, after: before is None or load_json(before) != load_json(after)
     return lambda before, after: bool(before != after)
 

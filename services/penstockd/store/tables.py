@@ -53,6 +53,7 @@ _TYPES: Mapping[Kind, TypeEngine[Any]] = {
     Kind.TIMESTAMP: DateTime(timezone=True),
     Kind.LIST: JSONB(),
     Kind.MAP: JSONB(),
+    Kind.STRUCT: JSONB(),
 }
 
 #: The value of a column in rows written before it existed.
@@ -77,6 +78,7 @@ _LENGTHS: Mapping[Kind, str] = {
     Kind.BYTES: "octet_length({})",
     Kind.LIST: "octet_length({}::text)",
     Kind.MAP: "octet_length({}::text)",
+    Kind.STRUCT: "octet_length({}::text)",
 }
 
 

@@ -23,7 +23,7 @@ from penstockd.errors import (
 from penstockd.store.rows import Defaults, is_unchanged
 from penstockd.store.staging import Staged, Stager
 
-_ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP)
+_ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP, Kind.STRUCT)
 #: Faults of a row that its writer could no longer see, or whose key repeats.
 LEAVES = "would leave the rows that you may see"
 TWICE = "occurs twice"

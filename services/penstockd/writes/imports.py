@@ -154,7 +154,7 @@ class Import:
             if part.fresh:
                 self._parsed.fresh.extend(part.fresh)
             fields = self._reader.fields
-            if any(f.repeated for f in fields):
+            if any(f.is_json for f in fields):
                 for row in part.rows:
                     stored_row(fields, row)
             self._parsed.numbers += part.numbers

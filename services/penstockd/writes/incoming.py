@@ -7,12 +7,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstockd.catalog import Dataset, Field
-from penstockd.catalog.elements import repeated_parser
+from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.keys import key_problems
-from penstockd.catalog.record import Codec, item_counter
+from penstockd.catalog.record import Codec, byte_counter, item_counter
 from penstockd.catalog.rules import Rules
-from penstockd.catalog.scalars import ValueRefused, make_checker
+from penstockd.catalog.structs import MAX_STRUCT_WIRE_BYTES
+from penstockd.catalog.values import ValueRefused, value_checker
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
 from penstockd.policy.view import View
 from penstockd.query import FieldUnknown
@@ -33,11 +33,17 @@ class Incoming:
         self._key = [f.path for f in dataset.key_fields]
         self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
-        self._checkers = [repeated_parser(f) if f.repeated else make_checker(f) for f in fields]
+        self._checkers = [value_checker(f) for f in fields]
         self._counted = [
             (f.path, item_counter(f), *self._rules.most_items(f.path, MAX_ELEMENTS))
             for f in fields
             if f.repeated
+        ]
+        too_long = f"is longer than {MAX_STRUCT_WIRE_BYTES >> 10} KiB as a message"
+        self._counted += [
+            (f.path, byte_counter(f), MAX_STRUCT_WIRE_BYTES, too_long)
+            for f in fields
+            if f.kind is Kind.STRUCT
         ]
 
     def row(self, record: Message, *, whole: bool = False) -> list[Any]:
@@ -64,7 +70,7 @@ class Incoming:
 
     def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
         """The canonical values of a record, and its faults apart from rules."""
-        # Check counts before contents, which take a thousand times as long.
+        # Check counts and sizes before contents, which take a thousand times as long.
         violations = [
             Violation(path, problem)
             for path, items, most, problem in self._counted

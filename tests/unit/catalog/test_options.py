@@ -240,6 +240,8 @@ PLACES = {
     "a map": "map<string, {0}> odd = 30;",
     "a map's element": "message Part {{ {0} odd = 1; }} map<string, Part> parts = 30;",
 }
+#: Those of one value, where a Struct may stand.
+SINGLE = ("the record", "a message")
 LIBRARY = (wrappers_pb2, struct_pb2, duration_pb2, any_pb2, empty_pb2, field_mask_pb2)
 
 
@@ -248,12 +250,17 @@ def test_messages_of_the_library_are_values_or_refused(tmp_path: Path, place: st
     """Walks every message, so that none is accepted by oversight."""
     names = [m.full_name for f in LIBRARY for m in f.DESCRIPTOR.message_types_by_name.values()]
     assert {"google.protobuf.Duration", "google.protobuf.StringValue"} <= set(names)
-    imports = "".join(f'import "{f.DESCRIPTOR.name}";\n' for f in LIBRARY)
+    needed = [f.DESCRIPTOR.name for f in LIBRARY if f.DESCRIPTOR.name not in HEAD]
+    imports = "".join(f'import "{name}";\n' for name in needed)
     own = "string key = 1 [(penstock.options.v1.field).key = true];"
     for name in [*names, "google.protobuf.NullValue", *VALUE_MESSAGES]:
         more = f"{own} {PLACES[place].format(name)}"
         text = HEAD.replace("import", imports + "import", 1)
         text += f"message Probe {{ option (penstock.options.v1.dataset) = {{}}; {more}" + COMMON
+        if name == "google.protobuf.Struct" and place not in SINGLE:
+            with pytest.raises(ModelError, match=f"{name} cannot stand in a list or map"):
+                compiled(tmp_path, text)
+            continue
         if name in VALUE_MESSAGES:
             assert compiled(tmp_path, text)["probes"]
             continue

@@ -34,6 +34,7 @@ from penstockd.hub import Hub
 from penstockd.policy.checks import RoleDraft
 from penstockd.policy.model import Consumer, Permission
 from penstockd.policy.pages import Query
+from penstockd.shapes.model import ShapeColumn, ShapeDefinition
 from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions.stream import Flow
 from penstockd.webhooks.model import Scheme, Selection, Webhook, WebhookKind
@@ -58,6 +59,7 @@ OWN = {"get_receipt"}
 CONSUMER = Consumer("x", True, frozenset())
 ISSUER = Issuer("x", "https://x.example", "", (), ("RS256",), ("at+jwt",), 3600)
 WEBHOOK = Webhook("", "", WebhookKind.HTTP, (Selection("customers"),), url="https://x.example/")
+COLUMN = ShapeColumn("Name", field="name")
 #: The arguments of commands, by type; protocols get an object that nobody may use.
 VALUES: dict[Any, Any] = {
     str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
@@ -69,7 +71,7 @@ VALUES: dict[Any, Any] = {
     Webhook: WEBHOOK, Scheme: Scheme.HMAC,
     SubscriptionTerms: SubscriptionTerms(["customers"]),
     Message: customers_pb2.Customer(customer_id="x"), ImportLimits: ImportLimits(),
-    FileForm: FileForm(),
+    FileForm: FileForm(), ShapeDefinition: ShapeDefinition("customers", [COLUMN]),
 }  # fmt: skip
 
 

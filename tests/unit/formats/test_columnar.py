@@ -100,6 +100,7 @@ def json_form(field: Field, value: Any) -> Any:
         Kind.TIMESTAMP: values.timestamp_text,
         Kind.LIST: json.loads,
         Kind.MAP: json.loads,
+        Kind.STRUCT: json.loads,
         Kind.DOUBLE: shortest,
         Kind.FLOAT: lambda v: shortest(float(str(pa.scalar(v, pa.float32()).cast(pa.utf8())))),
     }

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from chance import SEED
 from penstockd.catalog import Dataset
-from penstockd.catalog.wire import encode_varint
+from penstockd.catalog.varint import encode_varint
 from penstockd.native.kernel import Kernel
 from penstockd.native.records import message_plan
 

@@ -197,7 +197,7 @@ def differing(lens: Lens, one: Sequence[Any], other: Sequence[Any]) -> list[str]
 def told(field: Field, value: Any) -> str:
     """A value in a form in which the zeros of floats differ and NaN equals NaN. An empty list or
     map equals None if the message around it is only there because of it."""
-    empty = value in ("[]", "{}") and not holds_its_message(field)
+    empty = field.repeated and value in ("[]", "{}") and not holds_its_message(field)
     return repr(None if empty else value)
 
 

@@ -105,6 +105,7 @@ TYPES: dict[Kind, Any] = {
     Kind.TIMESTAMP: DateTime(timezone=True),
     Kind.LIST: JSONB(),
     Kind.MAP: JSONB(),
+    Kind.STRUCT: JSONB(),
 }
 LINE: Any = orders_pb2.Order.Line.DESCRIPTOR
 
@@ -142,8 +143,13 @@ FIELDS = [
     *[holder(f"per_{k.name.lower()}", Kind.MAP, k) for k in POOLS],
     holder("lines", Kind.LIST, None),
     holder("stock", Kind.MAP, None),
+    field("facts", Kind.STRUCT),
 ]
 KEYS = ["k", "a b", "x.y", 'q"', "*", "AND"]
+#: What may stand in a Struct, and what a filter may ask of it.
+DATA: list[Any] = [None, True, False, 0, 1, -1, 0.1, 5e-324, 2**53 - 1, "1", "true", "0", *TEXTS]
+NUMBERS = ["0", "1", "-1", "0.1", "1.0", "1e0", "5e-324", "9007199254740992", "0.10", "-0"]
+MEMBERS = [*KEYS, "0", "a"]
 
 
 def table(name: str) -> Table:
@@ -192,6 +198,8 @@ def line(rng: random.Random) -> dict[str, Any]:
 def value_of(f: Field, rng: random.Random) -> Any:
     if f.nullable and rng.random() < 0.25:
         return None
+    if f.kind is Kind.STRUCT:
+        return data(rng, 0)
     if f.kind not in (Kind.LIST, Kind.MAP):
         return rng.choice(POOLS[f.kind])
 
@@ -203,6 +211,35 @@ def value_of(f: Field, rng: random.Random) -> Any:
     if f.kind is Kind.LIST:
         return [one() for _ in range(rng.choice([0, 0, 1, 2, 3]))]
     return {k: one() for k in KEYS if rng.random() < 0.3}
+
+
+def data(rng: random.Random, depth: int) -> dict[str, Any]:
+    def one() -> Any:
+        roll = rng.random()
+        if depth < 3 and roll < 0.2:
+            return data(rng, depth + 1)
+        if depth < 3 and roll < 0.4:
+            return [rng.choice([*DATA, [1], {"k": "1"}]) for _ in range(rng.randrange(4))]
+        return rng.choice(DATA)
+
+    return {k: one() for k in MEMBERS if rng.random() < 0.6}
+
+
+def asked_of_struct(name: str, rng: random.Random) -> str:
+    """A test of a Struct or of a member of it."""
+    path = [quoted(rng.choice(MEMBERS), rng) for _ in range(rng.choice([1, 1, 2, 3]))]
+    member = ".".join([name, *path])
+    if rng.random() < 0.2:
+        whole = [f"{name}:*", f"{name}:{path[0]}", f"{name}:k.k", f"{name}.0.k:*"]
+        return rng.choice([*whole, f"{member}:*"])
+    comparator = rng.choice(["=", "!=", "=", ":", "<", "<=", ">", ">="])
+    roll = rng.random()
+    if roll < 0.4:
+        return f"{member} {comparator} {rng.choice(NUMBERS)}"
+    if roll < 0.5 and comparator in ("=", "!=", ":"):
+        return f"{member} {comparator} {rng.choice(['true', 'false'])}"
+    wild = comparator in ("=", "!=")
+    return f"{member} {comparator} {literal(Kind.STRING, rng, wild=wild)}"
 
 
 def record(rng: random.Random, number: int) -> dict[str, Any]:
@@ -276,6 +313,8 @@ def comparison(rng: random.Random) -> str:
         return prefix + rng.choice(["place:*", "place:city_name", "place:postCode"])
     f = rng.choice([*FIELDS, FOREIGN])
     name = prefix + rng.choice([f.path, f.json_path])
+    if f.kind is Kind.STRUCT or rng.random() < 0.05:
+        return asked_of_struct(f"{prefix}facts", rng)
     if f.kind is Kind.LIST:
         return f"{name}:*" if rng.random() < 0.1 else inside(name, f, rng, has=True)
     if f.kind is not Kind.MAP:
@@ -441,7 +480,7 @@ def random_rule(rng: random.Random, claims: Claims, depth: int = 0) -> tuple[str
     if rng.random() < 0.3:
         text = random_filter(rng, 4)
         return text, text
-    f = rng.choice([f for f in FIELDS if f.kind not in (Kind.LIST, Kind.MAP)])
+    f = rng.choice([f for f in FIELDS if f.kind in POOLS])
     name = rng.choice(["", "", "parent."]) + f.path
     claim = f"of_{f.kind.name.lower()}"
     values = [quoted(v, rng) for v in claims[claim]]

@@ -16,7 +16,7 @@ from penstock.hub.v1 import webhooks_pb2
 from penstock.model.v1.orders_pb2 import Order
 from penstockd.budget import Budget, await_metered
 from penstockd.catalog.load import load_catalog
-from penstockd.catalog.wire import encode_varint
+from penstockd.catalog.varint import encode_varint
 from penstockd.errors import Refused, RequestMalformed, RequestTooLarge, ValueInvalid
 from penstockd.resources import find_descriptors
 from penstockd.rpc import bounds, reading

@@ -62,6 +62,7 @@ class Field(_message.Message):
         TIMESTAMP: _ClassVar[Field.Type]
         LIST: _ClassVar[Field.Type]
         MAP: _ClassVar[Field.Type]
+        STRUCT: _ClassVar[Field.Type]
     TYPE_UNSPECIFIED: Field.Type
     STRING: Field.Type
     BOOL: Field.Type
@@ -78,6 +79,7 @@ class Field(_message.Message):
     TIMESTAMP: Field.Type
     LIST: Field.Type
     MAP: Field.Type
+    STRUCT: Field.Type
     class Mask(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         MASK_UNSPECIFIED: _ClassVar[Field.Mask]

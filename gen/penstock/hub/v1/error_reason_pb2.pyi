@@ -71,6 +71,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RECORD_UNREADABLE: _ClassVar[ErrorReason]
     VALUE_TAKEN: _ClassVar[ErrorReason]
     IMPORT_TOO_LONG: _ClassVar[ErrorReason]
+    SHAPE_NOT_FOUND: _ClassVar[ErrorReason]
+    SHAPE_EXISTS: _ClassVar[ErrorReason]
+    TOO_MANY_SHAPES: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -135,3 +138,6 @@ OUTCOME_UNKNOWN: ErrorReason
 RECORD_UNREADABLE: ErrorReason
 VALUE_TAKEN: ErrorReason
 IMPORT_TOO_LONG: ErrorReason
+SHAPE_NOT_FOUND: ErrorReason
+SHAPE_EXISTS: ErrorReason
+TOO_MANY_SHAPES: ErrorReason

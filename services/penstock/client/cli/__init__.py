@@ -19,6 +19,7 @@ from penstock.client.cli import (
     records,
     replicas,
     sessions,
+    shapes,
     subscriptions,
     transfers,
     trust,
@@ -68,6 +69,7 @@ def build_app() -> Any:
     feeds.register(app)
     replicas.register(app)
     subscriptions.register(app)
+    shapes.register(app)
     webhooks.register(app)
     # By name: an environment may still hold the distribution under its earlier name.
     found = {entry.name: entry for entry in entry_points(group=COMMANDS)}

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.client.cli.access_roles import role_file
 from penstock.client.cli.access_terms import (
     Claims,
     Comment,
@@ -20,6 +19,7 @@ from penstock.client.cli.access_terms import (
 )
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.files import read_document
 from penstock.client.cli.printing import document_of, print_document, print_outcome, print_rows
 from penstock.client.cli.records import Dataset, Fields, Filter, OrderBy, wrong_arguments
 
@@ -139,7 +139,7 @@ def rehearse_role(
     if bool(file) == bool(revision):
         raise Failure("give a file with a role or --revision, but not both")
     with connect_client() as client, wrong_arguments():
-        role = role_file(file) if file else None
+        role = read_document(file, "role") if file else None
         reply = client.access.rehearse(role, revision=revision, days=days)
     print_outcome(reply, _format_rehearsal(reply))
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, make_terms
 from penstock.client.cli.connection import connect_client
-from penstock.client.cli.failures import Failure
+from penstock.client.cli.files import read_document
 from penstock.client.cli.printing import Column, print_document, print_rows
 from penstock.client.cli.records import wrong_arguments
 
@@ -59,7 +55,7 @@ def create_role(
 ) -> None:
     """Create a role from a file, and print it."""
     with connect_client() as client, wrong_arguments():
-        role = role_file(file)
+        role = read_document(file, "role")
         print_document(client.access.create_role(role, make_terms(comment, if_revision, dry_run)))
 
 
@@ -73,7 +69,7 @@ def update_role(
     """Replace a role by that of a file, and print it. `policy rehearse` shows the effects first."""
     with connect_client() as client, wrong_arguments():
         changed = client.access.update_role(
-            role_file(file), _PARTS, make_terms(comment, if_revision, dry_run)
+            read_document(file, "role"), _PARTS, make_terms(comment, if_revision, dry_run)
         )
         print_document(changed)
 
@@ -88,18 +84,6 @@ def delete_role(
     """Delete a role that no consumer has."""
     with connect_client() as client:
         client.access.delete_role(role_id, make_terms(comment, if_revision, dry_run))
-
-
-def role_file(name: str) -> dict[str, Any]:
-    """The role that a file describes. Raises Failure if it is neither JSON nor TOML."""
-    try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
-        role = tomllib.loads(text) if name.endswith(".toml") else json.loads(text)
-    except ValueError as error:
-        raise Failure(f"{name} cannot be read: {error}") from None
-    if not isinstance(role, dict):
-        raise Failure(f"{name} contains no role")
-    return role
 
 
 def _format_grants(role: Mapping[str, Any]) -> str:

@@ -128,9 +128,9 @@ def document_of(row: Row, *, defaults: bool = False) -> dict[str, Any]:
     """The document of a message, with the model's names; a document is returned as it is."""
     if isinstance(row, dict):
         return row
-    from google.protobuf import json_format
+    from penstock.client.record import to_proto_json
 
-    return json_format.MessageToDict(
+    return to_proto_json(
         row, preserving_proto_field_name=True, always_print_fields_with_no_presence=defaults
     )
 
@@ -168,10 +168,12 @@ def _format_exactly(value: Any) -> str:
 
 
 def _flatten_document(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of a document by path; lists are values."""
+    """The values of a document by path; lists and Structs are values."""
+    from penstock.client.record import JsonObject
+
     found: dict[str, Any] = {}
     for name, value in document.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and not isinstance(value, JsonObject):
             found |= _flatten_document(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value

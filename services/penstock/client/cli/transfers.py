@@ -76,6 +76,9 @@ def export_records(
     nested: Annotated[
         str, typer.Option(help="json: lists and maps in Parquet and Arrow as text in JSON.")
     ] = "",
+    shape: Annotated[
+        str, typer.Option(help="One of your shapes, such as crm or crm@2, for its columns.")
+    ] = "",
 ) -> None:
     """Write records to standard output or a file.
 
@@ -99,6 +102,7 @@ def export_records(
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
             nested=nested,
+            shape=shape,
         )
         size, found = _write_export(begin, dataset, "" if packed else name, target)
     if target is not None and found is not None:

@@ -19,6 +19,7 @@ from penstock.client.mapping.value import (
     make_converter,
     parse_constant,
 )
+from penstock.client.record import is_struct
 from penstock.client.stubs import Descriptor, FieldDescriptor, field_options, load_stubs
 
 _TIMESTAMP = "google.protobuf.Timestamp"
@@ -199,4 +200,5 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _is_scalar(field: FieldDescriptor) -> bool:
-    return field.message_type is None or field.message_type.full_name == _TIMESTAMP
+    message = field.message_type
+    return message is None or message.full_name == _TIMESTAMP or is_struct(field)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,6 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor as Kinds
 from penstock.client.mapping.errors import BadValue, MappingError
 from penstock.client.mapping.plan import Value
 from penstock.client.mapping.table import Row, Table
+from penstock.client.record import is_exact, is_struct
 from penstock.client.stubs import FieldDescriptor, enum_labels, field_options
 
 #: From a row to the text of a value, None for NULL. Raises BadValue.
@@ -181,6 +184,8 @@ def make_converter(field: FieldDescriptor, value: Value, where: str) -> Convert:
     """The function that makes a text one value of the field. Raises MappingError."""
     if value.timezone is not None and value.format is None:
         raise MappingError(f"{where}: timezone needs a format")
+    if is_struct(field):
+        return _parse_object
     if field.message_type is not None:
         if field.message_type.full_name != _TIMESTAMP:
             raise MappingError(f"{where}: '{field.name}' is not a single value")
@@ -235,6 +240,34 @@ def _parse_real(text: str) -> float | str:
     if number in (float("inf"), float("-inf")) or number != number:
         raise BadValue(f"'{text}' is not a number")
     return number
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    """The JSON object of a Struct; nothing in it is rounded or left out."""
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(members)) < len(members):
+            raise BadValue("is JSON with a member twice")
+        return dict(members)
+
+    def number(digits: str) -> float:
+        if not is_exact(Decimal(digits)):
+            raise BadValue(f"'{digits[:40]}' is a number that a Struct cannot hold")
+        return float(digits)
+
+    def constant(name: str) -> float:
+        raise BadValue(f"'{name}' is not JSON")
+
+    try:
+        value = json.loads(
+            text, object_pairs_hook=pairs, parse_float=number, parse_int=number,
+            parse_constant=constant,
+        )  # fmt: skip
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadValue(f"is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadValue("is JSON, but no object")
+    return value
 
 
 def _parse_boolean(text: str) -> bool:

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from penstock.client.keys import find_key_fields, joins_key, key_of
+from penstock.client.record import to_proto_json
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Holds the key as text where no field does: of a number, or of several parts.
@@ -89,7 +90,7 @@ class TableShape:
         """The record's values, one for each column of a row."""
         nested: Mapping[str, Any] = {}
         if any(c.nested for c in self.columns):
-            nested = json_format.MessageToDict(record)
+            nested = to_proto_json(record)
         values = tuple(self._value(record, nested, column) for column in self.columns)
         return (*values, self.key_of(record)) if self._joined else values
 

@@ -41,12 +41,14 @@ class DigestShape(enum.IntEnum):
     LIST = 0
     MAP = 1
     MESSAGE = 2
-    STRING = 3
-    ENUM = 4
-    BOOL = 5
-    NUMBER = 6
-    WHOLE = 7
-    DECIMAL = 8
+    #: A Struct, or a value in it.
+    ANY = 3
+    STRING = 4
+    ENUM = 5
+    BOOL = 6
+    NUMBER = 7
+    WHOLE = 8
+    DECIMAL = 9
 
 
 class DigestOp(NamedTuple):

@@ -46,6 +46,8 @@ class PrintShape(enum.IntEnum):
     LIST = 1
     MAP = 2
     MESSAGE = 3
+    #: A Struct, which XML has as JSON text.
+    ANY = 4
 
 
 class PrintOp(NamedTuple):

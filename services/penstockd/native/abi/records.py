@@ -38,6 +38,8 @@ class MessageKind(enum.IntEnum):
     STRINGS = 16
     LIST = 17
     MAP = 18
+    #: Left to Python if it is set.
+    STRUCT = 19
 
 
 class MessageLeaf(NamedTuple):

@@ -341,7 +341,14 @@ static u8 *canonical(u8 *o, Source *in, const int32_t *shape, int32_t depth) {
   if (shape[0] == S_MAP && c == '{') return map(o, in, (const int32_t *)(base + shape[1]), depth);
   if (shape[0] == S_LIST && c == '[') return list(o, in, (const int32_t *)(base + shape[1]), depth);
   if (shape[0] == S_MESSAGE && c == '{') return message(o, in, shape, depth);
-  if (shape[0] < S_STRING || c == '{' || c == '[') {
+  if (shape[0] == S_ANY) { // what is in it is of any shape, too
+    if (c == '{') return map(o, in, shape, depth);
+    if (c == '[') return list(o, in, shape, depth);
+    if (c == 'n') {
+      in->p += 4;
+      return word(o, "null");
+    }
+  } else if (shape[0] < S_STRING || c == '{' || c == '[') {
     broken = 1;
     return o;
   }

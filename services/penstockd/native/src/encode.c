@@ -219,6 +219,7 @@ static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n, int32_t format) {
     if (format == CSV) return csv_text(o, p + 1, n - 1); // the first byte is jsonb's version
     if (format == SAFE_CSV) return safe_text(o, p + 1, n - 1, 1);
     if (format == JSON) return put(o, p + 1, n - 1);
+    if (*(const int32_t *)(base + op->shape) == ANY) return xml_text(o, p + 1, n - 1);
     Source in = {p + 1, p + n};
     return json_as_xml(o, &in, (const int32_t *)(base + op->shape), 0);
   }

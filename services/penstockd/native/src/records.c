@@ -207,6 +207,7 @@ static u8 *cell(u8 *o, const Leaf *leaf, const Slot *slot) {
     return v < 0 ? none(o) : text(o, slot->p, v);
   case LIST: return slot->seen ? none(o) : put(o, (const u8 *)"[]              ", 2);
   case MAP: return slot->seen ? none(o) : put(o, (const u8 *)"{}              ", 2);
+  case STRUCT: return none(o);
   }
   return none(o);
 }

@@ -17,6 +17,7 @@ from penstockd.rpc.hub import (
     policy,
     receipts,
     roles,
+    shapes,
     subscriptions,
     webhooks,
 )
@@ -33,6 +34,7 @@ _SERVICES = (
     policy,
     receipts,
     roles,
+    shapes,
     subscriptions,
     webhooks,
 )

@@ -15,6 +15,7 @@
 // - Decimals have no zeros at the end of the fraction: "12.5", "12".
 // - 64-bit numbers are strings, enums their names, bytes base64 with padding,
 //   NaN and the infinities strings; other numbers as ECMAScript prints them.
+// - In a Struct nothing is left out: neither null nor empty members.
 //
 // `GET /v1/datasets` says which fields are times and which are decimals. Members
 // of elements of lists and maps follow the same rules.

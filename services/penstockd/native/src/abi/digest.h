@@ -29,12 +29,13 @@ enum {
   S_LIST = 0,
   S_MAP = 1,
   S_MESSAGE = 2,
-  S_STRING = 3,
-  S_ENUM = 4,
-  S_BOOL = 5,
-  S_NUMBER = 6,
-  S_WHOLE = 7,
-  S_DECIMAL = 8,
+  S_ANY = 3, // a Struct, or a value in it
+  S_STRING = 4,
+  S_ENUM = 5,
+  S_BOOL = 6,
+  S_NUMBER = 7,
+  S_WHOLE = 8,
+  S_DECIMAL = 9,
 };
 
 // One step of printing a record.

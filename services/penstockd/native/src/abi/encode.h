@@ -35,6 +35,7 @@ enum {
   LIST = 1,
   MAP = 2,
   MESSAGE = 3,
+  ANY = 4, // a Struct, which XML has as JSON text
 };
 
 // One step of printing a row.

@@ -27,6 +27,7 @@ enum {
   STRINGS = 16,
   LIST = 17,
   MAP = 18,
+  STRUCT = 19, // left to Python if it is set
 };
 
 // One field of a message.

@@ -1,0 +1,1 @@
+"""The use cases of shapes, one a file."""

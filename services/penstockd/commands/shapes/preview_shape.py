@@ -1,0 +1,35 @@
+"""PreviewShape: a few records in a shape that is not saved."""
+
+from __future__ import annotations
+
+from penstockd.audit.given import given_set
+from penstockd.calls import Call
+from penstockd.errors import ValueInvalid
+from penstockd.exports.page import FilePage, read_file_page
+from penstockd.hub import Hub
+from penstockd.policy.model import Action
+from penstockd.policy.pages import Query
+from penstockd.shapes.model import ShapeDefinition
+from penstockd.shapes.using import ChosenShape, check_shape
+
+#: Records of a preview, by default and at most.
+USUAL_ROWS, MOST_ROWS = 10, 100
+
+
+async def preview_shape(
+    hub: Hub, call: Call, definition: ShapeDefinition, format: str, filter: str, rows: int
+) -> FilePage:
+    """The first matching records by key, in the shape's columns.
+
+    Raises ValueInvalid, PermissionDenied, and what ``read_file_page`` raises.
+    """
+    if rows < 0:
+        raise ValueInvalid.of("page_size", "is negative")
+    shape = ChosenShape("preview", check_shape(hub.catalog, call, definition))
+    view, query = call.view(hub.catalog[definition.dataset], Action.READ), Query(filter)
+    call.asked(format=format, **query.said)
+    size = min(rows or USUAL_ROWS, MOST_ROWS)
+    page = await read_file_page(hub.database, view, query, size, None, format, shape)
+    rule = call.rule(view, page.rule_fields)
+    call.disclose(given_set(definition.dataset, rule, page.rows, page.keys))
+    return page

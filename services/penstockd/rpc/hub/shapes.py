@@ -1,0 +1,158 @@
+"""The service Shapes: saved projections for one receiver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from google.protobuf.empty_pb2 import Empty
+
+from penstock.hub.v1 import shapes_pb2 as pb
+from penstockd.commands.shapes.compare_shapes import compare_shapes
+from penstockd.commands.shapes.create_shape import create_shape
+from penstockd.commands.shapes.delete_shape import delete_shape
+from penstockd.commands.shapes.get_shape import get_shape
+from penstockd.commands.shapes.list_shapes import list_shapes
+from penstockd.commands.shapes.preview_shape import preview_shape
+from penstockd.commands.shapes.update_shape import update_shape
+from penstockd.rpc import receipts
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import ServedCall
+from penstockd.rpc.frames import attach_file, http_body
+from penstockd.rpc.hub.messages import put_time
+from penstockd.rpc.routes import routes_of
+from penstockd.shapes.model import ColumnDifference, NumberFormat, ShapeColumn, ShapeDefinition
+from penstockd.store.shapes import StoredShape
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["Shapes"]
+
+
+def list_routes() -> Iterator[Route]:
+    """The service's methods."""
+    yield from routes_of(
+        _SERVICE,
+        {
+            "CreateShape": _create_shape,
+            "UpdateShape": _update_shape,
+            "GetShape": _get_shape,
+            "ListShapes": _list_shapes,
+            "DeleteShape": _delete_shape,
+            "CompareShapes": _compare_shapes,
+            "PreviewShape": _preview_shape,
+        },
+    )
+
+
+async def _create_shape(request: pb.CreateShapeRequest, call: ServedCall) -> pb.Shape:
+    shape_id, definition = request.shape.shape_id, _read_definition(request.shape)
+    return _shape_message(await create_shape(call.hub, call, shape_id, definition))
+
+
+async def _update_shape(request: pb.UpdateShapeRequest, call: ServedCall) -> pb.Shape:
+    shape_id, definition = request.shape.shape_id, _read_definition(request.shape)
+    return _shape_message(await update_shape(call.hub, call, shape_id, definition))
+
+
+async def _get_shape(request: pb.GetShapeRequest, call: ServedCall) -> pb.Shape:
+    return _shape_message(await get_shape(call.hub, call, request.shape_id, request.version))
+
+
+async def _list_shapes(request: pb.ListShapesRequest, call: ServedCall) -> pb.ListShapesResponse:
+    found = await list_shapes(call.hub, call)
+    return pb.ListShapesResponse(shapes=map(_shape_message, found))
+
+
+async def _delete_shape(request: pb.DeleteShapeRequest, call: ServedCall) -> Empty:
+    await delete_shape(call.hub, call, request.shape_id)
+    return Empty()
+
+
+async def _compare_shapes(
+    request: pb.CompareShapesRequest, call: ServedCall
+) -> pb.CompareShapesResponse:
+    found = await compare_shapes(
+        call.hub, call, request.shape_id, request.from_version, request.to_version
+    )
+    return pb.CompareShapesResponse(differences=map(_difference_message, found))
+
+
+async def _preview_shape(request: pb.PreviewShapeRequest, call: ServedCall) -> bytes:
+    definition, form = _read_definition(request.shape), request.format or "JSON"
+    page = await preview_shape(call.hub, call, definition, form, request.filter, request.page_size)
+    headers = {
+        "content-disposition": attach_file(page.file_name),
+        **receipts.page_headers(page.body, call.entry.row_count or 0),
+    }
+    await call.exchange.send_headers(headers)
+    return http_body(page.body, page.content_type)
+
+
+def _read_definition(message: pb.Shape) -> ShapeDefinition:
+    return ShapeDefinition(message.dataset, list(map(_read_column, message.columns)), message.title)
+
+
+def _read_column(message: pb.ShapeColumn) -> ShapeColumn:
+    def optional(name: str) -> str | None:
+        return str(getattr(message, name)) if message.HasField(name) else None
+
+    number = message.number_format
+    return ShapeColumn(
+        name=message.name,
+        field=message.field,
+        expression=message.expression,
+        constant=optional("constant"),
+        join=optional("join"),
+        values=dict(message.values),
+        otherwise=optional("otherwise"),
+        number=NumberFormat(
+            number.decimals, number.decimal_separator or ".", number.group_separator
+        )
+        if message.HasField("number_format")
+        else None,
+        time=message.time_format,
+        default=optional("default_value"),
+    )
+
+
+def _column_message(column: ShapeColumn) -> pb.ShapeColumn:
+    message = pb.ShapeColumn(
+        name=column.name,
+        join=column.join,
+        values=column.values,
+        otherwise=column.otherwise,
+        time_format=column.time,
+        default_value=column.default,
+    )
+    if column.constant is not None:
+        message.constant = column.constant
+    elif column.expression:
+        message.expression = column.expression
+    else:
+        message.field = column.field
+    if (number := column.number) is not None:
+        message.number_format.decimals = number.decimals
+        message.number_format.decimal_separator = number.decimal_separator
+        message.number_format.group_separator = number.group_separator
+    return message
+
+
+def _shape_message(stored: StoredShape) -> pb.Shape:
+    definition = ShapeDefinition.parse(stored.definition)
+    message = pb.Shape(
+        shape_id=stored.shape_id,
+        version=stored.version,
+        dataset=definition.dataset,
+        title=definition.title,
+        columns=map(_column_message, definition.columns),
+    )
+    put_time(message, "create_time", stored.create_time)
+    return message
+
+
+def _difference_message(found: ColumnDifference) -> pb.ColumnDifference:
+    return pb.ColumnDifference(
+        name=found.name,
+        from_position=found.from_position,
+        to_position=found.to_position,
+        before=_column_message(found.before) if found.before else None,
+        after=_column_message(found.after) if found.after else None,
+    )

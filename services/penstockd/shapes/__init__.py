@@ -1,0 +1,1 @@
+"""Shapes: saved projections of a View for one receiver, compiled to SQL and evaluated in Python."""

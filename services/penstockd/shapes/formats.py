@@ -1,0 +1,211 @@
+"""Steps that turn a column into text: joined lists, mapped values, formats of numbers and times.
+
+Each gives the same text in SQL and in Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Context, Decimal
+from math import isfinite
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+
+from penstockd.catalog import Field, Kind
+from penstockd.catalog.scalars import to_text
+from penstockd.shapes.model import NumberFormat
+from penstockd.shapes.operators import SQL_TYPES, Sql, ValueType, typed_literal, typed_sql
+
+_TEXT = SQL_TYPES[ValueType.STRING]
+_WHOLE = frozenset({Kind.INT32, Kind.INT64, Kind.UINT32, Kind.UINT64})
+_MAPPED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL}) | _WHOLE
+_NUMBERS = frozenset({Kind.DECIMAL, Kind.FLOAT, Kind.DOUBLE}) | _WHOLE
+_JOINED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.DATE}) | _WHOLE
+#: Digits that any number of a model has, and more.
+_EXACT = Context(prec=5000)
+
+#: What each directive of a time format is in PostgreSQL and in Python.
+_DIRECTIVES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "%Y": ("YYYY", lambda t: f"{t.year:04}"),
+    "%m": ("MM", lambda t: f"{t.month:02}"),
+    "%d": ("DD", lambda t: f"{t.day:02}"),
+    "%H": ("HH24", lambda t: f"{t.hour:02}"),
+    "%M": ("MI", lambda t: f"{t.minute:02}"),
+    "%S": ("SS", lambda t: f"{t.second:02}"),
+    "%f": ("US", lambda t: f"{t.microsecond:06}"),
+}
+_DATE_DIRECTIVES = frozenset({"%Y", "%m", "%d"})
+
+
+def _give_text(text: str, time: Any) -> str:
+    return text
+
+
+class FormatRefused(ValueError):
+    """A step does not fit its column; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextStep:
+    """A step: value -> text, in both ways. ``run`` takes no None; NULL stays NULL in ``sql``."""
+
+    run: Callable[[Any], str | None]
+    sql: Callable[[Sql], Sql]
+
+
+def join_list(field: Field, separator: str) -> TextStep:
+    """The elements of a list as one text. Raises FormatRefused."""
+    element = field.element
+    if field.kind is not Kind.LIST or element is None or element.kind not in _JOINED:
+        raise FormatRefused("is for lists of texts, enum values, booleans, dates and whole numbers")
+
+    def run(value: Any) -> str:
+        return separator.join(_plain_text(item) for item in value)
+
+    def statement(column: Sql) -> Sql:
+        items = (
+            sa.func.jsonb_array_elements_text(sa.cast(column, JSONB()))
+            .table_valued("item", with_ordinality="place")
+            .render_derived()
+        )
+        texts = sa.func.string_agg(
+            items.c.item,
+            aggregate_order_by(typed_literal(separator, ValueType.STRING), items.c.place),
+        )
+        ordered = sa.func.coalesce(texts, typed_sql("''", ValueType.STRING), type_=_TEXT)
+        return sa.case((column.is_not(sa.null()), sa.select(ordered).scalar_subquery()))
+
+    return TextStep(run, statement)
+
+
+def _plain_text(item: Any) -> str:
+    """As ``jsonb_array_elements_text`` gives an element of a repeated field."""
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    return str(item)
+
+
+def map_values(field: Field, values: Mapping[str, str], otherwise: str | None) -> TextStep:
+    """Other texts for some values; the others stay, or become ``otherwise``. Raises
+    FormatRefused."""
+    if field.kind not in _MAPPED:
+        raise FormatRefused("is for texts, enum values, booleans and whole numbers")
+
+    def run(value: Any) -> str:
+        text = to_text(field, value)
+        return values.get(text, text if otherwise is None else otherwise)
+
+    def statement(column: Sql) -> Sql:
+        text: Sql = sa.cast(column, _TEXT)
+        known = [
+            (typed_literal(k, ValueType.STRING), typed_literal(v, ValueType.STRING))
+            for k, v in sorted(values.items())
+        ]
+        rest = text if otherwise is None else typed_literal(otherwise, ValueType.STRING)
+        mapped = sa.case(*known, value=text, else_=rest)
+        return sa.case((column.is_not(sa.null()), mapped))
+
+    return TextStep(run, statement)
+
+
+def write_number(field: Field, format: NumberFormat) -> TextStep:
+    """A number as text, rounded half away from zero. Raises FormatRefused."""
+    if field.kind not in _NUMBERS:
+        raise FormatRefused("is for numbers")
+    unit = Decimal(1).scaleb(-format.decimals)
+    swaps = {".": format.decimal_separator, ",": format.group_separator}
+
+    def run(value: Any) -> str | None:
+        if isinstance(value, float):
+            if not isfinite(value):
+                return None
+            value = Decimal(to_text(field, value))
+        rounded = Decimal(value).quantize(unit, ROUND_HALF_UP, _EXACT)
+        text = format_number(rounded or abs(rounded))
+        return "".join(swaps.get(c, c) for c in text)
+
+    def format_number(value: Decimal) -> str:
+        return (
+            f"{value:,.{format.decimals}f}"
+            if format.group_separator
+            else f"{value:.{format.decimals}f}"
+        )
+
+    def statement(column: Sql) -> Sql:
+        digits: Sql = sa.literal_column(str(int(format.decimals)))
+        text = sa.cast(sa.func.round(_exact_sql(field, column), digits), _TEXT)
+        whole: Sql = sa.func.split_part(
+            text, typed_sql("'.'", ValueType.STRING), sa.literal_column("1")
+        )
+        if format.group_separator:
+            whole = _group_sql(whole, format.group_separator)
+        if not format.decimals:
+            return sa.type_coerce(whole, _TEXT)
+        rest = sa.func.split_part(text, typed_sql("'.'", ValueType.STRING), sa.literal_column("2"))
+        point = typed_literal(format.decimal_separator, ValueType.STRING)
+        return sa.type_coerce(whole.op("||")(point).op("||")(rest), _TEXT)
+
+    return TextStep(run, statement)
+
+
+def _exact_sql(field: Field, column: Sql) -> Sql:
+    """A number as numeric, with the digits that readers of the field get; NULL if not finite."""
+    if field.kind not in (Kind.FLOAT, Kind.DOUBLE):
+        return sa.cast(column, sa.Numeric())
+    odd = ("NaN", "Infinity", "-Infinity")
+    text: Sql = sa.cast(column, _TEXT)
+    for value in odd:
+        text = sa.func.nullif(text, typed_sql(f"'{value}'", ValueType.STRING), type_=_TEXT)
+    return sa.cast(text, sa.Numeric())
+
+
+def _group_sql(whole: Sql, separator: str) -> Sql:
+    # A literal backslash would be a reference in the replacement: the separator goes in last.
+    marked = sa.func.regexp_replace(
+        whole,
+        typed_sql(r"'(\d)(?=(\d{3})+$)'", ValueType.STRING),
+        typed_sql(r"'\1,'", ValueType.STRING),
+        typed_sql("'g'", ValueType.STRING),
+    )
+    comma = typed_sql("','", ValueType.STRING)
+    return sa.func.replace(marked, comma, typed_literal(separator, ValueType.STRING))
+
+
+def write_time(field: Field, format: str) -> TextStep:
+    """A date, or a time in UTC, by a format of ``strftime``: %Y %m %d %H %M %S %f and %%. Raises
+    FormatRefused."""
+    if field.kind not in (Kind.DATE, Kind.TIMESTAMP):
+        raise FormatRefused("is for dates and times")
+    parts = re.findall("%.?|[^%]+", format, re.DOTALL)
+    pattern, writers = "", []
+    for part in parts:
+        if part in _DIRECTIVES:
+            if field.kind is Kind.DATE and part not in _DATE_DIRECTIVES:
+                raise FormatRefused(f"a date has no {part}")
+            sql, write = _DIRECTIVES[part]
+            pattern += sql
+            writers.append(write)
+        elif part.startswith("%") and part != "%%":
+            raise FormatRefused(f"has {part!r}: write %Y, %m, %d, %H, %M, %S, %f or %%")
+        else:
+            text = "%" if part == "%%" else part
+            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+            pattern += f'"{escaped}"'
+            writers.append(functools.partial(_give_text, text))
+
+    def run(value: date | datetime) -> str:
+        shown = value.astimezone(UTC) if isinstance(value, datetime) else value
+        return "".join(write(shown) for write in writers)
+
+    def statement(column: Sql) -> Sql:
+        if field.kind is Kind.TIMESTAMP:
+            column = sa.func.timezone(typed_sql("'UTC'", ValueType.STRING), column)
+        return sa.func.to_char(column, typed_literal(pattern, ValueType.STRING), type_=_TEXT)
+
+    return TextStep(run, statement)

@@ -1,0 +1,103 @@
+"""Shapes in calls: whose they are, and how an export or a page takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from penstockd.calls import Call, ReadingOrgans
+from penstockd.catalog import Catalog, Dataset
+from penstockd.errors import PermissionDenied, ValueInvalid
+from penstockd.policy.model import Action
+from penstockd.policy.view import View
+from penstockd.shapes.columns import ShapedView
+from penstockd.shapes.model import ShapeDefinition, check_definition, parse_reference
+from penstockd.store.database import Connection, Database
+from penstockd.store.shapes import StoredShape, find_shape
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenShape:
+    """The version of a shape that a call uses: ``name`` is ``id@version``."""
+
+    name: str
+    document: str
+
+    def in_view(self, view: View) -> ShapedView:
+        """Its columns in a View. Raises ValueInvalid, which names what the View does not show."""
+        return view.prepared(ShapedView, self.document)
+
+
+async def choose_shape(
+    organs: ReadingOrgans, call: Call, dataset: Dataset, reference: str
+) -> ChosenShape | None:
+    """The caller's shape that a request names by ``id`` or ``id@version``; None if it names none.
+
+    Raises ShapeNotFound, and ValueInvalid for a shape of another dataset.
+    """
+    if not reference:
+        return None
+    shape_id, version = parse_reference(reference)
+    async with organs.database.connection() as connection:
+        owner = call.principal.consumer_id  # it may read the dataset
+        found, definition = await find_own_shape(call, connection, owner, shape_id, version)
+    if definition.dataset != dataset.name:
+        raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
+    name = f"{found.shape_id}@{found.version}"
+    call.asked(shape=name)
+    return ChosenShape(name, found.definition)
+
+
+def shape_owner(catalog: Catalog, call: Call) -> str:
+    """The consumer whose shapes the caller may use: its own.
+
+    Raises PermissionDenied if the caller may not read any dataset: such a caller does not learn
+    which shapes exist.
+    """
+    for dataset in catalog:
+        view = call.policy.visible(call.principal, dataset.name)
+        if view is not None and view.allows(Action.READ):
+            return call.principal.consumer_id
+    raise PermissionDenied("you may not read any dataset")
+
+
+async def find_own_shape(
+    call: Call, connection: Connection, owner: str, shape_id: str, version: int = 0
+) -> tuple[StoredShape, ShapeDefinition]:
+    """A version of a shape of ``owner``, the latest if 0, and what it defines.
+
+    The token's scopes count, since a definition names fields: they must allow reading the dataset.
+    Raises ShapeNotFound and PermissionDenied.
+    """
+    found = await find_shape(connection, owner, shape_id, version)
+    definition = ShapeDefinition.parse(found.definition)
+    if not call.reaches(definition.dataset, Action.READ):
+        raise PermissionDenied(
+            f"the shape is of {definition.dataset}, which your token may not read"
+        )
+    return found, definition
+
+
+def check_shape(catalog: Catalog, call: Call, definition: ShapeDefinition) -> str:
+    """The JSON of a definition that the caller's View can fill now.
+
+    Raises ValueInvalid and PermissionDenied.
+    """
+    if definition.dataset not in catalog:
+        raise ValueInvalid.of("shape.dataset", "is not a dataset that you may read")
+    view = call.view(catalog[definition.dataset], Action.READ)
+    check_definition(definition)
+    document = definition.document().decode()
+    ShapedView(view, document)
+    return document
+
+
+async def change_shapes(
+    database: Database, call: Call, shape_id: str, work: Callable[[Connection], Awaitable[T]]
+) -> T:
+    """Run ``work`` to its end in one transaction with its audit entry, and return its result."""
+    call.entry.record_key = shape_id
+    return await call.write(database.transaction(), work)

@@ -1,0 +1,115 @@
+"""Stored shapes: the definitions of a consumer's projections, in versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from penstockd.errors import ShapeExists, ShapeNotFound, TooManyShapes
+from penstockd.store.database import Connection
+
+#: The most shapes of a consumer, and the most versions of a shape.
+MAX_SHAPES, MAX_VERSIONS = 100, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredShape:
+    """One version of a shape. ``definition`` is its JSON."""
+
+    shape_id: str
+    version: int
+    definition: str
+    create_time: datetime
+
+
+async def insert_shape(
+    connection: Connection, consumer_id: str, shape_id: str, definition: str
+) -> StoredShape:
+    """Store version 1. Raises ShapeExists and TooManyShapes."""
+    await _lock_shapes(connection, consumer_id)
+    found = await connection.fetch(
+        "SELECT DISTINCT shape_id FROM hub.shape WHERE consumer_id = $1", consumer_id
+    )
+    known = {row[0] for row in found}
+    if shape_id in known:
+        raise ShapeExists(f"there is a shape '{shape_id}' already")
+    if len(known) >= MAX_SHAPES:
+        raise TooManyShapes(f"you have {MAX_SHAPES} shapes already; delete some")
+    return await _insert_version(connection, consumer_id, shape_id, 1, definition)
+
+
+async def insert_version(
+    connection: Connection, consumer_id: str, shape_id: str, definition: str
+) -> StoredShape:
+    """Store the next version. Raises ShapeNotFound and TooManyShapes."""
+    await _lock_shapes(connection, consumer_id)
+    latest = await find_shape(connection, consumer_id, shape_id)
+    if latest.version >= MAX_VERSIONS:
+        raise TooManyShapes(
+            f"'{shape_id}' has {MAX_VERSIONS} versions already; save it under another id"
+        )
+    return await _insert_version(connection, consumer_id, shape_id, latest.version + 1, definition)
+
+
+async def find_shape(
+    connection: Connection, consumer_id: str, shape_id: str, version: int = 0
+) -> StoredShape:
+    """A version of a shape, the latest if 0. Raises ShapeNotFound."""
+    row = await connection.fetchrow(
+        "SELECT shape_id, version, definition, create_time FROM hub.shape"
+        " WHERE consumer_id = $1 AND shape_id = $2 AND ($3 = 0 OR version = $3)"
+        " ORDER BY version DESC LIMIT 1",
+        consumer_id,
+        shape_id,
+        version,
+    )
+    if row is None:
+        raise shape_absent(shape_id, version)
+    return StoredShape(*row)
+
+
+async def read_shapes(connection: Connection, consumer_id: str) -> Sequence[StoredShape]:
+    """The latest versions of a consumer's shapes, by id."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT ON (shape_id) shape_id, version, definition, create_time FROM hub.shape"
+        " WHERE consumer_id = $1 ORDER BY shape_id, version DESC",
+        consumer_id,
+    )
+    return [StoredShape(*row) for row in rows]
+
+
+async def delete_shape_rows(connection: Connection, consumer_id: str, shape_id: str) -> None:
+    """Delete a shape with all versions. Raises ShapeNotFound."""
+    done = await connection.execute(
+        "DELETE FROM hub.shape WHERE consumer_id = $1 AND shape_id = $2", consumer_id, shape_id
+    )
+    if done == "DELETE 0":
+        raise shape_absent(shape_id)
+
+
+def shape_absent(shape_id: str, version: int = 0) -> ShapeNotFound:
+    """The error for a shape, or a version of one, that does not exist."""
+    which = f"version {version} of shape" if version else "shape"
+    return ShapeNotFound(f"there is no {which} '{shape_id[:63]}'")
+
+
+async def _lock_shapes(connection: Connection, consumer_id: str) -> None:
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('shapes of ' || $1, 0))", consumer_id
+    )
+
+
+async def _insert_version(
+    connection: Connection, consumer_id: str, shape_id: str, version: int, definition: str
+) -> StoredShape:
+    row = await connection.fetchrow(
+        "INSERT INTO hub.shape (consumer_id, shape_id, version, definition)"
+        " VALUES ($1, $2, $3, $4) RETURNING create_time",
+        consumer_id,
+        shape_id,
+        version,
+        definition,
+    )
+    assert row is not None, "an insert returns its row"
+    return StoredShape(shape_id, version, definition, row[0])
