@@ -19,13 +19,13 @@ from penstockd.catalog.values import ValueRefused
 from penstockd.query import FilterError, compile_filter, evaluate_filter, parse_filter
 from shelf import read
 
-NAUGHTS, NINES = "0" * 30, "9" * 30
+NINES = "9" * 30
 #: Beyond what a Decimal can be, beyond what the store can be, and beyond a double.
 NUMBERS = [
     f"{sign}{digits}e{power}"
     for sign in ("", "-")
-    for digits in ("0", "1", "0.0", "1.5", NINES)
-    for power in (f"-{NINES}", f"{NINES}", "-99999", "99999", "-999999999", "999999999", "400")
+    for digits in ("0", "1", "1.5", NINES)
+    for power in (f"-{NINES}", f"{NINES}", "-99999", "99999", "400")
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,16 @@ def test_parts_are_counted_whatever_they_hold(before: bool) -> None:
             form.feed(part(EMPTY))
 
 
+def upload(body: bytes) -> GrpcUpload:
+    """The upload of a form in one message; of its call only the metadata is looked at."""
+
+    async def requests() -> AsyncIterator[Any]:
+        yield api.ImportCustomersRequest(file=HttpBody(content_type=TYPE, data=body))
+
+    exchange: Any = SimpleNamespace(metadata={})
+    return GrpcUpload(requests(), exchange)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "error", "message"),
     [
@@ -48,10 +59,19 @@ async def test_fields_are_checked_like_those_of_a_request(
     name: str, text: bytes, error: type[Exception], message: str
 ) -> None:
     body = part(f'name="{name}"', text) + part(FILE, b"customer_id\n") + b"--x--\r\n"
-
-    async def requests() -> AsyncIterator[Any]:
-        yield api.ImportCustomersRequest(file=HttpBody(content_type=TYPE, data=body))
-
-    nowhere: Any = None  # the exchange, which is not reached
     with pytest.raises(error, match=message):
-        await GrpcUpload(requests(), nowhere).begun()
+        await upload(body).begun()
+
+
+async def test_what_a_form_says_is_said_of_its_file() -> None:
+    fields = (
+        part('name="time_zone"', b"Europe/Berlin")
+        + part('name="validateOnly"', b"true")
+        + part('name="request_id"', b"r-1")
+        + part(EMPTY)
+    )
+    sent = upload(fields + part(FILE, b"customer_id\n") + part(EMPTY) + b"--x--\r\n")
+    request, form = await sent.begun()
+    assert (request.request_id, request.validate_only) == ("r-1", True)
+    assert (form.format, form.options.time_zone) == ("CSV", "Europe/Berlin")
+    assert b"".join([piece async for piece in sent.pieces()]) == b"customer_id\n"
