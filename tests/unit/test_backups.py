@@ -17,9 +17,10 @@ import pytest
 
 from buckets import serving_s3
 from harness import folder
+from penstockd.auth.secret import SECOND_SECRET, SECRET
 from penstockd.backups import Restored, Taken, restore_backup, take_backup
 from penstockd.config import Settings
-from penstockd.node.backup import read_inventory
+from penstockd.node.backup import ServerBackup, read_inventory
 from penstockd.node.vault import Vault
 from penstockd.up import StartRefused, migrate_store
 
@@ -265,6 +266,30 @@ def test_a_backup_gets_each_secret_before_the_log_that_needs_it(
     with pytest.raises(StartRefused, match="make a base backup now"):
         keep(three, four, log_only=True)
     assert keep(three, log_only=True) == pairs
+
+
+def test_a_backup_has_the_secret_of_a_rotation_that_began_meanwhile(
+    kept: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Settings(data_dir=home / "hub")
+    first, second = (hub.data_dir / name for name in (SECRET, SECOND_SECRET))
+    first.write_text("s" * 40)
+    put_base = ServerBackup.put_base
+
+    async def rotate(server: ServerBackup, name: str) -> tuple[str, int]:
+        second.write_text("n" * 40)
+        return await put_base(server, name)
+
+    monkeypatch.setattr(ServerBackup, "put_base", rotate)
+    try:
+        taken = back_up(hub, str(home / "vault-meanwhile"))
+    finally:
+        first.unlink()
+        second.unlink(missing_ok=True)
+    assert taken.label is not None and {SECRET, SECOND_SECRET} <= set(taken.label.files)
+    assert (
+        home / "vault-meanwhile/base" / taken.label.name / SECOND_SECRET
+    ).read_text() == "n" * 40
 
 
 def test_passwords_are_not_among_the_settings(home: Path) -> None:
