@@ -101,6 +101,8 @@ class Prepared:
         """By method, a request whose reply shows the marked record."""
         only = {"filter": f'customer_id = "{MARK}"'}
         webhook = {"webhook_id": self.webhook}
+        columns = [{"name": "Id", "field": "customer_id"}]
+        shape = {"dataset": "customers", "columns": columns}
         return {
             "GetCustomer": lambda: {"customer_id": MARK},
             "ListCustomers": lambda: only,
@@ -117,6 +119,7 @@ class Prepared:
             "ListCustomerChanges": lambda: {"cursor": self.start},
             "RepairCustomers": lambda: {**only, "ranges": [{}]},
             "PreviewRecords": lambda: {"dataset": "customers", "consumer_id": "crm", **only},
+            "PreviewShape": lambda: {**only, "shape": shape},
             "WatchChanges": lambda: {"cursor": self.start},
             "ListChanges": lambda: {"cursor": self.start},
             "PullChanges": self.subscription,

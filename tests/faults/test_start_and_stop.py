@@ -287,4 +287,4 @@ def test_an_external_database_from_end_to_end(fresh: RunningHub, theirs: Theirs)
     with folder() as data:
         other = RunningHub(data / "other", secret="", environment=dict(fresh.environment))
         said = refused(other, "--demo")
-        assert "the database was set up with another root secret: set PENSTOCK_SECRET" in said
+        assert "which is not known here: set PENSTOCK_SECRET or PENSTOCK_SECOND_SECRET" in said

@@ -73,6 +73,8 @@ def open_target(
         text = ",".join(field.path for field in shaped.reads)
         # Too many to name are all.
         named = text if len(text) <= MAX_FIELDS_BYTES else ""
+        if not shaped.reads:  # the rule of no fields would be that of all
+            named = view.dataset.key_fields[0].path
         return ExportTarget(writer, columns, shaped.reads, named)
     shown = parse_fields(fields, view)
     # The writer knows only visible members, since the types in its file name them.
@@ -138,6 +140,7 @@ class ExportPlan:
             export.nested.upper(),
             sql,
             sorted(settings.items()),
+            shape.document if shape else "",
         ]
         digest = hashlib.sha256(orjson.dumps(said)).digest()
         return cls(export, view, target, read, sql, settings, digest)

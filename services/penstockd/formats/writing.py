@@ -15,7 +15,7 @@ from typing import Any, overload
 import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field
-from penstockd.errors import ValueInvalid
+from penstockd.errors import RequestTooLarge, ValueInvalid
 from penstockd.native.abi import Status
 from penstockd.native.copy_types import COPY_TYPES
 from penstockd.native.errors import FormatError
@@ -152,9 +152,9 @@ class DocumentWriter:
         return FormatError(f"a value of '{path}' cannot be printed", row=self.rows + rows + 1)
 
     def _check_size(self, size: int) -> None:
-        """Raise FormatError if an incomplete row already takes too many bytes."""
+        """Raise RequestTooLarge if an incomplete row already takes too many bytes."""
         if size > _MOST:
-            raise FormatError("takes more than 16 MiB", row=self.rows + 1)
+            raise RequestTooLarge(f"row {self.rows + 1} takes more than 16 MiB")
 
 
 class CsvWriter(DocumentWriter):

@@ -9,6 +9,7 @@ Times are in UTC.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -111,8 +112,10 @@ class XlsxWriter(DocumentWriter):
                 text = text % escape(self.dataset.title[:31].translate(_NOT_IN_NAMES))
             self._zip.writestr(_make_entry(name), (_XML + text).encode())
         self._sheet = self._zip.open(_make_entry(_SHEET), "w")
-        names = [escape(field.path) for field in self.fields]
-        cells = "".join(f'<c s="3" t="inlineStr"><is><t>{n}</t></is></c>' for n in names)
+        names = [_ESCAPE.sub("_x005F_", escape(field.path)) for field in self.fields]
+        cells = "".join(
+            f'<c s="3" t="inlineStr"><is><t xml:space="preserve">{n}</t></is></c>' for n in names
+        )
         self._sheet.write(f"{_OPENING}<row>{cells}</row>".encode())
         return self._sink.take()
 
@@ -168,6 +171,8 @@ class _ZipSink(io.RawIOBase):
         return data
 
 
+#: An underscore that XLSX would read as the beginning of an escape.
+_ESCAPE = re.compile("_(?=x[0-9A-Fa-f]{4}_)")
 #: Characters that the name of a sheet must not contain.
 _NOT_IN_NAMES = str.maketrans(dict.fromkeys('[]:*?/\\"', " "))
 

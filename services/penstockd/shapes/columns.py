@@ -24,7 +24,7 @@ from penstockd.shapes.formats import (
 )
 from penstockd.shapes.model import ShapeColumn, ShapeDefinition
 from penstockd.shapes.operators import Sql, ValueType, typed_literal
-from penstockd.shapes.syntax import ExpressionRefused
+from penstockd.shapes.syntax import ExpressionParser, ExpressionRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,11 @@ class ShapedView:
         self.view = view
         self.columns: list[ShapedColumn] = []
         visible = {f.json_path: f for f in view.fields()} | {f.path: f for f in view.fields()}
+        parser = ExpressionParser(visible)
         found: list[Violation] = []
         for at, column in enumerate(definition.columns):
             try:
-                self.columns.append(_shape_column(view, visible, column))
+                self.columns.append(_shape_column(view, visible, column, parser))
             except _ColumnRefused as refused:
                 found.append(Violation(f"columns[{at}].{refused.member}", refused.reason))
         if found:
@@ -81,14 +82,16 @@ class _ColumnRefused(Exception):
         self.member, self.reason = member, reason
 
 
-def _shape_column(view: View, visible: Mapping[str, Field], column: ShapeColumn) -> ShapedColumn:
+def _shape_column(
+    view: View, visible: Mapping[str, Field], column: ShapeColumn, parser: ExpressionParser
+) -> ShapedColumn:
     """Raises _ColumnRefused."""
     if column.constant is not None:
         text = column.constant
         out = _make_field(column.name, Kind.STRING)
         return ShapedColumn(out, (), typed_literal(text, ValueType.STRING), lambda values: text)
     if column.expression:
-        shaped = _compute_column(view, visible, column)
+        shaped = _compute_column(view, visible, column, parser)
     else:
         shaped = _take_field(view, visible, column)
     for member, step in _list_steps(column):
@@ -99,9 +102,11 @@ def _shape_column(view: View, visible: Mapping[str, Field], column: ShapeColumn)
     return shaped if column.default is None else _fill_default(shaped, column.default)
 
 
-def _compute_column(view: View, visible: Mapping[str, Field], column: ShapeColumn) -> ShapedColumn:
+def _compute_column(
+    view: View, visible: Mapping[str, Field], column: ShapeColumn, parser: ExpressionParser
+) -> ShapedColumn:
     try:
-        expression = check_expression(column.expression, visible, view.column)
+        expression = check_expression(column.expression, visible, view.column, parser)
     except ExpressionRefused as refused:
         raise _ColumnRefused("expression", f"the expression {refused}") from None
     out = _make_field(column.name, expression.kind)

@@ -26,17 +26,18 @@ from penstockd.shapes.operators import (
     SQL_TYPES,
     Sql,
     ValueType,
+    compute_once,
     typed_literal,
     typed_sql,
 )
 from penstockd.shapes.syntax import (
     Apply,
     Constant,
+    ExpressionParser,
     ExpressionRefused,
     ListOf,
     Name,
     Node,
-    parse_expression,
 )
 
 #: The value of a field in a record, or None.
@@ -95,14 +96,18 @@ class Expression:
 
 
 def check_expression(
-    text: str, fields: Mapping[str, Field], column: Callable[[Field], Sql]
+    text: str,
+    fields: Mapping[str, Field],
+    column: Callable[[Field], Sql],
+    parser: ExpressionParser | None = None,
 ) -> Expression:
     """Check an expression over ``fields``, by path; ``column`` is what the caller sees of one.
 
-    Raises ExpressionRefused.
+    ``parser`` is for the same fields, and bounds several expressions together. Raises
+    ExpressionRefused.
     """
     usable = {path: field for path, field in fields.items() if field.kind in _TYPES}
-    tree = parse_expression(text, fields)
+    tree = (parser or ExpressionParser(fields)).parse(text)
     checker = _Checker(usable, fields, column)
     checked = checker.check(tree)
     if checked.type is ValueType.NULL:
@@ -161,7 +166,10 @@ class _Checker:
     def _check_name(self, node: Name) -> Checked:
         field = self._usable.get(node.path)
         if field is None:
-            kind = self._visible[node.path].kind.name.lower()
+            shown = self._visible.get(node.path)
+            if shown is None:  # CEL has names of its own, of types
+                raise ExpressionRefused(f"uses '{node.path}' as a value")
+            kind = shown.kind.name.lower()
             raise ExpressionRefused(f"reads '{node.path}', whose type ({kind}) it cannot use")
         self.read[field] = None
         path = field.path
@@ -212,16 +220,24 @@ class _Checker:
         element, items = node.arguments
         if not isinstance(items, ListOf) or not items.items:
             raise ExpressionRefused("has 'in' without a list such as ['a', 'b'] on its right side")
-        left = self.check(element)
-        parts = [_check_equality(left, self.check(i), negated=False) for i in items.items]
         if any(not isinstance(i, Constant) or i.value is None for i in items.items):
             raise ExpressionRefused("has a list with something else than texts and numbers")
+        left = self.check(element)
+        # The parts check the types; the statement mentions the element once.
+        constants = [self.check(item) for item in items.items]
+        parts = [_check_equality(left, constant, negated=False) for constant in constants]
 
         def run(values: Values) -> bool | None:
-            found = [part.run(values) for part in parts]
-            return None if None in found else True in found
+            found = left.run(values)
+            if found is None and left.failing:
+                return None
+            return any(part.run(values) for part in parts)
 
-        return Checked(BOOL, run, sa.or_(*[p.sql for p in parts]), failing=left.failing)
+        def build(value: Sql) -> Sql:
+            known = sa.or_(*[value.is_not_distinct_from(c.sql) for c in constants])
+            return sa.case((value.is_not(sa.null()), known)) if left.failing else known
+
+        return Checked(BOOL, run, compute_once(build, left.sql), failing=left.failing)
 
 
 def _check_constant(node: Constant) -> Checked:
@@ -250,11 +266,15 @@ def _check_equality(left: Checked, right: Checked, *, negated: bool) -> Checked:
             raise ExpressionRefused("compares a '?:' that may be null: compare its parts")
     if left.type is not right.type and ValueType.NULL not in (left.type, right.type):
         raise ExpressionRefused(f"compares {left.type.value} and {right.type.value}")
-    failing = [part for part in (left, right) if part.failing]
-    equal = left.sql.is_not_distinct_from(right.sql)
-    same = sa.not_(equal) if negated else equal
-    for part in failing:
-        same = sa.case((part.sql.is_not(sa.null()), same))
+    failing = left.failing or right.failing
+
+    def build(a: Sql, b: Sql) -> Sql:
+        equal = a.is_not_distinct_from(b)
+        same = sa.not_(equal) if negated else equal
+        known = [v.is_not(sa.null()) for v, part in ((a, left), (b, right)) if part.failing]
+        return sa.case((sa.and_(*known), same)) if known else same
+
+    statement = compute_once(build, left.sql, right.sql) if failing else build(left.sql, right.sql)
 
     def run(values: Values) -> bool | None:
         a, b = left.run(values), right.run(values)
@@ -262,7 +282,7 @@ def _check_equality(left: Checked, right: Checked, *, negated: bool) -> Checked:
             return None
         return bool(a != b) if negated else bool(a == b)
 
-    return Checked(BOOL, run, same, failing=bool(failing))
+    return Checked(BOOL, run, statement, failing=failing)
 
 
 def _check_operation(function: str, parts: list[Checked]) -> Checked:

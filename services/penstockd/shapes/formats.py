@@ -189,7 +189,8 @@ def write_time(field: Field, format: str) -> TextStep:
             if field.kind is Kind.DATE and part not in _DATE_DIRECTIVES:
                 raise FormatRefused(f"a date has no {part}")
             sql, write = _DIRECTIVES[part]
-            pattern += sql
+            # Patterns that touch would be another one: DD and DD are not DDDD.
+            pattern += f'{sql}""'
             writers.append(write)
         elif part.startswith("%") and part != "%%":
             raise FormatRefused(f"has {part!r}: write %Y, %m, %d, %H, %M, %S, %f or %%")

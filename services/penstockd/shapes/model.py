@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,20 @@ from typing import Any
 import orjson
 
 from penstockd.errors import ValueInvalid, Violation
+from penstockd.query.syntax import is_storable
 
-#: The most columns of a shape, bytes of its definition, and characters of a column's name.
-MAX_COLUMNS, MAX_DEFINITION, MAX_NAME = 200, 64 * 1024, 100
+#: The most columns of a shape, bytes of its definition, and characters of a column's name
+#: and of the title.
+MAX_COLUMNS, MAX_DEFINITION, MAX_NAME, MAX_TITLE = 200, 64 * 1024, 100, 200
 
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+#: Characters that a name must not have: of control, of direction, invisible ones.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069"
+    "\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+#: What a spreadsheet would run as a formula, also behind a separator.
+_FORMULA = re.compile(r"(?:^|[;,\t])[\s\"'`]*[=+\-@]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +108,13 @@ def check_definition(definition: ShapeDefinition) -> None:
     for at, column in enumerate(definition.columns[:MAX_COLUMNS]):
         place = f"columns[{at}]"
         found += [Violation(f"{place}.{name}", text) for name, text in _find_faults(column)]
-        if column.name in names:
+        # Readers such as SQL engines do not tell names apart by case.
+        name = unicodedata.normalize("NFC", column.name).casefold()
+        if name in names:
             found.append(Violation(f"{place}.name", f"'{column.name}' is the name of two columns"))
-        names.add(column.name)
+        names.add(name)
+    if not is_storable(definition.title) or len(definition.title) > MAX_TITLE:
+        found.append(Violation("title", f"may have {MAX_TITLE} characters that values can hold"))
     if len(definition.document()) > MAX_DEFINITION:
         found.append(Violation("columns", f"a definition may have {MAX_DEFINITION} bytes at most"))
     if found:
@@ -111,11 +124,14 @@ def check_definition(definition: ShapeDefinition) -> None:
 def _find_faults(column: ShapeColumn) -> list[tuple[str, str]]:
     """The members of a column that cannot be, and why."""
     faults = []
-    if not column.name or len(column.name) > MAX_NAME or _CONTROL.search(column.name):
-        faults.append(("name", f"must have 1 to {MAX_NAME} characters, none a control character"))
+    plain = unicodedata.normalize("NFKC", column.name)
+    if not column.name or len(column.name) > MAX_NAME or _UNSEEN.search(column.name):
+        faults.append(("name", f"must have 1 to {MAX_NAME} characters, all of them visible"))
+    elif column.name != column.name.strip():
+        faults.append(("name", "cannot begin or end with a blank"))
     elif "." in column.name:
         faults.append(("name", "cannot contain a dot, which would nest it in JSON"))
-    elif column.name[0] in "=+-@":
+    elif _FORMULA.search(plain):
         faults.append(("name", "cannot begin with =, +, - or @, which spreadsheets would run"))
     sources = [bool(column.field), bool(column.expression), column.constant is not None]
     if sum(sources) != 1:
@@ -131,6 +147,29 @@ def _find_faults(column: ShapeColumn) -> list[tuple[str, str]]:
         faults.append(("time", "does not go with values"))
     if column.constant is not None and _has_steps(column):
         faults.append(("constant", "does not go with other steps"))
+    return [*faults, *_find_unfit_texts(column)]
+
+
+def _find_unfit_texts(column: ShapeColumn) -> list[tuple[str, str]]:
+    """The members of a column whose texts no value can hold, or which are too long."""
+    number = column.number or NumberFormat()
+    texts = {
+        "constant": column.constant,
+        "join": column.join,
+        "otherwise": column.otherwise,
+        "time": column.time,
+        "default": column.default,
+        "values": "".join([*column.values, *column.values.values()]),
+        "number": number.decimal_separator + number.group_separator,
+    }
+    faults = [
+        (member, "has a character that no value can hold")
+        for member, text in texts.items()
+        if text and not is_storable(text)
+    ]
+    for member in ("join", "otherwise", "time", "number"):
+        if len(texts[member] or "") > MAX_NAME:
+            faults.append((member, f"may have {MAX_NAME} characters at most"))
     return faults
 
 

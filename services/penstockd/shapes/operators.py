@@ -48,6 +48,8 @@ _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 #: Arithmetic of doubles has a result if both operands are 0 or of a size between these, so that no
 #: result overflows or underflows.
 _SMALL, _LARGE = 1e-150, 1e150
+#: The most characters of a text that is put together; a longer one is no result.
+MAX_TEXT = 100_000
 _UPPER = dict(zip(map(ord, string.ascii_lowercase), string.ascii_uppercase, strict=True))
 _LOWER = dict(zip(map(ord, string.ascii_uppercase), string.ascii_lowercase, strict=True))
 
@@ -87,7 +89,7 @@ def _compile_outer_value(element: _OuterValue, compiler: Any, **options: Any) ->
     return str(compiler.process(element.inner, **options))
 
 
-def _compute_once(build: Callable[..., Sql], *arguments: Sql) -> Sql:
+def compute_once(build: Callable[..., Sql], *arguments: Sql) -> Sql:
     """``build`` of arguments that it mentions several times; each is computed once."""
     names = [f"v{i}" for i in range(len(arguments))]
     outer = map(_OuterValue, arguments)
@@ -113,7 +115,7 @@ def _whole_operation(run: Callable[[int, int], int], sign: str) -> OperationForm
 
     def statement(a: Sql, b: Sql) -> Sql:
         wide = sa.cast(a, sa.Numeric()).op(sign)(sa.cast(b, sa.Numeric()))
-        return _compute_once(keep, sa.type_coerce(wide, sa.Numeric()))
+        return compute_once(keep, sa.type_coerce(wide, sa.Numeric()))
 
     return OperationForm((INT, INT), INT, lambda a, b: _keep_bounded(run(a, b)), statement)
 
@@ -141,7 +143,7 @@ def _make_division(run: Callable[[int, int], int | None], sign: str) -> Operatio
         overflow = sa.and_(a == lowest, b == one)
         return sa.case((overflow, sa.null()), else_=a.op(sign)(sa.func.nullif(b, zero)))
 
-    return OperationForm((INT, INT), INT, run, lambda a, b: _compute_once(divide, a, b))
+    return OperationForm((INT, INT), INT, run, lambda a, b: compute_once(divide, a, b))
 
 
 def _negate_sql(value: Sql) -> Sql:
@@ -176,7 +178,7 @@ def _double_operation(run: Callable[[float, float], float], sign: str) -> Operat
             conditions.append(b != typed_sql("0", DOUBLE))
         return sa.case((sa.and_(*conditions), a.op(sign)(b)))
 
-    return OperationForm((DOUBLE, DOUBLE), DOUBLE, compute, lambda a, b: _compute_once(build, a, b))
+    return OperationForm((DOUBLE, DOUBLE), DOUBLE, compute, lambda a, b: compute_once(build, a, b))
 
 
 def _truncate_double(value: float) -> int | None:
@@ -189,7 +191,7 @@ def _truncate_sql(value: Sql) -> Sql:
     def build(v: Sql) -> Sql:
         return sa.case((sa.and_(v > -edge, v < edge), sa.cast(sa.func.trunc(v), sa.BigInteger())))
 
-    return _compute_once(build, value)
+    return compute_once(build, value)
 
 
 # --- texts ---------------------------------------------------------------------------------
@@ -202,13 +204,26 @@ def _cut_text(text: str, start: int, end: int) -> str | None:
 def _cut_text_sql(text: Sql, start: Sql, end: Sql | None = None) -> Sql:
     zero = typed_sql("0", INT)
 
-    def build(t: Sql, a: Sql, b: Sql) -> Sql:
+    def build(t: Sql, a: Sql, *given: Sql) -> Sql:
         length = sa.cast(sa.func.char_length(t), sa.BigInteger())
+        (b,) = given or (length,)
         within = sa.and_(a >= zero, a <= b, b <= length)
         first, count = (sa.cast(n, sa.Integer()) for n in (a + typed_sql("1", INT), b - a))
         return sa.case((within, sa.func.substr(t, first, count)))
 
-    return _compute_once(build, text, start, sa.func.char_length(text) if end is None else end)
+    return compute_once(build, text, start, *([] if end is None else [end]))
+
+
+def _join_texts(a: str, b: str) -> str | None:
+    return a + b if len(a) + len(b) <= MAX_TEXT else None
+
+
+def _join_texts_sql(a: Sql, b: Sql) -> Sql:
+    def build(x: Sql, y: Sql) -> Sql:
+        size = sa.func.char_length(x) + sa.func.char_length(y)
+        return sa.case((size <= typed_sql(str(MAX_TEXT), INT), x.op("||")(y)))
+
+    return compute_once(build, a, b)
 
 
 def _translate_sql(text: Sql, source: str, target: str) -> Sql:
@@ -225,7 +240,7 @@ def _ends_sql(text: Sql, end: Sql) -> Sql:
     def build(t: Sql, e: Sql) -> Sql:
         return sa.func.right(t, sa.func.char_length(e)) == e
 
-    return _compute_once(build, text, end)
+    return compute_once(build, text, end)
 
 
 def _contains_sql(text: Sql, part: Sql) -> Sql:
@@ -261,7 +276,7 @@ OPERATIONS: dict[str, tuple[OperationForm, ...]] = {
     "_+_": (
         _whole_operation(operator.add, "+"),
         _double_operation(operator.add, "+"),
-        OperationForm((STRING, STRING), STRING, operator.add, lambda a, b: a.op("||")(b)),
+        OperationForm((STRING, STRING), STRING, _join_texts, _join_texts_sql),
     ),
     "_-_": (_whole_operation(operator.sub, "-"), _double_operation(operator.sub, "-")),
     "_*_": (_whole_operation(operator.mul, "*"), _double_operation(operator.mul, "*")),

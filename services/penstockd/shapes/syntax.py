@@ -18,8 +18,10 @@ from google.protobuf import unknown_fields
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
-#: The most bytes of an expression, and the most nodes of its tree.
-MAX_BYTES, MAX_NODES = 2048, 200
+from penstockd.query.syntax import is_storable
+
+#: The most bytes of an expression, and the most nodes of the trees of one shape.
+MAX_BYTES, MAX_NODES = 2048, 300
 
 
 class ExpressionRefused(ValueError):
@@ -67,31 +69,39 @@ _NULL, _BOOL, _INT, _UINT, _DOUBLE, _STRING = 1, 2, 3, 4, 5, 6
 _Fields = Mapping[int, list[int | bytes]]
 
 
-def parse_expression(text: str, paths: Iterable[str]) -> Node:
-    """The tree of an expression over the fields at ``paths``. Raises ExpressionRefused.
+class ExpressionParser:
+    """Parses expressions over the fields at ``paths``, which together may have MAX_NODES nodes.
 
     Names of other fields are unknown, whether they exist or not.
     """
-    if not text.strip():
-        raise ExpressionRefused("is empty")
-    if len(text.encode()) > MAX_BYTES:
-        raise ExpressionRefused(f"may have {MAX_BYTES} bytes at most")
-    variables = {path: cel.Type.DYN for path in paths}
-    environment = cel.NewEnv(variables=variables, extensions=[ExtStrings()])
-    try:
-        serialized = environment.compile(text).serialize()
-    except RuntimeError as error:
-        raise ExpressionRefused(_first_line(str(error))) from None
-    checked = _fields_of(AnyMessage.FromString(serialized).value)
-    return _TreeReader(checked).read()
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        variables = {path: cel.Type.DYN for path in paths}
+        self._environment = cel.NewEnv(variables=variables, extensions=[ExtStrings()])
+        self._left = MAX_NODES
+
+    def parse(self, text: str) -> Node:
+        """The tree of an expression. Raises ExpressionRefused."""
+        if not text.strip():
+            raise ExpressionRefused("is empty")
+        if len(text.encode()) > MAX_BYTES:
+            raise ExpressionRefused(f"may have {MAX_BYTES} bytes at most")
+        try:
+            serialized = self._environment.compile(text).serialize()
+        except RuntimeError as error:
+            raise ExpressionRefused(_first_line(str(error))) from None
+        reader = _TreeReader(_fields_of(AnyMessage.FromString(serialized).value), self._left)
+        tree = reader.read()
+        self._left = reader.left
+        return tree
 
 
 class _TreeReader:
-    """Reads the tree of one checked expression."""
+    """Reads the tree of one checked expression; ``left`` is how many nodes it may still have."""
 
-    def __init__(self, checked: _Fields) -> None:
+    def __init__(self, checked: _Fields, most: int) -> None:
         self._root = _take_message(checked, _CHECKED_EXPR)
-        self._left = MAX_NODES
+        self.left = most
         self._names: dict[int, str] = {}
         for entry in checked.get(_CHECKED_REFERENCES, []):
             reference = _fields_of(_as_bytes(entry))
@@ -104,9 +114,11 @@ class _TreeReader:
         return self._node(self._root)
 
     def _node(self, data: bytes) -> Node:
-        self._left -= 1
-        if self._left < 0:
-            raise ExpressionRefused(f"may have {MAX_NODES} operators and operands at most")
+        self.left -= 1
+        if self.left < 0:
+            raise ExpressionRefused(
+                f"is too long: a shape may have {MAX_NODES} operators and operands in all"
+            )
         fields = _fields_of(data)
         # A path with dots is one name; the checker says for which node.
         if (name := self._names.get(_as_whole(fields.get(_ID, [0])[0]))) and (
@@ -132,7 +144,10 @@ class _TreeReader:
 
 def _read_constant(fields: _Fields) -> Constant:
     if _STRING in fields:
-        return Constant(_as_bytes(fields[_STRING][0]).decode())
+        text = _as_bytes(fields[_STRING][0]).decode()
+        if not is_storable(text):
+            raise ExpressionRefused("has a text with a character that no value can hold")
+        return Constant(text)
     if _BOOL in fields:
         return Constant(bool(fields[_BOOL][0]))
     if _INT in fields:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,7 +29,7 @@ class ChosenShape:
 
     def in_view(self, view: View) -> ShapedView:
         """Its columns in a View. Raises ValueInvalid, which names what the View does not show."""
-        return view.prepared(ShapedView, self.document)
+        return ShapedView(view, self.document)
 
 
 async def choose_shape(
@@ -47,7 +48,9 @@ async def choose_shape(
     if definition.dataset != dataset.name:
         raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
     name = f"{found.shape_id}@{found.version}"
-    call.asked(shape=name)
+    # A shape may be deleted and made anew under the same name.
+    digest = hashlib.sha256(found.definition.encode()).hexdigest()
+    call.asked(shape=name, shape_sha256=digest)
     return ChosenShape(name, found.definition)
 
 
@@ -81,17 +84,17 @@ async def find_own_shape(
     return found, definition
 
 
-def check_shape(catalog: Catalog, call: Call, definition: ShapeDefinition) -> str:
+def check_shape(call: Call, definition: ShapeDefinition) -> str:
     """The JSON of a definition that the caller's View can fill now.
 
     Raises ValueInvalid and PermissionDenied.
     """
-    if definition.dataset not in catalog:
-        raise ValueInvalid.of("shape.dataset", "is not a dataset that you may read")
-    view = call.view(catalog[definition.dataset], Action.READ)
+    # The error is the same whether the dataset exists or not.
+    view = call.policy.view(call.principal, definition.dataset, Action.READ)
     check_definition(definition)
     document = definition.document().decode()
     ShapedView(view, document)
+    call.asked(definition=document)
     return document
 
 

@@ -17,6 +17,7 @@ from penstockd.errors import (
     DatabaseUnavailable,
     DataLocked,
     QueryTooLong,
+    RequestTooLarge,
     StorageFull,
 )
 from penstockd.store.servers import ServerIdentity, ServerSession
@@ -79,6 +80,8 @@ def as_ours(error: BaseException) -> Exception | None:
         return QueryTooLong("the query takes longer than a call of its kind may; ask for less")
     if isinstance(error, asyncpg.DiskFullError | asyncpg.OutOfMemoryError):
         return StorageFull("the disk of the database is full; nothing was written")
+    if isinstance(error, asyncpg.ProgramLimitExceededError):
+        return RequestTooLarge("a value is larger than the database can hold")
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return DatabaseUnavailable("the database takes no writes: it is a standby, or read-only")
     if isinstance(error, _UNAVAILABLE) or (isinstance(error, OSError) and _is_drivers(error)):

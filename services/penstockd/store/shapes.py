@@ -9,8 +9,8 @@ from datetime import datetime
 from penstockd.errors import ShapeExists, ShapeNotFound, TooManyShapes
 from penstockd.store.database import Connection
 
-#: The most shapes of a consumer, and the most versions of a shape.
-MAX_SHAPES, MAX_VERSIONS = 100, 1000
+#: The most shapes of a consumer, versions of a shape, and bytes of all definitions of a consumer.
+MAX_SHAPES, MAX_VERSIONS, MAX_DEFINITIONS = 100, 100, 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,12 @@ async def insert_shape(
 async def insert_version(
     connection: Connection, consumer_id: str, shape_id: str, definition: str
 ) -> StoredShape:
-    """Store the next version. Raises ShapeNotFound and TooManyShapes."""
+    """Store the next version; the latest again if it is the same. Raises ShapeNotFound and
+    TooManyShapes."""
     await _lock_shapes(connection, consumer_id)
     latest = await find_shape(connection, consumer_id, shape_id)
+    if latest.definition == definition:
+        return latest
     if latest.version >= MAX_VERSIONS:
         raise TooManyShapes(
             f"'{shape_id}' has {MAX_VERSIONS} versions already; save it under another id"
@@ -81,6 +84,7 @@ async def read_shapes(connection: Connection, consumer_id: str) -> Sequence[Stor
 
 async def delete_shape_rows(connection: Connection, consumer_id: str, shape_id: str) -> None:
     """Delete a shape with all versions. Raises ShapeNotFound."""
+    await _lock_shapes(connection, consumer_id)
     done = await connection.execute(
         "DELETE FROM hub.shape WHERE consumer_id = $1 AND shape_id = $2", consumer_id, shape_id
     )
@@ -103,6 +107,13 @@ async def _lock_shapes(connection: Connection, consumer_id: str) -> None:
 async def _insert_version(
     connection: Connection, consumer_id: str, shape_id: str, version: int, definition: str
 ) -> StoredShape:
+    held = await connection.fetchval(
+        "SELECT coalesce(sum(octet_length(definition)), 0)::bigint FROM hub.shape"
+        " WHERE consumer_id = $1",
+        consumer_id,
+    )
+    if (held or 0) + len(definition.encode()) > MAX_DEFINITIONS:
+        raise TooManyShapes("your shapes have 2 MiB of definitions already; delete some")
     row = await connection.fetchrow(
         "INSERT INTO hub.shape (consumer_id, shape_id, version, definition)"
         " VALUES ($1, $2, $3, $4) RETURNING create_time",

@@ -275,7 +275,11 @@ def test_results(text: str, result: Any) -> None:
         ("(open ? name : null) == 'a'", "that may be null"),
         ("count in []", "without a list"),
         (" + ".join(["name"] * 50), "recursion depth"),
-        (f"count in [{', '.join('1' * 200)}]", "200 operators and operands at most"),
+        (f"count in [{', '.join('1' * 300)}]", "300 operators and operands in all"),
+        ("int", "uses 'int' as a value"),
+        ("google.protobuf.Timestamp == type", "as a value"),
+        ("name + '\\x00'", "a character that no value can hold"),
+        ("name + '\\uffff'", "a character that no value can hold"),
         ("'" + "x" * 3000 + "'", "2048 bytes at most"),
         ("1u", "unsigned"),
     ],
@@ -284,3 +288,42 @@ def test_refusals_name_what_is_wrong(text: str, reason: str) -> None:
     with pytest.raises(ExpressionRefused) as refused:
         check_expression(text, FIELDS, column)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda inner: f"{inner} == true",
+        lambda inner: f"({inner}) != false",
+        lambda inner: f"({inner}) in [true]",
+        lambda inner: f"({inner}) && open",
+        lambda inner: f"({inner}) ? open : false",
+        lambda inner: f"string({inner}).substring(0) == 'a'",
+        lambda inner: f"(string({inner}) + 'a').substring(0, 1).startsWith('t')",
+        lambda inner: f"-size(string({inner})) / 2 * 3 - 1 % 7 > 5",
+        lambda inner: f"double(size(string({inner}))) / 2.0 > 5.0",
+    ],
+)
+def test_sql_grows_with_the_expression_and_no_faster(nest: Callable[[str], str]) -> None:
+    """Each operand stands in the statement once, however deep the expression is."""
+    sizes = []
+    for depth in (1, 2, 3):
+        text = "size(name) < 1"
+        for _ in range(depth):
+            text = nest(text)
+        sql = check_expression(text, FIELDS, column).sql
+        sizes.append(len(compile_for_copy(sa.select(sql).select_from(THINGS))[0]))
+    assert sizes[2] - sizes[1] < 1.5 * (sizes[1] - sizes[0]) + 200, sizes
+
+
+def test_long_texts_are_no_result() -> None:
+    expression = check_expression("name + name", FIELDS, column)
+    assert expression.run({"name": "x" * 50_000}) == "x" * 100_000
+    assert expression.run({"name": "x" * 50_001}) is None
+
+
+async def test_long_texts_are_no_result_in_the_database_either(table: Any) -> None:
+    names = ["x" * 50_000, "x" * 50_001]
+    await fill(table, [{path: n if path == "name" else None for path in FIELDS} for n in names])
+    found = await compute(table, check_expression("size(name + name)", FIELDS, column).sql)
+    assert found == [100_000, None]

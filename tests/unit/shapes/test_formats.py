@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -74,6 +75,8 @@ MAP = {"a": "A", "": "none", "3": "three", "true": "ja", "\\1": "'"}
 
 GERMAN = NumberFormat(2, ",", ".")
 
+PAIRS = [(a, b) for a in "YmdHMSf" for b in "YmdHMSf"]
+
 CASES: list[tuple[Kind, Kind | None, Callable[[Field], TextStep], Sequence[Any]]] = [
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(2)), []),
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(0, ",", ".")), []),
@@ -83,6 +86,11 @@ CASES: list[tuple[Kind, Kind | None, Callable[[Field], TextStep], Sequence[Any]]
     (Kind.DOUBLE, None, lambda f: write_number(f, NumberFormat(2)), FLOATS),
     (Kind.TIMESTAMP, None, lambda f: write_time(f, "%Y-%m-%dT%H:%M:%S.%fZ"), TIMES),
     (Kind.TIMESTAMP, None, lambda f: write_time(f, '%d "of" %m\\ YYYY %% MM %Y'), TIMES),
+    # No two directives become a third one where they touch.
+    *(
+        (Kind.TIMESTAMP, None, functools.partial(write_time, format=f"%{a}%{b}"), TIMES)
+        for a, b in PAIRS
+    ),
     (Kind.DATE, None, lambda f: write_time(f, "%d.%m.%Y"), [date(2024, 2, 29), date(1, 1, 2)]),
     (Kind.STRING, None, lambda f: map_values(f, MAP, None), ["a", "", "b", "\\1"]),
     (Kind.STRING, None, lambda f: map_values(f, MAP, "else"), ["a", "", "b", "\\1"]),

@@ -25,7 +25,7 @@ async def preview_shape(
     """
     if rows < 0:
         raise ValueInvalid.of("page_size", "is negative")
-    shape = ChosenShape("preview", check_shape(hub.catalog, call, definition))
+    shape = ChosenShape("preview", check_shape(call, definition))
     view, query = call.view(hub.catalog[definition.dataset], Action.READ), Query(filter)
     call.asked(format=format, **query.said)
     size = min(rows or USUAL_ROWS, MOST_ROWS)

@@ -16,7 +16,7 @@ async def update_shape(
 ) -> StoredShape:
     """Save a new version. Raises ValueInvalid, PermissionDenied, ShapeNotFound, TooManyShapes."""
     owner = shape_owner(hub.catalog, call)
-    document = check_shape(hub.catalog, call, definition)
+    document = check_shape(call, definition)
 
     async def work(connection: Connection) -> StoredShape:
         _, earlier = await find_own_shape(call, connection, owner, shape_id)
