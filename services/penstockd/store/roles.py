@@ -53,6 +53,7 @@ TABLES: Mapping[str, Granted] = {
     "model": Granted(READ, READ),
     "root_secret": Granted(READ, EXTEND),
     "schema_version": Granted(READ, READ),
+    "shape": Granted("SELECT, INSERT, DELETE", READ),
     "singleton": Granted(READ, ROWS),
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
