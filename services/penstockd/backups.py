@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from penstockd.audit.declared_epoch import Epoch
-from penstockd.auth.secret import SECOND_SECRET, SECRET
+from penstockd.auth.secret import SECOND_SECRET, SECRET, sync_folder
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.installation import find_database, forget_installation_id, installation_id
@@ -94,16 +95,23 @@ async def take_backup(
             owner, timeline = installation_id(settings), await read_timeline(connection)
             if found.labels or not log_only:
                 claim_vault(vault, owner, found.labels, timeline, take_over=take_over)
+            newest = found.labels[-1] if found.labels else None
             if log_only:
-                segments = await server.put_log()
+                segments = await _put_log_with_secrets(settings, vault, server, newest)
                 oldest = found.labels[0].time if found.labels else None
                 return Taken(None, 0, segments, (), oldest, found.unusable)
             # The file of checkpoints is read first: the database then has all of them.
             files, name = _collect_files(settings), make_name()
+            if newest is not None:
+                # The earlier backup reaches until this one is finished. If it has no place for one
+                # more secret, it reaches only until the second of two rotations.
+                await asyncio.to_thread(_add_secrets, vault, newest, _find_secrets(settings))
             with _remove_if_failed(vault, name):
                 segment, size = await server.put_base(name)
                 time = await connection.fetchval("SELECT clock_timestamp()")
                 segments = await server.put_log()
+                # The log may have a rotation that began meanwhile.
+                files = _merge_secrets(files, _find_secrets(settings), replaces=True) or files
                 label = Label(name, cluster, segment, time, _read_version(), sorted(files), owner)
                 await asyncio.to_thread(_finish_backup, vault, label, files)
             removed = await asyncio.to_thread(remove_old, vault, keep)
@@ -239,6 +247,61 @@ def _find_secrets(settings: Settings) -> dict[str, bytes]:
     return found
 
 
+async def _put_log_with_secrets(
+    settings: Settings, vault: Vault, server: ServerBackup, newest: Label | None
+) -> int:
+    """Put the log into the vault, and into the newest backup there each secret that the log may
+    need; returns the number of new segments. Raises BackupFailed if that backup has two others."""
+    segments = None
+    # Before the log is there, whose content may need them, and again after its end.
+    for _ in range(2):
+        found = _find_secrets(settings)
+        if newest is not None:
+            newest = await asyncio.to_thread(_add_secrets, vault, newest, found)
+            if newest is None:
+                raise BackupFailed(
+                    "the last base backup has two other root secrets, and no place for the new one:"
+                    " make a base backup now, penstock backup without --wal"
+                )
+        if segments is None:
+            segments = await server.put_log()
+    assert segments is not None, "it was put at the first turn"
+    return segments
+
+
+def _add_secrets(vault: Vault, label: Label, found: Mapping[str, bytes]) -> Label | None:
+    """Add secrets to a backup that was made before a rotation; returns its label, None if it has
+    no place for them."""
+    held = {n: vault.read(f"{BASE}/{label.name}/{n}") for n in _SECRETS if n in label.files}
+    merged = _merge_secrets(held, found)
+    if merged is None:
+        return None
+    added = {name: text for name, text in merged.items() if name not in held}
+    if added:
+        label = replace(label, files=sorted({*label.files, *added}))
+        _finish_backup(vault, label, added)
+    return label
+
+
+def _merge_secrets(
+    held: Mapping[str, bytes], found: Mapping[str, bytes], *, replaces: bool = False
+) -> dict[str, bytes] | None:
+    """Files with all the secrets of both. If these are more than two, None, or with ``replaces``
+    those found last alone.
+
+    A secret that took the place of a retired one is added beside it: a time before that needs both.
+    """
+    merged = dict(held)
+    for text in (found[name] for name in _SECRETS if name in found):
+        if text.strip() in (merged[name].strip() for name in _SECRETS if name in merged):
+            continue
+        free = next((name for name in _SECRETS if name not in merged), None)
+        if free is None:
+            return {**held, **found} if replaces else None
+        merged[free] = text
+    return merged
+
+
 def _write_settings(settings: Settings) -> bytes:
     """The settings that were given, without passwords, as environment variables."""
     shown = {name for name in settings.model_fields_set if type(settings).model_fields[name].repr}
@@ -270,8 +333,12 @@ def _write_files(settings: Settings, files: Mapping[str, bytes]) -> None:
     for name, path in places.items():
         if name in files and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_bytes(files[name])
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(files[name])
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
 
 
 def _read_version() -> str:

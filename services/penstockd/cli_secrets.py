@@ -68,7 +68,8 @@ def rotate_secret() -> None:
     print_outcome(
         {"secret_id": done.secret_id, "seal_time": done.seal_time.isoformat()},
         f"secret {done.secret_id} seals in a minute; the one before opens until it is retired:"
-        " see penstock secret status",
+        " see penstock secret status. Back up now (penstock backup): earlier backups do not have"
+        " the new one",
     )
 
 

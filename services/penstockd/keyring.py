@@ -91,6 +91,7 @@ class KeyRing:
         none. Raises what ``load`` raises."""
         self._load, self._clock = load, clock
         self._secrets: Mapping[str, Derives] = {}
+        self._read: Sequence[str] = ()
         self._terms: Sequence[SecretTerm] = ()
         self._kept: Mapping[str, bytes] = {}
         self._derived: dict[tuple[str, str], bytes] = {}
@@ -102,8 +103,16 @@ class KeyRing:
         return cls(lambda: [secret])
 
     def look_again(self) -> bool:
-        """Read the known secrets again; returns whether there are others than before."""
+        """Read the known secrets again; returns whether there are others than before.
+
+        A secret that is not retired stays known even if it can no longer be read: otherwise this
+        process could not open, or seal, what the other ones do.
+        """
         found = {secret.secret_id: secret for secret in self._load()}
+        self._read = list(found)
+        for term in self._terms:
+            if not term.retired and term.secret_id in self._secrets:
+                found.setdefault(term.secret_id, self._secrets[term.secret_id])
         changed = found.keys() != self._secrets.keys()
         if changed:
             self._secrets = found
@@ -112,14 +121,15 @@ class KeyRing:
     def use(self, terms: Sequence[SecretTerm], kept: Mapping[str, bytes]) -> None:
         """Use these terms, and these sealed lasting keys, from now on.
 
-        Raises SecretMismatch if a secret that seals, or will seal, is not known.
+        Raises SecretMismatch if a secret that seals, or will seal, is not known, or if all are
+        retired.
         """
         terms = sorted(terms, key=lambda term: term.seal_time)
         if any(term.secret_id not in self._secrets for term in terms):
             self.look_again()
-        begun = [term.secret_id for term in terms if term.seal_time <= self._clock()]
-        # The one that seals now, and its successor, if there is one.
-        needed = {term.secret_id for term in terms} - set(begun[:-1])
+        needed = {term.secret_id for term in self._find_sealing(terms)}
+        if terms and not needed:
+            raise SecretMismatch("every root secret of the database is retired")
         if missing := sorted(needed - self._secrets.keys()):
             raise SecretMismatch(
                 f"the database needs the root secret {', '.join(missing)}, which is not known here:"
@@ -128,10 +138,17 @@ class KeyRing:
             )
         self._terms, self._kept = terms, dict(kept)
 
+    def _find_sealing(self, terms: Sequence[SecretTerm]) -> Sequence[SecretTerm]:
+        """The term of the secret that seals now, and those of its successors; none if all are
+        retired. The first one seals even before its time, which another clock has set."""
+        live = [term for term in terms if not term.retired]
+        begun = [at for at, term in enumerate(live) if term.seal_time <= self._clock()]
+        return live[begun[-1] if begun else 0 :]
+
     @property
     def known(self) -> Sequence[str]:
-        """The ids of the known secrets."""
-        return list(self._secrets)
+        """The ids of the secrets that could be read at the last look."""
+        return list(self._read)
 
     @property
     def terms(self) -> Sequence[SecretTerm]:
@@ -145,12 +162,14 @@ class KeyRing:
 
     @property
     def sealing(self) -> Derives:
-        """The secret that seals now."""
-        now = self._clock()
-        for term in reversed(self._terms):
-            if term.seal_time <= now and not term.retired and term.secret_id in self._secrets:
-                return self._secrets[term.secret_id]
-        return next(iter(self._secrets.values()))
+        """The secret that seals now. Raises SecretMismatch if it is not known: nothing is sealed
+        with another one."""
+        if not self._terms:
+            return next(iter(self._secrets.values()))
+        wanted = self._find_sealing(self._terms)[0].secret_id
+        if wanted not in self._secrets:
+            raise SecretMismatch(f"the root secret {wanted}, which seals, is not known here")
+        return self._secrets[wanted]
 
     @property
     def opening(self) -> Sequence[Derives]:

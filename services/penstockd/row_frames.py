@@ -22,6 +22,8 @@ from penstockd.process_limits import limit_process
 HEADER, ROWS, SUSPECT, PROBLEM, END = b"H", b"R", b"S", b"P", b"E"
 #: The most bytes of a row, and columns of a file.
 ROW_LIMIT, COLUMN_LIMIT = 1 << 20, 10_000
+#: The most bytes of a frame, which the hub holds at once.
+FRAME_LIMIT = 8 << 20
 Frames = Iterator[tuple[bytes, bytes]]
 
 

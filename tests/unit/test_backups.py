@@ -17,8 +17,10 @@ import pytest
 
 from buckets import serving_s3
 from harness import folder
+from penstockd.auth.secret import SECOND_SECRET, SECRET
 from penstockd.backups import Restored, Taken, restore_backup, take_backup
 from penstockd.config import Settings
+from penstockd.node.backup import ServerBackup, read_inventory
 from penstockd.node.vault import Vault
 from penstockd.up import StartRefused, migrate_store
 
@@ -235,6 +237,59 @@ def test_a_bucket_gives_back_what_was_put_into_it(kept: list[str], home: Path) -
     assert restored.label == second.label and restored.epoch.number == 1
     # It has the hub's tables, and works like any other.
     assert asyncio.run(migrate_store(at(home / "unbucketed"), apply=False)) == []
+
+
+def test_a_backup_gets_each_secret_before_the_log_that_needs_it(
+    kept: list[str], home: Path
+) -> None:
+    """``--wal`` adds the new secret of a rotation to the last base backup, while it has place."""
+    place, one, two, three, four = home / "vault-rotated", *(letter * 40 for letter in "snxy")
+
+    def keep(*given: str, log_only: bool) -> list[list[str]]:
+        """Back up with these secrets; returns those of each backup."""
+        first, second = (*given, None)[:2]
+        hub = Settings(data_dir=home / "hub", secret=first, second_secret=second)
+        back_up(hub, str(place), log_only=log_only)
+        found = []
+        for label in read_inventory(Vault(str(place))).labels:
+            names = [n for n in label.files if n.endswith("secret")]
+            found.append(sorted((place / "base" / label.name / n).read_text() for n in names))
+        return found
+
+    assert keep(one, log_only=False) == [[one]]
+    assert keep(one, log_only=True) == [[one]]
+    assert keep(one, two, log_only=True) == [sorted([one, two])]
+    assert keep(two, log_only=True) == [sorted([one, two])]
+    # The earlier backup has no place for a third; the new one has its own two.
+    pairs = [sorted([one, two]), sorted([two, three])]
+    assert keep(two, three, log_only=False) == pairs
+    with pytest.raises(StartRefused, match="make a base backup now"):
+        keep(three, four, log_only=True)
+    assert keep(three, log_only=True) == pairs
+
+
+def test_a_backup_has_the_secret_of_a_rotation_that_began_meanwhile(
+    kept: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Settings(data_dir=home / "hub")
+    first, second = (hub.data_dir / name for name in (SECRET, SECOND_SECRET))
+    first.write_text("s" * 40)
+    put_base = ServerBackup.put_base
+
+    async def rotate(server: ServerBackup, name: str) -> tuple[str, int]:
+        second.write_text("n" * 40)
+        return await put_base(server, name)
+
+    monkeypatch.setattr(ServerBackup, "put_base", rotate)
+    try:
+        taken = back_up(hub, str(home / "vault-meanwhile"))
+    finally:
+        first.unlink()
+        second.unlink(missing_ok=True)
+    assert taken.label is not None and {SECRET, SECOND_SECRET} <= set(taken.label.files)
+    assert (
+        home / "vault-meanwhile/base" / taken.label.name / SECOND_SECRET
+    ).read_text() == "n" * 40
 
 
 def test_passwords_are_not_among_the_settings(home: Path) -> None:

@@ -111,3 +111,32 @@ def test_a_lasting_key_is_the_same_under_every_secret(purpose: str) -> None:
 def test_without_a_word_of_the_store_the_first_secret_seals() -> None:
     assert Known(ONE, TWO).ring().sealing is ONE
     assert ONE.secret_id not in repr(ONE) and len({s.secret_id for s in (ONE, TWO, THREE)}) == 3
+
+
+def test_a_secret_in_force_stays_known_after_its_file_was_replaced() -> None:
+    known = Known(ONE, TWO)
+    ring = known.ring(term(ONE, 0, retired=True), term(TWO, SWITCH))
+    known.found = (ONE, THREE)
+    ring.look_again()
+    assert ring.sealing is TWO and ONE not in ring.opening
+    # Others are told what a restart would find.
+    assert list(ring.known) == [ONE.secret_id, THREE.secret_id]
+    # Negative control: nothing needs a retired one any more.
+    retired = [term(each, 0, retired=True) for each in (ONE, TWO)]
+    ring.use([*retired, term(THREE, SWITCH)], {})
+    ring.look_again()
+    assert list(ring.opening) == [THREE]
+
+
+def test_a_retired_secret_never_seals_whatever_the_clock_says() -> None:
+    known = Known(ONE, TWO)
+    known.now = SWITCH - 1
+    assert known.ring(term(ONE, 0, retired=True), term(TWO, SWITCH)).sealing is TWO
+    with pytest.raises(SecretMismatch, match="every root secret"):
+        known.ring(term(ONE, 0, retired=True), term(TWO, SWITCH, retired=True))
+
+
+def test_the_first_secret_seals_before_its_time() -> None:
+    known = Known(TWO, ONE)
+    known.now = SWITCH - 1
+    assert known.ring(term(ONE, SWITCH)).sealing is ONE

@@ -27,8 +27,11 @@ def trust_keys(
     """
     own = {c.digest for c in checkpoints}
     known = {c.digest: c for c in (*checkpoints, *witnesses)}
+    # A key that hands over to itself hands over nothing.
     rotations = [
-        c for c in known.values() if c.kind is CheckpointKind.ROTATE and c.signed_by(c.public_key)
+        c
+        for c in known.values()
+        if c.kind is CheckpointKind.ROTATE and c.hash != c.public_key and c.signed_by(c.public_key)
     ]
     named = {(c.previous, c.public_key): c for c in known.values()}
     trusted = dict.fromkeys(keys, _NO_END)

@@ -47,11 +47,11 @@ def load_secrets(given: Sequence[str | None], folder: Path) -> Sequence[RootSecr
     first, second = folder / SECRET, folder / SECOND_SECRET
     if not first.exists():
         make_secret(first)
-    # The second may take the place of the first between the two looks.
-    found = [_read_secret(first)]
+    # The second may take the place of the first meanwhile: it is read first, so that it is found.
+    later = []
     with contextlib.suppress(FileNotFoundError):
-        found.append(_read_secret(second))
-    return [RootSecret(text) for text in dict.fromkeys(found)]
+        later = [_read_secret(second)]
+    return [RootSecret(text) for text in dict.fromkeys([_read_secret(first), *later])]
 
 
 def load_secret(given: str | None, folder: Path) -> RootSecret:
@@ -60,7 +60,8 @@ def load_secret(given: str | None, folder: Path) -> RootSecret:
 
 
 def make_secret(path: Path) -> None:
-    """Write a new, random secret to a file, unless the file exists. Raises OSError."""
+    """Write a new, random secret to a file, unless the file exists; on return, it is on disk.
+    Raises OSError."""
     # Written whole before it gets its name: no process reads half a secret, and the first of
     # several processes decides.
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
@@ -72,6 +73,17 @@ def make_secret(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(fresh, path)
     fresh.unlink()
+    # Also if another process has made it: this one may use it before that one is done.
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the names in a folder are on disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_secret(path: Path) -> str:

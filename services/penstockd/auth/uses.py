@@ -21,11 +21,22 @@ SET last_use_time = greatest(hub.credential_use.last_use_time, excluded.last_use
 """
 
 # Not in hub.credential: that would be a change of the policy, which ends pages under way.
+# A digest renewed from one under a secret that is retired since is dropped: the credential is
+# refused. A retirement locks hub.credential_digest, so this statement sees all of it or comes
+# before it.
 _RENEW = """
 INSERT INTO hub.credential_digest AS d (credential_id, root_secret_id, digest)
 SELECT r.credential_id, r.root_secret_id, r.digest
 FROM unnest($1::text[], $2::text[], $3::bytea[]) AS r (credential_id, root_secret_id, digest)
-JOIN hub.credential USING (credential_id) ORDER BY 1
+JOIN hub.credential AS c USING (credential_id)
+LEFT JOIN hub.credential_digest AS e USING (credential_id)
+WHERE NOT EXISTS (
+    SELECT FROM hub.root_secret AS s
+    WHERE s.retire_time IS NOT NULL
+      AND s.root_secret_id IN (r.root_secret_id, coalesce(
+          e.root_secret_id, nullif(c.root_secret_id, ''),
+          (SELECT root_secret_id FROM hub.root_secret ORDER BY seal_time, root_secret_id LIMIT 1))))
+ORDER BY 1
 ON CONFLICT (credential_id) DO UPDATE
 SET root_secret_id = excluded.root_secret_id, digest = excluded.digest
 WHERE d.root_secret_id <> excluded.root_secret_id
@@ -51,7 +62,7 @@ class CredentialUses(Notes):
     async def _write(self) -> None:
         noted, self._noted = self._noted, {}
         renewed, self._credentials.renewed = self._credentials.renewed, {}
-        if not noted:
+        if not noted and not renewed:
             return
         times = [datetime.fromtimestamp(t, UTC) for t in noted.values()]
         try:

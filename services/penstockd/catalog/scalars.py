@@ -222,7 +222,7 @@ def _check_key(text: str) -> str:
 
 def _wrong_type(wanted: str, value: Any) -> ValueRefused:
     if isinstance(value, float | Decimal):
-        return ValueRefused(f"must be {wanted}, not {value}")
+        return ValueRefused(f"must be {wanted}, not {str(value)[:40]}")
     return ValueRefused(f"must be {wanted}, not {type_name(value)}")
 
 

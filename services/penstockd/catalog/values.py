@@ -209,3 +209,5 @@ def _load_slowly(data: bytes) -> Any:
         raise
     except ValueError as error:  # an integer of thousands of digits
         raise ValueRefused(f"is not JSON: {error}") from None
+    except ArithmeticError:  # beyond what a Decimal can be
+        raise ValueRefused("holds a number whose exponent is out of range") from None

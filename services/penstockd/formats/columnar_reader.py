@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 from penstockd.budget import create_task, run_offloaded
 from penstockd.catalog.model import Kind
 from penstockd.errors import RequestTooLarge
+from penstockd.formats.compression import FREE_BYTES, RATIO_LIMIT
 from penstockd.formats.csv_reader import CsvReader, json_path
 from penstockd.formats.reading import RowBatch
 from penstockd.native.abi import ROW
 from penstockd.native.errors import FormatError
-from penstockd.row_frames import END, HEADER, PROBLEM, ROWS, SUSPECT
+from penstockd.row_frames import END, FRAME_LIMIT, HEADER, PROBLEM, ROW_LIMIT, ROWS, SUSPECT
 from penstockd.spools import Spool
 
 #: CPU seconds for reading any file; each has more by its size.
@@ -33,6 +34,9 @@ _SECONDS = 60
 #: The hub waits for the other process for this many times its CPU limit in all, since it shares the
 #: processors with others.
 WAIT_FACTOR = 5
+#: The variables that the other process inherits: those that Python needs to start. Others hold the
+#: hub's secrets, which a hostile file must not reach.
+_INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 _ENVIRONMENT = {
     # Memory that counts towards the limit, and no threads, whose stacks would count, too.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -67,6 +71,9 @@ class ColumnarReader(CsvReader):
     memory_limit: ClassVar[int] = 128 << 20
     #: The bytes of the file for which reading may take one more second of CPU.
     bytes_per_second: ClassVar[int] = 1 << 20
+    #: The bytes of cells that any file may contain; a larger file may contain RATIO_LIMIT times its
+    #: size. Dictionaries repeat one value in few bytes, which is usual in these formats.
+    free_bytes: ClassVar[int] = 256 << 20
     _spool: Spool | None = None
     _size = 0
 
@@ -110,12 +117,12 @@ class ColumnarReader(CsvReader):
     async def frames(self, spool: Spool) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """The frames of the other process, which ends with the generator.
 
-        No thread waits for it. Raises FormatError if it ends before the last frame, or takes too
-        long.
+        No thread waits for it. Raises FormatError if it ends before the last frame, takes too long,
+        or returns far more than the size of the file.
         """
         seconds = _SECONDS + self._size // self.bytes_per_second
         process = await _start_process(run_offloaded(self._process, spool, seconds))
-        loop, left = asyncio.get_running_loop(), float(WAIT_FACTOR * seconds)
+        loop, left, given = asyncio.get_running_loop(), float(WAIT_FACTOR * seconds), 0
         try:
             async with _open_pipe(process) as pipe:
                 kind = b""
@@ -127,6 +134,8 @@ class ColumnarReader(CsvReader):
                             await loop.run_in_executor(None, process.wait)
                     # Only waiting counts, not the hub's own work on the rows.
                     left -= loop.time() - began
+                    given += len(data)
+                    self._check_given(kind, len(data), given)
                     yield kind, data
         except asyncio.IncompleteReadError:
             process.kill()
@@ -139,6 +148,14 @@ class ColumnarReader(CsvReader):
         finally:
             process.kill()
             loop.run_in_executor(None, process.wait)
+
+    def _check_given(self, kind: bytes, size: int, given: int) -> None:
+        """Raise FormatError for a frame that is too large, or that makes all too large."""
+        if kind == HEADER and size > ROW_LIMIT:
+            raise FormatError(f"the header is longer than {ROW_LIMIT >> 20} MiB", row=0)
+        if given > max(self.free_bytes, RATIO_LIMIT * self._size):
+            reason = f"the file expands to more than {RATIO_LIMIT} times its size"
+            raise FormatError(reason, self.rows or None)
 
     def _process(self, spool: Spool, seconds: int) -> subprocess.Popen[bytes]:
         request = {
@@ -160,7 +177,7 @@ class ColumnarReader(CsvReader):
             stdin=spool.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | _ENVIRONMENT,
+            env={n: os.environ[n] for n in _INHERITED if n in os.environ} | _ENVIRONMENT,
         )
 
 
@@ -175,6 +192,7 @@ class XlsxReader(ColumnarReader):
     script = Path(__file__).with_name("unpack_sheet.py")
     # A sheet is text that is compressed, and read by a slower library.
     file_limit, memory_limit, bytes_per_second = 256 << 20, 256 << 20, 64 << 10
+    free_bytes = FREE_BYTES
 
 
 class ParquetReader(ColumnarReader):
@@ -220,6 +238,12 @@ async def _open_pipe(process: subprocess.Popen[bytes]) -> AsyncIterator[asyncio.
 
 
 async def _read_frame(pipe: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next frame. Raises IncompleteReadError if the stream ends before its end."""
+    """The next frame.
+
+    Raises IncompleteReadError if the stream ends before its end, and FormatError if the frame is
+    larger than frames are.
+    """
     kind, size = _HEAD.unpack(await pipe.readexactly(_HEAD.size))
+    if size > FRAME_LIMIT:
+        raise FormatError("the file cannot be read: its reader returned too much at once")
     return kind, await pipe.readexactly(size)

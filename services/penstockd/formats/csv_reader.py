@@ -89,7 +89,6 @@ class CsvReader(Reader):
         self._delimiter = options.find_delimiter()  # b"" until the header is read
         self._columns: list[_CsvColumn] = []
         self._width = 0
-        self._unknown: list[str] = []  # names of columns that are ignored
         self._named: list[tuple[str, Field | None]] = []
         self.loader: Kernel | None = None
         self.fresh_rows = 0  # rows so far that were returned as fresh
@@ -140,7 +139,7 @@ class CsvReader(Reader):
                 shown = "" if name == _NULL_TEXT else name
                 if self.leniency.unknown is None:
                     raise FormatError(f"the header names the unknown column '{shown[:200]}'")
-                self._unknown.append(shown)
+                self.unknown_columns.append(shown)
                 ignored.add(i)
             elif name in names[:i]:
                 raise FormatError(f"the header names the column '{name}' twice")
@@ -169,7 +168,7 @@ class CsvReader(Reader):
         before = self.rows
         batch = self._rows_of(output, count, suspect)
         if self.leniency.unknown is not None:
-            for name in self._unknown:
+            for name in self.unknown_columns:
                 self.leniency.unknown.note(name, self.rows - before)
         return batch
 

@@ -80,6 +80,8 @@ class Reader(ABC):
         self.offered = tuple(fields)
         self.fields: tuple[Field, ...] = tuple(f for f in fields if not f.output_only)
         self.rows = 0  # good or bad, so far
+        #: The names of columns that no field has and that are no index; ``options`` ignores them.
+        self.unknown_columns: list[str] = []
         self.unpacker: Unpacker | None = None  # of a file that may be compressed
         self.spool_place = SpoolPlace()  # for a file that must be whole before it is read
         self._kernel = Kernel()

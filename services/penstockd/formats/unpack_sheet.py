@@ -72,8 +72,6 @@ def make_frames(file: Any) -> Frames:
     names = next(lines, [])
     while names and names[-1] is None:
         names.pop()
-    if len(names) > COLUMN_LIMIT:
-        raise FileUnreadable(f"the file has more than {COLUMN_LIMIT} columns")
     if not names:
         raise FileUnreadable("the sheet is empty: its first row must name the columns")
     yield HEADER, _CELL.join(_NULL if n is None else n.translate(_REFUSED) for n in names)
@@ -163,7 +161,11 @@ class _Sheet:
                             "save the file in a spreadsheet"
                         )
                         raise FileUnreadable(reason, number or None)
-            yield [self._text(cell, number) for cell in row]
+            # Some writers format the cells of a whole row, which is wider.
+            if any(cell.value is not None for cell in row[COLUMN_LIMIT:]):
+                reason = f"has more than {COLUMN_LIMIT} columns"
+                raise FileUnreadable(reason if number else f"the file {reason}", number or None)
+            yield [self._text(cell, number) for cell in row[:COLUMN_LIMIT]]
 
     def _text(self, cell: Any, number: int) -> bytes | None:
         value = cell.value

@@ -74,14 +74,17 @@ def _read_value(comparison: Comparison) -> str | bool | Decimal:
         return _BOOLS[given.text]
     if not _NUMBER.fullmatch(given.text):
         return given.text
-    value, nearest = Decimal(given.text), float(given.text)
+    try:
+        value, nearest = Decimal(given.text), float(given.text)
+    except ArithmeticError:  # an exponent beyond what a Decimal can have
+        value, nearest = Decimal("NaN"), math.inf
     # Others are too long for the store's numbers, or would be.
     if math.isinf(nearest) or (nearest == 0 and value != 0):
         raise FilterError(
             f"the value for '{shorten_input(comparison.name)}' is out of range of double",
             given.position,
         )
-    return value
+    return value or Decimal(0)  # the store refuses zeros with a large exponent
 
 
 # --- in PostgreSQL ---

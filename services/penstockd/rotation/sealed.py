@@ -72,8 +72,23 @@ async def count_sealed(
     connection: Connection, ring: KeyRing, each: SealedColumn, secret_id: str
 ) -> int:
     """The number of values of a column that are sealed under a secret."""
-    seal, count = Seal(ring.keys(each.purpose)), 0
+    return (await _list_openers(connection, ring, each)).count(secret_id)
+
+
+async def count_unopened(connection: Connection, ring: KeyRing) -> int:
+    """The number of sealed values that no known secret opens."""
+    found = [await _list_openers(connection, ring, each) for each in SEALED_COLUMNS]
+    return sum(openers.count(None) for openers in found)
+
+
+async def _list_openers(
+    connection: Connection, ring: KeyRing, each: SealedColumn
+) -> list[str | None]:
+    """For each value of a column, the id of the secret that opens it; None if none does."""
+    seal, found = Seal(ring.keys(each.purpose)), list[str | None]()
     for bound, sealed in await _read_sealed(connection, each):
-        with suppress(InvalidTag):
-            count += seal.open_by(sealed, bound)[0] == secret_id
-    return count
+        try:
+            found.append(seal.open_by(sealed, bound)[0])
+        except InvalidTag:
+            found.append(None)
+    return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from penstockd.audit.checkpoint import CheckpointFile, CheckpointKey, RingSigners
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.stored_checkpoints import insert_checkpoint, read_checkpoint
-from penstockd.auth.secret import SECOND_SECRET, load_secrets, make_secret
+from penstockd.auth.secret import SECOND_SECRET, SECRET, load_secrets, make_secret
 from penstockd.config import Settings
 from penstockd.errors import Conflict
 from penstockd.installation import open_ring
@@ -20,7 +20,12 @@ from penstockd.rotation.sealed import make_seal, seal_again
 from penstockd.rotation.survey import name_missing
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import ANNOUNCE_AHEAD, add_cursor_key
-from penstockd.store.root_secrets import lock_root_secrets, read_root_secrets, register_secret
+from penstockd.store.root_secrets import (
+    ensure_root_secret,
+    lock_root_secrets,
+    read_root_secrets,
+    register_secret,
+)
 from penstockd.store.sharing import read_live_nodes
 from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_store
 
@@ -49,10 +54,11 @@ async def start_rotation(settings: Settings) -> Rotation:
             settings, "hub.root_secret", settings.database_keeper_url
         ) as database:
             ring = open_ring(settings)
-            async with database.connection() as connection:
-                await read_root_secrets(connection, ring)
+            async with database.transaction() as connection:
+                # A database that was only migrated has none: this one must not follow itself.
+                await ensure_root_secret(connection, ring)
             new = _choose_new(settings, ring)
-            await _check_nodes(settings, database, new.secret_id)
+            await _check_nodes(settings, database, (ring.sealing.secret_id, new.secret_id))
             await _switch_secret(settings, database, ring, new)
             async with database.connection() as connection:
                 time = await connection.fetchval(
@@ -69,13 +75,8 @@ async def start_rotation(settings: Settings) -> Rotation:
 def _choose_new(settings: Settings, ring: KeyRing) -> Derives:
     """The known secret that the store does not know yet; made if the data folder keeps the secret
     and there is none. Raises StartRefused."""
+    _check_alone(ring)
     registered = {term.secret_id for term in ring.terms}
-    unretired = [term.secret_id for term in ring.terms if not term.retired]
-    if len(unretired) > 1:
-        raise StartRefused(
-            f"secret {unretired[0]} is still there beside {unretired[-1]}: retire it first,"
-            f" penstock secret retire {unretired[0]}"
-        )
     found = next((s for s in ring.opening if s.secret_id not in registered), None)
     if found is not None:
         return found
@@ -87,44 +88,75 @@ def _choose_new(settings: Settings, ring: KeyRing) -> Derives:
     second = settings.data_dir / SECOND_SECRET
     make_secret(second)
     ring.look_again()
-    made = load_secrets((None,), settings.data_dir)[-1]
-    if made.secret_id in registered:
-        raise StartRefused(f"{second} holds a secret that was retired: remove it, and try again")
-    return made
+    first, *others = load_secrets((None,), settings.data_dir)
+    made = others[-1] if others else first
+    if made.secret_id not in registered:
+        return made
+    if made is first:
+        raise StartRefused(f"{second} holds the same secret as {SECRET}: remove it, and try again")
+    if made.secret_id == ring.sealing.secret_id:
+        raise StartRefused(
+            f"{second} holds the secret that seals, so never remove it; the one in {SECRET} was"
+            f" retired elsewhere: run penstock secret retire {first.secret_id} here, and try again"
+        )
+    raise StartRefused(f"{second} holds a secret that was retired: remove it, and try again")
 
 
-async def _check_nodes(settings: Settings, database: Database, secret_id: str) -> None:
-    """Wait a little until every running node knows a secret. Raises StartRefused."""
+def _check_alone(ring: KeyRing) -> None:
+    """Raise StartRefused if two secrets are in use already."""
+    unretired = [term.secret_id for term in ring.terms if not term.retired]
+    if len(unretired) > 1:
+        raise StartRefused(
+            f"secret {unretired[0]} is still there beside {unretired[-1]}: retire it first,"
+            f" penstock secret retire {unretired[0]}"
+        )
+
+
+async def _check_nodes(settings: Settings, database: Database, needed: Sequence[str]) -> None:
+    """Wait a little until every running node can read these secrets. Raises StartRefused."""
     deadline = time.monotonic() + _NODES_SECONDS
     while True:
         async with database.connection() as connection:
-            missing = name_missing(await read_live_nodes(connection), secret_id)
-        if not missing:
+            nodes = await read_live_nodes(connection)
+        missing = {secret_id: name_missing(nodes, secret_id) for secret_id in needed}
+        if not any(missing.values()):
             return
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.2)
     how = (
-        "set PENSTOCK_SECOND_SECRET to it there, and restart that node"
+        "set PENSTOCK_SECRET and PENSTOCK_SECOND_SECRET to these two there, and restart that node"
         if settings.secret is not None
-        else f"copy {settings.data_dir / SECOND_SECRET} into its data folder"
+        # Both: a node whose own second secret is replaced might lose the one that seals.
+        else f"copy {SECRET} and {SECOND_SECRET} from {settings.data_dir} into its data folder"
     )
-    raise StartRefused(
-        f"secret {secret_id} is not known on {', '.join(missing)}: {how}; then try again"
+    which = "; ".join(
+        f"secret {secret_id} is not known on {', '.join(names)}"
+        for secret_id, names in missing.items()
+        if names
     )
+    raise StartRefused(f"{which}: {how}; then try again")
 
 
 async def _switch_secret(
     settings: Settings, database: Database, ring: KeyRing, new: Derives
 ) -> None:
     """Let a secret seal after ANNOUNCE_AHEAD, when every process knows it, and seal the stored
-    content again. Raises Conflict if the audit is sealed meanwhile, after some tries."""
+    content again; does nothing if another rotation has done so meanwhile.
+
+    Raises StartRefused if another secret is to seal by now, and Conflict if the audit is sealed
+    meanwhile, after some tries.
+    """
     sealer = Sealer(database, RingSigners(ring), CheckpointFile(settings.checkpoint_file))
     for left in reversed(range(_TRIES)):
         try:
             await sealer.seal(checkpoint=True)  # so that there is a checkpoint that hands over
             async with database.transaction(isolation="repeatable_read") as connection:
                 await lock_root_secrets(connection)
+                await read_root_secrets(connection, ring)
+                if new.secret_id in {term.secret_id for term in ring.terms}:
+                    return
+                _check_alone(ring)
                 lasting = {purpose: ring.lasting(purpose) for purpose in LASTING_KEYS}
                 await register_secret(connection, new.secret_id, ANNOUNCE_AHEAD)
                 await _keep_lasting(connection, ring, new, lasting)

@@ -20,6 +20,8 @@ from penstockd.formats import format_of_suffix
 MEDIA_TYPE = "multipart/form-data"
 #: The most bytes of all fields before the file, and the most fields.
 FIELD_BYTES, MOST_FIELDS = 64 * 1024, 32
+#: The most parts: the fields, the file, and the empty file fields that browsers send, too.
+_MOST_PARTS = MOST_FIELDS + 8
 #: The field of a request that no form may set: it is made from the form's file.
 _FILE = "file"
 _SHOWN = 40  # characters of a name in messages
@@ -46,7 +48,7 @@ class UploadForm:
         self.begun = False
         self.file_name = self.file_type = ""
         self._fields: dict[str, str] = {}
-        self._size = 0
+        self._size = self._parts = 0
         self._ended = self._in_file = False
         self._header = bytearray()
         self._text = bytearray()  # a header's value, or a field's
@@ -116,6 +118,9 @@ class UploadForm:
     # --- the parser's callbacks ---
 
     def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise ImportFormatInvalid(f"the form has more than {_MOST_PARTS} parts")
         self._headers.clear()
 
     def _begin_header(self) -> None:

@@ -12,8 +12,10 @@ from penstock.hub.v1.upload_complete_pb2 import UploadComplete
 from penstockd.budget import offload_large
 from penstockd.errors import ClientStalled, ImportTruncated
 from penstockd.formats import ReadOptions
+from penstockd.rpc.bounds import MESSAGE
 from penstockd.rpc.exchange import Exchange, ServedCall
 from penstockd.rpc.forms import UploadForm, is_form
+from penstockd.rpc.reading import RequestReader
 from penstockd.writes.idempotency import Request, chosen_request_id
 from penstockd.writes.report import Report
 from penstockd.writes.uploads import FileForm
@@ -95,7 +97,10 @@ class GrpcUpload:
         self._size, self._hash = 0, hashlib.sha256()
 
     async def begun(self) -> tuple[Request, FileForm]:
-        """How the import is requested, and what it says of its file. Raises ValueInvalid."""
+        """How the import is requested, and what it says of its file.
+
+        Raises ValueInvalid, and for a form what ``RequestReader.read`` raises.
+        """
         said = await anext(self._requests, None)
         if said is None:
             return Request(), FileForm()
@@ -109,6 +114,11 @@ class GrpcUpload:
             self._complete = said.complete
         said.file.ClearField("data")
         said.ClearField("complete")
+        if (
+            self._form is not None
+        ):  # its fields arrived as a file: now they are checked as a request
+            reader = RequestReader(type(said), MESSAGE)
+            said = await reader.read(said.SerializeToString())
         return write_request(said, self._exchange), _file_form(said)
 
     async def _await_file(self, form: UploadForm) -> None:

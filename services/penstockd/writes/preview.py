@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from penstockd.catalog import Field
+from penstockd.catalog.leniency import NAME_CHARACTERS
 from penstockd.catalog.model import Kind
 from penstockd.catalog.values import to_text
 from penstockd.formats import Reader, RowBatch
@@ -37,6 +38,7 @@ class Preview:
         self._reader, self._ignore_unknown = reader, ignore_unknown
         self._rows: list[list[str]] = []
         self._refused: Counter[str] = Counter()
+        self._paths = frozenset(f.path for f in reader.offered)
 
     def take(self, part: RowBatch) -> None:
         """Note the first rows, in the order of the file as far as they are good."""
@@ -51,16 +53,25 @@ class Preview:
 
     def count_refused(self, path: str) -> None:
         """Count a value that is refused, by its path, which may lead into a list."""
-        self._refused[path.partition("[")[0]] += 1
+        name = path.partition("[")[0]
+        if name in self._paths:  # others are names that the file chooses
+            self._refused[name] += 1
 
     def columns(self) -> list[ColumnPreview]:
-        """All columns of the file, in its order; unknown members of records follow the fields."""
+        """All columns of the file, in its order; unknown members of records follow the fields.
+
+        Names that no field has are cut to NAME_CHARACTERS.
+        """
         places = {f.path: i for i, f in enumerate(self._reader.fields)}
         found = [self._column(n, f, places) for n, f in self._reader.columns() if f is not None]
-        unknown = self._reader.leniency.unknown
-        named = {n for n, f in self._reader.columns() if f is None}
-        counts = unknown.counts if unknown is not None else {}
-        found += [self._without_field(n, counts.get(n)) for n in dict.fromkeys([*named, *counts])]
+        named = [n[:NAME_CHARACTERS] for n, f in self._reader.columns() if f is None]
+        noted = self._reader.leniency.unknown
+        counts = {} if noted is None else noted.counts
+        unknown = {n[:NAME_CHARACTERS] for n in self._reader.unknown_columns}.union(counts)
+        for name in dict.fromkeys([*named, *counts]):
+            # Only the first names are counted; the import refuses the others just the same.
+            count = counts.get(name, 0) if name in unknown else None
+            found.append(self._without_field(name, count))
         return found
 
     def _column(self, name: str, field: Field, places: dict[str, int]) -> ColumnPreview:
@@ -73,6 +84,7 @@ class Preview:
         return ColumnPreview(name, field.path, describe_type(field), values, refused)
 
     def _without_field(self, name: str, count: int | None) -> ColumnPreview:
+        """A name without a field; ``count`` is the number of its values, None for an index."""
         if count is None:
             return ColumnPreview(name, note="is an index, and ignored")
         if self._ignore_unknown:

@@ -62,3 +62,11 @@ def test_a_hand_over_that_a_restore_has_undone_ends_nothing() -> None:
     first, rotation, third = handed_over()
     trusted = trust_keys([OLD.public], [first], [rotation, third])
     assert trusted[OLD.public] > LATE and trusted[NEW.public] > LATE
+
+
+def test_a_key_that_hands_over_to_itself_stays_trusted() -> None:
+    first = sign(OLD, None)
+    itself = OLD.sign_rotation(first, NOW, OLD.public)
+    row = [first, itself, sign(OLD, itself)]
+    assert trust_keys([OLD.public], row, [])[OLD.public] > LATE
+    assert not Verification(row, [OLD.public]).findings

@@ -391,3 +391,65 @@ def test_columns_that_nobody_wants_are_not_read(monkeypatch: pytest.MonkeyPatch)
     (rows,) = [content for kind, content in frames if kind == ROWS]
     cells = rows.rstrip(bytes([ROW])).split(bytes([CELL]))
     assert cells == [NULL, b"a", NULL, b"c"]
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_value_that_recurs_counts_each_time(
+    things: Dataset, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """A dictionary holds a value once; only the rows show how much the file expands to."""
+    name, write = WRITTEN[form]
+    places = pa.repeat(pa.scalar(0, pa.int32()), 10_000)
+    coded = pa.DictionaryArray.from_arrays(places, pa.array(["x" * 2000]))
+    body = write(pa.table({"thing_id": pa.repeat("k", 10_000), "title": coded}), compression="zstd")
+    assert len(body) < 30_000
+    assert len(read(name, things, body)[1]) == 10_000
+    monkeypatch.setattr(ColumnarReader, "free_bytes", 1 << 20)
+    with pytest.raises(FormatError, match="expands to more than 300 times its size"):
+        read(name, things, body)
+
+
+def run_as_reader(
+    things: Dataset, monkeypatch: pytest.MonkeyPatch, folder: Path, program: str
+) -> str:
+    """What reading any file says while a program stands in for the other process."""
+    script = folder / "stand_in.py"
+    script.write_text(program)
+    monkeypatch.setattr(ColumnarReader, "script", script)
+    with pytest.raises(FormatError) as caught:
+        read(*small()[:1], things, small()[1])
+    return caught.value.reason
+
+
+def test_the_process_that_reads_knows_no_secrets(
+    things: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PENSTOCK_DATABASE_URL", "postgresql://hub:secret@db/hub")
+    monkeypatch.setenv("ANY_TOKEN", "secret")
+    seen = tmp_path / "seen"
+    program = f"import json, os\nopen({str(seen)!r}, 'w').write(json.dumps(dict(os.environ)))\n"
+    run_as_reader(things, monkeypatch, tmp_path, program)
+    found = json.loads(seen.read_text())
+    assert "ARROW_DEFAULT_MEMORY_POOL" in found
+    assert "secret" not in str(found)
+    assert not {n for n in found if "PENSTOCK" in n or "TOKEN" in n}
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "reason"),
+    [(b"R", 4_000_000_000, "too much at once"), (b"H", 2 << 20, "header is longer than 1 MiB")],
+)
+def test_frames_are_bounded(
+    things: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kind: bytes,
+    size: int,
+    reason: str,
+) -> None:
+    """A file that has taken over its reader can send the hub no more than others can."""
+    head = struct.pack(">cI", kind, size)
+    program = (
+        f"import sys\nsys.stdout.buffer.write({head!r})\nsys.stdout.buffer.write(bytes(4 << 20))\n"
+    )
+    assert reason in run_as_reader(things, monkeypatch, tmp_path, program)

@@ -214,3 +214,40 @@ def test_a_bomb_is_refused(things: Dataset) -> None:
     assert b"&j;" in zipfile.ZipFile(io.BytesIO(bomb)).read(SHEET)
     with pytest.raises(FormatError):
         rows_of(things, bomb)
+
+
+def sharing(text: str, rows: int) -> bytes:
+    """A workbook of many rows that share one long text, which the file holds once."""
+    part = (
+        b'<Override PartName="/xl/sharedStrings.xml" ContentType="application/vnd.'
+        b'openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>'
+    )
+    data = workbook(["thing_id", "title"], *([f"t{i}", "shared"] for i in range(rows)))
+    inline, reference = b't="inlineStr"><is><t>shared</t></is>', b't="s"><v>0</v>'
+    data = edited(data, SHEET, lambda sheet: sheet.replace(inline, reference))
+    data = edited(data, "[Content_Types].xml", lambda types: types.replace(b"</Types>", part))
+    output = io.BytesIO(data)
+    with zipfile.ZipFile(output, "a", zipfile.ZIP_DEFLATED) as book:
+        space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+        book.writestr("xl/sharedStrings.xml", f'<sst xmlns="{space}"><si><t>{text}</t></si></sst>')
+    return output.getvalue()
+
+
+def test_a_text_that_many_cells_share_counts_each_time(things: Dataset) -> None:
+    """The parts of the zip are small; only the rows show how much the file expands to."""
+    few, _ = rows_of(things, sharing("x" * 30_000, 10))
+    assert [row["title"] for row in few] == ["x" * 30_000] * 10
+    with pytest.raises(FormatError, match="expands to more than 300 times its size"):
+        rows_of(things, sharing("x" * 30_000, 700))
+
+
+def test_a_row_is_no_wider_than_a_header_may_be(things: Dataset) -> None:
+    def cell_in_last_column(part: bytes) -> bytes:
+        return part.replace(b"</row></sheetData>", b'<c r="XFD2"%s</row></sheetData>' % content)
+
+    data = workbook(["thing_id"], ["a"])
+    content = b' s="0"/>'  # formatted, without a value
+    assert rows_of(things, edited(data, SHEET, cell_in_last_column))[0][0]["thing_id"] == "a"
+    content = b"><v>1</v></c>"
+    with pytest.raises(FormatError, match="row 1: has more than 10000 columns"):
+        rows_of(things, edited(data, SHEET, cell_in_last_column))

@@ -251,7 +251,11 @@ def _parse_object(text: str) -> dict[str, Any]:
         return dict(members)
 
     def number(digits: str) -> float:
-        if not is_exact(Decimal(digits)):
+        try:
+            exact = is_exact(Decimal(digits))
+        except ArithmeticError:  # an exponent beyond what a Decimal can have
+            exact = False
+        if not exact:
             raise BadValue(f"'{digits[:40]}' is a number that a Struct cannot hold")
         return float(digits)
 
