@@ -68,7 +68,7 @@ def preview_shape(
     with connect_client() as client:
         data = _in_form(lambda: client.shapes.preview(shape, filter=filter, rows=rows))
     names = [column["name"] for column in shape.get("columns", ())]
-    print_rows(_load_records(data), [_named_column(name) for name in names])
+    print_rows(_load_records(data), names)
 
 
 def list_shapes() -> None:
@@ -134,11 +134,6 @@ def _load_records(data: bytes) -> list[dict[str, Any]]:
 
     found: list[dict[str, Any]] = json.loads(data)
     return found
-
-
-def _named_column(name: str) -> Column:
-    """A column of the receiver, whose name is no path."""
-    return Column(name, lambda document: "" if document.get(name) is None else str(document[name]))
 
 
 def _side_column(path: str) -> Column:
