@@ -29,7 +29,9 @@ def shown(made: Made, key: str) -> dict[str, Any]:
 @pytest.fixture
 def customer(hub: RunningHub) -> Iterator[str]:
     key = f"t-counts-{uuid.uuid4().hex[:8]}"
-    put(hub, "customers", {"customerId": key, "name": "One", "creditLimit": "1", "source": key})
+    # The name is its own: other tests leave records on the same hub.
+    values = {"customerId": key, "name": f"One {key}", "creditLimit": "1", "source": key}
+    put(hub, "customers", values)
     yield key
     if hub.get(f"/v1/customers/{key}").status == 200:
         delete(hub, "customers", key)
