@@ -150,6 +150,11 @@ async def _switch_secret(
     sealer = Sealer(database, RingSigners(ring), CheckpointFile(settings.checkpoint_file))
     for left in reversed(range(_TRIES)):
         try:
+            # The key of a secret that has handed over meanwhile could sign nothing any more.
+            async with database.connection() as connection:
+                await read_root_secrets(connection, ring)
+            if new.secret_id in {term.secret_id for term in ring.terms}:
+                return
             await sealer.seal(checkpoint=True)  # so that there is a checkpoint that hands over
             async with database.transaction(isolation="repeatable_read") as connection:
                 await lock_root_secrets(connection)
