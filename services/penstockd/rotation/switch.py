@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_sto
 #: How long to wait until every node has read a new secret from its data folder, in seconds.
 _NODES_SECONDS = 10.0
 #: How often to try if the keeper signs a checkpoint at the same moment.
-_TRIES = 10
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ async def _switch_secret(
     meanwhile, after some tries.
     """
     sealer = Sealer(database, RingSigners(ring), CheckpointFile(settings.checkpoint_file))
-    for left in reversed(range(_TRIES)):
+    for tries in range(1, _TRIES + 1):
         try:
             # The key of a secret that has handed over meanwhile could sign nothing any more.
             async with database.connection() as connection:
@@ -170,8 +171,10 @@ async def _switch_secret(
                 await _hand_over(connection, ring, new)
             return
         except Conflict:
-            if not left:
+            if tries == _TRIES:
                 raise
+            # Two that try at once must not meet again and again.
+            await asyncio.sleep(random.uniform(0, 0.05 * tries))
 
 
 async def _keep_lasting(
