@@ -17,8 +17,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Notes(ABC):
-    """Notes of one process. A killed process loses those that it has not written: those of at most
-    INTERVAL."""
+    """Notes of one process. A killed process loses the notes of its last INTERVAL at most."""
 
     #: The log event for last notes that cannot be written.
     lost: ClassVar[str]
@@ -31,7 +30,7 @@ class Notes(ABC):
         """Write the notes. If that fails, keep them, call ``_note_any`` and raise the error."""
 
     def _note_any(self) -> None:
-        """Signal that there is something to write."""
+        """Signal that notes wait to be written."""
         self._any.set()
 
     async def flush(self) -> None:

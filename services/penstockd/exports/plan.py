@@ -71,9 +71,9 @@ def open_target(
         sql[view.dataset.key] = view.key_column
         columns = [writer.sql(f, sql[f]) for f in writer.selected]
         text = ",".join(field.path for field in shaped.reads)
-        # Too many to name are all.
+        # "" stands for all fields: it is what the entry says if the text is too long.
         named = text if len(text) <= MAX_FIELDS_BYTES else ""
-        if not shaped.reads:  # the rule of no fields would be that of all
+        if not shaped.reads:  # "" would stand for all fields
             named = view.dataset.key_fields[0].path
         return ExportTarget(writer, columns, shaped.reads, named)
     shown = parse_fields(fields, view)

@@ -156,7 +156,7 @@ async def _switch_secret(
                 await read_root_secrets(connection, ring)
             if new.secret_id in {term.secret_id for term in ring.terms}:
                 return
-            await sealer.seal(checkpoint=True)  # so that there is a checkpoint that hands over
+            await sealer.seal(checkpoint=True)  # the one that hands over to the new key
             async with database.transaction(isolation="repeatable_read") as connection:
                 await lock_root_secrets(connection)
                 await read_root_secrets(connection, ring)

@@ -75,7 +75,8 @@ _LITERALS = {
 class Checked:
     """A part of an expression: its type, and how to get its value from a record and in SQL.
 
-    A null means that a field is not set if ``unset``, and that there is no result if ``failing``.
+    Its value can be null because a field is not set (``unset``), or because an operator has no
+    result (``failing``).
     """
 
     type: ValueType

@@ -189,7 +189,7 @@ def write_time(field: Field, format: str) -> TextStep:
             if field.kind is Kind.DATE and part not in _DATE_DIRECTIVES:
                 raise FormatRefused(f"a date has no {part}")
             sql, write = _DIRECTIVES[part]
-            # Patterns that touch would be another one: DD and DD are not DDDD.
+            # Without a separator, DD and DD would become the pattern DDDD.
             pattern += f'{sql}""'
             writers.append(write)
         elif part.startswith("%") and part != "%%":

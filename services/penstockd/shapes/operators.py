@@ -270,8 +270,8 @@ def _list_comparisons(run: Callable[[Any, Any], Any]) -> Iterator[OperationForm]
         yield OperationForm((type, type), BOOL, run, run)
 
 
-#: The forms of each operator and function, by CEL's name of it. What else there is (equality,
-#: ``in``, logic and conditions) treats null in ways of its own: see ``expressions``.
+#: The forms of each operator and function, by the name that CEL gives it. Equality, ``in``, logic
+#: and conditions handle null differently: see ``expressions``.
 OPERATIONS: dict[str, tuple[OperationForm, ...]] = {
     "_+_": (
         _whole_operation(operator.add, "+"),
