@@ -15,7 +15,7 @@ from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.given import GivenRecords
 from penstockd.audit.journal import Journal
 from penstockd.audit.shown import Shown, insert_shown
-from penstockd.catalog import Dataset
+from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import PermissionDenied
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import scopes_permit
@@ -147,6 +147,14 @@ class Call(ArrivingCall):
         both.
         """
         return self.policy.view(self.principal, dataset.name, *actions)
+
+    def readable(self, catalog: Catalog) -> list[Dataset]:
+        """The datasets that the caller may read. Raises PermissionDenied if there are none."""
+        views = [(d, self.policy.visible(self.principal, d.name)) for d in catalog]
+        found = [d for d, view in views if view is not None and view.allows(Action.READ)]
+        if not found:
+            raise PermissionDenied("you may not read any dataset")
+        return found
 
     def reply_view(self, dataset: Dataset, *actions: Action) -> View | None:
         """The View that limits the reply to a write; None if the caller has no right to read.

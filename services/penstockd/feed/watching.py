@@ -15,7 +15,6 @@ from penstockd.errors import (
     AccessRevoked,
     CursorExpired,
     CursorInvalid,
-    PermissionDenied,
     StateGone,
     SubscriptionNotFound,
     ValueInvalid,
@@ -88,14 +87,7 @@ def reconcile_of(error: BaseException) -> Reconcile:
 def list_readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequence[Dataset]:
     """The datasets of these names, or all that the caller may read. Raises PermissionDenied."""
     if not names:
-        found = []
-        for dataset in catalog:
-            view = call.policy.visible(call.principal, dataset.name)
-            if view is not None and view.allows(Action.READ):
-                found.append(dataset)
-        if not found:
-            raise PermissionDenied("you may not read any dataset")
-        return found
+        return call.readable(catalog)
     for name in names:
         # The error is the same whether the dataset exists or not.
         call.policy.view(call.principal, name, Action.READ)
