@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import asyncpg
+import grpc
 import psutil
 
 from penstockd.node.postgres import EmbeddedPostgres
@@ -381,13 +382,18 @@ def duration(work: Callable[[], object]) -> float:
 
 
 def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Poll ``check`` until it returns something true; at the end, raise its last error."""
+    """Poll ``check`` until it returns something true; at the end, raise its last error. A hub that
+    cannot answer at present (UNAVAILABLE) is asked again, as a client would ask it."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             found = check()
         except (AssertionError, OSError, http.client.HTTPException):
             if time.monotonic() > deadline:
+                raise
+            found = None
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
                 raise
             found = None
         if found:

@@ -237,7 +237,7 @@ def is_told_to_repair(hub: RunningHub, stream: Stream) -> bool:
         return True
     # It noticed the outage of the database; its consumer reconnects.
     assert code is grpc.StatusCode.UNAVAILABLE, (code, reason)
-    return refused(hub, dataset="", cursor=stream.cursor) == REFUSED
+    return answer_to(hub, stream.cursor) == REFUSED
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
