@@ -213,8 +213,8 @@ MEMBER: Changes = {
 
 REMOVED: Changes = {
     "field removed": Change(
-        plain("string") + plain("int32", 3, "w"), plain("int32", 3, "w"), [("a", 0)], COMMAND,
-        read="w",
+        plain("string") + plain("int32", 3, "w"), plain("int32", 3, "w"),
+        [("a value that is gone", 0)], COMMAND, read="w",
     ),
     "Struct removed": Change(
         plain("google.protobuf.Struct") + plain("int32", 3, "w"), plain("int32", 3, "w"),
