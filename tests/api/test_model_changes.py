@@ -12,9 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
+from changing import NEVER, Change
 from feeds import CLEAR, consumer_with, grant
 from harness import Reply, RunningHub, folder
-from model_changes import CHANGES, NEVER, Change, dataset_of, model_of
+from model_changes import CHANGES, dataset_of, model_of
 from penstock.hub.v1 import changes_pb2
 
 from .test_new_dataset import Workshop
@@ -163,7 +164,7 @@ def make_users(hub: RunningHub) -> dict[str, str]:
 
 
 def test_every_value_is_read_on_every_way_out(migrated: Migrated) -> None:
-    faults = []
+    faults: list[tuple[Any, ...]] = []
     for index, (name, change) in enumerate(TRIED.items()):
         path, wanted = f"/v1/{dataset_of(name)}", [shown(v) for _, v in change.values]
         if change.after is None:
@@ -191,7 +192,7 @@ def test_every_value_is_read_on_every_way_out(migrated: Migrated) -> None:
 
 
 def test_feeds_show_what_was_written_before(migrated: Migrated) -> None:
-    faults = []
+    faults: list[tuple[Any, ...]] = []
     for name, change in TRIED.items():
         if change.after is None:
             continue
@@ -238,7 +239,7 @@ def test_values_of_a_removed_field_are_in_no_feed(migrated: Migrated) -> None:
         request = changes_pb2.ListChangesRequest(
             datasets=[name], cursor=migrated.place, include_before=True
         )
-        call = channel.unary_unary("/penstock.hub.v1.Changes/ListChanges")
+        call: Any = channel.unary_unary("/penstock.hub.v1.Changes/ListChanges")
         metadata = migrated.hub.metadata("admin")
         answer: bytes = call(request.SerializeToString(), metadata=metadata)
     assert b"k0" in answer and b"a value that is gone" not in answer

@@ -107,13 +107,13 @@ def parse_manifest(text: str) -> Manifest:
 def _stored_field(
     dataset: Dataset, field: Field, messages: dict[str, tuple[MemberShape, ...]]
 ) -> StoredField:
-    way = list(_descend(dataset.message_type, field))
+    way = list(_find_descriptors(dataset.message_type, field))
     shape = value_shape(field, way[-1], messages)
     numbers = tuple(fd.number for fd in way)
     return StoredField(field.path, numbers, shape, field.nullable, field.in_key)
 
 
-def _descend(message: Descriptor, field: Field) -> Iterator[FieldDescriptor]:
+def _find_descriptors(message: Descriptor, field: Field) -> Iterator[FieldDescriptor]:
     """The descriptors of the steps of a field's path."""
     for step in field.steps:
         fd = message.fields_by_name[step]

@@ -19,8 +19,9 @@ import orjson
 import pytest
 from grpc_tools import protoc
 
+from changing import COMMAND, NEVER, START, Change
 from harness import ROOT, folder
-from model_changes import CHANGES, COMMAND, NEVER, START, Change, dataset_of, model_of
+from model_changes import CHANGES, dataset_of, model_of
 from penstockd.catalog import Catalog, Dataset, Kind
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.record import Codec
