@@ -9,6 +9,7 @@ from model_changes import KINDS
 from penstock.client.cli import build_app
 from penstock.client.cli.options import VARIABLES
 from penstockd.config import Settings
+from worlds import compiled
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -48,6 +49,14 @@ def test_every_script_is_in_the_readme() -> None:
         name.strip() for name in re.findall(r"^scripts/ +(.*)$", README, re.MULTILINE)[0].split(",")
     }
     assert scripts <= mentioned
+
+
+def test_the_example_of_a_dataset_is_one(tmp_path: Path) -> None:
+    """With customers, to which it refers."""
+    text = README.split("```proto\n")[1].split("```")[0]
+    tickets = compiled(tmp_path, text, "tickets", "customers")["tickets"]
+    assert [f.path for f in tickets.fields][:4] == ["ticket_id", "customer_id", "subject", "fee"]
+    assert tickets.references["customer"].reference is not None
 
 
 def test_the_table_of_model_changes_says_what_the_catalogue_shows() -> None:
