@@ -57,8 +57,7 @@ def roomy() -> Iterator[RunningHub]:
 
 @pytest.fixture
 def own_hub(breakable: RunningHub) -> RunningHub:
-    """A running hub that a test may break or leave stopped; its data have no particular
-    contents."""
-    if not (breakable.data / "ready").exists():
-        breakable.start()
+    """A hub that runs and is whole, which a test may break or leave stopped; its data have no
+    particular contents."""
+    breakable.mend()
     return breakable

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import http.client
 import json
 import math
 import os
@@ -209,7 +210,10 @@ class Writing:
             record = new_customer(sourceId=f"r14-{uuid.uuid4().hex[:10]}")
             write = Write("customers", record["customerId"], record["sourceId"])
             self.tried.append(write)
-            reply = self._hub.request("POST", "/v1/customers", headers=key, json_body=record)
+            try:
+                reply = self._hub.request("POST", "/v1/customers", headers=key, json_body=record)
+            except (OSError, http.client.HTTPException):
+                continue
             if reply.status == 200:
                 self.acked.append(record["customerId"])
                 self.writes.append(write)
@@ -326,7 +330,7 @@ KINDS = {"cut off": ("far",), "frozen": ("far", "near"), "killed": ("far", "near
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, kind: str) -> None:
-    made = pair.near.request(
+    made = pair.near.insist(
         "POST",
         "/v1/webhooks",
         consumer="admin",
@@ -364,8 +368,10 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
     eventually(lambda: {k for k, _ in arrived(pair.posts)} >= set(writing.acked))
     eventually(lambda: pair.near.sql(waiting, name, "DELIVERED") == [(0,)])
     found = arrived(pair.posts)
-    assert {k for k, _ in found} == set(writing.acked)  # nothing is lost, and nothing is made up
-    assert len(found) == len(writing.acked)
+    keys = {k for k, _ in found}
+    # Nothing is lost, and nothing is made up; a write without an answer may have taken effect.
+    assert set(writing.acked) <= keys <= {write.key for write in writing.tried}
+    assert len(found) == len(keys)
     assert all(len(ids) == 1 for ids in found.values())  # repeated only under the same id
     pair.near.request("DELETE", f"/v1/webhooks/{name}", consumer="admin")
     # The nodes sealed the audit one after the other, and no entry counts as inserted later.
@@ -377,7 +383,7 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
 @pytest.mark.slow
 def test_the_command_says_who_holds_what(pair: Pair) -> None:
     pair.share()
-    said = pair.far.command("nodes").stdout.decode()
+    said = eventually(lambda: pair.far.command("nodes")).stdout.decode()
     found: dict[str, str] = {}
     for line in said.splitlines():
         if not line.startswith(" "):
@@ -404,14 +410,20 @@ def test_calls_do_not_wait_for_connections_that_a_partition_killed(pair: Pair) -
 
     def attempt() -> float:
         eventually(lambda: pair.far.request("GET", "/healthz").status == 200)
-        assert {status for status, _ in burst()} == {200}
+        usual: list[tuple[int, float]] = []
+
+        def served() -> bool:
+            usual[:] = burst()
+            return {status for status, _ in usual} == {200}
+
+        eventually(served)
         pair.wire.hang()
         eventually(lambda: pair.far.request("GET", "/healthz").status == 503)
         pair.wire.heal()
         eventually(lambda: pair.far.request("GET", "/healthz").status == 200)
         found = burst()
         print("after the partition:", Counter(status for status, _ in found))
-        return max(seconds for _, seconds in found)
+        return max(seconds for _, seconds in found) - max(seconds for _, seconds in usual)
 
     # Earlier, some calls waited until the system gave up their connections after a quarter of an
     # hour.
@@ -462,8 +474,8 @@ def test_a_task_that_fails_is_said_at_every_node_and_calls_are_served(pair: Pair
     try:
         for hub in (pair.near, pair.far):
             eventually(partial(is_told, hub))
-            assert pair.well(hub, "", "singletons/sequencer")
-            assert hub.request("GET", "/v1/customers?pageSize=1", headers=key).status == 200
+            eventually(partial(pair.well, hub, "", "singletons/sequencer"))
+            assert hub.insist("GET", "/v1/customers?pageSize=1", headers=key).status == 200
             told = (hub.data / "log" / "worker-0.log").read_text()
             lines = [json.loads(line) for line in told.splitlines() if "singleton_fails" in line]
             assert lines[-1]["singleton"] == "stored-replies"
@@ -484,22 +496,33 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
     try:
         pair.far.command("up", "--detach")
         eventually(lambda: not pair.well(pair.far, "settings"))
-        told = (Path(pair.far.data) / "log" / "keeper.log").read_text()
-        [line] = [json.loads(x) for x in told.splitlines() if "settings_differ" in x]
+        log = Path(pair.far.data) / "log" / "keeper.log"
+        line = eventually(
+            lambda: [json.loads(x) for x in log.read_text().splitlines() if "settings_differ" in x]
+        )[-1]
         assert line["setting"] == "PENSTOCK_WEBHOOK_ALLOW" and line["stands_by"]
         assert (line["here"], line["there"]) == ("10.0.0.0/8", "127.0.0.0/8,::1/128")
         # Both report that they share an id; neither holds what the other holds.
         eventually(lambda: not any(pair.well(h, "node-id") for h in (pair.near, pair.far)))
-        held = pair.near.sql("SELECT DISTINCT instance FROM hub.singleton")
-        eventually(lambda: len(pair.near.sql(LIVE)) == 2)
-        assert len(held) == 1 and {row[0] for row in pair.near.sql(LIVE)} > {held[0][0]}
-        assert all(
-            "node_id_shared" in (hub.data / "log" / "keeper.log").read_text()
-            for hub in (pair.near, pair.far)
-        )
-        said = pair.near.command("nodes").stdout
-        assert said.count(b"stands by: its settings differ") == 1, said
-        assert said.count(b"has the same node-id") == 2, said
+
+        def one_holds_all() -> bool:
+            held = pair.near.sql("SELECT DISTINCT instance FROM hub.singleton")
+            live = pair.near.sql(LIVE)
+            return len(held) == 1 and len(live) == 2 and held[0] in live
+
+        eventually(one_holds_all)
+        for hub in (pair.near, pair.far):
+            log = hub.data / "log" / "keeper.log"
+            eventually(lambda log=log: "node_id_shared" in log.read_text())  # type: ignore[misc]
+
+        def is_said() -> bool:
+            said = pair.near.command("nodes").stdout
+            counts = [said.count(b"stands by: its settings differ")]
+            counts.append(said.count(b"has the same node-id"))
+            assert counts == [1, 2], said
+            return True
+
+        eventually(is_said)
     finally:
         pair.far.stop()
         (pair.far.data / "node-id").write_text(far_id)
