@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import operator
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -362,9 +363,29 @@ class RunningHub:
                     found.append(process)
         return found
 
-    def kill(self, name: str) -> None:
-        """Kill -9 the first process of a kind, as soon as there is one."""
-        eventually(lambda: self.processes(name))[0].send_signal(signal.SIGKILL)
+    def kill(
+        self,
+        name: str,
+        choose: Callable[[Sequence[psutil.Process]], psutil.Process] = operator.itemgetter(0),
+    ) -> psutil.Process:
+        """Kill -9 a process of a kind, by default the first, as soon as there is one."""
+
+        def killed() -> psutil.Process | None:
+            if not (found := self.processes(name)):
+                return None
+            victim = choose(found)
+            victim.send_signal(signal.SIGKILL)  # if it has just ended, another one is looked for
+            return victim
+
+        victim: psutil.Process = eventually(killed)
+        return victim
+
+
+def signal_processes(processes: Iterable[psutil.Process], signum: signal.Signals) -> None:
+    """Send a signal to each process that still runs: sessions of a database come and go."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signum)
 
 
 #: With this many calls in a row, the chance that one of two workers gets none is one in a million.
@@ -445,6 +466,14 @@ def in_force(check: Callable[[], object], seconds: float = 5.0) -> None:
         if not streak and began > seconds:
             late = f"by the old rules {began:.2f} s after the change"
             assert began <= seconds * slowness(), late
+
+
+def read_log(path: Path, start: int = 0) -> list[dict[str, Any]]:
+    """The entries of a log that may be being written: its whole lines of JSON after ``start``."""
+    with path.open("rb") as file:
+        file.seek(start)
+        *lines, _ = file.read().split(b"\n")
+    return [json.loads(line) for line in lines if line.startswith(b"{")]
 
 
 def timed(check: Callable[[], object]) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import RunningHub, eventually, folder, new_customer, promptly, timed
+from harness import RunningHub, eventually, folder, new_customer, promptly, signal_processes, timed
 
 pytestmark = pytest.mark.lane("faults/own_hub")
 
@@ -42,8 +42,7 @@ def end_frozen(hub: RunningHub, kind: str) -> float:
             assert hub.insist("GET", "/v1/datasets", consumer="admin").status == 200
         eventually(lambda: has_ended(victim))
     finally:
-        if victim.is_running():
-            victim.send_signal(signal.SIGCONT)
+        signal_processes([victim], signal.SIGCONT)
     eventually(lambda: len(hub.processes(kind)) == len(before))
     others = [p for p in before if p != victim]
     assert all(p in hub.processes(kind) for p in others)  # one at a time, and none without need
@@ -131,8 +130,7 @@ def test_full_logs_end_no_process() -> None:
             assert {kind: hub.processes(kind) for kind in KINDS} == before
             # New processes start on the full disk.
             victims = [hub.processes(kind)[0] for kind in KINDS[1:]]
-            for victim in victims:
-                victim.send_signal(signal.SIGKILL)
+            signal_processes(victims, signal.SIGKILL)
             eventually(lambda: not any(v.is_running() for v in victims))
             eventually(lambda: all(len(hub.processes(k)) == len(before[k]) for k in KINDS))
             eventually(lambda: written(hub))

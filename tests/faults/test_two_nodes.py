@@ -37,7 +37,16 @@ from faults.state import marks_at, table_at
 from faults.streams import Consumer, Judge
 from faults.validator import FeedValidator, State, Write
 from feeds import CATALOG, number
-from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly
+from harness import (
+    PATIENCE,
+    RunningHub,
+    eventually,
+    folder,
+    new_customer,
+    promptly,
+    read_log,
+    signal_processes,
+)
 from penstockd.store.sharing import LiveNode, share_out
 from penstockd.store.singleton_rows import LENGTH, SINGLETONS
 from posted import Posts, receiving
@@ -261,7 +270,7 @@ def held_up(pair: Pair, victim: str, kind: str) -> Iterator[None]:
         yield
     finally:
         if kind == "frozen":
-            keeper.send_signal(signal.SIGCONT)
+            signal_processes([keeper], signal.SIGCONT)
         supervisor.send_signal(signal.SIGCONT)
 
 
@@ -308,11 +317,8 @@ class TakenOver:
         after = self._pair.leases()
         kept = self._before.keys() - self.lost.keys()
         assert kept, "it held nothing"
-        with self._log.open("rb") as file:
-            file.seek(self._told)
-            text = file.read().decode()
-        assert "Task exception" not in text, text
-        told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        assert b"Task exception" not in self._log.read_bytes()[self._told :]
+        told = read_log(self._log, self._told)
         failed = {e.get("organ", e.get("singleton")) for e in told if e["event"] in FAILURES}
         moved = {name for name in kept if after[name][:3] != self._before[name][:3]}
         print(f"kept {sorted(kept)}, of which failed {failed & kept}, moved {moved}")
@@ -436,9 +442,9 @@ def test_while_nobody_holds_the_work_there_is_an_alarm_in_log_and_health(pair: P
     eventually(lambda: pair.well(pair.near, *services))
     with held_up(pair, "near", "frozen"), held_up(pair, "far", "frozen"):
         eventually(lambda: not any(pair.well(pair.near, service) for service in services))
-        told = (pair.near.data / "log" / "worker-0.log").read_text()
-        lines = [json.loads(line) for line in told.splitlines() if "singleton_unheld" in line]
-        assert {line["singleton"] for line in lines} == set(SINGLETONS)
+        log = pair.near.data / "log" / "worker-0.log"
+        unheld = [entry for entry in read_log(log) if entry["event"] == "singleton_unheld"]
+        assert {entry["singleton"] for entry in unheld} == set(SINGLETONS)
         done = pair.near.command("nodes", check=False)
         assert done.returncode == 1
         assert all(name in done.stderr.decode() for name in SINGLETONS), done.stderr
@@ -476,10 +482,10 @@ def test_a_task_that_fails_is_said_at_every_node_and_calls_are_served(pair: Pair
             eventually(partial(is_told, hub))
             eventually(partial(pair.well, hub, "", "singletons/sequencer"))
             assert hub.insist("GET", "/v1/customers?pageSize=1", headers=key).status == 200
-            told = (hub.data / "log" / "worker-0.log").read_text()
-            lines = [json.loads(line) for line in told.splitlines() if "singleton_fails" in line]
-            assert lines[-1]["singleton"] == "stored-replies"
-            assert dt.datetime.fromisoformat(lines[-1]["since"]) == since
+            log = hub.data / "log" / "worker-0.log"
+            alarms = [entry for entry in read_log(log) if entry["event"] == "singleton_fails"]
+            assert alarms[-1]["singleton"] == "stored-replies"
+            assert dt.datetime.fromisoformat(alarms[-1]["since"]) == since
         eventually(is_shown)
     finally:
         pair.near.sql("UPDATE hub.singleton SET failure = '', fail_time = NULL")
@@ -498,7 +504,7 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
         eventually(lambda: not pair.well(pair.far, "settings"))
         log = Path(pair.far.data) / "log" / "keeper.log"
         line = eventually(
-            lambda: [json.loads(x) for x in log.read_text().splitlines() if "settings_differ" in x]
+            lambda: [entry for entry in read_log(log) if entry["event"] == "settings_differ"]
         )[-1]
         assert line["setting"] == "PENSTOCK_WEBHOOK_ALLOW" and line["stands_by"]
         assert (line["here"], line["there"]) == ("10.0.0.0/8", "127.0.0.0/8,::1/128")
@@ -524,7 +530,6 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
 
         eventually(is_said)
     finally:
-        pair.far.stop()
+        pair.far.stop()  # this is the last test of the module: nobody needs it any more
         (pair.far.data / "node-id").write_text(far_id)
         pair.far.environment["PENSTOCK_WEBHOOK_ALLOW"] = "127.0.0.0/8,::1/128"
-        pair.far.command("up", "--detach")
