@@ -413,6 +413,22 @@ def slowness() -> float:
     return max(1.0, taken / 3 / PROGRAM_SECONDS)
 
 
+def reference() -> float:
+    """The processor seconds of some fixed work; 10 ms on a usual machine."""
+    least = 1.0
+    for _ in range(5):
+        began = time.thread_time()
+        sum(i * i for i in range(150_000))
+        least = min(least, time.thread_time() - began)
+    return least
+
+
+def processor_slowness() -> float:
+    """How many times as much processor time as usual work takes here; at least 1. For bounds on
+    processor time."""
+    return max(1.0, reference() / 0.01)
+
+
 def promptly(seconds: float, attempt: Callable[[], float]) -> float:
     """The time of ``attempt``, by its own account, if it is within ``seconds``.
 

@@ -40,8 +40,8 @@ def breakable() -> Iterator[RunningHub]:
 
 
 @pytest.fixture(scope="session")
-def roomy() -> Iterator[RunningHub]:
-    """A hub with some megabytes of customers; tests may kill its workers, nothing else."""
+def large() -> Iterator[RunningHub]:
+    """The one hub for all experiments with large exports; see ``roomy``."""
     with folder() as data:
         # By default a worker runs four exports of a consumer at once; these tests need more than
         # twenty.
@@ -53,6 +53,13 @@ def roomy() -> Iterator[RunningHub]:
             yield hub
         finally:
             hub.stop()
+
+
+@pytest.fixture
+def roomy(large: RunningHub) -> RunningHub:
+    """A hub with some megabytes of customers; tests may kill its workers, nothing else."""
+    large.mend()
+    return large
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def refused(hub: RunningHub, *arguments: str, code: int = 1, **environment: str)
 def fresh() -> Iterator[RunningHub]:
     """A hub that has never been started."""
     with folder() as data:
-        yield RunningHub(data / "hub")
+        yield RunningHub(data / "hub", environment={"PENSTOCK_WORKERS": "1"})
 
 
 def test_a_port_in_use(fresh: RunningHub) -> None:
