@@ -1,38 +1,34 @@
-"""Shared by the experiments: the catalog, and a PostgreSQL with the hub's tables."""
+"""The hubs that the experiments share."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from databases import running_postgres
+import lanes
 from faults.exporting import multiply
 from harness import RunningHub, folder
-from penstockd.catalog import Catalog
-from penstockd.catalog.load import load_catalog
-from penstockd.resources import find_descriptors
-from penstockd.store.migrate import apply_migration
+
+#: The hubs that the tests of a lane share, by lane.
+SHARED: dict[str, RunningHub] = {}
 
 
-@pytest.fixture(scope="session")
-def catalog() -> Catalog:
-    return load_catalog(find_descriptors())
-
-
-@pytest.fixture
-async def store_url(catalog: Catalog) -> AsyncIterator[str]:
-    """The URL of a PostgreSQL server of the test's own that has the model's tables."""
-    async with running_postgres() as postgres:
-        await apply_migration(postgres.dsn, catalog)
-        yield postgres.dsn
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the hub of a lane after its last test: an idle hub takes time from other tests."""
+    lane = lanes.lane(item.nodeid)
+    over = nextitem is None or lanes.lane(nextitem.nodeid) != lane
+    # Only workers of xdist run the tests of a lane one after the other.
+    if over and lane in SHARED and hasattr(item.config, "workerinput"):
+        SHARED[lane].stop()
 
 
 @pytest.fixture(scope="session")
 def breakable() -> Iterator[RunningHub]:
     """The one hub for all experiments; see ``own_hub``."""
     with folder() as data:
-        hub = RunningHub(data / "hub", customers=20)
+        hub = SHARED["faults/own_hub"] = RunningHub(data / "hub", customers=20)
         try:
             yield hub
         finally:
@@ -47,6 +43,7 @@ def large() -> Iterator[RunningHub]:
         # twenty.
         many = {"PENSTOCK_WORKERS": "3", "PENSTOCK_CONNECTIONS": "96"}
         hub = RunningHub(data / "hub", customers=300, environment=many)
+        SHARED["faults/roomy"] = hub
         try:
             hub.start()
             multiply(hub, 60)
