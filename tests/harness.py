@@ -114,7 +114,8 @@ class RunningHub:
     #: The root secret in the data folder at the first start; "" lets the hub make one.
     secret: str = SECRET
     environment: dict[str, str] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
+    #: By consumer, a token and when it was requested.
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -172,8 +173,9 @@ class RunningHub:
         self.tokens.clear()
 
     def token(self, consumer: str) -> str:
-        """An access token, requested once and then reused."""
-        if consumer not in self.tokens:
+        """An access token that is valid for ten more minutes; it is reused for five."""
+        token, since = self.tokens.get(consumer, ("", 0.0))
+        if not token or time.monotonic() - since > TOKEN_SECONDS:
             form = {"grant_type": "client_credentials"}
             credentials = self.consumers[consumer]
             form |= {k: credentials[k] for k in ("client_id", "client_secret")}
@@ -184,8 +186,9 @@ class RunningHub:
                 headers={"content-type": "application/x-www-form-urlencoded"},
             )
             assert reply.status == 200, reply.text
-            self.tokens[consumer] = reply.json()["access_token"]
-        return self.tokens[consumer]
+            token = str(reply.json()["access_token"])
+            self.tokens[consumer] = token, time.monotonic()
+        return token
 
     def request(
         self,
@@ -268,7 +271,9 @@ class RunningHub:
     def holding(self, statement: str) -> Iterator[None]:
         """Hold the locks of a statement during the block."""
         with asyncio.Runner() as runner:
-            connection = runner.run(asyncpg.connect(self.dsn))
+            # However long the block takes; the hub's own server ends idle transactions.
+            patient = {"idle_in_transaction_session_timeout": "0"}
+            connection = runner.run(asyncpg.connect(self.dsn, server_settings=patient))
             try:
                 runner.run(connection.execute(statement))
                 yield
@@ -395,6 +400,9 @@ EVERY_WORKER = 20
 PATIENCE = 120.0
 #: The attempts that a promise in seconds gets; see ``promptly``.
 ATTEMPTS = 3
+#: The seconds for which a token is reused: a third of its life, since a run of all tests lasts
+#: longer than that.
+TOKEN_SECONDS = 300.0
 #: The statuses of calls that nobody can answer at present.
 AWAY = frozenset({502, 503, 504})
 #: The seconds that a small program takes on an idle machine of the kind for which promises in
