@@ -26,7 +26,7 @@ from faults.streams import Consumer, Judge, LineConsumer, PollingConsumer
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
 from feeds import at
-from harness import ATTEMPTS, PATIENCE, RunningHub, eventually
+from harness import ATTEMPTS, PATIENCE, RunningHub, eventually, slowness
 from penstockd.catalog import Catalog
 
 pytestmark = pytest.mark.lane("faults/own_hub", priority=13)
@@ -80,6 +80,7 @@ async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> No
     cause.
     """
     times: dict[str, list[float]] = {}
+    late: list[str] = []
     for turn in range(KILLS):
         kind = VICTIMS[turn % len(VICTIMS)]
         for attempt in range(ATTEMPTS):
@@ -87,14 +88,16 @@ async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> No
             await asyncio.to_thread(kill, hub, kind, chance)
             taken = await serving(traffic, f"probe-{turn}-{attempt}")
             await asyncio.to_thread(eventually, lambda: complete(hub))
-            if taken <= SERVING_WITHIN:
+            # A slow machine gets more time.
+            if taken <= SERVING_WITHIN or taken <= SERVING_WITHIN * slowness():
                 break
             print(f"{kind}: served again after {taken:.2f} s, which is too long")
+        else:
+            late.append(kind)
         times.setdefault(kind, []).append(taken)
     for kind, seconds in times.items():
         print(f"{kind}: served again after {', '.join(f'{s:.2f}' for s in seconds)} s")
-    slowest = max(s for seconds in times.values() for s in seconds)
-    assert slowest <= SERVING_WITHIN, times
+    assert not late, times
 
 
 async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: RunningHub) -> None:

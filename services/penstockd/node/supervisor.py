@@ -41,7 +41,7 @@ from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
 from penstockd.output import tell_progress
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 """From the start of the workers until a call through Envoy succeeds."""
 STOP_SECONDS = 15.0
 """What workers and keeper get to end their calls after SIGTERM."""
