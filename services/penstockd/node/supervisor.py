@@ -142,12 +142,12 @@ async def supervise_node(
             # Not earlier: the killed run's sidecar may have had the port until now.
             check_port(node.envoy(node.data))
             _raise_file_limit()
-            await _supervise(_Running(node, sockets, guard, console), prepare, on_ready)
+            await _run_until_signal(_Running(node, sockets, guard, console), prepare, on_ready)
         finally:
             await asyncio.to_thread(guard.close)
 
 
-async def _supervise(
+async def _run_until_signal(
     running: _Running,
     prepare: Callable[[str], Awaitable[None]],
     on_ready: Callable[[], Awaitable[None]],
