@@ -184,9 +184,8 @@ def _load_moment(text: str) -> datetime:
 
 
 def _pack_double(value: float) -> float | bytes:
-    """SQLite takes NaN for NULL and drops the sign of a zero: these two are stored as bytes."""
-    kept = not math.isnan(value) and (value != 0 or math.copysign(1, value) > 0)
-    return value if kept else repr(value).encode()
+    """SQLite takes NaN for NULL, so it is stored as bytes."""
+    return repr(value).encode() if math.isnan(value) else value
 
 
 def _load_bool(value: Any) -> bool:
