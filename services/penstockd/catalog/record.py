@@ -18,6 +18,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from penstockd.catalog.json_messages import parse_message
 from penstockd.catalog.keys import key_reader
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.structs import read_struct, struct_wire
@@ -284,7 +285,7 @@ def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
         data = orjson.loads(text)
         if not data:
             return None
-        return getattr(json_format.ParseDict({name: data}, holder_class()), name)
+        return getattr(parse_message({name: data}, holder_class), name)
 
     return convert
 
