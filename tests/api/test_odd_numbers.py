@@ -719,7 +719,7 @@ def test_numbers_that_are_no_floats_are_finite_and_have_one_zero(measures: Datas
                 assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     for within in ({"exacts": ["NaN"]}, {"counts": ["NaN"]}, {"readings": [{"exact": "NaN"}]}):
         reply = measures.post("POST", PATH, {"measureId": "bad-0", **within})
-        assert list(reply.violations()) == list(within), reply.text
+        assert reply.status == 400 and [*within][0] in reply.text, reply.text
     zeros = files_of([{field.path: "-0" for field in fields}])
     paths = sorted(field.path for field in fields)
     for name, file in zeros.items():
