@@ -1,5 +1,5 @@
-"""A file that breaks off ends as broken on the wire, whatever breaks it off: over REST no client can
-take a part of a file for the whole.
+"""A file that breaks off ends as broken on the wire, whatever breaks it off: over REST no client
+can take a part of a file for the whole.
 
 Each experiment stops two downloads by curl in the middle, one over HTTP/1.1 and one over HTTP/2,
 causes the fault, and lets them continue.
@@ -171,11 +171,11 @@ def test_a_file_that_breaks_off_is_broken_on_the_wire(large: RunningHub, cause: 
         found = {version: one.finish() for version, one in running.items()}
     assert {version: code for version, (code, _) in found.items()} == BROKEN
     assert all(size < RECORDS * NOTES for _, size in found.values())
-    for one in running.values():
-        # A worker that dies leaves the receipt open, which then reads as failed; one that is
-        # stopped cancels its calls.
-        states = ("FAILED", "CANCELLED")
-        eventually(lambda one=one: receipt(large, one.receipt, "crm")["state"] in states)
+    receipts = [one.receipt for one in running.values()]
+    # A worker that dies leaves the receipt open, which then reads as failed; one that is stopped
+    # cancels its calls.
+    ends = {"FAILED", "CANCELLED"}
+    eventually(lambda: {receipt(large, each, "crm")["state"] for each in receipts} <= ends)
 
 
 @pytest.mark.parametrize("form", ["CSV", "NDJSON", "JSON", "XML", "PARQUET", "ARROW"])

@@ -183,7 +183,7 @@ class ExportQuery:
         """The key of some row with a value that meets ``test``, and the place of its column, among
         the first ``limit`` rows (0: all). None if ``test`` excludes every column by returning
         None."""
-        rows = self._rows.add_columns(self._key.label("__key"))
+        rows: Select[Any] = self._rows.add_columns(self._key.label("__key"))
         if limit:
             rows = self._from(rows, None).limit(_count_literal(limit))
         *columns, key = rows.subquery().columns
