@@ -45,8 +45,8 @@ class Slow:
 
     async def read(self) -> None:
         """All of it, as chunks of HTTP/1.1 with trailers."""
-        while line := (await self.reader.readline()).strip():
-            size = int(line, 16)
+        while head := (await self.reader.readline()).strip():
+            size = int(head, 16)
             self.whole = not size
             if self.whole:
                 break

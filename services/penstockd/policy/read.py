@@ -172,7 +172,9 @@ class ExportQuery:
 
     def count(self, most: int) -> Statement:
         """The number of rows, counted up to ``most``."""
-        rows = self._rows.with_only_columns(literal_column("1")).limit(_count_literal(most))
+        rows: Select[Any] = self._rows.with_only_columns(literal_column("1")).limit(
+            _count_literal(most)
+        )
         return compile_statement(select(func.count()).select_from(rows.subquery()))
 
     def first_where(
