@@ -17,8 +17,7 @@ from feeds import CLEAR, consumer_with, grant
 from harness import Reply, RunningHub, folder
 from model_changes import CHANGES, dataset_of, model_of
 from penstock.hub.v1 import changes_pb2
-
-from .test_new_dataset import Workshop
+from workshops import Workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.lane(priority=8)]
 
