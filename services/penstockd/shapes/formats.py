@@ -29,8 +29,7 @@ _NUMBERS = frozenset({Kind.DECIMAL, Kind.FLOAT, Kind.DOUBLE}) | _WHOLE
 _JOINED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.DATE}) | _WHOLE
 #: The most elements of a list that are joined without a subquery.
 _SHORT_LIST = 6
-#: The most groups of three digits before the point of a number that is not a float.
-_GROUPS = 13
+_DIGITS = {Kind.INT32: 10, Kind.UINT32: 10, Kind.INT64: 19, Kind.UINT64: 20}
 #: Digits that any number of a model has, and more.
 _EXACT = Context(prec=5000)
 
@@ -190,7 +189,8 @@ def _group_sql(field: Field, rounded: Sql, format: NumberFormat) -> Sql:
         whole = _mark_groups_sql(_split_sql(text, 1))
     else:
         zeros = "." + "0" * format.decimals if format.decimals else ""
-        pattern = f"'FM{'999,' * (_GROUPS - 1)}990{zeros}'"
+        groups = -(-_count_digits(field) // 3)
+        pattern = f"'FM{'999,' * (groups - 1)}990{zeros}'"
         text = sa.func.to_char(rounded, typed_sql(pattern, ValueType.STRING))
         if len(point) == len(group) == 1:
             swapped = typed_literal(group + point, ValueType.STRING)
@@ -203,6 +203,13 @@ def _group_sql(field: Field, rounded: Sql, format: NumberFormat) -> Sql:
         return whole
     joint = typed_literal(point, ValueType.STRING)
     return sa.type_coerce(whole.op("||")(joint).op("||")(_split_sql(text, 2)), _TEXT)
+
+
+def _count_digits(field: Field) -> int:
+    """The most digits before the point of a rounded number."""
+    if field.kind is Kind.DECIMAL:
+        return (field.precision or 38) - field.scale + 1  # rounding may add one
+    return _DIGITS[field.kind]
 
 
 def _split_sql(text: Sql, part: int) -> Sql:

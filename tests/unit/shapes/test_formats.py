@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import random
@@ -122,6 +123,12 @@ async def test_both_ways_make_the_same_text(connection: Any) -> None:
         expected = [*map(step.run, given), None]
         got = await texts_of(connection, field, step, given)
         assert got == expected, (SEED, at, kind, given)
+
+
+async def test_rounding_may_add_a_group_of_digits(connection: Any) -> None:
+    field = dataclasses.replace(field_of(Kind.DECIMAL), precision=6, scale=3)
+    step, given = write_number(field, GERMAN), [Decimal("999.995"), Decimal("-999.995")]
+    assert await texts_of(connection, field, step, given) == ["1.000,00", "-1.000,00", None]
 
 
 @pytest.mark.parametrize(
