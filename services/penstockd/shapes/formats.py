@@ -76,7 +76,7 @@ def join_list(field: Field, separator: str) -> TextStep:
         joint = typed_literal(separator, ValueType.STRING)
         # Taking single elements is quicker than a subquery with an aggregate, and most lists are
         # short.
-        short = [
+        short: list[tuple[Sql, Sql]] = [
             (sa.literal_column(str(count)), _join_first_sql(column, count, joint))
             for count in range(_SHORT_LIST + 1)
         ]
