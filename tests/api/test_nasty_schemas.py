@@ -255,7 +255,7 @@ def test_webhooks_tell_structs(hub: RunningHub) -> None:
     document = {"url": "", "kind": "LISTEN", "selections": [{"dataset": "gadgets"}]}
     made = hub.request("POST", "/v1/webhooks", consumer="admin", json_body=document)
     place = f"/v1/webhooks/{made.json()['webhook']['webhookId']}"
-    changed = {**STRUCT, "a": {"b": []}}
+    changed: dict[str, Any] = {**STRUCT, "a": {"b": []}}
     for verb, path, body in (
         ("POST", "/v1/gadgets", {"gadgetId": "told", "attributes": STRUCT}),
         ("PATCH", "/v1/gadgets/told", {"attributes": changed}),
