@@ -152,7 +152,9 @@ def test_odd_names_and_many_columns(
     few = {key.json_path: ".k"}
     check_everywhere(hub, f"/v1/{name}", key.json_path, [full, few])
     for index, field in enumerate(own):  # each by its name: in filters, orders, fields and masks
-        asked = {"fields": field.path, "order_by": field.path, "filter": f"NOT {field.path}:*"}
+        asked = {"fields": field.path, "filter": f"NOT {field.path}:*"}
+        if field.kind is not Kind.BYTES:  # which have no order
+            asked["order_by"] = field.path
         listed = hub.get(f"/v1/{name}", "admin", **asked)
         assert listed.status == 200, (field.path, listed.text)
         if field is not key and index % 10 == 0:
@@ -173,7 +175,7 @@ def test_deep_messages_and_references_in_circles(hub: RunningHub) -> None:
     nodes: list[dict[str, Any]] = [
         {"nodeId": "self", "parentId": "self", "two": deep},
         {"nodeId": "a", "parentId": "b", "wordId": "w", "two": {"three": {"note": "n"}}},
-        {"nodeId": "b", "parentId": "a", "trees": [within(4, "t"), {"name": ""}]},
+        {"nodeId": "b", "parentId": "a", "trees": [within(4, "t"), {}]},
         {"nodeId": "~", "parentId": "nowhere"},
     ]
     word = {"wordId": "w", "nodeId": "a"}
