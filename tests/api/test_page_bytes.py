@@ -47,7 +47,12 @@ def wide(spare: RunningHub, request: pytest.FixtureRequest) -> Iterator[RunningH
 def test_pages_of_a_list_over_rest(wide: RunningHub, size: int, order: str) -> None:
     found, token, pages = list[str](), "", 0
     while pages == 0 or token:
-        query = {"filter": FILTER, "page_size": size, "order_by": order, "page_token": token}
+        query: dict[str, Any] = {
+            "filter": FILTER,
+            "page_size": size,
+            "order_by": order,
+            "page_token": token,
+        }
         reply = wide.get("/v1/customers", **query)
         assert reply.status == 200, reply.text
         assert len(reply.body) <= REST_BYTES
@@ -77,7 +82,12 @@ def test_pages_of_a_list_over_grpc(wide: RunningHub) -> None:
 def test_pages_as_files(wide: RunningHub, form: str) -> None:
     rows, token, pages = 0, "", 0
     while pages == 0 or token:
-        query = {"filter": FILTER, "format": form, "page_size": 1000, "page_token": token}
+        query: dict[str, Any] = {
+            "filter": FILTER,
+            "format": form,
+            "page_size": 1000,
+            "page_token": token,
+        }
         reply = wide.get("/v1/customers:exportPage", **query)
         assert reply.status == 200, reply.text
         assert len(reply.body) <= REST_BYTES

@@ -76,7 +76,7 @@ def test_a_file_holds_records_only_unless_it_is_asked_for_its_receipt(hub: Runni
 
 
 def test_csv_for_spreadsheets_begins_with_the_mark_of_utf_8(hub: RunningHub) -> None:
-    def begins(**query: object) -> bool:
+    def begins(**query: str) -> bool:
         for path in ("/v1/customers:export", "/v1/customers:exportPage"):
             reply = hub.get(path, format="CSV", fields="name", **query)
             assert reply.status == 200, reply.text

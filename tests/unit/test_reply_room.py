@@ -102,7 +102,7 @@ def test_pages_of_the_hubs_lists_end_early_and_join_into_the_whole(surface: str)
     entry = SimpleNamespace(surface=surface, row_count=None)
     call: Any = SimpleNamespace(entry=entry, principal=SimpleNamespace(consumer_id="c"))
     items = [{"id": n, "filter": "<" * 120_000} for n in range(100)]
-    found, token = [], ""
+    found, token = list[dict[str, object]](), ""
     while not found or token:
         paging = Paging(tokens, call, "things", 50, token)
         after = paging.after(-1)
