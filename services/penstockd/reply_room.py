@@ -59,7 +59,7 @@ def _json_size(value: Any) -> int:
             data = value.encode("utf-8", "surrogatepass")
             if data.isascii() and value.isalnum():
                 return _REST_LEAF + len(data)
-            six, two, unseen = (_count(data, some) for some in (_SIX, _TWO, _UNSEEN))
+            six, two, unseen = (_count_bytes(data, some) for some in (_SIX, _TWO, _UNSEEN))
             return _REST_LEAF + len(data) + 5 * six + two + 8 * unseen
         case bytes():
             return _REST_LEAF + 2 * len(value)  # base64 or hexadecimal
@@ -67,7 +67,7 @@ def _json_size(value: Any) -> int:
     return _REST_LEAF + sum(map(_json_size, parts))
 
 
-def _count(data: bytes, some: bytes) -> int:
+def _count_bytes(data: bytes, some: bytes) -> int:
     """How many bytes of ``data`` are one of ``some``."""
     return len(data) - len(data.translate(None, some))
 
