@@ -45,6 +45,9 @@ WORK = {
     "audit-sealer": """
         INSERT INTO hub.audit_entry (request_id, policy_revision, method, outcome)
         VALUES ('r1', 1, '/Get', 'OK')""",
+    "audit-retention": """
+        CREATE TABLE hub.audit_entry_20200101 PARTITION OF hub.audit_entry
+        FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')""",
     "signing-keys": "UPDATE hub.signing_key SET create_time = now() - interval '400 days'",
     "webhooks": "SELECT 1",  # it determines where the log ends
     "webhook-retention": """
@@ -91,7 +94,7 @@ async def lease_of(database: Database, name: str, *, over: bool) -> SingletonLea
 async def test_a_singleton_whose_term_is_over_writes_nothing(
     name: str, store_url: str, tmp_path: Path
 ) -> None:
-    settings = Settings(data_dir=tmp_path, database_url=store_url)
+    settings = Settings(data_dir=tmp_path, database_url=store_url, audit_days=1)
     async with open_hub(settings, keeper_database(settings)) as hub:
         database = hub.database
         async with database.transaction() as connection:

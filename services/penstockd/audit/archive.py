@@ -82,7 +82,7 @@ async def write_archive(connection: Connection, chain: DayChain, folder: Path) -
     checked and then renamed: see ``finish_archive``. Raises OSError.
     """
     fresh = folder / f"{name_archive(chain.day, chain.last_hash)}.{secrets.token_hex(4)}{_PART}"
-    with _create_private(fresh) as file:
+    with open_private(fresh) as file:
         # Without a name and a time in the header, so that one content makes one file.
         with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             async for lines in _encode_archive(connection, chain):
@@ -108,7 +108,7 @@ async def _encode_archive(connection: Connection, chain: DayChain) -> AsyncItera
 
 
 @contextmanager
-def _create_private(path: Path) -> Iterator[IO[bytes]]:
+def open_private(path: Path) -> Iterator[IO[bytes]]:
     """A new file that only its owner can read; removed if the block fails."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -199,7 +199,7 @@ class ArchiveFolders:
 def _check_lines(check: Verification, pruned: Checkpoint, source: CopyLines) -> None:
     """Check that an archive holds the chain that a checkpoint states, and nothing else."""
     held = [source.checkpoint(found) for found in source.take("checkpoint")]
-    rules = take_rules(check, source)
+    rules = take_rules(check, source, pruned.day)
     head = next(source.take("chain", 1), None)
     if head is None:
         raise CopyBroken(f"line {source.number} is not the head of a chain")

@@ -245,8 +245,11 @@ def _parse_span(found: Any) -> DaySpan | None:
     return DaySpan(first, last, 0)
 
 
-def take_rules(check: Verification, source: CopyLines) -> frozenset[str]:
-    """Check the rules that come next; returns their digests in hexadecimal."""
+def take_rules(
+    check: Verification, source: CopyLines, named: dt.date | None = None
+) -> frozenset[str]:
+    """Check the rules that come next, of the day ``named`` if they belong to one; returns their
+    digests in hexadecimal."""
     digests = set()
     for rule in source.take("rule"):
         try:
@@ -256,7 +259,7 @@ def take_rules(check: Verification, source: CopyLines) -> frozenset[str]:
         digests.add(digest)
         if made != digest:
             words = f"what {digest} stands for was changed"
-            check.find(Finding(Fault.RULE_CHANGED, words))
+            check.find(Finding(Fault.RULE_CHANGED, words, named))
     return frozenset(digests)
 
 
