@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -257,7 +257,7 @@ def set_entry(**values: Any) -> Callable[[list[dict[str, Any]]], None]:
     return lambda lines: lines[entry_at(lines, 3)]["entry"].update(values)
 
 
-TAMPERINGS: dict[str, tuple[Callable[[list[Path]], None], Fault]] = {
+TAMPERINGS: dict[str, tuple[Callable[[list[Path]], Any], Fault]] = {
     "lose a file": (lambda files: files[1].unlink(), Fault.ARCHIVE),
     "cut a file": (lambda files: files[1].write_bytes(files[1].read_bytes()[:-40]), Fault.ARCHIVE),
     "damage a file": (lambda files: files[1].write_bytes(b"x"), Fault.ARCHIVE),
@@ -325,12 +325,8 @@ async def test_a_day_that_was_tampered_with_is_not_dropped(world: World) -> None
             await transaction.start()
             await connection.execute(world.dated(change))
             one = OneConnection(connection)
-            retention = AuditRetention(
-                one,
-                world.signers,
-                ArchivePlace(world.archives, "n", "h"),
-                1,  # type: ignore[arg-type]
-            )
+            place = ArchivePlace(world.archives, "n", "h")
+            retention = AuditRetention(cast(Database, one), world.signers, place, 1)
             with pytest.raises(ArchiveRefused):
                 await retention.archive_old(one)
             await transaction.rollback()
