@@ -1,6 +1,6 @@
 """Commands of auditors: ``penstock audit`` with list, disclosures, export and checkpoint.
 
-``penstock audit verify`` comes with the server: it reads the database itself, or a copy.
+``verify``, ``archive`` and ``archives`` come with the server: they read the database itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.hub.v1 import audit_pb2
 
-#: The name of the group, to which the server adds ``verify``.
+#: The name of the group, to which the server adds commands.
 GROUP = "audit"
 
 Since = Annotated[
