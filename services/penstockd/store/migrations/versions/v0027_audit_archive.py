@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0026"
-down_revision = "0025"
+revision = "0027"
+down_revision = "0026"
 
 # One row for each day that was dropped, or for each part of one: entries that got the date of a
 # dropped day later, because a clock was set back, form another chain of that day.
