@@ -33,4 +33,7 @@ async def list_disclosures(
         known = await name_question(connection, hub.catalog, question)
         found, end = await find_shown(connection, known, paging.size, position)
         archived = await find_archived(connection, *Span(question.start, question.end).days)
-    return found, paging.end(found, end), archived
+    page = paging.fit(found)
+    if len(page) < len(found):
+        end = page[-1].values["entry_time"], page[-1].values["entry_id"]
+    return page, paging.end(page, end), archived
