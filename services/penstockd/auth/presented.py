@@ -22,7 +22,7 @@ BAD_TOKEN = f'{BEARER}, error="invalid_token"'
 BASIC = 'Basic realm="penstock", charset="UTF-8"'
 
 
-class Way(enum.Enum):
+class SignInWay(enum.Enum):
     """How a credential is to be verified."""
 
     TOKEN = "token"
@@ -34,7 +34,7 @@ class Way(enum.Enum):
 class Presented:
     """One credential, unverified. ``client_id`` is set for a client's secret alone."""
 
-    way: Way
+    way: SignInWay
     secret: str
     client_id: str = ""
 
@@ -45,11 +45,11 @@ def read_presented(metadata: Mapping[str, str]) -> Presented | None:
     if authorization is not None and api_key is not None:
         return None
     if api_key is not None:
-        return Presented(Way.API_KEY, api_key)
+        return Presented(SignInWay.API_KEY, api_key)
     scheme, text = split_authorization(authorization or "")
     if scheme == "bearer" and text:
         is_key = Credentials.claimed(API_KEY, text) is not None
-        return Presented(Way.API_KEY if is_key else Way.TOKEN, text)
+        return Presented(SignInWay.API_KEY if is_key else SignInWay.TOKEN, text)
     if scheme == "basic" and accepts_basic(metadata):
         return _read_basic(text)
     return None
@@ -86,7 +86,7 @@ def list_challenges(metadata: Mapping[str, str]) -> list[str]:
     itself fetches, only to what the user opens.
     """
     presented = read_presented(metadata)
-    bad = presented is not None and presented.way is Way.TOKEN
+    bad = presented is not None and presented.way is SignInWay.TOKEN
     fetched = metadata.get("sec-fetch-mode", "navigate") != "navigate"
     basic = [BASIC] if accepts_basic(metadata) and not fetched else []
     # Programs that keep one header of a name keep the last.
@@ -101,5 +101,5 @@ def _read_basic(text: str) -> Presented | None:
     if not colon or not secret:
         return None
     if Credentials.claimed(API_KEY, secret) is not None:
-        return Presented(Way.API_KEY, secret)
-    return Presented(Way.CLIENT, secret, name)
+        return Presented(SignInWay.API_KEY, secret)
+    return Presented(SignInWay.CLIENT, secret, name)

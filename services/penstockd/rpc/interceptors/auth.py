@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, principal_of
-from penstockd.auth.presented import Presented, Way, read_presented
+from penstockd.auth.presented import Presented, SignInWay, read_presented
 from penstockd.errors import RateLimited, Unauthenticated
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
@@ -55,11 +55,11 @@ async def find_principal(
     if presented is None:
         return None
     match presented.way:
-        case Way.TOKEN:
+        case SignInWay.TOKEN:
             return await _bearer_principal(hub, policy, presented.secret)
-        case Way.API_KEY:
+        case SignInWay.API_KEY:
             return hub.credentials.principal(policy, API_KEY, presented.secret)
-        case Way.CLIENT:
+        case SignInWay.CLIENT:
             return _client_principal(hub, policy, presented)
 
 
@@ -74,7 +74,7 @@ def _note_presented(exchange: Exchange) -> None:
     presented, arriving = read_presented(exchange.metadata), exchange.arriving
     if presented is None:
         return
-    if presented.way is Way.CLIENT:
+    if presented.way is SignInWay.CLIENT:
         known = presented.client_id in arriving.policy.consumers
         # Somebody may have swapped the two.
         named = exchange.hub.credentials.redacted(presented.client_id)
