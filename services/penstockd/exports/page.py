@@ -11,7 +11,7 @@ from penstockd.policy.pages import Query
 from penstockd.policy.read import ExportQuery
 from penstockd.policy.unreadable import naming_unreadable
 from penstockd.policy.view import View
-from penstockd.shapes.using import ChosenShape
+from penstockd.shapes.columns import ShapedView
 from penstockd.store.database import Database
 from penstockd.store.sql import apply_settings
 
@@ -40,17 +40,17 @@ async def read_file_page(
     size: int,
     after: Sequence[Any] | None,
     format: str,
-    shape: ChosenShape | None = None,
+    shaped: ShapedView | None = None,
     **choices: Any,
 ) -> FilePage:
     """The ``size`` records after a position (None: the first ones), from one snapshot, in the
-    columns of ``shape`` if there is one.
+    columns of ``shaped`` if there are any.
 
     ``choices`` are those of ``open_writer`` for a file that is not compressed. Raises FieldUnknown,
     FilterInvalid, OrderInvalid, RecordUnreadable and, for a choice that the format does not have,
     ValueInvalid.
     """
-    target = open_target(view, query.fields, shape, format, **choices)
+    target = open_target(view, query.fields, shaped, format, **choices)
     writer = target.writer
     read = ExportQuery(view, target.columns, filter=query.filter, order_by=query.order_by)
     sql, settings = read.copy(size, after)

@@ -213,6 +213,7 @@ class DatasetHandlers:
             batch_size=request.batch_size,
             include_before=request.include_before,
             transaction_boundaries=request.transaction_boundaries,
+            shape_names=_list_shape(request),
         )
         watch, reply = watch_of(request, call.exchange), StreamReply(call.exchange)
         await watch_changes(call.hub, call, wanted, watch, reply)
@@ -226,6 +227,7 @@ class DatasetHandlers:
             operations=request.operations,
             batch_size=request.page_size,
             include_before=request.include_before,
+            shape_names=_list_shape(request),
         )
         page = await list_changes(call.hub, call, wanted, request.cursor, wait_of(request))
         return poll_reply(self._changes_reply, page)
@@ -263,6 +265,10 @@ class _FileReply:
 
     def end(self, receipt: Receipt) -> None:
         self._exchange.add_trailers(receipts.make_trailers(receipt, self._exchange.hub.places))
+
+
+def _list_shape(request: Any) -> list[str]:
+    return [request.shape] if request.shape else []
 
 
 def _read_query(request: Any) -> Query:

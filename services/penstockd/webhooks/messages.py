@@ -158,7 +158,6 @@ def make_entries(
 ) -> tuple[list[Entry], list[Shown]]:
     """The audit's entries and rules for messages to one endpoint, before any of them leaves."""
     webhook = endpoint.webhook
-    fields = {s.dataset: s.fields for s in webhook.selections}
     keys: dict[str, list[str]] = {}
     for each in composed:
         for dataset, found in each.message.disclosed.items():
@@ -181,7 +180,7 @@ def make_entries(
         )
         if found:
             sight = sights[dataset]
-            rule = sight.view.prepared(Shown, fields[dataset])
+            rule = sight.view.prepared(Shown, sight.rule_fields)
             entry.shown = rule.digest
             shown.append(rule)
         if len(found) == 1:

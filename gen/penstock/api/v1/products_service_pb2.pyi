@@ -7,6 +7,7 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import changes_pb2 as _changes_pb2
 from penstock.hub.v1 import digests_pb2 as _digests_pb2
@@ -217,7 +218,7 @@ class StreamExportProductsRequest(_message.Message):
     def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ..., compression: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., omit_receipt: _Optional[bool] = ..., resume_receipt: _Optional[str] = ..., resume_offset: _Optional[int] = ..., nested: _Optional[str] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class ProductChange(_message.Message):
-    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence")
+    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence", "shaped", "shaped_before")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +227,8 @@ class ProductChange(_message.Message):
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     COMMIT_TIME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SHAPED_FIELD_NUMBER: _ClassVar[int]
+    SHAPED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     operation: _changes_pb2.Operation
     key: str
     before: _products_pb2.Product
@@ -234,10 +237,12 @@ class ProductChange(_message.Message):
     transaction_id: int
     commit_time: _timestamp_pb2.Timestamp
     sequence: int
-    def __init__(self, operation: _Optional[_Union[_changes_pb2.Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., after: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+    shaped: _struct_pb2.Struct
+    shaped_before: _struct_pb2.Struct
+    def __init__(self, operation: _Optional[_Union[_changes_pb2.Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., after: _Optional[_Union[_products_pb2.Product, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., shaped: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., shaped_before: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class WatchProductsRequest(_message.Message):
-    __slots__ = ("cursor", "snapshot", "filter", "fields", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds")
+    __slots__ = ("cursor", "snapshot", "filter", "fields", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds", "shape")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +252,7 @@ class WatchProductsRequest(_message.Message):
     INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     snapshot: bool
     filter: str
@@ -256,7 +262,8 @@ class WatchProductsRequest(_message.Message):
     include_before: bool
     transaction_boundaries: bool
     heartbeat_seconds: int
-    def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ...) -> None: ...
+    shape: str
+    def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class WatchProductsResponse(_message.Message):
     __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
@@ -275,7 +282,7 @@ class WatchProductsResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[ProductChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ...) -> None: ...
 
 class ListProductChangesRequest(_message.Message):
-    __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before")
+    __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before", "shape")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +290,7 @@ class ListProductChangesRequest(_message.Message):
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     wait: _duration_pb2.Duration
     filter: str
@@ -290,19 +298,22 @@ class ListProductChangesRequest(_message.Message):
     operations: _containers.RepeatedScalarFieldContainer[_changes_pb2.Operation]
     page_size: int
     include_before: bool
-    def __init__(self, cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ...) -> None: ...
+    shape: str
+    def __init__(self, cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class ListProductChangesResponse(_message.Message):
-    __slots__ = ("changes", "next_cursor", "view", "more")
+    __slots__ = ("changes", "next_cursor", "view", "more", "shapes")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[ProductChange]
     next_cursor: str
     view: str
     more: bool
-    def __init__(self, changes: _Optional[_Iterable[_Union[ProductChange, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changes: _Optional[_Iterable[_Union[ProductChange, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DigestProductsRequest(_message.Message):
     __slots__ = ("filter", "fields", "start_key", "end_key", "parts", "keys", "state")
