@@ -16,8 +16,8 @@ async def list_changes(
     """The changes after ``cursor``; without one, no changes and the current cursor.
 
     Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, ShapeNotFound, ShapeUnfit,
-    CursorInvalid, CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (only calls that
-    wait), HubStopping and DatabaseUnavailable.
+    CursorInvalid, CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (only
+    calls that wait), HubStopping and DatabaseUnavailable.
     """
     source = await wanted.open_source(hub, call, USUAL_PAGE)
     if not 0 <= wait_seconds <= MAX_WAIT:

@@ -15,9 +15,10 @@ async def watch_changes(
     """Send changes to ``reply`` until the caller goes away.
 
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
-    ShapeNotFound, CursorInvalid, CursorExpired or TooManyStreams is raised. A later error is also written to the
-    stream's last record: ShapeNotFound (it was deleted), ShapeUnfit, AccessChanged, ViewChanged, PolicyStale, ClientStalled, CursorExpired,
-    CursorInvalid (the database has gone back in time), HubStopping, DatabaseUnavailable.
+    ShapeNotFound, CursorInvalid, CursorExpired or TooManyStreams is raised. A later error is also
+    written to the stream's last record: ShapeNotFound (it was deleted), ShapeUnfit, AccessChanged,
+    ViewChanged, PolicyStale, ClientStalled, CursorExpired, CursorInvalid (the database has gone
+    back in time), HubStopping, DatabaseUnavailable.
     """
     source = await wanted.open_source(hub, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:

@@ -162,7 +162,7 @@ class ShapesInUse:
     def __init__(self, organs: FeedOrgans, call: Call, source: FeedSource) -> None:
         self._database, self._source = organs.database, source
         self._line = organs.feed.tail.bells.line(shapes_line(call.principal.consumer_id))
-        self._rung = self._line.rung
+        self._rung = -1  # it may have been deleted before the line was there
 
     async def check(self) -> None:
         """Raise ShapeNotFound if one of them has been deleted since the last check."""

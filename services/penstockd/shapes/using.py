@@ -35,6 +35,11 @@ class ChosenShape:
         return f"{self.shape_id}@{self.version}"
 
     @property
+    def dataset(self) -> str:
+        """The dataset of its records."""
+        return ShapeDefinition.parse(self.document).dataset
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the definition: a shape may be deleted and made anew under its name."""
         return hashlib.sha256(self.document.encode()).hexdigest()

@@ -14,6 +14,15 @@ MAX_SHAPES, MAX_VERSIONS, MAX_DEFINITIONS = 100, 100, 2 << 20
 #: How many users of a shape an error names.
 MAX_NAMED = 20
 
+_BY_REFERENCE = """
+SELECT n.consumer_id, n.reference, s.shape_id, s.version, s.definition, s.create_time
+FROM unnest($1::text[], $2::text[]) AS n (consumer_id, reference) CROSS JOIN LATERAL (
+    SELECT * FROM hub.shape AS s
+    WHERE s.consumer_id = n.consumer_id AND s.shape_id = split_part(n.reference, '@', 1)
+    AND split_part(n.reference, '@', 2) IN ('', s.version::text)
+    ORDER BY s.version DESC LIMIT 1
+) AS s
+"""
 _NAMED = """EXISTS (
     SELECT FROM jsonb_array_elements(w.selections::jsonb) AS s
     WHERE split_part(s->>'shape', '@', 1) = $2)"""
@@ -109,6 +118,16 @@ async def hold_shapes(
         shape_id, _, version = reference.partition("@")
         found[reference] = await find_shape(connection, consumer_id, shape_id, int(version or 0))
     return found
+
+
+async def find_named(
+    connection: Connection, references: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], StoredShape]:
+    """The versions that references stand for, by consumer and ``id`` or ``id@version``."""
+    rows = await connection.fetch(
+        _BY_REFERENCE, [consumer for consumer, _ in references], [text for _, text in references]
+    )
+    return {(row[0], row[1]): StoredShape(*row[2:]) for row in rows}
 
 
 async def list_users(connection: Connection, consumer_id: str, shape_id: str) -> Sequence[str]:
