@@ -24,7 +24,7 @@ from penstockd.policy.scopes import scopes_permit
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
 from penstockd.shapes.lens import ShapedLens
-from penstockd.shapes.using import parse_reference
+from penstockd.shapes.model import parse_reference
 from penstockd.store.database import Connection
 from penstockd.store.shapes import hold_shapes
 from penstockd.webhooks.endpoints import (
@@ -40,7 +40,6 @@ from penstockd.webhooks.model import (
     OPERATIONS,
     Body,
     Envelope,
-    Options,
     Selection,
     Webhook,
     WebhookKind,
@@ -119,7 +118,9 @@ class Owners:
         self, policy: PolicySnapshot, principal: Principal, selection: Selection, webhook: Webhook
     ) -> _Sight:
         try:
-            return _Sight(lens_of(policy, self._catalog, principal, selection, webhook.options))
+            return _Sight(
+                lens_of(policy, self._catalog, principal, selection, webhook.options.body)
+            )
         except PermissionDenied:
             return _Sight(None)
         except QueryError as exc:
@@ -128,7 +129,7 @@ class Owners:
             return _Sight(None)
         except ValueInvalid as exc:
             plain = replace(selection, shape="", chosen=None)
-            stand_in = lens_of(policy, self._catalog, principal, plain, webhook.options)
+            stand_in = lens_of(policy, self._catalog, principal, plain, webhook.options.body)
             return _Sight(None, stand_in, exc.message)
 
 
@@ -201,9 +202,11 @@ def _sees_as_much(
     """Whether a caller with other claims sees all that the webhook sends."""
     owner = owner_of(policy, webhook)
     try:
-        seen = lens_of(policy, catalog, caller, selection, webhook.options)
+        seen = lens_of(policy, catalog, caller, selection, webhook.options.body)
         told = (
-            None if owner is None else lens_of(policy, catalog, owner, selection, webhook.options)
+            None
+            if owner is None
+            else lens_of(policy, catalog, owner, selection, webhook.options.body)
         )
     except (PermissionDenied, QueryError, ValueInvalid):
         return False
@@ -215,7 +218,7 @@ def lens_of(
     catalog: Catalog,
     principal: Principal,
     selection: Selection,
-    options: Options,
+    body: Body = Body.JSON,
 ) -> Lens:
     """What a principal sees of a selection.
 
@@ -227,7 +230,7 @@ def lens_of(
     if selection.chosen is None:
         raise ValueInvalid.of("shape", f"'{selection.shape}' does not exist")
     lens = ShapedLens(view, catalog, selection.chosen, selection.filter)
-    if options.body is Body.XML:
+    if body is Body.XML:
         check_xml_names(lens.shaped.fields)
     return lens
 
@@ -241,7 +244,7 @@ def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) ->
             found[selection.dataset] = f"you need the permission {Permission.WEBHOOKS_WRITE.value}"
             continue
         try:
-            lens_of(policy, catalog, principal, selection, webhook.options)
+            lens_of(policy, catalog, principal, selection, webhook.options.body)
         except (PermissionDenied, QueryError, ValueInvalid) as exc:
             found[selection.dataset] = exc.message
     return found
@@ -266,7 +269,7 @@ def check_webhook(
         needed = Permission.WEBHOOKS_WRITE.value
         raise PermissionDenied(f"'{webhook.consumer_id}' needs the permission {needed}")
     for selection in webhook.selections:
-        lens_of(policy, catalog, owner, selection, webhook.options)
+        lens_of(policy, catalog, owner, selection, webhook.options.body)
 
 
 async def hold_chosen_shapes(connection: Connection, webhook: Webhook) -> Webhook:

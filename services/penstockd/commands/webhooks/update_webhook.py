@@ -22,7 +22,8 @@ async def update_webhook(
     """Store the webhook that ``change`` returns; a URL with another origin gets a new secret.
 
     In that case, headers that ``change`` does not set again are dropped, and so are the earlier
-    secrets. Raises PermissionDenied, WebhookNotFound, ShapeNotFound, and what ``check_webhook`` raises.
+    secrets. Raises PermissionDenied, WebhookNotFound, ShapeNotFound, and what ``check_webhook``
+    raises.
     """
     desk = hub.webhooks
 
