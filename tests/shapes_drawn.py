@@ -39,7 +39,8 @@ def _draw_column(name: str, fields: Sequence[Field], rng: random.Random) -> Shap
         return ShapeColumn(name, constant=rng.choice(["", "Penstock", "ü,;"]))
     field = rng.choice(fields)
     forms = _EXPRESSIONS.get(field.kind)
-    if forms and rng.random() < 0.3:
+    reserved = "package" in field.path.split(".")  # a word of CEL
+    if forms and not reserved and rng.random() < 0.3:
         return ShapeColumn(name, expression=rng.choice(forms).format(field.path))
     steps = _draw_steps(field, rng) if rng.random() < 0.7 else {}
     return ShapeColumn(name, field=field.path, **steps)
