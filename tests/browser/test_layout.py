@@ -37,7 +37,7 @@ def pages(hub: RunningHub, posts: Posts) -> Iterator[dict[str, str]]:
         f"#/webhooks/{name}/deliveries/{delivery}": "Attempts",
         "#/dead-letters": "Dead letters",
         "#/notices": "Notices",
-        "#/nowhere": "There is no such page",
+        "#/nowhere": "This page does not exist",
     }
     hub.request("DELETE", f"/v1/webhooks/{name}", consumer="crm")
 
@@ -73,7 +73,7 @@ def test_the_keyboard_is_enough(console: Console) -> None:
     page.keyboard.press("Enter")
     console.heading("Webhooks")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("main")).to_be_focused()
     new = page.get_by_role("link", name="New webhook")

@@ -49,7 +49,7 @@ export async function verify(
   const timestamp = header(headers, "webhook-timestamp");
   const signatures = header(headers, "webhook-signature");
   if (!/^[0-9]{1,15}$/.test(timestamp)) {
-    throw new VerificationFailed("the timestamp is no number");
+    throw new VerificationFailed("the timestamp is not a number");
   }
   const now = options.now ?? Date.now() / 1000;
   if (Math.abs(now - Number(timestamp)) > (options.tolerance ?? TOLERANCE)) {

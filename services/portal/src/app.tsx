@@ -17,7 +17,7 @@ export function App() {
   const [notice, setNotice] = useState("");
   const end = useCallback(() => {
     setSession(undefined);
-    setNotice("The session has ended. Sign in again to go on.");
+    setNotice("The session has ended. Sign in again to continue.");
   }, []);
   const signOut = (): void => {
     setSession(undefined);
@@ -39,7 +39,7 @@ function Shell({ consumer, onSignOut }: { consumer: string; onSignOut: () => voi
   return (
     <>
       <a className="skip" href="#main" onClick={toMain}>
-        To the content
+        Skip to the content
       </a>
       <header className="top">
         <a className="brand" href={href("webhooks")}>
@@ -101,9 +101,9 @@ function Page({ place }: { place: readonly string[] }) {
 function Nowhere() {
   return (
     <>
-      <h1>There is no such page</h1>
+      <h1>This page does not exist</h1>
       <p>
-        <a href={href("webhooks")}>To the webhooks</a>
+        <a href={href("webhooks")}>Go to the webhooks</a>
       </p>
     </>
   );

@@ -37,7 +37,7 @@ export function SignIn({ notice, onSignIn, onEnd }: Props) {
       </div>
       <form className="card" onSubmit={(event) => void signIn(event)}>
         <h1>Sign in</h1>
-        <p className="quiet">With the credentials of a consumer. They stay in this page alone.</p>
+        <p className="quiet">Use the credentials of a consumer. Only this page keeps them, until you reload it.</p>
         {notice && !refusal ? <p className="note">{notice}</p> : null}
         {refusal ? (
           <p className="error" role="alert">

@@ -43,10 +43,10 @@ export function DeadLetters() {
         <Button onClick={listed.again}>Refresh</Button>
       </div>
       <p className="quiet">
-        Deliveries that were given up, of all your webhooks. Each can be sent again from its page,
-        and all of a time by recovering them on the page of their webhook.
+        Deliveries of your webhooks that the hub has given up. Send one again from its page, or
+        recover all of a time range on the page of their webhook.
       </p>
-      <div className="filters" role="search" aria-label="Narrow the dead letters">
+      <div className="filters" role="search" aria-label="Filter the dead letters">
         <TextField
           label="Reason"
           value={reason}
@@ -63,7 +63,7 @@ export function DeadLetters() {
       <Shown of={listed}>
         {({ deliveries, next }) => (
           <>
-            <DeliveryTable deliveries={deliveries} empty="Nothing was given up." mixed />
+            <DeliveryTable deliveries={deliveries} empty="No delivery was given up." mixed />
             {next ? <Button onClick={() => setPages(pages + 1)}>Show older</Button> : null}
           </>
         )}

@@ -67,7 +67,7 @@ export function Deliveries({ id, sending, round }: Props) {
       <Shown of={listed}>
         {({ deliveries, nextPageToken }) => (
           <>
-            <DeliveryTable deliveries={deliveries} empty="There are no such deliveries." />
+            <DeliveryTable deliveries={deliveries} empty="No delivery matches." />
             {nextPageToken ? <Button onClick={() => setPages(pages + 1)}>Show older</Button> : null}
           </>
         )}
@@ -79,7 +79,7 @@ export function Deliveries({ id, sending, round }: Props) {
 function Filters(props: { wanted: Wanted; narrow: (changed: Partial<Wanted>) => void }) {
   const { wanted, narrow } = props;
   return (
-    <div className="filters" role="search" aria-label="Narrow the deliveries">
+    <div className="filters" role="search" aria-label="Filter the deliveries">
       <Choice
         label="State"
         value={wanted.state}

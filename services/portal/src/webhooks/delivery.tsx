@@ -34,7 +34,7 @@ export function DeliveryPage({ webhookId, deliveryId }: Props) {
             <Summary delivery={delivery} />
             <h2>Attempts</h2>
             {delivery.attempts.length === 0 ? (
-              <p className="empty">It has not been sent yet.</p>
+              <p className="empty">The delivery has not been sent yet.</p>
             ) : null}
             <ol className="attempts">
               {delivery.attempts.toReversed().map((attempt, i) => (
@@ -42,11 +42,11 @@ export function DeliveryPage({ webhookId, deliveryId }: Props) {
               ))}
             </ol>
             <h2>Body</h2>
-            <p className="quiet">As it would be sent now.</p>
+            <p className="quiet">The body as the hub would send it now.</p>
             {delivery.body.length > 0 ? (
               <pre>{formatted(delivery.body)}</pre>
             ) : (
-              <p className="empty">There is none any more, or nothing of it may be seen.</p>
+              <p className="empty">The body no longer exists, or you may not see any of it.</p>
             )}
           </>
         )}
@@ -81,7 +81,7 @@ function Head({ delivery, onChange }: { delivery: Delivery; onChange: () => void
         <div className="actions">
           <Button onClick={onChange}>Refresh</Button>
           {cursor ? (
-            <Button onClick={() => setReplaying(true)}>Replay what follows …</Button>
+            <Button onClick={() => setReplaying(true)}>Replay later changes …</Button>
           ) : null}
           <Button kind="primary" onClick={resend} busy={action.busy}>
             Resend

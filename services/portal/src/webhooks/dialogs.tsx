@@ -49,8 +49,8 @@ export function RecoverDialog({ id, onClose }: { id: string; onClose: Closed }) 
     );
   }
   return (
-    <Asking title="Recover what failed" verb="Recover" act={recover} {...{ action, onClose }}>
-      <p>All dead deliveries that were queued in this time are sent again, under their ids.</p>
+    <Asking title="Recover failed deliveries" verb="Recover" act={recover} {...{ action, onClose }}>
+      <p>All dead deliveries that were queued in this time are sent again, with the same ids.</p>
       <TextField
         label="From"
         value={since}
@@ -84,17 +84,17 @@ export function ReplayDialog(props: { id: string; cursor: string; onClose: Close
   };
   return (
     <Asking title="Replay a range of changes" verb="Replay" act={replay} {...{ action, onClose }}>
-      <p>The changes after a cursor are told once more, as new deliveries.</p>
+      <p>The changes after a cursor are sent once more, as new deliveries.</p>
       <TextField
         label="After cursor"
         value={cursor}
         onChange={setCursor}
-        hint="As a delivery, an export or a feed has it."
+        hint="From a delivery, an export or a feed."
         input={{ required: true, spellCheck: false, className: "mono" }}
         error={action.problem?.fields.get("cursor")}
       />
       <TextField
-        label="Up to cursor (empty: to now)"
+        label="Up to cursor (empty: until now)"
         value={endCursor}
         onChange={setEndCursor}
         input={{ spellCheck: false, className: "mono" }}
@@ -105,7 +105,7 @@ export function ReplayDialog(props: { id: string; cursor: string; onClose: Close
 }
 
 const OVERLAPS = [
-  [0, "none: the old one ends now"],
+  [0, "not at all: it ends now"],
   [3600, "1 hour"],
   [86_400, "1 day"],
   [604_800, "7 days"],
@@ -126,16 +126,16 @@ export function RotateDialog({ webhook, onClose }: { webhook: Webhook; onClose: 
   if (secret) return <SecretDialog secret={secret} onClose={() => onClose(true)} />;
   return (
     <Asking title="Rotate the secret" verb="Rotate" act={rotate} {...{ action, onClose }}>
-      <p>A new secret signs at once. The old one signs beside it for a while.</p>
+      <p>The new secret signs at once. The old one also signs for the time that you choose.</p>
       <Choice
-        label="The old secret signs for another"
+        label="The old secret signs for"
         value={overlap}
         choices={OVERLAPS}
         onChange={setOverlap}
         error={action.problem?.fields.get("overlap")}
       />
       <Choice
-        label="The new one is of"
+        label="The new secret is"
         value={signature}
         choices={SIGNATURES}
         onChange={setSignature}

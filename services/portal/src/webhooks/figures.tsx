@@ -28,7 +28,7 @@ export function Figures({ id, round }: { id: string; round: number }) {
   );
   return (
     <section className="figures" aria-label="Figures">
-      <Choice label="Figures of the" value={hours} choices={HOURS} onChange={setHours} />
+      <Choice label="Period" value={hours} choices={HOURS} onChange={setHours} />
       <Shown of={loaded}>
         {(metrics) => (
           <ul className="tiles">

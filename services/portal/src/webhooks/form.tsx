@@ -40,13 +40,13 @@ export function WebhookForm(props: Props) {
   return (
     <form ref={form} className="sheet" onSubmit={submit}>
       <fieldset>
-        <legend>Where to</legend>
+        <legend>Destination</legend>
         <TextField
           label="URL"
           value={draft.url}
           onChange={(url) => change({ url })}
           error={faults.get("url")}
-          hint="Public, by https, unless the operator allows more. Redirects are not followed."
+          hint="A public https address, unless the operator allows others. Redirects are not followed."
           input={{ type: "url", required: true, placeholder: "https://example.com/hooks" }}
         />
         <TextField
@@ -54,7 +54,7 @@ export function WebhookForm(props: Props) {
           value={draft.title}
           onChange={(title) => change({ title })}
           error={faults.get("title")}
-          hint="For people. May be left empty."
+          hint="A name for people. Optional."
         />
       </fieldset>
       <Selections
@@ -90,7 +90,7 @@ export function WebhookForm(props: Props) {
 
 /** Errors about fields appear at the fields. */
 function told(problem: Problem, faults: Faults): Problem {
-  const message = "Nothing was saved: see the fields that are marked.";
+  const message = "Nothing was saved. Correct the marked fields.";
   return faults.size > 0 ? { ...problem, message } : problem;
 }
 
@@ -119,7 +119,7 @@ function Options({ draft, change, faults, fresh }: OptionsProps): ReactNode {
   );
   return (
     <fieldset>
-      <legend>How</legend>
+      <legend>Delivery</legend>
       <div className="columns">
         <Choice
           label="Envelope"
@@ -151,22 +151,22 @@ function Options({ draft, change, faults, fresh }: OptionsProps): ReactNode {
           />
         ) : null}
         {number("Batch size", "batchSize", "batch_size", "Events in one message: 1 to 100.")}
-        {number("Concurrency", "concurrency", "concurrency", "At one time: 1 to 128.")}
+        {number("Concurrency", "concurrency", "concurrency", "Messages in flight at one time: 1 to 128.")}
         {number("Rate", "rate", "rate", "Messages a second at most; 0 is no limit.")}
         {number(
           "Retry after seconds",
           "retrySeconds",
           "retry_seconds",
-          "With commas. Empty: ten attempts over 75 h 35 min.",
+          "Separated by commas. Empty: ten attempts over 75 h 35 min.",
         )}
       </div>
       <Check
-        label="Thin: say which record, not what is in it"
+        label="Thin: send the record's key, not its fields"
         checked={draft.thin}
         onChange={(thin) => change({ thin })}
       />
       <Check
-        label="Tell it of my other webhooks, when one fails or is disabled"
+        label="Send notices when another of my webhooks fails or is disabled"
         checked={draft.notices}
         onChange={(notices) => change({ notices })}
       />

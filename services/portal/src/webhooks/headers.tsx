@@ -19,7 +19,7 @@ export function Headers({ headers, kept, fault, onChange }: Props) {
           <p className="quiet">
             {kept.length > 0
               ? `It sends ${kept.join(", ")}. Values are not shown again, and not sent to a URL of another origin.`
-              : "It sends none of your own."}
+              : "It sends no headers of your own."}
           </p>
           <Check
             label="Replace them"

@@ -47,11 +47,11 @@ export function WebhookList() {
         </div>
       </div>
       <p className="quiet">
-        What you may see is posted to a URL when it changes: signed, tried again for days, and
-        recoverable.
+        A webhook posts changes of the records that you may see to a URL. The hub signs each message,
+        tries again for days, and can send it once more later.
       </p>
       <Check
-        label="Those of all consumers"
+        label="Webhooks of all consumers"
         checked={everybody}
         onChange={(checked) => {
           setEverybody(checked);
@@ -81,7 +81,7 @@ function Nothing() {
     <>
       <p>There are no webhooks yet.</p>
       <p className="quiet">
-        Create one for a URL, or have events brought to your machine with{" "}
+        Create one for a URL, or receive events on your own machine with{" "}
         <code>penstock webhooks listen --forward-to http://localhost:3000</code>
       </p>
     </>

@@ -42,8 +42,8 @@ export function Notices() {
         <Button onClick={listed.again}>Refresh</Button>
       </div>
       <p className="quiet">
-        What the hub had to say of your webhooks. It also comes as events to those with the option
-        for notices.
+        What happened to your webhooks: one fails, or was disabled. Webhooks with the option for
+        notices receive them as events, too.
       </p>
       <Shown of={listed}>
         {({ notices, next }) => (
@@ -53,7 +53,7 @@ export function Notices() {
               columns={COLUMNS}
               rows={notices}
               name={(notice) => `${notice.webhookId} ${notice.createTime?.seconds} ${notice.type}`}
-              empty={<p>There is nothing to say.</p>}
+              empty={<p>There are no notices.</p>}
             />
             {next ? <Button onClick={() => setPages(pages + 1)}>Show older</Button> : null}
           </>

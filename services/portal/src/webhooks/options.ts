@@ -19,8 +19,8 @@ export const BODIES: Choices<Body> = [
 ];
 
 export const ORDERINGS: Choices<Ordering> = [
-  [Ordering.NONE, "none: as fast as can be"],
-  [Ordering.KEY, "by record: one after the other"],
+  [Ordering.NONE, "none: as fast as possible"],
+  [Ordering.KEY, "by record: one after another"],
 ];
 
 export const SIGNATURES: Choices<Signature> = [

@@ -131,12 +131,12 @@ function Warnings({ webhook }: { webhook: Webhook }) {
     <>
       {webhook.state === Webhook_State.DISABLED ? (
         <p className="error">
-          It is disabled: {disabledBy(webhook.reason)} What happens is dead at once. Resume it, then
-          recover what was missed.
+          This webhook is disabled: {disabledBy(webhook.reason)} New events become dead letters at once.
+          Resume it, then recover them.
         </p>
       ) : null}
       {webhook.state === Webhook_State.PAUSED ? (
-        <p className="note">It is paused: what happens waits until it is resumed.</p>
+        <p className="note">This webhook is paused: new events wait until it is resumed.</p>
       ) : null}
       {webhook.failingTime !== undefined ? (
         <p className="error">
@@ -150,7 +150,7 @@ function Warnings({ webhook }: { webhook: Webhook }) {
       ))}
       {webhook.replay !== undefined ? (
         <p className="note" role="status">
-          A replay is under way. It is at <code>{webhook.replay.cursor}</code> and ends at{" "}
+          A replay runs. It is at <code>{webhook.replay.cursor}</code> and ends at{" "}
           <code>{webhook.replay.endCursor}</code>.
         </p>
       ) : null}

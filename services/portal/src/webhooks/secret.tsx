@@ -15,8 +15,8 @@ export function SecretDialog({ secret, onClose }: { secret: string; onClose: () 
     <Dialog title={shared ? "The signing secret" : "The public key"} onClose={onClose}>
       <p>
         {shared
-          ? "Your receiver verifies deliveries with it. It is shown this once: keep it now."
-          : "Your receiver verifies deliveries with it. It is no secret; the settings show it, too."}
+          ? "Your receiver verifies deliveries with this secret. The hub shows it only once: save it now."
+          : "Your receiver verifies deliveries with this key. It is not secret; the settings also show it."}
       </p>
       <div className="field">
         <label htmlFor={id}>{shared ? "Secret" : "Public key"}</label>
@@ -33,7 +33,7 @@ export function SecretDialog({ secret, onClose }: { secret: string; onClose: () 
           <Button onClick={() => void copy()}>{copied ? "Copied" : "Copy"}</Button>
         ) : null}
         <Button kind="primary" onClick={onClose}>
-          I have kept it
+          I saved it
         </Button>
       </div>
     </Dialog>

@@ -82,7 +82,7 @@ function Selection({ wanted, fault, onChange }: SelectionProps) {
             onChange={(on) => toggle(operation, on)}
           />
         ))}
-        <span className="hint">{operations.length === 0 ? "None chosen: all of them." : ""}</span>
+        <span className="hint">{operations.length === 0 ? "None chosen: all operations." : ""}</span>
       </div>
       {operationFault === undefined ? null : <p className="error">{operationFault}</p>}
       <div className="columns">
@@ -91,7 +91,7 @@ function Selection({ wanted, fault, onChange }: SelectionProps) {
           value={wanted.filter}
           onChange={(filter) => onChange({ filter })}
           error={fault("filter")}
-          hint="Which records (AIP-160), as status = ACTIVE. Empty: all you may see."
+          hint="Which records (AIP-160), for example status = ACTIVE. Empty: all that you may see."
           input={{ spellCheck: false, className: "mono" }}
         />
         <TextField
@@ -99,7 +99,7 @@ function Selection({ wanted, fault, onChange }: SelectionProps) {
           value={wanted.fields}
           onChange={(fields) => onChange({ fields })}
           error={fault("fields")}
-          hint="With commas. Empty: all you may see."
+          hint="Separated by commas. Empty: all that you may see."
           input={{ spellCheck: false, className: "mono" }}
         />
       </div>

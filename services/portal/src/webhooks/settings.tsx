@@ -14,21 +14,21 @@ export function Settings({ webhook }: { webhook: Webhook }) {
       <h2 id="settings">Settings</h2>
       <Facts
         of={[
-          ["Leads to", <span className="breaking">{placeOf(webhook)}</span>],
+          ["Destination", <span className="breaking">{placeOf(webhook)}</span>],
           ["Owner", webhook.consumerId],
           ["Events", <Selections webhook={webhook} />],
           ["Headers", Object.keys(webhook.headers).join(", ") || "–"],
           ["Envelope", wordOf(ENVELOPES, options?.envelope)],
           ["Body", wordOf(BODIES, options?.body)],
-          ["Thin", options?.thin ? "yes: which record, not what is in it" : "no"],
+          ["Thin", options?.thin ? "yes: the record's key, not its fields" : "no"],
           ["Batch", `${options?.batchSize ?? 1} at most`],
           ["Ordering", wordOf(ORDERINGS, options?.ordering)],
-          ["Concurrency", `${options?.concurrency ?? 0} on their way at one time`],
+          ["Concurrency", `${options?.concurrency ?? 0} messages in flight at one time`],
           ["Rate", options?.rate ? `${options.rate} a second` : "no limit"],
           ["Retries after", (options?.retrySeconds ?? []).map(spanOf).join(", ")],
-          ["Told of other webhooks", options?.notices ? "yes" : "no"],
+          ["Notices of other webhooks", options?.notices ? "yes" : "no"],
           ["Scopes", webhook.scopes.join(" ") || "–"],
-          ["Made", <When at={webhook.createTime} />],
+          ["Created", <When at={webhook.createTime} />],
           ["Changed", <When at={webhook.updateTime} />],
         ]}
       />
@@ -38,7 +38,7 @@ export function Settings({ webhook }: { webhook: Webhook }) {
         columns={SECRETS}
         rows={webhook.secrets}
         name={(secret) => secret.secretId}
-        empty={<p>There are none.</p>}
+        empty={<p>There are no secrets.</p>}
       />
     </section>
   );
@@ -56,7 +56,7 @@ const SECRETS: ReadonlyArray<Column<WebhookSecret>> = [
         "–"
       ),
   },
-  { title: "Made", cell: (secret) => <When at={secret.createTime} /> },
+  { title: "Created", cell: (secret) => <When at={secret.createTime} /> },
   {
     title: "Signs until",
     cell: (secret) =>
