@@ -490,8 +490,8 @@ export const PreviewShapeRequestSchema: GenMessage<PreviewShapeRequest> = /*@__P
 /**
  * Saved projections of a dataset for one receiver: columns renamed, reordered,
  * left out, formatted or computed, as the receiver's program expects them.
- * Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
- * version of it (`shape=hubspot-contacts@2`).
+ * Exports, pages, feeds and webhooks take a shape by its id
+ * (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
  *
  * A shape belongs to the consumer that made it; for others it does not exist.
  * It shows nothing that its consumer may not see: each use fills its columns
@@ -543,7 +543,8 @@ export const Shapes: GenService<{
     output: typeof ListShapesResponseSchema;
   },
   /**
-   * Deletes a shape with all its versions.
+   * Deletes a shape with all its versions, unless subscriptions or webhooks name
+   * it. Streams that use it end.
    *
    * @generated from rpc penstock.hub.v1.Shapes.DeleteShape
    */
