@@ -99,7 +99,7 @@ def test_every_way_of_a_feed_has_the_columns_of_exports(
                     if len(found) == 3 and batch.checkpoint:
                         break
             assert found == want, options
-    asked = {"filter": filter, "shape": f"{shape}@1", "cursor": cursor}
+    asked: dict[str, Any] = {"filter": filter, "shape": f"{shape}@1", "cursor": cursor}
     with rest(hub, "/v1/customers:watch", **asked) as reply:
         told = lines(reply)
         begin = next(told)["begin"]

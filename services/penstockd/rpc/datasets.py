@@ -158,7 +158,7 @@ class DatasetHandlers:
         upload = GrpcUpload(requests, call.exchange)
         asked, form = await upload.begun()
         report = await import_records(
-            call, self.dataset, upload, asked, form, limits=call.hub.imports
+            call.hub, call, self.dataset, upload, asked, form, limits=call.hub.imports
         )
         return await mark_replayed(call, fill_import_report(self._import_reply, report))
 

@@ -120,7 +120,7 @@ class BatchUpsertCustomersResponse(_message.Message):
     def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportCustomersRequest(_message.Message):
-    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview", "shape")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class ImportCustomersRequest(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
     IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
     request_id: str
@@ -143,7 +144,8 @@ class ImportCustomersRequest(_message.Message):
     time_zone: str
     ignore_unknown: bool
     preview: bool
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ...) -> None: ...
+    shape: str
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class ImportCustomersResponse(_message.Message):
     __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors", "ignored_names", "ignored_value_count", "columns")
