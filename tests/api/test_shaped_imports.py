@@ -1,4 +1,4 @@
-"""Files in the columns of a shape, read back: the records are as before, except what was changed."""
+"""Files in the columns of a shape, read back: only what was changed is changed in the records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"name": "Id", "field": "customer_id"},
     {"name": "Company", "field": "name"},
     {"name": "Stage", "field": "status",
-     "values": {"LEAD": "lead", "ACTIVE": "customer", "INACTIVE": "lost"}},
+     "values": {"LEAD": "lead", "ACTIVE": "customer", "CHURNED": "lost"}},
     {"name": "Limit", "field": "credit_limit",
      "numberFormat": {"decimals": 4, "decimalSeparator": ",", "groupSeparator": "."},
      "defaultValue": "none"},
@@ -61,8 +61,8 @@ def mark(hub: RunningHub) -> str:
     put(hub, "customers", *[
         new_customer(name=f"{mark} {n}", tags=["x", "ü;"][:n], taxId=f"DE{n}", status=status,
                      billingAddress={"city": "Riga" if n else "", "countryCode": "LV"},
-                     creditLimit=["1234.5", "-0.25", None][n])
-        for n, status in enumerate(["LEAD", "ACTIVE", "INACTIVE"])
+                     creditLimit=["1234.5", "0.25", None][n])
+        for n, status in enumerate(["LEAD", "ACTIVE", "CHURNED"])
     ])  # fmt: skip
     return mark
 
@@ -129,7 +129,7 @@ def test_bad_cells_are_named_by_column_and_nothing_is_loaded(
     text = f"Id,Company,Stage,Limit\n{key},{mark} other,lead,1\n{key}2,{mark} x,LEAD,1\n"
     refused = load(hub, text, shape)
     assert refused.reason == "IMPORT_ROW_INVALID"
-    assert "none of lead, customer, lost" in refused.violations()["rows[2].Stage"]
+    assert "none of STATUS_UNSPECIFIED, lead, customer, lost" in refused.violations()["rows[2].Stage"]
     assert records(hub, mark) == before
     part = load(hub, text, shape, preview="true").json()
     columns = {c["name"]: c for c in part["columns"]}
