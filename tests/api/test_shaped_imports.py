@@ -129,7 +129,9 @@ def test_bad_cells_are_named_by_column_and_nothing_is_loaded(
     text = f"Id,Company,Stage,Limit\n{key},{mark} other,lead,1\n{key}2,{mark} x,LEAD,1\n"
     refused = load(hub, text, shape)
     assert refused.reason == "IMPORT_ROW_INVALID"
-    assert "none of STATUS_UNSPECIFIED, lead, customer, lost" in refused.violations()["rows[2].Stage"]
+    assert (
+        "none of STATUS_UNSPECIFIED, lead, customer, lost" in refused.violations()["rows[2].Stage"]
+    )
     assert records(hub, mark) == before
     part = load(hub, text, shape, preview="true").json()
     columns = {c["name"]: c for c in part["columns"]}
