@@ -150,7 +150,7 @@ def _invert_steps(field: Field, column: ShapeColumn) -> Parse | None:
     if (separator := column.join) is not None:
         parse, now = _split_list(field, separator), _text_field(field)
     if column.values:
-        parse = _chain(_map_back(now, column.values, column.otherwise), parse)
+        parse = _chain_steps(_map_back(now, column.values, column.otherwise), parse)
     if column.number is not None:
         parse = _read_number(now, column.number)
     if column.time:
@@ -158,7 +158,7 @@ def _invert_steps(field: Field, column: ShapeColumn) -> Parse | None:
     return parse
 
 
-def _chain(first: Parse, then: Parse | None) -> Parse:
+def _chain_steps(first: Parse, then: Parse | None) -> Parse:
     return first if then is None else lambda value: then(first(value))
 
 
