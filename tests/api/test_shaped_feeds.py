@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,6 +118,26 @@ def test_every_way_of_a_feed_has_the_columns_of_exports(
     polled = get(hub, "/v1/customers:changes", **asked).json()
     assert {c["key"]: c["shaped"] for c in polled["changes"]} == want
     assert polled["shapes"] == [f"{shape}@1"]
+
+
+def test_a_shape_of_constants_tells_that_records_come_and_go(hub: RunningHub, mark: str) -> None:
+    name = f"s-{uuid.uuid4().hex[:10]}"
+    save(hub, name, [{"name": "Seen", "constant": "yes"}])
+    (customer,) = customers(mark, 1)
+    key = customer["customerId"]
+    put(hub, "customers", customer)
+    hub.head()
+    cursor = get(hub, "/v1/customers:changes").json()["nextCursor"]
+    patch(hub, "customers", key, status="ACTIVE")
+    delete(hub, "customers", key)
+    hub.head()
+    query = {"shape": name, "cursor": cursor, "filter": f'name = "{mark}*"'}
+    changes = get(hub, "/v1/customers:changes", **query).json()["changes"]
+    assert [c["operation"] for c in changes] == ["DELETED"]
+    with rest(hub, "/v1/customers:watch", shape=name, snapshot="true") as reply:
+        first = next(m for m in lines(reply) if "changes" in m)["changes"][0]
+    assert first["shaped"] == {"Seen": "yes"} and "after" not in first
+    assert send(hub, "DELETE", f"/v1/shapes/{name}").status == 200
 
 
 def test_before_images_changed_columns_and_the_end_of_a_record(
@@ -360,3 +383,58 @@ def test_a_webhook_is_paused_when_its_owner_no_longer_sees_a_field(
             assert data[1]["record"] == {"Id": second["customerId"]}
             assert data[1]["shape"] == f"{name}@2"
             assert sum(secret in p.body.decode() for p in posts.taken) == 1
+
+
+@pytest.mark.parametrize(
+    ("example", "dataset"), [("crm-contacts", "customers"), ("flat-orders", "orders")]
+)
+def test_the_examples_by_command(
+    hub: RunningHub, posts: Posts, tmp_path: Path, mark: str, example: str, dataset: str
+) -> None:
+    """What ``watch``, ``changes`` and ``subscriptions pull`` print is what an export has."""
+
+    def run(*words: str) -> str:
+        return hub.command(*words).stdout.decode()
+
+    run("shapes", "create", example)
+    start = hub.command("changes", dataset).stderr.decode().split()[-1]
+    out = tmp_path / "out.ndjson"
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "penstock.client.cli", "watch", dataset, "--shape", example,
+         "--snapshot", "--output", str(out), "--format", "json"],
+        env=hub.env(),
+    )  # fmt: skip
+    try:
+        run("subscriptions", "create", mark, dataset, "--shape", example, "--start", start)
+        made = run("webhooks", "create", f"{posts.url}/{mark}", "--dataset", dataset,
+                   "--shape", example)  # fmt: skip
+        webhook = json.loads(made)["webhook"]
+        assert webhook["selections"][0]["shape"] == example
+        record = get(hub, f"/v1/{dataset}", page_size=1).json()[dataset][0]
+        key = record["customerId" if dataset == "customers" else "orderId"]
+        field = "phone" if dataset == "customers" else "currencyCode"
+        patch(hub, dataset, key, **{field: "+371 1" if field == "phone" else "SEK"})
+        hub.head()
+        rows = get(hub, f"/v1/{dataset}:export", format="JSON", shape=example).json()
+        want = next(row for row in rows if key in row.values())
+        told = run("changes", dataset, "--shape", example, "--cursor", start, "--format", "json")
+        pulled = run("subscriptions", "pull", mark, "--wait", "20s", "--format", "json")
+        for text in (told, pulled):
+            found = [c["shaped"] for c in map(json.loads, text.splitlines()) if c["key"] == key]
+            assert found[-1] == want
+        post = eventually(
+            lambda: next((p for p in posts.taken if f'"key":"{key}"' in p.body.decode()), None)
+        )
+        assert json.loads(post.body)["data"]["record"] == want
+        # Other tests write to these datasets as well.
+        eventually(lambda: out.exists() and f'"{key}"' in out.read_text())
+        lines = map(json.loads, out.read_text()[: out.read_text().rfind("\n")].splitlines())
+        assert set(next(lines)["shaped"]) == set(want)
+    finally:
+        watching.terminate()
+        watching.wait()
+        for hook in get(hub, "/v1/webhooks").json().get("webhooks", []):
+            if hook["url"].endswith(mark):
+                send(hub, "DELETE", f"/v1/webhooks/{hook['webhookId']}")
+        run("subscriptions", "delete", mark)
+        run("shapes", "delete", example)

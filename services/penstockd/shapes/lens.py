@@ -32,7 +32,8 @@ class ShapedLens(Lens):
     def __init__(self, view: View, catalog: Catalog, shape: ChosenShape, filter: str = "") -> None:
         """Raise ValueInvalid for a shape that the View cannot fill, and FilterError."""
         self.shape, self.shaped = shape, shape.in_view(view)
-        reads = self.shaped.reads
+        # A shape of constants alone reads nothing: its records still come and go.
+        reads = self.shaped.reads or view.dataset.key_fields[:1]
         super().__init__(view, catalog, filter=filter, only=reads, form=shape.document)
         self._readers = [_make_reader(view, field) for field in reads]
 

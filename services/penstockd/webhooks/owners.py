@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -129,8 +130,9 @@ class Owners:
             return _Sight(None)
         except ValueInvalid as exc:
             plain = replace(selection, shape="", chosen=None)
-            stand_in = lens_of(policy, self._catalog, principal, plain, webhook.options.body)
-            return _Sight(None, stand_in, exc.message)
+            with suppress(QueryError):  # the filter does not fit either
+                return _Sight(None, lens_of(policy, self._catalog, principal, plain), exc.message)
+            return _Sight(None, None, exc.message)
 
 
 class Roster(Owners):

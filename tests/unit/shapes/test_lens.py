@@ -112,9 +112,10 @@ def test_the_shape_belongs_to_the_view_id_and_a_changed_column_is_named(world: W
     assert lens.in_view(view).view_id == lens.view_id
     assert lens.changed_columns([text]) == ["Name"] and lens.changed_columns(["nothing"]) == []
     fixed = in_lens(world, view, ShapeDefinition("things", columns[1:]))
-    # No field at all: "" would stand for all of them.
-    assert fixed.fields == () and fixed.rule_fields == dataset.key_fields[0].path
-    assert fixed.changed(b"", b"") == []
+    # It shows no field, and no text at all would stand for all of them.
+    assert fixed.fields == dataset.key_fields and fixed.rule_fields == dataset.key.path
+    image = next(iter(world.images["things"].values()))
+    assert fixed.values("k", fixed.project(image)) == {"Fixed": "x"}
 
 
 def test_a_record_in_a_shape_is_bounded(world: World) -> None:
