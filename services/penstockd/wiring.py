@@ -54,6 +54,7 @@ from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
 from penstockd.store.database import ORDINARY, Database, Division, Limits
 from penstockd.store.fences import FencedDatabase
+from penstockd.store.former_fields import find_former_fields
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
@@ -113,6 +114,9 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
     hub = _make_hub(settings, database)
     try:
         await database.open()
+        async with database.connection() as connection:
+            former = await find_former_fields(connection, hub.catalog)
+        hub.catalog.with_former_fields = former
         await hub.policy.refresh()
         yield hub
         await hub.tasks.drain()
