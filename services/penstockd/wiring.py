@@ -16,6 +16,7 @@ import structlog
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.journal import Journal
 from penstockd.audit.refusals import UnknownCallers
+from penstockd.audit.retention import ArchivePlace, AuditRetention
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
@@ -66,10 +67,8 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
-from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.operators import DiskWatch
-from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.writes.arrival import ImportLimits
 
 #: The time for one statement of a singleton, in seconds: after a long pause the sealer and
@@ -301,36 +300,45 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
     signers, seconds = RingSigners(hub.ring), settings.audit_checkpoint_seconds
     key_age = timedelta(days=settings.key_days)
     delivery_age = timedelta(days=settings.webhook_days)
-    terms = webhooks.DeliveryTerms(settings.url, settings.webhook_allow)
+    place = ArchivePlace(settings.archive_folder, leases.holder.node_id, leases.host)
+    archiving = AuditRetention(hub.database, signers, place, settings.audit_days)
     return {
         "sequencer": sweep_log,
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
         "audit-sealer": lambda fenced: Sealer(fenced, signers, None, interval=seconds).run(),
+        "audit-retention": archiving.run,
         "signing-keys": lambda fenced: rotate_keys(fenced, seal, key_age),
-        "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
-        "webhook-retention": lambda fenced: WebhookRetention(
-            fenced, delivery_age, leases.now
-        ).run(),
+        "webhooks": lambda fenced: _deliver_webhooks(settings, hub, fenced, leases),
+        "webhook-retention": lambda fenced: _forget_deliveries(fenced, delivery_age, leases),
     }
 
 
+async def _forget_deliveries(fenced: FencedDatabase, age: timedelta, leases: Leases) -> None:
+    """Delete old deliveries."""
+    from penstockd.webhooks import organ  # it loads the HTTP client, which only keepers need
+
+    await organ.Retention(fenced, age, leases.now).run()
+
+
 async def _deliver_webhooks(
-    hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
+    settings: Settings, hub: Hub, fenced: FencedDatabase, leases: Leases
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers delays nothing else."""
+    from penstockd.webhooks import organ  # it loads the HTTP client, which only keepers need
+
     database = Database(
         hub.database.dsn, size=WEBHOOK_CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
     )
-    work = webhooks.Webhooks(
+    work = organ.Webhooks(
         database,
         fenced.by_way_of(database),
         hub.announcements,
         hub.catalog,
         hub.policy,
         hub.webhooks.seal,
-        terms,
+        organ.DeliveryTerms(settings.url, settings.webhook_allow),
         hub.places,
         clock=leases.now,
         allowance=hub.allowance,

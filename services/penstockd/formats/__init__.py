@@ -115,6 +115,7 @@ def open_writer(
     compression: str = "",
     spreadsheet_safe: bool = False,
     nested: str = "",
+    bom: bool | None = None,
 ) -> DocumentWriter:
     """A writer for one export of ``fields``; FormatUnknown if the format does not exist.
 
@@ -122,7 +123,8 @@ def open_writer(
     spreadsheet would run as a formula; XLSX has no such cells. Raises ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens. ``nested`` is
     JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; raises ValueInvalid for
-    any other value that is not empty, and with other formats.
+    any other value that is not empty, and with other formats. ``bom`` begins CSV with the mark of
+    UTF-8; None does so if the file is ``spreadsheet_safe``.
     """
     known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
@@ -131,8 +133,12 @@ def open_writer(
     if nested and (nested.upper() != "JSON" or known not in _JSON_NESTED):
         raise ValueInvalid.of("nested", f"is JSON, and for {' and '.join(_JSON_NESTED)} alone")
     chosen = _SAFE if spreadsheet_safe else _JSON_NESTED if nested else WRITERS
-    kind = chosen[known]
-    return compress_writer(kind(dataset, fields), compression)
+    if bom and known != "CSV":
+        raise ValueInvalid.of("bom", "is for CSV alone")
+    writer = chosen[known](dataset, fields)
+    if isinstance(writer, CsvWriter):
+        writer.marked = spreadsheet_safe if bom is None else bom
+    return compress_writer(writer, compression)
 
 
 def open_reader(
@@ -175,12 +181,16 @@ def pick_format(format: str, accept: str | None) -> str:
     """
     if format:
         return _known_format(format, WRITERS)
-    wanted = sorted(_parse_accept(accept or "*/*"), reverse=True)
-    for _, _, media in wanted:
-        for known, name in _MEDIA.items():
-            group, _, kind = media.partition("/")
-            if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
-                return name
+    ranges = _parse_accept(accept or "*/*")
+    nothing = (0.0, 0)
+    wanted: dict[str, tuple[float, int]] = {}
+    for media in _MEDIA:
+        # The most specific range decides (RFC 9110, 12.5.1): a quality of 0 excludes.
+        kinds = (media, media.partition("/")[0] + "/*", "*/*")
+        wanted[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
+    best = max(wanted, key=wanted.__getitem__)  # the first of equals
+    if wanted[best] > nothing:
+        return _MEDIA[best]
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
 
 
@@ -197,10 +207,12 @@ def format_of_suffix(file_name: str) -> str:
     return next((name for suffix, name in _SUFFIXES.items() if stem.endswith(suffix)), "")
 
 
-def _parse_accept(accept: str) -> list[tuple[float, int, str]]:
-    """The media types of an Accept header, with their quality; earlier ones win ties."""
-    found = []
-    for place, item in enumerate(accept.lower().split(",")):
+def _parse_accept(accept: str) -> dict[str, tuple[float, int]]:
+    """The media ranges of an Accept header, each with its quality and, to compare equals, its place
+    from the end."""
+    found = dict[str, tuple[float, int]]()
+    items = accept.lower().split(",")
+    for place, item in enumerate(items):
         media, *parameters = [part.strip() for part in item.split(";")]
         quality = 1.0
         for parameter in parameters:
@@ -209,8 +221,9 @@ def _parse_accept(accept: str) -> list[tuple[float, int, str]]:
                     quality = float(parameter[2:])
                 except ValueError:
                     quality = 0.0
-        if media and quality > 0:
-            found.append((quality, -place, media))
+        if media:
+            rank = (quality, len(items) - place) if quality > 0 else (0.0, 0)
+            found[media] = max(found.get(media, rank), rank)
     return found
 
 

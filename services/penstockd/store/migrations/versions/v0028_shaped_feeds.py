@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0027"
-down_revision = "0026"
+revision = "0028"
+down_revision = "0027"
 
 SHAPES = """
 ALTER TABLE hub.subscription ADD shapes text[] NOT NULL DEFAULT '{}';
