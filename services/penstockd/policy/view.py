@@ -286,8 +286,9 @@ class View:
     def select(
         self, fields: Sequence[Field], condition: ColumnElement[bool] | None = None
     ) -> Select[Any]:
-        """The visible rows, with the given visible fields as columns named by their paths."""
-        return self.narrow([self.column(f).label(f.path) for f in fields], condition)
+        """The visible rows, with the given visible fields as columns named as in the table: two
+        paths may be one name to PostgreSQL, which cuts long ones off."""
+        return self.narrow([self.column(f).label(f.column) for f in fields], condition)
 
     def narrow(
         self, columns: Sequence[ColumnElement[Any]], condition: ColumnElement[bool] | None
