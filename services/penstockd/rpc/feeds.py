@@ -40,6 +40,7 @@ def poll_reply(kind: Any, page: ChangePage) -> Any:
     """The response of a poll; ``kind`` is its class."""
     reply = kind.FromString(page.changes)
     reply.next_cursor, reply.view, reply.more = page.next_cursor, page.view, page.more
+    reply.shapes.extend(page.shapes)
     return reply
 
 
@@ -60,6 +61,7 @@ class StreamReply:
             view=begin.view,
             policy_revision=begin.policy_revision,
             receipt_id=begin.receipt_id,
+            shapes=begin.shapes,
         )
         return await self._say(begin=said)
 
