@@ -103,6 +103,7 @@ async def test_compare_shapes(hub: HubLike) -> None:
 
 
 async def test_preview_shape(hub: HubLike) -> None:
+    hub.give({"SELECT count(*) AS count_1": [(0,)]})
     page = await preview_shape(hub, call := hub.call(), MORE, "CSV", "", 0)
     assert (page.body, call.entry.row_count) == (b"Id,Name\n", 0)
     with pytest.raises(ValueInvalid):
