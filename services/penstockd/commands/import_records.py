@@ -6,13 +6,10 @@ from dataclasses import asdict, replace
 
 from penstockd.calls import Call, ReadingOrgans
 from penstockd.catalog import Dataset
-from penstockd.formats import Reader, ReadOptions, open_reader, pick_format
+from penstockd.formats import pick_format
 from penstockd.policy.model import Action
-from penstockd.policy.view import View
-from penstockd.shapes.inverse import ShapeInverse
-from penstockd.shapes.reader import ShapedReader
-from penstockd.shapes.using import ChosenShape, choose_shape
-from penstockd.spools import SpoolPlace
+from penstockd.shapes.reader import open_source
+from penstockd.shapes.using import choose_shape
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
 from penstockd.writes.imports import Import
@@ -40,12 +37,13 @@ async def import_records(
     ``request`` covers everything but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
-    ValueInvalid (an option that is not understood, a shape that cannot be read back), ShapeNotFound,
-    ImportFormatInvalid, ImportTruncated, RequestTooLarge, ImportTooLong, ClientStalled,
-    CallTooCostly, ShareExhausted, StorageFull, RequestInFlight, RequestIdReused, RecordNotFound (out
-    of the caller's sight), and ImportRowInvalid with the first REPORTED_ROWS bad rows. Then nothing was loaded. If ``form`` is
-    partial, the last two are reported for each row and the other rows are loaded; an error that
-    makes the rest of the file unreadable still refuses all of it.
+    ValueInvalid (an option that is not understood, a shape that cannot be read back),
+    ShapeNotFound, ImportFormatInvalid, ImportTruncated, RequestTooLarge, ImportTooLong,
+    ClientStalled, CallTooCostly, ShareExhausted, StorageFull, RequestInFlight, RequestIdReused,
+    RecordNotFound (out of the caller's sight), and ImportRowInvalid with the first REPORTED_ROWS
+    bad rows. Then nothing was loaded. If ``form`` is partial, the last two are reported for each
+    row and the other rows are loaded; an error that makes the rest of the file unreadable still
+    refuses all of it.
     """
     if form.preview:
         request = replace(request, validate_only=True)
@@ -62,23 +60,7 @@ async def import_records(
     )
     reading = replace(options, ignore_unknown=True) if form.preview else options
     chosen = await choose_shape(organs, call, dataset, form.shape)
-    source = _open_source(view, format, reading, chosen, limits.spools)
+    source = open_source(view, format, reading, chosen, limits.spools)
     preview = Preview(source, ignore_unknown=options.ignore_unknown) if form.preview else None
     load = Import(dataset, view, source, partial=form.partial or form.preview, preview=preview)
     return reply.report(await load_once(call, upload, file, load, request))
-
-
-def _open_source(
-    view: View,
-    format: str,
-    options: ReadOptions,
-    chosen: ChosenShape | None,
-    spools: SpoolPlace,
-) -> Reader:
-    """The reader of a file in the columns of a View, or in those of a shape."""
-    if chosen is None:
-        offered = [f for f in view.fields() if f.output_only or f in view.writable]
-        return open_reader(format, view.dataset, offered, options, spool_place=spools)
-    inverse = ShapeInverse(view, chosen.document)
-    inverse.check(view.writable)
-    return ShapedReader(format, view.dataset, inverse.columns, options, spools)

@@ -10,7 +10,9 @@ from typing import Any
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.values import ValueRefused, make_completer
 from penstockd.formats import BadRow, FormatError, Reader, ReadOptions, RowBatch, open_reader
-from penstockd.shapes.inverse import ReadColumn
+from penstockd.policy.view import View
+from penstockd.shapes.inverse import ReadColumn, ShapeInverse
+from penstockd.shapes.using import ChosenShape
 from penstockd.spools import SpoolPlace
 
 
@@ -100,3 +102,22 @@ class ShapedReader(Reader):
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         raise AssertionError("the reader of the format parses the file")
+
+
+def open_source(
+    view: View,
+    format: str,
+    options: ReadOptions,
+    chosen: ChosenShape | None,
+    spools: SpoolPlace,
+) -> Reader:
+    """The reader of a file in the columns of a shape, or without one in those of a View.
+
+    Raises ValueInvalid for a shape that cannot be read back, and what ``open_reader`` raises.
+    """
+    if chosen is None:
+        offered = [f for f in view.fields() if f.output_only or f in view.writable]
+        return open_reader(format, view.dataset, offered, options, spool_place=spools)
+    inverse = ShapeInverse(view, chosen.document)
+    inverse.check(view.writable)
+    return ShapedReader(format, view.dataset, inverse.columns, options, spools)
