@@ -21,7 +21,7 @@ from penstockd.store.database import Database
 #: A page takes one more place of its consumer's share for every PLACE_ROWS rows, as far as the
 #: share allows (see ``shares``).
 PLACE_ROWS = 150
-#: How many times as long as its JSON a Struct may be over gRPC.
+#: A Struct over gRPC may be this many times as long as its JSON.
 STRUCT_RATIO = 8
 
 
@@ -101,7 +101,7 @@ async def read_page(
     async with name_unreadable(find), database.connection(weight=weight) as connection:
         arguments = statement.arguments(limit=size + 1, room=room)
         rows = await connection.fetch(statement.text, *arguments)
-        # Rows that fill the room may be followed by others.
+        # If the rows fill the room, others may follow.
         more = len(rows) > size or sum(row[-1] for row in rows) >= room
         shown = [tuple(row[: page.width]) for row in rows[:size]]
         count = count_fitting(shown, RowSizes(page.fields, surface).measure, room)

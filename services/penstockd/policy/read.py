@@ -79,7 +79,7 @@ class Page:
     """A page of the records that match, in a total order, and the position where it ends.
 
     A row holds ``width`` values for the codec, then the values of the order's columns, then the
-    key, then its size in bytes, in which a masked value counts with its stored size.
+    key, then its size in bytes; a masked value counts with its stored size.
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
@@ -93,8 +93,8 @@ class Page:
         self._first = self._compiled(self._base)
 
     def statement(self, position: Sequence[Any] | None) -> Statement:
-        """At most ``limit`` rows, after ``position`` or from the start, and no more than fill
-        ``room`` bytes: the last of these may exceed them."""
+        """At most ``limit`` rows, after ``position`` or from the start. They end with the row that
+        fills ``room`` bytes or exceeds them."""
         if position is None:
             return self._first
         return self._compiled(self._base.where(self._order.after(position)))
@@ -178,8 +178,8 @@ class ExportQuery:
     def fitting(
         self, fields: Sequence[Field], limit: int, after: Sequence[Any] | None
     ) -> Statement:
-        """How many of the first ``limit`` rows after a position fill ``room`` bytes, by the stored
-        sizes of ``fields``; the last one may exceed them."""
+        """The number of the first rows after a position, at most ``limit``, up to the row that
+        fills ``room`` bytes or exceeds them, by the stored sizes of ``fields``."""
         size = literal_column(row_size(fields), BigInteger()).label("__size")
         rows = self._from(self._narrow([size], self._condition), after)
         within = _within_room(rows.limit(_count_literal(limit)))
@@ -197,9 +197,9 @@ class ExportQuery:
         test: Callable[[int, ColumnElement[Any]], ColumnElement[bool] | None],
         limit: int,
     ) -> Statement | None:
-        """The key of some row with a value that meets ``test``, and the place of its column, among
-        the first ``limit`` rows (0: all). None if ``test`` excludes every column by returning
-        None."""
+        """The key of one of the first ``limit`` rows (0: all) that has a value which meets
+        ``test``, and the index of the value's column. None if ``test`` returns None for every
+        column."""
         rows: Select[Any] = self._rows.add_columns(self._key.label("__key"))
         if limit:
             rows = self._from(rows, None).limit(_count_literal(limit))
@@ -232,11 +232,11 @@ class ExportQuery:
 
 
 def _within_room(rows: Select[Any]) -> Select[Any]:
-    """The first of ordered rows, as many as fill ``room`` bytes by their last column; the last one
-    may exceed them."""
+    """The first of ordered rows, up to the row that fills ``room`` bytes or exceeds them; the last
+    column is a row's size."""
     ordered = rows.subquery()
     size = list(ordered.columns)[-1]
-    # Rows stay in the order of the subquery, and are summed up in it.
+    # The window sums the sizes in the order of the subquery, which the rows keep.
     before = func.sum(size).over(rows=(None, 0)) - size
     summed = select(*ordered.columns, before.label("__before")).subquery()
     *columns, sum_before = summed.columns

@@ -60,7 +60,8 @@ def test_a_value_that_the_model_cannot_say(
 def test_a_number_of_an_enum_that_has_no_name_any_more_stays_a_number(tmp_path: Path) -> None:
     """Images of the change log are of earlier models, too."""
     members = (
-        "message Probe { option (penstock.options.v1.dataset) = {title: 'Probes'}; enum E { NONE = 0; A = 1; } repeated E v = 2; map<string, E> w = 3;"
+        "message Probe { option (penstock.options.v1.dataset) = {title: 'Probes'};"
+        " enum E { NONE = 0; A = 1; } repeated E v = 2; map<string, E> w = 3;"
         " string probe_id = 1 [(penstock.options.v1.field).key = true];"
     )
     dataset = compiled(tmp_path, HEAD + members + COMMON)["probes"]
