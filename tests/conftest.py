@@ -73,7 +73,7 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
-    """The one PostgreSQL server of all tests without a hub."""
+    """The PostgreSQL server that all tests without a hub share."""
     with entered(running_postgres()) as server:
         yield server
 
@@ -97,7 +97,7 @@ async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[st
     """The URL of the test's own database with the hub's tables."""
     async with own_database(server, template) as url:
         copy = await asyncpg.connect(url)
-        # To the hub, a copy is another cluster; make it the cluster of this database.
+        # The hub takes a copy for another cluster: record that this database is the right one.
         await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
         await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
         await copy.close()

@@ -1,5 +1,5 @@
-"""``penstock audit verify``: proves the audit from the database itself, or from a copy of it; and
-``penstock audit archive``: archives its old days.
+"""``penstock audit verify`` proves the audit from the database itself, or from a copy of it;
+``penstock audit archive`` archives its old days.
 
 Nothing here asks the hub, since an auditor need not trust it. Only the public key is trusted, and
 the file of checkpoints if one was kept.
@@ -71,8 +71,8 @@ def collect_evidence(
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """The result of verifying the database with its archives, whether workers could change the
-    audit, and the names of archive files that belong to no day that was dropped."""
+    """The result of verifying the database with its archives. ``workers_may_change``: workers have
+    the right to change the audit. ``spare`` names archive files that belong to no dropped day."""
 
     report: VerificationReport
     workers_may_change: bool
@@ -82,9 +82,9 @@ class StoredReport:
 async def verify_stored(
     settings: Settings, given: Evidence, patience: float, folders: Sequence[Path] | None
 ) -> StoredReport:
-    """Verify the audit in the database, and the archives in ``folders``, by default in that of the
-    settings; an empty list leaves them out. The newest checkpoint can be of any age if ``patience``
-    is 0 or the hub does not run.
+    """Verify the audit in the database, and the archives in ``folders``: by default in the folder
+    of the settings; an empty list leaves archives out. The newest checkpoint may have any age if
+    ``patience`` is 0 or the hub does not run.
 
     Raises DatabaseUnavailable and NodeError, and OSError if a folder cannot be read.
     """
@@ -119,7 +119,7 @@ def summarise_report(report: VerificationReport, given: Evidence) -> str:
 
 
 def _describe_spans(report: VerificationReport) -> list[str]:
-    """The days that were read in the database and in archives, if there are archives."""
+    """The days that were verified in archives and in the database; empty without archived days."""
     archived = report.archived
     if archived is None:
         return []
@@ -170,7 +170,7 @@ async def archive_days(settings: Settings, days: int) -> list[StoredArchive]:
 
 
 async def list_archived(settings: Settings) -> list[StoredArchive]:
-    """The days that were archived and dropped, in that order. Raises StartRefused."""
+    """The archived days, in the order in which they were dropped. Raises StartRefused."""
     try:
         async with (
             open_store(settings, "hub.audit_archive") as database,

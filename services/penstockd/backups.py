@@ -46,7 +46,7 @@ from penstockd.up import StartRefused, begin_epoch
 
 #: Names of files in a backup. The settings decide where each belongs.
 CHECKPOINTS, SETTINGS = "checkpoints.jsonl", "settings.json"
-#: The folder in a vault that has the archived days of the audit.
+#: The folder in a vault for the archived days of the audit.
 ARCHIVED = "audit"
 _SECRETS = (SECRET, SECOND_SECRET)
 #: In the data folder: segments of the log on their way to a vault.
@@ -57,8 +57,8 @@ _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What ``take_backup`` has put into the vault: the new backup (None for the log alone), its
-    size in bytes, the number of segments of the log and of archived days of the audit that are new
-    there, and the names of backups that were removed.
+    size in bytes, the numbers of new segments of the log and of new archived days of the audit,
+    and the names of removed backups.
     ``oldest`` is the earliest time to which the database can be restored, None if the vault has no
     backup of it. ``unusable`` explains by name why other backups there cannot be used."""
 
@@ -120,7 +120,7 @@ async def take_backup(
                 # The log may have a rotation that began meanwhile.
                 files = _merge_secrets(files, _find_secrets(settings), replaces=True) or files
                 label = Label(name, cluster, segment, time, _read_version(), sorted(files), owner)
-                # After the log: each day that it drops has its archive in the vault.
+                # After the log, so that the vault has the archive of every day that the log drops.
                 archives = await asyncio.to_thread(_put_archives, settings, vault)
                 await asyncio.to_thread(_finish_backup, vault, label, files)
             removed = await asyncio.to_thread(remove_old, vault, keep)
@@ -223,10 +223,10 @@ def _back_up_files(
 
 
 def _put_archives(settings: Settings, vault: Vault) -> int:
-    """Put the archived days of the audit into the vault that it lacks; returns how many.
+    """Put the archived days of the audit that the vault lacks into it; returns how many.
 
-    They are there once for all backups, and stay: nothing else has these days. A name stands for
-    one content.
+    All backups share them, and no backup removes them: nothing else has these days. Files with
+    equal names have equal content.
     """
     there = set(vault.names(ARCHIVED))
     count = 0
@@ -240,7 +240,7 @@ def _put_archives(settings: Settings, vault: Vault) -> int:
 
 
 def _fetch_archives(settings: Settings, vault: Vault) -> None:
-    """Put the archived days of the vault into the folder of archives, those that it lacks."""
+    """Copy the archived days that the folder of archives lacks from the vault."""
     names = vault.names(ARCHIVED)
     folder = settings.archive_folder
     if names:

@@ -375,7 +375,7 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
     eventually(lambda: pair.near.sql(waiting, name, "DELIVERED") == [(0,)])
     found = arrived(pair.posts)
     keys = {k for k, _ in found}
-    # Nothing is lost, and nothing is made up; a write without an answer may have taken effect.
+    # The hub neither loses nor invents writes; a write without an answer may have taken effect.
     assert set(writing.acked) <= keys <= {write.key for write in writing.tried}
     assert len(found) == len(keys)
     assert all(len(ids) == 1 for ids in found.values())  # repeated only under the same id
@@ -530,6 +530,6 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
 
         eventually(is_said)
     finally:
-        pair.far.stop()  # this is the last test of the module: nobody needs it any more
+        pair.far.stop()  # this is the last test of the module: none needs the node any more
         (pair.far.data / "node-id").write_text(far_id)
         pair.far.environment["PENSTOCK_WEBHOOK_ALLOW"] = "127.0.0.0/8,::1/128"

@@ -74,14 +74,14 @@ class DaySpan:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """The result of a verification; ``findings``: places in chains, then other entries,
-    checkpoints.
+    """The result of a verification. ``findings`` lists places in chains first, then other entries
+    and checkpoints.
 
     ``checkpoints`` counts the checkpoints of the audit, ``outside`` those of the file. ``unsealed``
     counts entries that are not sealed yet; ``waiting`` is the age of the oldest of them in seconds.
     ``restores`` lists the gaps that were declared after the database had gone back in time.
-    ``stored`` are the days with entries in the database, ``archived`` those that it has dropped:
-    of these, only the entries of files that were read are counted.
+    ``stored`` are the days with entries in the database, ``archived`` those that it has dropped;
+    ``archived`` counts only the entries of files that were read.
     """
 
     findings: list[Finding]
@@ -131,7 +131,7 @@ class Verification:
             self.find(Finding(Fault.UNVERIFIABLE, words))
         self._check_row(checkpoints, first)
         self._check_outside(checkpoints, outside)
-        #: The dropped chains: the checkpoint that says so, and the checkpoints within each.
+        #: By the checkpoint that states the drop of a chain, the checkpoints of that chain.
         self._pruned: dict[Checkpoint, list[Checkpoint]] = {}
         self._marks: dict[dt.date, list[Checkpoint]] = {}
         # Checkpoints of the file count, too: they may be all that is left.
@@ -147,7 +147,7 @@ class Verification:
 
     @property
     def pruned(self) -> Sequence[Checkpoint]:
-        """The checkpoints of the chains that were archived and dropped, in order."""
+        """The PRUNE checkpoints of the dropped chains, in order."""
         return list(self._pruned)
 
     def find(self, finding: Finding) -> None:
@@ -161,7 +161,7 @@ class Verification:
         return self._begin(day, anchor, self._marks.pop(day, ()))
 
     def archived(self, pruned: Checkpoint, anchor: int) -> DayCheck:
-        """Begin the check of a chain that was dropped, as its archive holds it."""
+        """Begin the check of a dropped chain, which its archive holds."""
         return self._begin(pruned.day, anchor, self._pruned[pruned])
 
     def _begin(self, day: dt.date, anchor: int, marks: Iterable[Checkpoint]) -> DayCheck:

@@ -12,7 +12,7 @@ from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 
 MAX_FORM_BYTES = 8192
-#: A token carries its scopes, and must stay well below the longest token that is read.
+#: A token carries its scopes, and must stay well below the greatest length that the hub reads.
 MAX_SCOPE_BYTES = 2048
 
 
@@ -81,5 +81,7 @@ def pick_scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> fro
         return None
     scopes = frozenset(asked.split(" "))
     if len(asked) > MAX_SCOPE_BYTES or not all(policy.grantable(principal, s) for s in scopes):
-        raise TokenRefused("invalid_scope", "a scope is unknown, or more than the consumer may")
+        raise TokenRefused(
+            "invalid_scope", "a scope is unknown, or exceeds what the consumer may do"
+        )
     return scopes

@@ -61,7 +61,7 @@ class ShapeComparison:
     def read_alike(self, before: StoredField, after: StoredField) -> bool:
         """Whether bytes that the old field wrote never read as another value of the new one.
 
-        A value and a message of the same number are both bytes with that number.
+        To protobuf a value and a message of the same number can be the same bytes.
         """
         old, new = before.numbers, after.numbers
         if old == new:
@@ -147,7 +147,7 @@ class ShapeComparison:
 
 
 def _written_otherwise(before: str | None, after: str | None) -> bool:
-    """Whether two ways to write a number differ; one that is not known is taken for the same."""
+    """Whether two ways to write a number differ; an unknown way counts as the same."""
     return before != after and before is not None and after is not None
 
 

@@ -32,8 +32,8 @@ async def import_records(
     """Create the records whose keys are new and update the others where they differ.
 
     ``form`` says how the file is read. In formats with columns, fields without a column
-    keep their values; the other formats replace all fields that the caller may write. In the
-    columns of a shape, fields that the shape lacks keep their values in every format. The digest of
+    keep their values; the other formats replace all fields that the caller may write. With a
+    shape, fields that the shape lacks keep their values in every format. The digest of
     ``request`` covers everything but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,

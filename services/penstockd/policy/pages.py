@@ -104,7 +104,7 @@ async def read_page(
     async with name_unreadable(find), database.connection(weight=weight) as connection:
         arguments = statement.arguments(limit=size + 1, room=room)
         rows = await connection.fetch(statement.text, *arguments)
-        # Rows that fill the room may be followed by others.
+        # If the rows fill the room, others may follow.
         more = len(rows) > size or sum(row[-1] for row in rows) >= room
         shown = [tuple(row[: page.width]) for row in rows[:size]]
         sizes = await RowSizes(page.fields, surface).measure_all(shown)

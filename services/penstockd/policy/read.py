@@ -84,7 +84,7 @@ class Page:
     """A page of the records that match, in a total order, and the position where it ends.
 
     A row holds ``width`` values for the codec, then the values of the order's columns, then the
-    key, then its size in bytes as the View shows it: where a page ends tells nothing else.
+    key, then its size in bytes as the View shows it, so that a page's end reveals nothing else.
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
@@ -99,8 +99,8 @@ class Page:
         self._first = self._compiled(self._base)
 
     def statement(self, position: Sequence[Any] | None) -> Statement:
-        """At most ``limit`` rows, after ``position`` or from the start, and no more than fill
-        ``room`` bytes: the last of these may exceed them."""
+        """At most ``limit`` rows, after ``position`` or from the start. They end with the row that
+        fills ``room`` bytes or exceeds them."""
         if position is None:
             return self._first
         return self._compiled(self._base.where(self._order.after(position)))
@@ -182,8 +182,8 @@ class ExportQuery:
     def fitting(
         self, fields: Sequence[Field], limit: int, after: Sequence[Any] | None
     ) -> Statement:
-        """How many of the first ``limit`` rows after a position fill ``room`` bytes, by the sizes
-        of ``fields`` as the View shows them; the last one may exceed them."""
+        """The number of the first rows after a position, at most ``limit``, up to the row that
+        fills ``room`` bytes or exceeds them, by the sizes of ``fields`` as the View shows them."""
         size = shown_size(self._view, fields).label("__size")
         rows = self._from(self._view.narrow([size], self._condition), after)
         within = _within_room(rows.limit(_count_literal(limit)))
@@ -201,9 +201,9 @@ class ExportQuery:
         test: Callable[[int, ColumnElement[Any]], ColumnElement[bool] | None],
         limit: int,
     ) -> Statement | None:
-        """The key of some row with a value that meets ``test``, and the place of its column, among
-        the first ``limit`` rows (0: all). None if ``test`` excludes every column by returning
-        None."""
+        """The key of one of the first ``limit`` rows (0: all) that has a value which meets
+        ``test``, and the index of the value's column. None if ``test`` returns None for every
+        column."""
         rows: Select[Any] = self._rows.add_columns(self._key.label("__key"))
         if limit:
             rows = self._from(rows, None).limit(_count_literal(limit))
@@ -249,11 +249,11 @@ def shown_size(view: View, fields: Sequence[Field]) -> ColumnElement[int]:
 
 
 def _within_room(rows: Select[Any]) -> Select[Any]:
-    """The first of ordered rows, as many as fill ``room`` bytes by their last column; the last one
-    may exceed them."""
+    """The first of ordered rows, up to the row that fills ``room`` bytes or exceeds them; the last
+    column is a row's size."""
     ordered = rows.subquery()
     size = list(ordered.columns)[-1]
-    # Rows stay in the order of the subquery, and are summed up in it.
+    # The window sums the sizes in the order of the subquery, which the rows keep.
     before = func.sum(size).over(rows=(None, 0)) - size
     summed = select(*ordered.columns, before.label("__before")).subquery()
     *columns, sum_before = summed.columns

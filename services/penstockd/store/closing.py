@@ -25,12 +25,12 @@ def unreadable_images(
             stored = manifest.datasets.get(dataset.name, StoredDataset(()))
             then = ShapeComparison(manifest.messages, shapes.after)
             if not all(then.read_alike(earlier, new) for earlier in stored.fields):
-                yield f"a former field of the number of {dataset.name}.{new.path}"
+                yield f"a former field with the number of {dataset.name}.{new.path}"
 
 
 def closing_steps(connection: Connection, images: Sequence[tuple[str, str]]) -> Iterator[Step]:
-    """The step that closes the log, if it holds such images: pairs of a dataset and the words for
-    what of it cannot be read."""
+    """The step that closes the log, if it holds images of these datasets. ``images`` are pairs of a
+    dataset and the words for what of it cannot be read."""
     held = [words for dataset, words in images if _log_holds(connection, dataset)]
     if held:
         yield Step(

@@ -20,9 +20,9 @@ _EVENTS = {
 
 
 def stale_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
-    """The SQL that drops all triggers that the catalog's tables must not have, or not with their
-    arguments. It precedes all changes of columns: a trigger that names a column which is no longer
-    there makes every write fail."""
+    """The SQL that drops all triggers that the catalog's tables must not have, or that have other
+    arguments. It must precede all changes of columns: a trigger that names a missing column makes
+    every write fail."""
     wanted = {d.name: _packed_arguments(d) for d in catalog if d.references}
     for (table, name), arguments in _present_triggers(connection).items():
         if wanted.get(table) != arguments:

@@ -53,9 +53,9 @@ from penstockd.webhooks.settling import UNDONE
 METHOD = "/penstock.hub.v1.Webhooks/Deliver"
 SURFACE = "WEBHOOK"
 
-#: The most bytes of the events of a message in the columns of shapes.
+#: The most bytes of a message's events in the columns of shapes.
 MAX_SHAPED = 4 << 20
-#: After this time a delivery that waits for its webhook's shape is looked at again.
+#: How long a delivery waits before the next attempt while its webhook's shape does not fit.
 UNFIT_PAUSE = timedelta(minutes=1)
 
 #: The type of messages about the endpoint itself.
@@ -114,7 +114,7 @@ class Composer:
             return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._owners.sights(policy, webhook)
         if delivery.cause is not Cause.NOTICE and self._owners.find_unfit(policy, webhook):
-            # It waits until the webhook is paused for it, and then until its shape fits again.
+            # The delivery waits until the webhook is paused, and then until its shape fits again.
             return SendResult(delivery, DeliveryState.PENDING, next_time=at + UNFIT_PAUSE)
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):

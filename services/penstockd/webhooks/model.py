@@ -127,8 +127,8 @@ class Scheme(enum.StrEnum):
 class Selection:
     """The events of a dataset that an endpoint wants; empty ``operations`` mean all of them.
 
-    ``shape`` is the shape's reference, as written, or "", and ``chosen`` the version that it stands
-    for now; it is not stored.
+    ``shape`` is the reference to a shape, as written, or "". ``chosen`` is the version that it
+    stands for now, and is not stored.
     """
 
     dataset: str
@@ -156,7 +156,7 @@ class Selection:
             tuple(found["operations"]),
             found["filter"],
             found["fields"],
-            found.get("shape", ""),  # those of earlier versions have none
+            found.get("shape", ""),  # earlier versions stored none
         )
 
 

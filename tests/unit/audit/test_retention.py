@@ -1,4 +1,4 @@
-"""Old days of the audit move to files: nothing is lost, counted twice, or changed unseen."""
+"""Old days of the audit move to files: nothing is lost, counted twice, or changed unnoticed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from penstockd.store.fences import LeaseOver, Transactions
 
 RULE = '{"dataset":"customers","fields":{},"roles":[],"row_filters":[]}'
 KEYS = b"P" + bytes(range(200))
-#: Entries of each old day, and days before today.
+#: The number of entries of each old day, and the ages of the old days in days.
 ENTRIES, OLD = 12, (4, 3, 2)
 
 
@@ -49,7 +49,7 @@ class World:
 
     database: Database
     folder: Path
-    #: What the fixture took for the current day: a test may run across midnight.
+    #: The day on which the fixture was made: a test may run across midnight.
     today: dt.date
 
     def __post_init__(self) -> None:
@@ -211,7 +211,7 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def edit(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[list[Path]], None]:
-    """A tampering with the lines of the second file."""
+    """A way of tampering with the lines of the second file."""
 
     def apply(files: list[Path]) -> None:
         lines = read_lines(files[1])
@@ -237,7 +237,7 @@ def swap_lines(lines: list[dict[str, Any]]) -> None:
 
 
 def cut_chain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take the last entry out, and say so everywhere."""
+    """Remove the last entry, and adjust every count."""
     del lines[-2]
     for line in lines:
         if "chain" in line:
@@ -296,7 +296,7 @@ async def test_whatever_is_done_to_the_files_is_found(world: World, tmp_path: Pa
         assert any(str(f.day) == day for f in found.findings), (name, found.findings[:3])
         shutil.rmtree(world.archives)
         shutil.copytree(sound, world.archives)
-    # What was dropped is known from signed checkpoints: to lose these is found as well.
+    # Signed checkpoints say what was dropped; verification also notices that one is missing.
     async with world.database.transaction() as connection:
         await connection.execute("DELETE FROM hub.audit_checkpoint WHERE kind = 'PRUNE'")
     assert Fault.TRUNCATED in await world.faults()
@@ -349,7 +349,7 @@ class OneConnection:
     snapshot = transaction
 
 
-#: What the owner's function refuses, after a statement of one who may do anything.
+#: Statements of somebody who may do anything, after which the owner's function refuses to drop.
 REFUSED = {
     "no archive": "DELETE FROM hub.audit_archive",
     "not signed": "UPDATE hub.audit_checkpoint SET kind = 'SEAL' WHERE kind = 'PRUNE'",
@@ -395,8 +395,8 @@ async def test_the_database_refuses_to_drop_what_is_not_archived(world: World) -
 
 
 class Dying:
-    """A database for a run that is killed: at the end of one of its transactions, either before
-    or right after it is committed."""
+    """A database for a run that is killed at the end of one of its transactions: before the commit,
+    or right after it."""
 
     def __init__(self, database: Database, at: int, *, committed: bool) -> None:
         self._database, self._left, self._committed = database, at, committed
@@ -437,7 +437,7 @@ async def test_a_run_that_is_killed_anywhere_loses_nothing_and_counts_nothing_tw
 async def test_entries_that_get_the_date_of_a_dropped_day_form_a_chain_of_their_own(
     world: World,
 ) -> None:
-    """As after a clock was set back by days."""
+    """The state after a clock was set back by days."""
     await world.archive()
     await world.add(OLD[1], 4)
     await world.sealer.seal(checkpoint=True)
@@ -446,7 +446,7 @@ async def test_entries_that_get_the_date_of_a_dropped_day_form_a_chain_of_their_
     assert await world.archive() == 1
     assert len(list_archives(world.archives)) == len(OLD) + 1
     assert (await world.verify()).intact
-    # Each of the two files is missed.
+    # Verification reports that each of the two files is missing.
     for path in list_archives(world.archives):
         kept = path.read_bytes()
         path.unlink()

@@ -96,7 +96,7 @@ async def test_a_server_logs_json_alone_from_its_start_to_its_end() -> None:
         assert wrong["event"] == "division by zero" and "an error" in str(wrong["statement"])
         assert "database system is shut down" in [m["event"] for m in messages]
         assert [p.name for p in (data / "log").iterdir()] == ["postgres.log"]
-        # A server that does not start says why, to people and in the log.
+        # If the server does not start, the error and the log say why.
         with (data / "postgres" / "postgresql.conf").open("a") as file:
             file.write("no_such_setting = 1\n")
         with pytest.raises(ProcessFailed, match="no_such_setting"):

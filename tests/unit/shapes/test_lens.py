@@ -38,7 +38,7 @@ def world(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def lens_of(world: World, dataset: Dataset, rng: random.Random, filter: str = "") -> ShapedLens:
     """A random shape in a random View."""
     view = world.view(dataset, rng)
-    # A message that has nothing but an empty list is absent in the log, and the list with it.
+    # The log leaves out a message that contains only an empty list, and so the list too.
     fields = [f for f in view.fields() if "." not in f.path or not f.repeated]
     return in_lens(world, view, draw_shape(dataset.name, fields, rng), filter)
 
@@ -49,7 +49,7 @@ def in_lens(world: World, view: Any, definition: ShapeDefinition, filter: str = 
 
 
 def rows_of(world: World, lens: ShapedLens) -> dict[str, dict[str, Any]]:
-    """By key, what an export in JSON has."""
+    """The rows of an export in JSON, by key."""
     view, columns = lens.view, lens.shaped.columns
     named = [view.key_column.label("__key"), *(c.sql.label(c.field.path) for c in columns)]
     text, settings = compile_for_copy(view.narrow(named, None))
@@ -112,7 +112,7 @@ def test_the_shape_belongs_to_the_view_id_and_a_changed_column_is_named(world: W
     assert lens.in_view(view).view_id == lens.view_id
     assert lens.changed_columns([text]) == ["Name"] and lens.changed_columns(["nothing"]) == []
     fixed = in_lens(world, view, ShapeDefinition("things", columns[1:]))
-    # It shows no field, and no text at all would stand for all of them.
+    # It shows no field, and an empty text would stand for all fields.
     assert fixed.fields == dataset.key_fields and fixed.rule_fields == dataset.key.path
     image = next(iter(world.images["things"].values()))
     assert fixed.values("k", fixed.project(image)) == {"Fixed": "x"}
