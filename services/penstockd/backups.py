@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -150,12 +151,14 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
             if label.cluster:
                 postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
                 check_no_cluster(postgres)
+                # First: what fails later leaves no cluster behind that a second try would refuse.
+                _fetch_archives(settings, vault)
                 _begin_installation(settings)
                 await restore_server(vault, label, to, postgres)
             else:
+                _fetch_archives(settings, vault)
                 _begin_installation(settings)
             _write_files(settings, files)
-            _fetch_archives(settings, vault)
         return Restored(label, await begin_epoch(settings, "restore"), found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
@@ -246,7 +249,7 @@ def _fetch_archives(settings: Settings, vault: Vault) -> None:
         path = folder / Path(name).name
         if path.exists():
             continue
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         with vault.opened(name) as source, open_private(fresh) as file:
             shutil.copyfileobj(source, file)
             file.flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -23,6 +24,8 @@ REST_BYTES: Final = 8_000 * 1024
 #: The most bytes that a value takes besides its text: over gRPC its tag and length; over REST its
 #: name, quotes and comma, and the whole of a number or of the name of an enum value.
 _GRPC_LEAF, _REST_LEAF = 16, 160
+#: The most bytes of a decimal as text over gRPC.
+_DECIMAL = 48
 #: Bytes that the sidecar's JSON escapes to six bytes, and to two; and first bytes of characters of
 #: which some (invisible ones, such as U+FEFF) are escaped to six or twelve.
 _SIX: Final = bytes(range(0x20)) + b"<>\x7f"
@@ -80,6 +83,8 @@ def _proto_size(value: Any) -> int:
             return _GRPC_LEAF + len(value.encode("utf-8", "surrogatepass"))
         case bytes():
             return _GRPC_LEAF + 2 * len(value)
+        case Decimal():
+            return _GRPC_LEAF + _DECIMAL
         case Message():
             return _GRPC_LEAF + value.ByteSize()
     return _GRPC_LEAF + sum(map(_proto_size, _parts_of(value)))

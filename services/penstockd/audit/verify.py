@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from penstockd.audit.chain import Sealed, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
 from penstockd.audit.succession import trust_keys
 
-#: The most findings that are reported.
+#: The most findings of each fault that are reported.
 MAX_FINDINGS = 100
 
 
@@ -116,6 +117,7 @@ class Verification:
         ``succession``; ``witnesses`` are checkpoints that may state so. ``first`` is the number
         that the checkpoints must start with; 0 for any."""
         self.findings: list[Finding] = []
+        self._counts: Counter[Fault] = Counter()
         self.entries = 0
         self._keys = trust_keys(keys, checkpoints, [*outside, *witnesses])
         self._genuine: set[bytes] = set()
@@ -149,8 +151,9 @@ class Verification:
         return list(self._pruned)
 
     def find(self, finding: Finding) -> None:
-        """Note a fault."""
-        if len(self.findings) < MAX_FINDINGS:
+        """Note a fault, unless there are many of its kind: these do not hide one of another."""
+        self._counts[finding.fault] += 1
+        if self._counts[finding.fault] <= MAX_FINDINGS:
             self.findings.append(finding)
 
     def day(self, day: dt.date, anchor: int) -> DayCheck:

@@ -671,7 +671,7 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
   intact: boolean;
 
   /**
-   * What is wrong, in order of place; 100 findings at most.
+   * What is wrong, in order of place; 100 findings of each fault at most.
    *
    * @generated from field: repeated penstock.hub.v1.Finding findings = 2;
    */
