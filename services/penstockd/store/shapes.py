@@ -65,8 +65,8 @@ async def insert_shape(
 async def insert_version(
     connection: Connection, consumer_id: str, shape_id: str, definition: str
 ) -> StoredShape:
-    """Store the next version; the latest again if it is the same. Raises ShapeNotFound and
-    TooManyShapes."""
+    """Store the next version, which webhooks use from now on; the latest again if it is the same.
+    Raises ShapeNotFound and TooManyShapes."""
     await _lock_shapes(connection, consumer_id)
     latest = await find_shape(connection, consumer_id, shape_id)
     if latest.definition == definition:
@@ -75,6 +75,7 @@ async def insert_version(
         raise TooManyShapes(
             f"'{shape_id}' has {MAX_VERSIONS} versions already; save it under another id"
         )
+    await _note_version(connection, consumer_id, shape_id)
     return await _insert_version(connection, consumer_id, shape_id, latest.version + 1, definition)
 
 
@@ -136,7 +137,7 @@ async def list_users(connection: Connection, consumer_id: str, shape_id: str) ->
     return [row[0] for row in rows]
 
 
-async def note_version(connection: Connection, consumer_id: str, shape_id: str) -> None:
+async def _note_version(connection: Connection, consumer_id: str, shape_id: str) -> None:
     """Make the processes that send to webhooks load the webhooks of a shape again, once the
     transaction is committed."""
     await connection.execute(
