@@ -255,8 +255,11 @@ def _read_number(field: Field, format: NumberFormat) -> Parse:
     if group and (group in point or point in group):
         raise NotInvertible("its separators may be mistaken for each other")
     parse, whole = text_parser(field), field.kind in _WHOLE
+    grouped = _grouped_number(point, group)
 
     def read(text: str) -> Any:
+        if group and not grouped.fullmatch(text):
+            raise ValueRefused(f"'{text[:40]}' is not a number in the shape's format")
         plain = text.replace(group, "") if group else text
         if point != ".":
             # A point has no meaning in this format: the text must not pass for a number.
@@ -270,6 +273,13 @@ def _read_number(field: Field, format: NumberFormat) -> Parse:
         return parse(plain)
 
     return read
+
+
+def _grouped_number(point: str, group: str) -> re.Pattern[str]:
+    """A number with all of its groups, or with none: a group's separator that stands elsewhere may
+    be meant as a point."""
+    mark, joint = re.escape(group), re.escape(point)
+    return re.compile(rf"-?(?:[0-9]{{1,3}}(?:{mark}[0-9]{{3}})*|[0-9]+)(?:{joint}[0-9]+)?")
 
 
 def _read_time(field: Field, format: str) -> Parse:

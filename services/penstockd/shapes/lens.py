@@ -6,6 +6,7 @@ The columns are computed from what the consumer's Lens shows of a record, and fr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -89,12 +90,31 @@ def _make_reader(view: View, field: Field) -> Callable[[Any], Any]:
     if field.kind is Kind.STRING:
         return lambda value: value
     check = value_checker(field)
+    if field.kind in (Kind.ENUM, Kind.DECIMAL):
+        return lambda value: _read_earlier(field, check, value)
     if view.stripping(field) is None:
         return check
     # Members are masked already, but the JSON shows removed members as defaults: strip these.
     removed = {f: _left_out(view.mask(f)) for f in field.walk()}
     stripping = Stripping(field, removed, view.hash_key)
     return lambda value: stripping.json(check(value))
+
+
+def _read_earlier(field: Field, check: Callable[[Any], Any], value: Any) -> Any:
+    """The value of an image, which may be of an earlier model: an enum's number that has no name
+    any more is text, and a decimal keeps its digits. Raises ValueRefused."""
+    try:
+        return check(value)
+    except ValueRefused:
+        if field.kind is Kind.ENUM:
+            return str(value)
+        try:
+            found = Decimal(value)
+        except InvalidOperation:
+            found = Decimal("NaN")
+        if not found.is_finite():
+            raise
+        return found
 
 
 def _left_out(mask: Mask) -> Mask:

@@ -1,7 +1,11 @@
-"""Closes the change log if the new model cannot read its images, or reads them differently."""
+"""Closes the change log if the new model cannot read its images, or reads them differently.
+
+The same holds for queued events of webhooks, which outlive the log's changes.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, text
@@ -29,8 +33,10 @@ def unreadable_images(
 
 
 def closing_steps(connection: Connection, images: Sequence[tuple[str, str]]) -> Iterator[Step]:
-    """The step that closes the log, if it holds images of these datasets. ``images`` are pairs of a
-    dataset and the words for what of it cannot be read."""
+    """The steps that close the log and expire queued events of webhooks, if they hold images of
+    these datasets. ``images`` are pairs of a dataset and the words for what of it cannot be
+    read."""
+    datasets = sorted({dataset for dataset, _ in images})
     held = [words for dataset, words in images if _log_holds(connection, dataset)]
     if held:
         yield Step(
@@ -38,7 +44,16 @@ def closing_steps(connection: Connection, images: Sequence[tuple[str, str]]) -> 
             " be read with the new model: feeds answer CURSOR_EXPIRED once, and"
             " consumers take a snapshot",
             Consent.COMMAND,
-            _close_log,
+            functools.partial(_close_log, datasets=datasets),
+        )
+    queued = [words for dataset, words in images if _queue_holds(connection, dataset)]
+    if queued:
+        yield Step(
+            f"queued events of webhooks are no longer sent, since their images of"
+            f" {', '.join(queued)} cannot be read with the new model: their deliveries become"
+            " dead letters (EVENT_EXPIRED)",
+            Consent.COMMAND,
+            functools.partial(_expire_events, datasets=datasets),
         )
 
 
@@ -52,8 +67,31 @@ def _log_holds(connection: Connection, dataset: str) -> bool:
     return bool(connection.execute(text(sql), {"dataset": dataset}).scalar_one())
 
 
-def _close_log(connection: Connection) -> None:
-    """Prune all changes of the log, as if they were past retention."""
+def _queue_holds(connection: Connection, dataset: str) -> bool:
+    """Whether webhooks have queued, retried or dead events with images of a dataset's records."""
+    sql = (
+        "SELECT EXISTS (SELECT FROM hub.webhook_event"
+        " WHERE dataset = :dataset AND after IS NOT NULL)"
+    )
+    return bool(connection.execute(text(sql), {"dataset": dataset}).scalar_one())
+
+
+def _expire_events(connection: Connection, datasets: Sequence[str]) -> None:
+    """Mark the images as those of no View: before they are sent they are read again, and the log
+    no longer has them."""
+    connection.execute(
+        text(
+            "UPDATE hub.webhook_event SET view_id = ''"
+            " WHERE dataset = ANY (:datasets) AND after IS NOT NULL"
+        ),
+        {"datasets": list(datasets)},
+    )
+
+
+def _close_log(connection: Connection, datasets: Sequence[str]) -> None:
+    """Prune all changes of the log, as if they were past retention; events of the datasets that
+    webhooks have queued until now count as expired, too."""
     while connection.execute(text("SELECT hub.stamp()")).scalar_one():
         pass
     connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))
+    _expire_events(connection, datasets)

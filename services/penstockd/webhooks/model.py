@@ -72,6 +72,7 @@ class Reason(enum.StrEnum):
     own webhooks. ADDRESS_REFUSED: the name has no address that the hub may connect to, or does not
     exist. EVENT_EXPIRED: the event is gone, or the View has changed and the log no longer has the
     event to show it again. SHAPE_UNFIT: the records are too large in the endpoint's shape.
+    RECORD_UNREADABLE: the model cannot read a queued record, and the hub's log has the reason.
     """
 
     STATUS = "STATUS"
@@ -89,6 +90,7 @@ class Reason(enum.StrEnum):
     ACCESS_LOST = "ACCESS_LOST"
     EVENT_EXPIRED = "EVENT_EXPIRED"
     SHAPE_UNFIT = "SHAPE_UNFIT"
+    RECORD_UNREADABLE = "RECORD_UNREADABLE"
     ENDPOINT_DISABLED = "ENDPOINT_DISABLED"
     FAILED_FOR_DAYS = "FAILED_FOR_DAYS"
 

@@ -22,6 +22,7 @@ from penstockd.errors import ValueInvalid
 from penstockd.formats.options import FROM_FILE
 from penstockd.formats.reading import RowBatch
 from penstockd.policy.view import View
+from penstockd.shapes.formats import write_number
 from penstockd.shapes.inverse import ShapeInverse
 from penstockd.shapes.lens import ShapedLens
 from penstockd.shapes.model import NumberFormat, ShapeColumn, ShapeDefinition
@@ -113,6 +114,19 @@ def test_what_can_be_read_back_gives_the_same_record(
     assert compared > 1000 and {"", "join", "values", "number", "time"} <= set(inverted), inverted
 
 
+def test_what_a_number_format_writes_is_read_back(things: Dataset, view: View) -> None:
+    rng = random.Random(SEED)
+    price = things.by_path["price"]
+    for _ in range(CASES * 20):
+        value = Decimal(rng.randint(-(10 ** rng.randint(1, 17)), 10**17)).scaleb(-9)
+        point, group = rng.choice([(",", "."), (".", ","), (",", " "), (".", "'"), ("::", "||")])
+        format = NumberFormat(9, point, group)
+        text = write_number(price, format).run(value)
+        column = ShapeColumn("a", field="price", number=format)
+        parse = inverse(view, shape_of(column)).columns[0].parse
+        assert parse(text) == value, (SEED, text)
+
+
 def normal(field: Field, value: Any) -> str:
     """JSON without the zeros at the end of decimals, and with members in one order."""
     if field.kind is Kind.DECIMAL and value is not None:
@@ -182,6 +196,34 @@ def test_the_key_must_come_back_and_fields_must_be_writable(view: View) -> None:
     [
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",", ".")), "1.2x", "not a number"),
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",")), "1.25", "not a number"),
+        (
+            ShapeColumn("a", field="price", number=NumberFormat(9, ".", ",")),
+            "12,50",
+            "not a number",
+        ),
+        (ShapeColumn("a", field="price", number=NumberFormat(9, ",", ".")), "1..5", "not a number"),
+        (
+            ShapeColumn("a", field="price", number=NumberFormat(9, ",", ".")),
+            "12.50",
+            "not a number",
+        ),
+        (
+            ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")),
+            "1,2345",
+            "not a number",
+        ),
+        (
+            ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")),
+            "1234,567",
+            "not a num",
+        ),
+        (
+            ShapeColumn("a", field="price", number=NumberFormat(9, ".", ",")),
+            "1.234,567",
+            "not a num",
+        ),
+        (ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")), ",123", "not a number"),
+        (ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")), "1,", "not a number"),
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",")), "1,25", "whole number"),
         (ShapeColumn("a", field="day", time="%d.%m.%Y"), "30.02.2024", "is not a date"),
         (ShapeColumn("a", field="day", time="%d.%m.%Y"), "2024-02-01", "does not have the format"),
@@ -206,6 +248,9 @@ def test_cells_that_do_not_fit_are_bad_rows(
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",", ".")), "-1.234,00", -1234),
         (ShapeColumn("a", field="price", number=NumberFormat(9, ",", " ")), "1 234,5",
          Decimal("1234.5")),
+        (ShapeColumn("a", field="price", number=NumberFormat(9, ",", ".")), "1234567,5",
+         Decimal("1234567.5")),
+        (ShapeColumn("a", field="small", number=NumberFormat(0, ".", "'")), "-1'234'567", -1234567),
         (ShapeColumn("a", field="small", values={"1": "one"}), "one", 1),
         (ShapeColumn("a", field="flag", values={"true": "yes", "false": "no"}), "no", False),
         (ShapeColumn("a", field="day", time="%d.%m.%Y", default="never"), "never", None),
