@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from penstockd.catalog import Dataset
 from penstockd.catalog.comparison import FieldMatches, ShapeComparison
-from penstockd.catalog.manifest import Manifest, StoredDataset
+from penstockd.catalog.manifest import Manifest, StoredDataset, StoredField
 from penstockd.store.step import Consent, Step
 
 
@@ -24,12 +24,33 @@ def unreadable_images(
         renumbered = old.numbers and old.numbers != new.numbers
         if renumbered or not shapes.same_kinds(old.shape, new.shape):
             yield f"{dataset.name}.{new.path}"
+        elif _revives_members(dataset.name, old, new, shapes, history):
+            yield f"former members of {dataset.name}.{new.path}"
     for new in matches.added:
         for manifest in history:
             stored = manifest.datasets.get(dataset.name, StoredDataset(()))
             then = ShapeComparison(manifest.messages, shapes.after)
             if not all(then.read_alike(earlier, new) for earlier in stored.fields):
                 yield f"a former field with the number of {dataset.name}.{new.path}"
+
+
+def _revives_members(
+    dataset: str,
+    old: StoredField,
+    new: StoredField,
+    shapes: ShapeComparison,
+    history: Sequence[Manifest],
+) -> bool:
+    """Whether messages in a list or map gain a member with the number of another, former one."""
+    gained = shapes.gained_members(old.shape, new.shape)
+    if not gained:
+        return False
+    return any(
+        ShapeComparison(then.messages, shapes.after).revives_members(field.shape, new.shape, gained)
+        for then in history
+        for field in then.datasets.get(dataset, StoredDataset(())).fields
+        if field.numbers == new.numbers
+    )
 
 
 def closing_steps(connection: Connection, images: Sequence[tuple[str, str]]) -> Iterator[Step]:
@@ -91,7 +112,9 @@ def _expire_events(connection: Connection, datasets: Sequence[str]) -> None:
 def _close_log(connection: Connection, datasets: Sequence[str]) -> None:
     """Prune all changes of the log, as if they were past retention; events of the datasets that
     webhooks have queued until now count as expired, too."""
-    while connection.execute(text("SELECT hub.stamp()")).scalar_one():
-        pass
+    # While another session stamps, stamp() does nothing: it must have ended.
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('penstock.sequencer'))"))
+    while connection.execute(text("SELECT EXISTS (SELECT FROM hub.pending)")).scalar_one():
+        connection.execute(text("SELECT hub.stamp()"))
     connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))
     _expire_events(connection, datasets)

@@ -14,7 +14,7 @@ from penstockd.store.database import Connection
 _EARLIER = """
 WITH model AS (SELECT id, manifest, lead(applied_at) OVER (ORDER BY id) AS replaced FROM hub.model)
 SELECT manifest::text FROM model WHERE replaced >= (SELECT min(time) FROM (
-    SELECT stamp_time AS time FROM hub.log_transaction
+    SELECT write_time AS time FROM hub.log_transaction
     UNION ALL SELECT write_time FROM hub.pending) AS kept) ORDER BY id
 """
 
