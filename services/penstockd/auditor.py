@@ -45,10 +45,14 @@ FAILURES = (CopyBroken, DatabaseUnavailable, NodeError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verification trusts: public keys, and checkpoints that were kept elsewhere."""
+    """What a verification trusts: public keys, and checkpoints that were kept elsewhere.
+
+    ``witnesses`` only state that a key follows another: a copy need not agree with them.
+    """
 
     keys: Sequence[bytes]
     outside: Sequence[Checkpoint]
+    witnesses: Sequence[Checkpoint] = ()
 
 
 def collect_evidence(
@@ -57,16 +61,18 @@ def collect_evidence(
     """The given keys, or this installation's key, and the checkpoints of files: each node keeps
     one.
 
-    Without ``files``, reads this installation's file if it has one; for a copy, reads none. Raises
-    ValueError if a key is malformed, OSError if the file cannot be read.
+    Without ``files``, reads this installation's file if it has one; for a copy, its checkpoints are
+    witnesses only. Raises ValueError if a key is malformed, OSError if a file cannot be read.
     """
     trusted = [parse_key(key) for key in keys]
-    if not files and not copy and settings.checkpoint_file.exists():
+    own = not files and settings.checkpoint_file.exists()
+    if own:
         files = [settings.checkpoint_file]
     # A checkpoint in several files counts once; the order is that of the numbers.
     found = {c.digest: c for file in files for c in CheckpointFile(file).read()}
     outside = sorted(found.values(), key=lambda c: (c.number, c.digest))
-    return Evidence(trusted or RingSigners(open_ring(settings)).public, outside)
+    trusted = trusted or list(RingSigners(open_ring(settings)).public)
+    return Evidence(trusted, [], outside) if own and copy else Evidence(trusted, outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +151,7 @@ def _warn_late(report: VerificationReport) -> str:
 def verify_file(copy: Path, given: Evidence) -> VerificationReport:
     """Verify a copy, or an archive. Raises CopyBroken and OSError."""
     with open_lines(copy) as lines:
-        return verify_copy(lines, given.keys, given.outside)
+        return verify_copy(lines, given.keys, given.outside, witnesses=given.witnesses)
 
 
 async def archive_days(settings: Settings, days: int) -> list[StoredArchive]:

@@ -41,6 +41,8 @@ INTERVAL = 600.0
 RETRY = 20.0
 #: Seconds of trying to drop a day, after which the next pass archives it again.
 PATIENCE = 600.0
+#: Seconds for which days that are not sealed yet, and locks of others, are no failure.
+UNSEALED_SECONDS, LOCKED_SECONDS = 120.0, 3600.0
 
 #: The oldest day with a chain before a given day, and the checkpoint that signs the chain's end.
 #: _EXTENT: the number of the day's entries, and the bytes of their tables.
@@ -64,6 +66,11 @@ class ArchiveRefused(Exception):
     """A day that cannot be archived as it is; the message states why."""
 
 
+class NotSealedYet(ArchiveRefused):
+    """A day whose chain does not end with a signed entry, or lacks entries. After a long stop,
+    the sealer may come to it only after the first run of the retention."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchivePlace:
     """Where a node puts archives."""
@@ -82,12 +89,15 @@ class AuditRetention:
         self._database, self._signers, self._place, self._days = database, signers, place, days
         self._failure: Exception | None = None
         self._failed = 0.0
+        #: When what may pass by itself was first met, since the last run that succeeded.
+        self._met: dict[type[Exception], float] = {}
 
     async def run(self, fenced: Transactions) -> None:
         """Look every INTERVAL until cancelled. If the last run failed in a way that time alone
         does not cure, raise that failure again without new work until INTERVAL has passed.
 
-        Raises ArchiveRefused, OSError, Conflict and DatabaseUnavailable.
+        Raises ArchiveRefused, OSError, Conflict and DatabaseUnavailable, and DataLocked after
+        LOCKED_SECONDS.
         """
         if self._failure is not None and time.monotonic() - self._failed < INTERVAL:
             raise self._failure.with_traceback(None)
@@ -97,13 +107,21 @@ class AuditRetention:
                 if self._days:
                     await self.archive_old(fenced)
                 self._failure = None
-            except DataLocked:
-                _log.info("audit_archive_postponed", retry_seconds=RETRY)
+                self._met.clear()
+            except (ArchiveRefused, CopyBroken, DataLocked, OSError) as exc:
+                if not self._may_pass(exc):
+                    self._failure, self._failed = exc, time.monotonic()
+                    raise
+                _log.info("audit_archive_postponed", retry_seconds=RETRY, reason=str(exc))
                 pause = RETRY
-            except (ArchiveRefused, CopyBroken, OSError) as exc:
-                self._failure, self._failed = exc, time.monotonic()
-                raise
             await asyncio.sleep(pause)
+
+    def _may_pass(self, failure: Exception) -> bool:
+        """Whether a failure may pass by itself and has not lasted long."""
+        kinds = {NotSealedYet: UNSEALED_SECONDS, DataLocked: LOCKED_SECONDS}
+        patience = kinds.get(type(failure))
+        now = time.monotonic()
+        return patience is not None and now - self._met.setdefault(type(failure), now) < patience
 
     async def archive_old(self, fenced: Transactions) -> list[StoredArchive]:
         """Archive and drop all days that are old enough, the oldest first; returns the archives.
@@ -126,7 +144,7 @@ class AuditRetention:
         if row is None:
             return None
         if row[4] is None:
-            raise ArchiveRefused(f"the audit of {row[0]}: no checkpoint signs the end of its chain")
+            raise NotSealedYet(f"the audit of {row[0]}: no checkpoint signs the end of its chain")
         return DayChain(*row)
 
     async def _archive_day(self, fenced: Transactions, chain: DayChain) -> StoredArchive:
@@ -134,7 +152,8 @@ class AuditRetention:
         async with self._database.snapshot() as connection:
             count, size = await connection.fetchrow(_EXTENT, chain.day) or (0, 0)
             if count != chain.entries:
-                raise ArchiveRefused(
+                refused = NotSealedYet if count > chain.entries else ArchiveRefused
+                raise refused(
                     f"the audit of {chain.day} has {count:,} entries, and its chain"
                     f" {chain.entries:,}: see penstock audit verify"
                 )

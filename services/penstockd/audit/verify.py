@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ class Verification:
         self._keys = trust_keys(keys, checkpoints, [*outside, *witnesses])
         self._genuine: set[bytes] = set()
         self._by_number = {c.number: c for c in checkpoints}
+        self._numbers = sorted(self._by_number)
         self._outside = len(outside)
         self._restores: list[Checkpoint] = []
         self._undone: list[Checkpoint] = []
@@ -177,7 +179,8 @@ class Verification:
             (c.number for c in self._pruned[pruned] if c.sequence == pruned.sequence),
             default=pruned.number,
         )
-        wanted = [c for n, c in sorted(self._by_number.items()) if anchor <= n <= last]
+        start, end = bisect_left(self._numbers, anchor), bisect_right(self._numbers, last)
+        wanted = [self._by_number[number] for number in self._numbers[start:end]]
         if list(held) != wanted:
             words = f"its archive does not hold the checkpoints {anchor} to {last} of the audit"
             self.find(Finding(Fault.CHECKPOINT, words, pruned.day, 1))

@@ -166,8 +166,15 @@ class PostgresLog:
 
     def _append(self, data: bytes) -> None:
         set_aside(self.path)
-        with self.path.open("ab") as file:
-            file.write(_to_json(data))
+        with self.path.open("ab", buffering=0) as file:
+            before, rest = file.seek(0, os.SEEK_END), memoryview(_to_json(data))
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                # The text is moved again later; a part of it would then be there twice.
+                file.truncate(before)
+                raise
 
     def _convert(self, path: Path) -> None:
         try:

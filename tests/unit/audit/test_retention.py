@@ -21,17 +21,25 @@ import asyncpg
 import pytest
 
 from databases import own_database
+from penstockd.audit import retention
 from penstockd.audit.archive import ArchiveFolders, list_archives, open_lines
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.copy import Written, verify_copy, write_copy
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.proof import verify_database
-from penstockd.audit.retention import ArchivePlace, ArchiveRefused, AuditRetention
+from penstockd.audit.retention import (
+    ArchivePlace,
+    ArchiveRefused,
+    AuditRetention,
+    NotSealedYet,
+)
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.shown import digest_of
-from penstockd.audit.stored_archives import find_archived, read_archives
+from penstockd.audit.stored_archives import StoredArchive, find_archived, read_archives
 from penstockd.audit.verify import Fault, VerificationReport
+from penstockd.auditor import collect_evidence
 from penstockd.config import Settings
+from penstockd.errors import DataLocked
 from penstockd.installation import open_ring
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.store.database import Connection, Database, open_database
@@ -510,3 +518,64 @@ async def test_without_a_setting_nothing_is_archived(world: World) -> None:
     done, _ = await asyncio.wait({task}, timeout=0.5)
     task.cancel()
     assert not done and await world.total() == ENTRIES * len(OLD) + 5
+
+
+class Failing(AuditRetention):
+    """A retention whose every run fails."""
+
+    def __init__(self, world: World, failure: Exception) -> None:
+        super().__init__(world.database, world.signers, ArchivePlace(world.archives, "n", "h"), 1)
+        self.failure, self.runs = failure, 0
+
+    async def archive_old(self, fenced: Transactions) -> list[StoredArchive]:
+        self.runs += 1
+        raise self.failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "patient"),
+    [(NotSealedYet("x"), True), (DataLocked("x"), True), (ArchiveRefused("x"), False)],
+)
+async def test_what_may_pass_by_itself_is_a_failure_only_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, patient: bool
+) -> None:
+    monkeypatch.setattr(retention, "RETRY", 0.05)
+    for name in ("UNSEALED_SECONDS", "LOCKED_SECONDS"):
+        monkeypatch.setattr(retention, name, 0.5)
+    keeping = Failing(world, failure)
+    for _ in range(2):  # the second time it is raised again without work
+        with pytest.raises(type(failure)):
+            await asyncio.wait_for(keeping.run(world.database), 30)
+        assert (keeping.runs > 1) == patient
+    monkeypatch.setattr(retention, "INTERVAL", 0.0)
+    runs = keeping.runs
+    with pytest.raises(type(failure)):
+        await asyncio.wait_for(keeping.run(world.database), 30)
+    assert keeping.runs == runs + 1, "it has lasted for long"
+
+
+async def test_a_day_that_is_not_sealed_yet_is_told_apart(world: World) -> None:
+    await world.add(OLD[0], 2)
+    with pytest.raises(NotSealedYet):
+        await world.archive()
+    async with world.database.transaction() as connection:
+        await connection.execute(world.dated("DELETE FROM hub.audit_entry WHERE day < DAY0"))
+    with pytest.raises(ArchiveRefused) as refused:
+        await world.archive()
+    assert refused.type is ArchiveRefused, "the control: entries that are gone do not come back"
+
+
+def test_a_copy_has_the_checkpoints_of_the_installation_as_witnesses(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, secret="s" * 40)
+    assert collect_evidence(settings, [], [], copy=True).witnesses == ()
+    signer = RingSigners(open_ring(settings)).choose_signer(None)
+    now = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+    checkpoint = signer.sign(None, now, now.date(), 1, b"h" * 32)
+    CheckpointFile(settings.checkpoint_file).append([checkpoint])
+    of_copy = collect_evidence(settings, [], [], copy=True)
+    assert (of_copy.outside, of_copy.witnesses) == ([], [checkpoint])
+    for found in (
+        collect_evidence(settings, [], [], copy=False),
+        collect_evidence(settings, [], [settings.checkpoint_file], copy=True),
+    ):
+        assert (found.outside, found.witnesses) == ([checkpoint], ())
