@@ -132,7 +132,7 @@ def test_spreadsheet_safe_csv(hub: RunningHub, path: str) -> None:
     }
     raw = hub.request("GET", path, consumer="admin", query=query).text
     query["spreadsheet_safe"] = "true"
-    safe = hub.request("GET", path, consumer="admin", query=query).text
+    safe = hub.request("GET", path, consumer="admin", query=query).body.decode("utf-8-sig")
     assert next(csv.DictReader(io.StringIO(raw)))["name"] == "=1+1"
     assert next(csv.DictReader(io.StringIO(safe)))["name"] == "'=1+1"
 
