@@ -132,8 +132,8 @@ def _describe_spans(report: VerificationReport) -> list[str]:
     files = f"{archived.entries:,} entries in {archived.files:,} archives"
     told = files if archived.files else "dropped, their archives were NOT READ"
     parts = [f"{_name_days(archived)}: {told}"]
-    if report.stored is not None:
-        parts.append(f"{_name_days(report.stored)}: {report.stored.entries:,} entries stored")
+    if report.in_store is not None:
+        parts.append(f"{_name_days(report.in_store)}: {report.in_store.entries:,} entries stored")
     return parts
 
 

@@ -91,7 +91,7 @@ def verify_audit(
     summary = auditor.summarise_report(report, given)
     document = {"intact": report.intact, "findings": findings, "summary": summary} | {
         name: _format_span(span)
-        for name, span in (("stored", report.stored), ("archived", report.archived))
+        for name, span in (("stored", report.in_store), ("archived", report.archived))
         if span is not None
     }
     print_outcome(document, [*findings, summary])

@@ -93,7 +93,7 @@ async def verify_database(
     check.close(now if patience is not None else None, patience or 0.0)
     seconds = time.perf_counter() - started
     waiting = None if oldest is None else max(0.0, (now - oldest).total_seconds())
-    return check.report(unsealed, seconds, waiting, stored=stored, archived=archived)
+    return check.report(unsealed, seconds, waiting, in_store=stored, archived=archived)
 
 
 def _check_archives(check: Verification, archives: ArchiveFolders | None) -> DaySpan | None:

@@ -81,7 +81,7 @@ class VerificationReport:
     ``checkpoints`` counts the checkpoints of the audit, ``outside`` those of the file. ``unsealed``
     counts entries that are not sealed yet; ``waiting`` is the age of the oldest of them in seconds.
     ``restores`` lists the gaps that were declared after the database had gone back in time.
-    ``stored`` are the days with entries in the database, ``archived`` those that it has dropped;
+    ``in_store`` are the days with entries in the database, ``archived`` those that it has dropped;
     ``archived`` counts only the entries of files that were read.
     """
 
@@ -93,7 +93,7 @@ class VerificationReport:
     seconds: float
     waiting: float | None = None
     restores: Sequence[str] = ()
-    stored: DaySpan | None = None
+    in_store: DaySpan | None = None
     archived: DaySpan | None = None
 
     @property
@@ -206,7 +206,7 @@ class Verification:
         seconds: float,
         waiting: float | None = None,
         *,
-        stored: DaySpan | None = None,
+        in_store: DaySpan | None = None,
         archived: DaySpan | None = None,
     ) -> VerificationReport:
         """The result so far."""
@@ -215,7 +215,7 @@ class Verification:
         told = [self._told(restore) for restore in self._restores]
         return VerificationReport(
             found, self.entries, unsealed, count, self._outside, seconds, waiting, told,
-            stored, archived,
+            in_store, archived,
         )  # fmt: skip
 
     def _told(self, restore: Checkpoint) -> str:

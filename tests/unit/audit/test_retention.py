@@ -171,10 +171,10 @@ async def test_old_days_are_dropped_and_verified_from_their_files(world: World) 
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     report = await world.verify()
     assert report.intact, report.findings
-    assert report.archived is not None and report.stored is not None
+    assert report.archived is not None and report.in_store is not None
     assert (report.archived.entries, report.archived.files) == (ENTRIES * len(OLD), len(OLD))
-    assert report.entries == before == report.archived.entries + report.stored.entries
-    assert (report.stored.last - report.archived.first).days == OLD[0]
+    assert report.entries == before == report.archived.entries + report.in_store.entries
+    assert (report.in_store.last - report.archived.first).days == OLD[0]
     # Nothing is left to do, and the audit goes on.
     assert await world.archive() == 0
     await world.add(0, 3)
