@@ -148,16 +148,14 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
         with lock.hold_folder(settings.data_dir):
             files = {n: vault.read(f"base/{label.name}/{n}") for n in label.files}
             _check_secret(settings, files)
+            postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
             if label.cluster:
-                postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
                 check_no_cluster(postgres)
-                # First: what fails later leaves no cluster behind that a second try would refuse.
-                _fetch_archives(settings, vault)
-                _begin_installation(settings)
+            # First: what fails later leaves no cluster behind that a second try would refuse.
+            _fetch_archives(settings, vault)
+            _begin_installation(settings)
+            if label.cluster:
                 await restore_server(vault, label, to, postgres)
-            else:
-                _fetch_archives(settings, vault)
-                _begin_installation(settings)
             _write_files(settings, files)
         return Restored(label, await begin_epoch(settings, "restore"), found.unusable)
     except _OPERATORS_ERRORS as exc:

@@ -8,7 +8,7 @@ from penstockd.calls import Call, ReadingOrgans
 from penstockd.catalog import Dataset
 from penstockd.formats import pick_format
 from penstockd.policy.model import Action
-from penstockd.shapes.reader import open_source
+from penstockd.shapes.reader import open_import_reader
 from penstockd.shapes.using import choose_shape
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
@@ -60,7 +60,7 @@ async def import_records(
     )
     reading = replace(options, ignore_unknown=True) if form.preview else options
     chosen = await choose_shape(organs, call, dataset, form.shape)
-    source = open_source(view, format, reading, chosen, limits.spools)
+    source = open_import_reader(view, format, reading, chosen, limits.spools)
     preview = Preview(source, ignore_unknown=options.ignore_unknown) if form.preview else None
     load = Import(dataset, view, source, partial=form.partial or form.preview, preview=preview)
     return reply.report(await load_once(call, upload, file, load, request))

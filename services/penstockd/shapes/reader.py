@@ -104,7 +104,7 @@ class ShapedReader(Reader):
         raise AssertionError("the reader of the format parses the file")
 
 
-def open_source(
+def open_import_reader(
     view: View,
     format: str,
     options: ReadOptions,
