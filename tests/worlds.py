@@ -61,7 +61,21 @@ message Thing {
     string keeper_id = 8 [(penstock.options.v1.field).reference = {dataset: "owners"}];  //+
     google.protobuf.Struct facts = 7;
   }
-  message Kit { string kit_name = 1; Origin made_in = 2; repeated Mark all_marks = 3; }  //+
+  message Kit {  //+
+    string kit_name = 1;  //+
+    Origin made_in = 2;  //+
+    repeated Mark all_marks = 3;  //+
+    int64 amount = 4;  //+
+    optional uint64 serial = 5;  //+
+    optional bool whole = 6;  //+
+    optional bytes blob = 7;  //+
+    optional double weight = 8;  //+
+    Color color = 9;  //+
+    google.protobuf.Timestamp made_at = 10;  //+
+    optional string packed_on = 11 [(penstock.options.v1.field).date = true];  //+
+    optional string cost = 12 [(penstock.options.v1.field).decimal = {precision: 9, scale: 2}];  //+
+    google.protobuf.Struct facts = 13;  //+
+  }  //+
   message Loose {  //+
     optional string note = 1;  //+
     repeated string hints = 2;  //+

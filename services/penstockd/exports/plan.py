@@ -15,6 +15,7 @@ from penstockd.catalog import Field
 from penstockd.errors import ValueInvalid
 from penstockd.formats import DocumentWriter, open_writer
 from penstockd.policy.read import ExportQuery as Read
+from penstockd.policy.read import Unfolding
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.shapes.columns import ShapedView
@@ -52,13 +53,14 @@ class ExportTarget:
     """The file of an export: its writer, and the SQL of what the writer takes.
 
     ``shown`` are the fields of the dataset that it shows, ``rule_fields`` their text for
-    ``Call.rule``.
+    ``Call.rule``. With an ``unfolding``, the rows are elements of a list.
     """
 
     writer: DocumentWriter
     columns: Sequence[ColumnElement[Any]]
     shown: Sequence[Field]
     rule_fields: str
+    unfolding: Unfolding | None = None
 
 
 def open_target(
@@ -78,7 +80,8 @@ def open_target(
         writer = open_writer(format, view.dataset, shaped.fields, **choices)
         sql[view.dataset.key] = view.key_column
         columns = [writer.sql(f, sql[f]) for f in writer.selected]
-        return ExportTarget(writer, columns, shaped.reads, shaped.rule_fields)
+        unfolding = shaped.rows.unfolding
+        return ExportTarget(writer, columns, shaped.reads, shaped.rule_fields, unfolding)
     shown = parse_fields(fields, view)
     # The writer knows only visible members, since the types in its file name them.
     writer = open_writer(format, view.dataset, [view.shown(f) for f in shown], **choices)
@@ -133,7 +136,13 @@ class ExportPlan:
             nested=export.nested,
             bom=export.bom,
         )
-        read = Read(view, target.columns, filter=export.filter, order_by=export.order_by)
+        read = Read(
+            view,
+            target.columns,
+            filter=export.filter,
+            order_by=export.order_by,
+            unfolding=target.unfolding,
+        )
         sql, settings = read.copy(export.limit)
         # The same caller, statement (with its masks and rows) and format produce the same file,
         # byte by byte. Policy revisions that change none of these do not matter.

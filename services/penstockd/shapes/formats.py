@@ -44,6 +44,11 @@ DIRECTIVES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "%f": ("US", lambda t: f"{t.microsecond:06}"),
 }
 _DATE_DIRECTIVES = frozenset({"%Y", "%m", "%d"})
+#: Dates and times in the hub's sessions as PostgreSQL writes them, and where each part stands.
+_ISO = "YYYY-MM-DD HH:MM:SS"
+_ISO_PLACES = {"%Y": (0, 4), "%m": (5, 7), "%d": (8, 10), "%H": (11, 13), "%M": (14, 16), "%S": (17, 19)}
+#: The most pieces of such a text that are faster than ``to_char``.
+_MOST_PIECES = 1
 
 
 def _give_text(text: str, time: Any) -> str:
@@ -270,6 +275,9 @@ def write_time(field: Field, format: str) -> TextStep:
     def statement(column: Sql) -> Sql:
         if field.kind is Kind.TIMESTAMP:
             column = sa.func.timezone(typed_sql("'UTC'", ValueType.STRING), column)
+        if (place := _find_piece(parts)) is not None:
+            start, end = map(sa.literal_column, map(str, place))
+            return sa.func.substr(sa.cast(column, _TEXT), start, end, type_=_TEXT)
         return sa.func.to_char(column, typed_literal(pattern, ValueType.STRING), type_=_TEXT)
 
     return TextStep(run, statement)
