@@ -39,5 +39,7 @@ async def export_page(
     choices["surface"] = call.entry.surface
     page = await read_file_page(hub.database, view, query, size, after, format, shaped, **choices)
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
-    call.disclose(given_set(dataset.name, call.rule(view, page.rule_fields), page.records, page.keys))
+    call.disclose(
+        given_set(dataset.name, call.rule(view, page.rule_fields), page.records, page.keys)
+    )
     return page, token

@@ -17,7 +17,6 @@ from penstockd.shapes.columns import ShapedView
 from penstockd.store.database import Connection, Database
 from penstockd.store.sql import apply_settings
 
-
 #: How many times the size of a page the database's stream of it may have, at most: rows of numbers
 #: and empty values are larger in the stream.
 STREAM_RATIO = 8

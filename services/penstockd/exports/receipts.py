@@ -123,7 +123,8 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
     async with database.connection(WorkKind.OWN) as connection:
         receipt.resume_count = await connection.fetchval(
             "UPDATE hub.receipt SET state = 'RUNNING', reason = '', row_count = 0, byte_count = 0,"
-            " record_count = 0, lossy_cells = '{}', sha256 = NULL, finish_time = NULL, resume_count = resume_count + 1,"
+            " record_count = 0, lossy_cells = '{}', sha256 = NULL, finish_time = NULL,"
+            " resume_count = resume_count + 1,"
             " snapshot = $2, session_pid = $3, session_start = $4"
             " WHERE receipt_id = $1 RETURNING resume_count",
             receipt.receipt_id,

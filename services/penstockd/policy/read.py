@@ -209,7 +209,7 @@ class ExportQuery:
 
     def count(self, most: int, limit: int = 0) -> Statement:
         """The number of rows of the first ``limit`` records (0: all), counted up to ``most``."""
-        one = [literal_column("1").label("__one")]
+        one: list[ColumnElement[Any]] = [literal_column("1").label("__one")]
         rows = self._list_rows(one, limit) if limit else self._unfold(one)
         rows = rows.limit(_count_literal(most))
         return compile_statement(select(func.count()).select_from(rows.subquery()))

@@ -24,8 +24,8 @@ from penstockd.shapes.formats import (
     write_time,
 )
 from penstockd.shapes.model import ShapeColumn, ShapeDefinition
-from penstockd.shapes.rows import ROW_NUMBER, ElementRows, RecordRows, make_rows
 from penstockd.shapes.operators import Sql, ValueType, typed_literal
+from penstockd.shapes.rows import ROW_NUMBER, ElementRows, RecordRows, make_rows
 from penstockd.shapes.syntax import ExpressionParser, ExpressionRefused
 
 

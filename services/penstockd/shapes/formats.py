@@ -44,11 +44,10 @@ DIRECTIVES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "%f": ("US", lambda t: f"{t.microsecond:06}"),
 }
 _DATE_DIRECTIVES = frozenset({"%Y", "%m", "%d"})
-#: Dates and times in the hub's sessions as PostgreSQL writes them, and where each part stands.
-_ISO = "YYYY-MM-DD HH:MM:SS"
-_ISO_PLACES = {"%Y": (0, 4), "%m": (5, 7), "%d": (8, 10), "%H": (11, 13), "%M": (14, 16), "%S": (17, 19)}
-#: The most pieces of such a text that are faster than ``to_char``.
-_MOST_PIECES = 1
+#: Characters that ``to_char`` copies; in quotes they cost it about as much as a part of the time.
+_COPIED = frozenset(" .,-/:")
+#: What a pattern may end with so that a part of the time can follow as it is.
+_ENDS = frozenset(["", '"', *_COPIED])
 
 
 def _give_text(text: str, time: Any) -> str:
@@ -240,6 +239,12 @@ def _mark_groups_sql(whole: Sql) -> Sql:
     )
 
 
+def _quote_text(text: str) -> str:
+    """A text within a pattern of ``to_char``."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def split_time_format(format: str) -> list[str]:
     """The directives of a time format, and the texts between them."""
     return re.findall("%.?|[^%]+", format, re.DOTALL)
@@ -258,14 +263,13 @@ def write_time(field: Field, format: str) -> TextStep:
                 raise FormatRefused(f"a date has no {part}")
             sql, write = DIRECTIVES[part]
             # Without a separator, DD and DD would become the pattern DDDD.
-            pattern += f'{sql}""'
+            pattern += sql if pattern[-1:] in _ENDS else f'""{sql}'
             writers.append(write)
         elif part.startswith("%") and part != "%%":
             raise FormatRefused(f"has {part!r}: write %Y, %m, %d, %H, %M, %S, %f or %%")
         else:
             text = "%" if part == "%%" else part
-            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-            pattern += f'"{escaped}"'
+            pattern += text if _COPIED.issuperset(text) else _quote_text(text)
             writers.append(functools.partial(_give_text, text))
 
     def run(value: date | datetime) -> str:
@@ -275,9 +279,6 @@ def write_time(field: Field, format: str) -> TextStep:
     def statement(column: Sql) -> Sql:
         if field.kind is Kind.TIMESTAMP:
             column = sa.func.timezone(typed_sql("'UTC'", ValueType.STRING), column)
-        if (place := _find_piece(parts)) is not None:
-            start, end = map(sa.literal_column, map(str, place))
-            return sa.func.substr(sa.cast(column, _TEXT), start, end, type_=_TEXT)
         return sa.func.to_char(column, typed_literal(pattern, ValueType.STRING), type_=_TEXT)
 
     return TextStep(run, statement)

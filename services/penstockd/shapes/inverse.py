@@ -112,7 +112,6 @@ class ShapeInverse:
         if found:
             raise ValueInvalid(f"{found[0].field}: {found[0].description}", violations=found)
 
-
     def find_lack(self, keys: Sequence[Field]) -> Mapping[str, str]:
         """Why no record can be found by the columns, by ""; empty if they have all of the keys."""
         targets = {c.target for c in self.columns}
@@ -349,4 +348,4 @@ def list_import_problems(call: Call, dataset: str, document: str) -> Mapping[str
     except (PermissionDenied, ValueInvalid):
         return {}
     whole = {} if inverse.problems else inverse.find_lack(view.dataset.key_fields)
-    return inverse.problems | whole
+    return {**inverse.problems, **whole}

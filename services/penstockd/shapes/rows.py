@@ -62,9 +62,9 @@ class ElementRows(RecordRows):
         self.list = _find_list(view, rows.field)
         self._skip_empty = rows.skip_empty
         self._members = frozenset(self._name_values())
-        self.names = view.names | {
-            path: f for f in self._members for path in (f.path, f.json_path)
-        }
+        # The list itself beside each of its elements would be as large as its square.
+        record = {path: f for path, f in view.names.items() if f is not self.list}
+        self.names = record | {p: f for f in self._members for p in (f.path, f.json_path)}
 
     def column(self, field: Field) -> Sql:
         """A value of the element, or of its record."""
@@ -138,8 +138,6 @@ def _find_list(view: View, path: str) -> Field:
         raise ValueInvalid.of("rows.field", FieldUnknown(path).message)
     if field.kind is not Kind.LIST:
         raise ValueInvalid.of("rows.field", f"'{path}' is not a list")
-    if field.recursive:
-        raise ValueInvalid.of("rows.field", f"'{path}' has elements that contain themselves")
     return field
 
 

@@ -298,9 +298,9 @@ async def test_xlsx_counts_the_cells_that_do_not_hold_their_values(
         for p in ("thing_id", "large", "weight", "day", "seen_at", "price", "title")
     )
     exact = datetime(2024, 2, 29, 12, 30, 1, 7000, UTC)
-    good = [1, 1.5, date(1900, 3, 1), exact, Decimal("1.5"), "t"]
+    good: list[Any] = [1, 1.5, date(1900, 3, 1), exact, Decimal("1.5"), "t"]
     rows = [["a", *good], ["b", None, 0.0, None, exact, None, ""]]
-    losses = {
+    losses: dict[str, list[Any]] = {
         "large": [10**15, -(10**15)],
         "weight": [float("nan"), float("inf"), float("-inf")],
         "day": [date(1900, 2, 28)],
@@ -324,7 +324,9 @@ async def test_xlsx_counts_the_cells_that_do_not_hold_their_values(
     assert plain.lossy_cells == {}
 
 
-async def write_all(shelf: Shelf, writer: formats.DocumentWriter, fields: tuple[Field, ...]) -> None:
+async def write_all(
+    shelf: Shelf, writer: formats.DocumentWriter, fields: tuple[Field, ...]
+) -> None:
     """Write the table."""
     writer.head()
 

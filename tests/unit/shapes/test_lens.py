@@ -146,8 +146,12 @@ def test_elements_that_the_model_refuses_stay_as_the_image_has_them(world: World
     columns = [ShapeColumn(name, field=name) for name in ("all_kits", "named_kits")]
     view = unrestricted(world.catalog, "things")
     lens = in_lens(world, view, ShapeDefinition("things", columns))
-    kit: Any = dataset.message_class(thing_id="k").all_kits.add
-    good, bad = kit(kit_name="g", color=1, cost="1.5"), kit(kit_name="b", color=99, cost="1.23456")
+    holder: Any = dataset.message_class(thing_id="k")
+    kit = holder.all_kits.add
+    good, bad = (
+        kit(kit_name="g", color=1, amount_due="1.5"),
+        kit(kit_name="b", color=99, amount_due="1.23456"),
+    )
 
     def shown(**kits: Any) -> dict[str, Any]:
         record = dataset.message_class(thing_id="k", **kits)
@@ -158,7 +162,7 @@ def test_elements_that_the_model_refuses_stay_as_the_image_has_them(world: World
     assert found["all_kits"][0] == alone["all_kits"][0]
     assert found["named_kits"]["g"] == alone["named_kits"]["g"]
     for each in (found["all_kits"][1], found["named_kits"]["b"]):
-        assert (each["color"], each["cost"]) == (99, "1.23456")
+        assert (each["color"], each["amountDue"]) == (99, "1.23456")
     labels = in_lens(
         world, view, ShapeDefinition("things", [ShapeColumn("n", field="numbers", join=";")])
     )

@@ -11,7 +11,13 @@ import typer
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.files import read_document
-from penstock.client.cli.printing import Column, document_of, print_document, print_outcome, print_rows
+from penstock.client.cli.printing import (
+    Column,
+    document_of,
+    print_document,
+    print_outcome,
+    print_rows,
+)
 
 T = TypeVar("T")
 

@@ -362,7 +362,7 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
 
   /**
    * Whether it receives notices about the owner's other webhooks
-   * (webhook.failing, webhook.disabled) and, if the owner may change access,
+   * (webhook.failing, webhook.disabled, webhook.paused) and, if the owner may change access,
    * about the hub (hub.disk_low, hub.disk_enough).
    *
    * @generated from field: bool notices = 9;
@@ -924,8 +924,8 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing, webhook.disabled, changes.undone, hub.disk_low or
-   * hub.disk_enough.
+   * webhook.failing, webhook.disabled, webhook.paused, changes.undone,
+   * changes.skipped, hub.disk_low or hub.disk_enough.
    *
    * @generated from field: string type = 1;
    */
