@@ -124,7 +124,7 @@ async def _refuse_record(
     async with database.snapshot() as connection:
         key = await connection.fetchval(statement.text, *statement.arguments())
     raise RequestTooLarge(
-        f"the rows of the record '{str(key)[:80]}' take more than the {room >> 20} MiB of a page;"
+        f"the rows of the record '{str(key)[:80]}' take more than the {room} bytes of a page;"
         " export them as a stream"
     )
 

@@ -77,7 +77,7 @@ def _list_texts(data: Any) -> Iterator[str]:
             yield from _list_texts(item)
     elif isinstance(data, dict) and "columns" in data:  # the definition of a shape
         yield from _list_texts((data.get("rows") or {}).get("field"))
-        yield from (str(column[name]) for column in data["columns"] for name in _NAMING)
+        yield from (str(c.get(name, "")) for c in data["columns"] for name in _NAMING)
     elif isinstance(data, dict):  # masks by field
         yield from data
 

@@ -120,7 +120,7 @@ async def test_update_shape_that_a_webhook_uses_takes_the_right_to_change_the_we
 
 async def test_get_shape(hub: HubLike) -> None:
     found, problems = await get_shape(hub, call := hub.call(), "names", 1)
-    assert (found.version, problems) == (1, {})
+    assert (found.version, problems) == (1, {"": "lacks a column for the key 'customer_id'"})
     assert call.entry.record_key == "names"
     for shape_id, version in (("none", 0), ("names", 3)):
         with pytest.raises(ShapeNotFound):
