@@ -43,6 +43,20 @@ class ExportRequest:
     bom: bool | None = None
 
     @property
+    def said(self) -> dict[str, Any]:
+        """The content for the audit entry."""
+        return {
+            "format": self.format,
+            "filter": self.filter,
+            "order_by": self.order_by,
+            "fields": self.fields,
+            "limit": self.limit,
+            "compression": self.compression.upper(),
+            "resume_receipt": self.resume_receipt,
+            "resume_offset": self.resume_offset,
+        }
+
+    @property
     def inline_receipt(self) -> bool:
         """Whether the file ends with its receipt, if its format has a place for it."""
         return self.receipt.upper() == INLINE
@@ -111,16 +125,7 @@ class ExportPlan:
 
         Raises FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and ValueInvalid.
         """
-        call.asked(
-            format=export.format,
-            filter=export.filter,
-            order_by=export.order_by,
-            fields=export.fields,
-            limit=export.limit,
-            compression=export.compression.upper(),
-            resume_receipt=export.resume_receipt,
-            resume_offset=export.resume_offset,
-        )
+        call.asked(**export.said)
         for name in ("limit", "resume_offset"):
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
