@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstockd.audit.given import GivenRecords, given_set
+from penstockd.calls import Call
 from penstockd.errors import RequestTooLarge
 from penstockd.exports.plan import ExportTarget, open_target
 from penstockd.policy.pages import Query
@@ -39,6 +41,11 @@ class FilePage:
     keys: bytes
     rule_fields: str
     end: Sequence[Any] | None
+
+    def given(self, call: Call, view: View) -> GivenRecords:
+        """Its records, for the audit."""
+        rule = call.rule(view, self.rule_fields)
+        return given_set(view.dataset.name, rule, self.records, self.keys)
 
 
 async def read_file_page(

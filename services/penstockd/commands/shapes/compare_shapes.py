@@ -11,10 +11,8 @@ from penstockd.shapes.using import find_own_shape, shape_owner
 async def compare_shapes(
     hub: Hub, call: Call, shape_id: str, from_version: int, to_version: int
 ) -> tuple[ShapeDefinition, ShapeDefinition]:
-    """A version, the one before ``to_version`` if 0, and a later one, the latest if 0.
-
-    Raises ShapeNotFound and PermissionDenied.
-    """
+    """A version (0: the one before) and a later one (0: the latest). Raises ShapeNotFound and
+    PermissionDenied."""
     owner = shape_owner(hub.catalog, call)
     call.entry.record_key = shape_id[:63]
     async with hub.database.connection() as connection:

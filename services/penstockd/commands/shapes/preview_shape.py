@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.exports.page import FilePage, read_file_page
@@ -36,6 +35,5 @@ async def preview_shape(
     page = await read_file_page(
         hub.database, view, query, size, None, format, shaped, surface=call.entry.surface
     )
-    rule = call.rule(view, page.rule_fields)
-    call.disclose(given_set(definition.dataset, rule, page.records, page.keys))
+    call.disclose(page.given(call, view))
     return page, list_import_problems(call, definition.dataset, shaped.document)
