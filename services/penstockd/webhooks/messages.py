@@ -47,6 +47,7 @@ from penstockd.webhooks.model import (
     Webhook,
 )
 from penstockd.webhooks.operators import DISK_ENOUGH, DISK_LOW
+from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED
 from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.settling import UNDONE
@@ -76,6 +77,8 @@ _NEEDED_FOR: Mapping[str, Permission | None] = {
     UNDONE: None,
     DISK_LOW: Permission.ACCESS_WRITE,
     DISK_ENOUGH: Permission.ACCESS_WRITE,
+    FAILED: None,
+    CONSUMER_FAILED: Permission.ACCESS_WRITE,
 }
 
 

@@ -10,15 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
 from penstockd.webhooks.endpoints import announce_due
-from penstockd.webhooks.model import Cause, Clock
-from penstockd.webhooks.queue import Draft, put_deliveries
+from penstockd.webhooks.model import Clock
+from penstockd.webhooks.notices import tell_consumers
 
 #: The disk of a node's data folder has less space than PENSTOCK_DISK_RESERVE_MB, or enough again.
 DISK_LOW, DISK_ENOUGH = "hub.disk_low", "hub.disk_enough"
@@ -32,14 +30,6 @@ _ENOUGH = 1.1
 _LAST = """
 SELECT type FROM hub.webhook_notice WHERE type = ANY ($1) AND data->>'nodeId' = $2
 ORDER BY notice_id DESC LIMIT 1
-"""
-_KEEP = """
-INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
-SELECT consumer_id, '', $2, $3, $4 FROM unnest($1::text[]) AS consumer_id
-"""
-_HEARERS = """
-SELECT webhook_id FROM hub.webhook
-WHERE consumer_id = ANY ($1) AND state = 'ACTIVE' AND (options->>'notices')::boolean
 """
 
 
@@ -103,14 +93,8 @@ async def tell_operators(
     content: Mapping[str, Any],
     at: datetime,
 ) -> int:
-    """Store a notice for every active consumer that may change access, and send it to its webhooks
-    that want notices; returns to how many. The connection must be in a transaction."""
+    """Store a notice for every active consumer that may change access (see ``tell_consumers``)."""
     operators = sorted(
         name for name, c in policy.consumers.items() if c.active and policy.administers(c)
     )
-    await connection.execute(_KEEP, operators, kind, orjson.dumps(content).decode(), at)
-    rows = await connection.fetch(_HEARERS, operators)
-    drafts = [Draft(row[0], Cause.NOTICE, kind, at, notice=content) for row in rows]
-    if drafts:
-        await put_deliveries(connection, drafts, at)
-    return len(drafts)
+    return await tell_consumers(connection, operators, kind, content, at)
