@@ -124,7 +124,7 @@ class Composer:
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):
             try:
-                kept, reason = await self._shown(webhook, delivery, sights)
+                kept, reason = await self._keep_shown(webhook, delivery, sights)
             except (RecordUnreadable, DecodeError, *UNREADABLE) as exc:
                 return _bury_unreadable(delivery, exc)
             if not kept:
@@ -134,11 +134,11 @@ class Composer:
         write = functools.partial(
             self._payloads.message, delivery, webhook.options, sights, at, previous
         )
-        message = await self._written(delivery, write)
+        message = await self._write_safely(delivery, write)
         return Composed(delivery, message, policy) if isinstance(message, Message) else message
 
     @staticmethod
-    async def _written(delivery: Delivery, write: Callable[[], Message]) -> Message | SendResult:
+    async def _write_safely(delivery: Delivery, write: Callable[[], Message]) -> Message | SendResult:
         """The message, or a DEAD result: one that cannot be made must not stop all others."""
         # Writing a batch of large records takes long, and keeper and workers have other work.
         size = sum(len(event.after or b"") for event in delivery.events)
@@ -152,7 +152,7 @@ class Composer:
         await let_others_run()
         return message
 
-    async def _shown(
+    async def _keep_shown(
         self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
     ) -> tuple[list[tuple[Occurrence, int]], Reason]:
         """The events that may be sent, with their previous numbers; and the reason why others are
@@ -289,7 +289,7 @@ class Payloads:
             for event in delivery.events:
                 if event.after is not None:
                     disclosed.setdefault(event.dataset, []).append(event.key)
-        body, headers = self._written(delivery, events, options, at)
+        body, headers = self._write_body(delivery, events, options, at)
         return Message(body, headers, disclosed)
 
     def _event(
@@ -333,7 +333,7 @@ class Payloads:
             writer = self._writers[name] = RecordWriter(sight.dataset, sight.fields)
         return _Xml(writer.xml(event.after)) if body is Body.XML else writer.json(event.after)
 
-    def _written(
+    def _write_body(
         self,
         delivery: Delivery,
         events: Sequence[tuple[str, datetime, dict[str, Any], str]],

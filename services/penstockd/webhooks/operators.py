@@ -1,22 +1,24 @@
-"""Notices to operators: consumers that may change access are notified when a node's disk runs
-low."""
+"""Notices that concern no webhook: to operators, which are the consumers that may change access,
+for example when the disk of a node runs low, and to single consumers."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
 from penstockd.webhooks.endpoints import announce_due
-from penstockd.webhooks.model import Clock
-from penstockd.webhooks.notices import tell_consumers
+from penstockd.webhooks.model import Cause, Clock
+from penstockd.webhooks.queue import Draft, put_deliveries
 
 #: The disk of a node's data folder has less space than PENSTOCK_DISK_RESERVE_MB, or enough again.
 DISK_LOW, DISK_ENOUGH = "hub.disk_low", "hub.disk_enough"
@@ -30,6 +32,14 @@ _ENOUGH = 1.1
 _LAST = """
 SELECT type FROM hub.webhook_notice WHERE type = ANY ($1) AND data->>'nodeId' = $2
 ORDER BY notice_id DESC LIMIT 1
+"""
+_KEEP = """
+INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
+SELECT consumer_id, '', $2, $3, $4 FROM unnest($1::text[]) AS consumer_id
+"""
+_HEARERS = """
+SELECT webhook_id FROM hub.webhook
+WHERE consumer_id = ANY ($1) AND state = 'ACTIVE' AND (options->>'notices')::boolean
 """
 
 
@@ -98,3 +108,20 @@ async def tell_operators(
         name for name, c in policy.consumers.items() if c.active and policy.administers(c)
     )
     return await tell_consumers(connection, operators, kind, content, at)
+
+
+async def tell_consumers(
+    connection: Connection,
+    consumers: Sequence[str],
+    kind: str,
+    content: Mapping[str, Any],
+    at: datetime,
+) -> int:
+    """Store a notice for each consumer, and queue it for their webhooks that want notices; returns
+    for how many webhooks. The connection must be in a transaction."""
+    await connection.execute(_KEEP, consumers, kind, orjson.dumps(content).decode(), at)
+    rows = await connection.fetch(_HEARERS, consumers)
+    drafts = [Draft(row[0], Cause.NOTICE, kind, at, notice=content) for row in rows]
+    if drafts:
+        await put_deliveries(connection, drafts, at)
+    return len(drafts)

@@ -19,8 +19,7 @@ from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 from penstockd.webhooks.endpoints import announce_due
 from penstockd.webhooks.model import Clock, read_clock
-from penstockd.webhooks.notices import tell_consumers
-from penstockd.webhooks.operators import tell_operators
+from penstockd.webhooks.operators import tell_consumers, tell_operators
 
 #: The notice to the consumer, and the one to operators.
 FAILED, CONSUMER_FAILED = "credentials.failing", "hub.credentials_failing"
