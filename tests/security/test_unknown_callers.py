@@ -188,7 +188,9 @@ def entries_of(hub: RunningHub, address: str) -> list[tuple[str, str, Any]]:
 
 
 def notices_of(hub: RunningHub, consumer: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = hub.get("/v1/webhooks:notices", consumer).json().get("notices", [])
+    found: list[dict[str, Any]] = (
+        hub.get("/v1/webhooks:notices", consumer).json().get("notices", [])
+    )
     return found
 
 
@@ -266,7 +268,9 @@ def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub
         assert (told["type"], told["data"]["consumerId"]) == (kind, "crm")
         assert told["data"]["failures"] >= FAILURES
         assert all(address.startswith("203.0.113.") for address in told["data"]["addresses"])
-    assert not strict.sql("SELECT FROM hub.webhook_notice WHERE consumer_id NOT IN ('crm', 'admin')")
+    assert not strict.sql(
+        "SELECT FROM hub.webhook_notice WHERE consumer_id NOT IN ('crm', 'admin')"
+    )
     # A caller that swaps the id and the secret leaves no secret, and a long name is cut.
     sign_in(strict, SWAPPED, secret, "x")
     sign_in(strict, SWAPPED, "n" * 5000, "x")

@@ -47,10 +47,10 @@ from penstockd.webhooks.model import (
     Webhook,
 )
 from penstockd.webhooks.operators import DISK_ENOUGH, DISK_LOW
-from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED
 from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.settling import UNDONE
+from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED
 
 #: The method under which the audit records webhook deliveries.
 METHOD = "/penstock.hub.v1.Webhooks/Deliver"
@@ -138,7 +138,9 @@ class Composer:
         return Composed(delivery, message, policy) if isinstance(message, Message) else message
 
     @staticmethod
-    async def _write_safely(delivery: Delivery, write: Callable[[], Message]) -> Message | SendResult:
+    async def _write_safely(
+        delivery: Delivery, write: Callable[[], Message]
+    ) -> Message | SendResult:
         """The message, or a DEAD result: one that cannot be made must not stop all others."""
         # Writing a batch of large records takes long, and keeper and workers have other work.
         size = sum(len(event.after or b"") for event in delivery.events)
