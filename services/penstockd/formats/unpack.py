@@ -144,6 +144,7 @@ def _flat_schema(schema: Any) -> Any:
 
 
 def flatten_table(table: Any) -> Any:
+    """A table with the members of structs in columns of their own, at every level."""
     for _ in range(100):
         if not _has_structs(table.schema):
             return table

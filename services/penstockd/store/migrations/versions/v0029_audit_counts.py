@@ -40,9 +40,9 @@ BEGIN
     RETURN counted;
 END $$;
 
--- Drops the day of an archive, if the day is over and counted, no earlier day is left, and its whole
--- chain is sealed, signed, archived, and stated as dropped by a signed checkpoint (PRUNE). Nobody
--- but the owner could remove an entry otherwise.
+-- Drops the day of an archive, if the day is over and counted, no earlier day is left, and its
+-- whole chain is sealed, signed, archived, and stated as dropped by a signed checkpoint (PRUNE).
+-- Nobody but the owner could remove an entry otherwise.
 CREATE OR REPLACE FUNCTION hub.drop_audit_day(pruned bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
