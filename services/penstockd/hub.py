@@ -28,6 +28,7 @@ from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.webhooks.sign_ins import FailedSignIns
 from penstockd.writes.arrival import ImportLimits
 
 
@@ -43,6 +44,7 @@ class Hub:
     writer: Writer
     journal: Journal
     refusals: UnknownCallers
+    failed_sign_ins: FailedSignIns
     tokens: Tokens
     issuers: Issuers
     trust: Trust

@@ -41,6 +41,7 @@ _SHARED = Granted(ROWS, ROWS)
 #: The hub's own tables.
 TABLES: Mapping[str, Granted] = {
     "audit_archive": Granted(READ, APPEND),
+    "audit_count": Granted(NONE, NONE),
     "audit_entry": Granted(APPEND, APPEND),
     "audit_shown": Granted(APPEND, APPEND),
     "audit_seal": Granted(READ, APPEND),
@@ -56,6 +57,7 @@ TABLES: Mapping[str, Granted] = {
     "schema_version": Granted(READ, READ),
     "shape": Granted("SELECT, INSERT, DELETE", READ),
     "singleton": Granted(READ, ROWS),
+    "token_issuer": Granted(READ, APPEND),
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
         (
@@ -77,6 +79,7 @@ KEEPERS_FUNCTIONS = (
     "add_change_partitions",
     "add_audit_partitions",
     "prune_log",
+    "count_audit_day",
     "drop_audit_day",
     "drop_empty_audit_days",
     "rebase_audit",

@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0029"
-down_revision = "0028"
+revision = "0031"
+down_revision = "0030"
 
 COUNTS = """
 ALTER TABLE hub.receipt ADD record_count bigint NOT NULL DEFAULT 0;
