@@ -130,6 +130,32 @@ def test_one_is_made_and_its_secret_shown_once(crm: Console, posts: Posts, path:
     expect(page.get_by_role("link", name=title)).to_have_count(0)
 
 
+def test_a_shape_is_chosen_and_stays_when_the_webhook_is_changed(
+    crm: Console, hub: RunningHub, webhook: Made
+) -> None:
+    page, name = crm.page, f"shape-{uuid.uuid4().hex[:8]}"
+    columns = [{"name": "Key", "field": "customer_id"}]
+    shape = {"shapeId": name, "dataset": "customers", "columns": columns}
+    assert hub.request("POST", "/v1/shapes", consumer="crm", json_body=shape).status == 200
+    at(crm, webhook.place("edit"))
+    page.get_by_label("Shape of customers").fill("nothing")
+    crm.press("Save")
+    expect(page.get_by_text("'nothing'")).to_be_visible()
+    page.get_by_label("Shape of customers").fill(f" {name}@1 ")
+    crm.press("Save")
+    page.get_by_role("link", name="Settings").click()
+    expect(page.get_by_text(f"{name}@1")).to_be_visible()
+    at(crm, webhook.place("edit"))
+    expect(page.get_by_label("Shape of customers")).to_have_value(f"{name}@1")
+    page.get_by_label("Title").fill("changed")
+    crm.press("Save")
+    crm.heading("changed")
+    found = hub.get(f"/v1/webhooks/{webhook.id}", "crm").json()
+    assert [s["shape"] for s in found["selections"]] == [f"{name}@1"]
+    hub.request("DELETE", f"/v1/webhooks/{webhook.id}", consumer="crm")
+    assert hub.request("DELETE", f"/v1/shapes/{name}", consumer="crm").status == 200
+
+
 def test_a_failure_is_seen_and_sent_again(
     crm: Console, posts: Posts, path: str, webhook: Made
 ) -> None:
