@@ -43,7 +43,8 @@ Take = Callable[[bytes], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of the file, and how many whole rows the file has up to the end of the piece.
+    """Some bytes of the file, and how many whole rows, and records, the file has up to the end of
+    the piece.
 
     ``keys`` is the encoded set of ``count`` records: all records in the piece that are in no
     earlier piece's set, and perhaps some that follow.
@@ -53,6 +54,7 @@ class Piece:
     rows: int
     keys: bytes = b""
     count: int = 0
+    records: int = 0
 
 
 class Gate(Protocol):
@@ -86,6 +88,11 @@ class Encoder:
         return self.writer.rows
 
     @property
+    def records(self) -> int:
+        """Records of these rows, as far as they were counted."""
+        return self._known
+
+    @property
     def sha256(self) -> bytes:
         """The digest of all bytes so far, including those skipped."""
         return self._digest.digest()
@@ -111,7 +118,9 @@ class Encoder:
         for at in range(0, len(data), PIECE_BYTES):
             end = at + PIECE_BYTES
             keys, count = self._unnamed()
-            yield Piece(data[at:end], before if end < len(data) else self.rows, keys, count)
+            rows = before if end < len(data) else self.rows
+            # Of a record of which there is no row yet, the writer may know the key already.
+            yield Piece(data[at:end], rows, keys, count, min(self._known, rows))
 
     def _unnamed(self) -> tuple[bytes, int]:
         """The set of keys of encoded rows that no piece has named yet, and their number."""
