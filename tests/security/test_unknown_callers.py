@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import time
@@ -118,8 +119,15 @@ async def wait_for_known(port: int, credentials: list[dict[str, str]]) -> None:
 
 
 def test_a_call_with_credentials_is_waited_for(hub: RunningHub) -> None:
-    bearer = f"Bearer {hub.token('crm')}"
-    asyncio.run(wait_for_known(hub.port, [{"x_api_key": hub.api_key}, {"authorization": bearer}]))
+    secret = hub.consumers["crm"]["client_secret"]
+    basic = base64.b64encode(f"crm:{secret}".encode()).decode()
+    known = [
+        {"x_api_key": hub.api_key},
+        {"authorization": f"Bearer {hub.token('crm')}"},
+        {"authorization": f"Bearer {hub.api_key}"},
+        {"authorization": f"Basic {basic}"},
+    ]
+    asyncio.run(wait_for_known(hub.port, known))
 
 
 def test_only_the_sidecar_asks_who_is_known(hub: RunningHub) -> None:

@@ -29,6 +29,15 @@ from penstockd.errors import (
 #: The header by which the hub marks a call of an unknown caller for the sidecar (see
 #: ``rpc.sidecar``); the sidecar accepts it from nobody else.
 UNKNOWN_CALLER = "x-penstock-unknown"
+#: The headers that decide who a caller is: the sidecar sends the hub these alone when it asks
+#: whether it knows a caller.
+CREDENTIAL_HEADERS = (
+    "authorization",
+    "x-api-key",
+    "x-forwarded-proto",
+    "x-envoy-external-address",
+    "sec-fetch-site",
+)
 #: How to show credentials (RFC 9110, 15.5.2).
 CHALLENGE = 'Bearer realm="penstock"'
 #: The header by which the sidecar marks calls of an address that calls often over HTTP/2. The hub

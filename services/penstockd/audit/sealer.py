@@ -111,7 +111,7 @@ class Sealer:
         """
         async with self._database.transaction() as connection:
             if await connection.fetchval(_MOVED):
-                _log.warning("audit_of_another_cluster")
+                _log.info("audit_of_another_cluster")
                 await connection.execute("SELECT hub.rebase_audit()")
         async with self._database.transaction(isolation="repeatable_read") as connection:
             work = _Pass(connection, self._signers)

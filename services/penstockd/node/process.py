@@ -23,6 +23,9 @@ from penstockd.node.guard import ChildGuard
 
 LOG_LIMIT = 32 * 1024 * 1024
 """Bytes at which a log file is set aside as ``<name>.1`` when its process is next started."""
+ROTATION = threading.Lock()
+"""Held while a log is set aside, by its next process or by ``journal.follow_log``: of two at once,
+the second would replace what the first has kept."""
 
 
 DETACHED_LOG = "penstock.log"
@@ -137,5 +140,6 @@ def _open_log(log: Path) -> BinaryIO:
 
 def set_aside(log: Path) -> None:
     """Rename a log that has reached LOG_LIMIT to ``<name>.1``, replacing the earlier one."""
-    if log.exists() and log.stat().st_size >= LOG_LIMIT:
-        os.replace(log, log.with_name(log.name + ".1"))
+    with ROTATION:
+        if log.exists() and log.stat().st_size >= LOG_LIMIT:
+            os.replace(log, log.with_name(log.name + ".1"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 
+from penstockd.answers.edge import CREDENTIAL_HEADERS
 from penstockd.auth.presented import (
     BAD_TOKEN,
     BASIC,
@@ -66,6 +68,33 @@ def test_basic_needs_tls_or_this_machine() -> None:
 def test_no_foreign_page_uses_basic(site: str, accepted: bool) -> None:
     sent = {**TLS, **basic("crm:secret"), "sec-fetch-site": site}
     assert (read_presented(sent) is not None) == accepted
+
+
+class Watched(dict[str, str]):
+    """Headers that note which of them are read."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers)
+        self.read: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> str:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+def test_the_sidecar_sends_every_header_that_decides() -> None:
+    """Otherwise it would take a known caller for an unknown one."""
+    read: set[str] = set()
+    for place in ({}, HERE, FAR, TLS):
+        for headers in ({}, basic("a:b"), {"x-api-key": KEY}, {"authorization": "Bearer a.b.c"}):
+            watched = Watched({**place, **headers})
+            read_presented(watched)
+            read |= watched.read
+    assert read == set(CREDENTIAL_HEADERS)
 
 
 def test_challenges() -> None:

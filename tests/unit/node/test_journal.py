@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from harness import PATIENCE
-from penstockd.node import journal
+from penstockd.node import journal, process
 from penstockd.node.journal import follow_log, is_severe
 
 
@@ -43,6 +45,36 @@ async def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(
     following.cancel()
     assert path.stat().st_size < 300
     assert [f"trouble {n}" in console.getvalue() for n in range(3)] == [True] * 3
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_log_that_its_next_process_sets_aside_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A start sets a full log aside while the follower does the same."""
+    for module in (journal, process):
+        monkeypatch.setattr(module, "LOG_LIMIT", 100)
+    path, kept = tmp_path / "worker.log", tmp_path / "worker.log.1"
+    path.write_text("x" * 200)
+    starting = threading.Thread(target=process.set_aside, args=(path,))
+    copy = shutil.copyfile
+
+    def copied(source: Path, target: Path) -> None:
+        starting.start()
+        starting.join(0.5)  # it must wait, so this passes in any case
+        copy(source, target)
+
+    if when == "meanwhile":
+        monkeypatch.setattr(shutil, "copyfile", copied)
+        journal.empty_file(path)
+        starting.join(PATIENCE)
+    else:
+        starting.start()
+        starting.join(PATIENCE)
+        path.write_text("new")
+        journal.empty_file(path)
+        assert path.read_text() == "new"
+    assert kept.read_text() == "x" * 200
 
 
 async def test_a_log_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
