@@ -1,4 +1,5 @@
-"""``penstock audit verify``: proves the audit from the database itself, or from a copy of it.
+"""``penstock audit verify`` and ``penstock usage reconcile``: prove the audit, and that usage is
+what the audit says, from the database itself; the audit also from a copy.
 
 Nothing here asks the hub, since an auditor need not trust it. Only the public key is trusted, and
 the file of checkpoints if one was kept.
@@ -6,6 +7,7 @@ the file of checkpoints if one was kept.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from penstockd.audit.verify import VerificationReport
 from penstockd.config import Settings
 from penstockd.errors import DatabaseUnavailable
 from penstockd.installation import find_database, open_ring
+from penstockd.metering.reconcile import Reconciliation, reconcile_usage
 from penstockd.node.errors import NodeError
 from penstockd.store.database import open_database
 from penstockd.store.roles import may_change_audit
@@ -84,6 +87,21 @@ async def verify_stored(settings: Settings, given: Evidence, patience: float) ->
         wanted = patience if found.hub_runs and patience else None
         report = await verify_database(connection, given.keys, given.outside, patience=wanted)
         return StoredReport(report, await may_change_audit(connection))
+
+
+async def reconcile_stored(
+    settings: Settings, given: Evidence, first: dt.date, last: dt.date
+) -> Reconciliation:
+    """Reconcile the usage of some days with the audit in the database.
+
+    Raises DatabaseUnavailable and NodeError.
+    """
+    async with (
+        find_database(settings) as found,
+        open_database(found.url, size=1) as database,
+        database.snapshot() as connection,
+    ):
+        return await reconcile_usage(connection, given.keys, given.outside, first, last)
 
 
 def summarise_report(report: VerificationReport, given: Evidence) -> str:

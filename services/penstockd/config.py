@@ -253,6 +253,27 @@ class Settings(BaseSettings):
         le=366,
         description="How long deliveries of webhooks are kept after their end, in days.",
     )
+    usage_minute_days: int = Field(
+        default=35,
+        ge=2,
+        le=3660,
+        description="How long usage is kept by the minute, in days. Days of a time zone that differs "
+        "from UTC by other than whole hours are known only from minutes.",
+    )
+    usage_hour_days: int = Field(
+        default=400,
+        ge=2,
+        le=36_600,
+        description="How long usage is kept by the hour, in days; at least as long as by the "
+        "minute.",
+    )
+    usage_day_days: int = Field(
+        default=3660,
+        ge=2,
+        le=36_600,
+        description="How long usage is kept by the day of UTC, in days; at least as long as by the "
+        "hour.",
+    )
     audit_file: Path | None = Field(
         default=None,
         description="File that the audit's checkpoints are appended to, to be shipped off the "
@@ -356,6 +377,16 @@ class Settings(BaseSettings):
         """Refuse a second secret without the first, which would be that of the data folder."""
         if self.second_secret is not None and self.secret is None:
             raise ValueError("PENSTOCK_SECOND_SECRET needs PENSTOCK_SECRET")
+        return self
+
+    @model_validator(mode="after")
+    def _orders_usage(self) -> Self:
+        """Refuse to keep a coarse level of usage for less time than a finer one."""
+        if not self.usage_minute_days <= self.usage_hour_days <= self.usage_day_days:
+            raise ValueError(
+                "PENSTOCK_USAGE_MINUTE_DAYS, PENSTOCK_USAGE_HOUR_DAYS and PENSTOCK_USAGE_DAY_DAYS "
+                "must not fall from one to the next"
+            )
         return self
 
     @model_validator(mode="after")

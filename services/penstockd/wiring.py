@@ -45,6 +45,9 @@ from penstockd.keyring import (
     KeyRing,
     Seal,
 )
+from penstockd.metering.days import UsageDays
+from penstockd.metering.fold import UsageFold
+from penstockd.metering.rollups import Level
 from penstockd.observe import flush_spans, set_up
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -297,6 +300,11 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
     signers, seconds = RingSigners(hub.ring), settings.audit_checkpoint_seconds
     key_age = timedelta(days=settings.key_days)
     delivery_age = timedelta(days=settings.webhook_days)
+    kept = {
+        Level.MINUTE: settings.usage_minute_days,
+        Level.HOUR: settings.usage_hour_days,
+        Level.DAY: settings.usage_day_days,
+    }
     terms = webhooks.DeliveryTerms(settings.url, settings.webhook_allow)
     return {
         "sequencer": sweep_log,
@@ -309,6 +317,8 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "webhook-retention": lambda fenced: WebhookRetention(
             fenced, delivery_age, leases.now
         ).run(),
+        "usage": lambda fenced: UsageFold(fenced).run(),
+        "usage-days": lambda fenced: UsageDays(fenced, kept).run(),
     }
 
 

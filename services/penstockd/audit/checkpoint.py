@@ -33,7 +33,8 @@ _log = structlog.get_logger(__name__)
 
 
 class CheckpointKind(enum.StrEnum):
-    """SEAL: the day's chain has this hash at this sequence. PRUNE: days up to this were dropped.
+    """SEAL: the day's chain has this hash at this sequence. USAGE: the rollups of usage of the day,
+    from ``sequence`` entries, have the digest ``hash``. PRUNE: days up to this were dropped.
 
     ROTATE: the next checkpoint is signed with another key, whose public half is ``hash``.
     RESTORE: an operator declared that the database has gone back in time. The file's checkpoints
@@ -42,6 +43,7 @@ class CheckpointKind(enum.StrEnum):
     """
 
     SEAL = "SEAL"
+    USAGE = "USAGE"
     PRUNE = "PRUNE"
     ROTATE = "ROTATE"
     RESTORE = "RESTORE"
@@ -162,6 +164,12 @@ class CheckpointKey:
     ) -> Checkpoint:
         """The checkpoint after ``last``: it states that the day's chain has this hash."""
         return self._signed(last, time, CheckpointKind.SEAL, day, sequence, hash)
+
+    def sign_usage(
+        self, last: Checkpoint | None, time: dt.datetime, day: dt.date, entries: int, digest: bytes
+    ) -> Checkpoint:
+        """The checkpoint after ``last``: it states the digest of the day's usage."""
+        return self._signed(last, time, CheckpointKind.USAGE, day, entries, digest)
 
     def sign_prune(self, last: Checkpoint, time: dt.datetime, day: dt.date) -> Checkpoint:
         """The checkpoint after ``last``: it states that the hub dropped all days up to ``day``."""

@@ -202,7 +202,10 @@ class ExportRun:
                     if receipt.state is ReceiptState.COMPLETE
                     else receipt.reason or "CANCELLED"
                 )
-                await self._call.record_end(outcome, receipt.row_count, receipt.byte_count)
+                # An earlier call, whose export this one resumes, has counted what it sent.
+                rows = max(0, receipt.row_count - self._encoder.skipped_rows)
+                size = max(0, receipt.byte_count - self._plan.export.resume_offset)
+                await self._call.record_end(outcome, rows, size)
         except BaseException:
             # A receipt that is left open reads as FAILED once its holder is gone.
             snapshots.drop(held)

@@ -55,6 +55,13 @@ TABLES: Mapping[str, Granted] = {
     "schema_version": Granted(READ, READ),
     "shape": Granted("SELECT, INSERT, DELETE", READ),
     "singleton": Granted(READ, ROWS),
+    "usage_series": Granted(READ, APPEND),
+    "usage_minute": Granted(READ, ROWS),
+    "usage_hour": Granted(READ, ROWS),
+    "usage_day": Granted(READ, ROWS),
+    "usage_place": Granted(READ, EXTEND),
+    "usage_level": Granted(READ, REPLACE),
+    "usage_digest": Granted(READ, EXTEND),
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
         (

@@ -19,6 +19,8 @@ SINGLETONS = (
     "signing-keys",
     "webhooks",
     "webhook-retention",
+    "usage",
+    "usage-days",
 )
 #: Seconds that a lease lasts.
 LENGTH = 6.0

@@ -1,0 +1,146 @@
+"""Folds sealed audit entries into the rollups of usage; runs in the keeper.
+
+The place of the fold is a number of the sealer in the chain of a day, and it moves in the same
+transaction as the rollups that it changes: every entry is counted once, whatever is killed. Ids of
+entries are no places, since entries become visible in another order than that of their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from penstockd.errors import Conflict
+from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, Counts
+from penstockd.metering.rollups import Place, add_counts
+from penstockd.metering.series import SeriesMaker, identify_series
+from penstockd.store.database import Connection
+from penstockd.store.fences import Transactions
+
+#: How often sealed entries are looked for, in seconds.
+FOLD_INTERVAL = 0.25
+#: About how many entries one transaction folds; it ends with a group of the sealer.
+BATCH = 20_000
+
+#: The chain of the earliest day that has unfolded entries. An archived day can get another chain,
+#: which hangs from another checkpoint.
+_NEXT = """
+SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded
+FROM hub.audit_chain AS c
+LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
+WHERE c.last_sequence > coalesce(p.folded, 0) ORDER BY c.day LIMIT 1
+"""
+_SEALED = """
+SELECT entry_ids FROM hub.audit_seal
+WHERE day = $1 AND first_sequence > $2 AND first_sequence <= $3 ORDER BY first_sequence
+"""
+_GROUPS = f"""
+SELECT {MINUTE}, count(*), {SUMS}, {TRAITS} FROM hub.audit_entry AS e
+WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
+GROUP BY 1, {", ".join(str(at) for at in range(7, 14))}
+"""
+_MOVE = """
+INSERT INTO hub.usage_place AS p (day, anchor, folded, entries, missing)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (day) DO UPDATE SET anchor = excluded.anchor, folded = excluded.folded,
+    entries = p.entries + excluded.entries, missing = p.missing + excluded.missing
+"""
+_FOLDED_DAY = """
+SELECT coalesce(c.last_sequence = p.folded, c.day IS NULL)
+FROM (SELECT $1::date AS day) AS d
+LEFT JOIN hub.audit_chain AS c ON c.day = d.day
+LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
+"""
+_NEWEST_FOLDED = """
+SELECT min(c.day), (SELECT max(day) FROM hub.audit_chain)
+FROM hub.audit_chain AS c
+LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
+WHERE c.last_sequence > coalesce(p.folded, 0)
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+class _Stretch(NamedTuple):
+    """Where the next entries to fold begin: after ``folded`` of the chain of a day."""
+
+    day: dt.date
+    anchor: int
+    folded: int
+
+
+class UsageFold:
+    """Folds entries, about BATCH in a transaction."""
+
+    def __init__(self, database: Transactions, *, batch: int = BATCH) -> None:
+        self._database, self._batch = database, batch
+        self._series = SeriesMaker()
+
+    async def run(self) -> None:
+        """Fold what is sealed every FOLD_INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        while True:
+            try:
+                while await self.fold_next():
+                    pass
+            except Conflict:
+                _log.warning("usage_folded_by_another")  # the next pass sees its work
+            await asyncio.sleep(FOLD_INTERVAL)
+
+    async def fold_next(self) -> int:
+        """Fold the next entries, and return how many; 0 if all sealed entries are folded.
+
+        Raises Conflict if another process also folds.
+        """
+        async with self._database.transaction(isolation="repeatable_read") as connection:
+            row = await connection.fetchrow(_NEXT)
+            count = await self._fold(connection, _Stretch(*row)) if row is not None else 0
+        self._series.forget()
+        return count
+
+    async def _fold(self, connection: Connection, at: _Stretch) -> int:
+        seals = await connection.fetch(_SEALED, at.day, at.folded, at.folded + self._batch)
+        ids = [entry_id for (group,) in seals for entry_id in group]
+        groups = await connection.fetch(_GROUPS, at.day, ids)
+        found = sum(group[1] for group in groups)
+        if found < len(ids):
+            _log.error("usage_entries_missing", day=str(at.day), entries=len(ids) - found)
+        await add_counts(connection, await self._count(connection, groups))
+        await connection.execute(
+            _MOVE, at.day, at.anchor, at.folded + len(ids), len(ids), len(ids) - found
+        )
+        return len(ids)
+
+    async def _count(self, connection: Connection, groups: Sequence[Any]) -> dict[Place, Counts]:
+        """The counts of groups of entries, by minute and series."""
+        await self._series.learn(connection, (group[-1] for group in groups))
+        counted = [
+            (group[0], self._series.make(group[6:]), counts)
+            for group in groups
+            if (counts := Counts(*group[2:6])) != NOTHING
+        ]
+        ids = await identify_series(connection, {series for _, series, _ in counted})
+        sums: dict[Place, Counts] = {}
+        for time, series, counts in counted:
+            place = (time, ids[series])
+            sums[place] = sums.get(place, NOTHING).plus(counts)
+        return sums
+
+
+async def is_folded(connection: Connection, day: dt.date) -> bool:
+    """Whether every sealed entry of a day is counted: only then may the day be dropped."""
+    return bool(await connection.fetchval(_FOLDED_DAY, day))
+
+
+async def newest_folded_day(connection: Connection) -> dt.date | None:
+    """The newest day up to which every sealed entry is counted; None if there is none.
+
+    The day may still get entries, if it is not over.
+    """
+    first, last = await connection.fetchrow(_NEWEST_FOLDED) or (None, None)
+    if first is None:
+        return last
+    return first - dt.timedelta(days=1)
