@@ -257,8 +257,8 @@ class Settings(BaseSettings):
         default=35,
         ge=2,
         le=3660,
-        description="How long usage is kept by the minute, in days. Days of a time zone that differs "
-        "from UTC by other than whole hours are known only from minutes.",
+        description="How long usage is kept by the minute, in days. Days of a time zone that "
+        "differs from UTC by other than whole hours are known only from minutes.",
     )
     usage_hour_days: int = Field(
         default=400,

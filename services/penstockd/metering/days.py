@@ -73,7 +73,8 @@ class UsageDays:
             row = await connection.fetchrow(_CLOSABLE, SETTLED)
             if row is None:
                 return None
-            day, entries = row
+            day: dt.date = row[0]
+            entries: int = row[1]
             whole, known = await read_levels(connection), await read_digest(connection, day)
             levels = {}
             for level in Level:
@@ -111,7 +112,7 @@ class UsageDays:
 
     async def _first_kept(self, connection: Connection, level: Level) -> dt.date | None:
         """The first day that is kept of a level; None if all days are."""
-        today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
+        today: dt.date = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
         before = today - dt.timedelta(days=self._kept[level])
         unsigned = await connection.fetchval(_UNSIGNED)
         if unsigned is not None:

@@ -140,7 +140,8 @@ async def newest_folded_day(connection: Connection) -> dt.date | None:
 
     The day may still get entries, if it is not over.
     """
-    first, last = await connection.fetchrow(_NEWEST_FOLDED) or (None, None)
-    if first is None:
-        return last
-    return first - dt.timedelta(days=1)
+    row = await connection.fetchrow(_NEWEST_FOLDED)
+    assert row is not None, "aggregates always have a row"
+    unfolded: dt.date | None = row[0]
+    newest: dt.date | None = row[1]
+    return newest if unfolded is None else unfolded - dt.timedelta(days=1)

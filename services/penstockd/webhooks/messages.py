@@ -173,7 +173,8 @@ def make_entries(
     for each in composed:
         for dataset, found in each.message.disclosed.items():
             keys.setdefault(dataset, []).extend(found)
-    made, shown = [], []
+    made: list[Entry] = []
+    shown: list[Shown] = []
     first = composed[0]
     told = {"webhook": webhook.webhook_id, "deliveries": len(composed)}
     for dataset, found in sorted(keys.items()) or [("", [])]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from penstock.hub.v1 import usage_pb2
 from penstockd.commands.usage.report_usage import report_usage
@@ -45,9 +46,9 @@ async def _report_usage(
 
 def _row_message(row: UsageRow) -> usage_pb2.UsageRow:
     counts = row.counts
+    named: dict[str, Any] = {**row.values, **counts._asdict()}
     return usage_pb2.UsageRow(
         time=row.time,
-        **row.values,
-        **counts._asdict(),
+        **named,
         error_rate=counts.errors / counts.calls if counts.calls else 0.0,
     )
