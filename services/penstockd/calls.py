@@ -167,6 +167,11 @@ class Call(ArrivingCall):
         """Whether the scopes of the caller's token allow an action, whatever its roles allow."""
         return scopes_permit(self.principal.scopes, dataset, action)
 
+    def in_scope(self, permission: Permission) -> bool:
+        """Whether the scopes of the caller's token name a permission, whatever its roles allow."""
+        scopes = self.principal.scopes
+        return scopes is None or permission.value in scopes
+
     def asked(self, **query: Any) -> None:
         """Note the caller's request in the audit entry; empty parameters are left out."""
         given = {k: v for k, v in query.items() if v}

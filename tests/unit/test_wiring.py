@@ -51,6 +51,10 @@ WORK = {
         INSERT INTO hub.consumer (consumer_id) VALUES ('old') ON CONFLICT DO NOTHING;
         INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
         VALUES ('old', 'w', 't', '{}', now() - interval '400 days')""",
+    "usage": """
+        INSERT INTO hub.audit_chain VALUES (current_date, 0, 1, '', 1);
+        INSERT INTO hub.audit_seal VALUES (current_date, 1, '{1}', '')""",
+    "usage-days": "INSERT INTO hub.usage_place VALUES (current_date - 9, 0, 1, 1, 0)",
 }
 
 

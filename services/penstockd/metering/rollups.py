@@ -46,6 +46,8 @@ ON CONFLICT (bucket_time, series_id) DO UPDATE SET calls = u.calls + excluded.ca
 
 async def add_counts(connection: Connection, minutes: Mapping[Place, Counts]) -> None:
     """Add the counts of minutes to the rollups of all levels."""
+    if not minutes:
+        return
     for level in Level:
         sums: dict[Place, Counts] = {}
         for (time, series_id), counts in minutes.items():

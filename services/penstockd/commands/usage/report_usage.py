@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penstockd.calls import Call
-from penstockd.errors import PermissionDenied
 from penstockd.hub import Hub
 from penstockd.metering.report import UsageQuestion, UsageReport
 from penstockd.metering.report import report_usage as read_report
@@ -38,11 +37,7 @@ def _narrow(call: Call, question: UsageQuestion) -> UsageQuestion:
     """
     if call.permits(Permission.USAGE_READ) or call.permits(Permission.AUDIT_READ):
         return question
-    scopes, own = call.principal.scopes, call.principal.consumer_id
-    if scopes is not None and Permission.USAGE_READ.value not in scopes:
-        raise PermissionDenied(f"the token needs the scope {Permission.USAGE_READ.value}")
-    if question.only.get("consumer", own) != own:
-        raise PermissionDenied(
-            f"you need the permission {Permission.USAGE_READ.value} for the usage of others"
-        )
+    own = call.principal.consumer_id
+    if question.only.get("consumer", own) != own or not call.in_scope(Permission.USAGE_READ):
+        call.require(Permission.USAGE_READ)
     return replace(question, only={**question.only, "consumer": own})
