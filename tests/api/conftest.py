@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness import RunningHub, folder
+from workshops import MODELS, Workshop
 
 
 @pytest.fixture
@@ -31,3 +32,16 @@ def spare() -> Iterator[RunningHub]:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture(scope="session")
+def modelled() -> Iterator[Workshop]:
+    """A hub with the demo's datasets and those of tests/models. Its tests are in one lane."""
+    with folder() as tree, folder() as data:
+        made = Workshop(tree / "model", data / "hub")
+        try:
+            made.generate({path.stem: path.read_text() for path in MODELS.iterdir()})
+            made.hub.start()
+            yield made
+        finally:
+            made.hub.stop()

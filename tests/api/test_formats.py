@@ -199,3 +199,31 @@ def test_the_command_line_disarms_and_makes_sheets(hub: RunningHub, tmp_path: Pa
     assert sheet.read_bytes().startswith(b"PK")
     again = hub.command("import", "customers", str(sheet)).stdout
     assert b"0 created, 0 updated" in again
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        ({"notes": "a" * 32_768}, "notes"),
+        ({"notes": "𠮷" * 16_384}, "notes"),  # two units of UTF-16 each
+        ({"notes": "é" * 32_767}, ""),
+        ({"notes": "𠮷" * 16_383}, ""),
+    ],
+)
+@pytest.mark.parametrize("compression", ["", "GZIP"])
+def test_a_text_that_is_too_long_for_a_sheet_is_refused_at_once(
+    hub: RunningHub, record: dict[str, object], field: str, compression: str
+) -> None:
+    made = new_customer(**record)
+    reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=made)
+    assert reply.status == 200, reply.text
+    query = {"format": "XLSX", "filter": f'customer_id = "{made["customerId"]}"'}
+    query["compression"] = compression
+    reply = hub.get("/v1/customers:export", **query)
+    if not field:
+        assert reply.status == 200, reply.text
+        return
+    # A status, and not a file that breaks off.
+    assert (reply.status, reply.reason) == (400, "REQUEST_TOO_LARGE")
+    assert f"the value of '{field}' of the record '{made['customerId']}'" in reply.text
+    assert hub.get("/v1/customers:export", **query, fields="customer_id,name").status == 200

@@ -24,27 +24,17 @@ import pyarrow.parquet
 import pytest
 
 from feeds import CLEAR, Made, consumer_with, grant
-from harness import ROOT, Reply, RunningHub, eventually, folder
+from harness import Reply, RunningHub, eventually, folder
+from workshops import OUTPUT, Workshop
 
-from .test_new_dataset import OUTPUT, Workshop
+pytestmark = [pytest.mark.slow, pytest.mark.lane("api/models", priority=12)]
 
-pytestmark = [pytest.mark.slow, pytest.mark.lane(priority=8)]
-
-MODELS = ROOT / "tests/models"
 FORMATS = ("CSV", "NDJSON", "JSON", "XML", "PARQUET", "ARROW")
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[RunningHub]:
-    """A hub with the demo's datasets and those of tests/models."""
-    with folder() as tree, folder() as data:
-        made = Workshop(tree / "model", data / "hub")
-        try:
-            made.generate({path.stem: path.read_text() for path in MODELS.iterdir()})
-            made.hub.start()
-            yield made.hub
-        finally:
-            made.hub.stop()
+def hub(modelled: Workshop) -> RunningHub:
+    return modelled.hub
 
 
 def record_of(reply: dict[str, Any]) -> dict[str, Any]:

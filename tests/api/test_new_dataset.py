@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import shutil
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from harness import ROOT, Reply, RunningHub, folder
+from harness import Reply, RunningHub, folder
+from workshops import OUTPUT, Workshop
 
 pytestmark = [pytest.mark.slow, pytest.mark.lane(priority=8)]
 
@@ -178,46 +174,6 @@ FULL: dict[str, Any] = {
     "source": "test",
     "sourceId": "1",
 }
-OUTPUT = {"createTime", "updateTime", "etag"}
-
-
-class Workshop:
-    """A copy of the model to which datasets are added, and a hub that uses it."""
-
-    def __init__(self, tree: Path, data: Path) -> None:
-        self.tree = tree
-        for name in ("protos", "gen", "envoy"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "buf.yaml", tree)
-        self.models = tree / "protos/penstock/model/v1"
-        self.hub = RunningHub(
-            data,
-            customers=5,
-            environment={
-                "PENSTOCK_RESOURCES": str(tree),
-                "PYTHONPATH": os.pathsep.join([str(tree / "gen"), *sys.path]),
-                "PENSTOCK_WORKERS": "1",
-            },
-        )
-
-    def generate(self, models: dict[str, str]) -> None:
-        """Write the message files of datasets and run the generator."""
-        for name, text in models.items():
-            (self.models / f"{name}.proto").write_text(text)
-        done = subprocess.run(
-            [ROOT / "scripts" / "generate", "--root", self.tree],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    def refused(self) -> str:
-        """The error of a start that is refused."""
-        arguments = ("up", "--demo", "--customers=5", "--detach")
-        done = self.hub.command(*arguments, check=False)
-        assert done.returncode == 1
-        return done.stderr.decode()
 
 
 @pytest.fixture(scope="module")

@@ -19,18 +19,14 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
-from google.protobuf import json_format, message_factory
 from openpyxl.utils.escape import unescape
 
 from feeds import CLEAR, consumer_with, grant
-from harness import ROOT, folder
 from penstock.client.canonical import record_digest
 from penstock.client.record import read_struct
-from penstockd.catalog.load import load_catalog
+from workshops import OUTPUT, DatasetDoor, Workshop
 
-from .test_new_dataset import OUTPUT, Workshop
-
-pytestmark = [pytest.mark.slow, pytest.mark.lane(priority=8)]
+pytestmark = [pytest.mark.slow, pytest.mark.lane("api/models", priority=12)]
 
 SEED = int(os.environ.get("PENSTOCK_STRUCT_SEED", random.randrange(10**9)))
 PATH = "/v1/gadgets"
@@ -40,50 +36,9 @@ TEXTS += ["\u2028", "x" * 200, "@type", "__proto__", "0", "-1", "_x000D_", "\x7f
 NUMBERS = [0, 1, -1, 5, LARGEST, -LARGEST, 0.1, -2.5, 1e-7, 5e-324, 0.1 + 0.2, 4503599627370495.5]
 
 
-class Gadgets:
-    """The hub with gadgets, and their messages."""
-
-    def __init__(self, made: Workshop) -> None:
-        self.hub = made.hub
-        self._catalog = load_catalog(made.tree / "gen/descriptors/hub.binpb")
-        self.record_class = self._catalog["gadgets"].message_class
-        self._find = self._catalog.pool.FindMessageTypeByName
-
-    def message(self, name: str, **values: Any) -> Any:
-        """A request by its name and proto JSON."""
-        kind = message_factory.GetMessageClass(self._find(f"penstock.api.v1.{name}"))
-        return json_format.ParseDict(values, kind())
-
-    def call(self, verb: str, request: Any, reply: str) -> Any:
-        """One call of gRPC."""
-        with grpc.insecure_channel(f"127.0.0.1:{self.hub.port}") as channel:
-            answer: bytes = channel.unary_unary(f"/penstock.api.v1.Gadgets/{verb}")(
-                request.SerializeToString(), metadata=self.hub.metadata("admin")
-            )
-        if reply == "Gadget":
-            return self.record_class.FromString(answer)
-        return self.message(reply).FromString(answer)
-
-    def send(self, name: str, file: bytes, **query: Any) -> Any:
-        return self.hub.request(
-            "POST", f"{PATH}:import", consumer="admin", body=file, query={"format": name, **query}
-        )
-
-    def post(self, verb: str, path: str, body: Any) -> Any:
-        return self.hub.request(verb, path, consumer="admin", json_body=body)
-
-
 @pytest.fixture(scope="module")
-def gadgets() -> Iterator[Gadgets]:
-    with folder() as tree, folder() as data:
-        made = Workshop(tree / "model", data / "hub")
-        try:
-            name = "gadgets.proto"
-            made.generate({"gadgets": (ROOT / "tests/models" / name).read_text()})
-            made.hub.start()
-            yield Gadgets(made)
-        finally:
-            made.hub.stop()
+def gadgets(modelled: Workshop) -> DatasetDoor:
+    return DatasetDoor(modelled, "gadgets")
 
 
 def random_data(rng: random.Random, depth: int = 0) -> Any:
@@ -212,7 +167,7 @@ def wanted(reply: Any) -> Any:
     return reply
 
 
-def patch(g: Gadgets, records: Records) -> None:
+def patch(g: DatasetDoor, records: Records) -> None:
     for key, record in records.items():
         body = {k: v for k, v in record.items() if k != "gadgetId"}
         query = "update_mask=attributes,maker,wrapping_facts&allow_missing=true"
@@ -220,7 +175,7 @@ def patch(g: Gadgets, records: Records) -> None:
 
 
 #: Every way in, each for records that the hub does not have.
-WAYS_IN: dict[str, Callable[[Gadgets, Records], object]] = {
+WAYS_IN: dict[str, Callable[[DatasetDoor, Records], object]] = {
     "create": lambda g, r: [wanted(g.post("POST", PATH, x)) for x in r.values()],
     "update": patch,
     "batch": lambda g, r: wanted(
@@ -288,13 +243,13 @@ def of_messages(messages: Any) -> Records:
     return found
 
 
-def exported(g: Gadgets, name: str) -> bytes:
+def exported(g: DatasetDoor, name: str) -> bytes:
     reply = g.hub.get(f"{PATH}:export", "admin", format=name, omit_receipt="true")
     wanted(reply)
     return reply.body
 
 
-def read_xml(g: Gadgets) -> Records:
+def read_xml(g: DatasetDoor) -> Records:
     rows = []
     for e in ET.fromstring(exported(g, "XML")):
         paths = {p: e.findtext(p.replace(".", "/")) for p in ("gadget_id", "maker.name", *FIELDS)}
@@ -302,14 +257,14 @@ def read_xml(g: Gadgets) -> Records:
     return from_cells(iter(rows))
 
 
-def read_sheet(g: Gadgets) -> Records:
+def read_sheet(g: DatasetDoor) -> Records:
     sheet = openpyxl.load_workbook(io.BytesIO(exported(g, "XLSX"))).worksheets[0]
     texts = [[unescape(c) if isinstance(c, str) else c for c in row] for row in sheet.values]
     head, *rows = texts
     return from_cells(dict(zip(head, row, strict=True)) for row in rows)
 
 
-def read_arrow(g: Gadgets, name: str) -> Records:
+def read_arrow(g: DatasetDoor, name: str) -> Records:
     source = pyarrow.BufferReader(exported(g, name))
     table = (
         pyarrow.parquet.read_table(source)
@@ -323,13 +278,13 @@ def by_key(records: Any) -> Records:
     return {r["gadgetId"]: trim(r) for r in records}
 
 
-def list_messages(g: Gadgets) -> Any:
+def list_messages(g: DatasetDoor) -> Any:
     request = g.message("ListGadgetsRequest", pageSize=1000)
     return g.call("ListGadgets", request, "ListGadgetsResponse").gadgets
 
 
 #: Every way out, each of all records.
-WAYS_OUT: dict[str, Callable[[Gadgets], Records]] = {
+WAYS_OUT: dict[str, Callable[[DatasetDoor], Records]] = {
     "list": lambda g: by_key(g.hub.get(PATH, "admin", page_size=1000).json()["gadgets"]),
     "get": lambda g: by_key(
         g.hub.get(f"{PATH}/{m.gadget_id}", "admin").json() for m in list_messages(g)
@@ -347,7 +302,7 @@ WAYS_OUT: dict[str, Callable[[Gadgets], Records]] = {
 }
 
 
-def clear(g: Gadgets) -> str:
+def clear(g: DatasetDoor) -> str:
     """Delete all records; a place in the log behind that."""
     for m in list_messages(g):
         wanted(g.hub.request("DELETE", f"{PATH}/{m.gadget_id}", consumer="admin"))
@@ -355,7 +310,7 @@ def clear(g: Gadgets) -> str:
     return str(g.hub.get(f"{PATH}:changes", "admin").json()["nextCursor"])
 
 
-def told_since(g: Gadgets, place: str, count: int) -> Records:
+def told_since(g: DatasetDoor, place: str, count: int) -> Records:
     """The records after the next ``count`` changes."""
     g.hub.head()
     told: list[Any] = []
@@ -366,7 +321,7 @@ def told_since(g: Gadgets, place: str, count: int) -> Records:
     return by_key(c["after"] for c in told)
 
 
-def check_digests(g: Gadgets) -> None:
+def check_digests(g: DatasetDoor) -> None:
     """Whether the hub's digests are those of its messages."""
     reply = g.hub.get(f"{PATH}:digest", "admin", keys="true").json()
     told = {r["key"]: r["sha256"] for part in reply["ranges"] for r in part.get("records", [])}
@@ -374,7 +329,7 @@ def check_digests(g: Gadgets) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS_IN)
-def test_whatever_comes_in_is_told_by_the_feed_as_it_is(gadgets: Gadgets, way: str) -> None:
+def test_whatever_comes_in_is_told_by_the_feed_as_it_is(gadgets: DatasetDoor, way: str) -> None:
     print(f"PENSTOCK_STRUCT_SEED={SEED}")
     records = random_records(random.Random(f"{SEED} {way}"), 12)
     place = clear(gadgets)
@@ -389,7 +344,7 @@ def test_whatever_comes_in_is_told_by_the_feed_as_it_is(gadgets: Gadgets, way: s
     check_digests(gadgets)
 
 
-def test_every_way_out_tells_the_same(gadgets: Gadgets) -> None:
+def test_every_way_out_tells_the_same(gadgets: DatasetDoor) -> None:
     print(f"PENSTOCK_STRUCT_SEED={SEED}")
     rng = random.Random(SEED)
     records = random_records(rng, 40)
@@ -469,7 +424,9 @@ def texts_in(text: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("what", [*REFUSED, *REFUSED_AS_TEXT])
-def test_what_a_struct_cannot_hold_is_refused_on_every_way_in(gadgets: Gadgets, what: str) -> None:
+def test_what_a_struct_cannot_hold_is_refused_on_every_way_in(
+    gadgets: DatasetDoor, what: str
+) -> None:
     text, said = (REFUSED | REFUSED_AS_TEXT)[what]
     for name, file in texts_in(text).items():
         if name == "JSON" and what == "no JSON":
@@ -490,7 +447,7 @@ def test_what_a_struct_cannot_hold_is_refused_on_every_way_in(gadgets: Gadgets, 
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf"), 2.0**53, -(2.0**60)])
-def test_messages_hold_no_odd_numbers(gadgets: Gadgets, odd: float) -> None:
+def test_messages_hold_no_odd_numbers(gadgets: DatasetDoor, odd: float) -> None:
     request = gadgets.message("CreateGadgetRequest", gadget={"gadgetId": "bad"})
     request.gadget.attributes.fields["a"].list_value.values.add().number_value = odd
     for verb in ("CreateGadget", "BatchUpsertGadgets"):
@@ -504,7 +461,7 @@ def test_messages_hold_no_odd_numbers(gadgets: Gadgets, odd: float) -> None:
         assert ".a[0]: is " in str(raised.value.details())
 
 
-def test_a_value_without_a_kind_and_a_negative_zero(gadgets: Gadgets) -> None:
+def test_a_value_without_a_kind_and_a_negative_zero(gadgets: DatasetDoor) -> None:
     request = gadgets.message("CreateGadgetRequest", gadget={"gadgetId": "bad"})
     request.gadget.attributes.fields["a"].SetInParent()
     with pytest.raises(grpc.RpcError) as raised:
@@ -588,7 +545,7 @@ BAD_FILTERS = {
 }
 
 
-def test_filters_look_into_structs(gadgets: Gadgets) -> None:
+def test_filters_look_into_structs(gadgets: DatasetDoor) -> None:
     clear(gadgets)
     wanted(gadgets.post("POST", f"{PATH}:batchUpsert", {"gadgets": ASKED}))
     for text, keys in FILTERS.items():
@@ -604,7 +561,7 @@ def test_filters_look_into_structs(gadgets: Gadgets) -> None:
         assert (reply.status, said in reply.text) == (400, True), (text, reply.text)
 
 
-def test_structs_are_written_as_a_whole(gadgets: Gadgets) -> None:
+def test_structs_are_written_as_a_whole(gadgets: DatasetDoor) -> None:
     clear(gadgets)
     wanted(gadgets.post("POST", PATH, {"gadgetId": "u", "attributes": {"a": 1, "b": None}}))
     path = f"{PATH}/u"
@@ -630,7 +587,7 @@ def test_structs_are_written_as_a_whole(gadgets: Gadgets) -> None:
         assert trim(gadgets.hub.get(path, "admin").json()) == {"gadgetId": "u", **found}
 
 
-def test_what_is_hidden_is_unknown_in_filters_too(gadgets: Gadgets) -> None:
+def test_what_is_hidden_is_unknown_in_filters_too(gadgets: DatasetDoor) -> None:
     clear(gadgets)
     wanted(gadgets.post("POST", f"{PATH}:batchUpsert", {"gadgets": ASKED}))
     public = {"PUBLIC": "clear"}
@@ -659,7 +616,7 @@ def test_what_is_hidden_is_unknown_in_filters_too(gadgets: Gadgets) -> None:
         assert [r["gadgetId"] for r in ask(few).json()["gadgets"]] == ["f1"]
 
 
-def test_replicas_and_commands(gadgets: Gadgets, tmp_path: Path) -> None:
+def test_replicas_and_commands(gadgets: DatasetDoor, tmp_path: Path) -> None:
     clear(gadgets)
     records = random_records(random.Random(SEED), 20)
     WAYS_IN["NDJSON"](gadgets, records)

@@ -40,13 +40,21 @@ class Slow:
     hurry: asyncio.Event
     body: bytearray = field(default_factory=bytearray)
     trailers: dict[str, str] = field(default_factory=dict)
+    #: Whether the body ended as a complete one does.
+    whole: bool = False
 
     async def read(self) -> None:
         """All of it, as chunks of HTTP/1.1 with trailers."""
-        while size := int((await self.reader.readline()).strip() or b"0", 16):
+        while head := (await self.reader.readline()).strip():
+            size = int(head, 16)
+            self.whole = not size
+            if self.whole:
+                break
             left = size
             while left:
                 piece = await self.reader.read(min(left, SIP))
+                if not piece:
+                    return
                 left -= len(piece)
                 self.body += piece
                 if not self.hurry.is_set():
@@ -155,14 +163,13 @@ async def until_ended(roomy: RunningHub, statement: str, value: str) -> float:
             print(f"{len(exports)} exports ended {taken:.2f} s after the change")
             assert set(await states(roomy, others)) == {("RUNNING", "")}
         for slow in exports:
-            said = slow.in_band()
-            assert slow.trailers["grpc-status"] == "7", slow.trailers
-            assert slow.trailers["penstock-receipt-state"] == "FAILED"
-            assert "penstock-receipt-sha256" not in slow.trailers
-            if said is not None:
+            # The body is broken off; its last record may have been lost.
+            assert not slow.whole and not slow.trailers
+            if (said := slow.in_band()) is not None:
                 assert (said["state"], said["reason"]) == ("FAILED", "ACCESS_CHANGED")
     for slow in others:
         said = slow.in_band()
+        assert slow.whole
         assert said is not None and said["state"] == "COMPLETE"
         assert slow.trailers["grpc-status"] == "0"
         length = len(slow.body) - len(slow.body.splitlines(keepends=True)[-1])
@@ -185,7 +192,7 @@ async def test_an_export_whose_credential_is_revoked_ends(roomy: RunningHub) -> 
             finally:
                 await change(roomy, revoke, "false")
                 await asyncio.to_thread(roomy.settle)
-        assert exports[0].trailers["grpc-status"] == "7"
+        assert not exports[0].whole
         return taken
 
     await promptly_awaited(WITHIN, attempt)

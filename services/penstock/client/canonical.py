@@ -146,9 +146,6 @@ def _value_printers(
 
 def _omit_unset(fd: FieldDescriptor, print_: Callable[[Any], str]) -> _Print:
     """Omits the value that a field without presence has when it is unset."""
-    if fd.cpp_type in (fd.CPPTYPE_FLOAT, fd.CPPTYPE_DOUBLE):
-        # A negative zero counts as set, as in a message.
-        return lambda v: None if v == 0 and math.copysign(1, v) > 0 else print_(v)
     nothing: tuple[Any, ...] = (0, "", b"", "0") if fd.cpp_type != fd.CPPTYPE_STRING else ("", b"")
     if fd.enum_type is not None:
         nothing = (0, *(label for label, n in enum_labels(fd.enum_type).items() if n == 0))

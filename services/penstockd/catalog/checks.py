@@ -18,6 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.model import VALUE_MESSAGES, Field, Kind
 from penstockd.catalog.patterns import Pattern, PatternError
+from penstockd.floats import name_odd_float
 
 Holds = Callable[[Any], bool]
 
@@ -300,10 +301,8 @@ def _print_number(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
+        if not math.isfinite(value):
+            return name_odd_float(value)
         return repr(value) if value % 1 or abs(value) >= 1e15 else str(int(value))
     return str(value)
 

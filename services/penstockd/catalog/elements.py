@@ -84,8 +84,6 @@ def _scalar_parser(field: Field, leniency: Leniency) -> Parser:
     parse = scalars.json_parser(field, leniency.times)
     if field.kind in _PLAIN:
         return parse
-    if field.kind in (Kind.FLOAT, Kind.DOUBLE):
-        return lambda value: scalars.to_json(field, parse(value) + 0.0)  # jsonb has no -0
     return lambda value: scalars.to_json(field, parse(value))
 
 

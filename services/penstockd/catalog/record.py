@@ -18,10 +18,12 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from penstockd.catalog.json_messages import parse_message
 from penstockd.catalog.keys import key_reader
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.structs import read_struct, struct_wire
 from penstockd.errors import RecordUnreadable
+from penstockd.floats import name_odd_float
 
 Convert = Callable[[Any], Any]
 Getter = Callable[[Any], Any]
@@ -216,7 +218,7 @@ def _scalar_json(field: Field, value: Any) -> Any:
         case Kind.BYTES:
             return base64.b64encode(value).decode()
         case Kind.FLOAT | Kind.DOUBLE if not math.isfinite(value):
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+            return name_odd_float(value)
         case Kind.TIMESTAMP:
             return _read_time(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return value
@@ -283,7 +285,7 @@ def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
         data = orjson.loads(text)
         if not data:
             return None
-        return getattr(json_format.ParseDict({name: data}, holder_class()), name)
+        return getattr(parse_message({name: data}, holder_class), name)
 
     return convert
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from penstockd.catalog.model import Field, Kind
+from penstockd.floats import ODD_FLOATS, format_float, settle_float
 
 Parser = Callable[[Any], Any]
 
@@ -62,7 +63,6 @@ _WHOLE = {
 }
 #: The store's driver reads these two as minus infinity and infinity.
 _FIRST_TIME, _LAST_TIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_ODD_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def parse_string(text: str) -> str:
@@ -153,8 +153,8 @@ def make_checker(field: Field) -> Parser:
     kinds: dict[Kind, Parser] = {
         Kind.BOOL: lambda v: v,
         Kind.BYTES: _bounded_bytes if field.indexed or field.unique else lambda v: v,
-        Kind.DOUBLE: lambda v: v,
-        Kind.FLOAT: lambda v: v,
+        Kind.DOUBLE: settle_float,
+        Kind.FLOAT: settle_float,
         Kind.DECIMAL: lambda v: parse(format(v, "f") if isinstance(v, Decimal) else v),
         Kind.DATE: lambda v: v if isinstance(v, date) else parse(v),
         Kind.TIMESTAMP: lambda v: convert_utc(v) if isinstance(v, datetime) else parse(v),
@@ -169,9 +169,9 @@ def to_text(field: Field, value: Any) -> str:
         case Kind.BOOL:
             return "true" if value else "false"
         case Kind.FLOAT:
-            return _format_shortest(value, single=True)
+            return format_float(value, single=True)
         case Kind.DOUBLE:
-            return _format_shortest(value, single=False)
+            return format_float(value, single=False)
         case Kind.BYTES:
             return base64.b64encode(value).decode()
         case Kind.DECIMAL:
@@ -303,14 +303,14 @@ def _whole_parser(kind: Kind) -> Parser:
 
 
 def _parse_double(text: str) -> float:
-    if text in _ODD_FLOATS:
-        return _ODD_FLOATS[text]
+    if text in ODD_FLOATS:
+        return ODD_FLOATS[text]
     if not _FLOAT.fullmatch(text):
         raise ValueRefused(f"is {_quote_text(text)}, not a number")
     value = float(text)
     if math.isinf(value):
         raise ValueRefused("is out of range of double")
-    return value
+    return settle_float(value)
 
 
 def _parse_single(text: str) -> float:
@@ -319,7 +319,7 @@ def _parse_single(text: str) -> float:
 
 def _to_single(value: float) -> float:
     try:
-        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+        return settle_float(struct.unpack("<f", struct.pack("<f", value))[0])
     except OverflowError:
         raise ValueRefused("is out of range of float") from None
 
@@ -420,29 +420,3 @@ def convert_utc(value: datetime) -> datetime:
     if _FIRST_TIME < value < _LAST_TIME:
         return value
     raise ValueRefused("is the first or the last time of all, which stands for infinity")
-
-
-def _is_single(text: str, value: float) -> bool:
-    try:
-        return struct.pack("<f", float(text)) == struct.pack("<f", value)
-    except OverflowError:  # the largest numbers, rounded up
-        return False
-
-
-def _format_shortest(value: float, single: bool) -> str:
-    """The fewest digits that read back as the same number, in PostgreSQL's layout."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if value == 0:
-        return "-0" if math.copysign(1, value) < 0 else "0"
-    shown = repr(value)
-    if single:
-        shown = next(t for n in range(9) if _is_single(t := f"{value:.{n}e}", value))
-    sign, digits, exponent = Decimal(shown).normalize().as_tuple()
-    assert isinstance(exponent, int)
-    text, power = "".join(map(str, digits)), exponent + len(digits) - 1
-    minus = "-" if sign else ""
-    if -4 <= power < (6 if single else 15):
-        return minus + format(Decimal((0, digits, exponent)), "f")
-    mantissa = text[0] + ("." + text[1:] if text[1:] else "")
-    return f"{minus}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"

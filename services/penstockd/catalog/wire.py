@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from google.protobuf import json_format, message_factory
+from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from penstockd.catalog.json_messages import parse_message
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.record import (
     UNREADABLE,
@@ -225,7 +226,7 @@ def _repeated_encoder(fd: FieldDescriptor, field: Field) -> Encode:
         data = orjson.loads(text)
         if not data:
             return b""
-        message = json_format.ParseDict({name: data}, holder())
+        message = parse_message({name: data}, holder)
         return bytes(message.SerializeToString(deterministic=True))
 
     return others

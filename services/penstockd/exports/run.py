@@ -26,6 +26,7 @@ from penstockd.errors import (
     Refused,
     ValueInvalid,
 )
+from penstockd.exports.fitting import refuse_misfits
 from penstockd.exports.limits import ExportLimits
 from penstockd.exports.opening import (
     Opened,
@@ -131,6 +132,7 @@ class ExportRun:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(held.in_time())
             await held.share(connection)
+            await refuse_misfits(connection, self._plan)
             connections = [connection]
             if self._plan.read.splittable and not self._plan.export.limit:
                 wanted = self._organs.exports.connections

@@ -89,13 +89,17 @@ class CompressedWriter(DocumentWriter):
         self.selected, self.keys = inner.selected, inner.keys
         self.content_type = by.content_type
         self.suffix = inner.suffix + by.suffix
-        self.copy_options = inner.copy_options
+        self.copy_options, self.most_rows = inner.copy_options, inner.most_rows
         self._by = by
         self._compressor = by.compressor()
 
     def sql(self, field: Field, column: Any) -> Any:
         """As the inner writer."""
         return self.inner.sql(field, column)
+
+    def too_long(self, field: Field, column: Any) -> Any:
+        """As the inner writer."""
+        return self.inner.too_long(field, column)
 
     def head(self) -> bytes:
         """The compressor's own head and as much of the inner one as it releases."""

@@ -14,6 +14,7 @@ import orjson
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.record import Codec
 from penstockd.catalog.structs import parse_struct
+from penstockd.floats import name_odd_float
 
 Convert = Callable[[Any], Any]
 
@@ -112,6 +113,4 @@ def _make_convert(field: Field) -> Convert | None:
 
 
 def _json_number(value: float) -> float | str:
-    if math.isnan(value):
-        return "NaN"
-    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value if math.isfinite(value) else name_odd_float(value)

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstockd.arrow_types import find_family, find_plain_type, is_bytes, is_text, takes_type
+from penstockd.floats import name_odd_float
 from penstockd.native.abi import CELL, NULL_CELL, REFUSED, ROW
 from penstockd.row_frames import (
     COLUMN_LIMIT,
@@ -339,7 +340,7 @@ def _dict_members(value: Any, t: Any) -> Any:
     if isinstance(value, list):
         return [_dict_members(v, t.value_type) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return name_odd_float(value)
     return value
 
 

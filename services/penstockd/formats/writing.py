@@ -46,6 +46,8 @@ class DocumentWriter:
     suffix: str
     #: What the format cannot hold exactly, for the receipt.
     loss = ""
+    #: The most rows of a file; None if there is no limit.
+    most_rows: int | None = None
     #: By kind, the type in which its columns are read: its name in SQL and in SQLAlchemy.
     types = COPY_TYPES
     #: Keyword arguments of asyncpg's ``copy_from_query``.
@@ -79,6 +81,15 @@ class DocumentWriter:
         """
         name, kind = self.types[field.kind]
         return f"({column})::{name}" if isinstance(column, str) else sa.cast(column, kind)
+
+    def too_long(
+        self, field: Field, column: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool] | None:
+        """When the format cannot hold a value because of its length; None if it holds any.
+
+        ``column`` is the value, by an expression in the type that the writer reads.
+        """
+        return None
 
     def head(self) -> bytes:
         """The bytes before the first row."""

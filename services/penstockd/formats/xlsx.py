@@ -12,7 +12,10 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 from xml.sax.saxutils import escape
+
+import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge
@@ -23,7 +26,9 @@ from penstockd.native.print_plan import sheet_plan
 #: Rows of a sheet, without the one with the column names.
 ROW_LIMIT = 1_048_575
 _MOST_COLUMNS = 16_384
-_CELL_LIMIT = 32_767
+_CELL_LIMIT = 32_767  # units of UTF-16
+_MOST_BYTES = _CELL_LIMIT // 4 * 3  # of a value that is written in base64
+_NOT_ASTRAL = r"[^\U00010000-\U0010FFFF]"
 _LEVEL = 1  # a stream must not wait for its compression
 _TIME = (1980, 1, 1, 0, 0, 0)  # constant, so that the same rows make the same bytes
 
@@ -92,6 +97,7 @@ class XlsxWriter(DocumentWriter):
 
     content_type = f"{_TYPE}.sheet"
     suffix = ".xlsx"
+    most_rows = ROW_LIMIT
     loss = (
         "XLSX holds times as binary numbers of days in UTC: to the microsecond until 2079, then to "
         "a few, and to about ten once a spreadsheet has saved them. Days before March 1900 and "
@@ -104,6 +110,22 @@ class XlsxWriter(DocumentWriter):
             raise RequestTooLarge(f"a sheet of XLSX holds at most {_MOST_COLUMNS} columns")
         self._sink = _ZipSink()
         self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED)
+
+    def too_long(
+        self, field: Field, column: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool] | None:
+        """See ``DocumentWriter``; the kernel's ``sheet_text`` and ``sheet_bytes`` count alike."""
+        type_name, _ = self.types[field.kind]
+        if type_name == "bytea":
+            return sa.func.octet_length(column) > _MOST_BYTES
+        if type_name not in ("text", "jsonb"):
+            return None
+        text = sa.cast(column, sa.Text())
+        astral = sa.func.regexp_replace(text, _NOT_ASTRAL, "", "g")
+        units = sa.func.char_length(text) + sa.func.char_length(astral)
+        # Of most values the bytes, which the database need not unpack, say that they fit.
+        long = sa.func.octet_length(text) > _CELL_LIMIT
+        return sa.case((long, units > _CELL_LIMIT), else_=sa.false())
 
     def head(self) -> bytes:
         """The workbook, and its sheet up to the first record."""

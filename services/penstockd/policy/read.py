@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, bindparam, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Text,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+)
 
 from penstockd.catalog import MOVING, Field
 from penstockd.catalog.record import Codec
@@ -158,6 +169,33 @@ class ExportQuery:
         if not last:
             statement = statement.where(self._key < _read_setting(UPPER))
         return compile_for_copy(statement.order_by(self._key))
+
+    def count(self, most: int) -> Statement:
+        """The number of rows, counted up to ``most``."""
+        rows: Select[Any] = self._rows.with_only_columns(literal_column("1")).limit(
+            _count_literal(most)
+        )
+        return compile_statement(select(func.count()).select_from(rows.subquery()))
+
+    def first_where(
+        self,
+        test: Callable[[int, ColumnElement[Any]], ColumnElement[bool] | None],
+        limit: int,
+    ) -> Statement | None:
+        """The key of some row with a value that meets ``test``, and the place of its column, among
+        the first ``limit`` rows (0: all). None if ``test`` excludes every column by returning
+        None."""
+        rows: Select[Any] = self._rows.add_columns(self._key.label("__key"))
+        if limit:
+            rows = self._from(rows, None).limit(_count_literal(limit))
+        *columns, key = rows.subquery().columns
+        found = [(test(i, c), i) for i, c in enumerate(columns)]
+        tests = [(condition, i) for condition, i in found if condition is not None]
+        if not tests:
+            return None
+        place = case(*((condition, _count_literal(i)) for condition, i in tests))
+        met = or_(*(condition for condition, _ in tests))
+        return compile_statement(select(key, place).where(met).limit(_count_literal(1)))
 
     def step(self, keys: int) -> Statement:
         """The key ``keys`` places after key ``after``; keys that the caller may not see count."""

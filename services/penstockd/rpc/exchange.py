@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import structlog
 
+from penstockd import budget
 from penstockd.answers.edge import BRIEF
 from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
@@ -22,6 +24,11 @@ from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 #: and for anybody else, or without a body (the sidecar buffers a body that has no stated length).
 MESSAGE_SECONDS, OPEN_MESSAGE_SECONDS = 120.0, 10.0
 
+#: No message of protobuf begins with this byte: the field number would be zero.
+_UNPARSABLE = b"\x07"
+
+_log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -32,6 +39,8 @@ class Method:
     dataset: str | None = None
     public: bool = False
     audited: bool = True
+    #: Whether the reply is one file, sent in pieces.
+    sends_file: bool = False
 
     @property
     def path(self) -> str:
@@ -82,6 +91,8 @@ class Exchange:
     arriving: PublicCall | ServedCall = field(init=False)
     call: ServedCall = field(init=False)
     _enters_refusal: bool | None = None
+    #: The latest piece of a file on its way to the client.
+    _piece: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         for key, value in self.context.invocation_metadata() or ():
@@ -178,6 +189,31 @@ class Exchange:
         if permit is None and self.guard is not None and self.guard.shows_records(frame):
             raise Undisclosed(f"{self.method.path} shows records that it did not disclose")
         await self.record()
+        if not self.method.sends_file:
+            await self.context.write(frame)
+            return
+        # If the wait is cancelled, the piece is still on its way, and ``break_off`` must follow it.
+        self._piece = budget.create_task(self._write(frame))
+        self._piece.add_done_callback(_retrieve_error)
+        await asyncio.shield(self._piece)
+
+    async def break_off(self) -> None:
+        """Make a client over REST see that the file that it is receiving is incomplete.
+
+        Without this, the file of a call that fails would end as a complete one does: over HTTP/1.1
+        most clients ignore the trailers with the status. The sidecar resets the stream when it gets
+        a message that it cannot parse. A client that has stopped reading gets the rest of its last
+        piece first; the sidecar limits how long that may take.
+        """
+        if self._piece is None or self._surface() != "REST":
+            return
+        try:
+            await asyncio.shield(self._piece)
+            await self.context.write(_UNPARSABLE)
+        except Exception as exc:  # the client is gone: nothing can look complete to it
+            _log.info("file_not_broken_off", method=self.method.path, error=repr(exc))
+
+    async def _write(self, frame: bytes) -> None:
         await self.context.write(frame)
 
 
@@ -185,3 +221,9 @@ Handler = Callable[[Any, ServedCall], Awaitable[Any]]
 PublicHandler = Callable[[Any, PublicCall], Awaitable[Any]]
 #: What an interceptor calls to go on.
 Proceed = Callable[[Exchange], Awaitable[Any]]
+
+
+def _retrieve_error(piece: asyncio.Task[None]) -> None:
+    """Retrieve the error of a piece that nobody awaits, since its call has ended."""
+    if not piece.cancelled():
+        piece.exception()

@@ -11,6 +11,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Handler, Method, PublicHandler
 
+_BODY = "google.api.HttpBody"
+
 
 def routes_of(
     service: Any,
@@ -24,7 +26,7 @@ def routes_of(
     ``documents`` are the methods whose files show no records.
     """
     for method in service.methods:
-        named = Method(service.full_name, method.name, dataset)
+        named = Method(service.full_name, method.name, dataset, sends_file=_sends_file(method))
         yield _make_route(method, named, handlers[method.name], documents=method.name in documents)
 
 
@@ -41,7 +43,9 @@ def public_routes_of(
     """
     for method in service.methods:
         name = method.name
-        named = Method(service.full_name, name, public=True, audited=name in audited)
+        file = _sends_file(method)
+        audits = name in audited
+        named = Method(service.full_name, name, public=True, audited=audits, sends_file=file)
         yield _make_route(method, named, handlers[name], documents=name in documents)
 
 
@@ -53,7 +57,7 @@ def _make_route(
     documents: bool,
 ) -> Route:
     # Files and streams are encoded by hand: see frames and feeds.
-    raw = method.output_type.full_name == "google.api.HttpBody" or method.server_streaming
+    raw = method.output_type.full_name == _BODY or method.server_streaming
     reply = message_factory.GetMessageClass(method.output_type)
     return Route(
         named,
@@ -64,3 +68,7 @@ def _make_route(
         streams_reply=method.server_streaming,
         documents=documents,
     )
+
+
+def _sends_file(method: MethodDescriptor) -> bool:
+    return bool(method.server_streaming) and method.output_type.full_name == _BODY

@@ -20,8 +20,10 @@ import sqlalchemy as sa
 
 from penstockd.catalog import Field, Kind
 from penstockd.catalog.scalars import to_text
+from penstockd.floats import settle_float
 from penstockd.shapes.operators import (
     BOOL,
+    DOUBLE,
     OPERATIONS,
     SQL_TYPES,
     Sql,
@@ -113,7 +115,18 @@ def check_expression(
     checked = checker.check(tree)
     if checked.type is ValueType.NULL:
         raise ExpressionRefused("is always null")
-    return Expression(_RESULTS[checked.type], tuple(checker.read), checked.run, checked.sql)
+    kind, reads, run, sql = _RESULTS[checked.type], tuple(checker.read), checked.run, checked.sql
+    if checked.type is DOUBLE:  # -0.0 + 0.0 is 0.0, see ``floats``
+        return Expression(kind, reads, _settle_result(run), sql + typed_sql("0", DOUBLE))
+    return Expression(kind, reads, run, sql)
+
+
+def _settle_result(run: Callable[[Values], Any]) -> Callable[[Values], Any]:
+    def settled(values: Values) -> Any:
+        value = run(values)
+        return None if value is None else settle_float(value)
+
+    return settled
 
 
 def field_value(field: Field, value: Any) -> Any:

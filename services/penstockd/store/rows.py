@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from decimal import Decimal
-from math import copysign
 from typing import Any
 
 import orjson
@@ -102,7 +101,7 @@ def is_unchanged(field: Field, old: Any, new: Any) -> bool:
     """Whether two values of a field are the same.
 
     Decimals are compared as numbers, whatever their trailing zeros, since fixed-scale formats add
-    or drop zeros. For floats, 0.0 and -0.0 differ, and NaN equals NaN.
+    or drop zeros. NaN equals NaN.
     """
     if field.kind is Kind.STRUCT and old is not None and new is not None:
         return is_same_struct(old, new)
@@ -110,7 +109,7 @@ def is_unchanged(field: Field, old: Any, new: Any) -> bool:
         before, after = orjson.loads(old), orjson.loads(new)
         return bool(before == after) or _is_same_data(before, after, (), *_nested_places(field))
     if isinstance(old, float) and isinstance(new, float):
-        return (old == new and copysign(1, old) == copysign(1, new)) or (old != old and new != new)
+        return old == new or (old != old and new != new)
     return bool(old == new)
 
 

@@ -178,7 +178,7 @@ def test_single_floats_read_back(number: float) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(1.0, "1"), (1e15, "1e+15"), (123456.5, "123456.5"), (1e-5, "1e-05"), (-0.0, "-0"),
+    [(1.0, "1"), (1e15, "1e+15"), (123456.5, "123456.5"), (1e-5, "1e-05"), (-0.0, "0"),
      (math.nan, "NaN"), (0.1, "0.1"), (1.5e300, "1.5e+300")],
 )  # fmt: skip
 def test_floats_look_as_in_postgresql(number: float, text: str) -> None:

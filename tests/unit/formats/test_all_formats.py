@@ -11,7 +11,9 @@ from typing import Any
 
 import openpyxl
 import pytest
+import sqlalchemy as sa
 from lxml import etree
+from sqlalchemy.dialects import postgresql
 
 from penstockd import formats
 from penstockd.catalog.model import Dataset, Field, Kind
@@ -299,6 +301,37 @@ async def test_xlsx_says_when_it_is_too_small(
     monkeypatch.setattr(xlsx, "ROW_LIMIT", 1)
     with pytest.raises(RequestTooLarge, match="at most 1 records"):
         await export(shelf, "XLSX", some)
+
+
+@pytest.mark.parametrize("path", ["title", "raw_data", "labels"])
+async def test_sql_finds_exactly_what_a_cell_cannot_hold(
+    shelf: Shelf, things: Dataset, path: str
+) -> None:
+    """The check before an export and the kernel agree, for each kind without a bound of its own."""
+    field, made = things.by_path[path], range(32_764, 32_771)
+    values: dict[str, list[Any]] = {
+        "title": [t * (n // u) for n in made for t, u in (("x", 1), ("é", 1), ("😀", 2))],
+        "raw_data": [bytes(n) for n in range(24_570, 24_576)],
+        "labels": [["x" * (n - 4)] for n in made],
+    }
+    some = (things.by_path["thing_id"], field)
+    writer = xlsx.XlsxWriter(things, some)
+    told = writer.too_long(field, writer.sql(field, sa.column(path)))
+    assert told is not None
+    dialect: Any = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it bare
+    condition = told.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    verdicts = set()
+    for value in values[path]:
+        await shelf.fill([["a", value]], some)
+        by_sql = await shelf.connection.fetchval(f"SELECT {condition} FROM things")
+        try:
+            await export(shelf, "XLSX", some)
+        except RequestTooLarge:
+            assert by_sql, value[:3]
+        else:
+            assert not by_sql, value[:3]
+        verdicts.add(by_sql)
+    assert verdicts == {True, False}
 
 
 # --- receipts ------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def column(path: str, *items: Any, type: Any = None) -> pa.Table:
         ("small", pa.array([-5, 7], pa.int64()), [-5, 7]),
         ("large_positive", pa.array([2**64 - 1], pa.uint64()), [2**64 - 1]),
         ("large", pa.array([Decimal("12"), Decimal("-7")], pa.decimal128(5, 0)), [12, -7]),
-        ("weight", pa.array([0.1, -0.0, 1e300, float("-inf")]), [0.1, -0.0, 1e300, float("-inf")]),
+        ("weight", pa.array([0.1, -0.0, 1e300, float("-inf")]), [0.1, 0.0, 1e300, float("-inf")]),
         ("weight", pa.array([0.5, 3], pa.float16()), [0.5, 3.0]),
         ("ratio", pa.array([1.5, 2.0], pa.float64()), [1.5, 2.0]),
         ("price", pa.array([Decimal("12.5000"), Decimal(0)], pa.decimal128(18, 4)),

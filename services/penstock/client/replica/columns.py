@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from penstock.client.keys import find_key_fields, joins_key, key_of
-from penstock.client.record import to_proto_json
+from penstock.client.record import parse_message, to_proto_json
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Holds the key as text where no field does: of a number, or of several parts.
@@ -112,7 +112,7 @@ class TableShape:
             except (TypeError, AttributeError, ArithmeticError, UnicodeError) as error:
                 raise ValueError(f"{column.name}: {error}") from None
         try:
-            json_format.ParseDict(nested, record)
+            record.MergeFrom(parse_message(nested, self._class))
         except json_format.ParseError as error:
             raise ValueError(str(error)) from None
         return record  # type: ignore[no-any-return]  # its class is known only at run time
@@ -184,9 +184,8 @@ def _load_moment(text: str) -> datetime:
 
 
 def _pack_double(value: float) -> float | bytes:
-    """SQLite takes NaN for NULL and drops the sign of a zero: these two are stored as bytes."""
-    kept = not math.isnan(value) and (value != 0 or math.copysign(1, value) > 0)
-    return value if kept else repr(value).encode()
+    """SQLite takes NaN for NULL, so it is stored as bytes."""
+    return repr(value).encode() if math.isnan(value) else value
 
 
 def _load_bool(value: Any) -> bool:

@@ -121,7 +121,7 @@ static u8 *floating(u8 *o, const u8 *s, int32_t n, int32_t bits) {
   int32_t odd = s[0] == 'N' || s[0] == 'I' || (s[0] == '-' && s[1] == 'I');
   if (odd) return text(o, s, n);
   o = number(o, s, n, bits);
-  empty = n == 1 && s[0] == '0'; // a negative zero is not the default
+  empty = n == 1 && s[0] == '0';
   return o;
 }
 

@@ -284,7 +284,7 @@ static u8 *exact(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
   if (after > op->extra || counted > op->arg - op->extra) return left = 1, o;
   int32_t zero = minus;
   for (int32_t i = minus; i < n; i++) zero &= s[i] == '0' || s[i] == '.';
-  if (zero) return left = 1, o; // a negative zero would lose its sign
+  if (zero) return left = 1, o; // Python drops the sign of a negative zero
   *row = numeric(*row, s + minus, before, s + minus + before + 1, after, minus);
   return delimited(o, op, s, n);
 }
@@ -304,7 +304,7 @@ static u8 *binary(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
     double number;
     uint64_t bits;
   } wide = {(double)v / power[after]};
-  if (minus) wide.number = -wide.number; // there is a negative zero
+  if (minus && v) wide.number = -wide.number; // there is one zero
   union {
     float number;
     uint32_t bits;

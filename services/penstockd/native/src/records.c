@@ -118,7 +118,7 @@ static u8 *none(u8 *o) {
 // it to Python if it needs many.
 static u8 *number(u8 *o, double v, int32_t single) {
   double size = v < 0 ? -v : v, power = 1;
-  if (!(size < 9e15) || (v == 0 && 1 / v < 0)) return none(o);
+  if (!(size < 9e15)) return none(o);
   for (int32_t after = 0; after < 17; after++, power *= 10) {
     double scaled = size * power;
     if (!(scaled < 9e15)) break;

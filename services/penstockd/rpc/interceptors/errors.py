@@ -53,6 +53,7 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
         if "x-envoy-original-path" in exchange.metadata:
             trailers += _rest_headers(status, reason_of(exc), exchange.metadata.get("accept"))
             trailers += exchange.mark_brief(http_status(REASONS[reason_of(exc)])).items()
+        await exchange.break_off()
         await exchange.context.abort(code, status.message, tuple(trailers))
 
 

@@ -1,0 +1,35 @@
+"""Messages of proto JSON data."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+M = TypeVar("M", bound=Message)
+
+#: The largest FLOAT, and where larger numbers no longer round to it.
+_LARGEST, _BEYOND = 3.4028234663852886e38, 3.4028235677973366e38
+
+
+def parse_message(data: dict[str, Any], kind: type[M]) -> M:
+    """A message of JSON data without Structs. Raises ParseError.
+
+    ``json_format`` refuses the largest FLOAT as every printer writes it, 3.4028235e+38, since that
+    is a little larger as a number, but takes it as a text, for a DOUBLE too.
+    """
+    try:
+        return json_format.ParseDict(data, kind())
+    except json_format.ParseError:
+        return json_format.ParseDict(_quote_largest(data), kind())
+
+
+def _quote_largest(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _quote_largest(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_quote_largest(value) for value in data]
+    if isinstance(data, float) and _LARGEST < abs(data) < _BEYOND:
+        return repr(data)
+    return data

@@ -1,0 +1,33 @@
+"""Refuses a file whose format cannot hold the records, before the first byte of it leaves."""
+
+from __future__ import annotations
+
+from penstockd.errors import RequestTooLarge
+from penstockd.exports.plan import ExportPlan
+from penstockd.store.database import Connection
+
+
+async def refuse_misfits(connection: Connection, plan: ExportPlan) -> None:
+    """Raise RequestTooLarge if the format of a plan's file is limited, and the records exceed it.
+
+    The connection must be in a transaction on the state that the export reads. Most formats have no
+    limit, and then nothing is read.
+    """
+    writer, limit = plan.target.writer, plan.export.limit
+    most = writer.most_rows
+    if most is not None and (not limit or limit > most):
+        statement = plan.read.count(most + 1)
+        if await connection.fetchval(statement.text, *statement.arguments()) > most:
+            name = plan.export.format
+            raise RequestTooLarge(f"a file of {name} holds at most {most} records; take CSV")
+    fields = writer.selected
+    found = plan.read.first_where(lambda i, column: writer.too_long(fields[i], column), limit)
+    if found is None:
+        return
+    row = await connection.fetchrow(found.text, *found.arguments())
+    if row is not None:
+        key, place = row
+        raise RequestTooLarge(
+            f"the value of '{fields[place].path}' of the record '{key[:80]}' is too long for a "
+            f"cell of {plan.export.format}; leave the field out or take CSV"
+        )

@@ -1,0 +1,55 @@
+"""FLOAT and DOUBLE: the one rule for numbers that have no digits, and for zero.
+
+NaN and the two infinities are values like others. Texts and JSON write them NaN, Infinity and
+-Infinity, in JSON as strings; any other spelling is refused. NaN equals itself and is greater than
+every number, as in PostgreSQL. There is one zero and one NaN: every way in passes values through
+``settle_float``, so -0.0 becomes 0, as it does in decimals, whole numbers and Structs, and etags,
+digests, comparisons and the order of records agree. Decimals, whole numbers and Structs refuse
+numbers that are not finite.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from decimal import Decimal
+
+#: The numbers that have no digits, by the names that all texts and JSON give them.
+ODD_FLOATS: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def settle_float(value: float) -> float:
+    """The value that the hub keeps of a float: 0 for both zeros, one NaN for all, itself else."""
+    return value + 0.0 if value == value else math.nan  # -0.0 + 0.0 is 0.0
+
+
+def name_odd_float(value: float) -> str:
+    """The name of NaN or an infinity."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def format_float(value: float, single: bool) -> str:
+    """The fewest digits that read back as the same number, in PostgreSQL's layout."""
+    if not math.isfinite(value):
+        return name_odd_float(value)
+    if value == 0:
+        return "0"
+    shown = repr(value)
+    if single:
+        shown = next(t for n in range(9) if _is_single(t := f"{value:.{n}e}", value))
+    sign, digits, exponent = Decimal(shown).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    text, power = "".join(map(str, digits)), exponent + len(digits) - 1
+    minus = "-" if sign else ""
+    if -4 <= power < (6 if single else 15):
+        return minus + format(Decimal((0, digits, exponent)), "f")
+    mantissa = text[0] + ("." + text[1:] if text[1:] else "")
+    return f"{minus}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
+
+
+def _is_single(text: str, value: float) -> bool:
+    try:
+        return struct.pack("<f", float(text)) == struct.pack("<f", value)
+    except OverflowError:  # the largest numbers, rounded up
+        return False
