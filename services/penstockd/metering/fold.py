@@ -24,7 +24,7 @@ from penstockd.store.fences import Transactions
 #: How often sealed entries are looked for, in seconds.
 FOLD_INTERVAL = 0.25
 #: About how many entries one transaction folds; it ends with a group of the sealer.
-BATCH = 20_000
+BATCH = 50_000
 
 #: The chain of the earliest day that has unfolded entries. An archived day can get another chain,
 #: which hangs from another checkpoint.
