@@ -6,7 +6,6 @@ import datetime as dt
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 
@@ -95,7 +94,7 @@ async def read_counts(connection: Connection, level: str) -> Counter[tuple[Group
         f" FROM hub.usage_{level} JOIN hub.usage_series USING (series_id) GROUP BY 1, 2, 3, 4, 5"
     ):
         for name in ("calls", "errors", "records", "bytes"):
-            found[tuple(row[:5]), name] += row[name]  # type: ignore[index]
+            found[tuple(row[:5]), name] += row[name]
     return +found
 
 
@@ -115,7 +114,7 @@ async def write_entries(database: Database, entries: Sequence[Entry]) -> None:
         await insert_entries(connection, entries)
 
 
-async def move_day(connection: Connection, day: dt.date, **where: Any) -> None:
+async def move_day(connection: Connection, day: dt.date) -> None:
     """Move all entries that are not sealed yet to a day, as if they had been written then."""
     await connection.execute(
         "UPDATE hub.audit_entry SET entry_time = entry_time + ($1::date - day) * interval '1 day',"

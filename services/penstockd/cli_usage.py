@@ -74,7 +74,7 @@ def reconcile_usage(
             "signed_days": _name_days(result.proved),
             "findings": findings,
         },
-        [*findings, *_summarise(result)],
+        [*findings, *_summarise_result(result)],
     )
     if findings:
         raise typer.Exit(1)
@@ -94,7 +94,7 @@ def _name_days(days: Sequence[dt.date]) -> list[str]:
     return [day.isoformat() for day in days]
 
 
-def _summarise(result: Reconciliation) -> Sequence[str]:
+def _summarise_result(result: Reconciliation) -> Sequence[str]:
     """The result in lines for people."""
     lines = []
     if result.found > len(result.findings):

@@ -17,7 +17,7 @@ DATASET_METHODS = "/penstock.api.v1."
 FAULTLESS = ("OK", "CANCELLED")
 
 
-class Counts(NamedTuple):
+class UsageCounts(NamedTuple):
     """Numbers of calls, errors, records and bytes."""
 
     calls: int
@@ -25,34 +25,34 @@ class Counts(NamedTuple):
     records: int
     bytes: int
 
-    def plus(self, other: Counts) -> Counts:
+    def plus(self, other: UsageCounts) -> UsageCounts:
         """The sums."""
-        return Counts(*(mine + more for mine, more in zip(self, other, strict=True)))
+        return UsageCounts(*(mine + more for mine, more in zip(self, other, strict=True)))
 
-    def minus(self, other: Counts) -> Counts:
+    def minus(self, other: UsageCounts) -> UsageCounts:
         """The differences."""
-        return Counts(*(mine - less for mine, less in zip(self, other, strict=True)))
+        return UsageCounts(*(mine - less for mine, less in zip(self, other, strict=True)))
 
 
-NOTHING = Counts(0, 0, 0, 0)
+NOTHING = UsageCounts(0, 0, 0, 0)
 
 
-def _quoted(texts: tuple[str, ...]) -> str:
+def _quote_texts(texts: tuple[str, ...]) -> str:
     return ", ".join(f"'{text}'" for text in texts)
 
 
 _CALLS = (
     f"CASE WHEN e.phase <> '{Phase.CALL}' THEN 0"
-    f" WHEN e.method IN ({_quoted(COUNTED_METHODS)})"
+    f" WHEN e.method IN ({_quote_texts(COUNTED_METHODS)})"
     " THEN coalesce((e.query ->> 'calls')::bigint, 1) ELSE 1 END"
 )
 _ERRORS = (
-    f"CASE WHEN e.outcome IN ({_quoted(FAULTLESS)}) THEN 0"
+    f"CASE WHEN e.outcome IN ({_quote_texts(FAULTLESS)}) THEN 0"
     f" WHEN e.phase = '{Phase.END}' THEN 1 ELSE {_CALLS} END"
 )
 #: Whether the numbers of an entry are what left the hub, or was written.
 _GIVEN = f"e.phase = '{Phase.END}' OR e.phase = '{Phase.CALL}' AND e.outcome = 'OK'"
-#: The numbers of entries ``e`` together, as in ``Counts``.
+#: The numbers of entries ``e`` together, as in ``UsageCounts``.
 SUMS = f"""
 sum({_CALLS})::bigint, sum({_ERRORS})::bigint,
 coalesce(sum(e.row_count) FILTER (WHERE {_GIVEN}), 0)::bigint,

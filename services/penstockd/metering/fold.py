@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from penstockd.errors import Conflict
-from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, Counts
+from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
 from penstockd.metering.rollups import Place, add_counts
 from penstockd.metering.series import SeriesMaker, identify_series
 from penstockd.store.database import Connection
@@ -65,7 +65,7 @@ WHERE c.last_sequence > coalesce(p.folded, 0)
 _log = structlog.get_logger(__name__)
 
 
-class _Stretch(NamedTuple):
+class _FoldPlace(NamedTuple):
     """Where the next entries to fold begin: after ``folded`` of the chain of a day."""
 
     day: dt.date
@@ -97,11 +97,11 @@ class UsageFold:
         """
         async with self._database.transaction(isolation="repeatable_read") as connection:
             row = await connection.fetchrow(_NEXT)
-            count = await self._fold(connection, _Stretch(*row)) if row is not None else 0
+            count = await self._fold(connection, _FoldPlace(*row)) if row is not None else 0
         self._series.forget()
         return count
 
-    async def _fold(self, connection: Connection, at: _Stretch) -> int:
+    async def _fold(self, connection: Connection, at: _FoldPlace) -> int:
         seals = await connection.fetch(_SEALED, at.day, at.folded, at.folded + self._batch)
         ids = [entry_id for (group,) in seals for entry_id in group]
         groups = await connection.fetch(_GROUPS, at.day, ids)
@@ -114,16 +114,18 @@ class UsageFold:
         )
         return len(ids)
 
-    async def _count(self, connection: Connection, groups: Sequence[Any]) -> dict[Place, Counts]:
+    async def _count(
+        self, connection: Connection, groups: Sequence[Any]
+    ) -> dict[Place, UsageCounts]:
         """The counts of groups of entries, by minute and series."""
         await self._series.learn(connection, (group[-1] for group in groups))
         counted = [
             (group[0], self._series.make(group[6:]), counts)
             for group in groups
-            if (counts := Counts(*group[2:6])) != NOTHING
+            if (counts := UsageCounts(*group[2:6])) != NOTHING
         ]
         ids = await identify_series(connection, {series for _, series, _ in counted})
-        sums: dict[Place, Counts] = {}
+        sums: dict[Place, UsageCounts] = {}
         for time, series, counts in counted:
             place = (time, ids[series])
             sums[place] = sums.get(place, NOTHING).plus(counts)

@@ -36,9 +36,9 @@ class Period(enum.StrEnum):
             case Period.HOUR:
                 return time - within
             case Period.DAY:
-                return _midnight(local.date(), zone)
+                return _find_midnight(local.date(), zone)
             case Period.MONTH:
-                return _midnight(local.date().replace(day=1), zone)
+                return _find_midnight(local.date().replace(day=1), zone)
 
     def next(self, start: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
         """The start of the next period."""
@@ -50,13 +50,13 @@ class Period(enum.StrEnum):
                 local = (start + dt.timedelta(minutes=1)).astimezone(zone)
                 return start + dt.timedelta(minutes=61 - local.minute)
             case Period.DAY:
-                return _midnight(start.astimezone(zone).date() + _DAY, zone)
+                return _find_midnight(start.astimezone(zone).date() + _DAY, zone)
             case Period.MONTH:
                 later = start.astimezone(zone).date().replace(day=1) + dt.timedelta(days=32)
-                return _midnight(later.replace(day=1), zone)
+                return _find_midnight(later.replace(day=1), zone)
 
 
-class Stretch(NamedTuple):
+class RollupSpan(NamedTuple):
     """Rollups of a level from ``low`` to before ``high``; they belong to the period ``label``."""
 
     level: Level
@@ -75,25 +75,25 @@ def find_zone(name: str) -> dt.tzinfo:
         raise ValueInvalid.of("time_zone", "is not a time zone such as Europe/Berlin") from None
 
 
-def list_stretches(
+def list_rollup_spans(
     start: dt.datetime,
     end: dt.datetime,
     period: Period | None,
     zone: dt.tzinfo,
     oldest: Mapping[Level, dt.date],
-) -> list[Stretch]:
+) -> list[RollupSpan]:
     """The rollups, as coarse as possible, that make up the whole minutes from ``start`` to
     ``end``. ``oldest`` is the first day of which each level is whole.
 
     Raises ValueInvalid for too many periods, and for times whose rollups are dropped.
     """
-    found: list[Stretch] = []
+    found: list[RollupSpan] = []
     for count, (label, low, high) in enumerate(_cut_periods(start, end, period, zone), 1):
         if count > MAX_PERIODS:
             raise ValueInvalid.of(
                 "group_by", f"the report has more than {MAX_PERIODS:,} periods; ask for longer ones"
             )
-        found += [Stretch(level, label, *span) for level, *span in _cut_levels(low, high)]
+        found += [RollupSpan(level, label, *span) for level, *span in _cut_levels(low, high)]
     for stretch in found:
         if stretch.low.date() < oldest[stretch.level]:
             raise ValueInvalid.of(
@@ -139,6 +139,6 @@ def _cut_levels(
     yield from _cut_levels(last, high, finer)
 
 
-def _midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
+def _find_midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
     """The first instant of a day. Where a change of the clock skips midnight, it is that change."""
     return dt.datetime.combine(day, dt.time(), zone).astimezone(dt.UTC)

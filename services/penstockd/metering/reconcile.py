@@ -15,7 +15,7 @@ from typing import Any
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.succession import trust_keys
-from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, Counts
+from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
 from penstockd.metering.digests import day_span, digest_level, join_digests, read_digest
 from penstockd.metering.rollups import Level, read_levels
 from penstockd.metering.series import Series, SeriesMaker
@@ -63,7 +63,7 @@ FROM {table} WHERE bucket_time >= $1 AND bucket_time < $2
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class UsageFinding:
     """A difference, or a rollup that no signature proves."""
 
     day: dt.date
@@ -79,21 +79,21 @@ class Reconciliation:
     days that were ``compared``; ``signed`` are the rollups of days whose entries were archived, and
     that a checkpoint proves. ``unfolded`` entries are sealed, but not counted yet."""
 
-    metered: Counts = NOTHING
-    audited: Counts = NOTHING
-    signed: Counts = NOTHING
+    metered: UsageCounts = NOTHING
+    audited: UsageCounts = NOTHING
+    signed: UsageCounts = NOTHING
     entries: int = 0
     unfolded: int = 0
     compared: list[dt.date] = field(default_factory=list)
     proved: list[dt.date] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[UsageFinding] = field(default_factory=list)
     found: int = 0
 
     def find(self, day: dt.date, description: str) -> None:
         """Note a finding."""
         self.found += 1
         if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(day, description))
+            self.findings.append(UsageFinding(day, description))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +180,17 @@ class _Work:
         self,
         day: dt.date,
         time: dt.datetime,
-        metered: Mapping[Series, Counts],
-        audited: Mapping[Series, Counts],
+        metered: Mapping[Series, UsageCounts],
+        audited: Mapping[Series, UsageCounts],
     ) -> None:
         result = self.result
         for series in sorted(metered.keys() | audited.keys()):
             own, right = metered.get(series, NOTHING), audited.get(series, NOTHING)
             result.metered, result.audited = result.metered.plus(own), result.audited.plus(right)
             if own != right:
-                result.find(day, f"{time:%H:%M} {_name(series)}: {_describe(own, right)}")
+                result.find(
+                    day, f"{time:%H:%M} {_name_series(series)}: {_describe_counts(own, right)}"
+                )
 
     async def _compare_levels(self, day: dt.date, levels: Sequence[Level]) -> None:
         """Check that each level is the sum of the finest."""
@@ -204,13 +206,13 @@ class _Work:
 
     async def _audited(
         self, day: dt.date, folded: int, level: Level
-    ) -> AsyncIterator[tuple[dt.datetime, dict[Series, Counts]]]:
+    ) -> AsyncIterator[tuple[dt.datetime, dict[Series, UsageCounts]]]:
         cursor = await self._connection.cursor(_AUDITED, day, folded, level.value)
         async for time, rows in _by_bucket(cursor):
             await self._series.learn(self._connection, (row[-1] for row in rows))
-            sums: dict[Series, Counts] = {}
+            sums: dict[Series, UsageCounts] = {}
             for row in rows:
-                if (counts := Counts(*row[1:5])) != NOTHING:
+                if (counts := UsageCounts(*row[1:5])) != NOTHING:
                     series = self._series.make(row[5:])
                     sums[series] = sums.get(series, NOTHING).plus(counts)
             self._series.forget()
@@ -218,11 +220,11 @@ class _Work:
 
     async def _metered(
         self, day: dt.date, level: Level
-    ) -> AsyncIterator[tuple[dt.datetime, dict[Series, Counts]]]:
+    ) -> AsyncIterator[tuple[dt.datetime, dict[Series, UsageCounts]]]:
         sql = _METERED.format(table=level.table)
         cursor = await self._connection.cursor(sql, *day_span(day))
         async for time, rows in _by_bucket(cursor):
-            yield time, {Series(*row[5:]): Counts(*row[1:5]) for row in rows}
+            yield time, {Series(*row[5:]): UsageCounts(*row[1:5]) for row in rows}
 
     async def check_signature(
         self, at: _Day, checkpoints: Sequence[Checkpoint], trusted: Mapping[bytes, int]
@@ -254,7 +256,7 @@ class _Work:
             sql = _SUM.format(table=level.table)
             row = await self._connection.fetchrow(sql, *day_span(day))
             assert row is not None, "sums always have a row"
-            result.signed = result.signed.plus(Counts(*row))
+            result.signed = result.signed.plus(UsageCounts(*row))
 
 
 async def _by_bucket(cursor: Any) -> AsyncIterator[tuple[dt.datetime, list[Any]]]:
@@ -270,15 +272,15 @@ async def _by_bucket(cursor: Any) -> AsyncIterator[tuple[dt.datetime, list[Any]]
         yield held[0][0], held
 
 
-def _name(series: Series) -> str:
+def _name_series(series: Series) -> str:
     """A series for people: what is not empty."""
     return " ".join(f"{n}={v}" for n, v in zip(series._fields, series, strict=True) if v)
 
 
-def _describe(metered: Counts, audited: Counts) -> str:
+def _describe_counts(metered: UsageCounts, audited: UsageCounts) -> str:
     parts = [
         f"{name} {own:,}, audited {right:,}"
-        for name, own, right in zip(Counts._fields, metered, audited, strict=True)
+        for name, own, right in zip(UsageCounts._fields, metered, audited, strict=True)
         if own != right
     ]
     return "metered " + "; ".join(parts)

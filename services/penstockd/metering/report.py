@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from penstockd.errors import ValueInvalid
-from penstockd.metering.counting import Counts
-from penstockd.metering.periods import Period, Stretch, find_zone, list_stretches
+from penstockd.metering.counting import UsageCounts
+from penstockd.metering.periods import Period, RollupSpan, find_zone, list_rollup_spans
 from penstockd.metering.rollups import Level, read_levels
 from penstockd.store.database import Connection
 
@@ -73,7 +73,7 @@ class UsageRow(NamedTuple):
 
     time: dt.datetime | None
     values: Mapping[str, str]
-    counts: Counts
+    counts: UsageCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class UsageQuestion:
             raise ValueInvalid.of("group_by", "names something twice")
         if sum(name in _PERIODS for name in self.group_by) > 1:
             raise ValueInvalid.of("group_by", f"names more than one of {', '.join(_PERIODS)}")
-        if self.order_by not in ("", *Counts._fields):
-            raise ValueInvalid.of("order_by", f"is none of {', '.join(Counts._fields)}")
+        if self.order_by not in ("", *UsageCounts._fields):
+            raise ValueInvalid.of("order_by", f"is none of {', '.join(UsageCounts._fields)}")
 
     def span(self, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
         """The whole minutes that it asks for. Raises ValueInvalid."""
@@ -155,15 +155,15 @@ async def report_usage(
     fresh, now = await _read_freshness(connection)
     start, end = question.span(now)
     oldest = await read_levels(connection)
-    stretches = list_stretches(start, end, question.period, zone, oldest)
-    sql, arguments = _compose(question, stretches)
+    stretches = list_rollup_spans(start, end, question.period, zone, oldest)
+    sql, arguments = _compose_query(question, stretches)
     found = await connection.fetch(f"{sql} LIMIT {limit:d} OFFSET {skip:d}", *arguments)
     names = question.dimensions
     rows = [
         UsageRow(
             row[0] if question.period is not None else None,
             dict(zip(names, row[1 : 1 + len(names)], strict=True)),
-            Counts(*row[1 + len(names) :]),
+            UsageCounts(*row[1 + len(names) :]),
         )
         for row in found
     ]
@@ -178,7 +178,9 @@ async def _read_freshness(connection: Connection) -> tuple[dt.datetime, dt.datet
     return row[0], row[1]
 
 
-def _compose(question: UsageQuestion, stretches: Sequence[Stretch]) -> tuple[str, list[Any]]:
+def _compose_query(
+    question: UsageQuestion, stretches: Sequence[RollupSpan]
+) -> tuple[str, list[Any]]:
     """The query for the groups. Values are arguments; names are those of this module."""
     arguments: list[Any] = []
     parts = []
@@ -196,11 +198,13 @@ def _compose(question: UsageQuestion, stretches: Sequence[Stretch]) -> tuple[str
     groups = ["r.label" if question.period is not None else "NULL::timestamptz"]
     groups += [DIMENSIONS[name] for name in names]
     places = [str(at) for at in range(1, len(groups) + 1)]
-    metric = len(groups) + 1 + Counts._fields.index(question.order_by) if question.order_by else 0
+    metric = (
+        len(groups) + 1 + UsageCounts._fields.index(question.order_by) if question.order_by else 0
+    )
     order = ([f"{metric} DESC"] if metric else []) + places
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    sums = ", ".join(f"sum(r.{name})::bigint" for name in Counts._fields)
-    inner = ", ".join(f"sum({name}) AS {name}" for name in Counts._fields)
+    sums = ", ".join(f"sum(r.{name})::bigint" for name in UsageCounts._fields)
+    inner = ", ".join(f"sum({name}) AS {name}" for name in UsageCounts._fields)
     return (
         f"SELECT {', '.join(groups)}, {sums} FROM ("
         f"SELECT label, series_id, {inner} FROM ({' UNION ALL '.join(parts)}) AS u GROUP BY 1, 2"

@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 from collections.abc import Mapping
 
-from penstockd.metering.counting import NOTHING, Counts
+from penstockd.metering.counting import NOTHING, UsageCounts
 from penstockd.store.database import Connection
 
 
@@ -44,12 +44,12 @@ ON CONFLICT (bucket_time, series_id) DO UPDATE SET calls = u.calls + excluded.ca
 """
 
 
-async def add_counts(connection: Connection, minutes: Mapping[Place, Counts]) -> None:
+async def add_counts(connection: Connection, minutes: Mapping[Place, UsageCounts]) -> None:
     """Add the counts of minutes to the rollups of all levels."""
     if not minutes:
         return
     for level in Level:
-        sums: dict[Place, Counts] = {}
+        sums: dict[Place, UsageCounts] = {}
         for (time, series_id), counts in minutes.items():
             place = (level.truncate(time), series_id)
             sums[place] = sums.get(place, NOTHING).plus(counts)

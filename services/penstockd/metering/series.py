@@ -80,10 +80,12 @@ async def identify_series(
     """The ids of series; those that are new are added."""
     if not wanted:
         return {}
-    found = {Series(*row[1:]): row[0] for row in await connection.fetch(_FIND, *_columns(wanted))}
+    found = {
+        Series(*row[1:]): row[0] for row in await connection.fetch(_FIND, *_split_columns(wanted))
+    }
     new = [each for each in wanted if each not in found]
     if new:
-        rows = await connection.fetch(_ADD, *_columns(new))
+        rows = await connection.fetch(_ADD, *_split_columns(new))
         found |= {Series(*row[1:]): row[0] for row in rows}
     return found
 
@@ -96,5 +98,5 @@ def _read_classes(content: str) -> str:
     return ",".join(n if mask == "clear" else f"{n}:{mask}" for n, mask in sorted(stated.items()))
 
 
-def _columns(series: Collection[Series]) -> list[list[str]]:
+def _split_columns(series: Collection[Series]) -> list[list[str]]:
     return [list(column) for column in zip(*series, strict=True)]

@@ -15,7 +15,7 @@ from penstockd.audit.sealer import Sealer
 from penstockd.errors import Conflict
 from penstockd.metering import fold as folding
 from penstockd.metering.fold import UsageFold, is_folded, newest_folded_day
-from penstockd.metering.rollups import Level
+from penstockd.metering.rollups import Level, add_counts
 from penstockd.store.database import Connection, Database
 from usage_books import (
     KEY,
@@ -78,7 +78,7 @@ async def test_a_fold_that_ends_midway_leaves_nothing(
     entries = [draw_entry(chance, number) for number in range(60)]
     await write_entries(database, entries)
     await Sealer(database, KEY, None).seal()
-    add = folding.add_counts
+    add = add_counts
 
     async def add_and_end(connection: Connection, *given: Any) -> None:
         await add(connection, *given)

@@ -12,8 +12,8 @@ import pytest
 
 from chance import SEED
 from penstockd.errors import ValueInvalid
-from penstockd.metering.counting import Counts
-from penstockd.metering.periods import Period, list_stretches
+from penstockd.metering.counting import UsageCounts
+from penstockd.metering.periods import Period, list_rollup_spans
 from penstockd.metering.report import UsageQuestion, report_usage
 from penstockd.metering.rollups import Level, add_counts
 from penstockd.metering.series import Series, identify_series
@@ -37,7 +37,9 @@ def series(**more: str) -> Series:
     return Series(*(given.get(name, "") for name in Series._fields))
 
 
-async def add_minutes(connection: Connection, counted: dict[tuple[dt.datetime, Series], Counts]):  # type: ignore[no-untyped-def]
+async def add_minutes(
+    connection: Connection, counted: dict[tuple[dt.datetime, Series], UsageCounts]
+):  # type: ignore[no-untyped-def]
     ids = await identify_series(connection, {each for _, each in counted})
     await add_counts(connection, {(t, ids[each]): c for (t, each), c in counted.items()})
 
@@ -54,7 +56,7 @@ async def test_periods_of_any_zone(name: str, database: Database) -> None:
     chance = random.Random(SEED)
     zone, begin = ZoneInfo(name) if name else UTC, ZONES[name]
     minutes = [begin + dt.timedelta(minutes=chance.randrange(25 * 1440)) for _ in range(400)]
-    counted = {(m, series()): Counts(1, 0, n, 0) for n, m in enumerate(minutes)}
+    counted = {(m, series()): UsageCounts(1, 0, n, 0) for n, m in enumerate(minutes)}
     async with database.connection() as connection:
         await add_minutes(connection, counted)
         for period in (None, Period.MONTH, Period.DAY, Period.HOUR):
@@ -80,16 +82,16 @@ async def test_periods_of_any_zone(name: str, database: Database) -> None:
 
 def test_stretches_are_as_coarse_as_possible() -> None:
     start, end = dt.datetime(2026, 1, 1, 22, 58, tzinfo=UTC), dt.datetime(2026, 3, 1, tzinfo=UTC)
-    found = list_stretches(start, end, None, UTC, WHOLE)
+    found = list_rollup_spans(start, end, None, UTC, WHOLE)
     assert [s.level for s in found] == [Level.MINUTE, Level.HOUR, Level.DAY]
-    months = list_stretches(start, end, Period.MONTH, ZoneInfo("Europe/Berlin"), WHOLE)
+    months = list_rollup_spans(start, end, Period.MONTH, ZoneInfo("Europe/Berlin"), WHOLE)
     assert Level.MINUTE not in {s.level for s in months[2:]}
     assert {s.label for s in months} == {
         dt.datetime(2025, 12, 31, 23, tzinfo=UTC),
         dt.datetime(2026, 1, 31, 23, tzinfo=UTC),
         dt.datetime(2026, 2, 28, 23, tzinfo=UTC),
     }
-    days = list_stretches(start, end, Period.DAY, ZoneInfo("Asia/Kolkata"), WHOLE)
+    days = list_rollup_spans(start, end, Period.DAY, ZoneInfo("Asia/Kolkata"), WHOLE)
     assert Level.MINUTE in {s.level for s in days}  # days there begin at 18:30
     for stretches in (found, months, days):
         ordered = sorted((s.low, s.high) for s in stretches)
@@ -100,19 +102,19 @@ def test_stretches_are_as_coarse_as_possible() -> None:
 def test_a_report_of_dropped_rollups_is_refused() -> None:
     start, end = dt.datetime(2026, 1, 1, tzinfo=UTC), dt.datetime(2026, 1, 3, tzinfo=UTC)
     kept = {**WHOLE, Level.MINUTE: dt.date(2026, 1, 2)}
-    assert list_stretches(start, end, Period.DAY, UTC, kept)
+    assert list_rollup_spans(start, end, Period.DAY, UTC, kept)
     with pytest.raises(ValueInvalid, match="by the minute is kept from 2026-01-02"):
-        list_stretches(start, end, Period.DAY, ZoneInfo("Asia/Kolkata"), kept)
+        list_rollup_spans(start, end, Period.DAY, ZoneInfo("Asia/Kolkata"), kept)
     with pytest.raises(ValueInvalid, match="more than 5,000 periods"):
-        list_stretches(start, start + dt.timedelta(days=9), Period.MINUTE, UTC, WHOLE)
+        list_rollup_spans(start, start + dt.timedelta(days=9), Period.MINUTE, UTC, WHOLE)
 
 
 async def test_groups_filters_order_and_pages(database: Database) -> None:
     minute = dt.datetime(2026, 1, 1, tzinfo=UTC)
     counted = {
-        (minute, series(consumer_id="a", classes="internal,pii:hash")): Counts(5, 1, 10, 100),
-        (minute, series(consumer_id="b", status="RATE_LIMITED")): Counts(9, 9, 0, 0),
-        (minute, series(consumer_id="c", classes="internal")): Counts(7, 0, 3, 900),
+        (minute, series(consumer_id="a", classes="internal,pii:hash")): UsageCounts(5, 1, 10, 100),
+        (minute, series(consumer_id="b", status="RATE_LIMITED")): UsageCounts(9, 9, 0, 0),
+        (minute, series(consumer_id="c", classes="internal")): UsageCounts(7, 0, 3, 900),
     }
     end = minute + dt.timedelta(hours=1)
     async with database.connection() as connection:
@@ -123,18 +125,18 @@ async def test_groups_filters_order_and_pages(database: Database) -> None:
             rows = (await report_usage(connection, question, limit, skip)).rows
             return [(*row.values.values(), row.counts) for row in rows]
 
-        assert await ask() == [(Counts(21, 10, 13, 1000),)]
+        assert await ask() == [(UsageCounts(21, 10, 13, 1000),)]
         assert [row[0] for row in await ask("consumer")] == ["a", "b", "c"]
         assert [row[0] for row in await ask("consumer", order="bytes")] == ["c", "a", "b"]
         assert [row[0] for row in await ask("consumer", order="calls", limit=1, skip=1)] == ["c"]
-        assert await ask("status", consumer="b") == [("RATE_LIMITED", Counts(9, 9, 0, 0))]
+        assert await ask("status", consumer="b") == [("RATE_LIMITED", UsageCounts(9, 9, 0, 0))]
         # What showed several classes counts for each.
         assert await ask("field_class") == [
-            ("", Counts(9, 9, 0, 0)),
-            ("internal", Counts(12, 1, 13, 1000)),
-            ("pii:hash", Counts(5, 1, 10, 100)),
+            ("", UsageCounts(9, 9, 0, 0)),
+            ("internal", UsageCounts(12, 1, 13, 1000)),
+            ("pii:hash", UsageCounts(5, 1, 10, 100)),
         ]
-        assert await ask(field_class="pii:hash") == [(Counts(5, 1, 10, 100),)]
+        assert await ask(field_class="pii:hash") == [(UsageCounts(5, 1, 10, 100),)]
         assert await ask("consumer", consumer="nobody") == []
         for wrong in (
             UsageQuestion(("colour",)),

@@ -29,7 +29,7 @@ _COUNTS = ("calls", "errors", "error_rate", "records", "bytes")
 def register(app: typer.Typer) -> None:
     """Adds the group of commands to the app."""
     group = typer.Typer(help="Show and prove who used what.", no_args_is_help=True)
-    group.callback()(_describe)
+    group.callback()(_describe_group)
     group.command("report")(report_usage)
     app.add_typer(group, name=GROUP)
 
@@ -41,11 +41,11 @@ def group_of(app: typer.Typer) -> typer.Typer:
     return found
 
 
-def _describe() -> None:
+def _describe_group() -> None:
     """Show and prove who used what."""
 
 
-def _filter(name: str) -> Any:
+def _make_filter(name: str) -> Any:
     return typer.Option(help=f"Only usage of this {name}.")
 
 
@@ -70,12 +70,12 @@ def report_usage(
         str, typer.Option("--to", help="Before this day or time; by default now.")
     ] = "",
     zone: Annotated[str, typer.Option(help="The time zone, such as Europe/Berlin.")] = "UTC",
-    consumer: Annotated[str, _filter("consumer")] = "",
-    credential: Annotated[str, _filter("credential")] = "",
-    plan: Annotated[str, _filter("plan")] = "",
-    method: Annotated[str, _filter("method")] = "",
-    surface: Annotated[str, _filter("surface")] = "",
-    dataset: Annotated[str, _filter("dataset")] = "",
+    consumer: Annotated[str, _make_filter("consumer")] = "",
+    credential: Annotated[str, _make_filter("credential")] = "",
+    plan: Annotated[str, _make_filter("plan")] = "",
+    method: Annotated[str, _make_filter("method")] = "",
+    surface: Annotated[str, _make_filter("surface")] = "",
+    dataset: Annotated[str, _make_filter("dataset")] = "",
     status: Annotated[str, typer.Option(help="Only calls that ended so, such as OK.")] = "",
     field_class: Annotated[str, typer.Option(help="Only usage that showed this class.")] = "",
     top: Annotated[
@@ -97,7 +97,7 @@ def report_usage(
             getattr(request, name).FromDatetime(_parse_time(text, zone))
     with connect_client() as client:
         rows = islice(_read_rows(client, request), limit or None)
-        print_rows(rows, _columns(groups, zone))
+        print_rows(rows, _name_columns(groups, zone))
 
 
 def _read_rows(client: Client, request: Any) -> Iterator[Any]:
@@ -119,7 +119,7 @@ def _read_rows(client: Client, request: Any) -> Iterator[Any]:
         reply = client.call(stub.ReportUsage, request, safe=True)
 
 
-def _columns(groups: list[str], zone: str) -> list[str | Column]:
+def _name_columns(groups: list[str], zone: str) -> list[str | Column]:
     shown = [
         Column("time", lambda row: _local_time(row, zone)) if name in _PERIODS else Column(name)
         for name in groups
