@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -38,8 +39,8 @@ def series(**more: str) -> Series:
 
 
 async def add_minutes(
-    connection: Connection, counted: dict[tuple[dt.datetime, Series], UsageCounts]
-):  # type: ignore[no-untyped-def]
+    connection: Connection, counted: Mapping[tuple[dt.datetime, Series], UsageCounts]
+) -> None:
     ids = await identify_series(connection, {each for _, each in counted})
     await add_counts(connection, {(t, ids[each]): c for (t, each), c in counted.items()})
 
