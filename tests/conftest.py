@@ -1,16 +1,24 @@
-"""One hub for all tests that only call it; tests that break a hub start their own."""
+"""One hub for all tests that only call it, and one PostgreSQL server; tests that break a hub start
+their own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 
 import lanes
 from chance import DRAWN
+from databases import entered, own_database, running_postgres
 from harness import RunningHub, folder
+from penstockd.catalog import Catalog
+from penstockd.installation import read_catalog
+from penstockd.node.postgres import EmbeddedPostgres
+from penstockd.store.migrate import apply_migration
 
 # Hypothesis gets no time limits: a busy machine must not fail a test.
 settings.register_profile(
@@ -55,3 +63,42 @@ def hub() -> Iterator[RunningHub]:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    """The hub's datasets."""
+    return read_catalog()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    """The one PostgreSQL server of all tests without a hub."""
+    with entered(running_postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
+    """The name of a database with the hub's tables. Tests copy it, and never connect to it."""
+    asyncio.run(apply_migration(server.dsn, catalog))
+    return "penstock"
+
+
+@pytest.fixture
+async def empty_url(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of the test's own empty database."""
+    async with own_database(server) as url:
+        yield url
+
+
+@pytest.fixture
+async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """The URL of the test's own database with the hub's tables."""
+    async with own_database(server, template) as url:
+        copy = await asyncpg.connect(url)
+        # To the hub, a copy is another cluster; make it the cluster of this database.
+        await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
+        await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
+        await copy.close()
+        yield url

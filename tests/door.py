@@ -16,7 +16,7 @@ import grpc
 from google.rpc import status_pb2
 
 from fake_hub import FakeHub, Keys, serve
-from harness import PATIENCE, free_port
+from harness import PATIENCE, free_port, read_log
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd import resources
 from penstockd.node.envoy import Envoy, EnvoyConfig
@@ -110,8 +110,7 @@ async def raw(door: Door, line: str, *headers: str) -> bytes:
 async def logged(door: Door, request_id: str) -> dict[str, Any]:
     async with asyncio.timeout(PATIENCE):
         while True:
-            for line in door.envoy.config.access_log.read_text().splitlines():
-                entry: dict[str, Any] = json.loads(line)
+            for entry in read_log(door.envoy.config.access_log):
                 if entry["request_id"] == request_id:
                     return entry
             await asyncio.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import importlib
 import json
@@ -17,7 +18,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from harness import PATIENCE, RunningHub
+from harness import PATIENCE, RunningHub, eventually
 from penstock.hub.v1 import changes_pb2, changes_pb2_grpc
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import find_descriptors
@@ -197,21 +198,28 @@ def failure(error: Any) -> tuple[grpc.StatusCode, str]:
 def watch(
     hub: RunningHub, consumer: str = "admin", dataset: str = "", **options: Any
 ) -> Iterator[Stream]:
-    """A stream that has begun; it is cancelled at the end of the block."""
+    """A stream that has begun; it is cancelled at the end of the block. It begins as soon as the
+    hub can answer."""
     module, stub, method, _ = service(dataset)
     request = getattr(module, f"{method}Request")(**{"heartbeat_seconds": 1, **options})
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=OPTIONS) as channel:
-        call = getattr(stub(channel), method)(
-            request, metadata=credentials(hub, consumer), timeout=PATIENCE
-        )
+
+        def begun() -> tuple[Any, Any]:
+            call = getattr(stub(channel), method)(
+                request, metadata=credentials(hub, consumer), timeout=STREAM_SECONDS
+            )
+            return call, next(call)
+
+        call, first = eventually(begun)
         try:
-            first = next(call)
             assert first.HasField("begin"), first
             yield Stream(call, dataset, first.begin)
         finally:
             call.cancel()
 
 
+#: The seconds that a stream may last: as long as any test, since some hold one over a restore.
+STREAM_SECONDS = 400.0
 #: Each stream has a connection of its own, and accepts messages of any size.
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 26))
 
@@ -248,7 +256,10 @@ def pages(
         call = getattr(stub(channel), method)
         while number(cursor) < place:
             request = getattr(module, f"{method}Request")(cursor=cursor, **options)
-            reply = call(request, metadata=credentials(hub, consumer), timeout=PATIENCE)
+            asked = functools.partial(
+                call, request, metadata=credentials(hub, consumer), timeout=PATIENCE
+            )
+            reply = eventually(asked)
             found.append([told(c, dataset) for c in reply.changes])
             assert reply.more or number(reply.next_cursor) >= place, "there is more, and it says no"
             cursor = reply.next_cursor
@@ -421,7 +432,7 @@ _POLLED = frozenset({"filter", "fields", "operations", "include_before", "datase
 def put(hub: RunningHub, dataset: str, *records: Mapping[str, Any]) -> None:
     """Write records in one transaction."""
     body = {dataset: list(records)}
-    reply = hub.request("POST", f"/v1/{dataset}:batchUpsert", consumer="admin", json_body=body)
+    reply = hub.insist("POST", f"/v1/{dataset}:batchUpsert", consumer="admin", json_body=body)
     assert reply.status == 200, reply.text
 
 
@@ -429,7 +440,7 @@ def patch(hub: RunningHub, dataset: str, key: str, **values: Any) -> None:
     """Change fields of one record; a value of None empties the field."""
     mask = ",".join(re.sub("[A-Z]", lambda m: "_" + m[0].lower(), name) for name in values)
     body = {n: v for n, v in values.items() if v is not None}
-    reply = hub.request(
+    reply = hub.insist(
         "PATCH",
         f"/v1/{dataset}/{key}",
         consumer="admin",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import operator
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,8 @@ class RunningHub:
     #: The root secret in the data folder at the first start; "" lets the hub make one.
     secret: str = SECRET
     environment: dict[str, str] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
+    #: By consumer, a token and when it was requested.
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -171,20 +173,22 @@ class RunningHub:
         self.tokens.clear()
 
     def token(self, consumer: str) -> str:
-        """An access token, requested once and then reused."""
-        if consumer not in self.tokens:
+        """An access token that is valid for ten more minutes; it is reused for five."""
+        token, since = self.tokens.get(consumer, ("", 0.0))
+        if not token or time.monotonic() - since > TOKEN_SECONDS:
             form = {"grant_type": "client_credentials"}
             credentials = self.consumers[consumer]
             form |= {k: credentials[k] for k in ("client_id", "client_secret")}
-            reply = self.request(
+            reply = self.insist(
                 "POST",
                 "/oauth2/token",
                 body=urlencode(form).encode(),
                 headers={"content-type": "application/x-www-form-urlencoded"},
             )
             assert reply.status == 200, reply.text
-            self.tokens[consumer] = reply.json()["access_token"]
-        return self.tokens[consumer]
+            token = str(reply.json()["access_token"])
+            self.tokens[consumer] = token, time.monotonic()
+        return token
 
     def request(
         self,
@@ -213,6 +217,17 @@ class RunningHub:
             reply = connection.getresponse()
             found = {k.lower(): v for k, v in reply.getheaders()}
             return Reply(reply.status, found, reply.read())
+
+    def insist(self, method: str, path: str, **options: Any) -> Reply:
+        """The answer to a call (see ``request``) that is repeated while nobody can answer it, as
+        right after a fault or a start. Whatever it does must bear being done twice."""
+
+        def answered() -> Reply | None:
+            reply = self.request(method, path, **options)
+            return reply if reply.status not in AWAY else None
+
+        reply: Reply = eventually(answered)
+        return reply
 
     def get(self, path: str, consumer: str = "admin", **query: object) -> Reply:
         """GET as a consumer."""
@@ -256,7 +271,9 @@ class RunningHub:
     def holding(self, statement: str) -> Iterator[None]:
         """Hold the locks of a statement during the block."""
         with asyncio.Runner() as runner:
-            connection = runner.run(asyncpg.connect(self.dsn))
+            # However long the block takes; the hub's own server ends idle transactions.
+            patient = {"idle_in_transaction_session_timeout": "0"}
+            connection = runner.run(asyncpg.connect(self.dsn, server_settings=patient))
             try:
                 runner.run(connection.execute(statement))
                 yield
@@ -265,22 +282,70 @@ class RunningHub:
 
     def settle(self) -> None:
         """Return once every worker uses the policy that is in force now."""
-        wanted = self.sql("SELECT revision FROM hub.policy")
+        ((wanted,),) = eventually(lambda: self.sql("SELECT revision FROM hub.policy"))
         used = (
-            "SELECT DISTINCT policy_revision FROM hub.audit_entry"
+            "SELECT count(DISTINCT request_id), min(policy_revision) FROM hub.audit_entry"
             " WHERE request_id = ANY($1) AND phase = 'CALL'"
         )
 
         def known() -> bool:
             replies = [self.get("/v1/datasets") for _ in range(EVERY_WORKER)]
-            return self.sql(used, [r.request_id for r in replies]) == wanted
+            ((count, least),) = self.sql(used, [r.request_id for r in replies])
+            # The revision may have moved on meanwhile.
+            return bool(count == EVERY_WORKER and least >= wanted)
 
         eventually(known)
 
     def head(self) -> int:
         """The number of the newest change in the log, once every write has a number."""
-        eventually(lambda: self.sql("SELECT count(*) FROM hub.pending") == [(0,)])
-        return int(self.sql("SELECT last_number FROM hub.log_head")[0][0])
+
+        def numbered() -> list[tuple[Any, ...]]:
+            # In this order: a write that comes between has a later number.
+            left = self.sql("SELECT count(*) FROM hub.pending")
+            return self.sql("SELECT last_number FROM hub.log_head") if left == [(0,)] else []
+
+        ((number,),) = eventually(numbered)
+        return int(number)
+
+    def healthy_workers(self) -> int:
+        """The number of workers to which Envoy sends calls."""
+        return self._members("healthy")
+
+    def _members(self, state: str) -> int:
+        """How many workers Envoy counts as ``healthy``, or in ``total``."""
+        connection = http.client.HTTPConnection("envoy")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.settimeout(PATIENCE)
+            connection.sock.connect(str(sockets_folder(self.data) / "admin.sock"))
+            connection.request("GET", f"/stats?filter=^cluster.hub.membership_{state}$")
+            text = connection.getresponse().read().decode()
+        return int(text.rpartition(":")[2] or 0)
+
+    def is_whole(self) -> bool:
+        """Whether all its processes run, and every worker answers."""
+        alone = [len(self.processes(kind)) for kind in ("keeper", "envoy")]
+        workers = self._members("total")
+        if {len(self.processes("worker")), self.healthy_workers()} != {workers} or alone != [1, 1]:
+            return False
+        # What Envoy says is a second old; and a worker may have lost the database since.
+        headers = {"x-api-key": self.api_key}
+        replies = (
+            self.request("GET", "/v1/datasets", headers=headers) for _ in range(EVERY_WORKER)
+        )
+        return all(reply.status == 200 for reply in replies)
+
+    def mend(self) -> None:
+        """Return when it runs and is whole, whatever an earlier test did to it: it is started if it
+        does not run, and started anew if it does not recover."""
+        if not (self.data / "ready").exists():
+            self.start()
+        try:
+            eventually(self.is_whole)
+        except (AssertionError, OSError, http.client.HTTPException, psutil.Error):
+            self.stop()
+            self.start()
+            eventually(self.is_whole)
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Its processes of a kind: worker, keeper, envoy, postgres, backend, guard, supervisor."""
@@ -303,9 +368,29 @@ class RunningHub:
                     found.append(process)
         return found
 
-    def kill(self, name: str) -> None:
-        """Kill -9 the first process of a kind."""
-        self.processes(name)[0].send_signal(signal.SIGKILL)
+    def kill(
+        self,
+        name: str,
+        choose: Callable[[Sequence[psutil.Process]], psutil.Process] = operator.itemgetter(0),
+    ) -> psutil.Process:
+        """Kill -9 a process of a kind, by default the first, as soon as there is one."""
+
+        def killed() -> psutil.Process | None:
+            if not (found := self.processes(name)):
+                return None
+            victim = choose(found)
+            victim.send_signal(signal.SIGKILL)  # if it has just ended, another one is looked for
+            return victim
+
+        victim: psutil.Process = eventually(killed)
+        return victim
+
+
+def signal_processes(processes: Iterable[psutil.Process], signum: signal.Signals) -> None:
+    """Send a signal to each process that still runs: sessions of a database come and go."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signum)
 
 
 #: With this many calls in a row, the chance that one of two workers gets none is one in a million.
@@ -315,6 +400,41 @@ EVERY_WORKER = 20
 PATIENCE = 120.0
 #: The attempts that a promise in seconds gets; see ``promptly``.
 ATTEMPTS = 3
+#: The seconds for which a token is reused: a third of its life, since a run of all tests lasts
+#: longer than that.
+TOKEN_SECONDS = 300.0
+#: The statuses of calls that nobody can answer at present.
+AWAY = frozenset({502, 503, 504})
+#: The seconds that a small program takes on an idle machine of the kind for which promises in
+#: seconds are made; see ``slowness``.
+PROGRAM_SECONDS = 0.1
+
+
+def slowness() -> float:
+    """How many times as long as on an idle machine of today work takes here and now; at least 1.
+
+    Promises in seconds are made for such a machine. A slower one, or one that is busy with other
+    work, gets as much more time.
+    """
+    program = [sys.executable, "-c", "import asyncio, http.client, json"]
+    taken = duration(lambda: [subprocess.run(program, check=True) for _ in range(3)])
+    return max(1.0, taken / 3 / PROGRAM_SECONDS)
+
+
+def reference() -> float:
+    """The processor seconds of some fixed work; 10 ms on a usual machine."""
+    least = 1.0
+    for _ in range(5):
+        began = time.thread_time()
+        sum(i * i for i in range(150_000))
+        least = min(least, time.thread_time() - began)
+    return least
+
+
+def processor_slowness() -> float:
+    """How many times as much processor time as usual work takes here; at least 1. For bounds on
+    processor time."""
+    return max(1.0, reference() / 0.01)
 
 
 def promptly(seconds: float, attempt: Callable[[], float]) -> float:
@@ -322,7 +442,8 @@ def promptly(seconds: float, attempt: Callable[[], float]) -> float:
 
     For promises in seconds. A shared machine stands still for seconds now and then; a hub that is
     too slow is slow each time. An attempt, which must do everything again, therefore gets three
-    tries. Raises AssertionError with all three times if none was within the bound.
+    tries, and a slow machine more time (see ``slowness``). Raises AssertionError with all three
+    times if none was within the bound.
     """
     taken: list[float] = []
     while not _kept(seconds, taken):
@@ -339,7 +460,9 @@ async def promptly_awaited(seconds: float, attempt: Callable[[], Awaitable[float
 
 
 def _kept(seconds: float, taken: list[float]) -> bool:
-    if taken and taken[-1] <= seconds:
+    if not taken:
+        return False
+    if taken[-1] <= seconds or taken[-1] <= seconds * slowness():
         return True
     told = ", ".join(f"{t:.2f}" for t in taken)
     assert len(taken) < ATTEMPTS, f"it took {told} s, not {seconds} s"
@@ -361,10 +484,20 @@ def in_force(check: Callable[[], object], seconds: float = 5.0) -> None:
         try:
             streak = streak + 1 if check() else 0
         except AssertionError:
-            if began > seconds:
+            if began > seconds * slowness():
                 raise
             streak = 0
-        assert streak or began <= seconds, f"by the old rules {began:.2f} s after the change"
+        if not streak and began > seconds:
+            late = f"by the old rules {began:.2f} s after the change"
+            assert began <= seconds * slowness(), late
+
+
+def read_log(path: Path, start: int = 0) -> list[dict[str, Any]]:
+    """The entries of a log that may be being written: its whole lines of JSON after ``start``."""
+    with path.open("rb") as file:
+        file.seek(start)
+        *lines, _ = file.read().split(b"\n")
+    return [json.loads(line) for line in lines if line.startswith(b"{")]
 
 
 def timed(check: Callable[[], object]) -> float:
@@ -381,14 +514,28 @@ def duration(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+#: What ``eventually`` takes for a state that passes.
+_PASSING = (
+    AssertionError,
+    OSError,
+    http.client.HTTPException,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresConnectionError,
+    psutil.NoSuchProcess,
+)
+
+
 def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Poll ``check`` until it returns something true; at the end, raise its last error. A hub that
-    cannot answer at present (UNAVAILABLE) is asked again, as a client would ask it."""
+    """Poll ``check`` until it returns something true; at the end, raise its last error.
+
+    A hub that cannot answer at present (UNAVAILABLE) is asked again, as a client would ask it, and
+    so are a database that starts or recovers and a process that has just ended.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
             found = check()
-        except (AssertionError, OSError, http.client.HTTPException):
+        except _PASSING:
             if time.monotonic() > deadline:
                 raise
             found = None

@@ -22,9 +22,9 @@ class Subscribed:
         assert self.made.status == 200, self.made.text
 
     def call(self, verb: str, consumer: str = "", **body: Any) -> Reply:
-        """Call a method of the subscription, such as "pull"."""
+        """Call a method of the subscription, such as "pull", once the hub can answer."""
         path = f"/v1/subscriptions/{self.name}:{verb}"
-        return self.hub.request("POST", path, consumer=consumer or self.consumer, json_body=body)
+        return self.hub.insist("POST", path, consumer=consumer or self.consumer, json_body=body)
 
     def pull(self, wait: str = "25s", **body: Any) -> dict[str, Any]:
         """The next stretch; {} if there is none within the time. Unless asked for, its lease does
@@ -52,7 +52,9 @@ class Subscribed:
         keys = []
         for _ in range(count):
             customer = new_customer(name=self.mark, **values)
-            reply = self.hub.request("POST", "/v1/customers", consumer="admin", json_body=customer)
+            path = "/v1/customers:batchUpsert"
+            body = {"customers": [customer]}
+            reply = self.hub.insist("POST", path, consumer="admin", json_body=body)
             assert reply.status == 200, reply.text
             keys.append(customer["customerId"])
         self.hub.head()

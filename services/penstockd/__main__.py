@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -13,14 +14,18 @@ from penstockd.config import Settings
 
 def main() -> None:
     """Run the process that the arguments name. Each loads what it needs: a keeper has no gRPC."""
+    # Modules stay: a start need not search them for garbage again and again while it loads them.
+    gc.disable()
     match sys.argv[1:]:
         case ["worker", "--socket", path]:
             from penstockd.app import serve_calls
 
+            gc.enable()
             _run_process(serve_calls(Settings(), Path(path)))
         case ["keeper"]:
             from penstockd.keeper import run_keeper
 
+            gc.enable()
             _run_process(run_keeper(Settings()))
         case _:
             sys.exit("usage: python -m penstockd worker --socket PATH | keeper")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import PATIENCE, ROOT, Reply, RunningHub, eventually, new_customer
+from harness import PATIENCE, ROOT, Reply, RunningHub, eventually, new_customer, read_log
 
 FORMATS = {
     "CSV": "text/csv",
@@ -185,11 +185,8 @@ def test_the_access_log_has_a_line_of_json_for_each_call(hub: RunningHub) -> Non
     log = hub.data / "log" / "access.log"
 
     def line() -> dict[str, Any] | None:
-        for text in log.read_text().splitlines():
-            entry: dict[str, Any] = json.loads(text)
-            if entry["request_id"] == reply.request_id:
-                return entry
-        return None
+        found = (e for e in read_log(log) if e["request_id"] == reply.request_id)
+        return next(found, None)
 
     entry = eventually(line)
     assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/v1/customers", 200)

@@ -68,7 +68,7 @@ def test_all_logs_of_a_running_hub_are_json(hub: RunningHub) -> None:
         assert {name: not_json(text) for name, text in texts.items() if not_json(text)} == {}
         return True
 
-    eventually(whole, 10)
+    eventually(whole)
 
 
 def test_a_cluster_of_a_newer_postgresql_is_refused_in_a_sentence(tmp_path: Path) -> None:

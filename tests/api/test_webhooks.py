@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import Reply, RunningHub, eventually, new_customer
+from harness import PATIENCE, Reply, RunningHub, eventually, new_customer
 from penstock.client.webhooks import verify
 from posted import Posts, receiving
 
@@ -383,7 +383,7 @@ def test_listen_brings_events_to_a_local_server(hub: RunningHub, posts: Posts, p
         posts.wait(path, 1)
         write(hub, key + "2")
         found = posts.wait(path, 2)
-        assert listener.wait(60) == 0
+        assert listener.wait(PATIENCE) == 0
         out = listener.stdout.read().decode() if listener.stdout else ""
     finally:
         listener.kill()
@@ -405,7 +405,9 @@ def test_only_listening_webhooks_are_pulled_from(hub: RunningHub, webhook: dict[
     assert act(hub, listening, ":pull").json().get("deliveries", []) == []
     assert time.monotonic() - start < 10
     act(hub, listening, ":test")
-    (pulled,) = act(hub, listening, ":pull", wait="20s").json().get("deliveries", [])
+    (pulled,) = eventually(
+        lambda: act(hub, listening, ":pull", wait="20s").json().get("deliveries", [])
+    )
     assert act(hub, listening, ":pull").json().get("deliveries", []) == []  # it is leased
     outcome = {"deliveryId": pulled["deliveryId"], "status": 200, "latency": "0.010s"}
     assert act(hub, listening, ":acknowledge", outcomes=[outcome]).status == 200

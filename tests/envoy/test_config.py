@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from google.api import httpbody_pb2
 
 from door import Door, config, health, logged, opened, raw, rich_status
 from fake_hub import ROWS, Keys, serve
-from harness import PATIENCE, free_port
+from harness import PATIENCE, folder, free_port
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
 from penstockd.node.envoy import Envoy, render_config, validate_config, write_config
@@ -42,6 +43,25 @@ async def test_envoy_refuses_a_broken_file(tmp_path: Path) -> None:
     path.write_text(text.replace("convert_grpc_status", "convert_grpc_state"))
     with pytest.raises(ConfigRefused, match="convert_grpc_state"):
         await validate_config(path)
+
+
+async def test_a_start_with_a_broken_file_tells_the_reason() -> None:
+    """The file is not read twice at each start, but the reason is told all the same."""
+    with folder() as here:
+        shutil.copytree(resources.envoy_templates(), here / "envoy")
+        template = here / "envoy" / "sidecar.yaml.j2"
+        template.write_text(
+            template.read_text().replace("convert_grpc_status", "convert_no_status")
+        )
+        envoy = Envoy(config(here, template), here / "envoy.yaml")
+        await envoy.start()
+        try:
+            with pytest.raises(ConfigRefused, match="convert_no_status"):
+                await envoy.ready(PATIENCE)
+            with pytest.raises(ConfigRefused, match="convert_no_status"):
+                await envoy.start()
+        finally:
+            await envoy.stop()
 
 
 async def test_a_template_names_only_what_there_is(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from door import Door, opened
-from harness import PATIENCE
+from harness import PATIENCE, read_log
 from penstock.api.v1 import customers_service_pb2 as api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -259,8 +259,7 @@ async def test_a_grpc_path_is_told_who_calls(door: Door) -> None:
     assert await call.code() is grpc.StatusCode.OK
     async with asyncio.timeout(PATIENCE):
         while True:
-            lines = door.envoy.config.access_log.read_text().splitlines()
-            entries = [json.loads(line) for line in lines]
+            entries = read_log(door.envoy.config.access_log)
             grpc_calls = [e for e in entries if e["path"] and "Customers/Get" in e["path"]]
             if any(entry["sub"] == "crm" for entry in grpc_calls):
                 return

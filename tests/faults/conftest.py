@@ -1,38 +1,34 @@
-"""Shared by the experiments: the catalog, and a PostgreSQL with the hub's tables."""
+"""The hubs that the experiments share."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from databases import running_postgres
+import lanes
 from faults.exporting import multiply
 from harness import RunningHub, folder
-from penstockd.catalog import Catalog
-from penstockd.catalog.load import load_catalog
-from penstockd.resources import find_descriptors
-from penstockd.store.migrate import apply_migration
+
+#: The hubs that the tests of a lane share, by lane.
+SHARED: dict[str, RunningHub] = {}
 
 
-@pytest.fixture(scope="session")
-def catalog() -> Catalog:
-    return load_catalog(find_descriptors())
-
-
-@pytest.fixture
-async def store_url(catalog: Catalog) -> AsyncIterator[str]:
-    """The URL of a PostgreSQL server of the test's own that has the model's tables."""
-    async with running_postgres() as postgres:
-        await apply_migration(postgres.dsn, catalog)
-        yield postgres.dsn
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop the hub of a lane after its last test: an idle hub takes time from other tests."""
+    lane = lanes.lane(item.nodeid)
+    over = nextitem is None or lanes.lane(nextitem.nodeid) != lane
+    # Only workers of xdist run the tests of a lane one after the other.
+    if over and lane in SHARED and hasattr(item.config, "workerinput"):
+        SHARED[lane].stop()
 
 
 @pytest.fixture(scope="session")
 def breakable() -> Iterator[RunningHub]:
     """The one hub for all experiments; see ``own_hub``."""
     with folder() as data:
-        hub = RunningHub(data / "hub", customers=20)
+        hub = SHARED["faults/own_hub"] = RunningHub(data / "hub", customers=20)
         try:
             yield hub
         finally:
@@ -40,13 +36,14 @@ def breakable() -> Iterator[RunningHub]:
 
 
 @pytest.fixture(scope="session")
-def roomy() -> Iterator[RunningHub]:
-    """A hub with some megabytes of customers; tests may kill its workers, nothing else."""
+def large() -> Iterator[RunningHub]:
+    """The one hub for all experiments with large exports; see ``roomy``."""
     with folder() as data:
         # By default a worker runs four exports of a consumer at once; these tests need more than
         # twenty.
         many = {"PENSTOCK_WORKERS": "3", "PENSTOCK_CONNECTIONS": "96"}
         hub = RunningHub(data / "hub", customers=300, environment=many)
+        SHARED["faults/roomy"] = hub
         try:
             hub.start()
             multiply(hub, 60)
@@ -56,9 +53,15 @@ def roomy() -> Iterator[RunningHub]:
 
 
 @pytest.fixture
+def roomy(large: RunningHub) -> RunningHub:
+    """A hub with some megabytes of customers; tests may kill its workers, nothing else."""
+    large.mend()
+    return large
+
+
+@pytest.fixture
 def own_hub(breakable: RunningHub) -> RunningHub:
-    """A running hub that a test may break or leave stopped; its data have no particular
-    contents."""
-    if not (breakable.data / "ready").exists():
-        breakable.start()
+    """A hub that runs and is whole, which a test may break or leave stopped; its data have no
+    particular contents."""
+    breakable.mend()
     return breakable

@@ -49,8 +49,7 @@ class Downstream:
         """Pull until all ``keys`` have come; returns the last lease that was acknowledged."""
         wanted, last = set(keys), {}
         while wanted:
-            pulled = self.worker.pull()
-            assert pulled, f"these do not come: {wanted}"
+            pulled = eventually(self.worker.pull)
             wanted -= {change["key"] for change in pulled["changes"]}
             self.worker.acknowledge(pulled)
             last = pulled["lease"]
@@ -74,12 +73,15 @@ class Downstream:
         assert info["metadata"]["reconcile"] == "REPAIR"
         late = self.worker.call("acknowledge", leaseId=last["leaseId"])
         assert (late.status, late.reason) == REFUSED, late.text
-        watched = self.hub.get(f"/v1/subscriptions/{self.streamed.name}:watch")
+        path = f"/v1/subscriptions/{self.streamed.name}:watch"
+        watched = self.hub.insist("GET", path, consumer="admin")
         assert (watched.status, watched.reason) == REFUSED, watched.text
         ((notice, _),) = eventually(lambda: self.posted(UNDONE))
         assert notice["reconcile"] == "REPAIR"
         # The cursor in the message is a valid one to continue from.
-        assert self.hub.get("/v1/changes", cursor=notice["cursor"]).status == 200
+        query = {"cursor": notice["cursor"]}
+        known = self.hub.insist("GET", "/v1/changes", consumer="admin", query=query)
+        assert known.status == 200, known.text
         assert "0 repaired" not in self.replicate()
         with Client(self.hub.url, api_key=self.hub.api_key) as client:
             subscription = client.subscription(self.worker.name)

@@ -5,7 +5,7 @@ gRPC, over REST and by polls. It therefore covers R10 too: the sidecar is killed
 their streams.
 
 PENSTOCK_R1_KILLS and PENSTOCK_R1_WRITES set the size, PENSTOCK_FUZZ_SEED repeats a run. The default
-size takes a minute on two busy cores; a batch of 25 records counts as 25 writes.
+size takes half a minute on two busy cores; a batch of 25 records counts as 25 writes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import time
 from functools import partial
 
@@ -27,13 +26,13 @@ from faults.streams import Consumer, Judge, LineConsumer, PollingConsumer
 from faults.traffic import Follower, Traffic
 from faults.validator import FeedValidator
 from feeds import at
-from harness import ATTEMPTS, PATIENCE, RunningHub, eventually
+from harness import ATTEMPTS, PATIENCE, RunningHub, eventually, slowness
 from penstockd.catalog import Catalog
 
 pytestmark = pytest.mark.lane("faults/own_hub", priority=13)
 
-KILLS = int(os.environ.get("PENSTOCK_R1_KILLS", "10"))
-WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "20000"))
+KILLS = int(os.environ.get("PENSTOCK_R1_KILLS", "5"))
+WRITES = int(os.environ.get("PENSTOCK_R1_WRITES", "10000"))
 CLIENTS = 12
 VICTIMS = ("worker", "keeper", "postgres", "backend", "envoy")
 SERVING_WITHIN = 5.0
@@ -43,8 +42,7 @@ STREAK = 6
 
 def kill(hub: RunningHub, kind: str, chance: random.Random) -> psutil.Process:
     """Kill -9 a process of one kind; returns it once it has ended."""
-    victim = chance.choice(hub.processes(kind))
-    victim.send_signal(signal.SIGKILL)
+    victim = hub.kill(kind, chance.choice)
     with contextlib.suppress(psutil.NoSuchProcess):
         victim.wait(PATIENCE)
     return victim
@@ -82,6 +80,7 @@ async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> No
     cause.
     """
     times: dict[str, list[float]] = {}
+    late: list[str] = []
     for turn in range(KILLS):
         kind = VICTIMS[turn % len(VICTIMS)]
         for attempt in range(ATTEMPTS):
@@ -89,14 +88,16 @@ async def harass(hub: RunningHub, traffic: Traffic, chance: random.Random) -> No
             await asyncio.to_thread(kill, hub, kind, chance)
             taken = await serving(traffic, f"probe-{turn}-{attempt}")
             await asyncio.to_thread(eventually, lambda: complete(hub))
-            if taken <= SERVING_WITHIN:
+            # A slow machine gets more time.
+            if taken <= SERVING_WITHIN or taken <= SERVING_WITHIN * slowness():
                 break
             print(f"{kind}: served again after {taken:.2f} s, which is too long")
+        else:
+            late.append(kind)
         times.setdefault(kind, []).append(taken)
     for kind, seconds in times.items():
         print(f"{kind}: served again after {', '.join(f'{s:.2f}' for s in seconds)} s")
-    slowest = max(s for seconds in times.values() for s in seconds)
-    assert slowest <= SERVING_WITHIN, times
+    assert not late, times
 
 
 async def test_what_was_acknowledged_stands_once(catalog: Catalog, own_hub: RunningHub) -> None:

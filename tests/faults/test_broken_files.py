@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from faults.exporting import receipt
-from harness import PATIENCE, RunningHub, eventually
+from harness import PATIENCE, RunningHub, eventually, signal_processes
 
 pytestmark = pytest.mark.lane("faults/own_hub", priority=2)
 
@@ -117,6 +117,7 @@ def lose_access(hub: RunningHub, running: list[Download]) -> None:
         ended(hub, running)
     finally:
         hub.sql(narrow, old)
+        hub.settle()  # the next test has the same role
 
 
 def ended(hub: RunningHub, running: list[Download]) -> None:
@@ -146,8 +147,7 @@ def end_workers(how: signal.Signals) -> Callable[[RunningHub, list[Download]], N
 
     def cause(hub: RunningHub, running: list[Download]) -> None:
         workers = hub.processes("worker")
-        for worker in workers:
-            worker.send_signal(how)
+        signal_processes(workers, how)
         assert not psutil.wait_procs(workers, PATIENCE)[1]
 
     return cause

@@ -28,8 +28,8 @@ IN_COMMIT = (
 
 
 @pytest.fixture
-async def server(store_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-    """A PostgreSQL server of the test's own, with a table to write to."""
+async def owner(store_url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A session of the owner of the test's database, which has a table to write to."""
     owner = await asyncpg.connect(store_url)
     unique = "UNIQUE DEFERRABLE INITIALLY DEFERRED"
     await owner.execute(f"CREATE TABLE t (k text PRIMARY KEY, u int {unique})")
@@ -46,16 +46,16 @@ async def opened(url: str, commit: float) -> AsyncIterator[Database]:
 
 
 @contextlib.asynccontextmanager
-async def standby_is_gone(server: Any) -> AsyncIterator[None]:
+async def standby_is_gone(owner: Any) -> AsyncIterator[None]:
     """Every COMMIT waits for a standby that is away."""
     name = "synchronous_standby_names"
 
     async def say(value: str) -> None:
-        await server.execute(f"ALTER SYSTEM SET {name} = '{value}'")
-        await server.execute("SELECT pg_reload_conf()")
+        await owner.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        await owner.execute("SELECT pg_reload_conf()")
 
         async def heard() -> bool:
-            return bool(await server.fetchval(f"SELECT current_setting('{name}') = '{value}'"))
+            return bool(await owner.fetchval(f"SELECT current_setting('{name}') = '{value}'"))
 
         await until(heard)
 
@@ -78,38 +78,38 @@ async def write(database: Database, key: str) -> None:
         await connection.execute("INSERT INTO t VALUES ($1)", key)
 
 
-async def hanging(server: Any) -> int:
+async def hanging(owner: Any) -> int:
     """The server process of the session that hangs in its COMMIT."""
     found: list[int] = []
 
     async def seen() -> bool:
-        found[:] = [row[0] for row in await server.fetch(IN_COMMIT)]
+        found[:] = [row[0] for row in await owner.fetch(IN_COMMIT)]
         return bool(found)
 
     await until(seen)
     return found[0]
 
 
-async def test_a_deadline_strikes_in_a_commit(store_url: str, server: Any) -> None:
+async def test_a_deadline_strikes_in_a_commit(store_url: str, owner: Any) -> None:
     async with opened(store_url, 0.5) as database:
-        async with standby_is_gone(server):
+        async with standby_is_gone(owner):
             with pytest.raises(OutcomeUnknown, match="request_id"):
                 await write(database, "a")
             # It still hangs in the database, where nobody sees it, and keeps its place.
-            assert await server.fetchval("SELECT count(*) FROM t") == 0
+            assert await owner.fetchval("SELECT count(*) FROM t") == 0
             assert len(database.hanging.kept) == 1
             with pytest.raises(OutcomeUnknown):
                 await write(database, "b")
             # Half of three places are taken: no more writes begin, since they would hang as well.
             with pytest.raises(DatabaseUnavailable, match="confirm"):
                 await write(database, "c")
-            assert len(await server.fetch(IN_COMMIT)) == 2
+            assert len(await owner.fetch(IN_COMMIT)) == 2
 
         async def let_go() -> bool:
             return not database.hanging.kept
 
         await until(let_go)
-        assert {row[0] for row in await server.fetch("SELECT k FROM t")} == {"a", "b"}
+        assert {row[0] for row in await owner.fetch("SELECT k FROM t")} == {"a", "b"}
         await write(database, "c")
 
 
@@ -148,10 +148,10 @@ async def test_a_session_that_got_the_number_of_one_that_hangs_keeps_no_place(
 
 
 async def test_each_lane_gets_back_the_places_that_hanging_commits_kept(
-    store_url: str, server: Any
+    store_url: str, owner: Any
 ) -> None:
     async with opened(store_url, 0.5) as database:
-        async with standby_is_gone(server):
+        async with standby_is_gone(owner):
             payer_var.set(Payer("importer"))
             with pytest.raises(OutcomeUnknown):
                 async with database.transaction(bulk=True) as connection:
@@ -170,33 +170,33 @@ async def test_each_lane_gets_back_the_places_that_hanging_commits_kept(
 
 
 async def test_a_commit_that_somebody_cancels_is_not_known_to_last(
-    store_url: str, server: Any
+    store_url: str, owner: Any
 ) -> None:
     """The server then reports a commit, and warns that it may be lost."""
-    async with opened(store_url, PATIENCE) as database, standby_is_gone(server):
+    async with opened(store_url, PATIENCE) as database, standby_is_gone(owner):
         writing = asyncio.create_task(write(database, "a"))
-        await server.execute("SELECT pg_cancel_backend($1)", await hanging(server))
+        await owner.execute("SELECT pg_cancel_backend($1)", await hanging(owner))
         with pytest.raises(OutcomeUnknown):
             await writing
         # The negative control: a client that ignores the warning takes it for committed.
         plain = await asyncpg.connect(store_url)
         committing = asyncio.create_task(plain.execute("BEGIN; INSERT INTO t VALUES ('b'); COMMIT"))
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1"
-        await until(lambda: server.fetchval(waits, plain.get_server_pid()))
-        await server.execute("SELECT pg_cancel_backend($1)", plain.get_server_pid())
+        await until(lambda: owner.fetchval(waits, plain.get_server_pid()))
+        await owner.execute("SELECT pg_cancel_backend($1)", plain.get_server_pid())
         await committing
         await plain.close()
 
 
-async def test_a_session_that_ends_in_its_commit(store_url: str, server: Any) -> None:
-    async with opened(store_url, PATIENCE) as database, standby_is_gone(server):
+async def test_a_session_that_ends_in_its_commit(store_url: str, owner: Any) -> None:
+    async with opened(store_url, PATIENCE) as database, standby_is_gone(owner):
         writing = asyncio.create_task(write(database, "a"))
-        await server.execute("SELECT pg_terminate_backend($1)", await hanging(server))
+        await owner.execute("SELECT pg_terminate_backend($1)", await hanging(owner))
         with pytest.raises(OutcomeUnknown):
             await writing
 
 
-async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, server: Any) -> None:
+async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, owner: Any) -> None:
     async with opened(store_url, PATIENCE) as database:
         with pytest.raises(Conflict):
             async with database.transaction() as connection:
@@ -206,26 +206,26 @@ async def test_what_the_database_refuses_in_a_commit_is_known(store_url: str, se
                 connection.terminate()  # before the COMMIT: nothing of it can have taken effect
         async with database.transaction(dry=True) as connection:
             await connection.execute("INSERT INTO t VALUES ('c')")
-        assert await server.fetchval("SELECT count(*) FROM t") == 0
+        assert await owner.fetchval("SELECT count(*) FROM t") == 0
         assert not database.hanging.kept
 
 
-async def in_commit(server: Any) -> int:
+async def in_commit(owner: Any) -> int:
     """The number of sessions that wait for the standby, however their commit began."""
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-    return int(await server.fetchval(waits))
+    return int(await owner.fetchval(waits))
 
 
 async def test_the_journal_leaves_few_sessions_behind_whatever_is_tried(
-    store_url: str, server: Any
+    store_url: str, owner: Any
 ) -> None:
     async with opened(store_url, 0.5) as database:
         journal = Journal(database, timeout=0.3)
-        async with standby_is_gone(server):
+        async with standby_is_gone(owner):
             for i in range(3 * MOST_HANGING):
                 with pytest.raises(DatabaseUnavailable):
                     await journal.record(Entry(f"r{i}", "/m", consumer_id="bi"))
-            assert 0 < await in_commit(server) <= MOST_HANGING
+            assert 0 < await in_commit(owner) <= MOST_HANGING
 
         async def recorded() -> bool:
             with contextlib.suppress(DatabaseUnavailable):
@@ -234,12 +234,16 @@ async def test_the_journal_leaves_few_sessions_behind_whatever_is_tried(
             return False
 
         await until(recorded)
-        assert not await in_commit(server)
+
+        async def none_hangs() -> bool:
+            return not await in_commit(owner)
+
+        await until(none_hangs)
         await journal.close()
 
 
 async def test_leases_and_nodes_leave_few_sessions_behind(
-    store_url: str, server: Any, monkeypatch: pytest.MonkeyPatch
+    store_url: str, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(store_url, 0.5) as database:
         session = OwnSession(database)
@@ -249,13 +253,13 @@ async def test_leases_and_nodes_leave_few_sessions_behind(
         await asyncio.gather(*obtaining)
         write = "INSERT INTO t VALUES (gen_random_uuid()::text)"
         monkeypatch.setattr(own_session, "ANSWER", 0.3)
-        async with standby_is_gone(server):
+        async with standby_is_gone(owner):
             for _ in range(MOST_HANGING + 2):
                 with pytest.raises(DatabaseUnavailable):
                     await session.ask(lambda c: c.execute(write))
                 with pytest.raises(DatabaseUnavailable):
                     await leases.step()
-            assert await in_commit(server) <= 2 * MOST_HANGING
+            assert await in_commit(owner) <= 2 * MOST_HANGING
         monkeypatch.undo()
         await until(lambda: _works(session, write))
         session.drop()
@@ -270,14 +274,19 @@ async def _works(session: OwnSession, statement: str) -> bool:
 
 
 async def test_without_places_each_retry_leaves_a_session_behind(
-    store_url: str, server: Any
+    store_url: str, owner: Any
 ) -> None:
     """The negative control: the earlier behaviour of the journal and of sessions."""
-    async with opened(store_url, 0.5) as database, standby_is_gone(server):
+    async with opened(store_url, 0.5) as database, standby_is_gone(owner):
         for i in range(MOST_HANGING + 2):
             connection = await database.connect()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.3):
-                    await connection.execute(f"INSERT INTO t VALUES ('{i}')")
+            writing = asyncio.create_task(connection.execute(f"INSERT INTO t VALUES ('{i}')"))
+
+            async def hangs(count: int = i + 1) -> bool:
+                return await in_commit(owner) == count
+
+            await until(hangs)
+            writing.cancel()
             connection.terminate()
-        assert await in_commit(server) == MOST_HANGING + 2
+            await asyncio.gather(writing, return_exceptions=True)
+        assert await in_commit(owner) == MOST_HANGING + 2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import uuid
 
 import pytest
 
 from feeds import put
-from harness import RunningHub, eventually
+from harness import RunningHub, eventually, signal_processes
 from penstock.client import Client, PenstockError
 
 pytestmark = pytest.mark.lane("faults/own_hub")
@@ -43,8 +44,8 @@ def test_a_feed_outlives_its_workers(own_hub: RunningHub) -> None:
 
         def kill() -> None:
             seen = len(breaks)
-            for worker in own_hub.processes("worker"):  # any worker may serve it
-                worker.kill()
+            # Any worker may serve it.
+            signal_processes(own_hub.processes("worker"), signal.SIGKILL)
             eventually(lambda: len(breaks) > seen)
 
         wanted: list[str] = []

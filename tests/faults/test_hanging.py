@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,22 +12,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import RunningHub, eventually, folder, new_customer, promptly, timed
-from penstockd.node.sockets import sockets_folder
+from harness import RunningHub, eventually, folder, new_customer, promptly, signal_processes, timed
+
+pytestmark = pytest.mark.lane("faults/own_hub")
 
 #: Seconds after which Envoy sends no calls to a worker that hangs.
 OUT_WITHIN = 5.0
 
 
-def healthy_workers(hub: RunningHub) -> int:
-    """The number of healthy workers according to Envoy."""
-    connection = http.client.HTTPConnection("envoy")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(sockets_folder(hub.data) / "admin.sock"))
-    connection.request("GET", "/stats?filter=cluster.hub.membership_healthy")
-    text = connection.getresponse().read().decode()
-    connection.close()
-    return int(text.rpartition(":")[2])
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has ended, whether or not its parent has noticed."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def end_frozen(hub: RunningHub, kind: str) -> float:
@@ -37,21 +33,20 @@ def end_frozen(hub: RunningHub, kind: str) -> float:
     process has taken its place."""
     before = hub.processes(kind)
     victim = before[0]
-    eventually(lambda: healthy_workers(hub) == 2)
+    eventually(lambda: hub.healthy_workers() == 2)
     victim.send_signal(signal.SIGSTOP)
     try:
         noticed = 0.0
         if kind == "worker":
-            noticed = timed(lambda: healthy_workers(hub) == 1)
-            assert hub.get("/v1/datasets").status == 200
-        eventually(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
+            noticed = timed(lambda: hub.healthy_workers() == 1)
+            assert hub.insist("GET", "/v1/datasets", consumer="admin").status == 200
+        eventually(lambda: has_ended(victim))
     finally:
-        if victim.is_running():
-            victim.send_signal(signal.SIGCONT)
+        signal_processes([victim], signal.SIGCONT)
     eventually(lambda: len(hub.processes(kind)) == len(before))
     others = [p for p in before if p != victim]
     assert all(p in hub.processes(kind) for p in others)  # one at a time, and none without need
-    eventually(lambda: healthy_workers(hub) == 2)
+    eventually(lambda: hub.healthy_workers() == 2)
     return noticed
 
 
@@ -135,8 +130,7 @@ def test_full_logs_end_no_process() -> None:
             assert {kind: hub.processes(kind) for kind in KINDS} == before
             # New processes start on the full disk.
             victims = [hub.processes(kind)[0] for kind in KINDS[1:]]
-            for victim in victims:
-                victim.send_signal(signal.SIGKILL)
+            signal_processes(victims, signal.SIGKILL)
             eventually(lambda: not any(v.is_running() for v in victims))
             eventually(lambda: all(len(hub.processes(k)) == len(before[k]) for k in KINDS))
             eventually(lambda: written(hub))

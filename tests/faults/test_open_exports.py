@@ -127,6 +127,7 @@ async def restored(hub: RunningHub) -> AsyncIterator[None]:
     finally:
         await change(hub, MASKS, masks)
         await change(hub, ROWS, "")
+        await asyncio.to_thread(hub.settle)  # the next test has the same role
 
 
 @pytest.mark.parametrize(

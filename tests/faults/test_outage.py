@@ -16,12 +16,13 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from faults.state import table_of
 from faults.traffic import MOST_ROWS, Follower, Traffic
 from faults.validator import FeedValidator
-from harness import RunningHub, eventually, new_customer, promptly, timed
+from harness import RunningHub, eventually, new_customer, promptly, signal_processes, timed
 from penstockd.catalog import Catalog
 
 pytestmark = pytest.mark.lane("faults/own_hub")
@@ -42,14 +43,15 @@ CALLS: dict[str, tuple[str, str, dict[str, str] | None]] = {
 @contextmanager
 def frozen(hub: RunningHub) -> Iterator[None]:
     """Stop every process of PostgreSQL, so that it neither answers nor refuses."""
-    processes = [p for top in hub.processes("postgres") for p in (top, *top.children())]
+    server = hub.processes("postgres")
+    sessions: list[psutil.Process] = []
     try:
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
+        signal_processes(server, signal.SIGSTOP)  # first, so that it starts no other
+        sessions = [session for one in server for session in one.children()]
+        signal_processes(sessions, signal.SIGSTOP)
         yield
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        signal_processes([*sessions, *server], signal.SIGCONT)
 
 
 @contextmanager

@@ -60,8 +60,7 @@ def resume(hub: RunningHub, place: int, head: int, *, streams: bool) -> list[Tol
 def history(breakable: RunningHub) -> tuple[int, int, list[Told]]:
     """The start and the end of a history of some hundred changes, and all of the changes."""
     hub = breakable
-    if not (hub.data / "ready").exists():
-        hub.start()
+    hub.mend()
     chance = random.Random(f"{SEED}-history")
     prefix, start = f"t-{uuid.uuid4().hex[:8]}", hub.head()
     for _ in range(TRANSACTIONS):

@@ -67,7 +67,7 @@ def kill_meanwhile(caller: Caller) -> None:
     for number in range(KILLS):
         eventually(lambda n=number: len(caller.done) >= CALLS * (n + 1) // (KILLS + 1))  # type: ignore[misc]
         if number % 2:
-            eventually(lambda: caller.hub.processes("worker"))[0].kill()
+            caller.hub.kill("worker")
         else:
             caller.hub.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

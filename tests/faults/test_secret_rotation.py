@@ -7,6 +7,7 @@ that has only the new secret too early: it refuses what still needs the old one.
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from clusters import Cluster
-from harness import Reply, RunningHub, eventually, folder, free_port, new_customer
+from harness import AWAY, Reply, RunningHub, eventually, folder, free_port, new_customer
 from penstock.client.webhooks import verify
 from posted import Post, Posts, receiving
 
@@ -46,21 +47,32 @@ class Callers:
         self._done.set()
         self._thread.join()
 
+    def _replies(self) -> list[Reply | None]:
+        return [tried(hub, self._key) for hub in self._hubs]
+
     def _call(self) -> None:
         while not self._done.wait(0.1):
-            replies = [tried(hub, self._key) for hub in self._hubs]
-            answers = [r for r in replies if r is not None and r.status not in (502, 503)]
+            replies = self._replies()
+            if not any(answers_of(replies)):
+                # One was away when it was asked, and the other a moment later, on a slow machine.
+                replies = self._replies()
+            answers = answers_of(replies)
             self.served += any(r.status == 200 for r in answers)
             # A node that stops or starts may fail to answer, as long as the other one serves.
             if not answers or any(r.status != 200 for r in answers):
                 self.refused.append(", ".join(r.text if r else "silent" for r in replies))
 
 
+def answers_of(replies: list[Reply | None]) -> list[Reply]:
+    """The replies of nodes that were there."""
+    return [r for r in replies if r is not None and r.status not in AWAY]
+
+
 def tried(hub: RunningHub, key: str) -> Reply | None:
     """The reply to a call with an API key; None if nobody takes it."""
     try:
         return hub.request("GET", "/v1/datasets", headers={"x-api-key": key})
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return None
 
 
@@ -217,7 +229,8 @@ def rotated(site: Site) -> tuple[str, str]:
     refused = near.command("secret", "rotate", check=False)
     assert refused.returncode == 1 and b"is not known on" in refused.stderr, refused.stderr
     site.restart(far, OLD, NEW)
-    near.command("secret", "rotate")
+    # Others may be sealing the audit at this moment: then the command says "try again".
+    eventually(lambda: near.command("secret", "rotate"))
     (new,) = set(site.status()) - {old}
     assert site.status()[new]["state"] == "next"
     # A minute passes.
@@ -273,7 +286,7 @@ def test_a_secret_is_rotated_while_consumers_go_on(site: Site) -> None:
             held.check(hub)
             revisions.append(checked(site, hub, signature))
         protects(site, old)
-        assert near.command("audit", "verify").returncode == 0
+        eventually(lambda: near.command("audit", "verify"))
         # What is made now needs only the new secret.
         far.tokens.clear()
         fresh = hold(near, far, far.token("admin"), held.hashes)
@@ -289,7 +302,8 @@ def test_a_secret_is_rotated_while_consumers_go_on(site: Site) -> None:
     assert not callers.refused and callers.served
     assert revisions == sorted(set(revisions))
     for key in ((), ("--public-key", old_key(near))):
-        assert b"intact" in near.command("audit", "verify", *key).stdout
+        done = eventually(lambda key=key: near.command("audit", "verify", *key))  # type: ignore[misc]
+        assert b"intact" in done.stdout
 
 
 def old_key(hub: RunningHub) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import http.client
 import json
 import math
 import os
@@ -36,7 +37,16 @@ from faults.state import marks_at, table_at
 from faults.streams import Consumer, Judge
 from faults.validator import FeedValidator, State, Write
 from feeds import CATALOG, number
-from harness import PATIENCE, RunningHub, eventually, folder, new_customer, promptly
+from harness import (
+    PATIENCE,
+    RunningHub,
+    eventually,
+    folder,
+    new_customer,
+    promptly,
+    read_log,
+    signal_processes,
+)
 from penstockd.store.sharing import LiveNode, share_out
 from penstockd.store.singleton_rows import LENGTH, SINGLETONS
 from posted import Posts, receiving
@@ -209,7 +219,10 @@ class Writing:
             record = new_customer(sourceId=f"r14-{uuid.uuid4().hex[:10]}")
             write = Write("customers", record["customerId"], record["sourceId"])
             self.tried.append(write)
-            reply = self._hub.request("POST", "/v1/customers", headers=key, json_body=record)
+            try:
+                reply = self._hub.request("POST", "/v1/customers", headers=key, json_body=record)
+            except (OSError, http.client.HTTPException):
+                continue
             if reply.status == 200:
                 self.acked.append(record["customerId"])
                 self.writes.append(write)
@@ -257,7 +270,7 @@ def held_up(pair: Pair, victim: str, kind: str) -> Iterator[None]:
         yield
     finally:
         if kind == "frozen":
-            keeper.send_signal(signal.SIGCONT)
+            signal_processes([keeper], signal.SIGCONT)
         supervisor.send_signal(signal.SIGCONT)
 
 
@@ -304,11 +317,8 @@ class TakenOver:
         after = self._pair.leases()
         kept = self._before.keys() - self.lost.keys()
         assert kept, "it held nothing"
-        with self._log.open("rb") as file:
-            file.seek(self._told)
-            text = file.read().decode()
-        assert "Task exception" not in text, text
-        told = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        assert b"Task exception" not in self._log.read_bytes()[self._told :]
+        told = read_log(self._log, self._told)
         failed = {e.get("organ", e.get("singleton")) for e in told if e["event"] in FAILURES}
         moved = {name for name in kept if after[name][:3] != self._before[name][:3]}
         print(f"kept {sorted(kept)}, of which failed {failed & kept}, moved {moved}")
@@ -326,7 +336,7 @@ KINDS = {"cut off": ("far",), "frozen": ("far", "near"), "killed": ("far", "near
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, kind: str) -> None:
-    made = pair.near.request(
+    made = pair.near.insist(
         "POST",
         "/v1/webhooks",
         consumer="admin",
@@ -364,8 +374,10 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
     eventually(lambda: {k for k, _ in arrived(pair.posts)} >= set(writing.acked))
     eventually(lambda: pair.near.sql(waiting, name, "DELIVERED") == [(0,)])
     found = arrived(pair.posts)
-    assert {k for k, _ in found} == set(writing.acked)  # nothing is lost, and nothing is made up
-    assert len(found) == len(writing.acked)
+    keys = {k for k, _ in found}
+    # Nothing is lost, and nothing is made up; a write without an answer may have taken effect.
+    assert set(writing.acked) <= keys <= {write.key for write in writing.tried}
+    assert len(found) == len(keys)
     assert all(len(ids) == 1 for ids in found.values())  # repeated only under the same id
     pair.near.request("DELETE", f"/v1/webhooks/{name}", consumer="admin")
     # The nodes sealed the audit one after the other, and no entry counts as inserted later.
@@ -377,7 +389,7 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
 @pytest.mark.slow
 def test_the_command_says_who_holds_what(pair: Pair) -> None:
     pair.share()
-    said = pair.far.command("nodes").stdout.decode()
+    said = eventually(lambda: pair.far.command("nodes")).stdout.decode()
     found: dict[str, str] = {}
     for line in said.splitlines():
         if not line.startswith(" "):
@@ -404,14 +416,20 @@ def test_calls_do_not_wait_for_connections_that_a_partition_killed(pair: Pair) -
 
     def attempt() -> float:
         eventually(lambda: pair.far.request("GET", "/healthz").status == 200)
-        assert {status for status, _ in burst()} == {200}
+        usual: list[tuple[int, float]] = []
+
+        def served() -> bool:
+            usual[:] = burst()
+            return {status for status, _ in usual} == {200}
+
+        eventually(served)
         pair.wire.hang()
         eventually(lambda: pair.far.request("GET", "/healthz").status == 503)
         pair.wire.heal()
         eventually(lambda: pair.far.request("GET", "/healthz").status == 200)
         found = burst()
         print("after the partition:", Counter(status for status, _ in found))
-        return max(seconds for _, seconds in found)
+        return max(seconds for _, seconds in found) - max(seconds for _, seconds in usual)
 
     # Earlier, some calls waited until the system gave up their connections after a quarter of an
     # hour.
@@ -424,9 +442,9 @@ def test_while_nobody_holds_the_work_there_is_an_alarm_in_log_and_health(pair: P
     eventually(lambda: pair.well(pair.near, *services))
     with held_up(pair, "near", "frozen"), held_up(pair, "far", "frozen"):
         eventually(lambda: not any(pair.well(pair.near, service) for service in services))
-        told = (pair.near.data / "log" / "worker-0.log").read_text()
-        lines = [json.loads(line) for line in told.splitlines() if "singleton_unheld" in line]
-        assert {line["singleton"] for line in lines} == set(SINGLETONS)
+        log = pair.near.data / "log" / "worker-0.log"
+        unheld = [entry for entry in read_log(log) if entry["event"] == "singleton_unheld"]
+        assert {entry["singleton"] for entry in unheld} == set(SINGLETONS)
         done = pair.near.command("nodes", check=False)
         assert done.returncode == 1
         assert all(name in done.stderr.decode() for name in SINGLETONS), done.stderr
@@ -462,12 +480,12 @@ def test_a_task_that_fails_is_said_at_every_node_and_calls_are_served(pair: Pair
     try:
         for hub in (pair.near, pair.far):
             eventually(partial(is_told, hub))
-            assert pair.well(hub, "", "singletons/sequencer")
-            assert hub.request("GET", "/v1/customers?pageSize=1", headers=key).status == 200
-            told = (hub.data / "log" / "worker-0.log").read_text()
-            lines = [json.loads(line) for line in told.splitlines() if "singleton_fails" in line]
-            assert lines[-1]["singleton"] == "stored-replies"
-            assert dt.datetime.fromisoformat(lines[-1]["since"]) == since
+            eventually(partial(pair.well, hub, "", "singletons/sequencer"))
+            assert hub.insist("GET", "/v1/customers?pageSize=1", headers=key).status == 200
+            log = hub.data / "log" / "worker-0.log"
+            alarms = [entry for entry in read_log(log) if entry["event"] == "singleton_fails"]
+            assert alarms[-1]["singleton"] == "stored-replies"
+            assert dt.datetime.fromisoformat(alarms[-1]["since"]) == since
         eventually(is_shown)
     finally:
         pair.near.sql("UPDATE hub.singleton SET failure = '', fail_time = NULL")
@@ -484,24 +502,34 @@ def test_a_node_with_other_settings_says_so_and_stands_by(pair: Pair) -> None:
     try:
         pair.far.command("up", "--detach")
         eventually(lambda: not pair.well(pair.far, "settings"))
-        told = (Path(pair.far.data) / "log" / "keeper.log").read_text()
-        [line] = [json.loads(x) for x in told.splitlines() if "settings_differ" in x]
+        log = Path(pair.far.data) / "log" / "keeper.log"
+        line = eventually(
+            lambda: [entry for entry in read_log(log) if entry["event"] == "settings_differ"]
+        )[-1]
         assert line["setting"] == "PENSTOCK_WEBHOOK_ALLOW" and line["stands_by"]
         assert (line["here"], line["there"]) == ("10.0.0.0/8", "127.0.0.0/8,::1/128")
         # Both report that they share an id; neither holds what the other holds.
         eventually(lambda: not any(pair.well(h, "node-id") for h in (pair.near, pair.far)))
-        held = pair.near.sql("SELECT DISTINCT instance FROM hub.singleton")
-        eventually(lambda: len(pair.near.sql(LIVE)) == 2)
-        assert len(held) == 1 and {row[0] for row in pair.near.sql(LIVE)} > {held[0][0]}
-        assert all(
-            "node_id_shared" in (hub.data / "log" / "keeper.log").read_text()
-            for hub in (pair.near, pair.far)
-        )
-        said = pair.near.command("nodes").stdout
-        assert said.count(b"stands by: its settings differ") == 1, said
-        assert said.count(b"has the same node-id") == 2, said
+
+        def one_holds_all() -> bool:
+            held = pair.near.sql("SELECT DISTINCT instance FROM hub.singleton")
+            live = pair.near.sql(LIVE)
+            return len(held) == 1 and len(live) == 2 and held[0] in live
+
+        eventually(one_holds_all)
+        for hub in (pair.near, pair.far):
+            log = hub.data / "log" / "keeper.log"
+            eventually(lambda log=log: "node_id_shared" in log.read_text())  # type: ignore[misc]
+
+        def is_said() -> bool:
+            said = pair.near.command("nodes").stdout
+            counts = [said.count(b"stands by: its settings differ")]
+            counts.append(said.count(b"has the same node-id"))
+            assert counts == [1, 2], said
+            return True
+
+        eventually(is_said)
     finally:
-        pair.far.stop()
+        pair.far.stop()  # this is the last test of the module: nobody needs it any more
         (pair.far.data / "node-id").write_text(far_id)
         pair.far.environment["PENSTOCK_WEBHOOK_ALLOW"] = "127.0.0.0/8,::1/128"
-        pair.far.command("up", "--detach")

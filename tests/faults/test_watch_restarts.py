@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Reply, RunningHub, eventually, new_customer
+from harness import Reply, RunningHub, eventually, new_customer, signal_processes
 
 pytestmark = pytest.mark.lane("faults/own_hub")
 
@@ -98,8 +98,7 @@ def test_killed_workers_lose_and_repeat_nothing(own_hub: RunningHub, tmp_path: P
         eventually(watched.is_told)
         for _ in range(3):
             watched.write(MANY)
-            for worker in own_hub.processes("worker"):
-                worker.send_signal(signal.SIGKILL)
+            signal_processes(own_hub.processes("worker"), signal.SIGKILL)
             watched.write(3)
             eventually(watched.is_told)
         assert process.poll() is None

@@ -17,6 +17,8 @@ from harness import PATIENCE, RunningHub, eventually
 from penstock.client import Client, PenstockError
 from posted import Posts, receiving
 
+pytestmark = pytest.mark.lane("faults/own_hub")
+
 WRITES = 400
 KILLED = ("keeper", "keeper", "worker", "keeper", "postgres", "keeper")
 

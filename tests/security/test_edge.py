@@ -49,6 +49,7 @@ class Secured:
             environment={
                 "PENSTOCK_TLS_DIR": str(data / "tls"),
                 "PENSTOCK_TLS_CLIENT_CA": str(self.ca_file),
+                "PENSTOCK_WORKERS": "1",
             },
         )
 

@@ -25,7 +25,7 @@ import pytest
 from google.protobuf.message import Message
 
 from fields import Place, all_routes, is_text, sized_places
-from harness import PATIENCE, RunningHub, eventually
+from harness import PATIENCE, RunningHub, eventually, reference
 from own_worker import Worker, worker
 from penstockd.catalog.rules import EXTENSION
 from penstockd.policy.lens import Lens
@@ -52,16 +52,6 @@ TEXTS = ("x", "a,", "(", "name = 1 AND ", "Ω.")
 _patterns = itertools.cycle(TEXTS)
 IMPORT = "/penstock.api.v1.Customers/ImportCustomers"
 NEIGHBOUR = "/penstock.hub.v1.Changes/GetChangeLog"
-
-
-def reference() -> float:
-    """The processor seconds of some fixed work; 10 ms on a usual machine."""
-    least = 1.0
-    for _ in range(5):
-        began = time.thread_time()
-        sum(i * i for i in range(150_000))
-        least = min(least, time.thread_time() - began)
-    return least
 
 
 def routes() -> list[Route]:

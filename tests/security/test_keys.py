@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import asyncpg
 import grpc
 import jwt
 
-from harness import EVERY_WORKER, PATIENCE, RunningHub, eventually, in_force
+from harness import EVERY_WORKER, PATIENCE, RunningHub, eventually, in_force, read_log
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstockd.auth.keys import rotate_by_age
@@ -141,8 +140,7 @@ def test_a_rotation_under_traffic_refuses_nobody(hub: RunningHub) -> None:
     def envoy_knew() -> bool:
         """Whether the sidecar itself verified every token, including the first ones of the new
         key."""
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        calls = [x for x in lines if (x.get("path") or "").startswith("/v1/customers")]
+        calls = [x for x in read_log(log) if (x.get("path") or "").startswith("/v1/customers")]
         return len(calls) > 20 and all(x["sub"] is not None for x in calls[-20:])
 
     eventually(envoy_knew)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from harness import Reply, RunningHub, eventually, folder
+from harness import EVERY_WORKER, Reply, RunningHub, eventually, folder
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -114,6 +114,9 @@ def giants() -> dict[str, tuple[str, bytes]]:
 def test_poison_is_refused_and_the_hub_goes_on(target: RunningHub) -> None:
     print("seed", SEED)
     chance = random.Random(SEED)
+    # Each worker loads what it needs for files after its start, and keeps it.
+    for _ in range(EVERY_WORKER):
+        assert target.get("/v1/customers:export", format="ARROW", limit=1).status == 200
     head, before = target.head(), workers(target)
     cases = [poisoned(chance) for _ in range(CASES)]
     cases += giants().values()

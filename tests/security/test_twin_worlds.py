@@ -34,7 +34,7 @@ from .twin_places import MOST_HIDDEN, Account, altered, count, given_away, given
 from .twin_questions import Answer, Asker, Question, ask, values_of
 from .twins import BLIND, HASHED, SEEING_WRITER, SEER, WRITERS, World, same_times, worlds
 
-PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "3000"))
+PAIRS = int(os.environ.get("PENSTOCK_TWIN_PAIRS", "2000"))
 THREADS = 4
 #: Changes that happen in both worlds, for feeds to deliver.
 STEPS = int(os.environ.get("PENSTOCK_TWIN_STEPS", "120"))

@@ -24,7 +24,7 @@ def test_a_demo_adds_nothing_to_a_list_that_is_given(monkeypatch: pytest.MonkeyP
 
 def test_a_hub_posts_to_listed_networks_alone() -> None:
     """The whole path: refusals at creation, and refusals after a name's lookup."""
-    listed = {"PENSTOCK_WEBHOOK_ALLOW": "10.1.0.0/16"}
+    listed = {"PENSTOCK_WEBHOOK_ALLOW": "10.1.0.0/16", "PENSTOCK_WORKERS": "1"}
     with folder() as data, receiving() as posts:
         hub = RunningHub(data / "hub", customers=1, environment=listed)
         hub.start()

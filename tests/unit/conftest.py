@@ -1,62 +1,19 @@
-"""Shared by unit tests: the models, one PostgreSQL server, and a database on it for each test."""
+"""Shared by unit tests: a model with every kind of field, and databases of tests and modules."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import orjson
 import pytest
 
-from databases import entered, own_database, running_postgres
-from penstockd.catalog import Catalog
+from databases import entered, own_database
 from penstockd.catalog.model import Dataset
-from penstockd.installation import read_catalog
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.store.database import Database, open_database
-from penstockd.store.migrate import apply_migration
 from shelf import COLUMN_TYPES, Shelf
 from worlds import plain_things
-
-
-@pytest.fixture(scope="session")
-def catalog() -> Catalog:
-    """The hub's datasets."""
-    return read_catalog()
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedPostgres]:
-    """The one PostgreSQL server of all unit tests."""
-    with entered(running_postgres()) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def template(server: EmbeddedPostgres, catalog: Catalog) -> str:
-    """The name of a database with the hub's tables. Tests copy it, and never connect to it."""
-    asyncio.run(apply_migration(server.dsn, catalog))
-    return "penstock"
-
-
-@pytest.fixture
-async def empty_url(server: EmbeddedPostgres) -> AsyncIterator[str]:
-    """The URL of the test's own empty database."""
-    async with own_database(server) as url:
-        yield url
-
-
-@pytest.fixture
-async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
-    """The URL of the test's own database with the hub's tables."""
-    async with own_database(server, template) as url:
-        copy = await asyncpg.connect(url)
-        # To the hub, a copy is another cluster; make it the cluster of this database.
-        await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
-        await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
-        await copy.close()
-        yield url
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness import processor_slowness
 from penstockd.catalog.load import load_catalog
 from penstockd.catalog.model import Catalog, Field, Kind
 from penstockd.demo import DATASETS, generate_records
@@ -173,7 +174,7 @@ def test_it_is_quick_enough_to_wait_for() -> None:
     began = time.process_time()
     for _ in generate_records("customers", 50_000):
         pass
-    assert 50_000 / (time.process_time() - began) > 20_000
+    assert (time.process_time() - began) < 2.5 * processor_slowness()
 
 
 GOLDEN = "11282877da1a4f7176e26794c26715419587ca932536a1c3c829112658d360d6"

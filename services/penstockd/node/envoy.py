@@ -290,13 +290,15 @@ class Envoy:
         """Write the configuration and start; ``ready`` waits until it serves.
 
         Can be called again after the process has ended. Raises PortInUse, and ConfigRefused if
-        Envoy does not accept the configuration.
+        an earlier process ended because Envoy does not accept the configuration.
         """
+        ended = self.process is not None and self.process.code is not None
         check_port(self.config)
         self.config.logs.mkdir(parents=True, exist_ok=True)
         set_aside(self.config.access_log)
         write_config(self.config, self.path)
-        await validate_config(self.path)
+        if ended:  # not before the first start, which it would delay by as long as it takes
+            await validate_config(self.path)
         self.process = spawn_process(
             "envoy",
             [
@@ -313,13 +315,15 @@ class Envoy:
     async def ready(self, seconds: float) -> None:
         """Wait until calls with tokens are served: a worker is healthy and its keys are known.
 
-        Raises ProcessFailed if Envoy ends, or after ``seconds``.
+        Raises ConfigRefused if Envoy does not accept the configuration, and ProcessFailed if it
+        ends for another reason, or after ``seconds``.
         """
         process = self.process
         assert process is not None
         deadline = time.monotonic() + seconds
         while True:
             if process.code is not None:
+                await validate_config(self.path)
                 raise ProcessFailed(f"Envoy ended with code {process.code}; see {self.log}")
             if await self._serves():
                 return

@@ -41,7 +41,7 @@ from penstockd.node.pulse import Pulse
 from penstockd.node.sockets import sockets_folder
 from penstockd.output import tell_progress
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 """From the start of the workers until a call through Envoy succeeds."""
 STOP_SECONDS = 15.0
 """What workers and keeper get to end their calls after SIGTERM."""
@@ -131,7 +131,6 @@ async def supervise_node(
     ``prepare`` or ``on_ready`` raise; everything started is ended first.
     """
     with hold_folder(node.data):
-        check_port(node.envoy(node.data))
         _check_certificates(node.edge)
         sockets = sockets_folder(node.data)
         # The guard of a killed run may still be ending that run's processes.
@@ -139,14 +138,25 @@ async def supervise_node(
             guard = await asyncio.to_thread(ChildGuard, sockets / "guard.lock")
         except OSError as error:
             raise ProcessFailed(f"what an earlier run left behind does not end: {error}") from error
-        _raise_file_limit()
-        running = _Running(node, sockets, guard, console)
-        with _catch_signals() as asked:
-            try:
-                await _work_until(asked, running.run(prepare, on_ready))
-            finally:
-                await running.stop()
-                await asyncio.to_thread(guard.close)
+        try:
+            # Not earlier: the killed run's sidecar may have had the port until now.
+            check_port(node.envoy(node.data))
+            _raise_file_limit()
+            await _run_until_signal(_Running(node, sockets, guard, console), prepare, on_ready)
+        finally:
+            await asyncio.to_thread(guard.close)
+
+
+async def _run_until_signal(
+    running: _Running,
+    prepare: Callable[[str], Awaitable[None]],
+    on_ready: Callable[[], Awaitable[None]],
+) -> None:
+    with _catch_signals() as asked:
+        try:
+            await _work_until(asked, running.run(prepare, on_ready))
+        finally:
+            await running.stop()
 
 
 class _Running:

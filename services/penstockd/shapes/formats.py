@@ -27,6 +27,9 @@ _WHOLE = frozenset({Kind.INT32, Kind.INT64, Kind.UINT32, Kind.UINT64})
 _MAPPED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL}) | _WHOLE
 _NUMBERS = frozenset({Kind.DECIMAL, Kind.FLOAT, Kind.DOUBLE}) | _WHOLE
 _JOINED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.DATE}) | _WHOLE
+#: The most elements of a list that are joined without a subquery.
+_SHORT_LIST = 6
+_DIGITS = {Kind.INT32: 10, Kind.UINT32: 10, Kind.INT64: 19, Kind.UINT64: 20}
 #: Digits that any number of a model has, and more.
 _EXACT = Context(prec=5000)
 
@@ -69,19 +72,39 @@ def join_list(field: Field, separator: str) -> TextStep:
         return separator.join(_plain_text(item) for item in value)
 
     def statement(column: Sql) -> Sql:
-        items = (
-            sa.func.jsonb_array_elements_text(sa.cast(column, JSONB()))
-            .table_valued("item", with_ordinality="place")
-            .render_derived()
-        )
-        texts = sa.func.string_agg(
-            items.c.item,
-            aggregate_order_by(typed_literal(separator, ValueType.STRING), items.c.place),
-        )
-        ordered = sa.func.coalesce(texts, typed_sql("''", ValueType.STRING), type_=_TEXT)
-        return sa.case((column.is_not(sa.null()), sa.select(ordered).scalar_subquery()))
+        column = sa.cast(column, JSONB())
+        joint = typed_literal(separator, ValueType.STRING)
+        # Taking single elements is quicker than a subquery with an aggregate, and most lists are
+        # short.
+        short: list[tuple[Sql, Sql]] = [
+            (sa.literal_column(str(count)), _join_first_sql(column, count, joint))
+            for count in range(_SHORT_LIST + 1)
+        ]
+        size = sa.func.jsonb_array_length(column)
+        joined = sa.case(*short, value=size, else_=_join_all_sql(column, joint))
+        return sa.type_coerce(sa.case((column.is_not(sa.null()), joined)), _TEXT)
 
     return TextStep(run, statement)
+
+
+def _join_first_sql(column: Sql, count: int, joint: Sql) -> Sql:
+    """The first elements of a list as one text."""
+    text: Sql = typed_sql("''", ValueType.STRING)
+    for i in range(count):
+        item = column.op("->>")(sa.literal_column(str(i)))
+        text = text.op("||")(joint).op("||")(item) if i else item
+    return text
+
+
+def _join_all_sql(column: Sql, joint: Sql) -> Sql:
+    """All elements of a list, of which there is at least one, as one text."""
+    items = (
+        sa.func.jsonb_array_elements_text(column)
+        .table_valued("item", with_ordinality="place")
+        .render_derived()
+    )
+    texts = sa.func.string_agg(items.c.item, aggregate_order_by(joint, items.c.place))
+    return sa.select(texts).scalar_subquery()
 
 
 def _plain_text(item: Any) -> str:
@@ -139,17 +162,10 @@ def write_number(field: Field, format: NumberFormat) -> TextStep:
 
     def statement(column: Sql) -> Sql:
         digits: Sql = sa.literal_column(str(int(format.decimals)))
-        text = sa.cast(sa.func.round(_exact_sql(field, column), digits), _TEXT)
-        whole: Sql = sa.func.split_part(
-            text, typed_sql("'.'", ValueType.STRING), sa.literal_column("1")
-        )
+        rounded = sa.func.round(_exact_sql(field, column), digits)
         if format.group_separator:
-            whole = _group_sql(whole, format.group_separator)
-        if not format.decimals:
-            return sa.type_coerce(whole, _TEXT)
-        rest = sa.func.split_part(text, typed_sql("'.'", ValueType.STRING), sa.literal_column("2"))
-        point = typed_literal(format.decimal_separator, ValueType.STRING)
-        return sa.type_coerce(whole.op("||")(point).op("||")(rest), _TEXT)
+            return _group_sql(field, rounded, format)
+        return _replace_sql(sa.cast(rounded, _TEXT), ".", format.decimal_separator)
 
     return TextStep(run, statement)
 
@@ -165,16 +181,58 @@ def _exact_sql(field: Field, column: Sql) -> Sql:
     return sa.cast(text, sa.Numeric())
 
 
-def _group_sql(whole: Sql, separator: str) -> Sql:
-    # A literal backslash would be a reference in the replacement: the separator goes in last.
-    marked = sa.func.regexp_replace(
+def _group_sql(field: Field, rounded: Sql, format: NumberFormat) -> Sql:
+    """A rounded number with the separators of a format."""
+    point, group = format.decimal_separator, format.group_separator
+    if field.kind in (Kind.FLOAT, Kind.DOUBLE):  # which may have more digits than the pattern
+        text: Sql = sa.cast(rounded, _TEXT)
+        whole = _mark_groups_sql(_split_sql(text, 1))
+    else:
+        zeros = "." + "0" * format.decimals if format.decimals else ""
+        groups = -(-_count_digits(field) // 3)
+        pattern = f"'FM{'999,' * (groups - 1)}990{zeros}'"
+        text = sa.func.to_char(rounded, typed_sql(pattern, ValueType.STRING))
+        if len(point) == len(group) == 1:
+            swapped = typed_literal(group + point, ValueType.STRING)
+            return sa.func.translate(
+                text, typed_sql("',.'", ValueType.STRING), swapped, type_=_TEXT
+            )
+        whole = _split_sql(text, 1)
+    whole = _replace_sql(whole, ",", group)
+    if not format.decimals:
+        return whole
+    joint = typed_literal(point, ValueType.STRING)
+    return sa.type_coerce(whole.op("||")(joint).op("||")(_split_sql(text, 2)), _TEXT)
+
+
+def _count_digits(field: Field) -> int:
+    """The most digits before the point of a rounded number."""
+    if field.kind is Kind.DECIMAL:
+        return (field.precision or 38) - field.scale + 1  # rounding may add one
+    return _DIGITS[field.kind]
+
+
+def _split_sql(text: Sql, part: int) -> Sql:
+    """What stands before (1) or after (2) the point of a number."""
+    point = typed_sql("'.'", ValueType.STRING)
+    return sa.func.split_part(text, point, sa.literal_column(str(part)), type_=_TEXT)
+
+
+def _replace_sql(text: Sql, mark: str, by: str) -> Sql:
+    if mark == by:
+        return text
+    marked = typed_sql(f"'{mark}'", ValueType.STRING)
+    return sa.func.replace(text, marked, typed_literal(by, ValueType.STRING), type_=_TEXT)
+
+
+def _mark_groups_sql(whole: Sql) -> Sql:
+    """Digits with a comma between groups of three."""
+    return sa.func.regexp_replace(
         whole,
         typed_sql(r"'(\d)(?=(\d{3})+$)'", ValueType.STRING),
         typed_sql(r"'\1,'", ValueType.STRING),
         typed_sql("'g'", ValueType.STRING),
     )
-    comma = typed_sql("','", ValueType.STRING)
-    return sa.func.replace(marked, comma, typed_literal(separator, ValueType.STRING))
 
 
 def write_time(field: Field, format: str) -> TextStep:

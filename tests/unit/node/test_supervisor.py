@@ -52,7 +52,10 @@ class Supervisor:
         """The children by kind, without PostgreSQL's backends."""
         found: dict[str, psutil.Process] = {}
         for child in psutil.Process(self.process.pid).children():
-            command = " ".join(child.cmdline())
+            try:
+                command = " ".join(child.cmdline())
+            except psutil.NoSuchProcess:  # it has just ended
+                continue
             for mark in ("guard.py", "worker-0", "worker-1", "signal.pause", "bin/envoy"):
                 if mark in command:
                     found[mark] = child

@@ -15,7 +15,7 @@ import pytest
 
 import penstockd
 from announcing import FakeAnnouncements
-from harness import PATIENCE
+from harness import PATIENCE, processor_slowness
 from penstockd.catalog import Catalog
 from penstockd.catalog.load import load_catalog
 from penstockd.errors import (
@@ -339,7 +339,7 @@ def test_a_look_up_costs_microseconds(catalog: Catalog) -> None:
     principal = who("r", scopes={"customers:read"}, org="a")
     policy.view(principal, "customers", READ)
     best = min(_timed(policy, replace(principal)) for _ in range(20))
-    assert best < 50e-6
+    assert best < 50e-6 * processor_slowness()
 
 
 def _timed(policy: PolicySnapshot, principal: Principal) -> float:

@@ -59,7 +59,7 @@ from penstockd.query.resolve import round_single
 
 pytestmark = pytest.mark.lane(priority=9)
 
-CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "40000"))
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "24000"))
 ROWS = 30
 #: The cases are split into this many tests, to show progress.
 PARTS = 4

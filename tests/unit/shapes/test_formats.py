@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import random
@@ -71,6 +72,9 @@ def draw_numbers(chance: random.Random) -> list[Decimal]:
 FLOATS = [0.0, -0.0, 0.1, 2.675, -1e-7, 1e22, 123456789.125, float("nan"), float("-inf")]
 TIMES = [datetime(2024, 2, 29, 23, 59, 58, 7, UTC), datetime(33, 1, 2, 3, 4, 5, tzinfo=UTC)]
 LISTS = [[], ["a"], ["a", "", "b;c"], ["ß🐘", "\\", "'"]]
+#: Short and long ones, which are joined in two ways.
+LISTS += [[f'{i}"' for i in range(n)] for n in range(9)]
+LARGE = [Decimal(f"{sign}{'9' * n}.5") for n in (2, 3, 4, 6, 7, 37) for sign in ("", "-")]
 MAP = {"a": "A", "": "none", "3": "three", "true": "ja", "\\1": "'"}
 
 GERMAN = NumberFormat(2, ",", ".")
@@ -82,6 +86,13 @@ CASES: list[tuple[Kind, Kind | None, Callable[[Field], TextStep], Sequence[Any]]
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(0, ",", ".")), []),
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(3, ",", "\\1")), []),
     (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(1, "::", "'")), []),
+    (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(0, ",", ".")), LARGE),
+    (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(1, ",", ".")), LARGE),
+    (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(1, ".", "")), LARGE),
+    (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(1, ".", ",")), LARGE),
+    (Kind.DECIMAL, None, lambda f: write_number(f, NumberFormat(2, ", ", ".,")), LARGE),
+    (Kind.UINT64, None, lambda f: write_number(f, NumberFormat(0, ".", ",")), [0, 2**64 - 1]),
+    (Kind.DOUBLE, None, lambda f: write_number(f, NumberFormat(2, ",", ".")), [*FLOATS, 1e300]),
     (Kind.INT64, None, lambda f: write_number(f, NumberFormat(2, ".", " ")), [0, -1, 2**63 - 1]),
     (Kind.DOUBLE, None, lambda f: write_number(f, NumberFormat(2)), FLOATS),
     (Kind.TIMESTAMP, None, lambda f: write_time(f, "%Y-%m-%dT%H:%M:%S.%fZ"), TIMES),
@@ -112,6 +123,12 @@ async def test_both_ways_make_the_same_text(connection: Any) -> None:
         expected = [*map(step.run, given), None]
         got = await texts_of(connection, field, step, given)
         assert got == expected, (SEED, at, kind, given)
+
+
+async def test_rounding_may_add_a_group_of_digits(connection: Any) -> None:
+    field = dataclasses.replace(field_of(Kind.DECIMAL), precision=6, scale=3)
+    step, given = write_number(field, GERMAN), [Decimal("999.995"), Decimal("-999.995")]
+    assert await texts_of(connection, field, step, given) == ["1.000,00", "-1.000,00", None]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from webhook_rig import Receiver, Rig, receiving, rigged
 
 @pytest.fixture
 async def rig(store_url: str, catalog: Catalog) -> AsyncIterator[Rig]:
-    async with rigged(store_url, catalog, connect_seconds=1, total_seconds=2) as made:
+    """An organ that waits for receivers for longer than any machine needs."""
+    async with rigged(store_url, catalog, connect_seconds=60, total_seconds=120) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty(store_url: str, catalog: Catalog) -> AsyncIterator[Rig]:
+    """An organ that soon gives up a receiver."""
+    async with rigged(store_url, catalog, connect_seconds=60, total_seconds=1) as made:
         yield made
 
 
