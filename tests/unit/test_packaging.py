@@ -144,7 +144,7 @@ def penstock(folder: Path, *arguments: str, absent: bool) -> subprocess.Complete
 SERVER_COMMANDS = [
     *(["up"], ["up", "--demo"], ["down"], ["migrate"], ["migrate", "--apply"], ["nodes"]),
     *(["administrator", "anna"], ["epoch", "new", "--because", "restore"]),
-    *(["cursors", "rotate-key"], ["audit", "verify"]),
+    *(["cursors", "rotate-key"], ["audit", "verify"], ["usage", "reconcile"]),
     *(["backup", "x"], ["restore", "x"]),
     *(["secret", "status"], ["secret", "rotate"], ["secret", "retire", "x"]),
 ]
