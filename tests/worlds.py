@@ -193,15 +193,18 @@ _COMPARATORS = ["=", "!=", "<", "<=", ">", ">="]
 _UNORDERED = (Kind.BOOL, Kind.ENUM)
 
 
-def compiled(folder: Path, text: str) -> Catalog:
-    """The catalog of a model with the dataset "probes"; ``folder`` is for the compiler."""
-    source = folder / "penstock/model/v1/probes.proto"
+def compiled(folder: Path, text: str, name: str = "probes", *others: str) -> Catalog:
+    """The catalog of a model with a dataset of this name, and others of the hub; ``folder`` is for
+    the compiler."""
+    source = folder / f"penstock/model/v1/{name}.proto"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_text(text)
     target = folder / "set.binpb"
     known = f"-I{resources.files('grpc_tools') / '_proto'}"
     command = ["protoc", f"-I{folder}", f"-I{PROTOS}", known, "--include_imports"]
-    assert protoc.main([*command, f"--descriptor_set_out={target}", str(source)]) == 0
+    files = [str(source), *(f"penstock/model/v1/{other}.proto" for other in others)]
+    vendor = f"-I{PROTOS / 'vendor'}"
+    assert protoc.main([*command, vendor, f"--descriptor_set_out={target}", *files]) == 0
     return load_catalog(target)
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from penstockd.calls import Call
 from penstockd.query import PageTokens, page_size, query_digest
+from penstockd.reply_room import count_fitting, room_of, value_size
 
 T = TypeVar("T")
 
@@ -33,10 +34,19 @@ class Paging:
         return self.position[0] if self.position else start
 
     def cut(self, found: Sequence[T], position: Callable[[T], Any]) -> tuple[list[T], str]:
-        """The items of ``found`` on this page, and the next page's token, "" on the last page."""
-        page = list(found[: self.size])
-        end = position(page[-1]) if len(found) > self.size else None
+        """The items of ``found`` on this page, and the next page's token, "" on the last page.
+
+        The page ends early if more items would be too large for a reply (see ``reply_room``).
+        """
+        page = self.fit(found[: self.size])
+        end = position(page[-1]) if len(found) > len(page) else None
         return page, self.end(page, end if end is None or isinstance(end, tuple) else (end,))
+
+    def fit(self, found: Sequence[T]) -> list[T]:
+        """The first items of ``found``, as many as fit into a reply."""
+        surface = self._call.entry.surface
+        count = count_fitting(found, lambda item: value_size(item, surface), room_of(surface))
+        return list(found[:count])
 
     def end(self, page: Sequence[T], position: Sequence[Any] | None) -> str:
         """Note the page's size in the audit entry; return the token of the next page, which begins

@@ -57,6 +57,7 @@ from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.capacity import KEEPER_CONNECTIONS, WEBHOOK_CONNECTIONS
 from penstockd.store.database import ORDINARY, Database, Division, Limits
 from penstockd.store.fences import FencedDatabase
+from penstockd.store.former_fields import find_former_fields
 from penstockd.store.nodes import Agreement
 from penstockd.store.partitions import keep_partitions
 from penstockd.store.places import Places
@@ -68,10 +69,8 @@ from penstockd.store.snapshots import Snapshots
 from penstockd.store.states import States
 from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
-from penstockd.webhooks import organ as webhooks
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.operators import DiskWatch
-from penstockd.webhooks.organ import Retention as WebhookRetention
 from penstockd.writes.arrival import ImportLimits
 
 #: The time for one statement of a singleton, in seconds: after a long pause the sealer and
@@ -116,6 +115,9 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
     hub = _make_hub(settings, database)
     try:
         await database.open()
+        async with database.connection() as connection:
+            former = await find_former_fields(connection, hub.catalog)
+        hub.catalog.with_former_fields = former
         await hub.policy.refresh()
         yield hub
         await hub.tasks.drain()
@@ -305,7 +307,6 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         Level.HOUR: settings.usage_hour_days,
         Level.DAY: settings.usage_day_days,
     }
-    terms = webhooks.DeliveryTerms(settings.url, settings.webhook_allow)
     return {
         "sequencer": sweep_log,
         "partitions": keep_partitions,
@@ -313,30 +314,37 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
         "audit-sealer": lambda fenced: Sealer(fenced, signers, None, interval=seconds).run(),
         "signing-keys": lambda fenced: rotate_keys(fenced, seal, key_age),
-        "webhooks": lambda fenced: _deliver_webhooks(hub, fenced, terms, leases),
-        "webhook-retention": lambda fenced: WebhookRetention(
-            fenced, delivery_age, leases.now
-        ).run(),
+        "webhooks": lambda fenced: _deliver_webhooks(settings, hub, fenced, leases),
+        "webhook-retention": lambda fenced: _forget_deliveries(fenced, delivery_age, leases),
         "usage": lambda fenced: UsageFold(fenced).run(),
         "usage-days": lambda fenced: UsageDays(fenced, kept).run(),
     }
 
 
+async def _forget_deliveries(fenced: FencedDatabase, age: timedelta, leases: Leases) -> None:
+    """Delete old deliveries."""
+    from penstockd.webhooks import organ  # it loads the HTTP client, which only keepers need
+
+    await organ.Retention(fenced, age, leases.now).run()
+
+
 async def _deliver_webhooks(
-    hub: Hub, fenced: FencedDatabase, terms: webhooks.DeliveryTerms, leases: Leases
+    settings: Settings, hub: Hub, fenced: FencedDatabase, leases: Leases
 ) -> None:
     """Deliver over separate connections, so that waiting for receivers delays nothing else."""
+    from penstockd.webhooks import organ  # it loads the HTTP client, which only keepers need
+
     database = Database(
         hub.database.dsn, size=WEBHOOK_CONNECTIONS, limits=ORDINARY, memory=hub.database.memory
     )
-    work = webhooks.Webhooks(
+    work = organ.Webhooks(
         database,
         fenced.by_way_of(database),
         hub.announcements,
         hub.catalog,
         hub.policy,
         hub.webhooks.seal,
-        terms,
+        organ.DeliveryTerms(settings.url, settings.webhook_allow),
         hub.places,
         clock=leases.now,
         allowance=hub.allowance,

@@ -299,7 +299,7 @@ WAYS_IN: dict[str, Callable[[DatasetDoor, Records], object]] = {
 
 
 def exported(g: DatasetDoor, name: str, verb: str = "export", **query: Any) -> bytes:
-    options = {"format": name, "omit_receipt": "true", **query}
+    options = {"format": name, **query}
     if verb == "exportPage":
         options = {"format": name, "page_size": 1000, **query}
     return wanted(g.hub.get(f"{PATH}:{verb}", "admin", **options)).body

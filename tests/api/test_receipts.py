@@ -34,7 +34,7 @@ def receipt(hub: RunningHub, reply: Reply, consumer: str = "admin") -> Any:
 @pytest.mark.parametrize("consumer", ["admin", "crm", "bi"])
 @pytest.mark.parametrize("name", ["CSV", "JSON", "NDJSON", "XML"])
 def test_the_receipt_is_that_of_the_file(hub: RunningHub, name: str, consumer: str) -> None:
-    reply = export(hub, consumer, format=name, omit_receipt="true")
+    reply = export(hub, consumer, format=name)
     found = receipt(hub, reply, consumer)
     rows = len(export(hub, consumer, format="CSV", fields="customer_id").body.splitlines()) - 1
     assert found["sha256"] == hashlib.sha256(reply.body).hexdigest()
@@ -49,8 +49,8 @@ def test_the_receipt_is_that_of_the_file(hub: RunningHub, name: str, consumer: s
 
 def test_ndjson_and_xml_end_with_it(hub: RunningHub) -> None:
     for name in ("NDJSON", "XML"):
-        reply = export(hub, format=name, limit=3)
-        whole = export(hub, format=name, limit=3, omit_receipt="true").body
+        reply = export(hub, format=name, limit=3, receipt="inline")
+        whole = export(hub, format=name, limit=3).body
         body, tail = reply.body[: len(whole)], reply.body[len(whole) :]
         assert body == whole
         if name == "NDJSON":
@@ -58,12 +58,45 @@ def test_ndjson_and_xml_end_with_it(hub: RunningHub) -> None:
         else:
             assert len(ET.fromstring(reply.body)) == 3  # well-formed, and not a record
             text = tail.decode().strip()
-            assert text.startswith("<?penstock-receipt ") and text.endswith("?>")
-            document = json.loads(text[len("<?penstock-receipt ") : -len("?>")])
+            assert text.startswith("<!-- penstock-receipt ") and text.endswith(" -->")
+            document = json.loads(text[len("<!-- penstock-receipt ") : -len(" -->")])
         found = receipt(hub, reply)
         assert document.items() <= found.items()
         assert document.keys() >= {"sha256", "rowCount", "byteCount", "cursor", "state"}
         assert found["sha256"] == hashlib.sha256(whole).hexdigest()
+
+
+def test_a_file_holds_records_only_unless_it_is_asked_for_its_receipt(hub: RunningHub) -> None:
+    plain = export(hub, format="NDJSON", limit=3).body
+    assert len(plain.splitlines()) == 3 and b"@receipt" not in plain
+    # Deprecated: it asks for what holds anyway.
+    assert export(hub, format="NDJSON", limit=3, omit_receipt="true").body == plain
+    refused = hub.get("/v1/customers:export", format="NDJSON", receipt="outline")
+    assert (refused.status, refused.violations()) == (400, {"receipt": "is inline, or left out"})
+
+
+def test_csv_for_spreadsheets_begins_with_the_mark_of_utf_8(hub: RunningHub) -> None:
+    def begins(**query: str) -> bool:
+        for path in ("/v1/customers:export", "/v1/customers:exportPage"):
+            reply = hub.get(path, format="CSV", fields="name", **query)
+            assert reply.status == 200, reply.text
+            found.add(reply.body.startswith(b"\xef\xbb\xbf"))
+        (both,) = found
+        found.clear()
+        return both
+
+    found = set[bool]()
+    assert not begins()
+    assert begins(bom="true")
+    assert begins(spreadsheet_safe="true")
+    assert not begins(spreadsheet_safe="true", bom="false")
+    reply = hub.get("/v1/customers:export", format="NDJSON", bom="true")
+    assert reply.violations() == {"bom": "is for CSV alone"}
+    # Such a file can be imported.
+    marked = hub.get("/v1/customers:export", format="CSV", bom="true", limit=2).body
+    sent = {"content-type": "text/csv"}
+    done = hub.request("POST", "/v1/customers:import", consumer="admin", body=marked, headers=sent)
+    assert done.status == 200 and done.json()["unchangedCount"] == "2", done.text
 
 
 def test_trailers_of_grpc(hub: RunningHub) -> None:
@@ -129,7 +162,7 @@ def test_a_receipt_is_for_who_made_the_export_and_for_auditors(hub: RunningHub) 
 
 def test_an_empty_export_has_a_receipt_too(hub: RunningHub) -> None:
     for name in ("CSV", "NDJSON", "JSON", "XML"):
-        reply = export(hub, format=name, filter='name = "nobody"', omit_receipt="true")
+        reply = export(hub, format=name, filter='name = "nobody"')
         found = receipt(hub, reply)
         assert found["state"] == "COMPLETE" and "rowCount" not in found
         assert found["sha256"] == hashlib.sha256(reply.body).hexdigest()

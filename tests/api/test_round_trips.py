@@ -26,7 +26,7 @@ needs_names = pytest.mark.skipif(
 def export(
     hub: RunningHub, dataset: str, name: str, consumer: str = "admin", **query: str
 ) -> bytes:
-    plain = {"format": name, "omit_receipt": "true"}
+    plain = {"format": name}
     reply = hub.get(f"/v1/{dataset}:export", consumer, **plain, **query)
     assert reply.status == 200, reply.text
     return reply.body

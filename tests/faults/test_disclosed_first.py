@@ -272,7 +272,7 @@ async def test_an_export_that_is_refused_on_its_way_can_be_resumed(
     hub: RunningHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowance = Counted(1)
-    plain = {"format": "NDJSON", "omit_receipt": True}
+    plain = {"format": "NDJSON"}
 
     def export(**more: object) -> tuple[bytes, str, str]:
         """The bytes, the receipt, and the final code."""

@@ -116,7 +116,7 @@ async def test_any_number_of_connections_gives_the_same_file(
         await read_ranges(connections, *rest)
 
     monkeypatch.setattr("penstockd.exports.source.read_ranges", counted)
-    exports = [ExportRequest(f, omit_receipt=True) for f in FORMATS]
+    exports = [ExportRequest(f) for f in FORMATS]
     exports += [
         ExportRequest("CSV", filter='name > "Ünï 15"', fields="name,email"),
         ExportRequest("NDJSON", compression="GZIP"),
@@ -164,7 +164,7 @@ async def test_an_error_of_one_connection_ends_them_all(
 
 async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> None:
     impatient = replace(hub, exports=ExportLimits(stall_seconds=0.2))
-    export = ExportRequest("NDJSON", omit_receipt=True)
+    export = ExportRequest("NDJSON")
     whole = await run(hub, export)
     client = Taken(still_after=100_000)
     with pytest.raises(ClientStalled):
@@ -184,7 +184,7 @@ async def test_a_client_that_stands_still_is_ended_and_may_go_on(hub: Hub) -> No
 
 async def test_an_export_ends_when_its_state_is_too_old(hub: Hub) -> None:
     short = Snapshots(hub.database, seconds=60, most_seconds=0.5)
-    export, client = ExportRequest("NDJSON", omit_receipt=True), Taken(still_after=100_000)
+    export, client = ExportRequest("NDJSON"), Taken(still_after=100_000)
     spare = hub.database.spare_snapshots
     customers = hub.catalog["customers"]
     try:

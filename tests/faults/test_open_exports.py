@@ -68,9 +68,9 @@ class Slow:
     def in_band(self) -> dict[str, str] | None:
         """The receipt at the end of the file."""
         last = self.body.splitlines()[-1].decode(errors="replace")
-        if not last.startswith("<?penstock-receipt "):
+        if not last.startswith("<!-- penstock-receipt "):
             return None
-        return dict(json.loads(last[len("<?penstock-receipt ") : -len("?>")]))
+        return dict(json.loads(last[len("<!-- penstock-receipt ") : -len(" -->")]))
 
 
 @contextlib.asynccontextmanager
@@ -85,8 +85,8 @@ async def opened(hub: RunningHub, consumer: str, count: int) -> AsyncIterator[li
         reader, writer = await asyncio.open_connection(sock=plain, limit=SIP)
         writers.append(writer)
         writer.write(
-            b"GET /v1/customers:export?format=XML HTTP/1.1\r\nhost: hub\r\nte: trailers\r\n"
-            + f"authorization: {authorization}\r\n\r\n".encode()
+            b"GET /v1/customers:export?format=XML&receipt=inline HTTP/1.1\r\n"
+            b"host: hub\r\nte: trailers\r\n" + f"authorization: {authorization}\r\n\r\n".encode()
         )
         head = dict[str, str]()
         assert b"200" in await reader.readline()

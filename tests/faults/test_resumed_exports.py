@@ -40,7 +40,7 @@ ROWS_PER_SECOND = 500
 BATCH = 25
 #: The cuts of one export; then another one begins.
 CUTS_PER_EXPORT = 5
-PLAIN: dict[str, Any] = {"format": "NDJSON", "omit_receipt": "true"}
+PLAIN: dict[str, Any] = {"format": "NDJSON"}
 
 
 @contextlib.asynccontextmanager

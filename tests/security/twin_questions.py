@@ -119,7 +119,7 @@ class Asker:
         return Question(consumer, f"/v1/{dataset.name}:exportPage", query | self._format())
 
     def _export(self, consumer: str, dataset: Dataset) -> Question:
-        query = self._query(dataset) | self._format() | {"omit_receipt": "true"}
+        query = self._query(dataset) | self._format()
         if self.chance.random() < 0.3:
             query["limit"] = str(self.chance.randint(1, 50))
         return Question(consumer, f"/v1/{dataset.name}:export", query)

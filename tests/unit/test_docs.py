@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from model_changes import KINDS
 from penstock.client.cli import build_app
 from penstock.client.cli.options import VARIABLES
 from penstockd.config import Settings
+from worlds import compiled
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -47,3 +49,32 @@ def test_every_script_is_in_the_readme() -> None:
         name.strip() for name in re.findall(r"^scripts/ +(.*)$", README, re.MULTILINE)[0].split(",")
     }
     assert scripts <= mentioned
+
+
+def test_the_example_of_a_dataset_is_one(tmp_path: Path) -> None:
+    """With customers, to which it refers."""
+    text = README.split("```proto\n")[1].split("```")[0]
+    tickets = compiled(tmp_path, text, "tickets", "customers")["tickets"]
+    assert [f.path for f in tickets.fields][:4] == ["ticket_id", "customer_id", "subject", "fee"]
+    assert tickets.references["customer"].reference is not None
+
+
+def test_the_table_of_model_changes_says_what_the_catalogue_shows() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in README.split("| change | no records |")[1].split("\n\n")[0].splitlines()[2:]
+    ]
+    documented = {
+        name: (set(none.split(", ")), set(some.split(", "))) for name, none, some, *_ in rows
+    }
+    shown = {}
+    for name, changes in KINDS.items():
+        none = {c.empty.value if c.empty else "additive" for c in changes.values()}
+        some = {c.full.value if c.full else "additive" for c in changes.values() if c.values}
+        if any(c.refused for c in changes.values()) or name == "a oneof":  # tried by itself
+            some.add("refused")
+        shown[name] = (none, some)
+    assert documented == shown
+    for name, _, _, log, *_ in rows:
+        closes = {c.closes for c in KINDS[name].values()}
+        assert closes != {log == "kept"}, name

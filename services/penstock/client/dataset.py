@@ -290,6 +290,7 @@ class DatasetClient(DatasetFeeds):
         spreadsheet_safe: bool = False,
         nested: str = "",
         shape: str = "",
+        bom: bool | None = None,
         timeout: float | None = None,
     ) -> Export:
         """The records as a stream of bytes in a format: one consistent state.
@@ -298,6 +299,8 @@ class DatasetClient(DatasetFeeds):
         of the file itself. ``spreadsheet_safe`` disarms CSV cells that a spreadsheet would run as
         formulas; importing such cells does not restore the original values. ``nested="JSON"``
         makes lists and maps in Parquet and Arrow text in JSON, instead of LIST, MAP and STRUCT.
+        ``bom`` begins CSV with the mark by which Excel recognises UTF-8, as ``spreadsheet_safe``
+        does unless ``bom`` is False.
         ``shape`` is one of ``Client.shapes``, by ``id`` or ``id@version``, for its columns.
 
         It resumes by itself after a broken connection, and ends without an error only if the hub's
@@ -315,7 +318,7 @@ class DatasetClient(DatasetFeeds):
             spreadsheet_safe=spreadsheet_safe,
             nested=nested,
             shape=shape,
-            omit_receipt=True,  # the trailers carry the receipt; the file should hold records only
+            bom=bom,
         )
         return Export(self._link, getattr(self._stub, method), request, timeout=timeout)
 

@@ -58,6 +58,17 @@ class ShapeComparison:
         """Whether protobuf bytes of the old shape read as the same values in the new."""
         return self._same(before, after, frozenset())
 
+    def read_alike(self, before: StoredField, after: StoredField) -> bool:
+        """Whether bytes that the old field wrote never read as another value of the new one.
+
+        A value and a message of the same number are both bytes with that number.
+        """
+        old, new = before.numbers, after.numbers
+        if old == new:
+            return not old or self.same_kinds(before.shape, after.shape)
+        shared = min(len(old), len(new))
+        return not shared or old[:shared] != new[:shared]
+
     def lost_members(self, before: ValueShape, after: ValueShape) -> list[str]:
         """The members of the messages in a list or map that the new model no longer has."""
         found: dict[str, None] = {}
@@ -118,6 +129,10 @@ class ShapeComparison:
     ) -> bool:
         if (before.kind, before.map_key) != (after.kind, after.map_key):
             return False
+        if _written_otherwise(before.wire, after.wire) or _written_otherwise(
+            before.key_wire, after.key_wire
+        ):
+            return False
         if after.kind in ("LIST", "MAP"):
             return self._same(_element_shape(before), _element_shape(after), above)
         if after.kind != "MESSAGE" or (before.message, after.message) in above:
@@ -129,6 +144,11 @@ class ShapeComparison:
             for m in self.after[after.message]
             if m.number in old
         )
+
+
+def _written_otherwise(before: str | None, after: str | None) -> bool:
+    """Whether two ways to write a number differ; one that is not known is taken for the same."""
+    return before != after and before is not None and after is not None
 
 
 def _element_shape(shape: ValueShape) -> ValueShape:

@@ -27,6 +27,10 @@ class ValueShape:
     ``kind`` is the name of a Kind, or MESSAGE for a message in a list or map, which ``message``
     names. ``element`` is the shape of a LIST's or MAP's elements, ``map_key`` the Kind of a MAP's
     keys.
+
+    ``wire`` and ``key_wire`` are the ways in which protobuf writes whole numbers and whole keys:
+    the same values, in other bytes. None for other values, and if an earlier version of the hub
+    wrote the manifest.
     """
 
     kind: str
@@ -36,6 +40,8 @@ class ValueShape:
     element: ValueShape | None = None
     message: str = ""
     map_key: str = ""
+    wire: str | None = field(default=None, compare=False)
+    key_wire: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -101,34 +107,57 @@ def parse_manifest(text: str) -> Manifest:
 def _stored_field(
     dataset: Dataset, field: Field, messages: dict[str, tuple[MemberShape, ...]]
 ) -> StoredField:
-    numbers = tuple(_field_numbers(dataset.message_type, field))
-    return StoredField(
-        field.path, numbers, value_shape(field, messages), field.nullable, field.in_key
-    )
+    way = list(_find_descriptors(dataset.message_type, field))
+    shape = value_shape(field, way[-1], messages)
+    numbers = tuple(fd.number for fd in way)
+    return StoredField(field.path, numbers, shape, field.nullable, field.in_key)
 
 
-def _field_numbers(message: Descriptor, field: Field) -> Iterator[int]:
+def _find_descriptors(message: Descriptor, field: Field) -> Iterator[FieldDescriptor]:
+    """The descriptors of the steps of a field's path."""
     for step in field.steps:
         fd = message.fields_by_name[step]
-        yield fd.number
+        yield fd
         if fd.message_type is not None:
             message = fd.message_type
 
 
-def value_shape(field: Field, messages: dict[str, tuple[MemberShape, ...]]) -> ValueShape:
-    """The shape of a field; adds the messages within it to ``messages``."""
+def value_shape(
+    field: Field, fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]
+) -> ValueShape:
+    """The shape of a field, or of the elements of one; adds the messages within it to
+    ``messages``."""
     if not field.repeated:
-        return ValueShape(
-            field.kind.name, dict(field.enum_values or {}), field.precision, field.scale
-        )
+        limits = dict(field.enum_values or {}), field.precision, field.scale
+        return ValueShape(field.kind.name, *limits, wire=_WIRES.get(fd.type))
+    key_wire = None
+    if field.kind is Kind.MAP:
+        assert fd.message_type is not None, "a map is a list of entries"
+        entry = fd.message_type.fields_by_name
+        fd, key_wire = entry["value"], _WIRES.get(entry["key"].type)
     if field.element_message is not None:
         _add_message(field.element_message, messages)
         element = ValueShape("MESSAGE", message=field.element_message.full_name)
     else:
         assert field.element is not None
-        element = value_shape(field.element, messages)
+        element = value_shape(field.element, fd, messages)
     map_key = field.map_key.name if field.map_key is not None else ""
-    return ValueShape(field.kind.name, element=element, map_key=map_key)
+    return ValueShape(field.kind.name, element=element, map_key=map_key, key_wire=key_wire)
+
+
+#: How protobuf writes whole numbers.
+_WIRES: Mapping[int, str] = {
+    FieldDescriptor.TYPE_INT32: "VARINT",
+    FieldDescriptor.TYPE_INT64: "VARINT",
+    FieldDescriptor.TYPE_UINT32: "VARINT",
+    FieldDescriptor.TYPE_UINT64: "VARINT",
+    FieldDescriptor.TYPE_SINT32: "ZIGZAG",
+    FieldDescriptor.TYPE_SINT64: "ZIGZAG",
+    FieldDescriptor.TYPE_FIXED32: "FIXED",
+    FieldDescriptor.TYPE_FIXED64: "FIXED",
+    FieldDescriptor.TYPE_SFIXED32: "FIXED",
+    FieldDescriptor.TYPE_SFIXED64: "FIXED",
+}
 
 
 def _add_message(message: Descriptor, messages: dict[str, tuple[MemberShape, ...]]) -> None:
@@ -148,4 +177,4 @@ def _member_shape(fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ..
     options = own.Extensions[options_pb2.field]
     member = load_leaf(fd, options, fd.name, fd.json_name, FieldClass.PUBLIC, False, {})
     filled = not member.nullable and member.kind not in (Kind.DATE, Kind.TIMESTAMP)
-    return MemberShape(fd.number, fd.json_name, value_shape(member, messages), filled)
+    return MemberShape(fd.number, fd.json_name, value_shape(member, fd, messages), filled)

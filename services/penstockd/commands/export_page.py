@@ -35,6 +35,7 @@ async def export_page(
     size = page_size(query.page_size)
     bound = query.bound_to(call.principal.consumer_id, view, chosen.document if chosen else "")
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
+    choices["surface"] = call.entry.surface
     page = await read_file_page(hub.database, view, query, size, after, format, chosen, **choices)
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
     call.disclose(given_set(dataset.name, call.rule(view, page.rule_fields), page.rows, page.keys))

@@ -25,7 +25,7 @@ async def list_records(
     size = page_size(query.page_size)
     bound = query.bound_to(call.principal.consumer_id, view)
     position = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
-    page = await read_page(hub.database, view, query, size, position)
+    page = await read_page(hub.database, view, query, size, position, surface=call.entry.surface)
     call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
     return page.records, token

@@ -21,6 +21,9 @@ from penstockd.query import parse_fields
 from penstockd.query.fields import MAX_BYTES as MAX_FIELDS_BYTES
 from penstockd.shapes.using import ChosenShape
 
+#: The value of ``receipt`` that puts the receipt into the file, in any case.
+INLINE = "INLINE"
+
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
@@ -33,11 +36,17 @@ class ExportRequest:
     limit: int = 0
     compression: str = ""
     spreadsheet_safe: bool = False
-    omit_receipt: bool = False
+    receipt: str = ""
     resume_receipt: str = ""
     resume_offset: int = 0
     nested: str = ""
     shape: str = ""
+    bom: bool | None = None
+
+    @property
+    def inline_receipt(self) -> bool:
+        """Whether the file ends with its receipt, if its format has a place for it."""
+        return self.receipt.upper() == INLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,8 @@ class ExportPlan:
         for name in ("limit", "resume_offset"):
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
+        if export.receipt and not export.inline_receipt:
+            raise ValueInvalid.of("receipt", f"is {INLINE.lower()}, or left out")
         target = open_target(
             view,
             export.fields,
@@ -128,6 +139,7 @@ class ExportPlan:
             compression=export.compression,
             spreadsheet_safe=export.spreadsheet_safe,
             nested=export.nested,
+            bom=export.bom,
         )
         read = Read(view, target.columns, filter=export.filter, order_by=export.order_by)
         sql, settings = read.copy(export.limit)
@@ -138,6 +150,7 @@ class ExportPlan:
             [f.path for f in target.writer.fields],
             [export.format, export.compression.upper(), export.spreadsheet_safe],
             export.nested.upper(),
+            export.bom,
             sql,
             sorted(settings.items()),
             shape.document if shape else "",

@@ -182,7 +182,7 @@ class ExportRun:
         await self._call.finish(self._finish(LINGER_SECONDS if large else 0))
         await self._begin()
         document = orjson.dumps(receipt.document(self._organs.places))
-        if not self._plan.export.omit_receipt:
+        if self._plan.export.inline_receipt:
             await self._send_bytes(self._plan.target.writer.receipt(document), self._call.permit(0))
         self._reply.end(receipt)
 
@@ -257,7 +257,7 @@ class ExportRun:
 
     async def _say_in_band(self, receipt: Receipt) -> None:
         """End an incomplete file with its receipt, which states that and why the export failed."""
-        if self._plan.export.omit_receipt:
+        if not self._plan.export.inline_receipt:
             return
         data = self._plan.target.writer.receipt(orjson.dumps(receipt.document(self._organs.places)))
         if not data:

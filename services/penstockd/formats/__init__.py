@@ -115,6 +115,7 @@ def open_writer(
     compression: str = "",
     spreadsheet_safe: bool = False,
     nested: str = "",
+    bom: bool | None = None,
 ) -> DocumentWriter:
     """A writer for one export of ``fields``; FormatUnknown if the format does not exist.
 
@@ -122,7 +123,8 @@ def open_writer(
     spreadsheet would run as a formula; XLSX has no such cells. Raises ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens. ``nested`` is
     JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; raises ValueInvalid for
-    any other value that is not empty, and with other formats.
+    any other value that is not empty, and with other formats. ``bom`` begins CSV with the mark of
+    UTF-8; None does so if the file is ``spreadsheet_safe``.
     """
     known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
@@ -131,8 +133,12 @@ def open_writer(
     if nested and (nested.upper() != "JSON" or known not in _JSON_NESTED):
         raise ValueInvalid.of("nested", f"is JSON, and for {' and '.join(_JSON_NESTED)} alone")
     chosen = _SAFE if spreadsheet_safe else _JSON_NESTED if nested else WRITERS
-    kind = chosen[known]
-    return compress_writer(kind(dataset, fields), compression)
+    if bom and known != "CSV":
+        raise ValueInvalid.of("bom", "is for CSV alone")
+    writer = chosen[known](dataset, fields)
+    if isinstance(writer, CsvWriter):
+        writer.marked = spreadsheet_safe if bom is None else bom
+    return compress_writer(writer, compression)
 
 
 def open_reader(

@@ -7,6 +7,7 @@ tail, and all print a value as ``catalog.values.to_text`` does in Python.
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -173,10 +174,13 @@ class CsvWriter(DocumentWriter):
 
     content_type = "text/csv; charset=utf-8"
     suffix = ".csv"
+    #: Whether the file begins with the mark by which Excel recognises UTF-8.
+    marked = False
 
     def head(self) -> bytes:
         """The header line."""
-        return ",".join(quote_cell(f.path) for f in self.fields).encode() + b"\n"
+        mark = codecs.BOM_UTF8 if self.marked else b""
+        return mark + ",".join(quote_cell(f.path) for f in self.fields).encode() + b"\n"
 
     def _plan(self) -> bytes:
         return csv_plan(self.fields)
@@ -252,8 +256,8 @@ class XmlWriter(DocumentWriter):
         return super().tail() + f"</{self.dataset.name}>\n".encode()
 
     def receipt(self, document: bytes) -> bytes:
-        """A processing instruction after the root; ">" in it is escaped, as JSON allows."""
-        return b"<?penstock-receipt %s?>\n" % document.replace(b">", b"\\u003e")
+        """A comment after the root; what would end it is escaped, as JSON allows."""
+        return b"<!-- penstock-receipt %s -->\n" % document.replace(b"--", b"-\\u002d")
 
     def _plan(self) -> bytes:
         for field in self.fields:

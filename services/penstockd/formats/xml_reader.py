@@ -48,7 +48,7 @@ class XmlReader(Reader):
 
     An absent element is NULL, or the default of a field that cannot be NULL; an empty one is an
     empty text. An empty element of a nested message makes the message present. A processing
-    instruction ``penstock-receipt`` may follow the root.
+    instruction or comment ``penstock-receipt`` may follow the root.
     """
 
     names_no_encoding = False
@@ -67,6 +67,7 @@ class XmlReader(Reader):
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._doctype
         parser.ProcessingInstructionHandler = self._instruction
+        parser.CommentHandler = self._comment
         parser.XmlDeclHandler = self._declaration
         self._fed = 0  # bytes fed to the parser
         self._row_at = 0  # where the current row begins
@@ -271,6 +272,11 @@ class XmlReader(Reader):
                 raise FormatError("the receipt comes before the end of the root element")
             self._receipt = True
             check_receipt(data, self.rows)
+
+    def _comment(self, text: str) -> None:
+        target, _, data = text.strip().partition(" ")
+        if target == "penstock-receipt":
+            self._instruction(target, data)
 
     # --- values ----------------------------------------------------------------------------
 

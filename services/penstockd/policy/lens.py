@@ -49,6 +49,7 @@ class Lens:
         shown = set(self.fields)
         masks = {f: view.mask(f) if f in shown else Mask.HIDE for f in view.dataset.fields}
         self._projection = Projection(view.dataset.message_type, view.dataset.fields, masks, view)
+        self._cleans = view.dataset.name in catalog.with_former_fields
         self._codec = Codec(view.dataset, self.fields)
         # Fields that are NULL to the caller never differ.
         told = [f for f in self.fields if view.mask(f) is not Mask.NULL]
@@ -67,7 +68,7 @@ class Lens:
     @property
     def clear(self) -> bool:
         """Whether ``project`` returns images unchanged."""
-        return self._projection.identity
+        return self._projection.identity and not self._cleans
 
     @property
     def follows(self) -> tuple[Follow, ...]:

@@ -8,17 +8,21 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd.catalog import Field, Kind
 from penstockd.errors import RecordUnreadable
 from penstockd.policy.read import Get, Page
 from penstockd.policy.rendering import record_of, records_of
 from penstockd.policy.unreadable import find_extreme, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import query_digest
+from penstockd.reply_room import count_fitting, room_of, value_size
 from penstockd.store.database import Database
 
 #: A page takes one more place of its consumer's share for every PLACE_ROWS rows, as far as the
 #: share allows (see ``shares``).
 PLACE_ROWS = 150
+#: How many times as long as its JSON a Struct may be over gRPC.
+STRUCT_RATIO = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,16 @@ async def read_page(
     query: Query,
     size: int,
     position: Sequence[Any] | None = None,
+    *,
+    surface: str | None = None,
 ) -> RecordPage:
-    """At most ``size`` records after a position.
+    """At most ``size`` records after a position; fewer if they would be too large for a reply on
+    ``surface`` (see ``reply_room``).
 
     Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid, RecordUnreadable.
     """
     page = view.prepared(Page, query.filter, query.order_by, query.fields)
-    statement = page.statement(position)
+    statement, room = page.statement(position), room_of(surface)
 
     async def find() -> RecordUnreadable | None:
         async with database.connection() as connection:
@@ -92,7 +99,29 @@ async def read_page(
     # Making records from the rows costs time as well as reading them: the share is held until then.
     weight = 1 + size // PLACE_ROWS
     async with name_unreadable(find), database.connection(weight=weight) as connection:
-        rows = await connection.fetch(statement.text, *statement.arguments(limit=size + 1))
-        end = page.position(tuple(rows[size - 1])) if len(rows) > size else None
-        records = await records_of(page.codec, [row[: page.width] for row in rows[:size]])
-    return RecordPage(records, [row[-1] for row in rows[:size]], end)
+        arguments = statement.arguments(limit=size + 1, room=room)
+        rows = await connection.fetch(statement.text, *arguments)
+        # Rows that fill the room may be followed by others.
+        more = len(rows) > size or sum(row[-1] for row in rows) >= room
+        shown = [tuple(row[: page.width]) for row in rows[:size]]
+        count = count_fitting(shown, RowSizes(page.fields, surface).measure, room)
+        more = more or count < len(shown)
+        records = await records_of(page.codec, shown[:count])
+    end = page.position(tuple(rows[count - 1])) if more else None
+    return RecordPage(records, [row[-2] for row in rows[:count]], end)
+
+
+class RowSizes:
+    """The most bytes that rows of some fields take in a reply."""
+
+    def __init__(self, fields: Sequence[Field], surface: str | None) -> None:
+        self._surface = surface
+        self._structs = [i for i, f in enumerate(fields) if f.kind is Kind.STRUCT]
+
+    def measure(self, row: Sequence[Any]) -> int:
+        """The size of a row."""
+        size = value_size(row, self._surface)
+        if self._surface != "REST":
+            # A number of one digit in a Struct takes eleven bytes.
+            size += sum(STRUCT_RATIO * len(row[i]) for i in self._structs if row[i] is not None)
+        return size

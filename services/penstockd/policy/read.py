@@ -79,7 +79,7 @@ class Page:
     """A page of the records that match, in a total order, and the position where it ends.
 
     A row holds ``width`` values for the codec, then the values of the order's columns, then the
-    key.
+    key, then its size in bytes, in which a masked value counts with its stored size.
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
@@ -93,7 +93,8 @@ class Page:
         self._first = self._compiled(self._base)
 
     def statement(self, position: Sequence[Any] | None) -> Statement:
-        """At most ``limit`` rows, after ``position`` or from the start."""
+        """At most ``limit`` rows, after ``position`` or from the start, and no more than fill
+        ``room`` bytes: the last of these may exceed them."""
         if position is None:
             return self._first
         return self._compiled(self._base.where(self._order.after(position)))
@@ -104,11 +105,13 @@ class Page:
 
     def _compiled(self, statement: Select[Any]) -> Statement:
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
-        return compile_statement(
-            statement.add_columns(*ends, self._key.label("__key"))
+        size = literal_column(row_size(self.fields), BigInteger()).label("__size")
+        rows = (
+            statement.add_columns(*ends, self._key.label("__key"), size)
             .order_by(*self._order.columns())
             .limit(bindparam("limit", type_=BigInteger()))
         )
+        return compile_statement(_within_room(rows))
 
 
 class Scan:
@@ -144,12 +147,14 @@ class ExportQuery:
     ) -> None:
         self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
         self._key, self._by_key = view.key_column, not view.dataset.joins_key
+        self._narrow = view.narrow
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         # COPY goes by places. Names of columns could be taken for those that the order names.
         labelled = [c.label(f"__c{i}") for i, c in enumerate(columns)]
         self._rows = view.narrow(labelled, condition)
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
         self._ends = view.narrow(ends, condition)
+        self._condition = condition
 
     def copy(self, limit: int, after: Sequence[Any] | None = None) -> tuple[str, Mapping[str, str]]:
         """SQL for COPY and the settings it reads (see ``store.sql``). 0 means no limit."""
@@ -169,6 +174,16 @@ class ExportQuery:
         if not last:
             statement = statement.where(self._key < _read_setting(UPPER))
         return compile_for_copy(statement.order_by(self._key))
+
+    def fitting(
+        self, fields: Sequence[Field], limit: int, after: Sequence[Any] | None
+    ) -> Statement:
+        """How many of the first ``limit`` rows after a position fill ``room`` bytes, by the stored
+        sizes of ``fields``; the last one may exceed them."""
+        size = literal_column(row_size(fields), BigInteger()).label("__size")
+        rows = self._from(self._narrow([size], self._condition), after)
+        within = _within_room(rows.limit(_count_literal(limit)))
+        return compile_statement(select(func.count()).select_from(within.subquery()))
 
     def count(self, most: int) -> Statement:
         """The number of rows, counted up to ``most``."""
@@ -214,6 +229,18 @@ class ExportQuery:
         if after is not None:
             statement = statement.where(self._order.after(after))
         return statement.order_by(*self._order.columns())
+
+
+def _within_room(rows: Select[Any]) -> Select[Any]:
+    """The first of ordered rows, as many as fill ``room`` bytes by their last column; the last one
+    may exceed them."""
+    ordered = rows.subquery()
+    size = list(ordered.columns)[-1]
+    # Rows stay in the order of the subquery, and are summed up in it.
+    before = func.sum(size).over(rows=(None, 0)) - size
+    summed = select(*ordered.columns, before.label("__before")).subquery()
+    *columns, sum_before = summed.columns
+    return select(*columns).where(sum_before < bindparam("room", type_=BigInteger()))
 
 
 def _read_setting(name: str) -> ColumnElement[str]:

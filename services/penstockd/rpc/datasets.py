@@ -175,6 +175,7 @@ class DatasetHandlers:
             request.shape,
             spreadsheet_safe=request.spreadsheet_safe,
             nested=request.nested,
+            bom=_read_choice(request, "bom"),
         )
         headers = {
             "content-disposition": attach_file(page.file_name),
@@ -195,11 +196,12 @@ class DatasetHandlers:
             request.limit,
             request.compression,
             request.spreadsheet_safe,
-            request.omit_receipt,
+            request.receipt,
             request.resume_receipt,
             request.resume_offset,
             request.nested,
             request.shape,
+            _read_choice(request, "bom"),
         )
         await stream_export(call.hub, call, self.dataset, export, _FileReply(call.exchange))
 
@@ -263,6 +265,11 @@ class _FileReply:
 
     def end(self, receipt: Receipt) -> None:
         self._exchange.add_trailers(receipts.make_trailers(receipt, self._exchange.hub.places))
+
+
+def _read_choice(request: Any, name: str) -> bool | None:
+    """A field that may be unset, which is None."""
+    return bool(getattr(request, name)) if request.HasField(name) else None
 
 
 def _read_query(request: Any) -> Query:

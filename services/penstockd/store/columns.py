@@ -179,25 +179,26 @@ def rewrite_values(
             if pairs:
                 await driver.execute(update, [p[0] for p in pairs], [p[1] for p in pairs])
         if fresh:
-            await _replace_column(driver, table, field, written)
+            await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
+            await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
+        await _settle_column(driver, table, field)
+        if fresh and field.reference is not None:
+            await driver.execute(f"CREATE INDEX ON {table} ({target})")
 
     _run_on_driver(connection, rewrite)
 
 
-async def _replace_column(
-    driver: asyncpg.Connection[Any], table: str, field: Field, written: str
-) -> None:
-    """Let the column ``written`` take the place and the properties of the field's column."""
-    target = f'"{field.column}"'
-    await driver.execute(f"ALTER TABLE {table} DROP COLUMN {target}")
-    await driver.execute(f"ALTER TABLE {table} RENAME COLUMN {written} TO {target}")
-    default = column_default(field)
-    if default is not None:
-        await driver.execute(f"ALTER TABLE {table} ALTER {target} SET DEFAULT {default}")
+async def _settle_column(driver: asyncpg.Connection[Any], table: str, field: Field) -> None:
+    """Give a column with the values of a field its default, and NOT NULL where it has none unset.
+
+    The default differs even between fields of one type: an enum's is the name of its zero.
+    """
+    alter, default = f'ALTER TABLE {table} ALTER "{field.column}"', column_default(field)
+    await driver.execute(
+        f"{alter} DROP DEFAULT" if default is None else f"{alter} SET DEFAULT {default}"
+    )
     if not field.nullable:
-        await driver.execute(f"ALTER TABLE {table} ALTER {target} SET NOT NULL")
-    if field.reference is not None:
-        await driver.execute(f"CREATE INDEX ON {table} ({target})")
+        await driver.execute(f"{alter} SET NOT NULL")
 
 
 def judge_rules(connection: Connection, dataset: Dataset) -> ValueReport:

@@ -88,6 +88,18 @@ def present_indexes(connection: Connection) -> set[str]:
     return {row[0] for row in connection.execute(text(_PRESENT)) if row[1]}
 
 
+def is_indexed(connection: Connection, dataset: str, column: str) -> bool:
+    """Whether an index of any name, over all rows, begins with the column."""
+    sql = (
+        "SELECT EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a"
+        " ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]"
+        " WHERE i.indrelid = CAST(:table AS regclass) AND a.attname = :column"
+        " AND i.indpred IS NULL AND i.indisvalid)"
+    )
+    given = {"table": f'{DATA_SCHEMA}."{dataset}"', "column": column}
+    return bool(connection.execute(text(sql), given).scalar_one())
+
+
 def undeclared_indexes(connection: Connection, dataset: Dataset) -> list[str]:
     """What the indexes of a dataset are that the model no longer declares, such as "customers.email
     is no longer unique"."""

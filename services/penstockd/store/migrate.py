@@ -30,7 +30,7 @@ from penstockd.store.sockets import open_session
 from penstockd.store.step import Consent, Step
 from penstockd.store.steps import keep_manifest, model_steps
 from penstockd.store.tables import DATA_SCHEMA, HUB_SCHEMA
-from penstockd.store.triggers import missing_triggers
+from penstockd.store.triggers import missing_triggers, stale_triggers
 
 
 class MigrationNeeded(Exception):
@@ -131,6 +131,8 @@ def _migrate_within(connection: Connection, catalog: Catalog, destructive: bool)
         raise
     steps = list(model_steps(connection, catalog))
     _refuse_steps(steps, destructive)
+    for sql in list(stale_triggers(connection, catalog)):
+        run_script(connection, sql)
     for step in steps:
         try:
             step.apply(connection)

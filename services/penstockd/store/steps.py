@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import orjson
 from sqlalchemy import Connection, text
 
 from penstockd.catalog import Catalog, Dataset, Field
@@ -28,6 +29,7 @@ from penstockd.catalog.manifest import (
 from penstockd.catalog.model import KEY_COLUMN, column_name
 from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.values import load_json
+from penstockd.store.closing import closing_steps, unreadable_images
 from penstockd.store.columns import (
     Differ,
     PresentColumn,
@@ -46,6 +48,7 @@ from penstockd.store.columns import (
 from penstockd.store.indexes import (
     declared_indexes,
     find_duplicates,
+    is_indexed,
     present_indexes,
     undeclared_indexes,
 )
@@ -83,26 +86,18 @@ def model_steps(connection: Connection, catalog: Catalog) -> Iterator[Step]:
             consent,
             script_step(gone + quote_literal(name)),
         )
-    closing = [c for c in closing if _log_holds(connection, c[0])]
-    if closing:
-        what = ", ".join(name for _, name in closing)
-        yield Step(
-            f"the change log up to now is closed, since its images of {what} cannot"
-            " be read with the new model: feeds answer CURSOR_EXPIRED once, and"
-            " consumers take a snapshot",
-            Consent.COMMAND,
-            _close_log,
-        )
+    yield from closing_steps(connection, closing)
 
 
 def keep_manifest(connection: Connection, catalog: Catalog) -> None:
     """Record the catalog as the one that the tables now have."""
-    manifest = write_manifest(catalog)
+    manifest = dump_manifest(write_manifest(catalog))
     history = _read_history(connection)
-    if not history or history[-1] != manifest:
+    # As text, since shapes are equal whatever the bytes of their numbers.
+    if not history or dump_manifest(history[-1]) != manifest:
         connection.execute(
             text("INSERT INTO hub.model (manifest) VALUES (CAST(:manifest AS json))"),
-            {"manifest": dump_manifest(manifest)},
+            {"manifest": manifest},
         )
 
 
@@ -148,25 +143,14 @@ class _DatasetChanges:
             yield Step(f"new field {self._where(added)}", Consent.START, script_step(sql))
         for old, new in self._matches.kept:
             yield from self._field_steps(old, new)
+        yield from self._reference_steps()
         yield from self._rule_steps()
         yield from self._index_steps()
 
     def unreadable(self, history: Sequence[Manifest]) -> list[str]:
-        """The fields whose images in the log the new model cannot read, or reads differently."""
-        found = [
-            self._where(self._dataset.by_path[new.path])
-            for old, new in self._matches.kept
-            if not self._shapes.same_kinds(old.shape, new.shape)
-            or (old.numbers and old.numbers != new.numbers)
-        ]
-        for new in self._matches.added:
-            for manifest in history:
-                stored = manifest.datasets.get(self._dataset.name, StoredDataset(()))
-                earlier = [f.shape for f in stored.fields if f.numbers == new.numbers]
-                shapes = ShapeComparison(manifest.messages, self._shapes.after)
-                if any(not shapes.same_kinds(shape, new.shape) for shape in earlier):
-                    found.append(f"a former field of the number of {new.path}")
-        return list(dict.fromkeys(found))
+        """See ``closing.unreadable_images``."""
+        images = unreadable_images(self._dataset, self._matches, self._shapes, history)
+        return list(dict.fromkeys(images))
 
     def _stored_fields(self, stored: StoredDataset) -> list[StoredField]:
         """The present columns, with what the manifest records of them. If the store has no manifest
@@ -254,6 +238,23 @@ class _DatasetChanges:
                     f' WHERE "{field.column}" = {nothing}'
                 )
             yield Step(f"{where} may now be unset", Consent.START, script_step(sql))
+
+    def _reference_steps(self) -> Iterator[Step]:
+        """The indexes by which row rules and feeds follow references, of fields that had none."""
+        kept = {new.path: column_name(old.path) for old, new in self._matches.kept}
+        for field in self._dataset.references.values():
+            column = kept.get(field.path)
+            if column is None or type_name(field) != self._present[column].type_name:
+                continue  # it is made with the column
+            if is_indexed(self._connection, self._dataset.name, column):
+                continue
+            assert field.reference is not None, "references have a target"
+            yield Step(
+                f"{self._where(field)} refers to {field.reference.dataset} from now on: an index"
+                " is made",
+                Consent.START,
+                script_step(f'CREATE INDEX ON {self._table} ("{field.column}")'),
+            )
 
     def _filling(self, field: Field, old: StoredField) -> Step:
         """The step that sets unset values to the default."""
@@ -393,6 +394,9 @@ def _fill_default(convert: FieldConversion, field: Field) -> Callable[[object], 
     """The conversion, with the default instead of NULL if the field is not nullable."""
     if field.nullable:
         return convert
+    if field.is_json:  # a row has its text
+        unset = orjson.dumps(default_value(field)).decode()
+        return lambda value: unset if value is None else convert(value)
     return lambda value: default_value(field) if value is None else convert(value)
 
 
@@ -408,7 +412,7 @@ def _make_differ(field: Field, column: PresentColumn) -> Differ:
 
 def _describe_effect(report: ValueReport) -> str:
     if report.refused:
-        return f"{report.refused} values values do not fit ({report.reasons()})"
+        return f"{report.refused} values do not fit ({report.reasons()})"
     if report.changed:
         return f"{report.changed} values are converted"
     return "no value is affected"
@@ -426,20 +430,3 @@ def _read_history(connection: Connection) -> list[Manifest]:
         return []
     rows = connection.execute(text("SELECT manifest::text FROM hub.model ORDER BY id"))
     return [parse_manifest(row[0]) for row in rows]
-
-
-def _log_holds(connection: Connection, dataset: str) -> bool:
-    """Whether the log has images of a dataset's records."""
-    sql = (
-        "SELECT EXISTS (SELECT FROM hub.change AS c WHERE dataset = :dataset AND ("
-        " EXISTS (SELECT FROM hub.log_transaction AS t WHERE t.revision = c.revision)"
-        " OR EXISTS (SELECT FROM hub.pending AS p WHERE p.revision = c.revision)))"
-    )
-    return bool(connection.execute(text(sql), {"dataset": dataset}).scalar_one())
-
-
-def _close_log(connection: Connection) -> None:
-    """Prune all changes of the log, as if they were past retention."""
-    while connection.execute(text("SELECT hub.stamp()")).scalar_one():
-        pass
-    connection.execute(text("SELECT hub.prune_log(last_number) FROM hub.log_head"))

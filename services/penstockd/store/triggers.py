@@ -19,8 +19,27 @@ _EVENTS = {
 }
 
 
+def stale_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
+    """The SQL that drops all triggers that the catalog's tables must not have, or not with their
+    arguments. It precedes all changes of columns: a trigger that names a column which is no longer
+    there makes every write fail."""
+    wanted = {d.name: _packed_arguments(d) for d in catalog if d.references}
+    for (table, name), arguments in _present_triggers(connection).items():
+        if wanted.get(table) != arguments:
+            yield f'DROP TRIGGER {name} ON {DATA_SCHEMA}."{table}"'
+
+
 def missing_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
-    """The SQL of all triggers that the catalog's tables lack or have with other arguments."""
+    """The SQL of all triggers that the catalog's tables lack."""
+    present = _present_triggers(connection)
+    for dataset in catalog:
+        for event in _EVENTS:
+            if dataset.references and (dataset.name, _trigger_name(event)) not in present:
+                yield trigger_sql(dataset, event)
+
+
+def _present_triggers(connection: Connection) -> dict[tuple[str, str], bytes]:
+    """The arguments of all triggers on datasets' tables, by table and name."""
     rows = connection.execute(
         text(
             "SELECT c.relname, t.tgname, t.tgargs FROM pg_trigger AS t"
@@ -30,14 +49,7 @@ def missing_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
         ),
         {"schema": DATA_SCHEMA},
     )
-    present = {(row[0], row[1]): bytes(row[2]) for row in rows}
-    for dataset in catalog:
-        wanted = _trigger_arguments(dataset)
-        for event in _EVENTS:
-            name = _trigger_name(event)
-            kept = b"".join(a.encode() + b"\0" for a in wanted)
-            if dataset.references and present.get((dataset.name, name)) != kept:
-                yield trigger_sql(dataset, event)
+    return {(row[0], row[1]): bytes(row[2]) for row in rows}
 
 
 def trigger_sql(dataset: Dataset, event: str) -> str:
@@ -53,6 +65,11 @@ def trigger_sql(dataset: Dataset, event: str) -> str:
 
 def _trigger_name(event: str) -> str:
     return f"lost_references_{event.lower()}"
+
+
+def _packed_arguments(dataset: Dataset) -> bytes:
+    """The arguments as PostgreSQL stores them."""
+    return b"".join(a.encode() + b"\0" for a in _trigger_arguments(dataset))
 
 
 def _trigger_arguments(dataset: Dataset) -> list[str]:

@@ -40,7 +40,8 @@ from penstockd.webhooks.queue import (
     promote_stuck,
     release_all,
 )
-from penstockd.webhooks.sender import Reply, Sender
+from penstockd.webhooks.replies import Reply
+from penstockd.webhooks.sender import Sender
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt, rest_of
 
 #: The most messages that one transaction claims, and the most results that one settles.

@@ -38,7 +38,7 @@ from penstockd.webhooks.model import (
     Webhook,
     WebhookKind,
 )
-from penstockd.webhooks.sender import OWN_HEADERS
+from penstockd.webhooks.replies import OWN_HEADERS
 
 _KEPT = 4096
 

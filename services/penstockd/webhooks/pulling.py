@@ -29,7 +29,7 @@ from penstockd.webhooks.queue import (
     next_due,
     return_lent,
 )
-from penstockd.webhooks.sender import Reply
+from penstockd.webhooks.replies import Reply
 from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt
 from penstockd.webhooks.signing import Signer
 

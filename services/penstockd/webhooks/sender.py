@@ -7,15 +7,16 @@ import email.utils
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
-from penstockd.egress import AddressRefused, EgressGuard, Resolver, guarded_socket
+from penstockd.egress import AddressRefused, EgressGuard
+from penstockd.webhooks.dialing import Resolver, guarded_socket
 from penstockd.webhooks.model import Reason
+from penstockd.webhooks.replies import Reply
 
 CONNECT_SECONDS = 5.0
 TOTAL_SECONDS = 15.0
@@ -24,32 +25,6 @@ READ_BYTES = 64 * 1024
 #: The most of these that are stored.
 KEPT_BYTES = 1024
 _KEPT_HEAD = 4096
-#: Headers that every message sets itself, and that no custom header may set.
-OWN_HEADERS = frozenset(
-    {
-        "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
-        "connection", "upgrade", "te", "trailer", "expect", "user-agent", "proxy-authorization",
-        "proxy-connection", "keep-alive", "webhook-id", "webhook-timestamp", "webhook-signature",
-    }
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The outcome of an attempt: a status with the reply's head, or why there is none."""
-
-    latency: float
-    status: int | None = None
-    reason: str = ""
-    head: str = ""
-    body: bytes = b""
-    address: str = ""
-    retry_after: timedelta | None = None
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the receiver accepted it."""
-        return self.status is not None and 200 <= self.status < 300 and not self.reason
 
 
 class _Response(aiohttp.ClientResponse):

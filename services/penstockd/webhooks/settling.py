@@ -41,7 +41,7 @@ from penstockd.webhooks.queue import (
     put_deliveries,
     settle_results,
 )
-from penstockd.webhooks.sender import Reply
+from penstockd.webhooks.replies import Reply
 
 #: The database has gone back in time: messages sent to a receiver may be undone.
 UNDONE = "changes.undone"

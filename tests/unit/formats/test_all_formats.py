@@ -346,7 +346,7 @@ async def test_a_receipt_stands_behind_the_rows(
     await shelf.fill([["a"], ["b"]], some)
     document = await export(shelf, name, some, compression=compression)
     writer = formats.open_writer(name, things, some, compression=compression)
-    good = writer.receipt(b'{"state":"COMPLETE","rowCount":"2","note":"?>"}')
+    good = writer.receipt(b'{"state":"COMPLETE","rowCount":"2","note":"--->"}')
     assert len(read(name, things, document + good, 7)[1]) == 2
     for bad in (b'{"state":"FAILED","rowCount":"2"}', b'{"state":"COMPLETE","rowCount":"3"}'):
         with pytest.raises(FormatError, match="receipt") as caught:

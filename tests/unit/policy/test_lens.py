@@ -145,6 +145,16 @@ def test_a_field_that_the_model_has_lost_is_not_passed_on(lens: Maker) -> None:
     assert b"x" not in lens(grant(tax_id=Mask.HIDE)).project(lost)
 
 
+def test_nor_to_somebody_who_sees_everything_that_is_left(catalog: Catalog, tables: Tables) -> None:
+    lost = customers_pb2.Customer(customer_id="c").SerializeToString() + b"\xfa\x3f\x01x"
+    assert b"x" in Maker(catalog, tables)(grant()).project(lost), "the control"
+    changed = Catalog({d.name: d for d in catalog}, catalog.pool)
+    changed.with_former_fields = frozenset({"customers"})
+    everything = Maker(changed, tables)(grant())
+    assert not everything.clear and b"x" not in everything.project(lost)
+    assert b"x" not in b"".join(everything.project_all([lost]))
+
+
 def test_filters_are_refused_as_lists_refuse_them(lens: Maker) -> None:
     with pytest.raises(FilterError):
         lens(grant(), filter="name =")

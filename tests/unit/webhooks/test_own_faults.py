@@ -9,7 +9,7 @@ import pytest
 from penstockd.audit.entry import Entry
 from penstockd.errors import PolicyStale, RateLimited
 from penstockd.policy.snapshot import Policy, PolicySnapshot
-from penstockd.webhooks.sender import Reply
+from penstockd.webhooks.replies import Reply
 from webhook_rig import Receiver, Rig, customer, make
 
 from .test_views import GRANT, narrow

@@ -167,7 +167,7 @@ class ImportInteractionsResponse(_message.Message):
     def __init__(self, row_count: _Optional[int] = ..., created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ..., ignored_names: _Optional[_Iterable[_Union[_import_report_pb2.IgnoredName, _Mapping]]] = ..., ignored_value_count: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[_import_report_pb2.PreviewColumn, _Mapping]]] = ...) -> None: ...
 
 class ExportInteractionsRequest(_message.Message):
-    __slots__ = ("filter", "order_by", "fields", "format", "page_size", "page_token", "spreadsheet_safe", "nested", "shape")
+    __slots__ = ("filter", "order_by", "fields", "format", "page_size", "page_token", "spreadsheet_safe", "nested", "shape", "bom")
     FILTER_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +177,7 @@ class ExportInteractionsRequest(_message.Message):
     SPREADSHEET_SAFE_FIELD_NUMBER: _ClassVar[int]
     NESTED_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BOM_FIELD_NUMBER: _ClassVar[int]
     filter: str
     order_by: str
     fields: str
@@ -186,10 +187,11 @@ class ExportInteractionsRequest(_message.Message):
     spreadsheet_safe: bool
     nested: str
     shape: str
-    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., nested: _Optional[str] = ..., shape: _Optional[str] = ...) -> None: ...
+    bom: bool
+    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., nested: _Optional[str] = ..., shape: _Optional[str] = ..., bom: _Optional[bool] = ...) -> None: ...
 
 class StreamExportInteractionsRequest(_message.Message):
-    __slots__ = ("filter", "order_by", "fields", "format", "limit", "compression", "spreadsheet_safe", "omit_receipt", "resume_receipt", "resume_offset", "nested", "shape")
+    __slots__ = ("filter", "order_by", "fields", "format", "limit", "compression", "spreadsheet_safe", "omit_receipt", "resume_receipt", "resume_offset", "nested", "shape", "receipt", "bom")
     FILTER_FIELD_NUMBER: _ClassVar[int]
     ORDER_BY_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +204,8 @@ class StreamExportInteractionsRequest(_message.Message):
     RESUME_OFFSET_FIELD_NUMBER: _ClassVar[int]
     NESTED_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    BOM_FIELD_NUMBER: _ClassVar[int]
     filter: str
     order_by: str
     fields: str
@@ -214,7 +218,9 @@ class StreamExportInteractionsRequest(_message.Message):
     resume_offset: int
     nested: str
     shape: str
-    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ..., compression: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., omit_receipt: _Optional[bool] = ..., resume_receipt: _Optional[str] = ..., resume_offset: _Optional[int] = ..., nested: _Optional[str] = ..., shape: _Optional[str] = ...) -> None: ...
+    receipt: str
+    bom: bool
+    def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ..., compression: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., omit_receipt: _Optional[bool] = ..., resume_receipt: _Optional[str] = ..., resume_offset: _Optional[int] = ..., nested: _Optional[str] = ..., shape: _Optional[str] = ..., receipt: _Optional[str] = ..., bom: _Optional[bool] = ...) -> None: ...
 
 class InteractionChange(_message.Message):
     __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence")

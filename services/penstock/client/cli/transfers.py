@@ -73,6 +73,13 @@ def export_records(
             "--spreadsheet-safe", help="Escape cells that a spreadsheet would run as formulas."
         ),
     ] = False,
+    bom: Annotated[
+        bool | None,
+        typer.Option(
+            "--bom/--no-bom",
+            help="Begin CSV with the mark by which Excel recognises UTF-8.",
+        ),
+    ] = None,
     nested: Annotated[
         str, typer.Option(help="json: lists and maps in Parquet and Arrow as text in JSON.")
     ] = "",
@@ -101,6 +108,7 @@ def export_records(
             limit=limit,
             compression=packed,
             spreadsheet_safe=spreadsheet_safe,
+            bom=bom,
             nested=nested,
             shape=shape,
         )

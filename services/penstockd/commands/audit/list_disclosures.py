@@ -29,4 +29,7 @@ async def list_disclosures(
     async with hub.database.connection() as connection:
         known = await name_question(connection, hub.catalog, question)
         found, end = await find_shown(connection, known, paging.size, position)
-    return found, paging.end(found, end)
+    page = paging.fit(found)
+    if len(page) < len(found):
+        end = page[-1].values["entry_time"], page[-1].values["entry_id"]
+    return page, paging.end(page, end)

@@ -29,7 +29,9 @@ async def preview_shape(
     view, query = call.view(hub.catalog[definition.dataset], Action.READ), Query(filter)
     call.asked(format=format, **query.said)
     size = min(rows or USUAL_ROWS, MOST_ROWS)
-    page = await read_file_page(hub.database, view, query, size, None, format, shape)
+    page = await read_file_page(
+        hub.database, view, query, size, None, format, shape, surface=call.entry.surface
+    )
     rule = call.rule(view, page.rule_fields)
     call.disclose(given_set(definition.dataset, rule, page.rows, page.keys))
     return page
