@@ -1,5 +1,6 @@
 """``penstock audit verify`` and ``penstock usage reconcile``: prove the audit, and that usage is
-what the audit says, from the database itself; the audit also from a copy.
+what the audit says, from the database itself; the audit also from a copy; and
+``penstock audit archive``: archives its old days.
 
 Nothing here asks the hub, since an auditor need not trust it. Only the public key is trusted, and
 the file of checkpoints if one was kept.
@@ -8,10 +9,12 @@ the file of checkpoints if one was kept.
 from __future__ import annotations
 
 import datetime as dt
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstockd.audit.archive import ArchiveFolders, open_lines
 from penstockd.audit.checkpoint import (
     Checkpoint,
     CheckpointFile,
@@ -21,14 +24,18 @@ from penstockd.audit.checkpoint import (
 )
 from penstockd.audit.copy import CopyBroken, verify_copy
 from penstockd.audit.proof import UNSEALED_SECONDS, verify_database
-from penstockd.audit.verify import VerificationReport
+from penstockd.audit.retention import ArchivePlace, ArchiveRefused, AuditRetention
+from penstockd.audit.stored_archives import StoredArchive, read_archives
+from penstockd.audit.verify import DaySpan, VerificationReport
 from penstockd.config import Settings
-from penstockd.errors import DatabaseUnavailable
-from penstockd.installation import find_database, open_ring
+from penstockd.errors import Conflict, DatabaseUnavailable, DataLocked
+from penstockd.installation import find_database, node_id, open_ring
 from penstockd.metering.reconcile import Reconciliation, reconcile_usage
 from penstockd.node.errors import NodeError
 from penstockd.store.database import open_database
 from penstockd.store.roles import may_change_audit
+from penstockd.store.root_secrets import read_root_secrets
+from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_store
 
 #: What an auditor should know about a database where all processes log in as one role.
 ONE_ROLE = (
@@ -67,26 +74,37 @@ def collect_evidence(
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """The result of verifying the database, and whether workers could change the audit."""
+    """The result of verifying the database with its archives, whether workers could change the
+    audit, and the names of archive files that belong to no day that was dropped."""
 
     report: VerificationReport
     workers_may_change: bool
+    spare: Sequence[str]
 
 
-async def verify_stored(settings: Settings, given: Evidence, patience: float) -> StoredReport:
-    """Verify the audit in the database. The newest checkpoint can be of any age if ``patience`` is
-    0 or the hub does not run.
+async def verify_stored(
+    settings: Settings, given: Evidence, patience: float, folders: Sequence[Path] | None
+) -> StoredReport:
+    """Verify the audit in the database, and the archives in ``folders``, by default in that of the
+    settings; an empty list leaves them out. The newest checkpoint can be of any age if ``patience``
+    is 0 or the hub does not run.
 
-    Raises DatabaseUnavailable and NodeError.
+    Raises DatabaseUnavailable and NodeError, and OSError if a folder cannot be read.
     """
+    if folders is None:
+        folders = [settings.archive_folder]
     async with (
         find_database(settings) as found,
         open_database(found.url, size=1) as database,
         database.snapshot() as connection,
     ):
         wanted = patience if found.hub_runs and patience else None
-        report = await verify_database(connection, given.keys, given.outside, patience=wanted)
-        return StoredReport(report, await may_change_audit(connection))
+        archives = ArchiveFolders(folders) if folders else None
+        report = await verify_database(
+            connection, given.keys, given.outside, patience=wanted, archives=archives
+        )
+        spare = archives.spare if archives is not None else []
+        return StoredReport(report, await may_change_audit(connection), spare)
 
 
 async def reconcile_stored(
@@ -112,9 +130,27 @@ def summarise_report(report: VerificationReport, given: Evidence) -> str:
         f"{report.entries:,} entries ({speed:,.0f}/s)",
         f"{report.unsealed:,} not sealed yet{_warn_late(report)}",
         f"{report.checkpoints:,} checkpoints, {report.outside:,} of the file",
+        *_describe_spans(report),
         f"key {', '.join(map(fingerprint_key, given.keys))}",
     ]
     return "\n".join([*report.restores, "; ".join(parts)])
+
+
+def _describe_spans(report: VerificationReport) -> list[str]:
+    """The days that were read in the database and in archives, if there are archives."""
+    archived = report.archived
+    if archived is None:
+        return []
+    files = f"{archived.entries:,} entries in {archived.files:,} archives"
+    told = files if archived.files else "dropped, their archives were NOT READ"
+    parts = [f"{_name_days(archived)}: {told}"]
+    if report.stored is not None:
+        parts.append(f"{_name_days(report.stored)}: {report.stored.entries:,} entries stored")
+    return parts
+
+
+def _name_days(span: DaySpan) -> str:
+    return str(span.first) if span.first == span.last else f"{span.first} to {span.last}"
 
 
 def _warn_late(report: VerificationReport) -> str:
@@ -125,6 +161,39 @@ def _warn_late(report: VerificationReport) -> str:
 
 
 def verify_file(copy: Path, given: Evidence) -> VerificationReport:
-    """Verify a copy. Raises CopyBroken and OSError."""
-    with copy.open("rb") as lines:
+    """Verify a copy, or an archive. Raises CopyBroken and OSError."""
+    with open_lines(copy) as lines:
         return verify_copy(lines, given.keys, given.outside)
+
+
+async def archive_days(settings: Settings, days: int) -> list[StoredArchive]:
+    """Archive and drop the days that ended more than ``days`` days ago; returns their archives.
+
+    It works on the database itself, whether the hub runs or not. Raises StartRefused.
+    """
+    try:
+        login, ring = settings.database_keeper_url, open_ring(settings)
+        async with open_store(settings, "hub.audit_archive", login) as database:
+            async with database.connection() as connection:
+                await read_root_secrets(connection, ring)
+            place = ArchivePlace(settings.archive_folder, node_id(settings), socket.gethostname())
+            retention = AuditRetention(database, RingSigners(ring), place, days)
+            return await retention.archive_old(database)
+    except (Conflict, DataLocked) as exc:
+        raise StartRefused("others are reading or sealing the audit: try again") from exc
+    except (ArchiveRefused, CopyBroken) as exc:
+        raise StartRefused(str(exc)) from exc
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc
+
+
+async def list_archived(settings: Settings) -> list[StoredArchive]:
+    """The days that were archived and dropped, in that order. Raises StartRefused."""
+    try:
+        async with (
+            open_store(settings, "hub.audit_archive") as database,
+            database.connection() as connection,
+        ):
+            return await read_archives(connection)
+    except OPERATORS_ERRORS as exc:
+        raise StartRefused(explain_error(settings, exc)) from exc

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from penstockd.audit.archive import list_archives, open_private
 from penstockd.audit.declared_epoch import Epoch
 from penstockd.auth.secret import SECOND_SECRET, SECRET, sync_folder
 from penstockd.config import Settings
@@ -44,6 +45,8 @@ from penstockd.up import StartRefused, begin_epoch
 
 #: Names of files in a backup. The settings decide where each belongs.
 CHECKPOINTS, SETTINGS = "checkpoints.jsonl", "settings.json"
+#: The folder in a vault that has the archived days of the audit.
+ARCHIVED = "audit"
 _SECRETS = (SECRET, SECOND_SECRET)
 #: In the data folder: segments of the log on their way to a vault.
 STAGING = "backup"
@@ -53,13 +56,15 @@ _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What ``take_backup`` has put into the vault: the new backup (None for the log alone), its
-    size in bytes, the number of segments of the log, and the names of backups that were removed.
+    size in bytes, the number of segments of the log and of archived days of the audit that are new
+    there, and the names of backups that were removed.
     ``oldest`` is the earliest time to which the database can be restored, None if the vault has no
     backup of it. ``unusable`` explains by name why other backups there cannot be used."""
 
     label: Label | None
     size: int
     segments: int
+    archives: int
     removed: Sequence[str]
     oldest: datetime | None
     unusable: Mapping[str, str]
@@ -99,7 +104,8 @@ async def take_backup(
             if log_only:
                 segments = await _put_log_with_secrets(settings, vault, server, newest)
                 oldest = found.labels[0].time if found.labels else None
-                return Taken(None, 0, segments, (), oldest, found.unusable)
+                archives = await asyncio.to_thread(_put_archives, settings, vault)
+                return Taken(None, 0, segments, archives, (), oldest, found.unusable)
             # The file of checkpoints is read first: the database then has all of them.
             files, name = _collect_files(settings), make_name()
             if newest is not None:
@@ -113,12 +119,15 @@ async def take_backup(
                 # The log may have a rotation that began meanwhile.
                 files = _merge_secrets(files, _find_secrets(settings), replaces=True) or files
                 label = Label(name, cluster, segment, time, _read_version(), sorted(files), owner)
+                # After the log: each day that it drops has its archive in the vault.
+                archives = await asyncio.to_thread(_put_archives, settings, vault)
                 await asyncio.to_thread(_finish_backup, vault, label, files)
             removed = await asyncio.to_thread(remove_old, vault, keep)
             found = await asyncio.to_thread(read_inventory, vault)
             if name in found.unusable or not found.labels:
                 raise BackupFailed(f"the new backup cannot be used: {found.unusable.get(name)}")
-            return Taken(label, size, segments, removed, found.labels[0].time, found.unusable)
+            oldest = found.labels[0].time
+            return Taken(label, size, segments, archives, removed, oldest, found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
 
@@ -146,6 +155,7 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
             else:
                 _begin_installation(settings)
             _write_files(settings, files)
+            _fetch_archives(settings, vault)
         return Restored(label, await begin_epoch(settings, "restore"), found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
@@ -203,9 +213,47 @@ def _back_up_files(
     files, name = _collect_files(settings), make_name()
     label = Label(name, "", "", datetime.now(UTC), _read_version(), sorted(files), owner)
     with _remove_if_failed(vault, name):
+        archives = _put_archives(settings, vault)
         _finish_backup(vault, label, files)
     removed = remove_old(vault, keep)
-    return Taken(label, 0, 0, removed, None, read_inventory(vault).unusable)
+    return Taken(label, 0, 0, archives, removed, None, read_inventory(vault).unusable)
+
+
+def _put_archives(settings: Settings, vault: Vault) -> int:
+    """Put the archived days of the audit into the vault that it lacks; returns how many.
+
+    They are there once for all backups, and stay: nothing else has these days. A name stands for
+    one content.
+    """
+    there = set(vault.names(ARCHIVED))
+    count = 0
+    for path in list_archives(settings.archive_folder):
+        name = f"{ARCHIVED}/{path.name}"
+        if name not in there:
+            with path.open("rb") as file:
+                vault.put(name, file)
+            count += 1
+    return count
+
+
+def _fetch_archives(settings: Settings, vault: Vault) -> None:
+    """Put the archived days of the vault into the folder of archives, those that it lacks."""
+    names = vault.names(ARCHIVED)
+    folder = settings.archive_folder
+    if names:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in names:
+        path = folder / Path(name).name
+        if path.exists():
+            continue
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with vault.opened(name) as source, open_private(fresh) as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    if names:
+        sync_folder(folder)
 
 
 def _finish_backup(vault: Vault, label: Label, files: Mapping[str, bytes]) -> None:

@@ -18,6 +18,7 @@ import typer
 
 from penstock.client.cli.audit import group_of
 from penstock.client.cli.printing import print_outcome
+from penstockd.cli_audit import add_audit_commands
 from penstockd.cli_backups import back_up_hub, format_epoch, restore_hub
 from penstockd.cli_secrets import add_secret_commands
 from penstockd.cli_settings import load_settings
@@ -52,7 +53,7 @@ def commands(app: typer.Typer) -> None:
     app.command("nodes")(show_nodes)
     app.command("backup")(back_up_hub)
     app.command("restore")(restore_hub)
-    group_of(app).command("verify")(verify_audit)
+    add_audit_commands(group_of(app))
     epochs = typer.Typer(
         no_args_is_help=True, help="Declare that the database was restored or failed over."
     )
@@ -129,62 +130,6 @@ def _format_plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
         yield f"{len(steps)} changes applied"
     else:
         yield "nothing was changed; apply with: penstock migrate --apply"
-
-
-def verify_audit(
-    copy: Annotated[
-        Path | None,
-        typer.Option(help="Verify this copy (see audit export), not the database."),
-    ] = None,
-    checkpoints: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A kept file of checkpoints, of any node; by default this host's. May be given "
-            "several times."
-        ),
-    ] = None,
-    public_key: Annotated[
-        list[str] | None,
-        typer.Option(help="Trust this key (see audit checkpoint) instead of the host's."),
-    ] = None,
-    max_age: Annotated[
-        float,
-        typer.Option(
-            min=0, help="The greatest age of the newest checkpoint in seconds; 0 means any age."
-        ),
-    ] = 120.0,
-) -> None:
-    """Prove that the audit is what it was when it was written; exit with 1 if it is not.
-
-    It reads the database itself, whether the hub runs or not, or a copy of it. The first finding
-    is the first place that was tampered with.
-    """
-    import asyncio
-
-    from penstockd import auditor
-
-    settings = load_settings()
-    try:
-        given = auditor.collect_evidence(
-            settings, public_key or [], checkpoints or [], copy=copy is not None
-        )
-        if copy is not None:
-            report = auditor.verify_file(copy, given)
-        else:
-            stored = asyncio.run(auditor.verify_stored(settings, given, max_age))
-            report = stored.report
-            if stored.workers_may_change:
-                typer.echo(auditor.ONE_ROLE, err=True)
-    except auditor.FAILURES as exc:
-        typer.echo(f"penstock: {exc}", err=True)
-        raise typer.Exit(2) from exc
-    findings = [str(finding) for finding in report.findings]
-    summary = auditor.summarise_report(report, given)
-    print_outcome(
-        {"intact": report.intact, "findings": findings, "summary": summary}, [*findings, summary]
-    )
-    if not report.intact:
-        raise typer.Exit(1)
 
 
 def make_administrator(

@@ -31,7 +31,7 @@ def back_up_hub(
         ),
     ] = False,
 ) -> None:
-    """Back up the embedded database with its log (WAL), the secret, settings and audit file.
+    """Back up the embedded database with its log (WAL), the secret, settings and audit files.
 
     It works whether the hub runs or not. Guard the backup as you guard the secret, which is in it.
     If you use your own database, it backs up the files alone: see the guide.
@@ -52,6 +52,7 @@ def back_up_hub(
         "backup": taken.label.name if taken.label is not None else None,
         "bytes": taken.size,
         "segments": taken.segments,
+        "archives": taken.archives,
         "oldest_time": taken.oldest.isoformat() if taken.oldest is not None else None,
         "removed": list(taken.removed),
         "unusable": dict(taken.unusable),
@@ -68,6 +69,8 @@ def _format_backup(taken: Taken) -> Iterator[str]:
     else:
         since = taken.oldest.isoformat(timespec="seconds")
         yield f"{taken.segments} segments of the log; restorable to any time since {since}"
+    if taken.archives:
+        yield f"{taken.archives} archived days of the audit"
     yield from (f"removed {name}" for name in taken.removed)
     yield from _format_unusable(taken.unusable)
 

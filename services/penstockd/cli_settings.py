@@ -11,11 +11,16 @@ if TYPE_CHECKING:
 
 
 def load_settings() -> Settings:
-    """Read the settings; ends the command if they are not valid."""
+    """Read the settings; ends the command if they are not valid.
+
+    From then on what the command logs is on stderr, beside its result.
+    """
     from pydantic import ValidationError
 
     from penstockd.config import Settings
+    from penstockd.observe import log_beside_results
 
+    log_beside_results()
     try:
         return Settings()
     except ValidationError as exc:

@@ -285,6 +285,18 @@ class Settings(BaseSettings):
         le=60,
         description="Seconds between two signed checkpoints of the audit.",
     )
+    audit_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days of the audit before today that stay in the database; older ones are "
+        "archived to files and dropped. 0: all stay.",
+    )
+    audit_archive: Path | None = Field(
+        default=None,
+        description="Folder of the audit's archived days, which nodes may share; by default "
+        "audit/archive in the data folder.",
+    )
     differing_settings: Literal["stand_by", "warn"] = Field(
         default="stand_by",
         description="What a node does if its settings differ from those of the node that has run "
@@ -417,6 +429,11 @@ class Settings(BaseSettings):
     def checkpoint_file(self) -> Path:
         """Where the audit's checkpoints are appended."""
         return self.audit_file or self.data_dir / "audit" / "checkpoints.jsonl"
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where days of the audit are archived."""
+        return self.audit_archive or self.data_dir / "audit" / "archive"
 
     @property
     def ready_file(self) -> Path:

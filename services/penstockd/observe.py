@@ -61,6 +61,15 @@ def set_up(process: str, level: str, otlp_endpoint: str | None) -> None:
         trace.set_tracer_provider(provider)
 
 
+def log_beside_results() -> None:
+    """Configure logging for a command that prints a result: warnings on stderr, for people."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        # The stream of each moment: whoever runs a command may have replaced it.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
 class RareLine:
     """A log line that many calls could write at the same time, as in an outage. It is written at
     most every ``seconds``, with the number of lines left out since the last one."""

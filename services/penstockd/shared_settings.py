@@ -62,6 +62,8 @@ SCOPES: Mapping[str, Scope] = {
     "usage_day_days": Scope.STAND_BY,
     "audit_file": Scope.NODE,
     "audit_checkpoint_seconds": Scope.STAND_BY,
+    "audit_days": Scope.STAND_BY,
+    "audit_archive": Scope.NODE,
     "differing_settings": Scope.WARN,
     "statement_seconds": Scope.WARN,
     "lock_seconds": Scope.WARN,

@@ -16,6 +16,7 @@ import structlog
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.journal import Journal
 from penstockd.audit.refusals import UnknownCallers
+from penstockd.audit.retention import ArchivePlace, AuditRetention
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.witness import CheckpointWitness
 from penstockd.auth.credentials import Credentials
@@ -307,12 +308,15 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         Level.HOUR: settings.usage_hour_days,
         Level.DAY: settings.usage_day_days,
     }
+    place = ArchivePlace(settings.archive_folder, leases.holder.node_id, leases.host)
+    archiving = AuditRetention(hub.database, signers, place, settings.audit_days)
     return {
         "sequencer": sweep_log,
         "partitions": keep_partitions,
         "stored-replies": prune_replies,
         "log-retention": lambda fenced: LogRetention(fenced, settings.log_retention_hours).run(),
         "audit-sealer": lambda fenced: Sealer(fenced, signers, None, interval=seconds).run(),
+        "audit-retention": archiving.run,
         "signing-keys": lambda fenced: rotate_keys(fenced, seal, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(settings, hub, fenced, leases),
         "webhook-retention": lambda fenced: _forget_deliveries(fenced, delivery_age, leases),

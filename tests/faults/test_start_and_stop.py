@@ -107,7 +107,17 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_finds_all_data
         all_gone(processes)
     console = (own_hub.data.parent / "console").read_text()
     assert "Traceback" not in console
+    # The start says what it does, step by step, and then that it is ready.
+    told = [
+        "starting PostgreSQL",
+        "migrating the tables",
+        "the keeper and Envoy",
+        "Penstock is ready",
+    ]
+    places = [console.index(text) for text in told]
+    assert places == sorted(places), console
     assert f"Penstock is ready: {own_hub.url}" in console
+    assert console[: places[0]].endswith(PROGRESS), console
     assert not (own_hub.data / "ready").exists()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 
 from penstockd.access.reach import check_reads
 from penstockd.audit.calls import read_calls
+from penstockd.audit.stored_archives import find_archived
 from penstockd.budget import let_others_run, run_offloaded
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
@@ -72,6 +73,11 @@ async def rehearse_policy(
     Raises RehearsalTooLong, and PermissionDenied for datasets that the caller's scopes leave out.
     """
     before = with_document(policy, now)
+    # Calls of archived days are not looked at, and the outcome says so.
+    archived = await find_archived(connection, since.date(), date.max)
+    if archived is not None:
+        first = archived.last + timedelta(days=1)
+        since = max(since, datetime.combine(first, time.min, UTC))
     # Offloaded since it makes the Views of all consumers, under both policies.
     rehearsal = await run_offloaded(Rehearsal, before, with_document(policy, wanted))
     calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)

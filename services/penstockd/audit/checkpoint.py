@@ -33,9 +33,12 @@ _log = structlog.get_logger(__name__)
 
 
 class CheckpointKind(enum.StrEnum):
-    """SEAL: the day's chain has this hash at this sequence. USAGE: the rollups of usage of the day,
-    from ``sequence`` entries, have the digest ``hash``. PRUNE: days up to this were dropped.
+    """What a checkpoint states.
 
+    SEAL: the day's chain has this hash at this sequence.
+    USAGE: the rollups of usage of the day, from ``sequence`` entries, have the digest ``hash``.
+    PRUNE: the day's chain, which ends with this hash at this sequence, was archived to a file and
+    dropped. Later checkpoints of the day belong to another chain of it.
     ROTATE: the next checkpoint is signed with another key, whose public half is ``hash``.
     RESTORE: an operator declared that the database has gone back in time. The file's checkpoints
     after number ``sequence`` and before this one were undone. It follows the last checkpoint of the
@@ -171,9 +174,12 @@ class CheckpointKey:
         """The checkpoint after ``last``: it states the digest of the day's usage."""
         return self._signed(last, time, CheckpointKind.USAGE, day, entries, digest)
 
-    def sign_prune(self, last: Checkpoint, time: dt.datetime, day: dt.date) -> Checkpoint:
-        """The checkpoint after ``last``: it states that the hub dropped all days up to ``day``."""
-        return self._signed(last, time, CheckpointKind.PRUNE, day, 0, b"")
+    def sign_prune(
+        self, last: Checkpoint, time: dt.datetime, day: dt.date, sequence: int, hash: bytes
+    ) -> Checkpoint:
+        """The checkpoint after ``last``: it states that the hub archived and dropped the day's
+        chain, which ends with this hash."""
+        return self._signed(last, time, CheckpointKind.PRUNE, day, sequence, hash)
 
     def sign_rotation(self, last: Checkpoint, time: dt.datetime, key: bytes) -> Checkpoint:
         """The checkpoint after ``last``: it states that those after it are signed with ``key``."""

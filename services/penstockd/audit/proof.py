@@ -8,12 +8,20 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
+from penstockd.audit.archive import ArchiveFolders
 from penstockd.audit.chain import CONTENT, HASH_BYTES, Sealed
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 from penstockd.audit.entry import SUPPRESSED
 from penstockd.audit.shown import digest_of
 from penstockd.audit.stored_checkpoints import read_checkpoints
-from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification, VerificationReport
+from penstockd.audit.verify import (
+    MAX_FINDINGS,
+    DaySpan,
+    Fault,
+    Finding,
+    Verification,
+    VerificationReport,
+)
 from penstockd.store.database import Connection
 
 #: How many seconds older than the newest checkpoint an entry outside every chain may be: its
@@ -36,7 +44,7 @@ _OUTSIDE = f"""
 SELECT e.day, e.entry_id, e.entry_time FROM hub.audit_entry AS e
 LEFT JOIN (SELECT day, unnest(entry_ids) AS entry_id FROM hub.audit_seal) AS s
     ON s.day = e.day AND s.entry_id = e.entry_id
-WHERE s.entry_id IS NULL AND {_OLD} AND e.day > $2 ORDER BY e.entry_id LIMIT 100
+WHERE s.entry_id IS NULL AND {_OLD} ORDER BY e.entry_id LIMIT 100
 """
 _OLDEST = f"""
 SELECT min(e.entry_time) FROM hub.audit_entry AS e
@@ -60,22 +68,19 @@ async def verify_database(
     outside: Sequence[Checkpoint] = (),
     *,
     patience: float | None = 120.0,
+    archives: ArchiveFolders | None = None,
 ) -> VerificationReport:
     """Verify the audit that the connection sees. It must be in a snapshot transaction.
 
     ``outside`` are the checkpoints of the file, read before the snapshot was taken. With
-    ``patience``, the newest checkpoint must not be older than that many seconds.
+    ``patience``, the newest checkpoint must not be older than that many seconds. With ``archives``,
+    also verify the days that were dropped: each must be there.
     """
     started = time.perf_counter()
     checkpoints = await read_checkpoints(connection)
     check = Verification(checkpoints, keys, outside)
-    for day, anchor, length in await connection.fetch(
-        "SELECT day, anchor, last_sequence FROM hub.audit_chain ORDER BY day"
-    ):
-        chain = check.day(day, anchor)
-        async for entries in _read_sealed(connection, day):
-            chain.feed(entries)
-        chain.end(length)
+    archived = await asyncio.to_thread(_check_archives, check, archives)
+    stored = await _check_chains(connection, check)
     # The last by number: after the server's clock was set back, earlier ones have later times.
     last = max(
         (c for c in checkpoints if c.kind is CheckpointKind.SEAL), key=_number_of, default=None
@@ -88,7 +93,32 @@ async def verify_database(
     check.close(now if patience is not None else None, patience or 0.0)
     seconds = time.perf_counter() - started
     waiting = None if oldest is None else max(0.0, (now - oldest).total_seconds())
-    return check.report(unsealed, seconds, waiting)
+    return check.report(unsealed, seconds, waiting, stored=stored, archived=archived)
+
+
+def _check_archives(check: Verification, archives: ArchiveFolders | None) -> DaySpan | None:
+    """Check the archives of all days that were dropped, if any; returns what was read."""
+    if not check.pruned:
+        return None
+    files = 0 if archives is None else sum(archives.check(check, p) for p in check.pruned)
+    days = [pruned.day for pruned in check.pruned]
+    return DaySpan(min(days), max(days), check.entries, files)
+
+
+async def _check_chains(connection: Connection, check: Verification) -> DaySpan | None:
+    """Check the chains in the database; returns what was read."""
+    before = check.entries
+    chains = await connection.fetch(
+        "SELECT day, anchor, last_sequence FROM hub.audit_chain ORDER BY day"
+    )
+    for day, anchor, length in chains:
+        chain = check.day(day, anchor)
+        async for entries in _read_sealed(connection, day):
+            chain.feed(entries)
+        chain.end(length)
+    if not chains:
+        return None
+    return DaySpan(chains[0][0], chains[-1][0], check.entries - before)
 
 
 async def _read_sealed(connection: Connection, day: dt.date) -> AsyncIterator[list[Sealed]]:
@@ -149,7 +179,7 @@ async def _check_outside_chains(
         "SELECT coalesce(sum(last_sequence), 0) FROM hub.audit_chain"
     )
     if old:
-        for day, entry_id, at in await connection.fetch(_OUTSIDE, passed, check.pruned):
+        for day, entry_id, at in await connection.fetch(_OUTSIDE, passed):
             words = f"an entry of {at:%H:%M:%S} is in no chain"
             check.find(Finding(Fault.INSERTED, words, day, 0, entry_id))
     count = max(0, int(old + new - sealed))

@@ -98,6 +98,12 @@ class Span:
         if self.start is not None and self.end is not None and self.end < self.start:
             raise ValueInvalid.of("end_time", "is before start_time")
 
+    @property
+    def days(self) -> tuple[dt.date, dt.date]:
+        """The first and the last day of it, in UTC."""
+        start, end = max(self.start or EARLIEST, EARLIEST), min(self.end or LATEST, LATEST)
+        return start.astimezone(dt.UTC).date(), end.astimezone(dt.UTC).date()
+
 
 class EntryNames:
     """The names in a filter of entries (see ``query.Names``)."""

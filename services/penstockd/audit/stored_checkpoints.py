@@ -11,6 +11,13 @@ _CHECKPOINT = """
 SELECT number, checkpoint_time, kind, day, sequence, hash, previous, public_key, signature
 FROM hub.audit_checkpoint
 """
+#: A number that no checkpoint exceeds.
+_LAST = 2**63 - 1
+_HANDOVERS = """
+WHERE kind = 'ROTATE'
+    OR number IN (SELECT number + 1 FROM hub.audit_checkpoint WHERE kind = 'ROTATE')
+ORDER BY number
+"""
 
 
 async def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> None:
@@ -36,9 +43,18 @@ async def read_checkpoint(connection: Connection) -> Checkpoint | None:
     return _parse_row(row) if row is not None else None
 
 
-async def read_checkpoints(connection: Connection, *, after: int = 0) -> list[Checkpoint]:
-    """All checkpoints with numbers above ``after``, in order."""
-    rows = await connection.fetch(_CHECKPOINT + "WHERE number > $1 ORDER BY number", after)
+async def read_checkpoints(
+    connection: Connection, *, after: int = 0, until: int = _LAST
+) -> list[Checkpoint]:
+    """All checkpoints with numbers above ``after`` and up to ``until``, in order."""
+    where = "WHERE number > $1 AND number <= $2 ORDER BY number"
+    rows = await connection.fetch(_CHECKPOINT + where, after, until)
+    return [_parse_row(row) for row in rows]
+
+
+async def read_handovers(connection: Connection) -> list[Checkpoint]:
+    """The checkpoints that hand over to another key, each with the one after it."""
+    rows = await connection.fetch(_CHECKPOINT + _HANDOVERS)
     return [_parse_row(row) for row in rows]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from penstockd.audit.chain import Sealed, link_entry, start_chain
@@ -35,6 +35,7 @@ class Fault(enum.StrEnum):
     UNVERIFIABLE = "UNVERIFIABLE"  # there is no checkpoint: anybody could have written everything
     SUPPRESSED = "SUPPRESSED"  # the database accepted an entry and did not keep it
     RULE_CHANGED = "RULE_CHANGED"  # what callers were shown is not what was stored
+    ARCHIVE = "ARCHIVE"  # the file of an archived day is missing, or cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class DaySpan:
+    """Some days of the audit, from the first to the last, and the entries that were read in them.
+
+    ``files`` is the number of archive files that were read, 0 for days in the database.
+    """
+
+    first: dt.date
+    last: dt.date
+    entries: int
+    files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationReport:
     """The result of a verification; ``findings``: places in chains, then other entries,
     checkpoints.
@@ -65,6 +79,8 @@ class VerificationReport:
     ``checkpoints`` counts the checkpoints of the audit, ``outside`` those of the file. ``unsealed``
     counts entries that are not sealed yet; ``waiting`` is the age of the oldest of them in seconds.
     ``restores`` lists the gaps that were declared after the database had gone back in time.
+    ``stored`` are the days with entries in the database, ``archived`` those that it has dropped:
+    of these, only the entries of files that were read are counted.
     """
 
     findings: list[Finding]
@@ -75,6 +91,8 @@ class VerificationReport:
     seconds: float
     waiting: float | None = None
     restores: Sequence[str] = ()
+    stored: DaySpan | None = None
+    archived: DaySpan | None = None
 
     @property
     def intact(self) -> bool:
@@ -111,21 +129,24 @@ class Verification:
             self.find(Finding(Fault.UNVERIFIABLE, words))
         self._check_row(checkpoints, first)
         self._check_outside(checkpoints, outside)
+        #: The dropped chains: the checkpoint that says so, and the checkpoints within each.
+        self._pruned: dict[Checkpoint, list[Checkpoint]] = {}
         self._marks: dict[dt.date, list[Checkpoint]] = {}
-        self._pruned = dt.date.min
         # Checkpoints of the file count, too: they may be all that is left.
-        for digest, checkpoint in {c.digest: c for c in (*checkpoints, *outside)}.items():
-            if digest not in self._genuine and not self._is_genuine(checkpoint):
+        known = {c.digest: c for c in (*checkpoints, *outside)}
+        for checkpoint in sorted(known.values(), key=_number_of):
+            if checkpoint in self._undone or not self._is_known_genuine(checkpoint):
                 continue
             if checkpoint.kind is CheckpointKind.PRUNE:
-                self._pruned = max(self._pruned, checkpoint.day)
-            elif checkpoint.kind is CheckpointKind.SEAL and checkpoint not in self._undone:
+                marks = self._marks.pop(checkpoint.day, [])
+                self._pruned[checkpoint] = [*marks, checkpoint]
+            elif checkpoint.kind is CheckpointKind.SEAL:
                 self._marks.setdefault(checkpoint.day, []).append(checkpoint)
 
     @property
-    def pruned(self) -> dt.date:
-        """The last day that the hub itself dropped."""
-        return self._pruned
+    def pruned(self) -> Sequence[Checkpoint]:
+        """The checkpoints of the chains that were archived and dropped, in order."""
+        return list(self._pruned)
 
     def find(self, finding: Finding) -> None:
         """Note a fault."""
@@ -134,17 +155,35 @@ class Verification:
 
     def day(self, day: dt.date, anchor: int) -> DayCheck:
         """Begin the check of a day's chain, anchored at checkpoint number ``anchor``."""
+        return self._begin(day, anchor, self._marks.pop(day, ()))
+
+    def archived(self, pruned: Checkpoint, anchor: int) -> DayCheck:
+        """Begin the check of a chain that was dropped, as its archive holds it."""
+        return self._begin(pruned.day, anchor, self._pruned[pruned])
+
+    def _begin(self, day: dt.date, anchor: int, marks: Iterable[Checkpoint]) -> DayCheck:
         before = self._by_number.get(anchor)
         if anchor and before is None:
             self.find(Finding(Fault.CHECKPOINT, "the anchor of the chain is gone", day, 1))
         start = start_chain(day, before.digest if before is not None else b"")
-        return DayCheck(self, day, start, sorted(self._marks.pop(day, ()), key=_sort_sequence))
+        return DayCheck(self, day, start, sorted(marks, key=_sort_sequence))
+
+    def compare(self, pruned: Checkpoint, anchor: int, held: Sequence[Checkpoint]) -> None:
+        """Compare the checkpoints in the archive of a dropped chain with those of the audit."""
+        last = min(
+            (c.number for c in self._pruned[pruned] if c.sequence == pruned.sequence),
+            default=pruned.number,
+        )
+        wanted = [c for n, c in sorted(self._by_number.items()) if anchor <= n <= last]
+        if list(held) != wanted:
+            words = f"its archive does not hold the checkpoints {anchor} to {last} of the audit"
+            self.find(Finding(Fault.CHECKPOINT, words, pruned.day, 1))
 
     def close(self, now: dt.datetime | None = None, patience: float = 120.0) -> None:
         """Finish after the last day. With ``now``, the newest checkpoint must not be older than
         ``patience`` seconds."""
         for day in sorted(self._marks):
-            if day > self._pruned and any(c.sequence for c in self._marks[day]):
+            if any(c.sequence for c in self._marks[day]):
                 self.find(Finding(Fault.TRUNCATED, "the whole day is gone", day, 1))
         # By number: after the server's clock was set back, earlier ones have later times.
         newest = self._by_number[max(self._by_number)].time if self._by_number else None
@@ -156,15 +195,22 @@ class Verification:
             self.find(Finding(Fault.STALE, f"the newest checkpoint is of {time_text(newest)}"))
 
     def report(
-        self, unsealed: int, seconds: float, waiting: float | None = None
+        self,
+        unsealed: int,
+        seconds: float,
+        waiting: float | None = None,
+        *,
+        stored: DaySpan | None = None,
+        archived: DaySpan | None = None,
     ) -> VerificationReport:
         """The result so far."""
         found = sorted(self.findings, key=_sort_place)
         count = len(self._by_number)
         told = [self._told(restore) for restore in self._restores]
         return VerificationReport(
-            found, self.entries, unsealed, count, self._outside, seconds, waiting, told
-        )
+            found, self.entries, unsealed, count, self._outside, seconds, waiting, told,
+            stored, archived,
+        )  # fmt: skip
 
     def _told(self, restore: Checkpoint) -> str:
         """Describe what a declared restore has undone."""
@@ -214,6 +260,9 @@ class Verification:
             words = "it does not follow the previous one"
             return Finding(Fault.CHECKPOINT, words, checkpoint=number)
         return None
+
+    def _is_known_genuine(self, checkpoint: Checkpoint) -> bool:
+        return checkpoint.digest in self._genuine or self._is_genuine(checkpoint)
 
     def _is_genuine(self, checkpoint: Checkpoint) -> bool:
         if not self._is_trusted(checkpoint) or not checkpoint.signed_by(checkpoint.public_key):
@@ -354,6 +403,10 @@ def _sort_place(finding: Finding) -> tuple[bool, bool, dt.date, int, int]:
     day = finding.day or dt.date.max
     outside = finding.sequence == 0
     return finding.day is None, outside, day, finding.sequence, finding.checkpoint
+
+
+def _number_of(checkpoint: Checkpoint) -> int:
+    return checkpoint.number
 
 
 def _sort_sequence(checkpoint: Checkpoint) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def level_of(line: str) -> str | None:
 
 def is_severe_postgres(line: str) -> bool:
     """Whether PostgreSQL reports trouble of its own; an ERROR is only about one statement."""
-    return " FATAL: " in line or " PANIC: " in line
+    return level_of(line) in ("fatal", "panic")
 
 
 def is_severe_envoy(line: str) -> bool:

@@ -24,6 +24,7 @@ import structlog
 from penstockd.node.account import find_account, open_tree, open_way
 from penstockd.node.errors import FolderUnusable, ProcessFailed
 from penstockd.node.guard import ChildGuard
+from penstockd.node.postgres_log import PostgresLog
 from penstockd.node.process import Account, Process, spawn_process
 
 DATABASE = "penstock"
@@ -88,8 +89,9 @@ class EmbeddedPostgres:
     """The PostgreSQL of one data folder. At most one at a time may run on a folder.
 
     ``data`` is the hub's data folder, the cluster is ``data/postgres``, the log
-    ``data/log/postgres.log``. ``sockets`` is a short private folder (see ``sockets_folder``); the
-    socket goes into ``sockets/pg``. It allows ``connections`` and some for commands.
+    ``data/log/postgres.log`` (see ``postgres_log``). ``sockets`` is a short private folder (see
+    ``sockets_folder``); the socket goes into ``sockets/pg``. It allows ``connections`` and some for
+    commands.
     """
 
     def __init__(
@@ -102,7 +104,9 @@ class EmbeddedPostgres:
     ) -> None:
         self.cluster = data.absolute() / "postgres"
         self.socket = sockets.absolute() / "pg"
-        self.log = data.absolute() / "log" / "postgres.log"
+        self.log = PostgresLog(
+            data.absolute() / "log" / "postgres.log", data.absolute() / "postgres.text"
+        )
         self.process: Process | None = None
         self._guard, self._connections = guard, connections
         self._account: Account | None = None
@@ -127,11 +131,11 @@ class EmbeddedPostgres:
         await asyncio.to_thread(self._prepare)
         deadline = time.monotonic() + START_SECONDS
         while True:
-            # Measure before the start: a server that fails may have logged it before we look.
-            logged = self.log.stat().st_size if self.log.exists() else 0
+            self.log.begin()
             self.process = self._spawn()
+            self.log.follow()
             try:
-                await self._ready(self.process, deadline, logged)
+                await self._ready(self.process, deadline)
                 await self._create_database()
                 return self.url
             except _StillInUse:
@@ -152,11 +156,13 @@ class EmbeddedPostgres:
         except TimeoutError:
             # Unlike SIGKILL, an immediate shutdown also ends the backends; recovery follows.
             await process.stop(signal.SIGQUIT, 10)
+        finally:
+            await self.log.end()
 
     def _prepare(self) -> None:
         self._account = find_account(self.cluster)
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.path.parent.mkdir(parents=True, exist_ok=True)
             self.socket.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise FolderUnusable(f"{error.filename}: {error.strerror}") from error
@@ -271,7 +277,7 @@ class EmbeddedPostgres:
                 self.cluster,
                 *(part for option in options for part in ("-c", option)),
             ],
-            log=self.log,
+            log=self.log.text,
             cwd=Path("/"),
             env=clean_environment(),
             account=self._account,
@@ -279,7 +285,7 @@ class EmbeddedPostgres:
             last_signal=signal.SIGINT,
         )
 
-    async def _ready(self, process: Process, deadline: float, started: int) -> None:
+    async def _ready(self, process: Process, deadline: float) -> None:
         while True:
             try:
                 connection = await asyncpg.connect(self._dsn("postgres"), timeout=5)
@@ -289,7 +295,7 @@ class EmbeddedPostgres:
                 await connection.close()
                 return
             if process.code is not None:
-                end = _read_tail(self.log, started)
+                end = self.log.tail
                 if "is still in use" in end and time.monotonic() < deadline:
                     raise _StillInUse
                 raise ProcessFailed(f"PostgreSQL ended with code {process.code}:\n{end}")
@@ -339,9 +345,3 @@ class _StillInUse(Exception):
 def clean_environment() -> dict[str, str]:
     """The server's environment, without the user's locale, PGDATA, PGPORT and the like."""
     return {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC"}
-
-
-def _read_tail(log: Path, start: int) -> str:
-    with log.open("rb") as file:
-        file.seek(start)
-        return file.read()[-2000:].decode(errors="replace").strip()

@@ -184,7 +184,7 @@ async def _recover_server(postgres: EmbeddedPostgres, to: datetime | None) -> No
         finally:
             await connection.close()
     except (ProcessFailed, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-        end = postgres.log.read_text(errors="replace")[-2000:] if postgres.log.exists() else ""
+        end = postgres.log.tail
         if to is not None and "recovery ended before configured recovery target" in end:
             raise BackupFailed(
                 f"the log in the vault ends before {to.isoformat()}, or has a gap: choose an"

@@ -40,6 +40,7 @@ class Granted:
 _SHARED = Granted(ROWS, ROWS)
 #: The hub's own tables.
 TABLES: Mapping[str, Granted] = {
+    "audit_archive": Granted(READ, APPEND),
     "audit_entry": Granted(APPEND, APPEND),
     "audit_shown": Granted(APPEND, APPEND),
     "audit_seal": Granted(READ, APPEND),
@@ -83,6 +84,8 @@ KEEPERS_FUNCTIONS = (
     "add_change_partitions",
     "add_audit_partitions",
     "prune_log",
+    "drop_audit_day",
+    "drop_empty_audit_days",
     "rebase_audit",
     "notice_lost_checkpoint",
 )

@@ -16,6 +16,7 @@ SINGLETONS = (
     "stored-replies",
     "log-retention",
     "audit-sealer",
+    "audit-retention",
     "signing-keys",
     "webhooks",
     "webhook-retention",

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cli_runs import Run, prepare_runs
 from penstock.client import cli
 from penstock.client.cli import options
 from penstock.client.cli.connection import hub_url
-from penstock.client.cli.options import Format, share_options, walk_commands
+from penstock.client.cli.options import VARIABLES, Format, share_options, walk_commands
 from penstock.client.cli.printing import print_document, print_rows
 from penstock.client.cli.profiles import change_profiles, profiles_file, read_profiles
 
@@ -27,7 +28,7 @@ SHARED = {"--as", "--profile", "--url", "--format", "--ca-file", "--client-cert"
 OF_FILES = {("export",), ("import",)}
 SOURCES = [
     *(Path(cli.__file__).parent.glob("*.py")),
-    Path(cli.__file__).parents[3] / "penstockd" / "cli.py",
+    *(Path(cli.__file__).parents[3] / "penstockd").glob("cli*.py"),
 ]
 
 
@@ -141,6 +142,27 @@ def test_bytes_that_are_no_utf_8_are_an_error_of_a_line(run: Run) -> None:
         ran = run(*path, *words_of(command), "f\udcfc")
         assert (ran.code, ran.out) == (1, ""), path
         assert ran.err == "error: the argument 'f\ufffd' is not UTF-8\n", path
+
+
+def test_variables_that_are_no_utf_8(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the client, and any of the server's settings: a command reads them all."""
+    for name in (*VARIABLES.values(), "PENSTOCK_DATA_DIR", "PENSTOCK_SECRET", "PENSTOCK_HOST"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "f\udcfc")
+            for words in (["whoami"], ["nodes"], ["profiles", "list"]):
+                ran = run(*words)
+                assert (ran.code, ran.out) == (1, ""), (name, words)
+                assert ran.err == f"error: the variable {name} is not UTF-8\n"
+
+
+def test_the_version_in_every_format(run: Run) -> None:
+    number = version("penstock-hub")
+    assert run("--version").out == f"penstock {number}\n"
+    for words in (["--version", "--format", "json"], ["--format", "json", "--version"]):
+        assert json.loads(run(*words).out) == {"version": number}
+    assert run("--version", "--format", "csv").out == f"version\n{number}\n"
+    ran = run("--format", "json")
+    assert (ran.code, ran.out) == (2, "") and "Missing command" in ran.err
 
 
 def test_input_that_is_no_utf_8(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +353,49 @@ def test_the_shell_completes_commands_and_values(
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
     assert expected in run().out.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("penstock li", "list"), ("penstock list cust", "customers"), ("penstock --as ad", "admin")],
+)
+def test_zsh_completes_by_its_own_protocol(
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, expected: str
+) -> None:
+    monkeypatch.setenv("_PENSTOCK_COMPLETE", "complete_zsh")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+    out = run().out
+    assert out.startswith("_arguments '*: :((") and f'"{expected}"' in out.replace("\\:", ":")
+
+
+def test_the_script_for_zsh_defines_a_completion(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_PENSTOCK_COMPLETE", "source_zsh")
+    out = run().out
+    assert out.lstrip().startswith("#compdef penstock") and "_PENSTOCK_COMPLETE=complete_zsh" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["penstock", "li"], "list"), (["penstock", "profiles", ""], "use")],
+)
+def test_bash_completes_with_the_script_that_it_is_given(
+    tmp_path: Path, words: list[str], expected: str
+) -> None:
+    """As a user has it: bash reads the script, and asks the installed command."""
+    folder = Path(sys.executable).parent
+    clean = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    script = (
+        'source <(_PENSTOCK_COMPLETE=source_bash penstock); COMP_WORDS=("$@");'
+        ' COMP_CWORD=$(($# - 1)); _penstock_completion penstock; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words],
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert expected in done.stdout.split(), done
 
 
 def test_the_walk_sees_a_command_without_the_options() -> None:

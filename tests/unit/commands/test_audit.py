@@ -23,8 +23,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 async def test_list_entries(hub: HubLike) -> None:
-    found, token = await list_entries(hub, call := hub.call(), "", Span(NOW), 0, "")
-    assert (found, token, call.entry.row_count) == ([], "", 0)
+    found, token, archived = await list_entries(hub, call := hub.call(), "", Span(NOW), 0, "")
+    assert (found, token, archived, call.entry.row_count) == ([], "", None, 0)
     assert "2026-03-01" in (call.entry.query or "")
     with pytest.raises(ValueInvalid):
         await list_entries(hub, hub.call(), "", Span(NOW, NOW - timedelta(days=1)), 0, "")
@@ -32,8 +32,8 @@ async def test_list_entries(hub: HubLike) -> None:
 
 async def test_list_disclosures(hub: HubLike) -> None:
     question = DisclosureQuestion("customers", "c1")
-    found, token = await list_disclosures(hub, call := hub.call(), question, 0, "")
-    assert (found, token) == ([], "")
+    found, token, archived = await list_disclosures(hub, call := hub.call(), question, 0, "")
+    assert (found, token, archived) == ([], "", None)
     assert (call.entry.dataset, call.entry.record_key) == ("customers", "c1")
     with pytest.raises(ValueInvalid) as raised:
         await list_disclosures(hub, hub.call(), DisclosureQuestion("", ""), 0, "")
@@ -85,5 +85,5 @@ async def test_verify_entries_without_a_file(hub: HubLike) -> None:
 
     hub.audit_file = SimpleNamespace(read=missing, path="checkpoints")
     hub.give({"count(*) FILTER": [(0, 0)], "sum(last_sequence)": [(0,)], "SELECT now()": [(NOW,)]})
-    report = await verify_entries(hub, call := hub.call())
-    assert report.entries == 0 == call.entry.row_count
+    report, archived = await verify_entries(hub, call := hub.call())
+    assert archived is None and report.entries == 0 == call.entry.row_count

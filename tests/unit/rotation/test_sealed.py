@@ -12,6 +12,7 @@ from penstockd.store.database import Database
 
 #: Columns of bytes that are not sealed.
 PLAIN = {
+    ("audit_archive", "last_hash"),
     ("audit_chain", "last_hash"), ("audit_checkpoint", "hash"), ("audit_checkpoint", "previous"),
     ("audit_checkpoint", "public_key"), ("audit_checkpoint", "signature"),
     ("audit_entry", "keys"), ("audit_entry", "shown"), ("audit_seal", "hashes"),

@@ -207,3 +207,13 @@ async def test_a_conversion_that_fails_changes_nothing_and_says_why(
             empty_url, changed(catalog, "products", "name", kind=Kind.INT64), destructive=True
         )
     assert await plan_migration(empty_url, catalog) == []
+
+
+async def test_a_database_of_a_newer_version_is_refused_in_a_sentence(
+    catalog: Catalog, store_url: str
+) -> None:
+    assert await plan_migration(store_url, catalog) == [], "the control: its own version"
+    await query(store_url, "UPDATE hub.schema_version SET version_num = '9999'")
+    with pytest.raises(MigrationFailed, match=r"newer version of the hub: start that version$"):
+        await apply_migration(store_url, catalog)
+    assert await query(store_url, "SELECT version_num FROM hub.schema_version") == [("9999",)]

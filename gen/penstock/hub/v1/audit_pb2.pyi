@@ -29,12 +29,24 @@ class ListEntriesRequest(_message.Message):
     def __init__(self, filter: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListEntriesResponse(_message.Message):
-    __slots__ = ("entries", "next_page_token")
+    __slots__ = ("entries", "next_page_token", "archived_days")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_DAYS_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[AuditEntry]
     next_page_token: str
-    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    archived_days: ArchivedDays
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., archived_days: _Optional[_Union[ArchivedDays, _Mapping]] = ...) -> None: ...
+
+class ArchivedDays(_message.Message):
+    __slots__ = ("first_day", "last_day", "places")
+    FIRST_DAY_FIELD_NUMBER: _ClassVar[int]
+    LAST_DAY_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    first_day: str
+    last_day: str
+    places: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, first_day: _Optional[str] = ..., last_day: _Optional[str] = ..., places: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AuditEntry(_message.Message):
     __slots__ = ("entry_id", "time", "phase", "request_id", "trace_id", "consumer_id", "credential_id", "policy_revision", "method", "surface", "dataset", "record_key", "query", "shown", "row_count", "byte_count", "receipt_id", "outcome", "peer", "rule")
@@ -128,12 +140,14 @@ class ListDisclosuresRequest(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., record_key: _Optional[str] = ..., field: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recipient: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListDisclosuresResponse(_message.Message):
-    __slots__ = ("disclosures", "next_page_token")
+    __slots__ = ("disclosures", "next_page_token", "archived_days")
     DISCLOSURES_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_DAYS_FIELD_NUMBER: _ClassVar[int]
     disclosures: _containers.RepeatedCompositeFieldContainer[Disclosure]
     next_page_token: str
-    def __init__(self, disclosures: _Optional[_Iterable[_Union[Disclosure, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    archived_days: ArchivedDays
+    def __init__(self, disclosures: _Optional[_Iterable[_Union[Disclosure, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., archived_days: _Optional[_Union[ArchivedDays, _Mapping]] = ...) -> None: ...
 
 class Disclosure(_message.Message):
     __slots__ = ("entry_id", "time", "consumer_id", "credential_id", "method", "surface", "format", "fields", "roles", "row_filters", "policy_revision", "certainty", "complete", "receipt_id", "request_id", "peer")
@@ -193,20 +207,22 @@ class VerifyEntriesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class VerifyEntriesResponse(_message.Message):
-    __slots__ = ("intact", "findings", "entry_count", "unsealed_count", "checkpoint_count", "filed_count")
+    __slots__ = ("intact", "findings", "entry_count", "unsealed_count", "checkpoint_count", "filed_count", "archived_days")
     INTACT_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     ENTRY_COUNT_FIELD_NUMBER: _ClassVar[int]
     UNSEALED_COUNT_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_COUNT_FIELD_NUMBER: _ClassVar[int]
     FILED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_DAYS_FIELD_NUMBER: _ClassVar[int]
     intact: bool
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     entry_count: int
     unsealed_count: int
     checkpoint_count: int
     filed_count: int
-    def __init__(self, intact: _Optional[bool] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., entry_count: _Optional[int] = ..., unsealed_count: _Optional[int] = ..., checkpoint_count: _Optional[int] = ..., filed_count: _Optional[int] = ...) -> None: ...
+    archived_days: ArchivedDays
+    def __init__(self, intact: _Optional[bool] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., entry_count: _Optional[int] = ..., unsealed_count: _Optional[int] = ..., checkpoint_count: _Optional[int] = ..., filed_count: _Optional[int] = ..., archived_days: _Optional[_Union[ArchivedDays, _Mapping]] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("fault", "description", "day", "sequence", "entry_id", "checkpoint")

@@ -83,7 +83,7 @@ class AuditServicer:
     def ExportEntries(self, request, context):
         """A copy of the chains from day to day, as NDJSON, which can be verified away
         from the hub (`penstock audit verify --copy`). Each line is an object with
-        one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
+        one of `archived` (days that the hub has dropped), `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
         (a day and the checkpoint that it follows), `entry` (every column, in its
         place in the chain of the day, with its hash) and `end`. Entries that are
         not sealed yet are left out. Needs the permission `audit.export`.
@@ -102,8 +102,8 @@ class AuditServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyEntries(self, request, context):
-        """Verifies all of the audit as it is now, with the file of checkpoints that
-        is on this host. Needs the permission `audit.read`.
+        """Verifies all of the audit that is in the hub now, with the file of
+        checkpoints that is on this host. Needs the permission `audit.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

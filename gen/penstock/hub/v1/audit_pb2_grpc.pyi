@@ -43,7 +43,7 @@ class AuditStub:
     ExportEntries: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportEntriesRequest, _httpbody_pb2.HttpBody]
     """A copy of the chains from day to day, as NDJSON, which can be verified away
     from the hub (`penstock audit verify --copy`). Each line is an object with
-    one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
+    one of `archived` (days that the hub has dropped), `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
     (a day and the checkpoint that it follows), `entry` (every column, in its
     place in the chain of the day, with its hash) and `end`. Entries that are
     not sealed yet are left out. Needs the permission `audit.export`.
@@ -54,8 +54,8 @@ class AuditStub:
     permission `audit.read`.
     """
     VerifyEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyEntriesRequest, _audit_pb2.VerifyEntriesResponse]
-    """Verifies all of the audit as it is now, with the file of checkpoints that
-    is on this host. Needs the permission `audit.read`.
+    """Verifies all of the audit that is in the hub now, with the file of
+    checkpoints that is on this host. Needs the permission `audit.read`.
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]
     """The newest checkpoint and the public key that it is signed with. Keep the
@@ -77,7 +77,7 @@ class AuditAsyncStub(AuditStub):
     ExportEntries: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportEntriesRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """A copy of the chains from day to day, as NDJSON, which can be verified away
     from the hub (`penstock audit verify --copy`). Each line is an object with
-    one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
+    one of `archived` (days that the hub has dropped), `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
     (a day and the checkpoint that it follows), `entry` (every column, in its
     place in the chain of the day, with its hash) and `end`. Entries that are
     not sealed yet are left out. Needs the permission `audit.export`.
@@ -88,8 +88,8 @@ class AuditAsyncStub(AuditStub):
     permission `audit.read`.
     """
     VerifyEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyEntriesRequest, _audit_pb2.VerifyEntriesResponse]  # type: ignore[assignment]
-    """Verifies all of the audit as it is now, with the file of checkpoints that
-    is on this host. Needs the permission `audit.read`.
+    """Verifies all of the audit that is in the hub now, with the file of
+    checkpoints that is on this host. Needs the permission `audit.read`.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]  # type: ignore[assignment]
     """The newest checkpoint and the public key that it is signed with. Keep the
@@ -120,7 +120,7 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """A copy of the chains from day to day, as NDJSON, which can be verified away
         from the hub (`penstock audit verify --copy`). Each line is an object with
-        one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
+        one of `archived` (days that the hub has dropped), `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
         (a day and the checkpoint that it follows), `entry` (every column, in its
         place in the chain of the day, with its hash) and `end`. Entries that are
         not sealed yet are left out. Needs the permission `audit.export`.
@@ -143,8 +143,8 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyEntriesResponse, _abc.Awaitable[_audit_pb2.VerifyEntriesResponse]]:
-        """Verifies all of the audit as it is now, with the file of checkpoints that
-        is on this host. Needs the permission `audit.read`.
+        """Verifies all of the audit that is in the hub now, with the file of
+        checkpoints that is on this host. Needs the permission `audit.read`.
         """
 
     @_abc_1.abstractmethod

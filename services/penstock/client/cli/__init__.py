@@ -48,6 +48,12 @@ _SERVER_COMMANDS = {
     "cursors": "The keys that seal cursors.",
     "secret": "Rotate the root secret while the hub runs.",
 }
+#: Those of the server in the group ``audit``.
+_SERVER_AUDIT_COMMANDS = {
+    "verify": "Prove that the audit is what it was.",
+    "archive": "Archive old days of the audit, and drop them.",
+    "archives": "Print the days that were archived.",
+}
 
 
 def build_app() -> Any:
@@ -60,7 +66,7 @@ def build_app() -> Any:
         # Coloured help takes half a second longer.
         rich_markup_mode=None,
     )
-    app.callback()(_run_root)
+    app.callback(invoke_without_command=True)(_run_root)
     sessions.register(app)
     records.register(app)
     transfers.register(app)
@@ -91,25 +97,18 @@ def main() -> NoReturn:
 
 
 def _run_root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=lambda wanted: _show_version(wanted),
-            is_eager=True,
-            help="Print the version and exit.",
-        ),
-    ] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Read, write, export and import the datasets of a Penstock data hub."""
+    if version:
+        from importlib.metadata import version as version_of
 
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print_outcome({"version": version(DISTRIBUTION)}, f"penstock {version(DISTRIBUTION)}")
+        number = version_of(DISTRIBUTION)
+        print_outcome({"version": number}, f"penstock {number}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
 
 
 def _add_commands(app: typer.Typer, entry: EntryPoint) -> None:
@@ -134,7 +133,8 @@ def _add_absent(app: typer.Typer, reason: str) -> None:
     for name, about in _SERVER_COMMANDS.items():
         text = f"{about} (needs penstock-hub[server])"
         app.command(name, help=text, context_settings=settings)(absent)
-    text = "Prove that the audit is what it was (needs penstock-hub[server])"
-    audit.group_of(app).command("verify", help=text, context_settings=settings)(absent)
+    for name, about in _SERVER_AUDIT_COMMANDS.items():
+        text = f"{about} (needs penstock-hub[server])"
+        audit.group_of(app).command(name, help=text, context_settings=settings)(absent)
     text = "Prove that usage is what the audit says (needs penstock-hub[server])"
     usage.group_of(app).command("reconcile", help=text, context_settings=settings)(absent)

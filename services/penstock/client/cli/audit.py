@@ -1,6 +1,6 @@
 """Commands of auditors: ``penstock audit`` with list, disclosures, export and checkpoint.
 
-``penstock audit verify`` comes with the server: it reads the database itself, or a copy.
+``verify``, ``archive`` and ``archives`` come with the server: they read the database itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from penstock.client.cli.records import Dataset, Key
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
+    from penstock.hub.v1 import audit_pb2
 
-#: The name of the group, to which the server adds ``verify``.
+#: The name of the group, to which the server adds commands.
 GROUP = "audit"
 
 Since = Annotated[
@@ -158,10 +159,20 @@ def _read_pages(client: Client, method: str, request: Any, field: str) -> Iterat
     """The items of all pages; a page may be empty although more follow."""
     while True:
         reply = _call_audit(client, method, request)
+        if reply.HasField("archived_days") and not request.page_token:
+            _tell_archived(reply.archived_days)
         yield from getattr(reply, field)
         request.page_token = reply.next_page_token
         if not request.page_token:
             return
+
+
+def _tell_archived(days: audit_pb2.ArchivedDays) -> None:
+    """Say which of the requested days the hub has no longer, and where they are."""
+    span = days.first_day
+    if days.last_day != span:
+        span += f" to {days.last_day}"
+    typer.echo(f"not searched, since archived: {span}, in {', '.join(days.places)}", err=True)
 
 
 def _set_times(request: Any, since: str, until: str) -> None:

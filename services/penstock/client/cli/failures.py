@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,10 +47,14 @@ def report_failures() -> Iterator[None]:
 
 
 def use_utf_8() -> None:
-    """Checks that the arguments are UTF-8, and prints what the terminal cannot show as escapes.
+    """Checks that the arguments and the variables of the environment are UTF-8, and prints what the
+    terminal cannot show as escapes.
 
-    Raises Failure for an argument of other bytes.
+    Raises Failure for an argument or a variable of other bytes.
     """
+    for name, value in os.environ.items():
+        if name.startswith("PENSTOCK_") and any("\ud800" <= c <= "\udfff" for c in value):
+            raise Failure(f"the variable {name} is not UTF-8")
     for argument in sys.argv[1:]:
         try:
             argument.encode()

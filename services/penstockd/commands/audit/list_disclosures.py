@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from penstockd.audit.disclosure import Disclosure, DisclosureQuestion, find_shown, name_question
+from penstockd.audit.search import Span
+from penstockd.audit.stored_archives import ArchivedDays, find_archived
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.paging import Paging
@@ -11,8 +13,9 @@ from penstockd.policy.model import Permission
 
 async def list_disclosures(
     hub: Hub, call: Call, question: DisclosureQuestion, size: int, token: str
-) -> tuple[list[Disclosure], str]:
-    """A page of disclosures, and the token of the next page, "" on the last.
+) -> tuple[list[Disclosure], str, ArchivedDays | None]:
+    """A page of disclosures, the token of the next page, "" on the last, and the days of the time
+    span that are archived.
 
     The record, its field and its dataset need not exist any more, but must have existed: for a
     misspelt name, "nobody" would be a wrong answer. Raises PermissionDenied, ValueInvalid,
@@ -29,7 +32,8 @@ async def list_disclosures(
     async with hub.database.connection() as connection:
         known = await name_question(connection, hub.catalog, question)
         found, end = await find_shown(connection, known, paging.size, position)
+        archived = await find_archived(connection, *Span(question.start, question.end).days)
     page = paging.fit(found)
     if len(page) < len(found):
         end = page[-1].values["entry_time"], page[-1].values["entry_id"]
-    return page, paging.end(page, end)
+    return page, paging.end(page, end), archived

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstockd.audit.search import Found, Search, Span, find_entries
+from penstockd.audit.stored_archives import ArchivedDays, find_archived
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.paging import Paging
@@ -11,8 +12,9 @@ from penstockd.policy.model import Permission
 
 async def list_entries(
     hub: Hub, call: Call, filter: str, span: Span, size: int, token: str
-) -> tuple[list[Found], str]:
-    """A page of entries, and the token of the next page, "" on the last.
+) -> tuple[list[Found], str, ArchivedDays | None]:
+    """A page of entries, the token of the next page, "" on the last, and the days of the time span
+    that are archived.
 
     Raises PermissionDenied, FilterInvalid, FieldUnknown, ValueInvalid, PageTokenInvalid.
     """
@@ -23,4 +25,5 @@ async def list_entries(
     search = Search(filter, span.start, span.end)
     async with hub.database.connection() as connection:
         found = await find_entries(connection, search, paging.limit, paging.after(None))
-    return paging.cut(found, lambda f: f.values["entry_id"])
+        archived = await find_archived(connection, *span.days)
+    return *paging.cut(found, lambda f: f.values["entry_id"]), archived

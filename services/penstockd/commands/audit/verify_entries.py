@@ -6,14 +6,17 @@ import asyncio
 
 from penstockd.audit.checkpoint import RingSigners, read_filed
 from penstockd.audit.proof import verify_database
+from penstockd.audit.search import Span
+from penstockd.audit.stored_archives import ArchivedDays, find_archived
 from penstockd.audit.verify import VerificationReport
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
 
-async def verify_entries(hub: Hub, call: Call) -> VerificationReport:
-    """Verify the whole audit as it is now, with this host's file of checkpoints.
+async def verify_entries(hub: Hub, call: Call) -> tuple[VerificationReport, ArchivedDays | None]:
+    """Verify the audit that is in the database now, with this host's file of checkpoints; also
+    returns the days that were archived and dropped.
 
     It takes about ten seconds for each million entries. Raises PermissionDenied.
     """
@@ -22,5 +25,6 @@ async def verify_entries(hub: Hub, call: Call) -> VerificationReport:
     outside = await asyncio.to_thread(read_filed, hub.audit_file)
     async with hub.database.snapshot() as connection:
         report = await verify_database(connection, RingSigners(hub.ring).public, outside)
+        archived = await find_archived(connection, *Span().days)
     call.entry.row_count = report.entries
-    return report
+    return report, archived

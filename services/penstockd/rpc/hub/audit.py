@@ -13,6 +13,7 @@ from penstockd.audit.checkpoint import fingerprint_key, key_text
 from penstockd.audit.disclosure import Disclosure, DisclosureQuestion
 from penstockd.audit.search import Found, Span
 from penstockd.audit.shown import StoredShown
+from penstockd.audit.stored_archives import ArchivedDays
 from penstockd.audit.verify import Finding
 from penstockd.commands.audit.export_entries import export_entries
 from penstockd.commands.audit.get_checkpoint import get_checkpoint
@@ -46,7 +47,7 @@ def list_routes() -> Iterator[Route]:
 async def _list_entries(
     request: audit_pb2.ListEntriesRequest, call: ServedCall
 ) -> audit_pb2.ListEntriesResponse:
-    found, token = await list_entries(
+    found, token, archived = await list_entries(
         call.hub,
         call,
         request.filter,
@@ -54,7 +55,11 @@ async def _list_entries(
         request.page_size,
         request.page_token,
     )
-    return audit_pb2.ListEntriesResponse(entries=map(_entry_message, found), next_page_token=token)
+    return audit_pb2.ListEntriesResponse(
+        entries=map(_entry_message, found),
+        next_page_token=token,
+        archived_days=_archived_message(archived),
+    )
 
 
 async def _list_disclosures(
@@ -68,11 +73,13 @@ async def _list_disclosures(
         _read_time(request, "end_time"),
         request.recipient or None,
     )
-    found, token = await list_disclosures(
+    found, token, archived = await list_disclosures(
         call.hub, call, question, request.page_size, request.page_token
     )
     return audit_pb2.ListDisclosuresResponse(
-        disclosures=map(_disclosure_message, found), next_page_token=token
+        disclosures=map(_disclosure_message, found),
+        next_page_token=token,
+        archived_days=_archived_message(archived),
     )
 
 
@@ -95,7 +102,7 @@ async def _export_entries(request: audit_pb2.ExportEntriesRequest, call: ServedC
 async def _verify_entries(
     request: audit_pb2.VerifyEntriesRequest, call: ServedCall
 ) -> audit_pb2.VerifyEntriesResponse:
-    report = await verify_entries(call.hub, call)
+    report, archived = await verify_entries(call.hub, call)
     return audit_pb2.VerifyEntriesResponse(
         intact=report.intact,
         findings=map(_finding_message, report.findings),
@@ -103,6 +110,7 @@ async def _verify_entries(
         unsealed_count=report.unsealed,
         checkpoint_count=report.checkpoints,
         filed_count=report.outside,
+        archived_days=_archived_message(archived),
     )
 
 
@@ -120,6 +128,10 @@ async def _get_checkpoint(
         fingerprint=fingerprint_key(newest.public_key),
         line=newest.line(),
     )
+
+
+def _archived_message(days: ArchivedDays | None) -> audit_pb2.ArchivedDays | None:
+    return None if days is None else audit_pb2.ArchivedDays(**days.document())
 
 
 def _entry_message(found: Found) -> audit_pb2.AuditEntry:

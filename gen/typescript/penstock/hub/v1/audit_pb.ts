@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/audit.proto.
  */
 export const file_penstock_hub_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChtwZW5zdG9jay9odWIvdjEvYXVkaXQucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSKpAQoSTGlzdEVudHJpZXNSZXF1ZXN0Eg4KBmZpbHRlchgBIAEoCRIuCgpzdGFydF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkiXAoTTGlzdEVudHJpZXNSZXNwb25zZRIsCgdlbnRyaWVzGAEgAygLMhsucGVuc3RvY2suaHViLnYxLkF1ZGl0RW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIswDCgpBdWRpdEVudHJ5EhAKCGVudHJ5X2lkGAEgASgDEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBXBoYXNlGAMgASgJEhIKCnJlcXVlc3RfaWQYBCABKAkSEAoIdHJhY2VfaWQYBSABKAkSEwoLY29uc3VtZXJfaWQYBiABKAkSFQoNY3JlZGVudGlhbF9pZBgHIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YCCABKAMSDgoGbWV0aG9kGAkgASgJEg8KB3N1cmZhY2UYCiABKAkSDwoHZGF0YXNldBgLIAEoCRISCgpyZWNvcmRfa2V5GAwgASgJEg0KBXF1ZXJ5GA0gASgJEg0KBXNob3duGA4gASgJEhYKCXJvd19jb3VudBgPIAEoA0gAiAEBEhcKCmJ5dGVfY291bnQYECABKANIAYgBARISCgpyZWNlaXB0X2lkGBEgASgJEg8KB291dGNvbWUYEiABKAkSDAoEcGVlchgTIAEoCRIjCgRydWxlGBQgASgLMhUucGVuc3RvY2suaHViLnYxLlJ1bGVCDAoKX3Jvd19jb3VudEINCgtfYnl0ZV9jb3VudCKdAQoEUnVsZRIPCgdkYXRhc2V0GAEgASgJEjEKBmZpZWxkcxgCIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5SdWxlLkZpZWxkc0VudHJ5Eg0KBXJvbGVzGAMgAygJEhMKC3Jvd19maWx0ZXJzGAQgAygJGi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOgoURXhwb3J0RW50cmllc1JlcXVlc3QSEQoJc3RhcnRfZGF5GAEgASgJEg8KB2VuZF9kYXkYAiABKAki5AEKFkxpc3REaXNjbG9zdXJlc1JlcXVlc3QSDwoHZGF0YXNldBgBIAEoCRISCgpyZWNvcmRfa2V5GAIgASgJEg0KBWZpZWxkGAMgASgJEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglyZWNpcGllbnQYBiABKAkSEQoJcGFnZV9zaXplGAcgASgFEhIKCnBhZ2VfdG9rZW4YCCABKAkiZAoXTGlzdERpc2Nsb3N1cmVzUmVzcG9uc2USMAoLZGlzY2xvc3VyZXMYASADKAsyGy5wZW5zdG9jay5odWIudjEuRGlzY2xvc3VyZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkimwQKCkRpc2Nsb3N1cmUSEAoIZW50cnlfaWQYASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLY29uc3VtZXJfaWQYAyABKAkSFQoNY3JlZGVudGlhbF9pZBgEIAEoCRIOCgZtZXRob2QYBSABKAkSDwoHc3VyZmFjZRgGIAEoCRIOCgZmb3JtYXQYByABKAkSNwoGZmllbGRzGAggAygLMicucGVuc3RvY2suaHViLnYxLkRpc2Nsb3N1cmUuRmllbGRzRW50cnkSDQoFcm9sZXMYCSADKAkSEwoLcm93X2ZpbHRlcnMYCiADKAkSFwoPcG9saWN5X3JldmlzaW9uGAsgASgDEjgKCWNlcnRhaW50eRgMIAEoDjIlLnBlbnN0b2NrLmh1Yi52MS5EaXNjbG9zdXJlLkNlcnRhaW50eRIQCghjb21wbGV0ZRgNIAEoCBISCgpyZWNlaXB0X2lkGA4gASgJEhIKCnJlcXVlc3RfaWQYDyABKAkSDAoEcGVlchgQIAEoCRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIk0KCUNlcnRhaW50eRIZChVDRVJUQUlOVFlfVU5TUEVDSUZJRUQQABIJCgVFWEFDVBABEgwKCFBST0JBQkxFEAISDAoIUE9TU0lCTEUQAyIWChRWZXJpZnlFbnRyaWVzUmVxdWVzdCKvAQoVVmVyaWZ5RW50cmllc1Jlc3BvbnNlEg4KBmludGFjdBgBIAEoCBIqCghmaW5kaW5ncxgCIAMoCzIYLnBlbnN0b2NrLmh1Yi52MS5GaW5kaW5nEhMKC2VudHJ5X2NvdW50GAMgASgDEhYKDnVuc2VhbGVkX2NvdW50GAQgASgDEhgKEGNoZWNrcG9pbnRfY291bnQYBSABKAMSEwoLZmlsZWRfY291bnQYBiABKAMicgoHRmluZGluZxINCgVmYXVsdBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRILCgNkYXkYAyABKAkSEAoIc2VxdWVuY2UYBCABKAMSEAoIZW50cnlfaWQYBSABKAMSEgoKY2hlY2twb2ludBgGIAEoAyIWChRHZXRDaGVja3BvaW50UmVxdWVzdCKqAQoKQ2hlY2twb2ludBIOCgZudW1iZXIYASABKAMSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCwoDZGF5GAMgASgJEhAKCHNlcXVlbmNlGAQgASgDEgwKBGhhc2gYBSABKAkSEgoKcHVibGljX2tleRgGIAEoCRITCgtmaW5nZXJwcmludBgHIAEoCRIMCgRsaW5lGAggASgJMswDCgVBdWRpdBJYCgtMaXN0RW50cmllcxIjLnBlbnN0b2NrLmh1Yi52MS5MaXN0RW50cmllc1JlcXVlc3QaJC5wZW5zdG9jay5odWIudjEuTGlzdEVudHJpZXNSZXNwb25zZRJOCg1FeHBvcnRFbnRyaWVzEiUucGVuc3RvY2suaHViLnYxLkV4cG9ydEVudHJpZXNSZXF1ZXN0GhQuZ29vZ2xlLmFwaS5IdHRwQm9keTABEmQKD0xpc3REaXNjbG9zdXJlcxInLnBlbnN0b2NrLmh1Yi52MS5MaXN0RGlzY2xvc3VyZXNSZXF1ZXN0GigucGVuc3RvY2suaHViLnYxLkxpc3REaXNjbG9zdXJlc1Jlc3BvbnNlEl4KDVZlcmlmeUVudHJpZXMSJS5wZW5zdG9jay5odWIudjEuVmVyaWZ5RW50cmllc1JlcXVlc3QaJi5wZW5zdG9jay5odWIudjEuVmVyaWZ5RW50cmllc1Jlc3BvbnNlElMKDUdldENoZWNrcG9pbnQSJS5wZW5zdG9jay5odWIudjEuR2V0Q2hlY2twb2ludFJlcXVlc3QaGy5wZW5zdG9jay5odWIudjEuQ2hlY2twb2ludGIGcHJvdG8z", [file_google_api_httpbody, file_google_protobuf_timestamp]);
+  fileDesc("ChtwZW5zdG9jay9odWIvdjEvYXVkaXQucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSKpAQoSTGlzdEVudHJpZXNSZXF1ZXN0Eg4KBmZpbHRlchgBIAEoCRIuCgpzdGFydF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAQgASgFEhIKCnBhZ2VfdG9rZW4YBSABKAkikgEKE0xpc3RFbnRyaWVzUmVzcG9uc2USLAoHZW50cmllcxgBIAMoCzIbLnBlbnN0b2NrLmh1Yi52MS5BdWRpdEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRI0Cg1hcmNoaXZlZF9kYXlzGAMgASgLMh0ucGVuc3RvY2suaHViLnYxLkFyY2hpdmVkRGF5cyJDCgxBcmNoaXZlZERheXMSEQoJZmlyc3RfZGF5GAEgASgJEhAKCGxhc3RfZGF5GAIgASgJEg4KBnBsYWNlcxgDIAMoCSLMAwoKQXVkaXRFbnRyeRIQCghlbnRyeV9pZBgBIAEoAxIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVwaGFzZRgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJEhAKCHRyYWNlX2lkGAUgASgJEhMKC2NvbnN1bWVyX2lkGAYgASgJEhUKDWNyZWRlbnRpYWxfaWQYByABKAkSFwoPcG9saWN5X3JldmlzaW9uGAggASgDEg4KBm1ldGhvZBgJIAEoCRIPCgdzdXJmYWNlGAogASgJEg8KB2RhdGFzZXQYCyABKAkSEgoKcmVjb3JkX2tleRgMIAEoCRINCgVxdWVyeRgNIAEoCRINCgVzaG93bhgOIAEoCRIWCglyb3dfY291bnQYDyABKANIAIgBARIXCgpieXRlX2NvdW50GBAgASgDSAGIAQESEgoKcmVjZWlwdF9pZBgRIAEoCRIPCgdvdXRjb21lGBIgASgJEgwKBHBlZXIYEyABKAkSIwoEcnVsZRgUIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5SdWxlQgwKCl9yb3dfY291bnRCDQoLX2J5dGVfY291bnQinQEKBFJ1bGUSDwoHZGF0YXNldBgBIAEoCRIxCgZmaWVsZHMYAiADKAsyIS5wZW5zdG9jay5odWIudjEuUnVsZS5GaWVsZHNFbnRyeRINCgVyb2xlcxgDIAMoCRITCgtyb3dfZmlsdGVycxgEIAMoCRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjoKFEV4cG9ydEVudHJpZXNSZXF1ZXN0EhEKCXN0YXJ0X2RheRgBIAEoCRIPCgdlbmRfZGF5GAIgASgJIuQBChZMaXN0RGlzY2xvc3VyZXNSZXF1ZXN0Eg8KB2RhdGFzZXQYASABKAkSEgoKcmVjb3JkX2tleRgCIAEoCRINCgVmaWVsZBgDIAEoCRIuCgpzdGFydF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcmVjaXBpZW50GAYgASgJEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAggASgJIpoBChdMaXN0RGlzY2xvc3VyZXNSZXNwb25zZRIwCgtkaXNjbG9zdXJlcxgBIAMoCzIbLnBlbnN0b2NrLmh1Yi52MS5EaXNjbG9zdXJlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRI0Cg1hcmNoaXZlZF9kYXlzGAMgASgLMh0ucGVuc3RvY2suaHViLnYxLkFyY2hpdmVkRGF5cyKbBAoKRGlzY2xvc3VyZRIQCghlbnRyeV9pZBgBIAEoAxIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtjb25zdW1lcl9pZBgDIAEoCRIVCg1jcmVkZW50aWFsX2lkGAQgASgJEg4KBm1ldGhvZBgFIAEoCRIPCgdzdXJmYWNlGAYgASgJEg4KBmZvcm1hdBgHIAEoCRI3CgZmaWVsZHMYCCADKAsyJy5wZW5zdG9jay5odWIudjEuRGlzY2xvc3VyZS5GaWVsZHNFbnRyeRINCgVyb2xlcxgJIAMoCRITCgtyb3dfZmlsdGVycxgKIAMoCRIXCg9wb2xpY3lfcmV2aXNpb24YCyABKAMSOAoJY2VydGFpbnR5GAwgASgOMiUucGVuc3RvY2suaHViLnYxLkRpc2Nsb3N1cmUuQ2VydGFpbnR5EhAKCGNvbXBsZXRlGA0gASgIEhIKCnJlY2VpcHRfaWQYDiABKAkSEgoKcmVxdWVzdF9pZBgPIAEoCRIMCgRwZWVyGBAgASgJGi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiTQoJQ2VydGFpbnR5EhkKFUNFUlRBSU5UWV9VTlNQRUNJRklFRBAAEgkKBUVYQUNUEAESDAoIUFJPQkFCTEUQAhIMCghQT1NTSUJMRRADIhYKFFZlcmlmeUVudHJpZXNSZXF1ZXN0IuUBChVWZXJpZnlFbnRyaWVzUmVzcG9uc2USDgoGaW50YWN0GAEgASgIEioKCGZpbmRpbmdzGAIgAygLMhgucGVuc3RvY2suaHViLnYxLkZpbmRpbmcSEwoLZW50cnlfY291bnQYAyABKAMSFgoOdW5zZWFsZWRfY291bnQYBCABKAMSGAoQY2hlY2twb2ludF9jb3VudBgFIAEoAxITCgtmaWxlZF9jb3VudBgGIAEoAxI0Cg1hcmNoaXZlZF9kYXlzGAcgASgLMh0ucGVuc3RvY2suaHViLnYxLkFyY2hpdmVkRGF5cyJyCgdGaW5kaW5nEg0KBWZhdWx0GAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEgsKA2RheRgDIAEoCRIQCghzZXF1ZW5jZRgEIAEoAxIQCghlbnRyeV9pZBgFIAEoAxISCgpjaGVja3BvaW50GAYgASgDIhYKFEdldENoZWNrcG9pbnRSZXF1ZXN0IqoBCgpDaGVja3BvaW50Eg4KBm51bWJlchgBIAEoAxIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNkYXkYAyABKAkSEAoIc2VxdWVuY2UYBCABKAMSDAoEaGFzaBgFIAEoCRISCgpwdWJsaWNfa2V5GAYgASgJEhMKC2ZpbmdlcnByaW50GAcgASgJEgwKBGxpbmUYCCABKAkyzAMKBUF1ZGl0ElgKC0xpc3RFbnRyaWVzEiMucGVuc3RvY2suaHViLnYxLkxpc3RFbnRyaWVzUmVxdWVzdBokLnBlbnN0b2NrLmh1Yi52MS5MaXN0RW50cmllc1Jlc3BvbnNlEk4KDUV4cG9ydEVudHJpZXMSJS5wZW5zdG9jay5odWIudjEuRXhwb3J0RW50cmllc1JlcXVlc3QaFC5nb29nbGUuYXBpLkh0dHBCb2R5MAESZAoPTGlzdERpc2Nsb3N1cmVzEicucGVuc3RvY2suaHViLnYxLkxpc3REaXNjbG9zdXJlc1JlcXVlc3QaKC5wZW5zdG9jay5odWIudjEuTGlzdERpc2Nsb3N1cmVzUmVzcG9uc2USXgoNVmVyaWZ5RW50cmllcxIlLnBlbnN0b2NrLmh1Yi52MS5WZXJpZnlFbnRyaWVzUmVxdWVzdBomLnBlbnN0b2NrLmh1Yi52MS5WZXJpZnlFbnRyaWVzUmVzcG9uc2USUwoNR2V0Q2hlY2twb2ludBIlLnBlbnN0b2NrLmh1Yi52MS5HZXRDaGVja3BvaW50UmVxdWVzdBobLnBlbnN0b2NrLmh1Yi52MS5DaGVja3BvaW50YgZwcm90bzM", [file_google_api_httpbody, file_google_protobuf_timestamp]);
 
 /**
  * Asks for entries.
@@ -85,6 +85,14 @@ export type ListEntriesResponse = Message<"penstock.hub.v1.ListEntriesResponse">
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * Days that the request asks for and that are no longer in the hub: entries
+   * of these are missing here.
+   *
+   * @generated from field: penstock.hub.v1.ArchivedDays archived_days = 3;
+   */
+  archivedDays?: ArchivedDays | undefined;
 };
 
 /**
@@ -93,6 +101,41 @@ export type ListEntriesResponse = Message<"penstock.hub.v1.ListEntriesResponse">
  */
 export const ListEntriesResponseSchema: GenMessage<ListEntriesResponse> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_audit, 1);
+
+/**
+ * Days of the audit that were archived to files and dropped from the hub.
+ *
+ * @generated from message penstock.hub.v1.ArchivedDays
+ */
+export type ArchivedDays = Message<"penstock.hub.v1.ArchivedDays"> & {
+  /**
+   * The first of them, such as "2025-03-01".
+   *
+   * @generated from field: string first_day = 1;
+   */
+  firstDay: string;
+
+  /**
+   * The last.
+   *
+   * @generated from field: string last_day = 2;
+   */
+  lastDay: string;
+
+  /**
+   * The folders of the files, each with its host, such as "hub1:/var/audit".
+   *
+   * @generated from field: repeated string places = 3;
+   */
+  places: string[];
+};
+
+/**
+ * Describes the message penstock.hub.v1.ArchivedDays.
+ * Use `create(ArchivedDaysSchema)` to create a new message.
+ */
+export const ArchivedDaysSchema: GenMessage<ArchivedDays> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_audit, 2);
 
 /**
  * What one call did.
@@ -248,7 +291,7 @@ export type AuditEntry = Message<"penstock.hub.v1.AuditEntry"> & {
  * Use `create(AuditEntrySchema)` to create a new message.
  */
 export const AuditEntrySchema: GenMessage<AuditEntry> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 2);
+  messageDesc(file_penstock_hub_v1_audit, 3);
 
 /**
  * What a caller was shown of records, as decided at the time of the call.
@@ -291,7 +334,7 @@ export type Rule = Message<"penstock.hub.v1.Rule"> & {
  * Use `create(RuleSchema)` to create a new message.
  */
 export const RuleSchema: GenMessage<Rule> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 3);
+  messageDesc(file_penstock_hub_v1_audit, 4);
 
 /**
  * Asks for a copy.
@@ -319,7 +362,7 @@ export type ExportEntriesRequest = Message<"penstock.hub.v1.ExportEntriesRequest
  * Use `create(ExportEntriesRequestSchema)` to create a new message.
  */
 export const ExportEntriesRequestSchema: GenMessage<ExportEntriesRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 4);
+  messageDesc(file_penstock_hub_v1_audit, 5);
 
 /**
  * Asks who was shown a record.
@@ -392,7 +435,7 @@ export type ListDisclosuresRequest = Message<"penstock.hub.v1.ListDisclosuresReq
  * Use `create(ListDisclosuresRequestSchema)` to create a new message.
  */
 export const ListDisclosuresRequestSchema: GenMessage<ListDisclosuresRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 5);
+  messageDesc(file_penstock_hub_v1_audit, 6);
 
 /**
  * A page of disclosures.
@@ -413,6 +456,14 @@ export type ListDisclosuresResponse = Message<"penstock.hub.v1.ListDisclosuresRe
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * Days that the request asks for and that are no longer in the hub: replies
+   * of these are missing here.
+   *
+   * @generated from field: penstock.hub.v1.ArchivedDays archived_days = 3;
+   */
+  archivedDays?: ArchivedDays | undefined;
 };
 
 /**
@@ -420,7 +471,7 @@ export type ListDisclosuresResponse = Message<"penstock.hub.v1.ListDisclosuresRe
  * Use `create(ListDisclosuresResponseSchema)` to create a new message.
  */
 export const ListDisclosuresResponseSchema: GenMessage<ListDisclosuresResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 6);
+  messageDesc(file_penstock_hub_v1_audit, 7);
 
 /**
  * A reply that held a record, or may have held it.
@@ -548,7 +599,7 @@ export type Disclosure = Message<"penstock.hub.v1.Disclosure"> & {
  * Use `create(DisclosureSchema)` to create a new message.
  */
 export const DisclosureSchema: GenMessage<Disclosure> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 7);
+  messageDesc(file_penstock_hub_v1_audit, 8);
 
 /**
  * How sure it is.
@@ -590,7 +641,7 @@ export enum Disclosure_Certainty {
  * Describes the enum penstock.hub.v1.Disclosure.Certainty.
  */
 export const Disclosure_CertaintySchema: GenEnum<Disclosure_Certainty> = /*@__PURE__*/
-  enumDesc(file_penstock_hub_v1_audit, 7, 0);
+  enumDesc(file_penstock_hub_v1_audit, 8, 0);
 
 /**
  * Asks for a verification.
@@ -605,7 +656,7 @@ export type VerifyEntriesRequest = Message<"penstock.hub.v1.VerifyEntriesRequest
  * Use `create(VerifyEntriesRequestSchema)` to create a new message.
  */
 export const VerifyEntriesRequestSchema: GenMessage<VerifyEntriesRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 8);
+  messageDesc(file_penstock_hub_v1_audit, 9);
 
 /**
  * What a verification found.
@@ -654,6 +705,14 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
    * @generated from field: int64 filed_count = 6;
    */
   filedCount: bigint;
+
+  /**
+   * Days that were archived and dropped. Their files are not looked at here,
+   * but by `penstock audit verify`.
+   *
+   * @generated from field: penstock.hub.v1.ArchivedDays archived_days = 7;
+   */
+  archivedDays?: ArchivedDays | undefined;
 };
 
 /**
@@ -661,7 +720,7 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
  * Use `create(VerifyEntriesResponseSchema)` to create a new message.
  */
 export const VerifyEntriesResponseSchema: GenMessage<VerifyEntriesResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 9);
+  messageDesc(file_penstock_hub_v1_audit, 10);
 
 /**
  * Something that was done to the audit.
@@ -671,7 +730,7 @@ export const VerifyEntriesResponseSchema: GenMessage<VerifyEntriesResponse> = /*
 export type Finding = Message<"penstock.hub.v1.Finding"> & {
   /**
    * CHANGED, DELETED, INSERTED, REORDERED, TRUNCATED, REBUILT, CHECKPOINT,
-   * WRONG_KEY, STALE or RULE_CHANGED.
+   * WRONG_KEY, STALE, UNVERIFIABLE, SUPPRESSED, RULE_CHANGED or ARCHIVE.
    *
    * @generated from field: string fault = 1;
    */
@@ -718,7 +777,7 @@ export type Finding = Message<"penstock.hub.v1.Finding"> & {
  * Use `create(FindingSchema)` to create a new message.
  */
 export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 10);
+  messageDesc(file_penstock_hub_v1_audit, 11);
 
 /**
  * Asks for the newest checkpoint.
@@ -733,7 +792,7 @@ export type GetCheckpointRequest = Message<"penstock.hub.v1.GetCheckpointRequest
  * Use `create(GetCheckpointRequestSchema)` to create a new message.
  */
 export const GetCheckpointRequestSchema: GenMessage<GetCheckpointRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 11);
+  messageDesc(file_penstock_hub_v1_audit, 12);
 
 /**
  * A signed statement of how far the chain of a day has come.
@@ -803,7 +862,7 @@ export type Checkpoint = Message<"penstock.hub.v1.Checkpoint"> & {
  * Use `create(CheckpointSchema)` to create a new message.
  */
 export const CheckpointSchema: GenMessage<Checkpoint> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_audit, 12);
+  messageDesc(file_penstock_hub_v1_audit, 13);
 
 /**
  * What was done with the hub and by whom, and which records were shown to whom.
@@ -827,7 +886,7 @@ export const Audit: GenService<{
   /**
    * A copy of the chains from day to day, as NDJSON, which can be verified away
    * from the hub (`penstock audit verify --copy`). Each line is an object with
-   * one of `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
+   * one of `archived` (days that the hub has dropped), `checkpoint`, `rule` (what a digest in `shown` stands for), `chain`
    * (a day and the checkpoint that it follows), `entry` (every column, in its
    * place in the chain of the day, with its hash) and `end`. Entries that are
    * not sealed yet are left out. Needs the permission `audit.export`.
@@ -852,8 +911,8 @@ export const Audit: GenService<{
     output: typeof ListDisclosuresResponseSchema;
   },
   /**
-   * Verifies all of the audit as it is now, with the file of checkpoints that
-   * is on this host. Needs the permission `audit.read`.
+   * Verifies all of the audit that is in the hub now, with the file of
+   * checkpoints that is on this host. Needs the permission `audit.read`.
    *
    * @generated from rpc penstock.hub.v1.Audit.VerifyEntries
    */
