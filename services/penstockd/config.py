@@ -256,23 +256,15 @@ class Settings(BaseSettings):
     usage_minute_days: int = Field(
         default=35,
         ge=2,
-        le=3660,
-        description="How long usage is kept by the minute, in days. Days of a time zone that "
-        "differs from UTC by other than whole hours are known only from minutes.",
+        le=366,
+        description="Days for which usage is kept by the minute; only minutes tell the days of "
+        "time zones that differ from UTC by other than whole hours.",
     )
     usage_hour_days: int = Field(
-        default=400,
-        ge=2,
-        le=36_600,
-        description="How long usage is kept by the hour, in days; at least as long as by the "
-        "minute.",
+        default=400, ge=366, le=3660, description="Days for which usage is kept by the hour."
     )
     usage_day_days: int = Field(
-        default=3660,
-        ge=2,
-        le=36_600,
-        description="How long usage is kept by the day of UTC, in days; at least as long as by the "
-        "hour.",
+        default=3660, ge=3660, le=36_600, description="Days for which usage is kept by the day."
     )
     audit_file: Path | None = Field(
         default=None,
@@ -389,16 +381,6 @@ class Settings(BaseSettings):
         """Refuse a second secret without the first, which would be that of the data folder."""
         if self.second_secret is not None and self.secret is None:
             raise ValueError("PENSTOCK_SECOND_SECRET needs PENSTOCK_SECRET")
-        return self
-
-    @model_validator(mode="after")
-    def _orders_usage(self) -> Self:
-        """Refuse to keep a coarse level of usage for less time than a finer one."""
-        if not self.usage_minute_days <= self.usage_hour_days <= self.usage_day_days:
-            raise ValueError(
-                "PENSTOCK_USAGE_MINUTE_DAYS, PENSTOCK_USAGE_HOUR_DAYS and PENSTOCK_USAGE_DAY_DAYS "
-                "must not fall from one to the next"
-            )
         return self
 
     @model_validator(mode="after")

@@ -33,6 +33,7 @@ from penstockd.audit.stored_archives import find_archived, read_archives
 from penstockd.audit.verify import Fault, VerificationReport
 from penstockd.config import Settings
 from penstockd.installation import open_ring
+from penstockd.metering.fold import UsageFold
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.store.database import Connection, Database, open_database
 from penstockd.store.fences import LeaseOver, Transactions
@@ -83,6 +84,10 @@ class World:
         return day
 
     async def archive(self, fenced: Transactions | None = None) -> int:
+        """Archive what is old, once it is counted as usage."""
+        fold = UsageFold(self.database)
+        while await fold.fold_next():
+            pass
         return len(await self.retention.archive_old(fenced or self.database))
 
     async def verify(self, *, files: bool = True) -> VerificationReport:
