@@ -26,13 +26,18 @@ FOLD_INTERVAL = 0.25
 #: About how many entries one transaction folds; it ends with a group of the sealer.
 BATCH = 50_000
 
-#: The chain of the earliest day that has unfolded entries. An archived day can get another chain,
-#: which hangs from another checkpoint.
-_NEXT = """
-SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded
-FROM hub.audit_chain AS c
+#: The chains that have unfolded entries. An archived day can get another chain, which hangs from
+#: another checkpoint. The seals decide, not the stated length of a chain: one that states more than
+#: it has must not hold up the days after it.
+_UNFOLDED = """
+hub.audit_chain AS c
 LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
-WHERE c.last_sequence > coalesce(p.folded, 0) ORDER BY c.day LIMIT 1
+WHERE EXISTS (
+    SELECT FROM hub.audit_seal AS s
+    WHERE s.day = c.day AND s.first_sequence > coalesce(p.folded, 0))
+"""
+_NEXT = f"""
+SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded FROM {_UNFOLDED} ORDER BY c.day LIMIT 1
 """
 _SEALED = """
 SELECT entry_ids FROM hub.audit_seal
@@ -49,18 +54,8 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (day) DO UPDATE SET anchor = excluded.anchor, folded = excluded.folded,
     entries = p.entries + excluded.entries, missing = p.missing + excluded.missing
 """
-_FOLDED_DAY = """
-SELECT coalesce(c.last_sequence = p.folded, c.day IS NULL)
-FROM (SELECT $1::date AS day) AS d
-LEFT JOIN hub.audit_chain AS c ON c.day = d.day
-LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
-"""
-_NEWEST_FOLDED = """
-SELECT min(c.day), (SELECT max(day) FROM hub.audit_chain)
-FROM hub.audit_chain AS c
-LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
-WHERE c.last_sequence > coalesce(p.folded, 0)
-"""
+_UNFOLDED_DAY = f"SELECT EXISTS (SELECT FROM {_UNFOLDED} AND c.day = $1)"
+_NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {_UNFOLDED}), max(day) FROM hub.audit_chain"
 
 _log = structlog.get_logger(__name__)
 
@@ -134,7 +129,7 @@ class UsageFold:
 
 async def is_folded(connection: Connection, day: dt.date) -> bool:
     """Whether every sealed entry of a day is counted: only then may the day be dropped."""
-    return bool(await connection.fetchval(_FOLDED_DAY, day))
+    return not await connection.fetchval(_UNFOLDED_DAY, day)
 
 
 async def newest_folded_day(connection: Connection) -> dt.date | None:

@@ -21,6 +21,7 @@ from usage_books import (
     KEY,
     count_entries,
     draw_entry,
+    move_day,
     read_counts,
     seal_and_fold,
     store_rules,
@@ -143,3 +144,20 @@ async def test_an_entry_belongs_to_the_day_of_its_chain(database: Database) -> N
                 f" = (SELECT max(day) FROM hub.audit_entry) FROM hub.usage_{level} ORDER BY 1"
             )
             assert [row[0] for row in rows] == expected and all(row[1] for row in rows)
+
+
+async def test_a_chain_that_states_more_than_it_has_holds_up_nothing(database: Database) -> None:
+    chance = random.Random(SEED)
+    entries = [draw_entry(chance, number) for number in range(40)]
+    await write_entries(database, entries[:20])
+    async with database.connection() as connection:
+        day = await connection.fetchval("SELECT max(day) - 3 FROM hub.audit_entry")
+        await move_day(connection, day)
+    await seal_and_fold(database)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE hub.audit_chain SET last_sequence = 99")
+    await write_entries(database, entries[20:])
+    assert await seal_and_fold(database) == 20
+    await check_counts(database, entries)
+    async with database.connection() as connection:
+        assert await is_folded(connection, day)
