@@ -235,7 +235,7 @@ RULE: Changes = {
     "rule tightened": Change(
         ruled("(buf.validate.field).string.max_len = 9"),
         ruled("(buf.validate.field).string.max_len = 2"),
-        [("abc", "abc")], START, empty=None, says="1 records break the current rules",
+        [("abc", "abc")], START, empty=None, says="1 record breaks the current rules",
     ),
     "rule tightened, all keep it": Change(
         ruled("(buf.validate.field).string.max_len = 9"),
@@ -249,12 +249,12 @@ RULE: Changes = {
     ),
     "required from now on": Change(
         plain("string"), ruled("(buf.validate.field).required = true"),
-        [("", ""), ("a", "a")], START, empty=None, says="1 records break the current rules",
+        [("", ""), ("a", "a")], START, empty=None, says="1 record breaks the current rules",
     ),
     "a list may hold less": Change(
         plain("repeated string"),
         f"repeated string v = 2 [{CLASS}, (buf.validate.field).repeated.max_items = 1];",
-        [(["a", "b"], ["a", "b"])], START, empty=None, says="1 records break",
+        [(["a", "b"], ["a", "b"])], START, empty=None, says="1 record breaks",
     ),
 }  # fmt: skip
 

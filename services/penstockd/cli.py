@@ -129,7 +129,18 @@ def _format_plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
     elif applied:
         yield f"{len(steps)} changes applied"
     else:
-        yield "nothing was changed; apply with: penstock migrate --apply"
+        yield _explain_consent(steps)
+
+
+def _explain_consent(steps: Sequence[Step]) -> str:
+    if any(step.consent.name == "NEVER" for step in steps):
+        return (
+            "nothing was changed, and nothing will be while a change is refused: correct these"
+            " values with the previous model, or change the new model"
+        )
+    if all(step.additive for step in steps):
+        return "nothing was changed; the next start applies this"
+    return "nothing was changed; apply with: penstock migrate --apply"
 
 
 def make_administrator(

@@ -280,6 +280,18 @@ class ShapeExists(Refused):
     reason = "SHAPE_EXISTS"
 
 
+class ShapeInUse(Refused):
+    """Subscriptions or webhooks use the shape, which is therefore not deleted."""
+
+    reason = "SHAPE_IN_USE"
+
+
+class ShapeUnfit(Refused):
+    """A record cannot be given in the columns of a shape."""
+
+    reason = "SHAPE_UNFIT"
+
+
 class TooManyShapes(Refused):
     """The consumer has as many shapes as it may, or the shape as many versions."""
 

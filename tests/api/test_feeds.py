@@ -215,10 +215,16 @@ def test_an_event_source_goes_on_where_it_was(hub: RunningHub) -> None:
     put(hub, "customers", customer(one))
     head = hub.head()
     put(hub, "customers", customer(f"{one}-2"))
-    for known, wanted in ((start, one), (at(hub, head), f"{one}-2")):
+    # It repeats its URL when it reconnects: what it has seen goes before where the URL begins.
+    for known, wanted, url in (
+        (start, one, {}),
+        (at(hub, head), f"{one}-2", {"cursor": start}),
+        (at(hub, head), f"{one}-2", {"snapshot": "true"}),
+    ):
         sent = {"last-event-id": known}
         accept = "text/event-stream"
-        with rest(hub, "/v1/customers:watch", accept=accept, headers=sent) as reply:
+        with rest(hub, "/v1/customers:watch", accept=accept, headers=sent, **url) as reply:
+            assert reply.getheader("x-accel-buffering") == "no"
             messages = (message for _, message in sse(reply))
             changes = next(m["changes"] for m in messages if "changes" in m)
         assert changes[0]["key"] == wanted

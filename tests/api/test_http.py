@@ -157,6 +157,8 @@ def test_errors_come_as_problems_to_who_asks(hub: RunningHub) -> None:
         violations = {v["field"]: v["description"] for v in told.get("violations", [])}
         assert violations == plain.violations()
         assert not [h for h in problem.headers if h.startswith(("grpc-", "x-problem"))]
+    told = (hub.data / "log" / "envoy.log").read_text()
+    assert "script" not in told  # what the sidecar logs of a script that fails
     denied = hub.request("GET", "/v1/customers", headers={"accept": "application/problem+json"})
     assert (denied.status, denied.json()["reason"]) == (401, "UNAUTHENTICATED")
     assert denied.headers["www-authenticate"].startswith("Bearer")

@@ -66,7 +66,9 @@ def check_everywhere(
         assert (got.status, record_of(got.json())) == (200, record), got.text
     told = hub.get(f"{path}:changes", "admin", cursor=place, wait="30s").json()["changes"]
     assert {c["key"]: record_of(c["after"]) for c in told}.items() <= by_key.items()
-    listed = hub.get(path, "admin").json()[path.rpartition("/")[2]]
+    reply = hub.get(path, "admin")
+    assert reply.status == 200, reply.text
+    listed = reply.json()[path.rpartition("/")[2]]
     assert {key_of(r): record_of(r) for r in listed} == by_key
     files = {}
     for name in FORMATS:

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import re
 import sqlite3
 import struct
 import xml.etree.ElementTree as ET
@@ -51,6 +52,12 @@ NUMBERS = {
 #: The same in 32 bits, where others have no digits left.
 NARROW = NUMBERS | {"least": 1.401298464324817e-45, "most": 3.4028234663852886e38}
 Records = dict[str, dict[str, Any]]
+_SPELLING = r"NaN|-?Infinity|-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
+
+
+def read_json(text: str | bytes) -> Any:
+    """JSON whose -0 keeps its sign, which Python's int would lose."""
+    return json.loads(text, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
 
 
 def is_float(fd: FieldDescriptor) -> bool:
@@ -87,7 +94,7 @@ def form(message: Descriptor, data: Mapping[str, Any]) -> dict[str, Any]:
         if value in (None, "", [], {}) or not (is_float(item) or holds):
             continue
         if isinstance(value, str) and (fd.is_repeated or holds):
-            value = json.loads(value)
+            value = read_json(value)
         if is_map(fd):
             pairs = value.items() if isinstance(value, Mapping) else value
         else:
@@ -103,8 +110,8 @@ def form(message: Descriptor, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def number_text(fd: FieldDescriptor, value: Any) -> str:
     """A float as exactly as its type holds it; raises ValueError for a spelling of no surface."""
-    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
-        value = json.loads(value)
+    if isinstance(value, str) and not re.fullmatch(_SPELLING, value):
+        raise ValueError(f"{value} is no spelling of the hub")
     number = float(value)
     if fd.cpp_type == fd.CPPTYPE_FLOAT:
         number = struct.unpack("<f", struct.pack("<f", number))[0]
@@ -367,21 +374,22 @@ def list_by_grpc(g: DatasetDoor) -> Any:
 
 
 def listed(g: DatasetDoor) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = wanted(g.hub.get(PATH, "admin", page_size=1000)).json()[
-        "measures"
-    ]
+    reply = wanted(g.hub.get(PATH, "admin", page_size=1000))
+    found: list[dict[str, Any]] = read_json(reply.body)["measures"]
     return found
 
 
 def got(g: DatasetDoor) -> Iterable[Mapping[str, Any]]:
-    return [wanted(g.hub.get(f"{PATH}/{r['measureId']}", "admin")).json() for r in listed(g)]
+    keys = [r["measureId"] for r in listed(g)]
+    return [read_json(wanted(g.hub.get(f"{PATH}/{key}", "admin")).body) for key in keys]
 
 
 def changed(g: DatasetDoor) -> Iterable[Mapping[str, Any]]:
     found: dict[str, Any] = {}
     token = ""
     while token or not found:
-        reply = wanted(g.hub.get(f"{PATH}:changes", "admin", cursor=token or START[0])).json()
+        answer = wanted(g.hub.get(f"{PATH}:changes", "admin", cursor=token or START[0]))
+        reply = read_json(answer.body)
         found |= {c["key"]: c["after"] for c in reply.get("changes", [])}
         token = reply["nextCursor"] if reply.get("changes") else ""
     return list(found.values())
@@ -416,13 +424,13 @@ WAYS_OUT: dict[str, Callable[[DatasetDoor], Iterable[Mapping[str, Any]]]] = {
     ),
     "changes": changed,
     "command": lambda g: [
-        json.loads(g.hub.command("get", "measures", f"csv-{name}").stdout) for name in NUMBERS
+        read_json(g.hub.command("get", "measures", f"csv-{name}").stdout) for name in NUMBERS
     ],
     **{
         f"{name} {verb}": lambda g, read=read, verb=verb: read(g, verb)  # type: ignore[misc]
         for name, read in {
-            "JSON": lambda g, verb: json.loads(exported(g, "JSON", verb)),
-            "NDJSON": lambda g, verb: map(json.loads, exported(g, "NDJSON", verb).splitlines()),
+            "JSON": lambda g, verb: read_json(exported(g, "JSON", verb)),
+            "NDJSON": lambda g, verb: map(read_json, exported(g, "NDJSON", verb).splitlines()),
             "CSV": read_csv,
             "XML": read_xml,
             "XLSX": read_sheet,
@@ -604,7 +612,7 @@ def test_webhooks_and_shapes_show_the_same(measures: DatasetDoor) -> None:
         reply = measures.post("POST", f"{place}:pull", {"wait": "20s"}).json()
         found = reply.get("deliveries", [])
         for delivery in found:
-            data = json.loads(base64.b64decode(delivery["body"]))["data"]
+            data = read_json(base64.b64decode(delivery["body"]))["data"]
             told[data["key"]] = data["record"]
         outcomes = [
             {"deliveryId": d["deliveryId"], "status": 200, "latency": "0.01s"} for d in found

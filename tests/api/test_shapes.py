@@ -38,6 +38,14 @@ def send(hub: RunningHub, method: str, path: str, body: Any = None, who: str = "
     return hub.request(method, path, consumer=who, json_body=body)
 
 
+def read(hub: RunningHub, path: str) -> dict[str, Any]:
+    """A shape as it was saved: without what imports say about its columns."""
+    found: dict[str, Any] = send(hub, "GET", path).json()
+    for column in found["columns"]:
+        column.pop("importProblem", None)
+    return found
+
+
 @pytest.fixture
 def contacts(hub: RunningHub) -> Iterator[dict[str, Any]]:
     """The shape, saved for the administrator."""
@@ -99,9 +107,8 @@ def test_a_new_version_leaves_the_earlier_ones(
     changed = {"dataset": "customers", "columns": columns}
     reply = send(hub, "PATCH", "/v1/shapes/crm-contacts", changed)
     assert (reply.status, reply.json()["version"]) == (200, 2), reply.text
-    assert send(hub, "GET", "/v1/shapes/crm-contacts").json()["columns"] == columns
-    first = send(hub, "GET", "/v1/shapes/crm-contacts?version=1").json()
-    assert first == contacts
+    assert read(hub, "/v1/shapes/crm-contacts")["columns"] == columns
+    assert read(hub, "/v1/shapes/crm-contacts?version=1") == contacts
     assert send(hub, "GET", "/v1/shapes").json()["shapes"] == [reply.json()]
     differences = send(hub, "GET", "/v1/shapes/crm-contacts:compare").json()["differences"]
     assert [(d["name"], d.get("fromPosition"), d.get("toPosition")) for d in differences] == [

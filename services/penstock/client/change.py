@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstock.client.record import to_dict
+from penstock.client.record import read_struct, to_dict
 from penstock.client.stubs import load_stubs
 from penstock.hub.v1 import changes_pb2
 
@@ -25,8 +25,10 @@ class Change:
     ``operation`` is CREATED, UPDATED, DELETED, ENTERED_VIEW (it existed and becomes visible),
     LEFT_VIEW (it exists and is no longer visible) or SNAPSHOT (it existed when the feed began).
     ``after`` is the record as the caller sees it now, None if it is gone; ``before`` is its earlier
-    image, if asked for. ``changed_fields`` are the paths that an update changed. Changes that were
-    committed together share ``transaction_id``; ``sequence`` rises.
+    image, if asked for. With a shape they are None, and ``shaped`` and ``shaped_before`` hold its
+    columns instead, by name and sorted by it. ``changed_fields`` are the paths, or the columns,
+    that an update changed. Changes that were committed together share ``transaction_id``;
+    ``sequence`` rises.
     """
 
     dataset: str
@@ -38,11 +40,13 @@ class Change:
     transaction_id: int
     commit_time: datetime
     sequence: int
+    shaped_before: dict[str, Any] | None = None
+    shaped: dict[str, Any] | None = None
 
     @property
     def gone(self) -> bool:
         """Whether the caller no longer sees the record."""
-        return self.after is None
+        return self.after is None and self.shaped is None
 
     def to_json(self) -> dict[str, Any]:
         """The change as proto JSON."""
@@ -51,6 +55,10 @@ class Change:
             document["before"] = to_dict(self.before)
         if self.after is not None:
             document["after"] = to_dict(self.after)
+        if self.shaped_before is not None:
+            document["shapedBefore"] = self.shaped_before
+        if self.shaped is not None:
+            document["shaped"] = self.shaped
         if self.changed_fields:
             document["changedFields"] = list(self.changed_fields)
         moment = self.commit_time.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -207,4 +215,14 @@ def _read_change(
         message.transaction_id,
         message.commit_time.ToDatetime(UTC),
         message.sequence,
+        read_columns(message, "shaped_before"),
+        read_columns(message, "shaped"),
     )
+
+
+def read_columns(message: Any, field: str) -> dict[str, Any] | None:
+    """The columns of a shape in a change, in order of their names; None if they are not set."""
+    if not message.HasField(field):
+        return None
+    found = read_struct(getattr(message, field))
+    return {name: found[name] for name in sorted(found)}

@@ -123,6 +123,7 @@ class Client:
         *,
         cursor: str | Position = "",
         snapshot: bool = False,
+        shapes: Sequence[str] = (),
         operations: str | Sequence[str] = (),
         batch_size: int = 0,
         include_before: bool = False,
@@ -131,12 +132,12 @@ class Client:
     ) -> Feed:
         """The changes of several datasets as they are committed, with one cursor.
 
-        Without ``datasets``, covers all that the caller may read. For the rest see
-        ``DatasetClient.watch``.
+        Without ``datasets``, covers all that the caller may read. ``shapes`` names one shape at
+        most for a dataset. For the rest see ``DatasetClient.watch``.
         """
         from penstock.client import feeds
 
-        asked = feeds.FeedTerms(cursor, snapshot, operations, batch_size, include_before)
+        asked = feeds.FeedTerms(cursor, snapshot, operations, batch_size, include_before, shapes)
         return feeds.watch_all(self._link, datasets, asked, patience=patience, on_break=on_break)
 
     def changes(
@@ -145,6 +146,7 @@ class Client:
         cursor: str = "",
         *,
         wait: float = 0.0,
+        shapes: Sequence[str] = (),
         operations: str | Sequence[str] = (),
         page_size: int = 0,
         include_before: bool = False,
@@ -152,7 +154,7 @@ class Client:
         """The changes of several datasets after a cursor; see ``DatasetClient.changes``."""
         from penstock.client import feeds
 
-        asked = feeds.FeedTerms(cursor, False, operations, page_size, include_before)
+        asked = feeds.FeedTerms(cursor, False, operations, page_size, include_before, shapes)
         return feeds.poll_all(self._link, datasets, asked, wait)
 
     def subscription(self, name: str) -> SubscriptionClient:

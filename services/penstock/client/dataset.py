@@ -242,6 +242,7 @@ class DatasetClient(DatasetFeeds):
         time_zone: str = "",
         ignore_unknown: bool = False,
         preview: bool = False,
+        shape: str = "",
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
@@ -258,7 +259,8 @@ class DatasetClient(DatasetFeeds):
         default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times
         that name none, which are refused without it. With ``ignore_unknown`` columns and members
         that no field has are ignored, and the counts name them. With ``preview`` nothing is
-        written: the counts say what would be, and ``columns`` how each column is understood.
+        written: the counts say what would be, and ``columns`` how each column is understood. With
+        a ``shape`` (``id`` or ``id@version``) the file has its columns, which are read back.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -271,6 +273,7 @@ class DatasetClient(DatasetFeeds):
             "time_zone": time_zone,
             "ignore_unknown": ignore_unknown,
             "preview": preview,
+            "shape": shape,
         }
         requests = self._uploads(method, first, read_frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)

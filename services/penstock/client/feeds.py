@@ -25,6 +25,7 @@ class FeedTerms:
     operations: str | Iterable[str]
     size: int
     include_before: bool
+    shapes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.snapshot and self.cursor:
@@ -73,6 +74,7 @@ class DatasetFeeds:
         snapshot: bool = False,
         filter: str = "",
         fields: str | Sequence[str] = (),
+        shape: str = "",
         operations: str | Sequence[str] = (),
         batch_size: int = 0,
         include_before: bool = False,
@@ -85,12 +87,14 @@ class DatasetFeeds:
         ``Position``, which also knows the changes delivered after the last checkpoint), with all
         current records if ``snapshot``, and now without either. ``operations`` leaves out all
         others, ``batch_size`` 0 leaves the size to the hub, ``include_before`` adds the earlier
-        image of each record. A Position whose view is no longer the caller's ends the feed at once.
+        image of each record. With a ``shape`` (``id`` or ``id@version``) changes have its columns
+        (``Change.shaped``); the feed keeps the version with which it began. A Position whose view,
+        shape included, is no longer the caller's ends the feed at once.
         """
         asked = FeedTerms(cursor, snapshot, operations, batch_size, include_before)
         method = self._stubs.method("Watch", many=True)
         request = self._stubs.request(method)(
-            filter=filter, fields=_join_fields(fields), **asked.of_stream()
+            filter=filter, fields=_join_fields(fields), shape=shape, **asked.of_stream()
         )
         return Feed(
             self._link,
@@ -109,6 +113,7 @@ class DatasetFeeds:
         wait: float = 0.0,
         filter: str = "",
         fields: str | Sequence[str] = (),
+        shape: str = "",
         operations: str | Sequence[str] = (),
         page_size: int = 0,
         include_before: bool = False,
@@ -121,7 +126,7 @@ class DatasetFeeds:
         asked = FeedTerms(cursor, False, operations, page_size, include_before)
         method = f"List{self._stubs.singular}Changes"
         request = self._stubs.request(method)(
-            filter=filter, fields=_join_fields(fields), **asked.of_poll(wait)
+            filter=filter, fields=_join_fields(fields), shape=shape, **asked.of_poll(wait)
         )
         stub = getattr(self._stubs.stub_class(self._link.channel), method)
         return _poll_page(self._link, stub, request, reader_of(self._stubs.dataset), wait)
@@ -139,7 +144,9 @@ def watch_all(
     return Feed(
         link,
         changes_pb2_grpc.ChangesStub(link.channel).WatchChanges,
-        changes_pb2.WatchChangesRequest(datasets=datasets, **asked.of_stream()),
+        changes_pb2.WatchChangesRequest(
+            datasets=datasets, shapes=asked.shapes, **asked.of_stream()
+        ),
         reader_of(),
         position=asked.position,
         patience=patience,
@@ -150,7 +157,9 @@ def watch_all(
 def poll_all(link: Link, datasets: Sequence[str], asked: FeedTerms, wait: float) -> Page:
     """The changes of several datasets after a cursor; see ``Client.changes``."""
     stub = changes_pb2_grpc.ChangesStub(link.channel).ListChanges
-    request = changes_pb2.ListChangesRequest(datasets=datasets, **asked.of_poll(wait))
+    request = changes_pb2.ListChangesRequest(
+        datasets=datasets, shapes=asked.shapes, **asked.of_poll(wait)
+    )
     return _poll_page(link, stub, request, reader_of(), wait)
 
 

@@ -83,6 +83,7 @@ class SubscriptionClient:
         start: str = "now",
         filter: str = "",
         fields: str | Sequence[str] = (),
+        shapes: Sequence[str] = (),
         operations: str | Sequence[str] = (),
         include_before: bool = False,
         ordered: bool = True,
@@ -90,13 +91,15 @@ class SubscriptionClient:
         """Creates it, beginning "now", at the "oldest" change that is kept, or at a cursor.
 
         Without ``datasets`` it covers all that the caller may read. If not ``ordered``, the hub
-        leases several batches at a time. SUBSCRIPTION_EXISTS if there is one already.
+        leases several batches at a time. ``shapes`` names one shape at most for a dataset, in whose
+        columns its records come. SUBSCRIPTION_EXISTS if there is one already.
         """
         subscription = subscriptions_pb2.Subscription(
             subscription_id=self.name,
             datasets=datasets,
             filter=filter,
             fields=fields if isinstance(fields, str) else ",".join(fields),
+            shapes=shapes,
             include_before=include_before,
             ordered=ordered,
         )

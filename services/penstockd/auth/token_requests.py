@@ -7,6 +7,8 @@ import binascii
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
+from penstockd.auth.presented import split_authorization
+
 MAX_FORM_BYTES = 8192
 
 
@@ -56,9 +58,9 @@ def _client_credentials(values: dict[str, str], authorization: str | None) -> tu
         return values.get("client_id", ""), values.get("client_secret", "")
     if "client_secret" in values:
         raise TokenRefused("invalid_request", "credentials were given in two ways")
-    scheme, _, encoded = authorization.partition(" ")
+    scheme, encoded = split_authorization(authorization)
     try:
-        if scheme.lower() != "basic":
+        if scheme != "basic":
             raise ValueError("not Basic")
         name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (ValueError, binascii.Error) as exc:

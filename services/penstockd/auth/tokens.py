@@ -69,6 +69,7 @@ class Tokens:
             "iss": self.issuer,
             "aud": self._audience,
             "sub": subject,
+            "client_id": subject,
             "cid": credential_id,
             "iat": now,
             "exp": now + self.lifetime,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf import descriptor_pb2, empty_pb2, message_factory
 from google.protobuf.descriptor import (
     Descriptor,
     EnumDescriptor,
@@ -38,6 +38,8 @@ MODEL_PREFIX = "penstock/model/v1/"
 #: Third-party protos, which do not use the vocabulary.
 _FOREIGN = ("google/", "buf/")
 _MOST_STEPS = 8  # of a path
+#: What messages have in Python, such as ``HasField`` and ``SerializeToString``.
+_TAKEN = frozenset(dir(empty_pb2.Empty()))
 _SCALARS = {
     FieldDescriptor.TYPE_STRING: Kind.STRING,
     FieldDescriptor.TYPE_BOOL: Kind.BOOL,
@@ -175,6 +177,11 @@ def load_leaves(
     contents.
     """
     for fd in message.fields:
+        if fd.name in _TAKEN:
+            raise ModelError(
+                f"{fd.full_name}: every message in Python has a member of this name, which the"
+                " field would hide: give it another one"
+            )
         options = _find_options(fd, "field") or options_pb2.FieldOptions()
         given = getattr(options, "class")
         field_class = FieldClass(given) if given else inherited

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -161,9 +161,14 @@ def struct_wire(text: str) -> bytes:
     return _object_wire(data)
 
 
-def _object_wire(data: Mapping[str, Any]) -> bytes:
+def members_wire(data: Mapping[str, Any]) -> bytes:
+    """The bytes of a message with these members, in their order."""
+    return _object_wire(data, data)
+
+
+def _object_wire(data: Mapping[str, Any], names: Iterable[str] = ()) -> bytes:
     parts = []
-    for name in sorted(data, key=order_of):
+    for name in names or sorted(data, key=order_of):
         entry = delimit_bytes(b"\x0a", name.encode()) + delimit_bytes(
             b"\x12", _value_wire(data[name])
         )

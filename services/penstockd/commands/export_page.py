@@ -35,8 +35,9 @@ async def export_page(
     size = page_size(query.page_size)
     bound = query.bound_to(call.principal.consumer_id, view, chosen.document if chosen else "")
     after = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
+    shaped = chosen.in_view(view) if chosen else None
     choices["surface"] = call.entry.surface
-    page = await read_file_page(hub.database, view, query, size, after, format, chosen, **choices)
+    page = await read_file_page(hub.database, view, query, size, after, format, shaped, **choices)
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
     call.disclose(given_set(dataset.name, call.rule(view, page.rule_fields), page.rows, page.keys))
     return page, token

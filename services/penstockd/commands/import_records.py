@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from penstockd.calls import Call
+from penstockd.calls import Call, ReadingOrgans
 from penstockd.catalog import Dataset
-from penstockd.formats import open_reader, pick_format
+from penstockd.formats import Reader, open_reader, pick_format
 from penstockd.policy.model import Action
+from penstockd.shapes.inverse import ShapeInverse
+from penstockd.shapes.reader import ShapedReader
+from penstockd.shapes.using import choose_shape
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
 from penstockd.writes.imports import Import
@@ -18,6 +21,7 @@ from penstockd.writes.uploads import FileForm, Upload, UploadedFile, load_once
 
 
 async def import_records(
+    organs: ReadingOrgans,
     call: Call,
     dataset: Dataset,
     upload: Upload,
@@ -29,11 +33,13 @@ async def import_records(
     """Create the records whose keys are new and update the others where they differ.
 
     ``form`` says how the file is read. In formats with columns, fields without a column
-    keep their values; the other formats replace all fields that the caller may write. The digest
-    of ``request`` covers everything but the file.
+    keep their values; the other formats replace all fields that the caller may write. In the
+    columns of a shape, fields that the shape lacks keep their values in every format. The digest of
+    ``request`` covers everything but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
-    ValueInvalid (an option that is not understood), ImportFormatInvalid, ImportTruncated,
+    ValueInvalid (an option that is not understood, a shape that cannot be read back),
+    ShapeNotFound, ImportFormatInvalid, ImportTruncated,
     RequestTooLarge, ImportTooLong, ClientStalled, CallTooCostly, ShareExhausted, StorageFull,
     RequestInFlight, RequestIdReused, RecordNotFound (out of the caller's sight), and
     ImportRowInvalid with the first REPORTED_ROWS bad rows. Then nothing was loaded. If ``form`` is
@@ -55,7 +61,13 @@ async def import_records(
     )
     offered = [f for f in view.fields() if f.output_only or f in view.writable]
     reading = replace(options, ignore_unknown=True) if form.preview else options
-    source = open_reader(format, dataset, offered, reading, spool_place=limits.spools)
+    chosen = await choose_shape(organs, call, dataset, form.shape)
+    if chosen is not None:
+        inverse = ShapeInverse(view, chosen.document)
+        inverse.check(view.writable)
+        source: Reader = ShapedReader(format, dataset, inverse.columns, reading, limits.spools)
+    else:
+        source = open_reader(format, dataset, offered, reading, spool_place=limits.spools)
     preview = Preview(source, ignore_unknown=options.ignore_unknown) if form.preview else None
     partial = form.partial or form.preview
     load = Import(dataset, view, source, partial=partial, preview=preview)

@@ -15,11 +15,11 @@ async def list_changes(
 ) -> ChangePage:
     """The changes after ``cursor``; without one, no changes and the current cursor.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, CursorInvalid,
-    CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (only calls that
-    wait), HubStopping and DatabaseUnavailable.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid, ShapeNotFound, ShapeUnfit,
+    CursorInvalid, CursorExpired, AccessRevoked (while it waited), PolicyStale, TooManyStreams (only
+    calls that wait), HubStopping and DatabaseUnavailable.
     """
-    source = wanted.source(hub.catalog, hub.places, call, USUAL_PAGE)
+    source = await wanted.open_source(hub, call, USUAL_PAGE)
     if not 0 <= wait_seconds <= MAX_WAIT:
         raise ValueInvalid.of("wait", f"must be from 0 to {MAX_WAIT:g} s")
     call.asked(cursor=cursor)
@@ -27,8 +27,8 @@ async def list_changes(
     if not cursor:
         head = await hub.feed.head()
         call.entry.row_count = 0
-        return ChangePage(b"", hub.places.seal(head), source.view, False)
-    standings = Standings(hub.policy, hub.catalog, call, wanted, source)
+        return ChangePage(b"", hub.places.seal(head), source.view, False, shapes=source.shape_names)
+    standings = Standings(hub.policy, call, source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=wait_seconds > 0):
         page, blocks = await read_page(
             hub.feed, hub.places, source, hub.places.open(cursor), wait_seconds
@@ -36,7 +36,7 @@ async def list_changes(
     if standings.renew() is None:
         # The caller's View changed while it waited: it must ask again.
         call.entry.row_count = 0
-        return ChangePage(b"", cursor, source.view, True)
+        return ChangePage(b"", cursor, source.view, True, shapes=source.shape_names)
     await disclosure.blocks(blocks)
     call.entry.row_count = page.count
     return page

@@ -21,6 +21,7 @@ async def stream_export(
     later error ends the stream and is written to the receipt: ClientStalled, AccessChanged (access
     was revoked or narrowed meanwhile), DatabaseUnavailable.
     """
-    call.view(dataset, Action.READ)
-    shape = await choose_shape(hub, call, dataset, export.shape)
-    await run_export(hub, call, ExportPlan.of(call, dataset, export, shape), reply)
+    view = call.view(dataset, Action.READ)
+    chosen = await choose_shape(hub, call, dataset, export.shape)
+    shaped = chosen.in_view(view) if chosen else None
+    await run_export(hub, call, ExportPlan.of(call, view, export, shaped), reply)

@@ -15,11 +15,12 @@ async def watch_changes(
     """Send changes to ``reply`` until the caller goes away.
 
     Nothing has been sent when PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid,
-    CursorInvalid, CursorExpired or TooManyStreams is raised. A later error is also written to the
-    stream's last record: AccessChanged, ViewChanged, PolicyStale, ClientStalled, CursorExpired,
-    CursorInvalid (the database has gone back in time), HubStopping, DatabaseUnavailable.
+    ShapeNotFound, CursorInvalid, CursorExpired or TooManyStreams is raised. A later error is also
+    written to the stream's last record: ShapeNotFound (it was deleted), ShapeUnfit, AccessChanged,
+    ViewChanged, PolicyStale, ClientStalled, CursorExpired, CursorInvalid (the database has gone
+    back in time), HubStopping, DatabaseUnavailable.
     """
-    source = wanted.source(hub.catalog, hub.places, call, USUAL_BATCH)
+    source = await wanted.open_source(hub, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
         raise ValueInvalid.of("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
     call.asked(cursor=watch.cursor, snapshot=watch.snapshot)

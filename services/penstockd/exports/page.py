@@ -12,7 +12,7 @@ from penstockd.policy.read import ExportQuery
 from penstockd.policy.unreadable import naming_unreadable
 from penstockd.policy.view import View
 from penstockd.reply_room import room_of
-from penstockd.shapes.using import ChosenShape
+from penstockd.shapes.columns import ShapedView
 from penstockd.store.database import Connection, Database
 from penstockd.store.sql import apply_settings
 
@@ -41,13 +41,13 @@ async def read_file_page(
     size: int,
     after: Sequence[Any] | None,
     format: str,
-    shape: ChosenShape | None = None,
+    shaped: ShapedView | None = None,
     *,
     surface: str | None = None,
     **choices: Any,
 ) -> FilePage:
     """The ``size`` records after a position (None: the first ones), from one snapshot, in the
-    columns of ``shape`` if there is one; fewer if the file would be too large for a reply on
+    columns of ``shaped`` if there are any; fewer if the file would be too large for a reply on
     ``surface`` (see ``reply_room``).
 
     ``choices`` are those of ``open_writer`` for a file that is not compressed. Raises FieldUnknown,
@@ -56,7 +56,7 @@ async def read_file_page(
     """
 
     def target() -> ExportTarget:
-        return open_target(view, query.fields, shape, format, **choices)
+        return open_target(view, query.fields, shaped, format, **choices)
 
     first, room = target(), room_of(surface)
     read = ExportQuery(view, first.columns, filter=query.filter, order_by=query.order_by)

@@ -11,15 +11,13 @@ import orjson
 from sqlalchemy import ColumnElement
 
 from penstockd.calls import Call
-from penstockd.catalog import Dataset, Field
+from penstockd.catalog import Field
 from penstockd.errors import ValueInvalid
 from penstockd.formats import DocumentWriter, open_writer
-from penstockd.policy.model import Action
 from penstockd.policy.read import ExportQuery as Read
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
-from penstockd.query.fields import MAX_BYTES as MAX_FIELDS_BYTES
-from penstockd.shapes.using import ChosenShape
+from penstockd.shapes.columns import ShapedView
 
 #: The value of ``receipt`` that puts the receipt into the file, in any case.
 INLINE = "INLINE"
@@ -64,27 +62,21 @@ class ExportTarget:
 
 
 def open_target(
-    view: View, fields: str, shape: ChosenShape | None, format: str, **choices: Any
+    view: View, fields: str, shaped: ShapedView | None, format: str, **choices: Any
 ) -> ExportTarget:
     """The file of visible fields, all if ``fields`` is empty, or of a shape's columns.
 
     ``choices`` are those of ``open_writer``, which raises FormatUnknown and ValueInvalid. Raises
     FieldUnknown and, for both fields and a shape, ValueInvalid.
     """
-    if shape is not None:
+    if shaped is not None:
         if fields:
             raise ValueInvalid.of("fields", "does not go with a shape, which has columns")
-        shaped = shape.in_view(view)
         sql = {c.field: c.sql for c in shaped.columns}
         writer = open_writer(format, view.dataset, shaped.fields, **choices)
         sql[view.dataset.key] = view.key_column
         columns = [writer.sql(f, sql[f]) for f in writer.selected]
-        text = ",".join(field.path for field in shaped.reads)
-        # "" stands for all fields: it is what the entry says if the text is too long.
-        named = text if len(text) <= MAX_FIELDS_BYTES else ""
-        if not shaped.reads:  # "" would stand for all fields
-            named = view.dataset.key_fields[0].path
-        return ExportTarget(writer, columns, shaped.reads, named)
+        return ExportTarget(writer, columns, shaped.reads, shaped.rule_fields)
     shown = parse_fields(fields, view)
     # The writer knows only visible members, since the types in its file name them.
     writer = open_writer(format, view.dataset, [view.shown(f) for f in shown], **choices)
@@ -108,14 +100,12 @@ class ExportPlan:
 
     @classmethod
     def of(
-        cls, call: Call, dataset: Dataset, export: ExportRequest, shape: ChosenShape | None = None
+        cls, call: Call, view: View, export: ExportRequest, shaped: ShapedView | None = None
     ) -> ExportPlan:
-        """The plan of a request, in the columns of ``shape`` if there is one.
+        """The plan of a request in a View, in the columns of ``shaped`` if there are any.
 
-        Raises PermissionDenied, FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and
-        ValueInvalid.
+        Raises FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and ValueInvalid.
         """
-        view = call.view(dataset, Action.READ)
         call.asked(
             format=export.format,
             filter=export.filter,
@@ -134,7 +124,7 @@ class ExportPlan:
         target = open_target(
             view,
             export.fields,
-            shape,
+            shaped,
             export.format,
             compression=export.compression,
             spreadsheet_safe=export.spreadsheet_safe,
@@ -153,7 +143,7 @@ class ExportPlan:
             export.bom,
             sql,
             sorted(settings.items()),
-            shape.document if shape else "",
+            shaped.document if shaped else "",
         ]
         digest = hashlib.sha256(orjson.dumps(said)).digest()
         return cls(export, view, target, read, sql, settings, digest)

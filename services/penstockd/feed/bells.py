@@ -1,4 +1,5 @@
-"""Bells wake the calls of this process that wait for leases or deliveries.
+"""Bells wake the calls of this process that wait for leases or deliveries, and streams whose shape
+may be gone.
 
 Each thing that only one call can take has a line. The first call of a line looks in the database
 and waits; the others stand behind it. So a thousand waiting calls cost the database no more than
@@ -19,6 +20,11 @@ from penstockd.store.database import Connection
 def subscription_line(consumer_id: str, subscription_id: str) -> str:
     """The line of calls that wait for leases of a subscription."""
     return f"subscriptions/{consumer_id}/{subscription_id}"
+
+
+def shapes_line(consumer_id: str) -> str:
+    """The line that is rung when a shape of the consumer is deleted."""
+    return f"shapes/{consumer_id}"
 
 
 def webhook_line(webhook_id: str) -> str:

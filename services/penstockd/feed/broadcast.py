@@ -13,7 +13,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -142,6 +142,17 @@ class Broadcast:
         self.tail.hear(batch.head)
         return batch
 
+    async def read_shaped(
+        self, source: FeedSource, cursor: Cursor, upto: int | Cursor
+    ) -> EventBatch:
+        """``read``, with records in the columns of the source's shapes, if it has any; fewer events
+        if they are large then. Also raises ShapeUnfit and RecordUnreadable."""
+        batch = await self.read(source, cursor, upto)
+        shaped = await source.shape(batch.events)
+        if len(shaped) < len(batch.events):
+            batch = await self.read(source, cursor, shaped[-1].number)
+        return replace(batch, events=tuple(shaped))
+
     async def next_stretch(self, source: FeedSource, cursor: Cursor, most: int = STRIDE) -> Block:
         """The next block after a cursor that is before the end, of at most ``most`` numbers."""
         return await self.stretch(source, cursor, self._end(cursor, most))
@@ -185,7 +196,7 @@ class Broadcast:
         return task, own
 
     async def _encode(self, source: FeedSource, cursor: Cursor, upto: int) -> Block:
-        return source.block(cursor, await self.read(source, cursor, upto))
+        return source.block(cursor, await self.read_shaped(source, cursor, upto))
 
     def _keep(self, key: tuple[object, ...], task: asyncio.Task[Block]) -> None:
         if self._kept.get(key) is not task:

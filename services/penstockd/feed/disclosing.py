@@ -23,8 +23,7 @@ class FeedDisclosure:
         self._call = call
         self._clock = asyncio.get_running_loop().time
         self._rules = {
-            name: call.rule(lens.view, ",".join(f.path for f in lens.fields))
-            for name, lens in source.lenses.items()
+            name: call.rule(lens.view, lens.rule_fields) for name, lens in source.lenses.items()
         }
         if len(self._rules) == 1:
             (call.entry.shown,) = self._rules.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstockd.errors import HubStopping
@@ -31,6 +32,7 @@ class ChangePage:
     view: str
     more: bool
     count: int = 0
+    shapes: Sequence[str] = ()
 
 
 async def read_page(
@@ -65,4 +67,7 @@ async def read_page(
         else:
             await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
     more = cursor.number < feed.tail.head
-    return ChangePage(b"".join(changes), places.seal(cursor), source.view, more, count), blocks
+    page = ChangePage(
+        b"".join(changes), places.seal(cursor), source.view, more, count, source.shape_names
+    )
+    return page, blocks

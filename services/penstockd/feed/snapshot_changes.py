@@ -9,7 +9,7 @@ from datetime import datetime
 from penstockd.catalog import Dataset
 from penstockd.catalog.wire import WireCodec
 from penstockd.feed.event import Event, FeedOperation
-from penstockd.feed.source import FeedSource, Frame
+from penstockd.feed.source import FRAME_BYTES, FeedSource, Frame
 from penstockd.feed.watching import Wanted
 from penstockd.policy.read import Scan
 from penstockd.store.database import Connection, Rows
@@ -45,10 +45,29 @@ async def snapshot_frames(
             columns = [list(c) for c in zip(*found, strict=True)]
             images = codec.images(columns[1:])
             most = min(10 * most, ROWS)
-            for frame in source.frames(
-                _snapshot_events(held, lens.dataset, columns[0], images, time)
-            ):
-                yield frame
+            events = _snapshot_events(held, lens.dataset, columns[0], images, time)
+            async for part in _shape_parts(source, events):
+                for frame in source.frames(part):
+                    yield frame
+
+
+async def _shape_parts(
+    source: FeedSource, events: Sequence[Event]
+) -> AsyncGenerator[Sequence[Event], None]:
+    """The events, in parts of about a frame if they get the columns of a shape."""
+    if not source.shapes:
+        yield events
+        return
+    part: list[Event] = []
+    size = 0
+    for event in events:
+        part += await source.shape([event])
+        size += part[-1].size
+        if size >= FRAME_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 class _SizesAhead:

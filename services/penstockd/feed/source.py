@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from penstockd.budget import let_others_run
+from penstockd.catalog.structs import members_wire
+from penstockd.errors import ShapeUnfit
 from penstockd.feed.event import Event, EventBatch, FeedOperation
 from penstockd.feed.wire import ChangeCodec, receipt_lines
 from penstockd.policy.lens import Lens
+from penstockd.shapes.lens import ShapedLens
 from penstockd.store.cursor import Cursor
 from penstockd.store.sequences import Sequences
 
 #: A frame ends when it has reached this many bytes: Envoy accepts 1 MiB as one message.
 FRAME_BYTES = 256 * 1024
+#: Events in the columns of shapes are read again up to where they reach SHAPED_BYTES. Those that
+#: share a number cannot be split there; they may have MAX_TOGETHER bytes.
+SHAPED_BYTES, MAX_TOGETHER = 2 << 20, 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,16 @@ class FeedSource:
             self.transaction_boundaries,
         )
 
+    @cached_property
+    def shapes(self) -> Mapping[str, ShapedLens]:
+        """The lenses that show records in the columns of a shape, by dataset."""
+        return {n: lens for n, lens in self.lenses.items() if isinstance(lens, ShapedLens)}
+
+    @property
+    def shape_names(self) -> Sequence[str]:
+        """The shapes in use, as ``id@version``."""
+        return [lens.shape.name for _, lens in sorted(self.shapes.items())]
+
     @property
     def view(self) -> str:
         """A name for what the subscriber sees."""
@@ -94,6 +111,33 @@ class FeedSource:
     def wants(self, event: Event) -> bool:
         """Whether the subscriber asked for this kind of event."""
         return not self.operations or event.operation in self.operations
+
+    async def shape(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events with the columns of their shapes in place of records, if there are shapes.
+
+        Only the first ones if they reach SHAPED_BYTES; events with one number stay together. Raises
+        RecordUnreadable, and ShapeUnfit for more than they can hold together.
+        """
+        if not self.shapes:
+            return events
+        shaped: list[Event] = []
+        size = 0
+        for event in events:
+            full = size >= SHAPED_BYTES and shaped[-1].number != event.number
+            if full:
+                break
+            lens = self.shapes.get(event.dataset)
+            if lens is not None and self.wants(event):
+                event = _shape_event(lens, event, include_before=self.include_before)
+                await let_others_run()
+            shaped.append(event)
+            size += event.size
+            if size > MAX_TOGETHER:
+                raise ShapeUnfit(
+                    f"the changes that follow from one have more than {MAX_TOGETHER >> 20} MiB in"
+                    f" the shapes {', '.join(self.shape_names)}"
+                )
+        return shaped
 
     def block(self, start: Cursor, batch: EventBatch) -> Block:
         """A batch of events in the source's form."""
@@ -141,6 +185,7 @@ class FeedSource:
                 self.sequences,
                 dataset if self.mixed else "",
                 include_before=self.include_before,
+                shaped=dataset in self.shapes,
             )
             self._codecs[dataset] = codec
         return codec
@@ -160,3 +205,17 @@ class FeedSource:
         transaction = self.sequences.transaction(events[0].transaction)
         lines = receipt_lines(events, sequences)
         return Frame(b"".join(pieces), len(events), lines, keys, transaction, ends)
+
+
+def _shape_event(lens: ShapedLens, event: Event, *, include_before: bool) -> Event:
+    """An event with Structs of the shape's columns in place of its records."""
+
+    def columns(image: bytes | None) -> bytes | None:
+        return None if image is None else members_wire(lens.values(event.key, image))
+
+    return replace(
+        event,
+        before=columns(event.before) if include_before else None,
+        after=columns(event.after),
+        changed=tuple(lens.changed_columns(event.changed)),
+    )

@@ -33,7 +33,7 @@ from penstockd.feed.event import Reconcile
 from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, FeedSource, Frame
-from penstockd.feed.watching import Standings, Wanted, reconcile_of
+from penstockd.feed.watching import ShapesInUse, Standings, Wanted, reconcile_of
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import translate_errors
@@ -68,6 +68,7 @@ class Begin:
     view: str
     policy_revision: int
     receipt_id: str
+    shapes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ class ChangeStream:
     ) -> None:
         self._organs, self._call, self._wanted = organs, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
-        self._standings = Standings(organs.policy, organs.catalog, call, wanted, source)
+        self._standings = Standings(organs.policy, call, source)
+        self._shapes = ShapesInUse(organs, call, source)
         self._disclosure = FeedDisclosure(call, source)
         self._digest = hashlib.sha256()
         self._rows = self._bytes = 0
@@ -174,7 +176,11 @@ class ChangeStream:
     async def _send_all(self) -> None:
         """Send the snapshot, if it is requested, and then changes without end."""
         begin = Begin(
-            self._cursor, self._source.view, self._call.policy.revision, self._receipt.receipt_id
+            self._cursor,
+            self._source.view,
+            self._call.policy.revision,
+            self._receipt.receipt_id,
+            self._source.shape_names,
         )
         self._receipt.cursor = self._cursor
         self._call.entry.receipt_id = self._receipt.receipt_id
@@ -188,6 +194,7 @@ class ChangeStream:
             silent = self._clock() + heartbeat
             while True:
                 self._standings.check()
+                await self._shapes.check()
                 left = silent - self._clock()
                 block = await subscription.take(max(0.0, min(left, LOOK)))
                 if block is not None:

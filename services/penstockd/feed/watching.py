@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from penstockd.calls import Call
 from penstockd.catalog import Catalog, Dataset
@@ -15,18 +14,24 @@ from penstockd.errors import (
     AccessRevoked,
     CursorExpired,
     CursorInvalid,
+    ShapeNotFound,
     StateGone,
     SubscriptionNotFound,
     ValueInvalid,
     ViewChanged,
 )
+from penstockd.feed.bells import shapes_line
 from penstockd.feed.event import FeedOperation, Reconcile
+from penstockd.feed.organs import FeedOrgans
 from penstockd.feed.source import FeedSource
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.policy.standing import Standing
-from penstockd.store.places import Places
+from penstockd.policy.view import View
+from penstockd.shapes.lens import ShapedLens
+from penstockd.shapes.using import ChosenShape, choose_shapes
+from penstockd.store.shapes import find_shape
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
@@ -44,11 +49,12 @@ class Wanted:
     batch_size: int = 0
     include_before: bool = False
     transaction_boundaries: bool = False
+    shape_names: Sequence[str] = ()
 
-    def source(self, catalog: Catalog, places: Places, call: Call, usual: int) -> FeedSource:
+    async def open_source(self, organs: FeedOrgans, call: Call, usual: int) -> FeedSource:
         """The source of these changes in the caller's Views.
 
-        Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
+        Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid and ShapeNotFound.
         """
         if not 0 <= self.batch_size <= MAX_CHANGES:
             raise ValueInvalid.of("batch_size", f"must be from 1 to {MAX_CHANGES}")
@@ -60,13 +66,17 @@ class Wanted:
             fields=self.fields,
             datasets=[d.name for d in self.datasets] if self.mixed else [],
         )
+        if self.shape_names and self.fields:
+            raise ValueInvalid.of("fields", "does not go with a shape, which has columns")
+        views = [call.view(d, Action.READ) for d in self.datasets]
+        shapes = await choose_shapes(organs, call, self.datasets, self.shape_names)
         lenses = {
-            d.name: Lens(call.view(d, Action.READ), catalog, fields=self.fields, filter=self.filter)
-            for d in self.datasets
+            view.dataset.name: self._lens(organs.catalog, view, shapes.get(view.dataset.name))
+            for view in views
         }
         return FeedSource(
             lenses,
-            places.sequences,
+            organs.places.sequences,
             mixed=self.mixed,
             include_before=self.include_before,
             operations=frozenset(map(FeedOperation, self.operations)),
@@ -74,10 +84,15 @@ class Wanted:
             transaction_boundaries=self.transaction_boundaries,
         )
 
+    def _lens(self, catalog: Catalog, view: View, shape: ChosenShape | None) -> Lens:
+        if shape is not None:
+            return ShapedLens(view, catalog, shape, self.filter)
+        return Lens(view, catalog, fields=self.fields, filter=self.filter)
+
 
 def reconcile_of(error: BaseException) -> Reconcile:
     """How a client should repair its copy when its stream ends with an error."""
-    if isinstance(error, AccessRevoked | SubscriptionNotFound):
+    if isinstance(error, AccessRevoked | SubscriptionNotFound | ShapeNotFound):
         return Reconcile.STOP
     if isinstance(error, AccessChanged | ViewChanged | CursorExpired | CursorInvalid | StateGone):
         return Reconcile.REPAIR
@@ -94,25 +109,11 @@ def list_readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequenc
     return [catalog[name] for name in dict.fromkeys(names)]
 
 
-class Narrowing(Protocol):
-    """The caller's own narrowing of its View of a dataset."""
-
-    @property
-    def filter(self) -> str:
-        """Which records (AIP-160)."""
-
-    @property
-    def fields(self) -> str:
-        """Which fields."""
-
-
 class Standings:
     """The conditions under which a stream or a poll began, in all its datasets."""
 
-    def __init__(
-        self, policy: Policy, catalog: Catalog, call: Call, narrowed: Narrowing, source: FeedSource
-    ) -> None:
-        self._policy, self._catalog, self._narrowed = policy, catalog, narrowed
+    def __init__(self, policy: Policy, call: Call, source: FeedSource) -> None:
+        self._policy = policy
         self._standings = [
             (Standing(policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
@@ -131,15 +132,9 @@ class Standings:
             return now
         for standing, lens in self._standings:
             standing.check()
-            if standing.view is not lens.view:
-                lens_now = Lens(
-                    standing.view,
-                    self._catalog,
-                    fields=self._narrowed.fields,
-                    filter=self._narrowed.filter,
-                )
-                if lens_now.view_id != lens.view_id:
-                    raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
+            moved = standing.view is not lens.view
+            if moved and lens.in_view(standing.view).view_id != lens.view_id:
+                raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
         self._looked = now
         self._good_until = self._soonest_end()
         return now
@@ -159,3 +154,27 @@ class Standings:
 
     def _soonest_end(self) -> float:
         return min((s.good_until for s, _ in self._standings), default=math.inf)
+
+
+class ShapesInUse:
+    """The shapes with which a stream began. They may be deleted, on any node."""
+
+    def __init__(self, organs: FeedOrgans, call: Call, source: FeedSource) -> None:
+        self._database, self._source = organs.database, source
+        self._line = organs.feed.tail.bells.line(shapes_line(call.principal.consumer_id))
+        self._rung = -1  # it may have been deleted before the line was there
+
+    async def check(self) -> None:
+        """Raise ShapeNotFound if one of them has been deleted since the last check."""
+        if not self._source.shapes or self._rung == self._line.rung:
+            return
+        self._rung = self._line.rung
+        async with self._database.connection() as connection:
+            for lens in self._source.shapes.values():
+                shape = lens.shape
+                try:
+                    found = await find_shape(connection, shape.owner, shape.shape_id, shape.version)
+                except ShapeNotFound:
+                    found = None
+                if found is None or found.definition != shape.document:
+                    raise ShapeNotFound(f"the shape '{shape.name}' was deleted")

@@ -29,6 +29,7 @@ _BEFORE, _AFTER, _FIELD, _TRANSACTION, _TIME, _SEQUENCE, _DATASET = (
     b"\x40",
     b"\x4a",
 )
+_SHAPED_BEFORE, _SHAPED_AFTER = b"\x5a", b"\x52"
 _ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
 _HEADS = {o: b"\x08" + encode_varint(o) + b"\x12" for o in FeedOperation}
 _NAMES = {o: o.name for o in FeedOperation}
@@ -50,15 +51,19 @@ class ChangeCodec:
         dataset: str = "",
         *,
         include_before: bool = False,
+        shaped: bool = False,
     ) -> None:
-        """``dataset`` is set for ``penstock.hub.v1.Change``, which holds records as Any."""
+        """``dataset`` is set for ``penstock.hub.v1.Change``, which holds records as Any.
+        ``shaped``: the records are Structs with the columns of a shape."""
         self._sequences = sequences
         self._before = include_before
+        self._tags = (_SHAPED_BEFORE, _SHAPED_AFTER) if shaped else (_BEFORE, _AFTER)
         self._tail = b""
         self._type = b""
         if dataset:
             name = dataset.encode()
             self._tail = _DATASET + encode_varint(len(name)) + name
+        if dataset and not shaped:
             url = b"type.googleapis.com/" + type_name.encode()
             self._type = _ANY_TYPE + encode_varint(len(url)) + url + _ANY_VALUE
         self._transaction = -1
@@ -70,12 +75,12 @@ class ChangeCodec:
         after = event.after
         parts = [_HEADS[event.operation], _encode_size(len(key)), key]
         if self._before and event.before is not None:
-            parts += self._record(_BEFORE, event.before)
+            parts += self._record(self._tags[0], event.before)
         if after is not None:
             if self._type:
                 parts += self._record(_AFTER, after)
             else:
-                parts += (_AFTER, _encode_size(len(after)), after)
+                parts += (self._tags[1], _encode_size(len(after)), after)
         for path in event.changed:
             parts.append(_FIELDS.get(path) or _encode_field(path))
         transaction = event.transaction

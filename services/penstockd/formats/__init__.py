@@ -181,12 +181,16 @@ def pick_format(format: str, accept: str | None) -> str:
     """
     if format:
         return _known_format(format, WRITERS)
-    wanted = sorted(_parse_accept(accept or "*/*"), reverse=True)
-    for _, _, media in wanted:
-        for known, name in _MEDIA.items():
-            group, _, kind = media.partition("/")
-            if media in ("*/*", known) or (kind == "*" and known.startswith(group + "/")):
-                return name
+    ranges = _parse_accept(accept or "*/*")
+    nothing = (0.0, 0)
+    wanted: dict[str, tuple[float, int]] = {}
+    for media in _MEDIA:
+        # The most specific range decides (RFC 9110, 12.5.1): a quality of 0 excludes.
+        kinds = (media, media.partition("/")[0] + "/*", "*/*")
+        wanted[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
+    best = max(wanted, key=wanted.__getitem__)  # the first of equals
+    if wanted[best] > nothing:
+        return _MEDIA[best]
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
 
 
@@ -203,10 +207,12 @@ def format_of_suffix(file_name: str) -> str:
     return next((name for suffix, name in _SUFFIXES.items() if stem.endswith(suffix)), "")
 
 
-def _parse_accept(accept: str) -> list[tuple[float, int, str]]:
-    """The media types of an Accept header, with their quality; earlier ones win ties."""
-    found = []
-    for place, item in enumerate(accept.lower().split(",")):
+def _parse_accept(accept: str) -> dict[str, tuple[float, int]]:
+    """The media ranges of an Accept header, each with its quality and, to compare equals, its place
+    from the end."""
+    found = dict[str, tuple[float, int]]()
+    items = accept.lower().split(",")
+    for place, item in enumerate(items):
         media, *parameters = [part.strip() for part in item.split(";")]
         quality = 1.0
         for parameter in parameters:
@@ -215,8 +221,9 @@ def _parse_accept(accept: str) -> list[tuple[float, int, str]]:
                     quality = float(parameter[2:])
                 except ValueError:
                     quality = 0.0
-        if media and quality > 0:
-            found.append((quality, -place, media))
+        if media:
+            rank = (quality, len(items) - place) if quality > 0 else (0.0, 0)
+            found[media] = max(found.get(media, rank), rank)
     return found
 
 

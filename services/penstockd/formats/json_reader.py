@@ -54,8 +54,9 @@ class NdjsonReader(Reader):
     ) -> None:
         super().__init__(dataset, fields, options)
         self._object = _Object(self.offered, self.fields, self.leniency)
-        offered_key = set(dataset.key_fields) <= set(self.fields)
-        self._parts = parts_reader(dataset, self.fields) if offered_key else tuple
+        keys = set(dataset.key_fields)
+        reads_key = bool(keys) and keys <= set(self.fields)
+        self._parts = parts_reader(dataset, self.fields) if reads_key else _find_no_key
         self._receipt = False
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
@@ -88,6 +89,11 @@ class NdjsonReader(Reader):
                 numbers.append(self.rows)
                 rows.append(row)
         return RowBatch(numbers, rows, bad)
+
+
+def _find_no_key(row: Sequence[Any]) -> tuple[None]:
+    """For files whose columns are not the fields of the key."""
+    return (None,)
 
 
 class JsonReader(NdjsonReader):

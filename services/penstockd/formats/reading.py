@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -82,6 +82,8 @@ class Reader(ABC):
         self.rows = 0  # good or bad, so far
         #: The names of columns that no field has and that are no index; ``options`` ignores them.
         self.unknown_columns: list[str] = []
+        #: Names under which bad rows name their columns instead of by the paths of fields -> path.
+        self.column_names: Mapping[str, str] = {}
         self.unpacker: Unpacker | None = None  # of a file that may be compressed
         self.spool_place = SpoolPlace()  # for a file that must be whole before it is read
         self._kernel = Kernel()

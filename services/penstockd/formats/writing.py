@@ -241,6 +241,13 @@ class JsonWriter(DocumentWriter):
     _given = False
 
 
+def check_xml_names(fields: Sequence[Field]) -> None:
+    """Raise ValueInvalid for columns whose names are no names in XML."""
+    for field in fields:
+        if not _XML_NAME.fullmatch(field.path):
+            raise ValueInvalid.of("shape", f"has the column '{field.path}', no name in XML")
+
+
 class XmlWriter(DocumentWriter):
     """One element per row, within one for the dataset; NULLs are left out."""
 
@@ -260,7 +267,5 @@ class XmlWriter(DocumentWriter):
         return b"<!-- penstock-receipt %s -->\n" % document.replace(b"--", b"-\\u002d")
 
     def _plan(self) -> bytes:
-        for field in self.fields:
-            if not _XML_NAME.fullmatch(field.path):
-                raise ValueInvalid.of("shape", f"has the column '{field.path}', no name in XML")
+        check_xml_names(self.fields)
         return xml_plan(self.dataset, self.fields)

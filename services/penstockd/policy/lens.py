@@ -34,10 +34,22 @@ class Lens:
     change log and contains all fields.
     """
 
-    def __init__(self, view: View, catalog: Catalog, *, fields: str = "", filter: str = "") -> None:
-        """Raise FieldUnknown, SelectionError and FilterError as lists and exports do."""
+    def __init__(
+        self,
+        view: View,
+        catalog: Catalog,
+        *,
+        fields: str = "",
+        filter: str = "",
+        only: Sequence[Field] | None = None,
+        form: str = "",
+    ) -> None:
+        """``only`` are visible fields in place of ``fields``; ``form`` is what else decides what
+        comes of the records. Raise FieldUnknown, SelectionError and FilterError as lists and
+        exports do."""
         self.view, self.dataset, self.revision = view, view.dataset, view.revision
-        self.fields: tuple[Field, ...] = parse_fields(fields, view)
+        self._catalog, self._written, self._form = catalog, (fields, filter), form
+        self.fields: tuple[Field, ...] = parse_fields(fields, view) if only is None else (*only,)
         asked = parse_filter(filter) if filter.strip() else None
         rule = view.row_rule
         self._rule = self._filter = None
@@ -58,7 +70,17 @@ class Lens:
         self._parse = view.dataset.message_class.FromString
         self.view_id = self._digest(rule, asked)
 
+    def in_view(self, view: View) -> Lens:
+        """The same for another View of the dataset. Raises what ``Lens`` raises."""
+        fields, filter = self._written
+        return Lens(view, self._catalog, fields=fields, filter=filter)
+
     # --- properties -----------------------------------------------------------------------
+
+    @property
+    def rule_fields(self) -> str:
+        """What it shows of a record, as the text of a selection (see ``Call.rule``)."""
+        return self._written[0]
 
     @property
     def sees_all(self) -> bool:
@@ -171,6 +193,8 @@ class Lens:
                 (f.path, self.view.seen(f)) for f in sorted(filtered, key=lambda f: f.path)
             ],
         }
+        if self._form:
+            seen["form"] = hashlib.sha256(self._form.encode()).hexdigest()
         text = b"view\n" + orjson.dumps(seen, option=orjson.OPT_SORT_KEYS)
         return hmac.digest(self.view.mask_key, text, hashlib.sha256)[:16].hex()
 

@@ -123,7 +123,7 @@ class Scan:
 
     def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
-        columns = [view.column(f).label(f.path) for f in fields]
+        columns = [view.column(f).label(f.column) for f in fields]
         key = view.key_column
         rows = view.narrow([key.label("~key"), *columns], condition)
         self.statement = compile_statement(rows.order_by(key))

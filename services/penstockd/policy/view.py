@@ -107,7 +107,10 @@ class View:
         self._masks = {f: d.mask for f, d in self._decisions.items()}
         self._fields = tuple(f for f in dataset.fields if self._masks[f] is not Mask.HIDE)
         self._strippings = {f: Stripping(f, self._masks, self.hash_key) for f in self._stripped()}
-        self._names = _visible_names(self._fields)
+        #: The visible fields by their proto and JSON paths.
+        self.names: Mapping[str, Field] = {f.json_path: f for f in self._fields} | {
+            f.path: f for f in self._fields
+        }
         self._row_names = RowNames(dataset, catalog, tables, self._table)
         self._claims: Claims = claims or {}
         rules = [collect_rules(group, self._row_names, self._claims) for group in groups]
@@ -223,7 +226,7 @@ class View:
 
     def field(self, path: str) -> Field | None:
         """The visible field with this proto or JSON path, or None."""
-        return self._names.get(path)
+        return self.names.get(path)
 
     def members(self, field: Field) -> Sequence[Field]:
         """The visible members of a list or map of messages; a null member counts as unset."""
@@ -283,8 +286,9 @@ class View:
     def select(
         self, fields: Sequence[Field], condition: ColumnElement[bool] | None = None
     ) -> Select[Any]:
-        """The visible rows, with the given visible fields as columns named by their paths."""
-        return self.narrow([self.column(f).label(f.path) for f in fields], condition)
+        """The visible rows, with the given visible fields as columns named as in the table: two
+        paths may be one name to PostgreSQL, which cuts long ones off."""
+        return self.narrow([self.column(f).label(f.column) for f in fields], condition)
 
     def narrow(
         self, columns: Sequence[ColumnElement[Any]], condition: ColumnElement[bool] | None
@@ -409,7 +413,3 @@ class View:
             return False
         name = self._table.c[field.path].name
         return any(getattr(part, "name", None) == name for part in iterate(self.predicate))
-
-
-def _visible_names(fields: Sequence[Field]) -> Mapping[str, Field]:
-    return {f.json_path: f for f in fields} | {f.path: f for f in fields}

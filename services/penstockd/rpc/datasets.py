@@ -158,7 +158,7 @@ class DatasetHandlers:
         upload = GrpcUpload(requests, call.exchange)
         asked, form = await upload.begun()
         report = await import_records(
-            call, self.dataset, upload, asked, form, limits=call.hub.imports
+            call.hub, call, self.dataset, upload, asked, form, limits=call.hub.imports
         )
         return await mark_replayed(call, fill_import_report(self._import_reply, report))
 
@@ -215,6 +215,7 @@ class DatasetHandlers:
             batch_size=request.batch_size,
             include_before=request.include_before,
             transaction_boundaries=request.transaction_boundaries,
+            shape_names=_list_shape(request),
         )
         watch, reply = watch_of(request, call.exchange), StreamReply(call.exchange)
         await watch_changes(call.hub, call, wanted, watch, reply)
@@ -228,6 +229,7 @@ class DatasetHandlers:
             operations=request.operations,
             batch_size=request.page_size,
             include_before=request.include_before,
+            shape_names=_list_shape(request),
         )
         page = await list_changes(call.hub, call, wanted, request.cursor, wait_of(request))
         return poll_reply(self._changes_reply, page)
@@ -265,6 +267,10 @@ class _FileReply:
 
     def end(self, receipt: Receipt) -> None:
         self._exchange.add_trailers(receipts.make_trailers(receipt, self._exchange.hub.places))
+
+
+def _list_shape(request: Any) -> list[str]:
+    return [request.shape] if request.shape else []
 
 
 def _read_choice(request: Any, name: str) -> bool | None:

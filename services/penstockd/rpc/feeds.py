@@ -24,10 +24,11 @@ LAST_EVENT_ID = "last-event-id"
 
 def watch_of(request: Any, exchange: Exchange) -> Watch:
     """The start and the options of a stream."""
-    cursor = request.cursor
-    if not cursor and not request.snapshot:
-        cursor = exchange.metadata.get(LAST_EVENT_ID, "")
-    return Watch(cursor, request.snapshot, request.heartbeat_seconds)
+    cursor, snapshot = request.cursor, request.snapshot
+    # A client that reconnects repeats the URL with which it began.
+    if last := exchange.metadata.get(LAST_EVENT_ID, ""):
+        cursor, snapshot = last, False
+    return Watch(cursor, snapshot, request.heartbeat_seconds)
 
 
 def wait_of(request: Any) -> float:
@@ -39,6 +40,7 @@ def poll_reply(kind: Any, page: ChangePage) -> Any:
     """The response of a poll; ``kind`` is its class."""
     reply = kind.FromString(page.changes)
     reply.next_cursor, reply.view, reply.more = page.next_cursor, page.view, page.more
+    reply.shapes.extend(page.shapes)
     return reply
 
 
@@ -51,12 +53,15 @@ class StreamReply:
 
     async def begin(self, begin: Begin) -> int:
         """Send the first record, and headers with the receipt's id."""
-        await self._exchange.send_headers({receipts.HEADER: begin.receipt_id})
+        # Otherwise nginx would hold changes back until its buffer is full.
+        headers = {receipts.HEADER: begin.receipt_id, "x-accel-buffering": "no"}
+        await self._exchange.send_headers(headers)
         said = changes_pb2.StreamBegin(
             cursor=self._places.seal(begin.cursor),
             view=begin.view,
             policy_revision=begin.policy_revision,
             receipt_id=begin.receipt_id,
+            shapes=begin.shapes,
         )
         return await self._say(begin=said)
 

@@ -184,4 +184,4 @@ def _file_form(request: Any) -> FileForm:
     """What the first message of an import says of its file."""
     options = ReadOptions(**{f.name: getattr(request, f.name) for f in fields(ReadOptions)})
     form = (request.format, request.file.content_type, request.partial, options)
-    return FileForm(*form, preview=request.preview)
+    return FileForm(*form, preview=request.preview, shape=request.shape)

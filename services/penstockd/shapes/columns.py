@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from penstockd.catalog.scalars import ValueRefused, text_parser, to_text
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.policy.view import View
 from penstockd.query import FieldUnknown
-from penstockd.shapes.expressions import Values, check_expression
+from penstockd.query.fields import MAX_BYTES
+from penstockd.shapes.expressions import Values, check_expression, field_value
 from penstockd.shapes.formats import (
     FormatRefused,
     TextStep,
@@ -49,14 +50,13 @@ class ShapedView:
         """``document`` is the JSON of a definition. Raises ValueInvalid, which names each column
         that the View cannot fill; a hidden field is an unknown one."""
         definition = ShapeDefinition.parse(document)
-        self.view = view
+        self.view, self.document = view, document
         self.columns: list[ShapedColumn] = []
-        visible = {f.json_path: f for f in view.fields()} | {f.path: f for f in view.fields()}
-        parser = ExpressionParser(visible)
+        parser = ExpressionParser(view.names)
         found: list[Violation] = []
         for at, column in enumerate(definition.columns):
             try:
-                self.columns.append(_shape_column(view, visible, column, parser))
+                self.columns.append(_shape_column(view, column, parser))
             except _ColumnRefused as refused:
                 found.append(Violation(f"columns[{at}].{refused.member}", refused.reason))
         if found:
@@ -73,6 +73,15 @@ class ShapedView:
         read = {field for column in self.columns for field in column.reads}
         return [field for field in self.view.fields() if field in read]
 
+    @property
+    def rule_fields(self) -> str:
+        """What it shows of a record, as the text of a selection (see ``Call.rule``)."""
+        if not self.reads:  # "" would stand for all fields
+            return self.view.dataset.key_fields[0].path
+        text = ",".join(field.path for field in self.reads)
+        # "" stands for all fields: it is what the entry says if the text is too long.
+        return text if len(text) <= MAX_BYTES else ""
+
 
 class _ColumnRefused(Exception):
     """The View cannot fill a column, because of one member of its definition."""
@@ -82,18 +91,16 @@ class _ColumnRefused(Exception):
         self.member, self.reason = member, reason
 
 
-def _shape_column(
-    view: View, visible: Mapping[str, Field], column: ShapeColumn, parser: ExpressionParser
-) -> ShapedColumn:
+def _shape_column(view: View, column: ShapeColumn, parser: ExpressionParser) -> ShapedColumn:
     """Raises _ColumnRefused."""
     if column.constant is not None:
         text = column.constant
         out = _make_field(column.name, Kind.STRING)
         return ShapedColumn(out, (), typed_literal(text, ValueType.STRING), lambda values: text)
     if column.expression:
-        shaped = _compute_column(view, visible, column, parser)
+        shaped = _compute_column(view, column, parser)
     else:
-        shaped = _take_field(view, visible, column)
+        shaped = _take_field(view, column)
     for member, step in _list_steps(column):
         try:
             shaped = _apply_step(shaped, step(shaped.field))
@@ -102,19 +109,22 @@ def _shape_column(
     return shaped if column.default is None else _fill_default(shaped, column.default)
 
 
-def _compute_column(
-    view: View, visible: Mapping[str, Field], column: ShapeColumn, parser: ExpressionParser
-) -> ShapedColumn:
+def _compute_column(view: View, column: ShapeColumn, parser: ExpressionParser) -> ShapedColumn:
     try:
-        expression = check_expression(column.expression, visible, view.column, parser)
+        expression = check_expression(column.expression, view.names, view.column, parser)
     except ExpressionRefused as refused:
         raise _ColumnRefused("expression", f"the expression {refused}") from None
     out = _make_field(column.name, expression.kind)
-    return ShapedColumn(out, expression.fields, expression.sql, expression.run)
+
+    def run(values: Values) -> Any:
+        read = {field.path: field_value(field, values[field.path]) for field in expression.fields}
+        return expression.run(read)
+
+    return ShapedColumn(out, expression.fields, expression.sql, run)
 
 
-def _take_field(view: View, visible: Mapping[str, Field], column: ShapeColumn) -> ShapedColumn:
-    field = visible.get(column.field)
+def _take_field(view: View, column: ShapeColumn) -> ShapedColumn:
+    field = view.field(column.field)
     if field is None:
         inner = [f.path for f in view.fields() if f.path.startswith(f"{column.field}.")]
         if inner:

@@ -34,7 +34,7 @@ _DIGITS = {Kind.INT32: 10, Kind.UINT32: 10, Kind.INT64: 19, Kind.UINT64: 20}
 _EXACT = Context(prec=5000)
 
 #: What each directive of a time format is in PostgreSQL and in Python.
-_DIRECTIVES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+DIRECTIVES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "%Y": ("YYYY", lambda t: f"{t.year:04}"),
     "%m": ("MM", lambda t: f"{t.month:02}"),
     "%d": ("DD", lambda t: f"{t.day:02}"),
@@ -235,18 +235,23 @@ def _mark_groups_sql(whole: Sql) -> Sql:
     )
 
 
+def split_time_format(format: str) -> list[str]:
+    """The directives of a time format, and the texts between them."""
+    return re.findall("%.?|[^%]+", format, re.DOTALL)
+
+
 def write_time(field: Field, format: str) -> TextStep:
     """A date, or a time in UTC, by a format of ``strftime``: %Y %m %d %H %M %S %f and %%. Raises
     FormatRefused."""
     if field.kind not in (Kind.DATE, Kind.TIMESTAMP):
         raise FormatRefused("is for dates and times")
-    parts = re.findall("%.?|[^%]+", format, re.DOTALL)
+    parts = split_time_format(format)
     pattern, writers = "", []
     for part in parts:
-        if part in _DIRECTIVES:
+        if part in DIRECTIVES:
             if field.kind is Kind.DATE and part not in _DATE_DIRECTIVES:
                 raise FormatRefused(f"a date has no {part}")
-            sql, write = _DIRECTIVES[part]
+            sql, write = DIRECTIVES[part]
             # Without a separator, DD and DD would become the pattern DDDD.
             pattern += f'{sql}""'
             writers.append(write)

@@ -41,7 +41,8 @@ class NumberFormat:
 class ShapeColumn:
     """One column: exactly one of ``field``, ``constant`` and ``expression`` says where its value
     comes from; the rest is applied in this order: ``join``, ``values`` with ``otherwise``,
-    ``number`` or ``time``, ``default``. None means that a step is left out.
+    ``number`` or ``time``, ``default``. None means that a step is left out. Imports ignore a column
+    with ``skip_on_import``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ShapeColumn:
     number: NumberFormat | None = None
     time: str = ""
     default: str | None = None
+    skip_on_import: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ class ShapeDefinition:
 
     def document(self) -> bytes:
         """The definition as JSON; equal definitions have equal bytes."""
-        return orjson.dumps(dataclasses.asdict(self), option=orjson.OPT_SORT_KEYS)
+        data = dataclasses.asdict(self)
+        for column in data["columns"]:
+            if not column["skip_on_import"]:
+                del column["skip_on_import"]  # as in definitions that were saved without it
+        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def parse(cls, document: str | bytes) -> ShapeDefinition:

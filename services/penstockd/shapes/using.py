@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,10 +22,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ChosenShape:
-    """The version of a shape that a call uses: ``name`` is ``id@version``."""
+    """The version of a consumer's shape that a call uses. ``document`` is its JSON."""
 
-    name: str
+    owner: str
+    shape_id: str
+    version: int
     document: str
+
+    @property
+    def name(self) -> str:
+        """``id@version``."""
+        return f"{self.shape_id}@{self.version}"
+
+    @property
+    def dataset(self) -> str:
+        """The dataset of its records."""
+        return ShapeDefinition.parse(self.document).dataset
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the definition: a shape may be deleted and made anew under its name."""
+        return hashlib.sha256(self.document.encode()).hexdigest()
 
     def in_view(self, view: View) -> ShapedView:
         """Its columns in a View. Raises ValueInvalid, which names what the View does not show."""
@@ -39,19 +56,39 @@ async def choose_shape(
 
     Raises ShapeNotFound, and ValueInvalid for a shape of another dataset.
     """
-    if not reference:
-        return None
-    shape_id, version = parse_reference(reference)
+    chosen = await choose_shapes(organs, call, [dataset], [reference] if reference else [])
+    return chosen.get(dataset.name)
+
+
+async def choose_shapes(
+    organs: ReadingOrgans, call: Call, datasets: Sequence[Dataset], references: Sequence[str]
+) -> Mapping[str, ChosenShape]:
+    """The caller's shapes that a request names, by dataset: one at most for each of ``datasets``,
+    which the caller may read.
+
+    Raises ShapeNotFound, and ValueInvalid for a shape of another dataset and for a second one.
+    """
+    names = [dataset.name for dataset in datasets]
+    chosen: dict[str, ChosenShape] = {}
+    if not references:
+        return chosen
+    owner = call.principal.consumer_id
     async with organs.database.connection() as connection:
-        owner = call.principal.consumer_id  # it may read the dataset
-        found, definition = await find_own_shape(call, connection, owner, shape_id, version)
-    if definition.dataset != dataset.name:
-        raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
-    name = f"{found.shape_id}@{found.version}"
-    # A shape may be deleted and made anew under the same name.
-    digest = hashlib.sha256(found.definition.encode()).hexdigest()
-    call.asked(shape=name, shape_sha256=digest)
-    return ChosenShape(name, found.definition)
+        for reference in references:
+            shape_id, version = parse_reference(reference)
+            found, definition = await find_own_shape(call, connection, owner, shape_id, version)
+            if definition.dataset not in names:
+                raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
+            if definition.dataset in chosen:
+                raise ValueInvalid.of("shape", f"is the second one of {definition.dataset}")
+            chosen[definition.dataset] = ChosenShape(
+                owner, found.shape_id, found.version, found.definition
+            )
+    call.asked(
+        shape=", ".join(shape.name for shape in chosen.values()),
+        shape_sha256=", ".join(shape.digest for shape in chosen.values()),
+    )
+    return chosen
 
 
 def shape_owner(catalog: Catalog, call: Call) -> str:
@@ -81,8 +118,8 @@ async def find_own_shape(
     return found, definition
 
 
-def check_shape(call: Call, definition: ShapeDefinition) -> str:
-    """The JSON of a definition that the caller's View can fill now.
+def check_shape(call: Call, definition: ShapeDefinition) -> ShapedView:
+    """The columns of a definition that the caller's View can fill now.
 
     Raises ValueInvalid and PermissionDenied.
     """
@@ -90,9 +127,9 @@ def check_shape(call: Call, definition: ShapeDefinition) -> str:
     view = call.policy.view(call.principal, definition.dataset, Action.READ)
     check_definition(definition)
     document = definition.document().decode()
-    ShapedView(view, document)
+    shaped = ShapedView(view, document)
     call.asked(definition=document)
-    return document
+    return shaped
 
 
 async def change_shapes(

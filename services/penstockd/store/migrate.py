@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
@@ -82,7 +83,7 @@ async def plan_migration(url: str, catalog: Catalog) -> list[Step]:
     try:
         with _explain_errors():
             async with engine.connect() as connection:
-                return await connection.run_sync(lambda c: list(model_steps(c, catalog)))
+                return await connection.run_sync(_plan_within, catalog)
     finally:
         await engine.dispose()
 
@@ -111,6 +112,35 @@ def make_engine(url: str) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
 
 
+def _read_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+@contextmanager
+def _explain_version() -> Iterator[None]:
+    """Raise MigrationFailed for a revision that only a newer version of the hub has."""
+    try:
+        yield
+    except CommandError as exc:
+        if isinstance(exc.__cause__, ResolutionError):
+            raise MigrationFailed(
+                "the database was set up by a newer version of the hub: start that version"
+            ) from exc
+        raise
+
+
+def _plan_within(connection: Connection, catalog: Catalog) -> list[Step]:
+    table = f"{HUB_SCHEMA}.schema_version"
+    if connection.execute(text("SELECT to_regclass(:name)"), {"name": table}).scalar_one():
+        known = ScriptDirectory.from_config(_read_config())
+        for version in connection.execute(text(f"SELECT version_num FROM {table}")).scalars():
+            with _explain_version():
+                known.get_revision(version)
+    return list(model_steps(connection, catalog))
+
+
 def _migrate_within(connection: Connection, catalog: Catalog, destructive: bool) -> list[Step]:
     version = connection.execute(text("SHOW server_version_num")).scalar_one()
     if int(version) < 150000:
@@ -118,17 +148,10 @@ def _migrate_within(connection: Connection, catalog: Catalog, destructive: bool)
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('penstock.migrate'))"))
     for schema in (DATA_SCHEMA, HUB_SCHEMA):
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _read_config()
     config.attributes["connection"] = connection
-    try:
+    with _explain_version():
         command.upgrade(config, "head")
-    except CommandError as exc:
-        if isinstance(exc.__cause__, ResolutionError):
-            raise MigrationFailed(
-                "the database was set up by a newer version of the hub: start that version"
-            ) from exc
-        raise
     steps = list(model_steps(connection, catalog))
     _refuse_steps(steps, destructive)
     for sql in list(stale_triggers(connection, catalog)):

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from penstockd.errors import ShapeExists, ShapeNotFound, TooManyShapes
+from penstockd.errors import ShapeExists, ShapeInUse, ShapeNotFound, TooManyShapes
 from penstockd.store.database import Connection
 
 #: The most shapes of a consumer, versions of a shape, and bytes of all definitions of a consumer.
 MAX_SHAPES, MAX_VERSIONS, MAX_DEFINITIONS = 100, 100, 2 << 20
+#: How many users of a shape an error names.
+MAX_NAMED = 20
+
+_BY_REFERENCE = """
+SELECT n.consumer_id, n.reference, s.shape_id, s.version, s.definition, s.create_time
+FROM unnest($1::text[], $2::text[]) AS n (consumer_id, reference) CROSS JOIN LATERAL (
+    SELECT * FROM hub.shape AS s
+    WHERE s.consumer_id = n.consumer_id AND s.shape_id = split_part(n.reference, '@', 1)
+    AND split_part(n.reference, '@', 2) IN ('', s.version::text)
+    ORDER BY s.version DESC LIMIT 1
+) AS s
+"""
+_NAMED = """EXISTS (
+    SELECT FROM jsonb_array_elements(w.selections::jsonb) AS s
+    WHERE split_part(s->>'shape', '@', 1) = $2)"""
+_USERS = f"""
+SELECT 'subscription ' || subscription_id FROM hub.subscription
+WHERE consumer_id = $1
+AND EXISTS (SELECT FROM unnest(shapes) AS s WHERE split_part(s, '@', 1) = $2)
+UNION ALL
+SELECT 'webhook ' || w.webhook_id FROM hub.webhook AS w WHERE w.consumer_id = $1 AND {_NAMED}
+ORDER BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +105,57 @@ async def read_shapes(connection: Connection, consumer_id: str) -> Sequence[Stor
     return [StoredShape(*row) for row in rows]
 
 
-async def delete_shape_rows(connection: Connection, consumer_id: str, shape_id: str) -> None:
-    """Delete a shape with all versions. Raises ShapeNotFound."""
+async def hold_shapes(
+    connection: Connection, consumer_id: str, references: Sequence[str]
+) -> Mapping[str, StoredShape]:
+    """The shapes of a consumer that are about to be named by ``id`` or ``id@version``; none can be
+    deleted before the transaction ends. Raises ShapeNotFound."""
+    if not references:
+        return {}
     await _lock_shapes(connection, consumer_id)
+    found = {}
+    for reference in references:
+        shape_id, _, version = reference.partition("@")
+        found[reference] = await find_shape(connection, consumer_id, shape_id, int(version or 0))
+    return found
+
+
+async def find_named(
+    connection: Connection, references: Sequence[tuple[str, str]]
+) -> Mapping[tuple[str, str], StoredShape]:
+    """The versions that references stand for, by consumer and ``id`` or ``id@version``."""
+    rows = await connection.fetch(
+        _BY_REFERENCE, [consumer for consumer, _ in references], [text for _, text in references]
+    )
+    return {(row[0], row[1]): StoredShape(*row[2:]) for row in rows}
+
+
+async def list_users(connection: Connection, consumer_id: str, shape_id: str) -> Sequence[str]:
+    """The subscriptions and webhooks that name a shape of their owner, in any version."""
+    rows = await connection.fetch(_USERS, consumer_id, shape_id)
+    return [row[0] for row in rows]
+
+
+async def note_version(connection: Connection, consumer_id: str, shape_id: str) -> None:
+    """Have the processes that send to webhooks load those of a shape again, once the transaction
+    is committed."""
+    await connection.execute(
+        "UPDATE hub.webhook_revision SET revision = revision + 1"
+        f" WHERE EXISTS (SELECT FROM hub.webhook AS w WHERE w.consumer_id = $1 AND {_NAMED})",
+        consumer_id,
+        shape_id,
+    )
+
+
+async def delete_shape_rows(connection: Connection, consumer_id: str, shape_id: str) -> None:
+    """Delete a shape with all versions. Raises ShapeNotFound and ShapeInUse."""
+    await _lock_shapes(connection, consumer_id)
+    if users := await list_users(connection, consumer_id, shape_id):
+        more = f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else ""
+        raise ShapeInUse(
+            f"the shape '{shape_id}' is used by: {', '.join(users[:MAX_NAMED])}{more}; change or"
+            " delete them first"
+        )
     done = await connection.execute(
         "DELETE FROM hub.shape WHERE consumer_id = $1 AND shape_id = $2", consumer_id, shape_id
     )

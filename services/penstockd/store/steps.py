@@ -321,9 +321,10 @@ class _DatasetChanges:
             return
         report = judge_rules(self._connection, self._dataset)
         if report.refused:
+            broken = "record breaks" if report.refused == 1 else "records break"
             yield Step(
-                f"{self._dataset.name}: {report.refused} records break the current rules; they can"
-                f" be read, and are refused when they are written again: {report.reasons()}",
+                f"{self._dataset.name}: {report.refused} {broken} the current rules: they can be"
+                f" read, and are refused when they are written again: {report.reasons()}",
                 Consent.START,
                 do_nothing,
             )
@@ -412,9 +413,10 @@ def _make_differ(field: Field, column: PresentColumn) -> Differ:
 
 def _describe_effect(report: ValueReport) -> str:
     if report.refused:
-        return f"{report.refused} values do not fit ({report.reasons()})"
+        fit = "value does" if report.refused == 1 else "values do"
+        return f"{report.refused} {fit} not fit ({report.reasons()})"
     if report.changed:
-        return f"{report.changed} values are converted"
+        return f"{report.changed} value{'s are' if report.changed != 1 else ' is'} converted"
     return "no value is affected"
 
 

@@ -43,6 +43,7 @@ class SubscriptionTerms:
     operations: Sequence[int] = ()
     include_before: bool = False
     ordered: bool = True
+    shapes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ async def insert_subscription(
     )
     insert = (
         "INSERT INTO hub.subscription (consumer_id, subscription_id, lineage, datasets, filter,"
-        " fields, operations, include_before, ordered, position, epoch)"
-        " SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, epoch FROM hub.epoch_head"
+        " fields, operations, include_before, ordered, shapes, position, epoch)"
+        " SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, epoch FROM hub.epoch_head"
         " ON CONFLICT DO NOTHING"
     )
     done = await connection.execute(
@@ -111,6 +112,7 @@ async def insert_subscription(
         list(terms.operations),
         terms.include_before,
         terms.ordered,
+        list(terms.shapes),
         start.stored,
     )
     if done == "INSERT 0 0":
@@ -167,6 +169,7 @@ def _read_subscription(row: asyncpg.Record) -> Subscription:
         row["operations"],
         row["include_before"],
         row["ordered"],
+        row["shapes"],
     )
     position = Cursor.parse(row["position"])
     return Subscription(

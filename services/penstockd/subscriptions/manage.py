@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from penstockd.calls import Call
-from penstockd.catalog import Catalog
 from penstockd.errors import CursorInvalid, LeaseUnknown, PermissionDenied, ValueInvalid, Violation
 from penstockd.feed.bells import ring_everywhere, subscription_line
 from penstockd.feed.organs import FeedOrgans
@@ -51,22 +50,23 @@ def check_reader(organs: SubscriptionOrgans, call: Call) -> None:
     list_readable(organs.catalog, call, ())
 
 
-def source_of(
-    catalog: Catalog, places: Places, call: Call, terms: SubscriptionTerms, changes: int
+async def open_source(
+    organs: SubscriptionOrgans, call: Call, terms: SubscriptionTerms, changes: int
 ) -> FeedSource:
     """The source of a subscription's changes in the caller's current Views.
 
-    Raises PermissionDenied, FieldUnknown, FilterInvalid and ValueInvalid.
+    Raises PermissionDenied, FieldUnknown, FilterInvalid, ValueInvalid and ShapeNotFound.
     """
     wanted = Wanted(
-        list_readable(catalog, call, terms.datasets),
+        list_readable(organs.catalog, call, terms.datasets),
         mixed=True,
         filter=terms.filter,
         fields=terms.fields,
         operations=terms.operations,
         include_before=terms.include_before,
+        shape_names=terms.shapes,
     )
-    return wanted.source(catalog, places, call, changes)
+    return await wanted.open_source(organs, call, changes)
 
 
 async def run_change(
@@ -144,7 +144,7 @@ def check_terms(subscription_id: str, terms: SubscriptionTerms) -> None:
         for name in ("filter", "fields"):
             if getattr(terms, name):
                 violations.append(Violation(f"subscription.{name}", "needs exactly one dataset"))
-    texts = (*terms.datasets, terms.filter, terms.fields)
+    texts = (*terms.datasets, *terms.shapes, terms.filter, terms.fields)
     if sum(len(text.encode()) for text in texts) + 4 * len(terms.operations) > MAX_TERMS:
         violations.append(Violation("subscription", f"may have at most {MAX_TERMS} bytes"))
     if violations:

@@ -10,6 +10,7 @@ from typing import Protocol
 from penstockd.calls import Call, Permit
 from penstockd.errors import ClientStalled, HubStopping, Refused
 from penstockd.feed.disclosing import FeedDisclosure
+from penstockd.feed.source import FeedSource
 from penstockd.feed.stream import USUAL_HEARTBEAT
 from penstockd.feed.watching import Standings
 from penstockd.store.cursor import Cursor
@@ -37,7 +38,7 @@ class Flow:
 class LeaseReply(Protocol):
     """The receiver of the stream. Each method returns the bytes sent, once they are taken."""
 
-    async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
+    async def begin(self, cursor: Cursor, source: FeedSource, revision: int) -> int:
         """Send the first record."""
 
     async def changes(self, taken: TakenLease, permit: Permit) -> int:
@@ -84,19 +85,13 @@ class LeaseStream:
     async def _begin(self) -> None:
         """Find the subscription before anything is sent."""
         self._cursor = await self._taking.open()
-        self._standings = Standings(
-            self._organs.policy,
-            self._organs.catalog,
-            self._call,
-            self._taking.terms,
-            self._taking.source,
-        )
+        self._standings = Standings(self._organs.policy, self._call, self._taking.source)
         self._disclosure = FeedDisclosure(self._call, self._taking.source)
 
     async def _send_all(self) -> None:
         """Send leases until an error ends the stream."""
         source, revision = self._taking.source, self._call.policy.revision
-        await self._send(self._reply.begin(self._cursor, source.view, revision))
+        await self._send(self._reply.begin(self._cursor, source, revision))
         silent = self._clock() + self._heartbeat
         while True:
             if self._taking.outdated:

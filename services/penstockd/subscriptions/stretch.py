@@ -47,7 +47,7 @@ async def read_stretch(
     reached, whole, step, size = start, True, bounds.changes, 0
     while reached.place < upto.place and _has_room(events, size, bounds):
         further = reached.number + step
-        batch = await feed.read(source, reached, upto if upto.end <= further else further)
+        batch = await feed.read_shaped(source, reached, upto if upto.end <= further else further)
         found = [event for event in batch.events if source.wants(event)]
         step = max(1, bounds.changes - len(events) - len(found)) if found else 2 * step
         step = min(step, STRIDE)

@@ -20,7 +20,7 @@ from penstockd.store import subscriptions as store
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease, Place
 from penstockd.store.log import last_number
-from penstockd.subscriptions.manage import SubscriptionOrgans, check_id, owner_of, source_of
+from penstockd.subscriptions.manage import SubscriptionOrgans, check_id, open_source, owner_of
 from penstockd.subscriptions.stretch import Bounds, LeaseStretch, read_stretch
 
 #: The usual number of changes in a stretch.
@@ -104,10 +104,7 @@ class Taking:
         async with self._organs.database.connection() as connection:
             found = await store.find_subscription(connection, *self._key)
         store.check_epoch(undone=found.undone)
-        self.terms = found.terms
-        self.source = source_of(
-            self._organs.catalog, self._organs.places, self._call, found.terms, self._bounds.changes
-        )
+        self.source = await open_source(self._organs, self._call, found.terms, self._bounds.changes)
         try:
             await self._organs.feed.read(self.source, found.position, found.position.number)
         except CursorExpired as exc:

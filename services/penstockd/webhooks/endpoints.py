@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,9 +14,11 @@ import orjson
 from penstockd.errors import CursorExpired
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.keyring import Seal
+from penstockd.shapes.using import ChosenShape
 from penstockd.store.announcements import WEBHOOK_CHANNEL, Announcements
 from penstockd.store.cursor import Cursor, cursor_at
 from penstockd.store.database import Connection
+from penstockd.store.shapes import find_named
 from penstockd.webhooks.errors import WebhookDisabled
 from penstockd.webhooks.model import Options, Scheme, Selection, State, Webhook, WebhookKind
 from penstockd.webhooks.signing import Secret, Signer, new_secret
@@ -76,8 +78,8 @@ async def load_endpoints(connection: Connection, seal: Seal) -> dict[str, Endpoi
     ):
         secrets.setdefault(row[0], []).append(_read_secret(row, seal))
     found = {}
-    for row in webhooks:
-        webhook = _read_webhook(row, seal)
+    read = [_read_webhook(row, seal) for row in webhooks]
+    for webhook in await resolve_shapes(connection, read):
         own = tuple(secrets.get(webhook.webhook_id, ()))
         found[webhook.webhook_id] = Endpoint(webhook, own, Signer(own))
     return found
@@ -92,7 +94,9 @@ async def read_webhook(
         + (" FOR UPDATE" if lock else ""),
         webhook_id,
     )
-    return _read_webhook(row, seal) if row is not None else None
+    if row is None:
+        return None
+    return (await resolve_shapes(connection, [_read_webhook(row, seal)]))[0]
 
 
 async def read_webhooks(
@@ -106,7 +110,28 @@ async def read_webhooks(
         after,
         limit,
     )
-    return [_read_webhook(row, seal) for row in rows]
+    return await resolve_shapes(connection, [_read_webhook(row, seal) for row in rows])
+
+
+async def resolve_shapes(connection: Connection, webhooks: Sequence[Webhook]) -> list[Webhook]:
+    """The endpoints with the versions that the shapes of their selections have now."""
+    named = {(w.consumer_id, s.shape) for w in webhooks for s in w.selections if s.shape}
+    known = await find_named(connection, sorted(named)) if named else {}
+
+    def resolved(webhook: Webhook, selection: Selection) -> Selection:
+        found = known.get((webhook.consumer_id, selection.shape))
+        if found is None:
+            return selection
+        owner, document = webhook.consumer_id, found.definition
+        chosen = ChosenShape(owner, found.shape_id, found.version, document)
+        return replace(selection, chosen=chosen)
+
+    return [
+        replace(w, selections=tuple(resolved(w, s) for s in w.selections))
+        if any(s.shape for s in w.selections)
+        else w
+        for w in webhooks
+    ]
 
 
 async def count_webhooks(connection: Connection, consumer_id: str) -> int:

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from penstockd.catalog import Catalog
 from penstockd.feed.bells import ring_everywhere, webhook_line
 from penstockd.policy.lens import Lens
-from penstockd.policy.snapshot import Policy
+from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.announcements import Announcements
 from penstockd.store.cursor import Cursor, check_cursor, cursor_at
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
 from penstockd.store.places import Places
-from penstockd.webhooks.endpoints import lock_intake, lock_known
+from penstockd.webhooks.endpoints import lock_intake, lock_known, set_state
 from penstockd.webhooks.events import FeedLog, put_events
 from penstockd.webhooks.model import (
     Cause,
@@ -56,6 +58,9 @@ INSERT INTO hub.webhook_key (webhook_id, dataset, key, number)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
 ON CONFLICT (webhook_id, dataset, key) DO UPDATE SET number = excluded.number
 """
+
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +115,10 @@ class Intake:
                 endpoints = list(self._roster.endpoints.values())
                 await tell_undone(connection, endpoints, self._places, self._clock())
             listeners = [
-                Listener(e.webhook, self._roster.sights(policy, e.webhook))
+                Listener(e.webhook, self._roster.queued_sights(policy, e.webhook))
                 for e in self._roster.endpoints.values()
             ]
+            await self._pause_unfit(connection, policy)
             upto = min(cursor.number + STRETCH, head)
             made, reached = 0, cursor
             if upto > cursor.number:
@@ -232,6 +238,15 @@ class Intake:
         if cause is Cause.EVENT:
             await connection.execute(_TOLD, *columns, [last[p] for p in places])
         return chains
+
+    async def _pause_unfit(self, connection: Connection, policy: PolicySnapshot) -> None:
+        """Pause the endpoints whose shape does not fit what their owners see now."""
+        for endpoint in self._roster.endpoints.values():
+            webhook = endpoint.webhook
+            reason = self._roster.find_unfit(policy, webhook)
+            if reason and webhook.state is State.ACTIVE:
+                _log.warning("webhook_shape_unfit", webhook=webhook.webhook_id, error=reason)
+                await set_state(connection, webhook.webhook_id, State.PAUSED, reason)
 
     async def _replay(
         self, connection: Connection, listeners: Sequence[Listener], head: int

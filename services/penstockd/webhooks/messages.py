@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+import structlog
 
 from penstockd.audit.bounds import query_text
 from penstockd.audit.entry import DELIVERIES, Entry
@@ -21,11 +22,12 @@ from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
 from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog import Catalog
-from penstockd.errors import CursorExpired
+from penstockd.errors import CursorExpired, ShapeUnfit
 from penstockd.formats.records import RecordWriter, time_text, xml_of
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
+from penstockd.shapes.lens import ShapedLens
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
@@ -51,6 +53,11 @@ from penstockd.webhooks.settling import UNDONE
 METHOD = DELIVERIES
 SURFACE = "WEBHOOK"
 
+#: The most bytes of the events of a message in the columns of shapes.
+MAX_SHAPED = 4 << 20
+#: After this time a delivery that waits for its webhook's shape is looked at again.
+UNFIT_PAUSE = timedelta(minutes=1)
+
 #: The type of messages about the endpoint itself.
 TEST = "webhook.test"
 BATCH = "batch"
@@ -58,6 +65,8 @@ _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
 #: Characters that a CloudEvents header holds unencoded (HTTP binding 3.1.3.2).
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
+
+_log = structlog.get_logger(__name__)
 
 #: What the owner must be allowed to be told by a notice. Others describe the owner's other
 #: webhooks, including their URLs.
@@ -104,6 +113,9 @@ class Composer:
         if owner is None or (needed is not None and not policy.permits(owner, needed)):
             return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._owners.sights(policy, webhook)
+        if delivery.cause is not Cause.NOTICE and self._owners.find_unfit(policy, webhook):
+            # It waits until the webhook is paused for it, and then until its shape fits again.
+            return SendResult(delivery, DeliveryState.PENDING, next_time=at + UNFIT_PAUSE)
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):
             kept, reason = await self._shown(webhook, delivery, sights)
@@ -116,7 +128,11 @@ class Composer:
         write = functools.partial(
             self._payloads.message, delivery, webhook.options, sights, at, previous
         )
-        message = await offload_large(size, write)
+        try:
+            message = await offload_large(size, write)
+        except ShapeUnfit as exc:
+            _log.warning("webhook_shape_unfit", webhook=webhook.webhook_id, error=exc.message)
+            return SendResult(delivery, DeliveryState.DEAD, Reason.SHAPE_UNFIT.value)
         await let_others_run()
         return Composed(delivery, message, policy)
 
@@ -168,7 +184,6 @@ def make_entries(
     webhook = endpoint.webhook
     calls = 0 if pulled else len(composed)
     size = 0 if pulled else sum(len(c.message.body) for c in composed)
-    fields = {s.dataset: s.fields for s in webhook.selections}
     keys: dict[str, list[str]] = {}
     for each in composed:
         for dataset, found in each.message.disclosed.items():
@@ -192,7 +207,7 @@ def make_entries(
         )
         if found:
             sight = sights[dataset]
-            rule = sight.view.prepared(Shown, fields[dataset])
+            rule = sight.view.prepared(Shown, sight.rule_fields)
             entry.shown = rule.digest
             shown.append(rule)
         if len(found) == 1:
@@ -247,7 +262,13 @@ class Payloads:
             events = [(delivery.event_type, delivery.event_time, dict(delivery.notice or {}), "")]
         else:
             pairs = zip(delivery.events, before, strict=True)
-            events = [self._event(e, p, options, sights) for e, p in pairs]
+            events, size = [], 0
+            for event, p in pairs:
+                events.append(self._event(event, p, options, sights))
+                if isinstance(sights[event.dataset], ShapedLens):
+                    size += len(_encode_document(events[-1][2], options.body))
+                if size > MAX_SHAPED:
+                    raise ShapeUnfit(f"a message would have more than {MAX_SHAPED >> 20} MiB")
         disclosed: dict[str, list[str]] = {}
         if not options.thin:
             for event in delivery.events:
@@ -262,10 +283,15 @@ class Payloads:
         dataset = self._catalog[event.dataset]
         data: dict[str, Any] = {"dataset": event.dataset, "key": event.key}
         if not options.thin:
+            sight = sights[event.dataset]
             if event.after is not None:
-                data["record"] = self._record(event, options.body, sights[event.dataset])
-            if event.changed:
-                data["changed"] = list(event.changed)
+                data["record"] = self._record(event, options.body, sight)
+            changed: Sequence[str] = event.changed
+            if isinstance(sight, ShapedLens):
+                data["shape"] = sight.shape.name
+                changed = sight.changed_columns(changed)
+            if changed:
+                data["changed"] = list(changed)
         sequence = self._places.sequences.sequence
         data["revision"] = str(sequence(event.number))
         if previous:
@@ -276,13 +302,20 @@ class Payloads:
         return kind, event.commit_time, data, event.key
 
     def _record(self, event: Occurrence, body: Body, sight: Lens) -> Any:
+        assert event.after is not None
+        if isinstance(sight, ShapedLens):
+            values = sight.values(event.key, event.after)
+            if body is Body.JSON:
+                return values
+            shown = {name: value for name, value in values.items() if value is not None}
+            singular = sight.dataset.singular
+            return _Xml(f"<{singular}>{xml_of(shown)}</{singular}>")
         name = (event.dataset, sight.view_id)
         writer = self._writers.get(name)
         if writer is None:
             if len(self._writers) > 1000:  # Views come and go with the policy
                 self._writers.clear()
             writer = self._writers[name] = RecordWriter(sight.dataset, sight.fields)
-        assert event.after is not None
         return _Xml(writer.xml(event.after)) if body is Body.XML else writer.json(event.after)
 
     def _written(

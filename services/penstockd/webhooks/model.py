@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from penstockd.feed.event import Event, FeedOperation
+from penstockd.shapes.using import ChosenShape
 
 #: Seconds to wait after the first failed attempt and after each later one: ten attempts over 75 h
 #: 35 min.
@@ -70,7 +71,7 @@ class Reason(enum.StrEnum):
     View no longer shows anything of it. ACCESS_LOST: the owner may no longer read the dataset, or
     own webhooks. ADDRESS_REFUSED: the name has no address that the hub may connect to, or does not
     exist. EVENT_EXPIRED: the event is gone, or the View has changed and the log no longer has the
-    event to show it again.
+    event to show it again. SHAPE_UNFIT: the records are too large in the endpoint's shape.
     """
 
     STATUS = "STATUS"
@@ -87,6 +88,7 @@ class Reason(enum.StrEnum):
     NOT_VISIBLE = "NOT_VISIBLE"
     ACCESS_LOST = "ACCESS_LOST"
     EVENT_EXPIRED = "EVENT_EXPIRED"
+    SHAPE_UNFIT = "SHAPE_UNFIT"
     ENDPOINT_DISABLED = "ENDPOINT_DISABLED"
     FAILED_FOR_DAYS = "FAILED_FOR_DAYS"
 
@@ -123,12 +125,18 @@ class Scheme(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The events of a dataset that an endpoint wants; empty ``operations`` mean all of them."""
+    """The events of a dataset that an endpoint wants; empty ``operations`` mean all of them.
+
+    ``shape`` is the shape's reference, as written, or "", and ``chosen`` the version that it stands
+    for now; it is not stored.
+    """
 
     dataset: str
     operations: tuple[str, ...] = ()
     filter: str = ""
     fields: str = ""
+    shape: str = ""
+    chosen: ChosenShape | None = None
 
     def document(self) -> dict[str, Any]:
         """The stored form."""
@@ -137,12 +145,19 @@ class Selection:
             "operations": list(self.operations),
             "filter": self.filter,
             "fields": self.fields,
+            "shape": self.shape,
         }
 
     @classmethod
     def parse(cls, found: Mapping[str, Any]) -> Selection:
         """A selection from its stored form."""
-        return cls(found["dataset"], tuple(found["operations"]), found["filter"], found["fields"])
+        return cls(
+            found["dataset"],
+            tuple(found["operations"]),
+            found["filter"],
+            found["fields"],
+            found.get("shape", ""),  # those of earlier versions have none
+        )
 
 
 @dataclass(frozen=True, slots=True)

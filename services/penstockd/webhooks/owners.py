@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import structlog
@@ -16,23 +17,29 @@ import structlog
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, UrlRefused
 from penstockd.errors import PermissionDenied, ValueInvalid, Violation
+from penstockd.formats.writing import check_xml_names
 from penstockd.keyring import Seal
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import scopes_permit
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.query import QueryError
+from penstockd.shapes.lens import ShapedLens
+from penstockd.shapes.model import parse_reference
 from penstockd.store.database import Connection
+from penstockd.store.shapes import hold_shapes
 from penstockd.webhooks.endpoints import (
     NOTHING_LOADED,
     Endpoint,
     endpoints_revision,
     load_endpoints,
+    resolve_shapes,
 )
 from penstockd.webhooks.errors import WebhookUrlRefused
 from penstockd.webhooks.model import (
     MAX_BATCH,
     OPERATIONS,
+    Body,
     Envelope,
     Selection,
     Webhook,
@@ -54,16 +61,44 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What the owner of an endpoint sees of a selection: nothing without a lens. If that is because
+    its shape does not fit, ``unfit`` is the reason, and ``stand_in`` a lens without it."""
+
+    lens: Lens | None
+    stand_in: Lens | None = None
+    unfit: str = ""
+
+
 class Owners:
     """Makes the lenses of endpoints, and caches them until the policy changes."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._kept: OrderedDict[tuple[str, Selection], Lens | None] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Selection, Body], _Sight] = OrderedDict()
         self._policy: PolicySnapshot | None = None
 
     def sights(self, policy: PolicySnapshot, webhook: Webhook) -> dict[str, Lens]:
-        """The lenses of an endpoint by dataset, without datasets that its owner cannot read."""
+        """The lenses of an endpoint by dataset, without datasets that its owner cannot read and
+        those whose shape does not fit."""
+        seen = self._see(policy, webhook)
+        return {name: sight.lens for name, sight in seen.items() if sight.lens is not None}
+
+    def queued_sights(self, policy: PolicySnapshot, webhook: Webhook) -> dict[str, Lens]:
+        """``sights``, with lenses that stand in for shapes that do not fit: their events wait, and
+        are read again before they are sent."""
+        seen = self._see(policy, webhook)
+        found = {name: sight.lens or sight.stand_in for name, sight in seen.items()}
+        return {name: lens for name, lens in found.items() if lens is not None}
+
+    def find_unfit(self, policy: PolicySnapshot, webhook: Webhook) -> str:
+        """Why a shape of an endpoint does not fit what its owner sees, or ""."""
+        if not any(s.shape for s in webhook.selections):
+            return ""
+        return next((s.unfit for s in self._see(policy, webhook).values() if s.unfit), "")
+
+    def _see(self, policy: PolicySnapshot, webhook: Webhook) -> dict[str, _Sight]:
         principal = owner_of(policy, webhook)
         if principal is None:
             return {}
@@ -72,27 +107,32 @@ class Owners:
             self._policy = policy
         found = {}
         for selection in webhook.selections:
-            name = (webhook.webhook_id, selection)
+            name = (webhook.webhook_id, selection, webhook.options.body)
             if name not in self._kept:
-                self._kept[name] = self._lens(policy, principal, selection, webhook.webhook_id)
+                self._kept[name] = self._sight(policy, principal, selection, webhook)
                 if len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
-            lens = self._kept[name]
-            if lens is not None:
-                found[selection.dataset] = lens
+            found[selection.dataset] = self._kept[name]
         return found
 
-    def _lens(
-        self, policy: PolicySnapshot, principal: Principal, selection: Selection, webhook_id: str
-    ) -> Lens | None:
+    def _sight(
+        self, policy: PolicySnapshot, principal: Principal, selection: Selection, webhook: Webhook
+    ) -> _Sight:
         try:
-            return lens_of(policy, self._catalog, principal, selection)
+            return _Sight(
+                lens_of(policy, self._catalog, principal, selection, webhook.options.body)
+            )
         except PermissionDenied:
-            return None
+            return _Sight(None)
         except QueryError as exc:
             # The filter or the list of fields names a field that is now hidden.
-            _log.warning("webhook_selection_unfit", webhook=webhook_id, error=str(exc))
-            return None
+            _log.warning("webhook_selection_unfit", webhook=webhook.webhook_id, error=str(exc))
+            return _Sight(None)
+        except ValueInvalid as exc:
+            plain = replace(selection, shape="", chosen=None)
+            with suppress(QueryError):  # the filter does not fit either
+                return _Sight(None, lens_of(policy, self._catalog, principal, plain), exc.message)
+            return _Sight(None, None, exc.message)
 
 
 class Roster(Owners):
@@ -164,19 +204,37 @@ def _sees_as_much(
     """Whether a caller with other claims sees all that the webhook sends."""
     owner = owner_of(policy, webhook)
     try:
-        seen = lens_of(policy, catalog, caller, selection)
-        told = None if owner is None else lens_of(policy, catalog, owner, selection)
-    except (PermissionDenied, QueryError):
+        seen = lens_of(policy, catalog, caller, selection, webhook.options.body)
+        told = (
+            None
+            if owner is None
+            else lens_of(policy, catalog, owner, selection, webhook.options.body)
+        )
+    except (PermissionDenied, QueryError, ValueInvalid):
         return False
     return told is not None and (seen.view.predicate is None or seen.view_id == told.view_id)
 
 
 def lens_of(
-    policy: PolicySnapshot, catalog: Catalog, principal: Principal, selection: Selection
+    policy: PolicySnapshot,
+    catalog: Catalog,
+    principal: Principal,
+    selection: Selection,
+    body: Body = Body.JSON,
 ) -> Lens:
-    """What a principal sees of a selection. Raises PermissionDenied and QueryError."""
+    """What a principal sees of a selection.
+
+    Raises PermissionDenied and QueryError, and ValueInvalid for a shape that does not fit.
+    """
     view = policy.view(principal, selection.dataset, Action.READ)
-    return Lens(view, catalog, fields=selection.fields, filter=selection.filter)
+    if not selection.shape:
+        return Lens(view, catalog, fields=selection.fields, filter=selection.filter)
+    if selection.chosen is None:
+        raise ValueInvalid.of("shape", f"'{selection.shape}' does not exist")
+    lens = ShapedLens(view, catalog, selection.chosen, selection.filter)
+    if body is Body.XML:
+        check_xml_names(lens.shaped.fields)
+    return lens
 
 
 def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) -> Mapping[str, str]:
@@ -188,8 +246,8 @@ def find_problems(policy: PolicySnapshot, catalog: Catalog, webhook: Webhook) ->
             found[selection.dataset] = f"you need the permission {Permission.WEBHOOKS_WRITE.value}"
             continue
         try:
-            lens_of(policy, catalog, principal, selection)
-        except (PermissionDenied, QueryError) as exc:
+            lens_of(policy, catalog, principal, selection, webhook.options.body)
+        except (PermissionDenied, QueryError, ValueInvalid) as exc:
             found[selection.dataset] = exc.message
     return found
 
@@ -213,7 +271,17 @@ def check_webhook(
         needed = Permission.WEBHOOKS_WRITE.value
         raise PermissionDenied(f"'{webhook.consumer_id}' needs the permission {needed}")
     for selection in webhook.selections:
-        lens_of(policy, catalog, owner, selection)
+        lens_of(policy, catalog, owner, selection, webhook.options.body)
+
+
+async def hold_chosen_shapes(connection: Connection, webhook: Webhook) -> Webhook:
+    """A webhook that is about to be stored with the versions of its shapes, which cannot be deleted
+    before the transaction ends. Raises ValueInvalid and ShapeNotFound."""
+    references = [s.shape for s in webhook.selections if s.shape]
+    for reference in references:
+        parse_reference(reference)
+    await hold_shapes(connection, webhook.consumer_id, references)
+    return (await resolve_shapes(connection, [webhook]))[0]
 
 
 def parse_origin(url: str) -> tuple[str, str, int | None]:
@@ -255,6 +323,10 @@ def _selection_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
         if selection.dataset in seen:
             yield f"selections[{i}].dataset", "is selected twice"
         seen.add(selection.dataset)
+        if selection.shape and selection.fields:
+            yield f"selections[{i}].fields", "does not go with a shape, which has columns"
+        if (chosen := selection.chosen) is not None and chosen.dataset != selection.dataset:
+            yield f"selections[{i}].shape", "is of another dataset"
         for operation in selection.operations:
             if operation not in OPERATIONS:
                 text = f"'{operation[:40]}' is not one of {', '.join(OPERATIONS)}"

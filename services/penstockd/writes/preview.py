@@ -53,7 +53,7 @@ class Preview:
 
     def count_refused(self, path: str) -> None:
         """Count a value that is refused, by its path, which may lead into a list."""
-        name = path.partition("[")[0]
+        name = self._reader.column_names.get(path, path.partition("[")[0])
         if name in self._paths:  # others are names that the file chooses
             self._refused[name] += 1
 

@@ -29,6 +29,7 @@ class FileForm:
     ``format`` is a name of ``formats.READERS``, in any case, or "" for that of ``content_type``.
     With ``partial`` bad rows are left out; otherwise they end the import. A
     ``preview`` writes nothing, and reports how columns are understood and what would be refused.
+    ``shape`` names the shape in whose columns the file is.
     """
 
     format: str = ""
@@ -36,6 +37,7 @@ class FileForm:
     partial: bool = False
     options: ReadOptions = FROM_FILE
     preview: bool = False
+    shape: str = ""
 
 
 class Upload(Protocol):

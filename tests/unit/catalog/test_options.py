@@ -279,3 +279,11 @@ def test_every_path_has_a_column_of_its_own(tmp_path: Path) -> None:
     assert len(set(columns)) == len(columns) and max(map(len, columns)) <= 63
     assert not {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"} & set(columns)
     assert [f.column for f in found if f.path == "source_id"] == ["source_id"]
+
+
+@pytest.mark.parametrize("name", ["HasField", "SerializeToString", "DESCRIPTOR", "__class__"])
+def test_a_name_that_hides_what_messages_have_is_refused(tmp_path: Path, name: str) -> None:
+    text = model(None, "")
+    assert "string text = 2;" in text
+    with pytest.raises(ModelError, match=f"{name}: every message in Python"):
+        compiled(tmp_path, text.replace("string text = 2;", f"string {name} = 2;", 1))

@@ -214,7 +214,13 @@ class CutOff:
 async def test_import_records_of_nothing(writing: HubLike, customers: Dataset) -> None:
     with pytest.raises(ImportTruncated):
         await import_records(
-            writing.call(), customers, CutOff(), Request(), FileForm(), limits=ImportLimits(1.0)
+            writing,
+            writing.call(),
+            customers,
+            CutOff(),
+            Request(),
+            FileForm(),
+            limits=ImportLimits(1.0),
         )
     assert writing.database.transactions == []
 
@@ -226,7 +232,9 @@ async def test_who_may_not_write_opens_no_transaction(hub: HubLike, customers: D
         update_record(call, customers, customer(), [], "", request),
         delete_record(call, customers, "c1", "", request),
         batch_upsert(call, customers, [customer()], request),
-        import_records(call, customers, CutOff(), request, FileForm(), limits=ImportLimits(1.0)),
+        import_records(
+            hub, call, customers, CutOff(), request, FileForm(), limits=ImportLimits(1.0)
+        ),
     ):
         with pytest.raises(PermissionDenied):
             await work

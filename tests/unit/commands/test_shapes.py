@@ -80,7 +80,8 @@ async def test_update_shape(hub: HubLike) -> None:
 
 
 async def test_get_shape(hub: HubLike) -> None:
-    assert (await get_shape(hub, call := hub.call(), "names", 1)).version == 1
+    found, problems = await get_shape(hub, call := hub.call(), "names", 1)
+    assert (found.version, problems) == (1, {})
     assert call.entry.record_key == "names"
     for shape_id, version in (("none", 0), ("names", 3)):
         with pytest.raises(ShapeNotFound):

@@ -45,7 +45,8 @@ def hub(make_hub: Any) -> HubLike:
     place = hub.feed.cursor.stored
     row = Row.of(
         consumer_id=CALLER, subscription_id="line", lineage="0" * 16, datasets=["customers"],
-        filter="", fields="", operations=[], include_before=False, ordered=True, position=place,
+        filter="", fields="", operations=[], include_before=False, ordered=True, shapes=[],
+        position=place,
         epoch=1, next_lease=1, create_time=NOW, update_time=NOW, undone=False, starts=None,
         lease_count=0, outstanding=0,
     )  # fmt: skip

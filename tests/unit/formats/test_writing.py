@@ -139,13 +139,18 @@ def test_leaves_of_a_message_stand_together(things: Dataset) -> None:
         ("", "text/html, application/xml;q=0.9, */*;q=0.8", "XML"),
         ("", "application/json;q=0.5, application/x-ndjson", "NDJSON"),
         ("", "text/*", "CSV"),
+        ("", "application/json;q=0, */*", "NDJSON"),
+        ("", "*/*, application/*;q=0", "CSV"),
+        ("", "text/csv, text/csv;q=0", "CSV"),
     ],
 )
 def test_pick(format: str, accept: str | None, name: str) -> None:
     assert formats.pick_format(format, accept) == name
 
 
-@pytest.mark.parametrize(("format", "accept"), [("YAML", None), ("", "text/html"), ("", "a;q=x")])
+@pytest.mark.parametrize(
+    ("format", "accept"), [("YAML", None), ("", "text/html"), ("", "a;q=x"), ("", "*/*;q=0")]
+)
 def test_an_unknown_format_lists_those_there_are(format: str, accept: str | None) -> None:
     with pytest.raises(FormatUnknown, match="JSON, NDJSON, CSV, XML"):
         formats.pick_format(format, accept)

@@ -5,7 +5,6 @@ PENSTOCK_FUZZ_CASES sets the number of Views of each dataset, PENSTOCK_FUZZ_SEED
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import random
@@ -13,103 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import pytest
 
-from penstockd.catalog import Catalog, Dataset, Field, Kind
+from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.canonical import from_message
 from penstockd.catalog.record import holds_its_message
-from penstockd.catalog.wire import WireCodec
 from penstockd.policy import lens as lens_module
 from penstockd.policy import members, projection, question
 from penstockd.policy.lens import Lens
 from penstockd.policy.masks import make_mask
-from penstockd.policy.model import Action, Mask
-from penstockd.policy.view import View
-from penstockd.query import FieldUnknown, compile_filter, parse_filter, plain
-from penstockd.store.columns import table_ddl
-from penstockd.store.sql import compile_statement
-from penstockd.store.tables import Tables
-from worlds import Asker, cases, catalog_of, random_grants, random_rows, random_selection
+from penstockd.policy.model import Mask
+from penstockd.query import FieldUnknown, plain
+from seen_worlds import World, open_world
+from worlds import Asker, cases, random_selection
 
 CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "20"))
 SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
-CLAIMS = {"one": ("a",), "some": ("a", "ab", "z@x.org"), "none": ()}
-MASK_KEY = b"mask-key-" * 4
-
-
-@dataclass
-class World:
-    """The same records in PostgreSQL and as images."""
-
-    catalog: Catalog
-    tables: Tables
-    images: Mapping[str, Mapping[str, bytes]]
-    runner: asyncio.Runner
-    connection: Any
-
-    def find(self, dataset: str, key: str) -> bytes | None:
-        """The image of a record."""
-        return self.images[dataset].get(key)
-
-    def view(self, dataset: Dataset, rng: random.Random) -> View:
-        """The View of a random reader."""
-        grants = random_grants(self.catalog, dataset, rng, list(CLAIMS))
-        return View(
-            dataset,
-            self.catalog,
-            self.tables,
-            grants,
-            revision=1,
-            mask_key=MASK_KEY,
-            on=[Action.READ],
-            claims=CLAIMS,
-        )
-
-    def rows(self, view: View, fields: Sequence[Field], filter: str) -> dict[str, Sequence[Any]]:
-        """By key, PostgreSQL's values of the fields."""
-        condition = compile_filter(parse_filter(filter), view) if filter else None
-        columns = [view.column(f).label(f.path) for f in fields]
-        selected = view.narrow([view.key_column.label("__key"), *columns], condition)
-        statement = compile_statement(selected)
-        found = self.runner.run(self.connection.fetch(statement.text, *statement.arguments()))
-        return {row[0]: tuple(row)[1:] for row in found}
 
 
 @pytest.fixture(scope="module")
 def world(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    catalog = catalog_of(tmp_path_factory.mktemp("model"))
-    tables, rng = Tables(catalog), random.Random(SEED)
-    rows = {d.name: random_rows(catalog, d, rng) for d in catalog}
-    images = {d.name: images_of(d, rows[d.name]) for d in catalog}
-    with asyncio.Runner() as runner:
-        connection = runner.run(filled(module_url, catalog, tables, rows))
-        yield World(catalog, tables, images, runner, connection)
-        runner.run(connection.close())
-
-
-def images_of(dataset: Dataset, rows: Sequence[Sequence[Any]]) -> dict[str, bytes]:
-    """The log's images of full rows, by key."""
-    images = WireCodec(dataset).images([list(c) for c in zip(*rows, strict=True)])
-    at = dataset.fields.index(dataset.key)
-    return {row[at]: image for row, image in zip(rows, images, strict=True)}
-
-
-async def filled(
-    dsn: str, catalog: Catalog, tables: Tables, rows: Mapping[str, Sequence[Sequence[Any]]]
-) -> Any:
-    """A connection to a database that holds the rows."""
-    connection = await asyncpg.connect(dsn)
-    await connection.execute("CREATE SCHEMA IF NOT EXISTS data")
-    for dataset in catalog:
-        await connection.execute(table_ddl(dataset, tables[dataset.name]))
-        await connection.copy_records_to_table(
-            dataset.name,
-            schema_name="data",
-            records=[tuple(r) for r in rows[dataset.name]],
-            columns=[f.path for f in dataset.fields],
-        )
-    return connection
+    with open_world(module_url, tmp_path_factory.mktemp("model"), SEED) as made:
+        yield made
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ import pytest
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Principal, Role
 from penstockd.policy.scopes import find_excess
-from penstockd.webhooks.model import Selection, Webhook, WebhookKind
-from penstockd.webhooks.owners import lens_of, owner_of, unread_by
+from penstockd.shapes.lens import ShapedLens
+from penstockd.shapes.model import ShapeColumn, ShapeDefinition
+from penstockd.shapes.using import ChosenShape
+from penstockd.webhooks.model import Body, Options, Selection, Webhook, WebhookKind
+from penstockd.webhooks.owners import Owners, lens_of, owner_of, unread_by
 
 from .conftest import MakePolicy
 
@@ -127,3 +130,29 @@ def test_what_a_token_may_give(scopes: str | None, found: str) -> None:
     )
     narrowed = None if scopes is None else frozenset(scopes.split())
     assert find_excess(narrowed, [given]) == found
+
+
+def test_events_of_a_shape_that_does_not_fit_wait(catalog: Catalog, policy: MakePolicy) -> None:
+    """They are queued through a lens without the shape, through which nothing is sent."""
+
+    def shaped(field: str, filter: str = "", body: Body = Body.JSON) -> Webhook:
+        definition = ShapeDefinition("customers", [ShapeColumn("Company name", field=field)])
+        chosen = ChosenShape("c", "s", 1, definition.document().decode())
+        selection = Selection("customers", filter=filter, shape="s", chosen=chosen)
+        return Webhook("w", "c", WebhookKind.HTTP, (selection,), Options(body=body))
+
+    snapshot = policy(role(grant("customers", "read")), c=["r"])
+    owners = Owners(catalog)
+    fits = shaped("name")
+    assert isinstance(owners.sights(snapshot, fits)["customers"], ShapedLens)
+    assert owners.find_unfit(snapshot, fits) == ""
+    for found, reason in (
+        (shaped("nothing"), "unknown field 'nothing'"),
+        (shaped("name", body=Body.XML), "no name in XML"),
+    ):
+        assert owners.sights(snapshot, found) == {}
+        assert reason in owners.find_unfit(snapshot, found)
+        assert not isinstance(owners.queued_sights(snapshot, found)["customers"], ShapedLens)
+    neither = shaped("nothing", filter="nothing = 1")
+    assert owners.queued_sights(snapshot, neither) == {}
+    assert "unknown field 'nothing'" in owners.find_unfit(snapshot, neither)

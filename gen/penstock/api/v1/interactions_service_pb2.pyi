@@ -7,6 +7,7 @@ from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import changes_pb2 as _changes_pb2
 from penstock.hub.v1 import digests_pb2 as _digests_pb2
@@ -119,7 +120,7 @@ class BatchUpsertInteractionsResponse(_message.Message):
     def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportInteractionsRequest(_message.Message):
-    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview", "shape")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +132,7 @@ class ImportInteractionsRequest(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
     IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
     request_id: str
@@ -142,7 +144,8 @@ class ImportInteractionsRequest(_message.Message):
     time_zone: str
     ignore_unknown: bool
     preview: bool
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ...) -> None: ...
+    shape: str
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class ImportInteractionsResponse(_message.Message):
     __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors", "ignored_names", "ignored_value_count", "columns")
@@ -223,7 +226,7 @@ class StreamExportInteractionsRequest(_message.Message):
     def __init__(self, filter: _Optional[str] = ..., order_by: _Optional[str] = ..., fields: _Optional[str] = ..., format: _Optional[str] = ..., limit: _Optional[int] = ..., compression: _Optional[str] = ..., spreadsheet_safe: _Optional[bool] = ..., omit_receipt: _Optional[bool] = ..., resume_receipt: _Optional[str] = ..., resume_offset: _Optional[int] = ..., nested: _Optional[str] = ..., shape: _Optional[str] = ..., receipt: _Optional[str] = ..., bom: _Optional[bool] = ...) -> None: ...
 
 class InteractionChange(_message.Message):
-    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence")
+    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence", "shaped", "shaped_before")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +235,8 @@ class InteractionChange(_message.Message):
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     COMMIT_TIME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    SHAPED_FIELD_NUMBER: _ClassVar[int]
+    SHAPED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     operation: _changes_pb2.Operation
     key: str
     before: _interactions_pb2.Interaction
@@ -240,10 +245,12 @@ class InteractionChange(_message.Message):
     transaction_id: int
     commit_time: _timestamp_pb2.Timestamp
     sequence: int
-    def __init__(self, operation: _Optional[_Union[_changes_pb2.Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_interactions_pb2.Interaction, _Mapping]] = ..., after: _Optional[_Union[_interactions_pb2.Interaction, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+    shaped: _struct_pb2.Struct
+    shaped_before: _struct_pb2.Struct
+    def __init__(self, operation: _Optional[_Union[_changes_pb2.Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_interactions_pb2.Interaction, _Mapping]] = ..., after: _Optional[_Union[_interactions_pb2.Interaction, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., shaped: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., shaped_before: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class WatchInteractionsRequest(_message.Message):
-    __slots__ = ("cursor", "snapshot", "filter", "fields", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds")
+    __slots__ = ("cursor", "snapshot", "filter", "fields", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds", "shape")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -253,6 +260,7 @@ class WatchInteractionsRequest(_message.Message):
     INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     snapshot: bool
     filter: str
@@ -262,7 +270,8 @@ class WatchInteractionsRequest(_message.Message):
     include_before: bool
     transaction_boundaries: bool
     heartbeat_seconds: int
-    def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ...) -> None: ...
+    shape: str
+    def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class WatchInteractionsResponse(_message.Message):
     __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
@@ -281,7 +290,7 @@ class WatchInteractionsResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[InteractionChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ...) -> None: ...
 
 class ListInteractionChangesRequest(_message.Message):
-    __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before")
+    __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before", "shape")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -289,6 +298,7 @@ class ListInteractionChangesRequest(_message.Message):
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     wait: _duration_pb2.Duration
     filter: str
@@ -296,19 +306,22 @@ class ListInteractionChangesRequest(_message.Message):
     operations: _containers.RepeatedScalarFieldContainer[_changes_pb2.Operation]
     page_size: int
     include_before: bool
-    def __init__(self, cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ...) -> None: ...
+    shape: str
+    def __init__(self, cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class ListInteractionChangesResponse(_message.Message):
-    __slots__ = ("changes", "next_cursor", "view", "more")
+    __slots__ = ("changes", "next_cursor", "view", "more", "shapes")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[InteractionChange]
     next_cursor: str
     view: str
     more: bool
-    def __init__(self, changes: _Optional[_Iterable[_Union[InteractionChange, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changes: _Optional[_Iterable[_Union[InteractionChange, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DigestInteractionsRequest(_message.Message):
     __slots__ = ("filter", "fields", "start_key", "end_key", "parts", "keys", "state")

@@ -27,11 +27,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from penstock.hub.v1 import receipts_pb2 as penstock_dot_hub_dot_v1_dot_receipts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenstock/hub/v1/changes.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epenstock/hub/v1/receipts.proto\"Q\n\x0e\x46\x65\x65\x64\x43heckpoint\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12/\n\x0b\x63ommit_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\tHeartbeat\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x0bStreamBegin\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x03 \x01(\x03\x12\x12\n\nreceipt_id\x18\x04 \x01(\t\">\n\x0eTransactionEnd\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x14\n\x0c\x63hange_count\x18\x02 \x01(\x03\"\x96\x01\n\tStreamEnd\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12-\n\treconcile\x18\x04 \x01(\x0e\x32\x1a.penstock.hub.v1.Reconcile\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x18.penstock.hub.v1.Receipt\"\x93\x02\n\x06\x43hange\x12-\n\toperation\x18\x01 \x01(\x0e\x32\x1a.penstock.hub.v1.Operation\x12\x0b\n\x03key\x18\x02 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12#\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12\x16\n\x0etransaction_id\x18\x06 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x12\x0f\n\x07\x64\x61taset\x18\t \x01(\t\"\x90\x02\n\x13WatchChangesRequest\x12\x16\n\x08\x64\x61tasets\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x63ursor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x04 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x18\n\nbatch_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16transaction_boundaries\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11heartbeat_seconds\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14WatchChangesResponse\x12(\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x17.penstock.hub.v1.Change\x12\x33\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1f.penstock.hub.v1.FeedCheckpoint\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x1a.penstock.hub.v1.Heartbeat\x12+\n\x05\x62\x65gin\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.StreamBegin\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.penstock.hub.v1.StreamEnd\x12\x38\n\x0ftransaction_end\x18\x06 \x01(\x0b\x32\x1f.penstock.hub.v1.TransactionEnd\"\xde\x01\n\x12ListChangesRequest\x12\x16\n\x08\x64\x61tasets\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x63ursor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x04 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"p\n\x13ListChangesResponse\x12(\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x17.penstock.hub.v1.Change\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\x15\n\x13GetChangeLogRequest\"\x8a\x01\n\tChangeLog\x12\x15\n\roldest_cursor\x18\x01 \x01(\t\x12\x15\n\rnewest_cursor\x18\x02 \x01(\t\x12\x36\n\x12oldest_commit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fretention_hours\x18\x04 \x01(\x05*|\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\x0b\n\x07\x44\x45LETED\x10\x03\x12\x10\n\x0c\x45NTERED_VIEW\x10\x04\x12\r\n\tLEFT_VIEW\x10\x05\x12\x0c\n\x08SNAPSHOT\x10\x06*H\n\tReconcile\x12\x19\n\x15RECONCILE_UNSPECIFIED\x10\x00\x12\n\n\x06RESUME\x10\x01\x12\n\n\x06REPAIR\x10\x02\x12\x08\n\x04STOP\x10\x03\x32\xf2\x02\n\x07\x43hanges\x12x\n\x0cWatchChanges\x12$.penstock.hub.v1.WatchChangesRequest\x1a%.penstock.hub.v1.WatchChangesResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/changes:watch0\x01\x12\x7f\n\x0bListChanges\x12#.penstock.hub.v1.ListChangesRequest\x1a$.penstock.hub.v1.ListChangesResponse\"%\xda\x41\x0f\x64\x61tasets,cursor\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/changes\x12l\n\x0cGetChangeLog\x12$.penstock.hub.v1.GetChangeLogRequest\x1a\x1a.penstock.hub.v1.ChangeLog\"\x1a\xda\x41\x00\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/changes:logb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenstock/hub/v1/changes.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1epenstock/hub/v1/receipts.proto\"Q\n\x0e\x46\x65\x65\x64\x43heckpoint\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12/\n\x0b\x63ommit_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\tHeartbeat\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"h\n\x0bStreamBegin\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x03 \x01(\x03\x12\x12\n\nreceipt_id\x18\x04 \x01(\t\x12\x0e\n\x06shapes\x18\x05 \x03(\t\">\n\x0eTransactionEnd\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x03\x12\x14\n\x0c\x63hange_count\x18\x02 \x01(\x03\"\x96\x01\n\tStreamEnd\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12-\n\treconcile\x18\x04 \x01(\x0e\x32\x1a.penstock.hub.v1.Reconcile\x12)\n\x07receipt\x18\x05 \x01(\x0b\x32\x18.penstock.hub.v1.Receipt\"\xec\x02\n\x06\x43hange\x12-\n\toperation\x18\x01 \x01(\x0e\x32\x1a.penstock.hub.v1.Operation\x12\x0b\n\x03key\x18\x02 \x01(\t\x12$\n\x06\x62\x65\x66ore\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\x12#\n\x05\x61\x66ter\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\x12\x16\n\x0etransaction_id\x18\x06 \x01(\x03\x12/\n\x0b\x63ommit_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x08 \x01(\x03\x12\x0f\n\x07\x64\x61taset\x18\t \x01(\t\x12\'\n\x06shaped\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\rshaped_before\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\"\xa6\x02\n\x13WatchChangesRequest\x12\x16\n\x08\x64\x61tasets\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x63ursor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08snapshot\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x04 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x18\n\nbatch_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12$\n\x16transaction_boundaries\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1f\n\x11heartbeat_seconds\x18\x08 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06shapes\x18\t \x03(\tB\x04\xe2\x41\x01\x01\"\xb4\x02\n\x14WatchChangesResponse\x12(\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x17.penstock.hub.v1.Change\x12\x33\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1f.penstock.hub.v1.FeedCheckpoint\x12-\n\theartbeat\x18\x03 \x01(\x0b\x32\x1a.penstock.hub.v1.Heartbeat\x12+\n\x05\x62\x65gin\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.StreamBegin\x12\'\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x1a.penstock.hub.v1.StreamEnd\x12\x38\n\x0ftransaction_end\x18\x06 \x01(\x0b\x32\x1f.penstock.hub.v1.TransactionEnd\"\xf4\x01\n\x12ListChangesRequest\x12\x16\n\x08\x64\x61tasets\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x63ursor\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12-\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x34\n\noperations\x18\x04 \x03(\x0e\x32\x1a.penstock.hub.v1.OperationB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_before\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06shapes\x18\x07 \x03(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x13ListChangesResponse\x12(\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x17.penstock.hub.v1.Change\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x0c\n\x04view\x18\x03 \x01(\t\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x0e\n\x06shapes\x18\x05 \x03(\t\"\x15\n\x13GetChangeLogRequest\"\x8a\x01\n\tChangeLog\x12\x15\n\roldest_cursor\x18\x01 \x01(\t\x12\x15\n\rnewest_cursor\x18\x02 \x01(\t\x12\x36\n\x12oldest_commit_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fretention_hours\x18\x04 \x01(\x05*|\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\x0b\n\x07UPDATED\x10\x02\x12\x0b\n\x07\x44\x45LETED\x10\x03\x12\x10\n\x0c\x45NTERED_VIEW\x10\x04\x12\r\n\tLEFT_VIEW\x10\x05\x12\x0c\n\x08SNAPSHOT\x10\x06*H\n\tReconcile\x12\x19\n\x15RECONCILE_UNSPECIFIED\x10\x00\x12\n\n\x06RESUME\x10\x01\x12\n\n\x06REPAIR\x10\x02\x12\x08\n\x04STOP\x10\x03\x32\xf2\x02\n\x07\x43hanges\x12x\n\x0cWatchChanges\x12$.penstock.hub.v1.WatchChangesRequest\x1a%.penstock.hub.v1.WatchChangesResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/changes:watch0\x01\x12\x7f\n\x0bListChanges\x12#.penstock.hub.v1.ListChangesRequest\x1a$.penstock.hub.v1.ListChangesResponse\"%\xda\x41\x0f\x64\x61tasets,cursor\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/changes\x12l\n\x0cGetChangeLog\x12$.penstock.hub.v1.GetChangeLogRequest\x1a\x1a.penstock.hub.v1.ChangeLog\"\x1a\xda\x41\x00\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/changes:logb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHCHANGESREQUEST'].fields_by_name['transaction_boundaries']._serialized_options = b'\342A\001\001'
   _globals['_WATCHCHANGESREQUEST'].fields_by_name['heartbeat_seconds']._loaded_options = None
   _globals['_WATCHCHANGESREQUEST'].fields_by_name['heartbeat_seconds']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHCHANGESREQUEST'].fields_by_name['shapes']._loaded_options = None
+  _globals['_WATCHCHANGESREQUEST'].fields_by_name['shapes']._serialized_options = b'\342A\001\001'
   _globals['_LISTCHANGESREQUEST'].fields_by_name['datasets']._loaded_options = None
   _globals['_LISTCHANGESREQUEST'].fields_by_name['datasets']._serialized_options = b'\342A\001\001'
   _globals['_LISTCHANGESREQUEST'].fields_by_name['cursor']._loaded_options = None
@@ -66,40 +69,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTCHANGESREQUEST'].fields_by_name['include_before']._loaded_options = None
   _globals['_LISTCHANGESREQUEST'].fields_by_name['include_before']._serialized_options = b'\342A\001\001'
+  _globals['_LISTCHANGESREQUEST'].fields_by_name['shapes']._loaded_options = None
+  _globals['_LISTCHANGESREQUEST'].fields_by_name['shapes']._serialized_options = b'\342A\001\001'
   _globals['_CHANGES'].methods_by_name['WatchChanges']._loaded_options = None
   _globals['_CHANGES'].methods_by_name['WatchChanges']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/changes:watch'
   _globals['_CHANGES'].methods_by_name['ListChanges']._loaded_options = None
   _globals['_CHANGES'].methods_by_name['ListChanges']._serialized_options = b'\332A\017datasets,cursor\202\323\344\223\002\r\022\013/v1/changes'
   _globals['_CHANGES'].methods_by_name['GetChangeLog']._loaded_options = None
   _globals['_CHANGES'].methods_by_name['GetChangeLog']._serialized_options = b'\332A\000\202\323\344\223\002\021\022\017/v1/changes:log'
-  _globals['_OPERATION']._serialized_start=2090
-  _globals['_OPERATION']._serialized_end=2214
-  _globals['_RECONCILE']._serialized_start=2216
-  _globals['_RECONCILE']._serialized_end=2288
-  _globals['_FEEDCHECKPOINT']._serialized_start=262
-  _globals['_FEEDCHECKPOINT']._serialized_end=343
-  _globals['_HEARTBEAT']._serialized_start=345
-  _globals['_HEARTBEAT']._serialized_end=414
-  _globals['_STREAMBEGIN']._serialized_start=416
-  _globals['_STREAMBEGIN']._serialized_end=504
-  _globals['_TRANSACTIONEND']._serialized_start=506
-  _globals['_TRANSACTIONEND']._serialized_end=568
-  _globals['_STREAMEND']._serialized_start=571
-  _globals['_STREAMEND']._serialized_end=721
-  _globals['_CHANGE']._serialized_start=724
-  _globals['_CHANGE']._serialized_end=999
-  _globals['_WATCHCHANGESREQUEST']._serialized_start=1002
-  _globals['_WATCHCHANGESREQUEST']._serialized_end=1274
-  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1277
-  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1585
-  _globals['_LISTCHANGESREQUEST']._serialized_start=1588
-  _globals['_LISTCHANGESREQUEST']._serialized_end=1810
-  _globals['_LISTCHANGESRESPONSE']._serialized_start=1812
-  _globals['_LISTCHANGESRESPONSE']._serialized_end=1924
-  _globals['_GETCHANGELOGREQUEST']._serialized_start=1926
-  _globals['_GETCHANGELOGREQUEST']._serialized_end=1947
-  _globals['_CHANGELOG']._serialized_start=1950
-  _globals['_CHANGELOG']._serialized_end=2088
-  _globals['_CHANGES']._serialized_start=2291
-  _globals['_CHANGES']._serialized_end=2661
+  _globals['_OPERATION']._serialized_start=2286
+  _globals['_OPERATION']._serialized_end=2410
+  _globals['_RECONCILE']._serialized_start=2412
+  _globals['_RECONCILE']._serialized_end=2484
+  _globals['_FEEDCHECKPOINT']._serialized_start=292
+  _globals['_FEEDCHECKPOINT']._serialized_end=373
+  _globals['_HEARTBEAT']._serialized_start=375
+  _globals['_HEARTBEAT']._serialized_end=444
+  _globals['_STREAMBEGIN']._serialized_start=446
+  _globals['_STREAMBEGIN']._serialized_end=550
+  _globals['_TRANSACTIONEND']._serialized_start=552
+  _globals['_TRANSACTIONEND']._serialized_end=614
+  _globals['_STREAMEND']._serialized_start=617
+  _globals['_STREAMEND']._serialized_end=767
+  _globals['_CHANGE']._serialized_start=770
+  _globals['_CHANGE']._serialized_end=1134
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=1137
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=1431
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1434
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1742
+  _globals['_LISTCHANGESREQUEST']._serialized_start=1745
+  _globals['_LISTCHANGESREQUEST']._serialized_end=1989
+  _globals['_LISTCHANGESRESPONSE']._serialized_start=1992
+  _globals['_LISTCHANGESRESPONSE']._serialized_end=2120
+  _globals['_GETCHANGELOGREQUEST']._serialized_start=2122
+  _globals['_GETCHANGELOGREQUEST']._serialized_end=2143
+  _globals['_CHANGELOG']._serialized_start=2146
+  _globals['_CHANGELOG']._serialized_end=2284
+  _globals['_CHANGES']._serialized_start=2487
+  _globals['_CHANGES']._serialized_end=2857
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ from google.api import client_pb2 as _client_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import receipts_pb2 as _receipts_pb2
 from google.protobuf.internal import containers as _containers
@@ -61,16 +62,18 @@ class Heartbeat(_message.Message):
     def __init__(self, cursor: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class StreamBegin(_message.Message):
-    __slots__ = ("cursor", "view", "policy_revision", "receipt_id")
+    __slots__ = ("cursor", "view", "policy_revision", "receipt_id", "shapes")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     view: str
     policy_revision: int
     receipt_id: str
-    def __init__(self, cursor: _Optional[str] = ..., view: _Optional[str] = ..., policy_revision: _Optional[int] = ..., receipt_id: _Optional[str] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cursor: _Optional[str] = ..., view: _Optional[str] = ..., policy_revision: _Optional[int] = ..., receipt_id: _Optional[str] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TransactionEnd(_message.Message):
     __slots__ = ("transaction_id", "change_count")
@@ -95,7 +98,7 @@ class StreamEnd(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., cursor: _Optional[str] = ..., reconcile: _Optional[_Union[Reconcile, str]] = ..., receipt: _Optional[_Union[_receipts_pb2.Receipt, _Mapping]] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence", "dataset")
+    __slots__ = ("operation", "key", "before", "after", "changed_fields", "transaction_id", "commit_time", "sequence", "dataset", "shaped", "shaped_before")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +108,8 @@ class Change(_message.Message):
     COMMIT_TIME_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
+    SHAPED_FIELD_NUMBER: _ClassVar[int]
+    SHAPED_BEFORE_FIELD_NUMBER: _ClassVar[int]
     operation: Operation
     key: str
     before: _any_pb2.Any
@@ -114,10 +119,12 @@ class Change(_message.Message):
     commit_time: _timestamp_pb2.Timestamp
     sequence: int
     dataset: str
-    def __init__(self, operation: _Optional[_Union[Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., after: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., dataset: _Optional[str] = ...) -> None: ...
+    shaped: _struct_pb2.Struct
+    shaped_before: _struct_pb2.Struct
+    def __init__(self, operation: _Optional[_Union[Operation, str]] = ..., key: _Optional[str] = ..., before: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., after: _Optional[_Union[_any_pb2.Any, _Mapping]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., transaction_id: _Optional[int] = ..., commit_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., dataset: _Optional[str] = ..., shaped: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., shaped_before: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class WatchChangesRequest(_message.Message):
-    __slots__ = ("datasets", "cursor", "snapshot", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds")
+    __slots__ = ("datasets", "cursor", "snapshot", "operations", "batch_size", "include_before", "transaction_boundaries", "heartbeat_seconds", "shapes")
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +133,7 @@ class WatchChangesRequest(_message.Message):
     INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     cursor: str
     snapshot: bool
@@ -134,7 +142,8 @@ class WatchChangesRequest(_message.Message):
     include_before: bool
     transaction_boundaries: bool
     heartbeat_seconds: int
-    def __init__(self, datasets: _Optional[_Iterable[str]] = ..., cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., operations: _Optional[_Iterable[_Union[Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, datasets: _Optional[_Iterable[str]] = ..., cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., operations: _Optional[_Iterable[_Union[Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchChangesResponse(_message.Message):
     __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
@@ -153,32 +162,36 @@ class WatchChangesResponse(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., checkpoint: _Optional[_Union[FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[StreamBegin, _Mapping]] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[TransactionEnd, _Mapping]] = ...) -> None: ...
 
 class ListChangesRequest(_message.Message):
-    __slots__ = ("datasets", "cursor", "wait", "operations", "page_size", "include_before")
+    __slots__ = ("datasets", "cursor", "wait", "operations", "page_size", "include_before", "shapes")
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     datasets: _containers.RepeatedScalarFieldContainer[str]
     cursor: str
     wait: _duration_pb2.Duration
     operations: _containers.RepeatedScalarFieldContainer[Operation]
     page_size: int
     include_before: bool
-    def __init__(self, datasets: _Optional[_Iterable[str]] = ..., cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., operations: _Optional[_Iterable[_Union[Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, datasets: _Optional[_Iterable[str]] = ..., cursor: _Optional[str] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., operations: _Optional[_Iterable[_Union[Operation, str]]] = ..., page_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListChangesResponse(_message.Message):
-    __slots__ = ("changes", "next_cursor", "view", "more")
+    __slots__ = ("changes", "next_cursor", "view", "more", "shapes")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[Change]
     next_cursor: str
     view: str
     more: bool
-    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., view: _Optional[str] = ..., more: _Optional[bool] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetChangeLogRequest(_message.Message):
     __slots__ = ()

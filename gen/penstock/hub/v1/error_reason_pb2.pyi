@@ -74,6 +74,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHAPE_NOT_FOUND: _ClassVar[ErrorReason]
     SHAPE_EXISTS: _ClassVar[ErrorReason]
     TOO_MANY_SHAPES: _ClassVar[ErrorReason]
+    SHAPE_IN_USE: _ClassVar[ErrorReason]
+    SHAPE_UNFIT: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -141,3 +143,5 @@ IMPORT_TOO_LONG: ErrorReason
 SHAPE_NOT_FOUND: ErrorReason
 SHAPE_EXISTS: ErrorReason
 TOO_MANY_SHAPES: ErrorReason
+SHAPE_IN_USE: ErrorReason
+SHAPE_UNFIT: ErrorReason

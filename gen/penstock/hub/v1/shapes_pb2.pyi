@@ -31,7 +31,7 @@ class Shape(_message.Message):
     def __init__(self, shape_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset: _Optional[str] = ..., title: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ShapeColumn, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ShapeColumn(_message.Message):
-    __slots__ = ("name", "field", "constant", "expression", "join", "values", "otherwise", "number_format", "time_format", "default_value")
+    __slots__ = ("name", "field", "constant", "expression", "join", "values", "otherwise", "number_format", "time_format", "default_value", "skip_on_import", "import_problem")
     class ValuesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,8 @@ class ShapeColumn(_message.Message):
     NUMBER_FORMAT_FIELD_NUMBER: _ClassVar[int]
     TIME_FORMAT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SKIP_ON_IMPORT_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_PROBLEM_FIELD_NUMBER: _ClassVar[int]
     name: str
     field: str
     constant: str
@@ -59,7 +61,9 @@ class ShapeColumn(_message.Message):
     number_format: NumberFormat
     time_format: str
     default_value: str
-    def __init__(self, name: _Optional[str] = ..., field: _Optional[str] = ..., constant: _Optional[str] = ..., expression: _Optional[str] = ..., join: _Optional[str] = ..., values: _Optional[_Mapping[str, str]] = ..., otherwise: _Optional[str] = ..., number_format: _Optional[_Union[NumberFormat, _Mapping]] = ..., time_format: _Optional[str] = ..., default_value: _Optional[str] = ...) -> None: ...
+    skip_on_import: bool
+    import_problem: str
+    def __init__(self, name: _Optional[str] = ..., field: _Optional[str] = ..., constant: _Optional[str] = ..., expression: _Optional[str] = ..., join: _Optional[str] = ..., values: _Optional[_Mapping[str, str]] = ..., otherwise: _Optional[str] = ..., number_format: _Optional[_Union[NumberFormat, _Mapping]] = ..., time_format: _Optional[str] = ..., default_value: _Optional[str] = ..., skip_on_import: _Optional[bool] = ..., import_problem: _Optional[str] = ...) -> None: ...
 
 class NumberFormat(_message.Message):
     __slots__ = ("decimals", "decimal_separator", "group_separator")

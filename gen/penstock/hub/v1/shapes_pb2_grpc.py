@@ -30,8 +30,8 @@ if _version_not_supported:
 class ShapesStub:
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
     left out, formatted or computed, as the receiver's program expects them.
-    Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
-    version of it (`shape=hubspot-contacts@2`).
+    Exports, pages, feeds and webhooks take a shape by its id
+    (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
 
     A shape belongs to the consumer that made it; for others it does not exist.
     It shows nothing that its consumer may not see: each use fills its columns
@@ -84,8 +84,8 @@ class ShapesStub:
 class ShapesServicer:
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
     left out, formatted or computed, as the receiver's program expects them.
-    Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
-    version of it (`shape=hubspot-contacts@2`).
+    Exports, pages, feeds and webhooks take a shape by its id
+    (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
 
     A shape belongs to the consumer that made it; for others it does not exist.
     It shows nothing that its consumer may not see: each use fills its columns
@@ -123,7 +123,8 @@ class ShapesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteShape(self, request, context):
-        """Deletes a shape with all its versions.
+        """Deletes a shape with all its versions, unless subscriptions or webhooks name
+        it. Streams that use it end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,8 +193,8 @@ def add_ShapesServicer_to_server(servicer, server):
 class Shapes:
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
     left out, formatted or computed, as the receiver's program expects them.
-    Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
-    version of it (`shape=hubspot-contacts@2`).
+    Exports, pages, feeds and webhooks take a shape by its id
+    (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
 
     A shape belongs to the consumer that made it; for others it does not exist.
     It shows nothing that its consumer may not see: each use fills its columns

@@ -31,8 +31,8 @@ GRPC_VERSION: str
 class ShapesStub:
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
     left out, formatted or computed, as the receiver's program expects them.
-    Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
-    version of it (`shape=hubspot-contacts@2`).
+    Exports, pages, feeds and webhooks take a shape by its id
+    (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
 
     A shape belongs to the consumer that made it; for others it does not exist.
     It shows nothing that its consumer may not see: each use fills its columns
@@ -56,7 +56,9 @@ class ShapesStub:
     ListShapes: _grpc.UnaryUnaryMultiCallable[_shapes_pb2.ListShapesRequest, _shapes_pb2.ListShapesResponse]
     """The caller's shapes in their latest versions, by id; a consumer may have 100."""
     DeleteShape: _grpc.UnaryUnaryMultiCallable[_shapes_pb2.DeleteShapeRequest, _empty_pb2.Empty]
-    """Deletes a shape with all its versions."""
+    """Deletes a shape with all its versions, unless subscriptions or webhooks name
+    it. Streams that use it end.
+    """
     CompareShapes: _grpc.UnaryUnaryMultiCallable[_shapes_pb2.CompareShapesRequest, _shapes_pb2.CompareShapesResponse]
     """Which columns differ between two versions of a shape."""
     PreviewShape: _grpc.UnaryUnaryMultiCallable[_shapes_pb2.PreviewShapeRequest, _httpbody_pb2.HttpBody]
@@ -66,8 +68,8 @@ class ShapesStub:
 class ShapesAsyncStub(ShapesStub):
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
     left out, formatted or computed, as the receiver's program expects them.
-    Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
-    version of it (`shape=hubspot-contacts@2`).
+    Exports, pages, feeds and webhooks take a shape by its id
+    (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
 
     A shape belongs to the consumer that made it; for others it does not exist.
     It shows nothing that its consumer may not see: each use fills its columns
@@ -88,7 +90,9 @@ class ShapesAsyncStub(ShapesStub):
     ListShapes: _aio.UnaryUnaryMultiCallable[_shapes_pb2.ListShapesRequest, _shapes_pb2.ListShapesResponse]  # type: ignore[assignment]
     """The caller's shapes in their latest versions, by id; a consumer may have 100."""
     DeleteShape: _aio.UnaryUnaryMultiCallable[_shapes_pb2.DeleteShapeRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a shape with all its versions."""
+    """Deletes a shape with all its versions, unless subscriptions or webhooks name
+    it. Streams that use it end.
+    """
     CompareShapes: _aio.UnaryUnaryMultiCallable[_shapes_pb2.CompareShapesRequest, _shapes_pb2.CompareShapesResponse]  # type: ignore[assignment]
     """Which columns differ between two versions of a shape."""
     PreviewShape: _aio.UnaryUnaryMultiCallable[_shapes_pb2.PreviewShapeRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -97,8 +101,8 @@ class ShapesAsyncStub(ShapesStub):
 class ShapesServicer(metaclass=_abc_1.ABCMeta):
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
     left out, formatted or computed, as the receiver's program expects them.
-    Exports and pages take a shape by its id (`shape=hubspot-contacts`), or one
-    version of it (`shape=hubspot-contacts@2`).
+    Exports, pages, feeds and webhooks take a shape by its id
+    (`shape=hubspot-contacts`), or one version of it (`shape=hubspot-contacts@2`).
 
     A shape belongs to the consumer that made it; for others it does not exist.
     It shows nothing that its consumer may not see: each use fills its columns
@@ -147,7 +151,9 @@ class ShapesServicer(metaclass=_abc_1.ABCMeta):
         request: _shapes_pb2.DeleteShapeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a shape with all its versions."""
+        """Deletes a shape with all its versions, unless subscriptions or webhooks name
+        it. Streams that use it end.
+        """
 
     @_abc_1.abstractmethod
     def CompareShapes(

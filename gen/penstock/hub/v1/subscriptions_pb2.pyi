@@ -16,7 +16,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Subscription(_message.Message):
-    __slots__ = ("subscription_id", "datasets", "filter", "fields", "operations", "include_before", "ordered", "cursor", "lease_count", "outstanding_count", "create_time", "update_time")
+    __slots__ = ("subscription_id", "datasets", "filter", "fields", "operations", "include_before", "ordered", "cursor", "lease_count", "outstanding_count", "create_time", "update_time", "shapes")
     SUBSCRIPTION_ID_FIELD_NUMBER: _ClassVar[int]
     DATASETS_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class Subscription(_message.Message):
     OUTSTANDING_COUNT_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     subscription_id: str
     datasets: _containers.RepeatedScalarFieldContainer[str]
     filter: str
@@ -41,7 +42,8 @@ class Subscription(_message.Message):
     outstanding_count: int
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, subscription_id: _Optional[str] = ..., datasets: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., include_before: _Optional[bool] = ..., ordered: _Optional[bool] = ..., cursor: _Optional[str] = ..., lease_count: _Optional[int] = ..., outstanding_count: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, subscription_id: _Optional[str] = ..., datasets: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., include_before: _Optional[bool] = ..., ordered: _Optional[bool] = ..., cursor: _Optional[str] = ..., lease_count: _Optional[int] = ..., outstanding_count: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Lease(_message.Message):
     __slots__ = ("lease_id", "cursor", "expire_time", "change_count", "attempt")
@@ -108,14 +110,16 @@ class PullChangesRequest(_message.Message):
     def __init__(self, subscription_id: _Optional[str] = ..., max_changes: _Optional[int] = ..., ack_seconds: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PullChangesResponse(_message.Message):
-    __slots__ = ("changes", "lease", "view")
+    __slots__ = ("changes", "lease", "view", "shapes")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[_changes_pb2.Change]
     lease: Lease
     view: str
-    def __init__(self, changes: _Optional[_Iterable[_Union[_changes_pb2.Change, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., view: _Optional[str] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changes: _Optional[_Iterable[_Union[_changes_pb2.Change, _Mapping]]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., view: _Optional[str] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AcknowledgeChangesRequest(_message.Message):
     __slots__ = ("subscription_id", "lease_id", "cursor")

@@ -92,16 +92,18 @@ class Webhook(_message.Message):
     def __init__(self, webhook_id: _Optional[str] = ..., consumer_id: _Optional[str] = ..., title: _Optional[str] = ..., kind: _Optional[_Union[Webhook.Kind, str]] = ..., url: _Optional[str] = ..., selections: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., options: _Optional[_Union[WebhookOptions, _Mapping]] = ..., headers: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Webhook.State, str]] = ..., reason: _Optional[str] = ..., failing_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., secrets: _Optional[_Iterable[_Union[WebhookSecret, _Mapping]]] = ..., problems: _Optional[_Mapping[str, str]] = ..., replay: _Optional[_Union[Replay, _Mapping]] = ..., scopes: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., secret: _Optional[str] = ...) -> None: ...
 
 class Selection(_message.Message):
-    __slots__ = ("dataset", "operations", "filter", "fields")
+    __slots__ = ("dataset", "operations", "filter", "fields", "shape")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     FIELDS_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     operations: _containers.RepeatedScalarFieldContainer[str]
     filter: str
     fields: str
-    def __init__(self, dataset: _Optional[str] = ..., operations: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ...) -> None: ...
+    shape: str
+    def __init__(self, dataset: _Optional[str] = ..., operations: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class WebhookOptions(_message.Message):
     __slots__ = ("envelope", "body", "thin", "ordering", "batch_size", "concurrency", "rate", "retry_seconds", "notices", "signature")

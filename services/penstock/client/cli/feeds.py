@@ -32,6 +32,15 @@ IncludeBefore = Annotated[
     bool,
     typer.Option("--include-before", help="Also show each record as it was before the change."),
 ]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="SHAPE",
+        help="Show records in the columns of this shape (its id, or id@version); one for each"
+        " dataset.",
+    ),
+]
 Cursor = Annotated[str, typer.Option(help="Where to begin: the cursor of a checkpoint or receipt.")]
 
 
@@ -61,6 +70,7 @@ def watch_changes(
     ] = None,
     filter: Filter = "",
     fields: Fields = "",
+    shape: Shapes = None,
     operations: Operations = "",
     include_before: IncludeBefore = False,
 ) -> None:
@@ -79,9 +89,10 @@ def watch_changes(
         begin: dict[str, Any] = {"cursor": cursor, "snapshot": snapshot}
         if place.position is not None:
             begin = {"cursor": place.position}
-        options = {"operations": operations, "include_before": include_before}
+        options: dict[str, Any] = {"operations": operations, "include_before": include_before}
         narrowed = {"filter": filter, "fields": fields}
-        feed = _open_feed(client, datasets, narrowed, **begin, **options, on_break=_tell_break)
+        options |= begin | {"on_break": _tell_break}
+        feed = _open_feed(client, datasets, narrowed, shape or [], **options)
         _print_all(feed, place, gate, fields)
 
 
@@ -93,6 +104,10 @@ def print_changes(
     ] = "0s",
     filter: Filter = "",
     fields: Fields = "",
+    shape: Annotated[
+        str,
+        typer.Option(help="Show records in the columns of this shape (its id, or id@version)."),
+    ] = "",
     operations: Operations = "",
     include_before: IncludeBefore = False,
 ) -> None:
@@ -112,6 +127,7 @@ def print_changes(
                     wait=seconds,
                     filter=filter,
                     fields=fields,
+                    shape=shape,
                     operations=operations,
                     include_before=include_before,
                 )
@@ -125,12 +141,17 @@ def print_changes(
 
 
 def _open_feed(
-    client: Client, datasets: list[str], narrowed: dict[str, Any], **options: Any
+    client: Client,
+    datasets: list[str],
+    narrowed: dict[str, Any],
+    shapes: list[str],
+    **options: Any,
 ) -> Feed:
     try:
-        if len(datasets) == 1:
-            return client.dataset(datasets[0]).watch(**narrowed, **options)
-        return client.watch(datasets, **options)
+        if len(datasets) == 1 and len(shapes) <= 1:
+            shape = "".join(shapes)
+            return client.dataset(datasets[0]).watch(**narrowed, shape=shape, **options)
+        return client.watch(datasets, shapes=shapes, **options)
     except ValueError as error:
         raise Failure(str(error)) from None
 
@@ -186,6 +207,10 @@ def change_document(change: Change, fields: str = "") -> dict[str, Any]:
         said["before"] = to_dict(change.before, paths, model_names=True)
     if change.after is not None:
         said["after"] = to_dict(change.after, paths, model_names=True)
+    if change.shaped_before is not None:
+        said["shaped_before"] = change.shaped_before
+    if change.shaped is not None:
+        said["shaped"] = change.shaped
     if change.changed_fields:
         said["changed_fields"] = list(change.changed_fields)
     said["transaction_id"] = change.transaction_id
@@ -197,9 +222,12 @@ def change_document(change: Change, fields: str = "") -> dict[str, Any]:
 
 def _what_changed(change: Mapping[str, Any]) -> str:
     """The values of the changed fields, or of all fields, in JSON; "" if the record is gone."""
-    if (after := change.get("after")) is None:
-        return ", ".join(change.get("changed_fields", ()))
     changed = change.get("changed_fields")
+    if (shaped := change.get("shaped")) is not None:
+        values = {name: shaped[name] for name in changed or shaped}
+        return json.dumps(values, ensure_ascii=False)
+    if (after := change.get("after")) is None:
+        return ", ".join(changed or ())
     if changed is not None:
         values = {path: Column(path).value(after) for path in changed}
         return json.dumps(values, ensure_ascii=False)

@@ -9,7 +9,7 @@ import typer
 
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
-from penstock.client.cli.feeds import change_document, change_printer, seconds_of
+from penstock.client.cli.feeds import Shapes, change_document, change_printer, seconds_of
 from penstock.client.cli.options import Format
 from penstock.client.cli.printing import print_outcome, print_rows
 
@@ -40,6 +40,7 @@ def create_subscription(
     start: Start = "now",
     filter: Annotated[str, typer.Option("--filter", help="Filter (AIP-160).")] = "",
     fields: Annotated[str, typer.Option("--fields", help="Field paths, separated by commas.")] = "",
+    shape: Shapes = None,
     operations: Annotated[
         str, typer.Option(help="Operations, separated by commas, such as CREATED,DELETED.")
     ] = "",
@@ -59,6 +60,7 @@ def create_subscription(
                 start=start,
                 filter=filter,
                 fields=fields,
+                shapes=shape or (),
                 operations=operations,
                 include_before=include_before,
                 ordered=not unordered,

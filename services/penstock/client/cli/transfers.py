@@ -204,6 +204,14 @@ def import_records(
             help="Show how each column is understood and what would be refused; write nothing.",
         ),
     ] = False,
+    shape: Annotated[
+        str,
+        typer.Option(
+            metavar="SHAPE",
+            help="The file has the columns of this shape (its id, or id@version), which are read"
+            " back; other fields keep their values.",
+        ),
+    ] = "",
     report: Annotated[
         OutputFormat, typer.Option(help="How the result is printed; --format is the file's.")
     ] = OutputFormat.table,
@@ -220,6 +228,7 @@ def import_records(
         "time_zone": time_zone,
         "ignore_unknown": ignore_unknown,
         "preview": preview,
+        "shape": shape,
     }
     if mapping:
         if file is not None or format or any(how.values()):

@@ -31,6 +31,15 @@ Filter = Annotated[str, typer.Option(help="Filter (AIP-160); needs exactly one -
 Fields = Annotated[
     str, typer.Option(help="Field paths, separated by commas; needs exactly one --dataset.")
 ]
+ShapeName = Annotated[
+    str,
+    typer.Option(
+        "--shape",
+        metavar="SHAPE",
+        help="Send records in the columns of this shape (its id, or id@version); needs exactly one"
+        " --dataset.",
+    ),
+]
 Headers = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="NAME: VALUE", help="A header to send; may be repeated."),
@@ -66,7 +75,12 @@ def read_pages(client: Client, method: str, request: Any, field: str) -> Iterato
 
 
 def make_selections(
-    client: Client, datasets: list[str] | None, events: list[str] | None, filter: str, fields: str
+    client: Client,
+    datasets: list[str] | None,
+    events: list[str] | None,
+    filter: str,
+    fields: str,
+    shape: str,
 ) -> list[Any]:
     """The selections that the options ask for, by default all datasets that the caller may see."""
     from penstock.hub.v1 import webhooks_pb2 as pb
@@ -81,10 +95,16 @@ def make_selections(
             )
         operations.setdefault(known[record], []).append(operation)
     names = list(dict.fromkeys([*(datasets or ()), *operations])) or sorted(known.values())
-    if (filter or fields) and len(names) > 1:
-        raise Failure("--filter and --fields go with one --dataset")
+    if (filter or fields or shape) and len(names) > 1:
+        raise Failure("--filter, --fields and --shape go with one --dataset")
     return [
-        pb.Selection(dataset=n, operations=operations.get(n, ()), filter=filter, fields=fields)
+        pb.Selection(
+            dataset=n,
+            operations=operations.get(n, ()),
+            filter=filter,
+            fields=fields,
+            shape=shape,
+        )
         for n in names
     ]
 

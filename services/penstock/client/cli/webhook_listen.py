@@ -27,6 +27,7 @@ from penstock.client.cli.webhook_calls import (
     Fields,
     Filter,
     Options,
+    ShapeName,
     call_webhooks,
     make_selections,
     options_of,
@@ -52,6 +53,7 @@ def listen_locally(
     event: Events = None,
     filter: Filter = "",
     fields: Fields = "",
+    shape: ShapeName = "",
     option: Options = None,
     count: Annotated[
         int, typer.Option(min=0, help="Stop after so many events; 0 means never.")
@@ -65,7 +67,7 @@ def listen_locally(
         webhook = pb.Webhook(
             kind=pb.Webhook.Kind.LISTEN,
             title=f"listen on {socket.gethostname()}"[:200],
-            selections=make_selections(client, dataset, event, filter, fields),
+            selections=make_selections(client, dataset, event, filter, fields, shape),
             options=options_of(option or ()),
         )
         with _open_webhook(client, webhook) as issued:

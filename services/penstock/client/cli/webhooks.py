@@ -19,6 +19,7 @@ from penstock.client.cli.webhook_calls import (
     Filter,
     Headers,
     Options,
+    ShapeName,
     Signature,
     call_webhooks,
     headers_of,
@@ -93,6 +94,7 @@ def create_webhook(
     event: Events = None,
     filter: Filter = "",
     fields: Fields = "",
+    shape: ShapeName = "",
     title: Annotated[str, typer.Option(help="Shown to people.")] = "",
     header: Headers = None,
     option: Options = None,
@@ -105,7 +107,7 @@ def create_webhook(
         webhook = pb.Webhook(
             url=target,
             title=title,
-            selections=make_selections(client, dataset, event, filter, fields),
+            selections=make_selections(client, dataset, event, filter, fields, shape),
             headers=headers_of(header),
             options=options_of([*(option or ()), f"signature={signature}"]),
         )
@@ -120,6 +122,7 @@ def update_webhook(
     event: Events = None,
     filter: Filter = "",
     fields: Fields = "",
+    shape: ShapeName = "",
     title: Annotated[str, typer.Option(help="Shown to people.")] = "",
     header: Headers = None,
     option: Options = None,
@@ -139,8 +142,10 @@ def update_webhook(
             headers=headers_of(header),
             options=options_of(option or ()),
         )
-        if dataset or event or filter or fields:
-            changed.selections.extend(make_selections(client, dataset, event, filter, fields))
+        if dataset or event or filter or fields or shape:
+            changed.selections.extend(
+                make_selections(client, dataset, event, filter, fields, shape)
+            )
         if not option:
             changed.ClearField("options")
         request = pb.UpdateWebhookRequest(webhook=changed)

@@ -15,7 +15,7 @@ async def create_shape(
 ) -> StoredShape:
     """Save a shape. Raises ValueInvalid, PermissionDenied, ShapeExists and TooManyShapes."""
     owner = shape_owner(hub.catalog, call)
-    document = check_shape(call, definition)
+    document = check_shape(call, definition).document
     check_shape_id(shape_id)
 
     async def work(connection: Connection) -> StoredShape:

@@ -10,7 +10,7 @@ from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
 from penstockd.shapes.model import ShapeDefinition
-from penstockd.shapes.using import ChosenShape, check_shape
+from penstockd.shapes.using import check_shape
 
 #: Records of a preview, by default and at most.
 USUAL_ROWS, MOST_ROWS = 10, 100
@@ -25,12 +25,12 @@ async def preview_shape(
     """
     if rows < 0:
         raise ValueInvalid.of("page_size", "is negative")
-    shape = ChosenShape("preview", check_shape(call, definition))
+    shaped = check_shape(call, definition)
     view, query = call.view(hub.catalog[definition.dataset], Action.READ), Query(filter)
     call.asked(format=format, **query.said)
     size = min(rows or USUAL_ROWS, MOST_ROWS)
     page = await read_file_page(
-        hub.database, view, query, size, None, format, shape, surface=call.entry.surface
+        hub.database, view, query, size, None, format, shaped, surface=call.entry.surface
     )
     rule = call.rule(view, page.rule_fields)
     call.disclose(given_set(definition.dataset, rule, page.rows, page.keys))

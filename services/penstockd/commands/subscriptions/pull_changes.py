@@ -6,6 +6,7 @@ from penstockd.calls import Call
 from penstockd.errors import HubStopping, ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, PAGE_BYTES
+from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import Standings
 from penstockd.hub import Hub
 from penstockd.subscriptions.manage import check_reader
@@ -23,8 +24,8 @@ from penstockd.subscriptions.take import (
 
 async def pull_changes(
     hub: Hub, call: Call, subscription_id: str, pull: Pull
-) -> tuple[TakenLease | None, str]:
-    """The next stretch, None if none comes within the time to wait; and the View's name.
+) -> tuple[TakenLease | None, FeedSource]:
+    """The next stretch, None if none comes within the time to wait; and what the caller sees.
 
     Also None if the caller's View changed while it waited: then the caller must pull again.
 
@@ -41,7 +42,7 @@ async def pull_changes(
     )
     call.asked(subscription=subscription_id[:63])
     await taking.open()
-    standings = Standings(hub.policy, hub.catalog, call, taking.terms, taking.source)
+    standings = Standings(hub.policy, call, taking.source)
     disclosure = FeedDisclosure(call, taking.source)
     with hub.streams.one_more(call.entry.consumer_id or "", waits=pull.wait > 0):
         taken = await take_on(taking, standings, pull.wait)
@@ -52,4 +53,4 @@ async def pull_changes(
         call.entry.row_count = taken.lease.change_count
     elif hub.feed.stopping.is_set():
         raise HubStopping("this worker stops; pull again")
-    return taken, taking.source.view
+    return taken, taking.source

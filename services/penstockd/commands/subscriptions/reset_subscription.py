@@ -9,7 +9,13 @@ from penstockd.store import leases
 from penstockd.store import subscriptions as store
 from penstockd.store.database import Connection
 from penstockd.store.subscriptions import Subscription
-from penstockd.subscriptions.manage import check_reader, find_start, owner_of, run_change, source_of
+from penstockd.subscriptions.manage import (
+    check_reader,
+    find_start,
+    open_source,
+    owner_of,
+    run_change,
+)
 
 
 async def reset_subscription(
@@ -22,9 +28,7 @@ async def reset_subscription(
     check_reader(hub, call)
     known_one = await get_subscription(hub, call, subscription_id)
     call.asked(start=start)
-    begin = await find_start(
-        hub, source_of(hub.catalog, hub.places, call, known_one.terms, 1), start
-    )
+    begin = await find_start(hub, await open_source(hub, call, known_one.terms, 1), start)
 
     async def work(connection: Connection) -> Subscription:
         held = await leases.lock_subscription(connection, owner_of(call), subscription_id)

@@ -23,7 +23,7 @@ from penstockd.webhooks.endpoints import (
 from penstockd.webhooks.errors import TooManyWebhooks
 from penstockd.webhooks.messages import place_of
 from penstockd.webhooks.model import Scheme, Webhook, WebhookKind, read_clock
-from penstockd.webhooks.owners import brought_claims, check_webhook
+from penstockd.webhooks.owners import brought_claims, check_webhook, hold_chosen_shapes
 from penstockd.webhooks.signing import Secret, new_secret
 
 #: The most webhooks that one consumer can have.
@@ -36,7 +36,7 @@ async def create_webhook(
     """Create a webhook from a draft, for the caller or, by administrators, for another consumer.
 
     Its secret is for HMAC unless ``scheme`` says otherwise. Raises PermissionDenied,
-    TooManyWebhooks, and what ``check_webhook`` raises.
+    TooManyWebhooks, ShapeNotFound, and what ``check_webhook`` raises.
     """
     call.require(*TO_WRITE)
     desk, principal = hub.webhooks, call.principal
@@ -52,10 +52,11 @@ async def create_webhook(
     )
     if webhook.kind is WebhookKind.LISTEN:
         webhook = replace(webhook, expire_time=read_clock() + timedelta(seconds=LISTEN_SECONDS))
-    check_webhook(call.policy, hub.catalog, desk.guard, webhook)
     secret = new_secret(scheme or Scheme.HMAC, read_clock())
 
     async def create(connection: Connection) -> Stored:
+        checked = await hold_chosen_shapes(connection, webhook)
+        check_webhook(call.policy, hub.catalog, desk.guard, checked)
         # The webhook begins at the current end of the log.
         await lock_intake(connection)
         if await count_webhooks(connection, owner) >= MAX_WEBHOOKS:

@@ -12,7 +12,7 @@ from penstockd.store.database import Connection
 from penstockd.webhooks.endpoints import Stored, put_webhook, replace_secrets
 from penstockd.webhooks.messages import place_of
 from penstockd.webhooks.model import Webhook, read_clock
-from penstockd.webhooks.owners import check_webhook, parse_origin
+from penstockd.webhooks.owners import check_webhook, hold_chosen_shapes, parse_origin
 from penstockd.webhooks.signing import Secret
 
 
@@ -22,7 +22,8 @@ async def update_webhook(
     """Store the webhook that ``change`` returns; a URL with another origin gets a new secret.
 
     In that case, headers that ``change`` does not set again are dropped, and so are the earlier
-    secrets. Raises PermissionDenied, WebhookNotFound, and what ``check_webhook`` raises.
+    secrets. Raises PermissionDenied, WebhookNotFound, ShapeNotFound, and what ``check_webhook``
+    raises.
     """
     desk = hub.webhooks
 
@@ -32,6 +33,7 @@ async def update_webhook(
         moved = parse_origin(before.url) != parse_origin(webhook.url)
         if moved:
             webhook = change(replace(before, headers={}))
+        webhook = await hold_chosen_shapes(connection, webhook)
         check_webhook(call.policy, hub.catalog, desk.guard, webhook)
         desk.check_reach(call, webhook)
         call.asked(url=place_of(webhook.url), datasets=[s.dataset for s in webhook.selections])

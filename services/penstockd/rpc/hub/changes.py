@@ -38,6 +38,7 @@ async def _watch_changes(request: changes_pb2.WatchChangesRequest, call: ServedC
         batch_size=request.batch_size,
         include_before=request.include_before,
         transaction_boundaries=request.transaction_boundaries,
+        shape_names=request.shapes,
     )
     await watch_changes(
         hub, call, wanted, watch_of(request, call.exchange), StreamReply(call.exchange)
@@ -54,6 +55,7 @@ async def _list_changes(
         operations=request.operations,
         batch_size=request.page_size,
         include_before=request.include_before,
+        shape_names=request.shapes,
     )
     page = await list_changes(hub, call, wanted, request.cursor, wait_of(request))
     reply: changes_pb2.ListChangesResponse = poll_reply(changes_pb2.ListChangesResponse, page)

@@ -53,7 +53,11 @@ async def _update_shape(request: pb.UpdateShapeRequest, call: ServedCall) -> pb.
 
 
 async def _get_shape(request: pb.GetShapeRequest, call: ServedCall) -> pb.Shape:
-    return _shape_message(await get_shape(call.hub, call, request.shape_id, request.version))
+    found, problems = await get_shape(call.hub, call, request.shape_id, request.version)
+    reply = _shape_message(found)
+    for column in reply.columns:
+        column.import_problem = problems.get(column.name, "")
+    return reply
 
 
 async def _list_shapes(request: pb.ListShapesRequest, call: ServedCall) -> pb.ListShapesResponse:
@@ -110,6 +114,7 @@ def _read_column(message: pb.ShapeColumn) -> ShapeColumn:
         else None,
         time=message.time_format,
         default=optional("default_value"),
+        skip_on_import=message.skip_on_import,
     )
 
 
@@ -121,6 +126,7 @@ def _column_message(column: ShapeColumn) -> pb.ShapeColumn:
         otherwise=column.otherwise,
         time_format=column.time,
         default_value=column.default,
+        skip_on_import=column.skip_on_import,
     )
     if column.constant is not None:
         message.constant = column.constant

@@ -22,6 +22,7 @@ from penstockd.commands.subscriptions.release_lease import release_lease
 from penstockd.commands.subscriptions.reset_subscription import reset_subscription
 from penstockd.commands.subscriptions.watch_subscription import watch_subscription
 from penstockd.errors import Refused
+from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import reconcile_of
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, ServedCall
@@ -67,6 +68,7 @@ async def _create_subscription(
         list(asked.operations),
         asked.include_before,
         asked.ordered if asked.HasField("ordered") else True,
+        list(asked.shapes),
     )
     return _subscription_message(
         await create_subscription(call.hub, call, asked.subscription_id, terms, request.start),
@@ -107,12 +109,12 @@ async def _pull_changes(
     request: api.PullChangesRequest, call: ServedCall
 ) -> api.PullChangesResponse:
     pull = Pull(request.max_changes, request.ack_seconds, wait_of(request))
-    taken, view = await pull_changes(call.hub, call, request.subscription_id, pull)
-    if taken is None:
-        return api.PullChangesResponse(view=view)
-    reply = api.PullChangesResponse.FromString(taken.changes)
-    reply.view = view
-    reply.lease.CopyFrom(_lease_message(taken.lease, call.hub.places))
+    taken, source = await pull_changes(call.hub, call, request.subscription_id, pull)
+    reply = api.PullChangesResponse.FromString(taken.changes if taken else b"")
+    reply.view = source.view
+    reply.shapes.extend(source.shape_names)
+    if taken is not None:
+        reply.lease.CopyFrom(_lease_message(taken.lease, call.hub.places))
     return reply
 
 
@@ -161,11 +163,14 @@ class _LeaseStreamReply:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
-    async def begin(self, cursor: Cursor, view: str, revision: int) -> int:
+    async def begin(self, cursor: Cursor, source: FeedSource, revision: int) -> int:
         """Send the first record."""
         return await self._say(
             begin=changes_pb2.StreamBegin(
-                cursor=self._exchange.hub.places.seal(cursor), view=view, policy_revision=revision
+                cursor=self._exchange.hub.places.seal(cursor),
+                view=source.view,
+                policy_revision=revision,
+                shapes=source.shape_names,
             )
         )
 
@@ -212,6 +217,7 @@ def _subscription_message(found: Subscription, places: Places) -> api.Subscripti
         fields=terms.fields,
         include_before=terms.include_before,
         ordered=terms.ordered,
+        shapes=terms.shapes,
         cursor=places.seal(found.acknowledged),
         lease_count=found.lease_count,
         outstanding_count=found.outstanding,

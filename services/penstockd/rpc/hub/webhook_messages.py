@@ -48,7 +48,7 @@ def webhook_of(message: pb.Webhook) -> Webhook:
         consumer_id=message.consumer_id,
         kind=WebhookKind.LISTEN if message.kind == pb.Webhook.Kind.LISTEN else WebhookKind.HTTP,
         selections=tuple(
-            Selection(s.dataset, tuple(dict.fromkeys(s.operations)), s.filter, s.fields)
+            Selection(s.dataset, tuple(dict.fromkeys(s.operations)), s.filter, s.fields, s.shape)
             for s in message.selections
         ),
         options=_options_of(message.options),
@@ -137,7 +137,11 @@ def _settable_message(webhook: Webhook) -> pb.Webhook:
         url=webhook.url,
         selections=[
             pb.Selection(
-                dataset=s.dataset, operations=s.operations, filter=s.filter, fields=s.fields
+                dataset=s.dataset,
+                operations=s.operations,
+                filter=s.filter,
+                fields=s.fields,
+                shape=s.shape,
             )
             for s in webhook.selections
         ],

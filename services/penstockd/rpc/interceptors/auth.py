@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from penstockd.auth.credentials import API_KEY, principal_of
+from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, principal_of
+from penstockd.auth.presented import Presented, SignInWay, read_presented
 from penstockd.errors import RateLimited, Unauthenticated
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
@@ -14,7 +15,6 @@ from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.shares import Payer, payer_var
 
-_BEARER = "bearer "
 #: The message for callers without valid credentials that were refused often.
 TOO_MANY_REFUSED = (
     "too many calls without valid credentials from this address or for this consumer; "
@@ -36,7 +36,7 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
     if not method.public:
         principal = await find_principal(exchange.hub, arriving.policy, exchange.metadata)
         if principal is None:
-            _note_key(exchange)
+            _note_presented(exchange)
             if not exchange.enters_refusal():
                 raise RateLimited(TOO_MANY_REFUSED)
             raise Unauthenticated()
@@ -50,22 +50,37 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
 async def find_principal(
     hub: Hub, policy: PolicySnapshot, metadata: Mapping[str, str]
 ) -> Principal | None:
-    """The principal of the one credential sent: a bearer token or an API key, not both."""
-    authorization = metadata.get("authorization")
-    api_key = metadata.get("x-api-key")
-    if authorization is not None and api_key is not None:
+    """The principal of the one credential sent (see ``auth.presented``)."""
+    presented = read_presented(metadata)
+    if presented is None:
         return None
-    if api_key is not None:
-        return hub.credentials.principal(policy, API_KEY, api_key)
-    if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
-        return None
-    return await _bearer_principal(hub, policy, authorization[len(_BEARER) :])
+    match presented.way:
+        case SignInWay.TOKEN:
+            return await _bearer_principal(hub, policy, presented.secret)
+        case SignInWay.API_KEY:
+            return hub.credentials.principal(policy, API_KEY, presented.secret)
+        case SignInWay.CLIENT:
+            return _client_principal(hub, policy, presented)
 
 
-def _note_key(exchange: Exchange) -> None:
-    """Note which credential a bad key claims to be; the rest of a key is never stored."""
-    api_key = exchange.metadata.get("x-api-key", "")
-    credential_id = exchange.hub.credentials.claimed(API_KEY, api_key)
+def _client_principal(hub: Hub, policy: PolicySnapshot, presented: Presented) -> Principal | None:
+    principal = hub.credentials.principal(policy, CLIENT_SECRET, presented.secret)
+    named = principal is not None and principal.consumer_id == presented.client_id
+    return principal if named else None
+
+
+def _note_presented(exchange: Exchange) -> None:
+    """Note which client or credential a bad secret claims to be; a secret is never stored."""
+    presented, arriving = read_presented(exchange.metadata), exchange.arriving
+    if presented is None:
+        return
+    if presented.way is SignInWay.CLIENT:
+        known = presented.client_id in arriving.policy.consumers
+        # Somebody may have swapped the two.
+        named = exchange.hub.credentials.redacted(presented.client_id)
+        arriving.note_claim("client_id", named, presented.client_id if known else None)
+        return
+    credential_id = exchange.hub.credentials.claimed(API_KEY, presented.secret)
     if credential_id is not None:
         credential = exchange.arriving.policy.credentials.get(credential_id)
         owner = credential.consumer_id if credential is not None else None

@@ -9,10 +9,10 @@ import grpc
 import structlog
 from google.rpc import status_pb2
 
-from penstockd.answers.edge import CHALLENGE
 from penstockd.answers.problem import HEADER, http_status, pack_problem, wants_problem
 from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import reason_of, status_of
+from penstockd.auth.presented import list_challenges
 from penstockd.observe import RareLine
 from penstockd.rpc.exchange import Exchange, Proceed
 
@@ -47,7 +47,8 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
             *exchange.trailers.items(),
         ]
         if code is grpc.StatusCode.UNAUTHENTICATED:
-            trailers.append(("www-authenticate", CHALLENGE))
+            ways = list_challenges(exchange.metadata)
+            trailers += [("www-authenticate", way) for way in ways]
         if seconds := REASONS[reason_of(exc)].retry_seconds:
             trailers.append(("retry-after", str(seconds)))
         if "x-envoy-original-path" in exchange.metadata:

@@ -5,16 +5,16 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Any, Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Receipt } from "./receipts_pb";
 import { file_penstock_hub_v1_receipts } from "./receipts_pb";
-import type { Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file penstock/hub/v1/changes.proto.
  */
 export const file_penstock_hub_v1_changes: GenFile = /*@__PURE__*/
-  fileDesc("Ch1wZW5zdG9jay9odWIvdjEvY2hhbmdlcy5wcm90bxIPcGVuc3RvY2suaHViLnYxIlEKDkZlZWRDaGVja3BvaW50Eg4KBmN1cnNvchgBIAEoCRIvCgtjb21taXRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoJSGVhcnRiZWF0Eg4KBmN1cnNvchgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJYCgtTdHJlYW1CZWdpbhIOCgZjdXJzb3IYASABKAkSDAoEdmlldxgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSEgoKcmVjZWlwdF9pZBgEIAEoCSI+Cg5UcmFuc2FjdGlvbkVuZBIWCg50cmFuc2FjdGlvbl9pZBgBIAEoAxIUCgxjaGFuZ2VfY291bnQYAiABKAMilgEKCVN0cmVhbUVuZBIOCgZyZWFzb24YASABKAkSDwoHbWVzc2FnZRgCIAEoCRIOCgZjdXJzb3IYAyABKAkSLQoJcmVjb25jaWxlGAQgASgOMhoucGVuc3RvY2suaHViLnYxLlJlY29uY2lsZRIpCgdyZWNlaXB0GAUgASgLMhgucGVuc3RvY2suaHViLnYxLlJlY2VpcHQikwIKBkNoYW5nZRItCglvcGVyYXRpb24YASABKA4yGi5wZW5zdG9jay5odWIudjEuT3BlcmF0aW9uEgsKA2tleRgCIAEoCRIkCgZiZWZvcmUYAyABKAsyFC5nb29nbGUucHJvdG9idWYuQW55EiMKBWFmdGVyGAQgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIWCg5jaGFuZ2VkX2ZpZWxkcxgFIAMoCRIWCg50cmFuc2FjdGlvbl9pZBgGIAEoAxIvCgtjb21taXRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIc2VxdWVuY2UYCCABKAMSDwoHZGF0YXNldBgJIAEoCSLgAQoTV2F0Y2hDaGFuZ2VzUmVxdWVzdBIQCghkYXRhc2V0cxgBIAMoCRIOCgZjdXJzb3IYAiABKAkSEAoIc25hcHNob3QYAyABKAgSLgoKb3BlcmF0aW9ucxgEIAMoDjIaLnBlbnN0b2NrLmh1Yi52MS5PcGVyYXRpb24SEgoKYmF0Y2hfc2l6ZRgFIAEoBRIWCg5pbmNsdWRlX2JlZm9yZRgGIAEoCBIeChZ0cmFuc2FjdGlvbl9ib3VuZGFyaWVzGAcgASgIEhkKEWhlYXJ0YmVhdF9zZWNvbmRzGAggASgFIrQCChRXYXRjaENoYW5nZXNSZXNwb25zZRIoCgdjaGFuZ2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLkNoYW5nZRIzCgpjaGVja3BvaW50GAIgASgLMh8ucGVuc3RvY2suaHViLnYxLkZlZWRDaGVja3BvaW50Ei0KCWhlYXJ0YmVhdBgDIAEoCzIaLnBlbnN0b2NrLmh1Yi52MS5IZWFydGJlYXQSKwoFYmVnaW4YBCABKAsyHC5wZW5zdG9jay5odWIudjEuU3RyZWFtQmVnaW4SJwoDZW5kGAUgASgLMhoucGVuc3RvY2suaHViLnYxLlN0cmVhbUVuZBI4Cg90cmFuc2FjdGlvbl9lbmQYBiABKAsyHy5wZW5zdG9jay5odWIudjEuVHJhbnNhY3Rpb25FbmQiugEKEkxpc3RDaGFuZ2VzUmVxdWVzdBIQCghkYXRhc2V0cxgBIAMoCRIOCgZjdXJzb3IYAiABKAkSJwoEd2FpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpvcGVyYXRpb25zGAQgAygOMhoucGVuc3RvY2suaHViLnYxLk9wZXJhdGlvbhIRCglwYWdlX3NpemUYBSABKAUSFgoOaW5jbHVkZV9iZWZvcmUYBiABKAgicAoTTGlzdENoYW5nZXNSZXNwb25zZRIoCgdjaGFuZ2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLkNoYW5nZRITCgtuZXh0X2N1cnNvchgCIAEoCRIMCgR2aWV3GAMgASgJEgwKBG1vcmUYBCABKAgiFQoTR2V0Q2hhbmdlTG9nUmVxdWVzdCKKAQoJQ2hhbmdlTG9nEhUKDW9sZGVzdF9jdXJzb3IYASABKAkSFQoNbmV3ZXN0X2N1cnNvchgCIAEoCRI2ChJvbGRlc3RfY29tbWl0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3JldGVudGlvbl9ob3VycxgEIAEoBSp8CglPcGVyYXRpb24SGQoVT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASCwoHQ1JFQVRFRBABEgsKB1VQREFURUQQAhILCgdERUxFVEVEEAMSEAoMRU5URVJFRF9WSUVXEAQSDQoJTEVGVF9WSUVXEAUSDAoIU05BUFNIT1QQBipICglSZWNvbmNpbGUSGQoVUkVDT05DSUxFX1VOU1BFQ0lGSUVEEAASCgoGUkVTVU1FEAESCgoGUkVQQUlSEAISCAoEU1RPUBADMpQCCgdDaGFuZ2VzEl0KDFdhdGNoQ2hhbmdlcxIkLnBlbnN0b2NrLmh1Yi52MS5XYXRjaENoYW5nZXNSZXF1ZXN0GiUucGVuc3RvY2suaHViLnYxLldhdGNoQ2hhbmdlc1Jlc3BvbnNlMAESWAoLTGlzdENoYW5nZXMSIy5wZW5zdG9jay5odWIudjEuTGlzdENoYW5nZXNSZXF1ZXN0GiQucGVuc3RvY2suaHViLnYxLkxpc3RDaGFuZ2VzUmVzcG9uc2USUAoMR2V0Q2hhbmdlTG9nEiQucGVuc3RvY2suaHViLnYxLkdldENoYW5nZUxvZ1JlcXVlc3QaGi5wZW5zdG9jay5odWIudjEuQ2hhbmdlTG9nYgZwcm90bzM", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_timestamp, file_penstock_hub_v1_receipts]);
+  fileDesc("Ch1wZW5zdG9jay9odWIvdjEvY2hhbmdlcy5wcm90bxIPcGVuc3RvY2suaHViLnYxIlEKDkZlZWRDaGVja3BvaW50Eg4KBmN1cnNvchgBIAEoCRIvCgtjb21taXRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoJSGVhcnRiZWF0Eg4KBmN1cnNvchgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJoCgtTdHJlYW1CZWdpbhIOCgZjdXJzb3IYASABKAkSDAoEdmlldxgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSEgoKcmVjZWlwdF9pZBgEIAEoCRIOCgZzaGFwZXMYBSADKAkiPgoOVHJhbnNhY3Rpb25FbmQSFgoOdHJhbnNhY3Rpb25faWQYASABKAMSFAoMY2hhbmdlX2NvdW50GAIgASgDIpYBCglTdHJlYW1FbmQSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSDgoGY3Vyc29yGAMgASgJEi0KCXJlY29uY2lsZRgEIAEoDjIaLnBlbnN0b2NrLmh1Yi52MS5SZWNvbmNpbGUSKQoHcmVjZWlwdBgFIAEoCzIYLnBlbnN0b2NrLmh1Yi52MS5SZWNlaXB0IuwCCgZDaGFuZ2USLQoJb3BlcmF0aW9uGAEgASgOMhoucGVuc3RvY2suaHViLnYxLk9wZXJhdGlvbhILCgNrZXkYAiABKAkSJAoGYmVmb3JlGAMgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIjCgVhZnRlchgEIAEoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSFgoOY2hhbmdlZF9maWVsZHMYBSADKAkSFgoOdHJhbnNhY3Rpb25faWQYBiABKAMSLwoLY29tbWl0X3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHNlcXVlbmNlGAggASgDEg8KB2RhdGFzZXQYCSABKAkSJwoGc2hhcGVkGAogASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIuCg1zaGFwZWRfYmVmb3JlGAsgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdCLwAQoTV2F0Y2hDaGFuZ2VzUmVxdWVzdBIQCghkYXRhc2V0cxgBIAMoCRIOCgZjdXJzb3IYAiABKAkSEAoIc25hcHNob3QYAyABKAgSLgoKb3BlcmF0aW9ucxgEIAMoDjIaLnBlbnN0b2NrLmh1Yi52MS5PcGVyYXRpb24SEgoKYmF0Y2hfc2l6ZRgFIAEoBRIWCg5pbmNsdWRlX2JlZm9yZRgGIAEoCBIeChZ0cmFuc2FjdGlvbl9ib3VuZGFyaWVzGAcgASgIEhkKEWhlYXJ0YmVhdF9zZWNvbmRzGAggASgFEg4KBnNoYXBlcxgJIAMoCSK0AgoUV2F0Y2hDaGFuZ2VzUmVzcG9uc2USKAoHY2hhbmdlcxgBIAMoCzIXLnBlbnN0b2NrLmh1Yi52MS5DaGFuZ2USMwoKY2hlY2twb2ludBgCIAEoCzIfLnBlbnN0b2NrLmh1Yi52MS5GZWVkQ2hlY2twb2ludBItCgloZWFydGJlYXQYAyABKAsyGi5wZW5zdG9jay5odWIudjEuSGVhcnRiZWF0EisKBWJlZ2luGAQgASgLMhwucGVuc3RvY2suaHViLnYxLlN0cmVhbUJlZ2luEicKA2VuZBgFIAEoCzIaLnBlbnN0b2NrLmh1Yi52MS5TdHJlYW1FbmQSOAoPdHJhbnNhY3Rpb25fZW5kGAYgASgLMh8ucGVuc3RvY2suaHViLnYxLlRyYW5zYWN0aW9uRW5kIsoBChJMaXN0Q2hhbmdlc1JlcXVlc3QSEAoIZGF0YXNldHMYASADKAkSDgoGY3Vyc29yGAIgASgJEicKBHdhaXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoKb3BlcmF0aW9ucxgEIAMoDjIaLnBlbnN0b2NrLmh1Yi52MS5PcGVyYXRpb24SEQoJcGFnZV9zaXplGAUgASgFEhYKDmluY2x1ZGVfYmVmb3JlGAYgASgIEg4KBnNoYXBlcxgHIAMoCSKAAQoTTGlzdENoYW5nZXNSZXNwb25zZRIoCgdjaGFuZ2VzGAEgAygLMhcucGVuc3RvY2suaHViLnYxLkNoYW5nZRITCgtuZXh0X2N1cnNvchgCIAEoCRIMCgR2aWV3GAMgASgJEgwKBG1vcmUYBCABKAgSDgoGc2hhcGVzGAUgAygJIhUKE0dldENoYW5nZUxvZ1JlcXVlc3QiigEKCUNoYW5nZUxvZxIVCg1vbGRlc3RfY3Vyc29yGAEgASgJEhUKDW5ld2VzdF9jdXJzb3IYAiABKAkSNgoSb2xkZXN0X2NvbW1pdF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9yZXRlbnRpb25faG91cnMYBCABKAUqfAoJT3BlcmF0aW9uEhkKFU9QRVJBVElPTl9VTlNQRUNJRklFRBAAEgsKB0NSRUFURUQQARILCgdVUERBVEVEEAISCwoHREVMRVRFRBADEhAKDEVOVEVSRURfVklFVxAEEg0KCUxFRlRfVklFVxAFEgwKCFNOQVBTSE9UEAYqSAoJUmVjb25jaWxlEhkKFVJFQ09OQ0lMRV9VTlNQRUNJRklFRBAAEgoKBlJFU1VNRRABEgoKBlJFUEFJUhACEggKBFNUT1AQAzKUAgoHQ2hhbmdlcxJdCgxXYXRjaENoYW5nZXMSJC5wZW5zdG9jay5odWIudjEuV2F0Y2hDaGFuZ2VzUmVxdWVzdBolLnBlbnN0b2NrLmh1Yi52MS5XYXRjaENoYW5nZXNSZXNwb25zZTABElgKC0xpc3RDaGFuZ2VzEiMucGVuc3RvY2suaHViLnYxLkxpc3RDaGFuZ2VzUmVxdWVzdBokLnBlbnN0b2NrLmh1Yi52MS5MaXN0Q2hhbmdlc1Jlc3BvbnNlElAKDEdldENoYW5nZUxvZxIkLnBlbnN0b2NrLmh1Yi52MS5HZXRDaGFuZ2VMb2dSZXF1ZXN0GhoucGVuc3RvY2suaHViLnYxLkNoYW5nZUxvZ2IGcHJvdG8z", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_penstock_hub_v1_receipts]);
 
 /**
  * Nothing at or before this place follows: continuing from here loses and
@@ -108,6 +108,13 @@ export type StreamBegin = Message<"penstock.hub.v1.StreamBegin"> & {
    * @generated from field: string receipt_id = 4;
    */
   receiptId: string;
+
+  /**
+   * The shapes that the stream uses to its end, as `id@version`.
+   *
+   * @generated from field: repeated string shapes = 5;
+   */
+  shapes: string[];
 };
 
 /**
@@ -232,7 +239,8 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
   after?: Any | undefined;
 
   /**
-   * Of an update: the visible fields that differ.
+   * Of an update: the visible fields that differ; in a shape, the columns that
+   * read them.
    *
    * @generated from field: repeated string changed_fields = 5;
    */
@@ -268,6 +276,21 @@ export type Change = Message<"penstock.hub.v1.Change"> & {
    * @generated from field: string dataset = 9;
    */
   dataset: string;
+
+  /**
+   * The columns of a shape, if one was asked for, in place of `after`: their
+   * names with values as in exports in JSON, null where a column is not set.
+   *
+   * @generated from field: google.protobuf.Struct shaped = 10;
+   */
+  shaped?: JsonObject | undefined;
+
+  /**
+   * The same in place of `before`.
+   *
+   * @generated from field: google.protobuf.Struct shaped_before = 11;
+   */
+  shapedBefore?: JsonObject | undefined;
 };
 
 /**
@@ -339,6 +362,14 @@ export type WatchChangesRequest = Message<"penstock.hub.v1.WatchChangesRequest">
    * @generated from field: int32 heartbeat_seconds = 8;
    */
   heartbeatSeconds: number;
+
+  /**
+   * Shapes by `id` or `id@version`, one at most for a dataset: its records come
+   * in these columns (see Change.shaped).
+   *
+   * @generated from field: repeated string shapes = 9;
+   */
+  shapes: string[];
 };
 
 /**
@@ -452,6 +483,13 @@ export type ListChangesRequest = Message<"penstock.hub.v1.ListChangesRequest"> &
    * @generated from field: bool include_before = 6;
    */
   includeBefore: boolean;
+
+  /**
+   * As in WatchChangesRequest; without a version, the latest at each call.
+   *
+   * @generated from field: repeated string shapes = 7;
+   */
+  shapes: string[];
 };
 
 /**
@@ -494,6 +532,13 @@ export type ListChangesResponse = Message<"penstock.hub.v1.ListChangesResponse">
    * @generated from field: bool more = 4;
    */
   more: boolean;
+
+  /**
+   * The shapes in use, as `id@version`.
+   *
+   * @generated from field: repeated string shapes = 5;
+   */
+  shapes: string[];
 };
 
 /**

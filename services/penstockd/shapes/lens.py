@@ -1,0 +1,101 @@
+"""Records of the change log in the columns of a shape: for feeds and webhooks.
+
+The columns are computed from what the consumer's Lens shows of a record, and from nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from penstockd.catalog import Catalog, Field, Kind
+from penstockd.catalog.values import ValueRefused, to_json, value_checker
+from penstockd.errors import RecordUnreadable, ShapeUnfit
+from penstockd.policy.lens import Lens
+from penstockd.policy.members import Stripping
+from penstockd.policy.model import Mask
+from penstockd.policy.view import View
+from penstockd.shapes.using import ChosenShape
+
+#: The most bytes of one record in the columns of a shape, as JSON.
+MAX_RECORD = 512 * 1024
+
+
+class ShapedLens(Lens):
+    """A Lens of the fields that a shape reads, and the shape's columns of what it shows.
+
+    ``shape`` is pinned: a later version is another Lens, whose ``view_id`` differs.
+    """
+
+    def __init__(self, view: View, catalog: Catalog, shape: ChosenShape, filter: str = "") -> None:
+        """Raise ValueInvalid for a shape that the View cannot fill, and FilterError."""
+        self.shape, self.shaped = shape, shape.in_view(view)
+        # A shape of constants alone reads nothing: its records still come and go.
+        reads = self.shaped.reads or view.dataset.key_fields[:1]
+        super().__init__(view, catalog, filter=filter, only=reads, form=shape.document)
+        self._readers = [_make_reader(view, field) for field in reads]
+
+    def in_view(self, view: View) -> Lens:
+        """The same version of the shape in another View of the dataset."""
+        return ShapedLens(view, self._catalog, self.shape, self._written[1])
+
+    @property
+    def rule_fields(self) -> str:
+        """What it shows of a record, as the text of a selection (see ``Call.rule``)."""
+        return self.shaped.rule_fields
+
+    def values(self, key: str, image: bytes) -> dict[str, Any]:
+        """The columns of a projected image, as JSON data; None where a column is not set.
+
+        Raises RecordUnreadable, and ShapeUnfit if they are too large.
+        """
+        row = self._codec.row(self._parse(image))
+        read = {}
+        for field, reader, value in zip(self.fields, self._readers, row, strict=True):
+            try:
+                read[field.path] = None if value is None else reader(value)
+            except ValueRefused:
+                raise RecordUnreadable(self.dataset.name, key, field.path, repr(value)) from None
+        columns = self.shaped.columns
+        found = {c.field.path: to_json(c.field, c.run(read)) for c in columns}
+        if _may_exceed(found) and len(orjson.dumps(found)) > MAX_RECORD:
+            raise ShapeUnfit(
+                f"the record '{key}' has more than {MAX_RECORD >> 10} KiB in the shape"
+                f" '{self.shape.name}'"
+            )
+        return found
+
+    def changed_columns(self, paths: Sequence[str]) -> list[str]:
+        """The columns that read one of these fields, in the shape's order."""
+        wanted = set(paths)
+        columns = self.shaped.columns
+        return [c.field.path for c in columns if any(f.path in wanted for f in c.reads)]
+
+
+def _may_exceed(values: dict[str, Any]) -> bool:
+    """Whether values may be larger than MAX_RECORD; texts and lists alone can."""
+    return sum(len(v) for v in values.values() if isinstance(v, str)) > MAX_RECORD // 8 or any(
+        isinstance(v, list | dict) for v in values.values()
+    )
+
+
+def _make_reader(view: View, field: Field) -> Callable[[Any], Any]:
+    """A function from what a projected message holds to the canonical value that the View's SQL
+    gives."""
+    if view.mask(field) is Mask.NULL:
+        return lambda value: None
+    if field.kind is Kind.STRING:
+        return lambda value: value
+    check = value_checker(field)
+    if view.stripping(field) is None:
+        return check
+    # The values of members are masked already; JSON has defaults for those that were removed.
+    removed = {f: _left_out(view.mask(f)) for f in field.walk()}
+    stripping = Stripping(field, removed, view.hash_key)
+    return lambda value: stripping.json(check(value))
+
+
+def _left_out(mask: Mask) -> Mask:
+    return mask if mask in (Mask.HIDE, Mask.NULL) else Mask.CLEAR
