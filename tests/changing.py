@@ -1,4 +1,4 @@
-"""A change of a model, and the declarations of fields in it, for the catalogue of changes."""
+"""A change of a model, and declarations of fields, for the catalogue of changes."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ message %s {
 class Change:
     """A field ``v``, its declaration before and after, and values: stored JSON -> JSON read later.
 
-    ``refused`` are values that the new model cannot hold. ``full`` is the consent that a table with
-    ``values`` needs, ``empty`` that of an empty one. The values are written to the field ``write``
-    and read from the field ``read``. A declaration is None if the model lacks the dataset, and
-    ``keys`` are those of the key. ``closes``: the log's earlier images cannot be read later.
+    ``refused`` are values that the new model cannot represent. ``full`` is the consent that a table
+    with ``values`` needs, ``empty`` that of an empty one. The values are written to the field
+    ``write`` and read from the field ``read``. A declaration is None if the model lacks the
+    dataset; ``keys`` are the declarations of the key. ``closes``: the log's earlier images
+    cannot be read later.
     """
 
     before: str | None

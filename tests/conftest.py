@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 import lanes
@@ -51,6 +52,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
     return lanes.Lanes(config, log)
 
 
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands that run in the tests' own process configure logging; the next test has it as it
+    was."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture(scope="session")
 def hub() -> Iterator[RunningHub]:
     """A hub with the demo company of 300 customers. Do not stop or break it."""
@@ -73,7 +83,7 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedPostgres]:
-    """The one PostgreSQL server of all tests without a hub."""
+    """The PostgreSQL server that all tests without a hub share."""
     with entered(running_postgres()) as server:
         yield server
 
@@ -97,7 +107,7 @@ async def store_url(server: EmbeddedPostgres, template: str) -> AsyncIterator[st
     """The URL of the test's own database with the hub's tables."""
     async with own_database(server, template) as url:
         copy = await asyncpg.connect(url)
-        # To the hub, a copy is another cluster; make it the cluster of this database.
+        # The hub takes a copy for another cluster: record that this database is the right one.
         await copy.execute("UPDATE hub.epoch_head SET cluster = hub.cluster()")
         await copy.execute("UPDATE hub.audit_head SET cluster = hub.cluster()")
         await copy.close()

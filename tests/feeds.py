@@ -198,8 +198,7 @@ def failure(error: Any) -> tuple[grpc.StatusCode, str]:
 def watch(
     hub: RunningHub, consumer: str = "admin", dataset: str = "", **options: Any
 ) -> Iterator[Stream]:
-    """A stream that has begun; it is cancelled at the end of the block. It begins as soon as the
-    hub can answer."""
+    """A stream that has begun, as soon as the hub can answer. The end of the block cancels it."""
     module, stub, method, _ = service(dataset)
     request = getattr(module, f"{method}Request")(**{"heartbeat_seconds": 1, **options})
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}", options=OPTIONS) as channel:
@@ -218,7 +217,7 @@ def watch(
             call.cancel()
 
 
-#: The seconds that a stream may last: as long as any test, since some hold one over a restore.
+#: The seconds that a stream may last: as long as any test, because some keep one during a restore.
 STREAM_SECONDS = 400.0
 #: Each stream has a connection of its own, and accepts messages of any size.
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 26))

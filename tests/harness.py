@@ -114,7 +114,7 @@ class RunningHub:
     #: The root secret in the data folder at the first start; "" lets the hub make one.
     secret: str = SECRET
     environment: dict[str, str] = field(default_factory=dict)
-    #: By consumer, a token and when it was requested.
+    #: By consumer: a token, and when it was requested.
     tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
@@ -219,8 +219,8 @@ class RunningHub:
             return Reply(reply.status, found, reply.read())
 
     def insist(self, method: str, path: str, **options: Any) -> Reply:
-        """The answer to a call (see ``request``) that is repeated while nobody can answer it, as
-        right after a fault or a start. Whatever it does must bear being done twice."""
+        """The answer to a call (see ``request``), which is repeated while nobody can answer it,
+        such as right after a fault or a start. The call must be safe to repeat."""
 
         def answered() -> Reply | None:
             reply = self.request(method, path, **options)
@@ -271,7 +271,7 @@ class RunningHub:
     def holding(self, statement: str) -> Iterator[None]:
         """Hold the locks of a statement during the block."""
         with asyncio.Runner() as runner:
-            # However long the block takes; the hub's own server ends idle transactions.
+            # The block may take long, and the hub's own server ends idle transactions.
             patient = {"idle_in_transaction_session_timeout": "0"}
             connection = runner.run(asyncpg.connect(self.dsn, server_settings=patient))
             try:
@@ -300,7 +300,7 @@ class RunningHub:
         """The number of the newest change in the log, once every write has a number."""
 
         def numbered() -> list[tuple[Any, ...]]:
-            # In this order: a write that comes between has a later number.
+            # In this order: a write between the two reads gets a later number.
             left = self.sql("SELECT count(*) FROM hub.pending")
             return self.sql("SELECT last_number FROM hub.log_head") if left == [(0,)] else []
 
@@ -312,7 +312,7 @@ class RunningHub:
         return self._members("healthy")
 
     def _members(self, state: str) -> int:
-        """How many workers Envoy counts as ``healthy``, or in ``total``."""
+        """The number of workers that Envoy counts as ``healthy``, or in ``total``."""
         connection = http.client.HTTPConnection("envoy")
         connection.sock = socket.socket(socket.AF_UNIX)
         with contextlib.closing(connection):
@@ -328,7 +328,7 @@ class RunningHub:
         workers = self._members("total")
         if {len(self.processes("worker")), self.healthy_workers()} != {workers} or alone != [1, 1]:
             return False
-        # What Envoy says is a second old; and a worker may have lost the database since.
+        # Envoy's statistics are a second old, and a worker may have lost the database since then.
         headers = {"x-api-key": self.api_key}
         replies = (
             self.request("GET", "/v1/datasets", headers=headers) for _ in range(EVERY_WORKER)
@@ -336,8 +336,8 @@ class RunningHub:
         return all(reply.status == 200 for reply in replies)
 
     def mend(self) -> None:
-        """Return when it runs and is whole, whatever an earlier test did to it: it is started if it
-        does not run, and started anew if it does not recover."""
+        """Return when the hub runs and is whole, whatever an earlier test did to it. Start it if it
+        does not run, and restart it if it does not recover."""
         if not (self.data / "ready").exists():
             self.start()
         try:
@@ -373,13 +373,13 @@ class RunningHub:
         name: str,
         choose: Callable[[Sequence[psutil.Process]], psutil.Process] = operator.itemgetter(0),
     ) -> psutil.Process:
-        """Kill -9 a process of a kind, by default the first, as soon as there is one."""
+        """Kill a process of a kind with -9, by default the first, as soon as there is one."""
 
         def killed() -> psutil.Process | None:
             if not (found := self.processes(name)):
                 return None
             victim = choose(found)
-            victim.send_signal(signal.SIGKILL)  # if it has just ended, another one is looked for
+            victim.send_signal(signal.SIGKILL)  # if it has just ended, look for another one
             return victim
 
         victim: psutil.Process = eventually(killed)
@@ -400,21 +400,20 @@ EVERY_WORKER = 20
 PATIENCE = 120.0
 #: The attempts that a promise in seconds gets; see ``promptly``.
 ATTEMPTS = 3
-#: The seconds for which a token is reused: a third of its life, since a run of all tests lasts
-#: longer than that.
+#: The seconds for which a token is reused: a third of its life. A run of all tests lasts longer
+#: than a token.
 TOKEN_SECONDS = 300.0
-#: The statuses of calls that nobody can answer at present.
+#: The statuses of calls that nobody can answer at the moment.
 AWAY = frozenset({502, 503, 504})
-#: The seconds that a small program takes on an idle machine of the kind for which promises in
-#: seconds are made; see ``slowness``.
+#: The seconds that a small program takes on an idle reference machine; see ``slowness``.
 PROGRAM_SECONDS = 0.1
 
 
 def slowness() -> float:
-    """How many times as long as on an idle machine of today work takes here and now; at least 1.
+    """How many times as long work takes here and now as on an idle reference machine; at least 1.
 
-    Promises in seconds are made for such a machine. A slower one, or one that is busy with other
-    work, gets as much more time.
+    Promises in seconds hold for such a machine. A slower or busier one gets proportionally more
+    time.
     """
     program = [sys.executable, "-c", "import asyncio, http.client, json"]
     taken = duration(lambda: [subprocess.run(program, check=True) for _ in range(3)])
@@ -432,18 +431,18 @@ def reference() -> float:
 
 
 def processor_slowness() -> float:
-    """How many times as much processor time as usual work takes here; at least 1. For bounds on
-    processor time."""
+    """How many times as much processor time work takes here as on a usual machine; at least 1. For
+    bounds on processor time."""
     return max(1.0, reference() / 0.01)
 
 
 def promptly(seconds: float, attempt: Callable[[], float]) -> float:
-    """The time of ``attempt``, by its own account, if it is within ``seconds``.
+    """The time that ``attempt`` reports, if it is within ``seconds``.
 
-    For promises in seconds. A shared machine stands still for seconds now and then; a hub that is
-    too slow is slow each time. An attempt, which must do everything again, therefore gets three
-    tries, and a slow machine more time (see ``slowness``). Raises AssertionError with all three
-    times if none was within the bound.
+    This is for promises in seconds. A shared machine sometimes stops for seconds, but a hub that is
+    too slow is slow each time. The attempt therefore gets three tries, each of which must do
+    everything again, and a slow machine gets more time (see ``slowness``). Raises AssertionError
+    with all three times if none was within the bound.
     """
     taken: list[float] = []
     while not _kept(seconds, taken):
@@ -493,7 +492,7 @@ def in_force(check: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 def read_log(path: Path, start: int = 0) -> list[dict[str, Any]]:
-    """The entries of a log that may be being written: its whole lines of JSON after ``start``."""
+    """The entries of a log after ``start``: only whole lines, since a writer may be active."""
     with path.open("rb") as file:
         file.seek(start)
         *lines, _ = file.read().split(b"\n")
@@ -514,7 +513,7 @@ def duration(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-#: What ``eventually`` takes for a state that passes.
+#: The errors that ``eventually`` treats as passing.
 _PASSING = (
     AssertionError,
     OSError,
@@ -528,8 +527,8 @@ _PASSING = (
 def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Poll ``check`` until it returns something true; at the end, raise its last error.
 
-    A hub that cannot answer at present (UNAVAILABLE) is asked again, as a client would ask it, and
-    so are a database that starts or recovers and a process that has just ended.
+    It tries again, as a client would, if a hub cannot answer at the moment (UNAVAILABLE), if a
+    database starts or recovers, and if a process has just ended.
     """
     deadline = time.monotonic() + seconds
     while True:

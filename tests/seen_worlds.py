@@ -55,7 +55,7 @@ class World:
         )
 
     def rows(self, view: View, fields: Sequence[Field], filter: str) -> dict[str, Sequence[Any]]:
-        """By key, PostgreSQL's values of the fields."""
+        """The fields' values in PostgreSQL, by key."""
         condition = compile_filter(parse_filter(filter), view) if filter else None
         columns = [view.column(f).label(f.path) for f in fields]
         selected = view.narrow([view.key_column.label("__key"), *columns], condition)

@@ -1,4 +1,4 @@
-"""Hubs whose model has other datasets than the demo's."""
+"""Hubs whose model has datasets other than the demo's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from google.protobuf import json_format, message_factory
 from harness import ROOT, Reply, RunningHub
 from penstockd.catalog.load import load_catalog
 
-#: Models as other people's tables demand them.
+#: Models for tables of other people.
 MODELS = ROOT / "tests/models"
-#: What the hub writes into every record.
+#: The fields that the hub writes into every record.
 OUTPUT = {"createTime", "updateTime", "etag"}
 
 
@@ -65,7 +65,7 @@ class DatasetDoor:
     descriptors."""
 
     def __init__(self, made: Workshop, name: str) -> None:
-        """The name of the dataset is one word."""
+        """Prepare calls of a dataset; its name must be one word."""
         self.hub, self.path = made.hub, f"/v1/{name}"
         self._catalog = load_catalog(made.tree / "gen/descriptors/hub.binpb")
         self._service = f"penstock.api.v1.{name.title()}"
@@ -79,7 +79,7 @@ class DatasetDoor:
         return json_format.ParseDict(values, kind())
 
     def call(self, verb: str, request: Any, reply: str) -> Any:
-        """One call of gRPC; ``reply`` is the name of the message that it gives."""
+        """One call over gRPC; ``reply`` is the name of the response message."""
         with grpc.insecure_channel(f"127.0.0.1:{self.hub.port}") as channel:
             answer: bytes = channel.unary_unary(f"/{self._service}/{verb}")(
                 request.SerializeToString(), metadata=self.hub.metadata("admin")
@@ -96,5 +96,5 @@ class DatasetDoor:
         )
 
     def post(self, verb: str, path: str, body: Any) -> Reply:
-        """One call of REST."""
+        """One call over REST."""
         return self.hub.request(verb, path, consumer="admin", json_body=body)

@@ -14,7 +14,7 @@ from penstockd.config import Settings
 
 def main() -> None:
     """Run the process that the arguments name. Each loads what it needs: a keeper has no gRPC."""
-    # Modules stay: a start need not search them for garbage again and again while it loads them.
+    # Loaded modules are never garbage: collections during the start would search them for nothing.
     gc.disable()
     match sys.argv[1:]:
         case ["worker", "--socket", path]:

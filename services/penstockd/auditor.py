@@ -1,6 +1,6 @@
-"""``penstock audit verify`` and ``penstock usage reconcile``: prove the audit, and that usage is
-what the audit says, from the database itself; the audit also from a copy; and
-``penstock audit archive``: archives its old days.
+"""``penstock audit verify`` proves the audit from the database itself, or from a copy of it;
+``penstock usage reconcile`` proves that usage is what the audit says;
+``penstock audit archive`` archives old days of the audit.
 
 Nothing here asks the hub, since an auditor need not trust it. Only the public key is trusted, and
 the file of checkpoints if one was kept.
@@ -48,10 +48,14 @@ FAILURES = (CopyBroken, DatabaseUnavailable, NodeError, OSError, ValueError)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verification trusts: public keys, and checkpoints that were kept elsewhere."""
+    """What a verification trusts: public keys, and checkpoints that were kept elsewhere.
+
+    ``witnesses`` only state that a key follows another: a copy need not agree with them.
+    """
 
     keys: Sequence[bytes]
     outside: Sequence[Checkpoint]
+    witnesses: Sequence[Checkpoint] = ()
 
 
 def collect_evidence(
@@ -60,22 +64,24 @@ def collect_evidence(
     """The given keys, or this installation's key, and the checkpoints of files: each node keeps
     one.
 
-    Without ``files``, reads this installation's file if it has one; for a copy, reads none. Raises
-    ValueError if a key is malformed, OSError if the file cannot be read.
+    Without ``files``, reads this installation's file if it has one; for a copy, its checkpoints are
+    witnesses only. Raises ValueError if a key is malformed, OSError if a file cannot be read.
     """
     trusted = [parse_key(key) for key in keys]
-    if not files and not copy and settings.checkpoint_file.exists():
+    own = not files and settings.checkpoint_file.exists()
+    if own:
         files = [settings.checkpoint_file]
     # A checkpoint in several files counts once; the order is that of the numbers.
     found = {c.digest: c for file in files for c in CheckpointFile(file).read()}
     outside = sorted(found.values(), key=lambda c: (c.number, c.digest))
-    return Evidence(trusted or RingSigners(open_ring(settings)).public, outside)
+    trusted = trusted or list(RingSigners(open_ring(settings)).public)
+    return Evidence(trusted, [], outside) if own and copy else Evidence(trusted, outside)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """The result of verifying the database with its archives, whether workers could change the
-    audit, and the names of archive files that belong to no day that was dropped."""
+    """The result of verifying the database with its archives. ``workers_may_change``: workers have
+    the right to change the audit. ``spare`` names archive files that belong to no dropped day."""
 
     report: VerificationReport
     workers_may_change: bool
@@ -85,9 +91,9 @@ class StoredReport:
 async def verify_stored(
     settings: Settings, given: Evidence, patience: float, folders: Sequence[Path] | None
 ) -> StoredReport:
-    """Verify the audit in the database, and the archives in ``folders``, by default in that of the
-    settings; an empty list leaves them out. The newest checkpoint can be of any age if ``patience``
-    is 0 or the hub does not run.
+    """Verify the audit in the database, and the archives in ``folders``: by default in the folder
+    of the settings; an empty list leaves archives out. The newest checkpoint may have any age if
+    ``patience`` is 0 or the hub does not run.
 
     Raises DatabaseUnavailable and NodeError, and OSError if a folder cannot be read.
     """
@@ -137,15 +143,15 @@ def summarise_report(report: VerificationReport, given: Evidence) -> str:
 
 
 def _describe_spans(report: VerificationReport) -> list[str]:
-    """The days that were read in the database and in archives, if there are archives."""
+    """The days that were verified in archives and in the database; empty without archived days."""
     archived = report.archived
     if archived is None:
         return []
     files = f"{archived.entries:,} entries in {archived.files:,} archives"
     told = files if archived.files else "dropped, their archives were NOT READ"
     parts = [f"{_name_days(archived)}: {told}"]
-    if report.stored is not None:
-        parts.append(f"{_name_days(report.stored)}: {report.stored.entries:,} entries stored")
+    if report.in_store is not None:
+        parts.append(f"{_name_days(report.in_store)}: {report.in_store.entries:,} entries stored")
     return parts
 
 
@@ -163,7 +169,7 @@ def _warn_late(report: VerificationReport) -> str:
 def verify_file(copy: Path, given: Evidence) -> VerificationReport:
     """Verify a copy, or an archive. Raises CopyBroken and OSError."""
     with open_lines(copy) as lines:
-        return verify_copy(lines, given.keys, given.outside)
+        return verify_copy(lines, given.keys, given.outside, witnesses=given.witnesses)
 
 
 async def archive_days(settings: Settings, days: int) -> list[StoredArchive]:
@@ -188,7 +194,7 @@ async def archive_days(settings: Settings, days: int) -> list[StoredArchive]:
 
 
 async def list_archived(settings: Settings) -> list[StoredArchive]:
-    """The days that were archived and dropped, in that order. Raises StartRefused."""
+    """The archived days, in the order in which they were dropped. Raises StartRefused."""
     try:
         async with (
             open_store(settings, "hub.audit_archive") as database,

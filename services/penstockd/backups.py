@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -45,7 +46,7 @@ from penstockd.up import StartRefused, begin_epoch
 
 #: Names of files in a backup. The settings decide where each belongs.
 CHECKPOINTS, SETTINGS = "checkpoints.jsonl", "settings.json"
-#: The folder in a vault that has the archived days of the audit.
+#: The folder in a vault for the archived days of the audit.
 ARCHIVED = "audit"
 _SECRETS = (SECRET, SECOND_SECRET)
 #: In the data folder: segments of the log on their way to a vault.
@@ -56,8 +57,8 @@ _OPERATORS_ERRORS = (NodeError, DatabaseUnavailable, OSError)
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What ``take_backup`` has put into the vault: the new backup (None for the log alone), its
-    size in bytes, the number of segments of the log and of archived days of the audit that are new
-    there, and the names of backups that were removed.
+    size in bytes, the numbers of new segments of the log and of new archived days of the audit,
+    and the names of removed backups.
     ``oldest`` is the earliest time to which the database can be restored, None if the vault has no
     backup of it. ``unusable`` explains by name why other backups there cannot be used."""
 
@@ -119,7 +120,7 @@ async def take_backup(
                 # The log may have a rotation that began meanwhile.
                 files = _merge_secrets(files, _find_secrets(settings), replaces=True) or files
                 label = Label(name, cluster, segment, time, _read_version(), sorted(files), owner)
-                # After the log: each day that it drops has its archive in the vault.
+                # After the log, so that the vault has the archive of every day that the log drops.
                 archives = await asyncio.to_thread(_put_archives, settings, vault)
                 await asyncio.to_thread(_finish_backup, vault, label, files)
             removed = await asyncio.to_thread(remove_old, vault, keep)
@@ -147,15 +148,15 @@ async def restore_backup(settings: Settings, where: str, to: datetime | None) ->
         with lock.hold_folder(settings.data_dir):
             files = {n: vault.read(f"base/{label.name}/{n}") for n in label.files}
             _check_secret(settings, files)
+            postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
             if label.cluster:
-                postgres = EmbeddedPostgres(settings.data_dir, sockets_folder(settings.data_dir))
                 check_no_cluster(postgres)
-                _begin_installation(settings)
-                await restore_server(vault, label, to, postgres)
-            else:
-                _begin_installation(settings)
-            _write_files(settings, files)
+            # First: what fails later leaves no cluster behind that a second try would refuse.
             _fetch_archives(settings, vault)
+            _begin_installation(settings)
+            if label.cluster:
+                await restore_server(vault, label, to, postgres)
+            _write_files(settings, files)
         return Restored(label, await begin_epoch(settings, "restore"), found.unusable)
     except _OPERATORS_ERRORS as exc:
         raise StartRefused(str(exc)) from exc
@@ -220,10 +221,10 @@ def _back_up_files(
 
 
 def _put_archives(settings: Settings, vault: Vault) -> int:
-    """Put the archived days of the audit into the vault that it lacks; returns how many.
+    """Put the archived days of the audit that the vault lacks into it; returns how many.
 
-    They are there once for all backups, and stay: nothing else has these days. A name stands for
-    one content.
+    All backups share them, and no backup removes them: nothing else has these days. Files with
+    equal names have equal content.
     """
     there = set(vault.names(ARCHIVED))
     count = 0
@@ -237,7 +238,7 @@ def _put_archives(settings: Settings, vault: Vault) -> int:
 
 
 def _fetch_archives(settings: Settings, vault: Vault) -> None:
-    """Put the archived days of the vault into the folder of archives, those that it lacks."""
+    """Copy the archived days that the folder of archives lacks from the vault."""
     names = vault.names(ARCHIVED)
     folder = settings.archive_folder
     if names:
@@ -246,7 +247,7 @@ def _fetch_archives(settings: Settings, vault: Vault) -> None:
         path = folder / Path(name).name
         if path.exists():
             continue
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         with vault.opened(name) as source, open_private(fresh) as file:
             shutil.copyfileobj(source, file)
             file.flush()

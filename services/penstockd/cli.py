@@ -135,11 +135,11 @@ def _format_plan(steps: Sequence[Step], applied: bool) -> Iterator[str]:
 def _explain_consent(steps: Sequence[Step]) -> str:
     if any(step.consent.name == "NEVER" for step in steps):
         return (
-            "nothing was changed, and nothing will be while a change is refused: correct these"
+            "nothing was changed; nothing can be applied while a change is refused: correct these"
             " values with the previous model, or change the new model"
         )
     if all(step.additive for step in steps):
-        return "nothing was changed; the next start applies this"
+        return "nothing was changed; the next start applies these steps"
     return "nothing was changed; apply with: penstock migrate --apply"
 
 

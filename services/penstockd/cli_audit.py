@@ -32,8 +32,8 @@ def verify_audit(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A kept file of checkpoints, of any node; by default this host's. May be given "
-            "several times."
+            help="A file of checkpoints that a node has written; by default this host's. May be "
+            "given several times."
         ),
     ] = None,
     public_key: Annotated[
@@ -57,10 +57,11 @@ def verify_audit(
         ),
     ] = 120.0,
 ) -> None:
-    """Prove that the audit is what it was when it was written; exit with 1 if it is not.
+    """Prove that nobody has changed the audit; exit with 1 if somebody has.
 
-    It reads the database itself, whether the hub runs or not, and the files of archived days; or a
-    copy, or one such file. The first finding is the first place that was tampered with.
+    It reads the database itself, whether the hub runs or not, and the files of archived days; with
+    --copy, one copy or archive file instead. The first finding is the first place that was tampered
+    with.
     """
     import asyncio
 
@@ -78,7 +79,9 @@ def verify_audit(
             stored = asyncio.run(auditor.verify_stored(settings, given, max_age, folders))
             report = stored.report
             for name in stored.spare:
-                typer.echo(f"{name}: its day was not dropped, and is verified as stored", err=True)
+                typer.echo(
+                    f"{name}: its day was not dropped, so the database is verified", err=True
+                )
             if stored.workers_may_change:
                 typer.echo(auditor.ONE_ROLE, err=True)
     except auditor.FAILURES as exc:
@@ -88,7 +91,7 @@ def verify_audit(
     summary = auditor.summarise_report(report, given)
     document = {"intact": report.intact, "findings": findings, "summary": summary} | {
         name: _format_span(span)
-        for name, span in (("stored", report.stored), ("archived", report.archived))
+        for name, span in (("stored", report.in_store), ("archived", report.archived))
         if span is not None
     }
     print_outcome(document, [*findings, summary])
@@ -111,14 +114,14 @@ def archive_audit(
         int | None,
         typer.Option(
             min=1,
-            help="Keep so many days before today in the database; by default PENSTOCK_AUDIT_DAYS.",
+            help="Keep this many days before today in the database; default: PENSTOCK_AUDIT_DAYS.",
         ),
     ] = None,
 ) -> None:
     """Archive old days of the audit to files, drop them from the database, and print them.
 
-    With PENSTOCK_AUDIT_DAYS the hub does so by itself. This works on the database itself, whether
-    the hub runs or not; the files are put on this host.
+    With PENSTOCK_AUDIT_DAYS the hub does so by itself. The command works on the database itself,
+    whether the hub runs or not, and writes the files on this host.
     """
     import asyncio
 
@@ -139,7 +142,7 @@ def archive_audit(
 
 
 def list_archives() -> None:
-    """Print the days of the audit that were archived and dropped, with their files."""
+    """Print the archived and dropped days of the audit, with their files."""
     import asyncio
 
     from penstockd import auditor

@@ -33,8 +33,8 @@ def back_up_hub(
 ) -> None:
     """Back up the embedded database with its log (WAL), the secret, settings and audit files.
 
-    It works whether the hub runs or not. Guard the backup as you guard the secret, which is in it.
-    If you use your own database, it backs up the files alone: see the guide.
+    It works whether the hub runs or not. The backup contains the secret: guard it as you guard the
+    secret. If you use your own database, it backs up only the files: see the guide.
     """
     import asyncio
 

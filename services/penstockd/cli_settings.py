@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def load_settings() -> Settings:
     """Read the settings; ends the command if they are not valid.
 
-    From then on what the command logs is on stderr, beside its result.
+    From then on the command logs to stderr, apart from its result.
     """
     from pydantic import ValidationError
 

@@ -281,13 +281,13 @@ class ShapeExists(Refused):
 
 
 class ShapeInUse(Refused):
-    """Subscriptions or webhooks use the shape, which is therefore not deleted."""
+    """Subscriptions or webhooks use the shape, so it cannot be deleted."""
 
     reason = "SHAPE_IN_USE"
 
 
 class ShapeUnfit(Refused):
-    """A record cannot be given in the columns of a shape."""
+    """A record is too large in the columns of a shape."""
 
     reason = "SHAPE_UNFIT"
 

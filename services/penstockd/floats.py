@@ -1,11 +1,11 @@
-"""FLOAT and DOUBLE: the one rule for numbers that have no digits, and for zero.
+"""FLOAT and DOUBLE: the one rule for NaN, the infinities and zero.
 
-NaN and the two infinities are values like others. Texts and JSON write them NaN, Infinity and
--Infinity, in JSON as strings; any other spelling is refused. NaN equals itself and is greater than
-every number, as in PostgreSQL. There is one zero and one NaN: every way in passes values through
-``settle_float``, so -0.0 becomes 0, as it does in decimals, whole numbers and Structs, and etags,
-digests, comparisons and the order of records agree. Decimals, whole numbers and Structs refuse
-numbers that are not finite.
+NaN and the two infinities are values like others. Texts and JSON spell them NaN, Infinity and
+-Infinity (in JSON as strings); the hub refuses any other spelling. NaN equals itself and is greater
+than every number, as in PostgreSQL. There is one zero and one NaN: every way in passes values
+through ``settle_float``, so -0.0 becomes 0, as it does in decimals, whole numbers and Structs, and
+etags, digests, comparisons and the order of records agree. Decimals, whole numbers and Structs
+refuse numbers that are not finite.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import struct
 from collections.abc import Mapping
 from decimal import Decimal
 
-#: The numbers that have no digits, by the names that all texts and JSON give them.
+#: NaN and the infinities, by their names in texts and JSON.
 ODD_FLOATS: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def settle_float(value: float) -> float:
-    """The value that the hub keeps of a float: 0 for both zeros, one NaN for all, itself else."""
+    """The value that the hub stores for a float: 0 for both zeros, one NaN for all NaNs."""
     return value + 0.0 if value == value else math.nan  # -0.0 + 0.0 is 0.0
 
 

@@ -65,7 +65,7 @@ def log_beside_results() -> None:
     """Configure logging for a command that prints a result: warnings on stderr, for people."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        # The stream of each moment: whoever runs a command may have replaced it.
+        # Look sys.stderr up at each line: whoever runs a command may have replaced it.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 

@@ -43,7 +43,7 @@ class Paging:
         return page, self.end(page, end if end is None or isinstance(end, tuple) else (end,))
 
     def fit(self, found: Sequence[T]) -> list[T]:
-        """The first items of ``found``, as many as fit into a reply."""
+        """As many of the first items of ``found`` as fit into a reply."""
         surface = self._call.entry.surface
         count = count_fitting(found, lambda item: value_size(item, surface), room_of(surface))
         return list(found[:count])

@@ -1,15 +1,16 @@
-"""How much of a reply a page may fill.
+"""The most bytes that a page may fill in a reply.
 
-A page of a list ends early (AIP-158), so that its reply is not too large for its carrier: clients
-of gRPC take messages of up to 4 MiB unless told otherwise, and the sidecar transcodes a bounded
-message. Sizes are upper bounds, made from plain values, since a page is cut before its reply is
-encoded.
+A page of a list ends early (AIP-158) so that its reply does not become too large for its carrier:
+gRPC clients accept messages of up to 4 MiB by default, and the sidecar limits the messages that it
+transcodes. Sizes are upper bounds that are computed from plain values, because a page is cut before
+its reply is encoded.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import Message
@@ -20,11 +21,13 @@ T = TypeVar("T")
 GRPC_BYTES: Final = 3_500 * 1024
 REST_BYTES: Final = 8_000 * 1024
 
-#: The most that a value takes besides the bytes of its text: its tag and length over gRPC; over
-#: REST its name, quotes and commas, and all of a number or of the name of an enum's value.
+#: The most bytes that a value takes besides its text: over gRPC its tag and length; over REST its
+#: name, quotes and comma, and the whole of a number or of the name of an enum value.
 _GRPC_LEAF, _REST_LEAF = 16, 160
-#: Bytes that JSON, as the sidecar writes it, escapes to six, and to two; and first bytes of
-#: characters some of which (those that nobody sees, such as U+FEFF) it escapes to six or twelve.
+#: The most bytes of a decimal as text over gRPC.
+_DECIMAL = 48
+#: Bytes that the sidecar's JSON escapes to six bytes, and to two; and first bytes of characters of
+#: which some (invisible ones, such as U+FEFF) are escaped to six or twelve.
 _SIX: Final = bytes(range(0x20)) + b"<>\x7f"
 _TWO: Final = b'"\\'
 _UNSEEN: Final = b"\xc2\xd8\xdb\xdc\xe1\xe2\xef\xf0\xf3"
@@ -36,8 +39,8 @@ def room_of(surface: str | None) -> int:
 
 
 def count_fitting(items: Sequence[T], size: Callable[[T], int], most: int) -> int:
-    """How many of the first items fit into ``most`` bytes together; one at least, if there is
-    one."""
+    """The number of first items that fit into ``most`` bytes together; at least one, if there are
+    items."""
     total = 0
     for count, item in enumerate(items):
         total += size(item)
@@ -47,7 +50,7 @@ def count_fitting(items: Sequence[T], size: Callable[[T], int], most: int) -> in
 
 
 def value_size(value: Any, surface: str | None) -> int:
-    """The most bytes that a plain value, or all that it is made of, takes in a reply."""
+    """The most bytes that a plain value takes in a reply, with all its parts."""
     return _json_size(value) if surface == "REST" else _proto_size(value)
 
 
@@ -68,7 +71,7 @@ def _json_size(value: Any) -> int:
 
 
 def _count_bytes(data: bytes, some: bytes) -> int:
-    """How many bytes of ``data`` are one of ``some``."""
+    """The number of bytes of ``data`` that are in ``some``."""
     return len(data) - len(data.translate(None, some))
 
 
@@ -80,13 +83,15 @@ def _proto_size(value: Any) -> int:
             return _GRPC_LEAF + len(value.encode("utf-8", "surrogatepass"))
         case bytes():
             return _GRPC_LEAF + 2 * len(value)
+        case Decimal():
+            return _GRPC_LEAF + _DECIMAL
         case Message():
             return _GRPC_LEAF + value.ByteSize()
     return _GRPC_LEAF + sum(map(_proto_size, _parts_of(value)))
 
 
 def _parts_of(value: Any) -> Sequence[Any]:
-    """What a value is made of; nothing for a number, a time or a member of an enum."""
+    """The parts of a value; empty for a number, a time or a member of an enum."""
     match value:
         case Mapping():
             return [*value.keys(), *value.values()]
@@ -96,5 +101,5 @@ def _parts_of(value: Any) -> Sequence[Any]:
             return [part for _, part in value.ListFields()]
     if dataclasses.is_dataclass(value):
         return [getattr(value, field.name) for field in dataclasses.fields(value)]
-    # A row of the database.
+    # a row of the database
     return list(value.values()) if hasattr(value, "values") else []

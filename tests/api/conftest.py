@@ -36,7 +36,8 @@ def spare() -> Iterator[RunningHub]:
 
 @pytest.fixture(scope="session")
 def modelled() -> Iterator[Workshop]:
-    """A hub with the demo's datasets and those of tests/models. Its tests are in one lane."""
+    """A hub with the datasets of the demo and of tests/models. All tests that use it run in one
+    lane."""
     with folder() as tree, folder() as data:
         made = Workshop(tree / "model", data / "hub")
         try:

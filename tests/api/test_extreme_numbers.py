@@ -1,5 +1,6 @@
-"""Times, durations and whole numbers of requests at and beyond their limits: every method answers
-rightly or refuses by name. The fields come from the descriptors, so a new one joins by itself."""
+"""Times, durations and whole numbers in requests, at and beyond their limits: every method answers
+correctly, or refuses and names the field. The fields come from the descriptors, so the test covers
+new ones by itself."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ FieldDescriptor = Any
 TIMESTAMP, DURATION = "google.protobuf.Timestamp", "google.protobuf.Duration"
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _NANOS = [-(2**31), -1, 10**9, 2**31 - 1]
-#: Seconds and nanoseconds at the limits of the types, of the calendar, and of what they can be.
+#: Seconds and nanoseconds at the limits of the types, of the calendar, and of allowed values.
 PAIRS = {
     TIMESTAMP: [
         (_LEAST, 0), (-62135596801, 0), (-62135596800, 0), (253402300799, 999_999_999),
@@ -35,7 +36,7 @@ PAIRS = {
         (_MOST, 999_999_999), *((1, nanos) for nanos in _NANOS),
     ],
 }  # fmt: skip
-#: The same in texts, for REST.
+#: The same as texts, for REST.
 TEXTS = {
     TIMESTAMP: [
         "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z",
@@ -46,7 +47,7 @@ TEXTS = {
     ],
     "": ["-9223372036854775809", "-1", "9223372036854775808", "18446744073709551616", "1.5"],
 }  # fmt: skip
-#: What the walk puts into the fields that name something.
+#: Values for the fields that name something.
 NAMES = {
     "consumer_id": "walk",
     "role_id": "walk",
@@ -58,7 +59,7 @@ NAMES = {
     "customer_id": "walk",
     "credential_id": "walk",
 }
-#: What methods need besides, so that the fields of the walk are read.
+#: Further values, without which methods do not read the tested fields.
 NEEDS: dict[str, dict[str, Any]] = {
     "CreateShape": {
         "shape": {
@@ -89,7 +90,7 @@ NEEDS |= {
     "RollbackPolicy": {"revision": 10**12},  # which no hub has reached: nothing is rolled back
 }
 NEEDS["UpdateShape"] = NEEDS["PreviewShape"] = NEEDS["CreateShape"]
-#: Faults of the hub, and calls that wait for an eternity.
+#: Outcomes that show a fault of the hub, or a call that never ends.
 BAD = {
     grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS,
     grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED,
@@ -99,7 +100,7 @@ _WHOLE = ("CPPTYPE_INT32", "CPPTYPE_INT64", "CPPTYPE_UINT32", "CPPTYPE_UINT64")
 
 
 def kind_of(fd: FieldDescriptor) -> str | None:
-    """The kind of the values that the walk gives a field; None for a field that it leaves."""
+    """The kind of values that the test gives a field; None if it leaves the field out."""
     if fd.message_type is not None:
         name = fd.message_type.full_name
         return name if name in PAIRS else None
@@ -107,7 +108,7 @@ def kind_of(fd: FieldDescriptor) -> str | None:
 
 
 def places_in(message: Descriptor, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of the fields of the walk."""
+    """The paths of the tested fields."""
     for fd in message.fields:
         of = fd.message_type
         if kind_of(fd) is not None:
@@ -143,7 +144,7 @@ def values_of(fd: FieldDescriptor) -> list[Any]:
 
 
 def request_of(method: Any, names: Mapping[str, str]) -> Any:
-    """A request that the hub would take, as far as the walk knows one."""
+    """A request that the hub would accept, as far as the test knows one."""
     request = message_factory.GetMessageClass(method.input_type)()
     json_format.ParseDict(NEEDS.get(method.name, {}), request, descriptor_pool=_CATALOG.pool)
     for message in (request, *(held for _, held in request.ListFields())):
@@ -155,7 +156,7 @@ def request_of(method: Any, names: Mapping[str, str]) -> Any:
 
 
 def put(message: Any, place: tuple[str, ...], value: Any) -> None:
-    """Set the field at a place; the first item of a list stands for all."""
+    """Set the field at a path; in a list, that of the first item."""
     *steps, last = place
     for step in steps:
         inner = getattr(message, step)
@@ -178,7 +179,7 @@ def field_at(message: Descriptor, place: tuple[str, ...]) -> FieldDescriptor:
 
 @pytest.fixture(scope="module")
 def names(hub: RunningHub) -> Iterator[dict[str, str]]:
-    """The names of things that the walk may use: a consumer, a webhook, a subscription, a shape."""
+    """The names of things that the test may use: a consumer, a webhook, a subscription, a shape."""
     made = dict(NAMES)
 
     def post(path: str, body: Any) -> Any:
@@ -233,7 +234,7 @@ def call(channel: Any, hub: RunningHub, method: Any, request: Any, seconds: int)
 
 
 def test_the_walk_reaches_the_fields() -> None:
-    """The control: it finds methods of all services, and fields of all three kinds."""
+    """The control: the test finds methods of all services, and fields of all three kinds."""
     assert {m.containing_service.name for m in METHODS.values()} >= {
         "Audit", "Changes", "Consumers", "Customers", "Policy", "Shapes", "Subscriptions",
         "Webhooks",

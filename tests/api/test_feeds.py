@@ -215,7 +215,7 @@ def test_an_event_source_goes_on_where_it_was(hub: RunningHub) -> None:
     put(hub, "customers", customer(one))
     head = hub.head()
     put(hub, "customers", customer(f"{one}-2"))
-    # It repeats its URL when it reconnects: what it has seen goes before where the URL begins.
+    # A client repeats its URL when it reconnects: Last-Event-ID wins over the cursor of the URL.
     for known, wanted, url in (
         (start, one, {}),
         (at(hub, head), f"{one}-2", {"cursor": start}),

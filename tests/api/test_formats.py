@@ -132,7 +132,7 @@ def test_spreadsheet_safe_csv(hub: RunningHub, path: str) -> None:
     }
     raw = hub.request("GET", path, consumer="admin", query=query).text
     query["spreadsheet_safe"] = "true"
-    safe = hub.request("GET", path, consumer="admin", query=query).text
+    safe = hub.request("GET", path, consumer="admin", query=query).body.decode("utf-8-sig")
     assert next(csv.DictReader(io.StringIO(raw)))["name"] == "=1+1"
     assert next(csv.DictReader(io.StringIO(safe)))["name"] == "'=1+1"
 
@@ -223,7 +223,7 @@ def test_a_text_that_is_too_long_for_a_sheet_is_refused_at_once(
     if not field:
         assert reply.status == 200, reply.text
         return
-    # A status, and not a file that breaks off.
+    # The hub answers with a status, not with a file that breaks off.
     assert (reply.status, reply.reason) == (400, "REQUEST_TOO_LARGE")
     assert f"the value of '{field}' of the record '{made['customerId']}'" in reply.text
     assert hub.get("/v1/customers:export", **query, fields="customer_id,name").status == 200

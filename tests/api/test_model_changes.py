@@ -1,5 +1,5 @@
-"""The catalogue of model changes through a hub: what is stored before a migration is read after it,
-on every way out, as the right value or as an error that names the record."""
+"""The catalogue of model changes, through a hub: every way out shows values that were stored before
+a migration correctly after it, or gives an error that names the record."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.lane(priority=8)]
 
 #: Changes that a migration can apply. The others are refused whatever the tables hold.
 APPLIED = {name: change for name, change in CHANGES.items() if change.empty is not NEVER}
-#: Those of them after which the log can be read.
+#: Those of APPLIED after which the log can still be read.
 KEPT = {n: c for n, c in APPLIED.items() if not c.closes and c.before and c.after}
-#: The others that a hub is tried with: not those of single values, which unit tests try.
+#: The other changes that the test tries with a hub; unit tests try changes of single values.
 NESTED = re.compile("repeated|map<|message|Struct|reference|dataset|fixed|sint")
 TRIED = {
     n: c for n, c in APPLIED.items() if n in KEPT or NESTED.search(f"{n} {c.before} {c.after}")
@@ -35,7 +35,7 @@ LABELS = {"PG-13": "A", "PG 13": "A", "NONE": "", "UNKNOWN": ""}
 
 
 class Migrated:
-    """A hub whose model has changed, and a place in the log before the values were written."""
+    """A hub whose model has changed, and a cursor from before the values were written."""
 
     def __init__(self, made: Workshop) -> None:
         self.made, self.hub, self.place = made, made.hub, ""
@@ -43,8 +43,8 @@ class Migrated:
         self.key = ""
 
     def load(self, change: str) -> None:
-        """Write the values of a change, with the keys k0, k1, …, and delete those that it would
-        refuse: only the log keeps them."""
+        """Write the values of a change, with the keys k0, k1, …, and delete those that the change
+        would refuse, so that only the log has them."""
         told = CHANGES[change]
         rows = [row_of(told, f"k{i}", value) for i, (value, _) in enumerate(told.values)]
         bad = [row_of(told, f"bad{i}", value) for i, value in enumerate(told.refused)]
@@ -72,7 +72,7 @@ def row_of(change: Change, key: str, value: Any) -> dict[str, Any]:
 
 
 def value_in(change: Change, record: dict[str, Any] | None) -> Any:
-    """The value of the field that a change reads; None for what is not set or empty."""
+    """The value of the field that a change reads; None if it is unset or empty."""
     found: Any = record
     for step in change.read.split("."):
         found = (found or {}).get(step)
@@ -103,7 +103,7 @@ def migrated() -> Iterator[Migrated]:
                 if name not in KEPT and change.before is not None:
                     subject.load(name)
             made.hub.head()
-            # What follows must not depend on the log's being closed.
+            # The checks below must not depend on whether the log is closed.
             made.hub.sql("SELECT hub.prune_log(last_number) FROM hub.log_head")
             subject.webhooks = make_users(made.hub)
             subject.key = stack.enter_context(consumer_with(made.hub, *GRANTS)).key
@@ -125,7 +125,7 @@ def migrated() -> Iterator[Migrated]:
 
 
 def change_model(made: Workshop, *, later: bool) -> None:
-    """Let the workshop have the model before or after all changes that can be applied."""
+    """Give the workshop the model from before or after all changes that can be applied."""
     models = {}
     for change in TRIED:
         text = model_of(change, later)
@@ -136,7 +136,7 @@ def change_model(made: Workshop, *, later: bool) -> None:
     made.generate(models)
 
 
-#: Datasets of which a field, or which themselves, get another name or go.
+#: Datasets that are renamed or removed, or have a field that is.
 TOUCHED = tuple(map(dataset_of, ("field renamed", "field removed", "dataset removed")))
 
 
@@ -208,8 +208,8 @@ def test_feeds_show_what_was_written_before(migrated: Migrated) -> None:
 
 
 def test_what_names_a_former_field_or_dataset_says_so(migrated: Migrated) -> None:
-    """Roles, subscriptions, shapes and webhooks outlive what they name: they show nothing, or say
-    what they lack, and can be read and deleted."""
+    """Roles, subscriptions, shapes and webhooks stay when what they name is gone: they show
+    nothing, or say what they lack, and callers can read and delete them."""
     headers = {"x-api-key": migrated.key.removeprefix("key:")}
     for name in TOUCHED:
         short, webhook = name.replace("_", "-"), f"/v1/webhooks/{migrated.webhooks[name]}"
@@ -230,7 +230,7 @@ def test_what_names_a_former_field_or_dataset_says_so(migrated: Migrated) -> Non
 
 
 def test_values_of_a_removed_field_are_in_no_feed(migrated: Migrated) -> None:
-    """Not even among the fields that a message does not know."""
+    """Feeds do not show removed values, not even among the unknown fields of a message."""
     name = dataset_of("field removed")
     kept = migrated.hub.sql("SELECT after FROM hub.change WHERE dataset = $1", name)
     assert any(b"a value that is gone" in row[0] for row in kept), "the control"

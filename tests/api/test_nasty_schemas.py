@@ -1,5 +1,5 @@
-"""Schemas that are made up to be nasty, and the tables of Chinook: loaded by import, and compared
-in every format value by value."""
+"""Schemas that are nasty on purpose, and the tables of Chinook: loaded by import, and compared in
+every format, value by value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .test_round_trips import SAMPLES
 pytestmark = [pytest.mark.slow, pytest.mark.lane("api/models", priority=12)]
 
 CHINOOK = SAMPLES / "chinook" / "csv"
-#: The datasets of Chinook, and the files that they are loaded from.
+#: The datasets of Chinook, and the files from which they are loaded.
 TABLES = {
     "employees": "employees",
     "buyers": "customers",
@@ -40,7 +40,7 @@ TABLES = {
     "tracks": "products",
     "playlist_entries": "playlist_tracks",
 }
-#: A record by the paths of its fields; None for what is not set.
+#: A record by the paths of its fields; None for unset fields.
 Row = dict[str, Any]
 
 
@@ -55,7 +55,7 @@ def datasets(modelled: Workshop) -> Mapping[str, Dataset]:
 
 
 def plain(field: Field, value: Any) -> Any:
-    """A value of any format as a number, a time or a text; None for what is not set or empty."""
+    """A value of any format as a number, a time or a text; None if it is unset or empty."""
     if value is None or value == "":
         return None
     match field.kind:
@@ -151,9 +151,11 @@ def test_odd_names_and_many_columns(
     full = {f.json_path: value_for(f, i) for i, f in enumerate(own)} | {key.json_path: "k/%~"}
     few = {key.json_path: ".k"}
     check_everywhere(hub, f"/v1/{name}", key.json_path, [full, few])
-    for index, field in enumerate(own):  # each by its name: in filters, orders, fields and masks
+    for index, field in enumerate(
+        own
+    ):  # use each field by its name: in filters, orders, field lists and masks
         asked = {"fields": field.path}
-        if field.kind is not Kind.BYTES:  # which filters and orders do not look into
+        if field.kind is not Kind.BYTES:  # filters and orders do not look into these
             asked |= {"order_by": field.path, "filter": f"NOT {field.path}:*"}
         listed = hub.get(f"/v1/{name}", "admin", **asked)
         assert listed.status == 200, (field.path, listed.text)

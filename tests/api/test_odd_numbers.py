@@ -1,7 +1,7 @@
 """NaN, the infinities and -0.0 are the same on every way in and out, or refused on every way in.
 
-The fields come from the descriptors of tests/models/measures.proto, so a new kind of number joins
-by being added there. ``penstockd.floats`` states the rule.
+The fields come from the descriptors of tests/models/measures.proto: to test a new kind of number,
+add it there. ``penstockd.floats`` states the rule.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Descriptor = Any
 FieldDescriptor = Any
 
 PATH = "/v1/measures"
-#: The numbers by the end of their records' keys, in the order in which the hub sorts them.
+#: The numbers, by the suffix of their records' keys, in the order in which the hub sorts them.
 NUMBERS = {
     "lowest": -math.inf,
     "zero": -0.0,
@@ -49,14 +49,14 @@ NUMBERS = {
     "highest": math.inf,
     "none": math.nan,
 }
-#: The same in 32 bits, where others have no digits left.
+#: The same for 32 bits, which have other limits.
 NARROW = NUMBERS | {"least": 1.401298464324817e-45, "most": 3.4028234663852886e38}
 Records = dict[str, dict[str, Any]]
 _SPELLING = r"NaN|-?Infinity|-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"
 
 
 def read_json(text: str | bytes) -> Any:
-    """JSON whose -0 keeps its sign, which Python's int would lose."""
+    """Parsed JSON in which -0 keeps its sign, which Python's int would lose."""
     return json.loads(text, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
 
 
@@ -84,8 +84,8 @@ def fill(message: Descriptor, name: str) -> dict[str, Any]:
 
 
 def form(message: Descriptor, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The floats in a record as any surface shows it: exact texts by path, without those that are
-    0, since surfaces leave out zeros where a field need not be set. -0.0 is no 0 here."""
+    """The floats in a record as any surface shows it: exact texts by path, without zeros, which
+    surfaces may leave out. -0.0 does not count as zero here."""
     found: dict[str, Any] = {}
     for fd in message.fields:
         value = data.get(fd.json_name, data.get(fd.name))
@@ -109,9 +109,9 @@ def form(message: Descriptor, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def number_text(fd: FieldDescriptor, value: Any) -> str:
-    """A float as exactly as its type holds it; raises ValueError for a spelling of no surface."""
+    """A float, exactly as its type stores it. Raises ValueError for spellings of no surface."""
     if isinstance(value, str) and not re.fullmatch(_SPELLING, value):
-        raise ValueError(f"{value} is no spelling of the hub")
+        raise ValueError(f"the hub does not write {value}")
     number = float(value)
     if fd.cpp_type == fd.CPPTYPE_FLOAT:
         number = struct.unpack("<f", struct.pack("<f", number))[0]
@@ -122,7 +122,7 @@ def number_text(fd: FieldDescriptor, value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Proto JSON of a value."""
+    """A value as proto JSON."""
     if isinstance(value, dict):
         return {name: plain(v) for name, v in value.items()}
     if isinstance(value, list):
@@ -132,7 +132,7 @@ def plain(value: Any) -> Any:
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Cells by column: the members of a message have their own, lists and maps are JSON."""
+    """Cells by column: members of a message have their own columns, lists and maps are JSON."""
     cells: dict[str, Any] = {}
     for name, value in record.items():
         if name == "reading":
@@ -205,7 +205,7 @@ def arrow_type(fd: FieldDescriptor) -> Any:
 
 
 def as_table(g: DatasetDoor, records: Records) -> pyarrow.Table:
-    """With the nested types of other tools; the members of a message have columns of their own."""
+    """A table with the nested types of other tools; members of a message have their own columns."""
     message: Descriptor = g.record_class.DESCRIPTOR
     columns: dict[str, Any] = {}
     for name, value in next(iter(records.values())).items():
@@ -412,7 +412,7 @@ def replicated(g: DatasetDoor) -> Iterable[Mapping[str, Any]]:
     return [{k.replace("reading_", "reading.", 1): v for k, v in r.items()} for r in cells]
 
 
-#: Where the feed stood before the first write.
+#: The cursor of the feed before the first write.
 START = [""]
 WAYS_OUT: dict[str, Callable[[DatasetDoor], Iterable[Mapping[str, Any]]]] = {
     "get": got,
@@ -471,7 +471,7 @@ def expected(door: DatasetDoor, name: str) -> dict[str, Any]:
 
 
 def test_the_walk_reaches_every_float(measures: DatasetDoor) -> None:
-    """The control: each field of the model that can hold a float does, and -0.0 is seen."""
+    """The control: each field that can hold a float holds one, and the test can see -0.0."""
     floats = (Kind.FLOAT, Kind.DOUBLE)
     every = [
         f.path
@@ -505,7 +505,7 @@ def test_a_replica_holds_the_same_and_is_proved_equal(measures: DatasetDoor) -> 
 
 
 def test_the_same_number_is_unchanged_on_every_way_in(measures: DatasetDoor) -> None:
-    """Etags and digests agree with the values: nothing that came in again is a change."""
+    """Etags and digests agree with the values: writing the same values again changes nothing."""
     etags = {r["measureId"]: r["etag"] for r in listed(measures)}
     digests = measures.hub.get(f"{PATH}:digest", "admin", keys="true").json()["ranges"]
     keys = {f"csv-{name}": name for name in NUMBERS}
@@ -630,9 +630,9 @@ def test_webhooks_and_shapes_show_the_same(measures: DatasetDoor) -> None:
 
 # --- refused: other spellings, and numbers that are no floats ---
 
-#: What other tools write, by the field that must refuse it. JSON has no such numbers of its own.
+#: Spellings of other tools, by the field that must refuse them. JSON itself has no such numbers.
 SPELLINGS = ("nan", "inf", "INF", "+Infinity", "infinity", "1e999", "-1e999", "1.#INF", "--0")
-#: What no decimal, whole number or Struct holds.
+#: Numbers that decimals, whole numbers and Structs refuse.
 ODD = [math.nan, math.inf, -math.inf]
 
 

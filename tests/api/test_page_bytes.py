@@ -1,4 +1,4 @@
-"""Pages end before they are too large for their carrier, and join into the whole."""
+"""Pages end before they are too large for their carrier, and together they are complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
 from penstock.client import Client
 from penstockd.reply_room import GRPC_BYTES, REST_BYTES
 
-#: Together the records exceed the room of a page on every surface.
+#: Together, these records are larger than a page may be on any surface.
 COUNT, NOTES = 90, 100_000
 FILTER = 'source = "wide"'
 KEYS = [f"wide-{n:03}" for n in range(COUNT)]

@@ -69,10 +69,13 @@ def test_ndjson_and_xml_end_with_it(hub: RunningHub) -> None:
 def test_a_file_holds_records_only_unless_it_is_asked_for_its_receipt(hub: RunningHub) -> None:
     plain = export(hub, format="NDJSON", limit=3).body
     assert len(plain.splitlines()) == 3 and b"@receipt" not in plain
-    # Deprecated: it asks for what holds anyway.
+    # Deprecated: the parameter asks for the default.
     assert export(hub, format="NDJSON", limit=3, omit_receipt="true").body == plain
     refused = hub.get("/v1/customers:export", format="NDJSON", receipt="outline")
-    assert (refused.status, refused.violations()) == (400, {"receipt": "is inline, or left out"})
+    assert (refused.status, refused.violations()) == (
+        400,
+        {"receipt": "must be inline, or left out"},
+    )
 
 
 def test_csv_for_spreadsheets_begins_with_the_mark_of_utf_8(hub: RunningHub) -> None:

@@ -61,7 +61,7 @@ def shape(hub: RunningHub) -> Iterator[str]:
 
 @pytest.fixture
 def mark() -> str:
-    """What the names of a test's own customers begin with."""
+    """The beginning of the names of a test's own customers."""
     return f"m{uuid.uuid4().hex[:12]}"
 
 
@@ -146,7 +146,7 @@ def test_before_images_changed_columns_and_the_end_of_a_record(
     (customer,) = customers(mark, 1)
     key = customer["customerId"]
     put(hub, "customers", customer)
-    hub.head()  # it has its place in the log, before the cursor
+    hub.head()  # the change is in the log, before the cursor
     filter = f'name = "{mark}*"'
     with Client(hub.url, token=hub.token("admin")) as client:
         dataset = client.dataset("customers")
@@ -200,17 +200,17 @@ def test_what_is_refused(hub: RunningHub, shape: str) -> None:
             "shape": "is an id, or an id, '@' and a version"
         }
     elsewhere = get(hub, "/v1/orders:changes", shape=shape)
-    assert elsewhere.violations() == {"shape": "is of the dataset customers"}
+    assert elsewhere.violations() == {"shape": "belongs to the dataset customers"}
     several = get(hub, "/v1/changes", datasets="orders", shapes=shape)
-    assert several.violations() == {"shape": "is of the dataset customers"}
+    assert several.violations() == {"shape": "belongs to the dataset customers"}
     twice = get(hub, f"/v1/changes?shapes={shape}&shapes={shape}@1")
-    assert twice.violations() == {"shape": "is the second one of customers"}
+    assert twice.violations() == {"shape": "is the second shape of the dataset customers"}
     # Another consumer's shape does not exist.
     assert get(hub, "/v1/customers:changes", "bi", shape=shape).reason == "SHAPE_NOT_FOUND"
 
 
 def test_a_shape_shows_no_more_than_the_view_in_feeds(hub: RunningHub, mark: str) -> None:
-    """While the View shows the tax id, the shape does; from then on nothing does."""
+    """The shape shows the tax id only as long as the View does."""
     columns = [{"name": "Id", "field": "customer_id"}, {"name": "Tax", "field": "tax_id"}]
     name, secret = f"s-{uuid.uuid4().hex[:10]}", f"DE{uuid.uuid4().int % 10**9:09}"
     (customer,) = customers(mark, 1)
@@ -317,7 +317,7 @@ def test_a_webhook_sends_the_columns(hub: RunningHub, posts: Posts, shape: str, 
         assert (data["shape"], data["changed"]) == (f"{shape}@2", ["Lifecycle"])
         assert data["record"] == exported(hub, mark, shape)[key]
         path = f"/v1/webhooks/{made['webhookId']}"
-        # A past delivery is shown, and sent again, as it would be sent now.
+        # The hub shows and resends a past delivery as it would send it now.
         listed = get(hub, f"{path}/deliveries").json()["deliveries"]
         first = next(d for d in listed if d["eventType"] == "customer.created")
         resend = send(hub, "POST", f"{path}/deliveries/{first['deliveryId']}:resend", {})
@@ -334,7 +334,7 @@ def test_a_webhook_in_xml_and_cloudevents_with_a_pinned_version(
     bad = {"url": posts.url, "options": {"body": "XML"},
            "selections": [{"dataset": "customers", "shape": shape}]}  # fmt: skip
     refused = send(hub, "POST", "/v1/webhooks", bad)
-    assert "'Company name', no name in XML" in refused.violations()["shape"]
+    assert "'Company name', whose name is not valid in XML" in refused.violations()["shape"]
     save(hub, shape, [COLUMNS[0], COLUMNS[2], COLUMNS[4]], first=False)
     pinned, form = f"{shape}@2", {"body": "XML", "envelope": "CLOUDEVENTS_BINARY"}
     with webhook(hub, f"{posts.url}/{mark}", mark, pinned, **form) as made:
@@ -376,7 +376,7 @@ def test_a_webhook_is_paused_when_its_owner_no_longer_sees_a_field(
             found = eventually(paused)
             assert "unknown field 'tax_id'" in found["reason"], found
             assert "unknown field 'tax_id'" in found["problems"]["customers"]
-            # What happened meanwhile waits, and comes once a version fits again.
+            # Changes from the meantime wait, and arrive once a version fits again.
             save(hub, name, columns[:1], owner.key, first=False)
             assert send(hub, "POST", f"{path}:resume", {}, owner.key).status == 200
             data = [json.loads(p.body)["data"] for p in posts.wait(f"/{mark}", 2)]
@@ -391,7 +391,7 @@ def test_a_webhook_is_paused_when_its_owner_no_longer_sees_a_field(
 def test_the_examples_by_command(
     hub: RunningHub, posts: Posts, tmp_path: Path, mark: str, example: str, dataset: str
 ) -> None:
-    """What ``watch``, ``changes`` and ``subscriptions pull`` print is what an export has."""
+    """``watch``, ``changes`` and ``subscriptions pull`` print what an export has."""
 
     def run(*words: str) -> str:
         return hub.command(*words).stdout.decode()

@@ -1,4 +1,4 @@
-"""Files in the columns of a shape, read back: only what was changed is changed in the records."""
+"""Imports of files in the columns of a shape: they change only what was changed in the file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def shape(hub: RunningHub) -> Iterator[str]:
 
 @pytest.fixture
 def mark(hub: RunningHub) -> str:
-    """What the names of three customers of the test begin with."""
+    """The beginning of the names of the test's three customers."""
     mark = f"m{uuid.uuid4().hex[:12]}"
     put(hub, "customers", *[
         new_customer(name=f"{mark} {n}", tags=["x", "ü;"][:n], taxId=f"DE{n}", status=status,
@@ -68,7 +68,7 @@ def mark(hub: RunningHub) -> str:
 
 
 def records(hub: RunningHub, mark: str) -> dict[str, Any]:
-    """The customers of the test, by key, without what a write changes by itself."""
+    """The customers of the test, by key, without the fields that every write changes."""
     reply = hub.get("/v1/customers", filter=f'name = "{mark}*"').json()["customers"]
     return {
         r["customerId"]: {k: v for k, v in r.items() if k not in ("etag", "updateTime")}

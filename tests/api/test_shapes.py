@@ -39,7 +39,7 @@ def send(hub: RunningHub, method: str, path: str, body: Any = None, who: str = "
 
 
 def read(hub: RunningHub, path: str) -> dict[str, Any]:
-    """A shape as it was saved: without what imports say about its columns."""
+    """A shape as it was saved, without ``import_problem``."""
     found: dict[str, Any] = send(hub, "GET", path).json()
     for column in found["columns"]:
         column.pop("importProblem", None)
@@ -131,7 +131,7 @@ def test_a_new_version_leaves_the_earlier_ones(
     for shape, code in (("crm-contacts@3", 404), ("nothing", 404), ("crm-contacts@x", 400)):
         assert hub.get("/v1/customers:export", format="CSV", shape=shape).status == code
     other = hub.get("/v1/orders:export", format="CSV", shape="crm-contacts")
-    assert other.violations() == {"shape": "is of the dataset customers"}
+    assert other.violations() == {"shape": "belongs to the dataset customers"}
     both = hub.get("/v1/customers:export", format="CSV", shape="crm-contacts", fields="name")
     assert "fields" in both.violations()
 

@@ -46,7 +46,7 @@ async def test_envoy_refuses_a_broken_file(tmp_path: Path) -> None:
 
 
 async def test_a_start_with_a_broken_file_tells_the_reason() -> None:
-    """The file is not read twice at each start, but the reason is told all the same."""
+    """A start does not read the file twice, but still reports the reason."""
     with folder() as here:
         shutil.copytree(resources.envoy_templates(), here / "envoy")
         template = here / "envoy" / "sidecar.yaml.j2"

@@ -41,8 +41,7 @@ ROUNDS = int(os.environ.get("PENSTOCK_S7_ROUNDS", "1"))
 IDLE = int(os.environ.get("PENSTOCK_S7_IDLE", "300"))
 FRAMES = 5_000 * ROUNDS
 CONNECTIONS = 4
-#: Seconds within which memory must shrink: far fewer than those after which the sidecar of these
-#: tests ends what is idle.
+#: Seconds within which memory must shrink: far fewer than the idle timeout of these tests' sidecar.
 SOON, IDLE_ENDS = 60.0, 300
 #: The memory that an open connection may hold, and what may remain after it has closed.
 BY_CONNECTION = 2 << 20

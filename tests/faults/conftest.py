@@ -54,14 +54,14 @@ def large() -> Iterator[RunningHub]:
 
 @pytest.fixture
 def roomy(large: RunningHub) -> RunningHub:
-    """A hub with some megabytes of customers; tests may kill its workers, nothing else."""
+    """A hub with some megabytes of customers. Tests may kill its workers, but nothing else."""
     large.mend()
     return large
 
 
 @pytest.fixture
 def own_hub(breakable: RunningHub) -> RunningHub:
-    """A hub that runs and is whole, which a test may break or leave stopped; its data have no
-    particular contents."""
+    """A hub that runs and is whole. A test may break it or leave it stopped, and cannot rely on
+    particular data."""
     breakable.mend()
     return breakable

@@ -1,4 +1,4 @@
-"""Retention of the audit on a running hub: by the keeper and by command, in backups and replies."""
+"""Retention of the audit on a running hub: by the keeper, by command, in backups and in replies."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_old_days_move_to_files_that_backups_keep() -> None:
 
 
 def check_command(hub: RunningHub) -> None:
-    """The command archives beside the hub, and refuses to guess for how long to keep days."""
+    """The command archives while the hub runs, and refuses to guess how many days to keep."""
     refused = hub.command("audit", "archive", check=False)
     assert refused.returncode == 2 and b"--days" in refused.stderr
     done = hub.command("audit", "archive", "--days", "3", "--format", "json")
@@ -93,7 +93,7 @@ def check_files(hub: RunningHub) -> None:
 
 
 def check_replies(hub: RunningHub) -> None:
-    """Questions about archived days are told so, and others are not."""
+    """Replies name archived days if the request asks for these, and only then."""
     rows = archived(hub)
     days = [str(row["day"]) for row in rows]
     found = hub.get("/v1/audit/entries", filter='method = "/Old"').json()

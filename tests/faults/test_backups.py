@@ -224,7 +224,7 @@ def is_rotated(hub: RunningHub) -> None:
     old, new = secrets_of(hub)
     hub.stop()
     hub.command("up", "--detach")
-    # The use of a credential digests it again under the secret that seals now, and the first one
+    # Using a credential digests it again under the secret that seals now, and the first such digest
     # after a start is written soon.
     assert written(hub, 1)
     digested = "SELECT count(*) FROM hub.credential_digest WHERE root_secret_id = $1"

@@ -1,4 +1,4 @@
-"""A file that breaks off ends as broken on the wire, whatever breaks it off: over REST no client
+"""Over REST, a file that breaks off for any reason ends as a broken reply on the wire: no client
 can take a part of a file for the whole.
 
 Each experiment stops two downloads by curl in the middle, one over HTTP/1.1 and one over HTTP/2,
@@ -27,7 +27,7 @@ BROKEN = {"--http1.1": 18, "--http2-prior-knowledge": 92}
 #: Together these records are larger than all buffers on the way to a client that stops reading.
 RECORDS, NOTES = 160, 400_000
 LAST = f"large-{RECORDS:04}"
-#: Gives a record a time that the model does not have.
+#: Gives a record a time that the model cannot express.
 UNREADABLE = "UPDATE data.customers SET create_time = '12000-01-01' WHERE customer_id = $1"
 
 _LARGE = f"""
@@ -56,7 +56,7 @@ def large(own_hub: RunningHub) -> Iterator[RunningHub]:
 
 @dataclass
 class Download:
-    """A download by curl that stands still after its first bytes."""
+    """A download by curl that pauses after its first bytes."""
 
     process: subprocess.Popen[bytes]
     receipt: str
@@ -90,7 +90,7 @@ def _download(
     head = ["--header", f"authorization: Bearer {hub.token(consumer)}"]
     if compressed:
         head += ["--header", "accept-encoding: gzip"]
-    # The head comes first in the output, and then the body, as it arrives.
+    # The output has the head first, and then the body as it arrives.
     command = ["curl", "--silent", "--include", "--no-buffer", version, *head, url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=1 << 16) as process:
         try:
@@ -128,7 +128,7 @@ def ended(hub: RunningHub, running: list[Download]) -> None:
 
 
 def at_backends(function: str) -> Callable[[RunningHub, list[Download]], None]:
-    """A fault of all sessions that send rows."""
+    """Apply a fault to all sessions that send rows."""
 
     def cause(hub: RunningHub, running: list[Download]) -> None:
         copies = "FROM pg_stat_activity WHERE query LIKE 'COPY %' AND state = 'active'"
@@ -143,7 +143,7 @@ def kill_database(hub: RunningHub, running: list[Download]) -> None:
 
 
 def end_workers(how: signal.Signals) -> Callable[[RunningHub, list[Download]], None]:
-    """A fault of all workers."""
+    """Apply a fault to all workers."""
 
     def cause(hub: RunningHub, running: list[Download]) -> None:
         workers = hub.processes("worker")
@@ -155,7 +155,7 @@ def end_workers(how: signal.Signals) -> Callable[[RunningHub, list[Download]], N
 
 CAUSES: dict[str, Callable[[RunningHub, list[Download]], None]] = {
     "access lost": lose_access,
-    # A statement that takes too long ends in the same way.
+    # A statement that takes too long ends the same way.
     "statement cancelled": at_backends("pg_cancel_backend"),
     "session killed": at_backends("pg_terminate_backend"),
     "database gone": kill_database,
@@ -172,7 +172,7 @@ def test_a_file_that_breaks_off_is_broken_on_the_wire(large: RunningHub, cause: 
     assert {version: code for version, (code, _) in found.items()} == BROKEN
     assert all(size < RECORDS * NOTES for _, size in found.values())
     receipts = [one.receipt for one in running.values()]
-    # A worker that dies leaves the receipt open, which then reads as failed; one that is stopped
+    # A worker that dies leaves the receipt open, which then counts as failed; one that is stopped
     # cancels its calls.
     ends = {"FAILED", "CANCELLED"}
     eventually(lambda: {receipt(large, each, "crm")["state"] for each in receipts} <= ends)

@@ -343,7 +343,7 @@ def audit_goes_on(world: World) -> None:
     audit continues; sealed entries are not sealed again."""
     status, said = world.verified()
     assert status == 1 and "NOT INTACT" in said, said
-    # The hub seals all the time: the command may find that and say "try again".
+    # The hub seals all the time, so the command may say "try again".
     done = eventually(lambda: world.hub.command("epoch", "new", "--because", "restore"))
     assert b"was undone" in done.stdout
     world.written(1)

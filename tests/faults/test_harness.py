@@ -1,4 +1,4 @@
-"""What tests wait with: it bears what passes, and nothing else."""
+"""The functions with which tests wait: they tolerate passing states, and nothing else."""
 
 from __future__ import annotations
 

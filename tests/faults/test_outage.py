@@ -46,7 +46,7 @@ def frozen(hub: RunningHub) -> Iterator[None]:
     server = hub.processes("postgres")
     sessions: list[psutil.Process] = []
     try:
-        signal_processes(server, signal.SIGSTOP)  # first, so that it starts no other
+        signal_processes(server, signal.SIGSTOP)  # kill it first, so that it starts no other
         sessions = [session for one in server for session in one.children()]
         signal_processes(sessions, signal.SIGSTOP)
         yield

@@ -54,7 +54,7 @@ class Callers:
         while not self._done.wait(0.1):
             replies = self._replies()
             if not any(answers_of(replies)):
-                # One was away when it was asked, and the other a moment later, on a slow machine.
+                # On a slow machine, one node was away at first, and the other a moment later.
                 replies = self._replies()
             answers = answers_of(replies)
             self.served += any(r.status == 200 for r in answers)
@@ -64,7 +64,7 @@ class Callers:
 
 
 def answers_of(replies: list[Reply | None]) -> list[Reply]:
-    """The replies of nodes that were there."""
+    """The replies of the nodes that were reachable."""
     return [r for r in replies if r is not None and r.status not in AWAY]
 
 
@@ -229,7 +229,7 @@ def rotated(site: Site) -> tuple[str, str]:
     refused = near.command("secret", "rotate", check=False)
     assert refused.returncode == 1 and b"is not known on" in refused.stderr, refused.stderr
     site.restart(far, OLD, NEW)
-    # Others may be sealing the audit at this moment: then the command says "try again".
+    # If others are sealing the audit at this moment, the command says "try again".
     eventually(lambda: near.command("secret", "rotate"))
     (new,) = set(site.status()) - {old}
     assert site.status()[new]["state"] == "next"

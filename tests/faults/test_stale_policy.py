@@ -46,7 +46,7 @@ def test_fail_closed() -> None:
         hub = RunningHub(data / "hub", customers=20, environment=environment)
         hub.start()
         try:
-            # On a slow machine even a reading by the second may be too old at times.
+            # On a slow machine even a policy that is read every second may sometimes be too old.
             eventually(lambda: {reply.status for reply in answers(hub)} == {200})
             metadata = hub.metadata("crm")
             # Nobody can read which revision is in force; the rest of the database works.

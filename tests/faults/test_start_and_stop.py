@@ -107,7 +107,7 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_finds_all_data
         all_gone(processes)
     console = (own_hub.data.parent / "console").read_text()
     assert "Traceback" not in console
-    # The start says what it does, step by step, and then that it is ready.
+    # The start prints each step, and then that the hub is ready.
     told = [
         "starting PostgreSQL",
         "migrating the tables",

@@ -3,6 +3,7 @@ and a read that cannot show it names the record."""
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -104,7 +105,11 @@ def test_what_the_model_cannot_express_is_shown_or_named(
         own_hub.sql(put, key, value)
         try:
             for read, path in reads(dataset.name, key).items():
-                reply = own_hub.get(path, "admin")
+                try:
+                    reply = own_hub.get(path, "admin")
+                except http.client.IncompleteRead:  # a file that breaks off after its first bytes
+                    assert ":export?" in path, path
+                    continue
                 where = f"{read} of {dataset.name}.{field.path} = {value}: {reply.status}"
                 if reply.status != 200:
                     assert reply.reason == "RECORD_UNREADABLE", where

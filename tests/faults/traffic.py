@@ -20,7 +20,7 @@ from penstockd.errors import Refused
 from penstockd.store.database import Database
 from penstockd.store.log import last_number, read_changes
 
-#: The seconds that a writer waits for an answer: a hub that hangs is seen as away.
+#: The seconds that a writer waits for an answer; a hub that hangs for longer counts as away.
 ANSWER = 30.0
 CONTENDED = 40
 #: The rows that others write while an experiment waits for them.
@@ -63,7 +63,7 @@ class Traffic:
                 await self._session.close()
                 raise AssertionError(f"the hub takes no writes: {dict(self.outcomes)}")
             await asyncio.sleep(0.1)
-        # A test may count what happens from here on.
+        # From here on, a test may count outcomes.
         self.outcomes.clear()
         self.outcomes["200"] = len(self._contended)
         return self

@@ -114,7 +114,7 @@ def giants() -> dict[str, tuple[str, bytes]]:
 def test_poison_is_refused_and_the_hub_goes_on(target: RunningHub) -> None:
     print("seed", SEED)
     chance = random.Random(SEED)
-    # Each worker loads what it needs for files after its start, and keeps it.
+    # Each worker loads the libraries for files after its start, and keeps them.
     for _ in range(EVERY_WORKER):
         assert target.get("/v1/customers:export", format="ARROW", limit=1).status == 200
     head, before = target.head(), workers(target)

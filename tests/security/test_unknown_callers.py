@@ -101,7 +101,7 @@ def test_a_call_without_credentials_ends_at_its_headers(
         )
         return guarded - {method for (method,) in entered}
 
-    # A reply of 401 to a call that sends on may overtake its entry.
+    # If a call keeps sending, its 401 may arrive before its entry is stored.
     eventually(lambda: not missing())
 
 

@@ -1,4 +1,4 @@
-"""Ways to sign in, through the sidecar: all that carry a valid credential, and no other."""
+"""Ways to sign in, through the sidecar: valid credentials work in every way, and others in none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_way_signs_in(hub: RunningHub) -> None:
 
 
 def test_a_body_without_a_stated_length_is_taken_from_every_caller(hub: RunningHub) -> None:
-    """The sidecar asks the hub about such a caller first."""
+    """The sidecar asks the hub about such a caller before it forwards the call."""
     for way, headers in ways(hub).items():
         body = iter([json.dumps({"customers": []}).encode()])
         sent = {**headers, "content-type": "application/json"}

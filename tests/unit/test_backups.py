@@ -139,6 +139,25 @@ def test_what_would_mix_or_overwrite_is_refused(kept: list[str], home: Path, vau
         restore(own, vault)
 
 
+def test_a_restore_that_cannot_write_the_archives_leaves_no_cluster(
+    kept: list[str], home: Path, vault: str
+) -> None:
+    archive, blocked = Path(vault, "audit", "day.jsonl.gz"), home / "blocked"
+    archive.parent.mkdir(exist_ok=True)
+    archive.write_bytes(b"a day")
+    blocked.touch()
+    settings = at(home / "without-archives", audit_archive=blocked)
+    try:
+        with pytest.raises(StartRefused, match="blocked"):
+            restore(settings, vault)
+        assert not (settings.data_dir / "postgres").exists()
+        blocked.unlink()
+        assert restore(settings, vault).label.name == kept[-1], "the control"
+        assert (blocked / archive.name).read_bytes() == b"a day"
+    finally:
+        archive.unlink()
+
+
 @pytest.fixture
 def drills(kept: list[str], home: Path, vault: str) -> Iterator[list[Settings]]:
     """Two copies that were restored from the vault, which is put back afterwards."""

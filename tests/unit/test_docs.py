@@ -52,7 +52,7 @@ def test_every_script_is_in_the_readme() -> None:
 
 
 def test_the_example_of_a_dataset_is_one(tmp_path: Path) -> None:
-    """With customers, to which it refers."""
+    """It compiles together with customers, to which it refers."""
     text = README.split("```proto\n")[1].split("```")[0]
     tickets = compiled(tmp_path, text, "tickets", "customers")["tickets"]
     assert [f.path for f in tickets.fields][:4] == ["ticket_id", "customer_id", "subject", "fee"]
@@ -71,7 +71,9 @@ def test_the_table_of_model_changes_says_what_the_catalogue_shows() -> None:
     for name, changes in KINDS.items():
         none = {c.empty.value if c.empty else "additive" for c in changes.values()}
         some = {c.full.value if c.full else "additive" for c in changes.values() if c.values}
-        if any(c.refused for c in changes.values()) or name == "a oneof":  # tried by itself
+        if (
+            any(c.refused for c in changes.values()) or name == "a oneof"
+        ):  # a test of its own tries this
             some.add("refused")
         shown[name] = (none, some)
     assert documented == shown

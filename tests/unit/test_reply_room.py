@@ -1,4 +1,4 @@
-"""Sizes of replies: estimates are upper bounds, and every list of the hub keeps to the room."""
+"""Sizes of replies: estimates are upper bounds, and every list of the hub stays within the room."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TEXTS = ["plain", "<<>>", "\x01\x02\x7f", '"\\', "\u2028\u2029", "ünï", "𠮷�
 
 
 def fill(chance: random.Random, message: Any, depth: int = 0) -> None:
-    """Set every field of a message to something that is expensive to print."""
+    """Set every field of a message to a value that is long in JSON."""
     for field in message.DESCRIPTOR.fields:
         if field.message_type is not None:
             if depth > 3 or field.message_type.GetOptions().map_entry:
@@ -135,7 +135,7 @@ def find_hub_files(pool: Any, package: str) -> list[Any]:
 
 
 def test_every_paged_command_cuts_its_pages() -> None:
-    """Each use of Paging ends with ``cut`` or ``fit``, which keep to the room."""
+    """Each use of Paging ends with ``cut`` or ``fit``, which stay within the room."""
     users = [p for p in COMMANDS.rglob("*.py") if "Paging(" in p.read_text()]
     assert len(users) >= 9
     for path in users:

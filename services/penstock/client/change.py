@@ -26,8 +26,8 @@ class Change:
     LEFT_VIEW (it exists and is no longer visible) or SNAPSHOT (it existed when the feed began).
     ``after`` is the record as the caller sees it now, None if it is gone; ``before`` is its earlier
     image, if asked for. With a shape they are None, and ``shaped`` and ``shaped_before`` hold its
-    columns instead, by name and sorted by it. ``changed_fields`` are the paths, or the columns,
-    that an update changed. Changes that were committed together share ``transaction_id``;
+    columns instead, sorted by name. ``changed_fields`` are the paths, or the columns, that an
+    update changed. Changes that were committed together share ``transaction_id``;
     ``sequence`` rises.
     """
 
@@ -221,7 +221,7 @@ def _read_change(
 
 
 def read_columns(message: Any, field: str) -> dict[str, Any] | None:
-    """The columns of a shape in a change, in order of their names; None if they are not set."""
+    """The columns of a shape in a change, sorted by name; None if the change has none."""
     if not message.HasField(field):
         return None
     found = read_struct(getattr(message, field))

@@ -132,8 +132,8 @@ class Client:
     ) -> Feed:
         """The changes of several datasets as they are committed, with one cursor.
 
-        Without ``datasets``, covers all that the caller may read. ``shapes`` names one shape at
-        most for a dataset. For the rest see ``DatasetClient.watch``.
+        Without ``datasets``, covers all that the caller may read. ``shapes`` names at most one
+        shape for each dataset. For the rest see ``DatasetClient.watch``.
         """
         from penstock.client import feeds
 

@@ -255,12 +255,13 @@ class DatasetClient(DatasetFeeds):
         client never repeats an upload by itself. If ``source`` raises, nothing is loaded and the
         error is raised here. ``progress`` is called from another thread.
 
-        ``delimiter`` parts the cells of CSV (comma, semicolon, tab, pipe, or the character), by
+        ``delimiter`` separates the cells of CSV (comma, semicolon, tab, pipe, or the character), by
         default as the header shows. ``time_zone`` ("Europe/Berlin", "+02:00") is the zone of times
         that name none, which are refused without it. With ``ignore_unknown`` columns and members
         that no field has are ignored, and the counts name them. With ``preview`` nothing is
         written: the counts say what would be, and ``columns`` how each column is understood. With
-        a ``shape`` (``id`` or ``id@version``) the file has its columns, which are read back.
+        a ``shape`` (``id`` or ``id@version``) the file has the shape's columns, and the import
+        reads them back into fields.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -302,9 +303,9 @@ class DatasetClient(DatasetFeeds):
         of the file itself. ``spreadsheet_safe`` disarms CSV cells that a spreadsheet would run as
         formulas; importing such cells does not restore the original values. ``nested="JSON"``
         makes lists and maps in Parquet and Arrow text in JSON, instead of LIST, MAP and STRUCT.
-        ``bom`` begins CSV with the mark by which Excel recognises UTF-8, as ``spreadsheet_safe``
-        does unless ``bom`` is False.
-        ``shape`` is one of ``Client.shapes``, by ``id`` or ``id@version``, for its columns.
+        ``bom`` begins CSV with a byte order mark, by which Excel recognises UTF-8;
+        ``spreadsheet_safe`` does so too, unless ``bom`` is False.
+        ``shape`` (``id`` or ``id@version``, see ``Client.shapes``) makes the file have its columns.
 
         It resumes by itself after a broken connection, and ends without an error only if the hub's
         receipt matches everything that arrived (see ``Export``). Closing it early ends the call.

@@ -15,7 +15,7 @@ FieldDescriptor = Any
 
 M = TypeVar("M", bound=Message)
 
-#: The largest float of 32 bits, and where larger numbers no longer round to it.
+#: The largest float of 32 bits, and the number from which on nothing rounds to it.
 _LARGEST, _BEYOND = 3.4028234663852886e38, 3.4028235677973366e38
 #: A record as an argument: a message, or proto JSON with camelCase or proto names.
 Record = Message | Mapping[str, Any]
@@ -39,8 +39,9 @@ def to_message(record: Record, record_class: type[Message]) -> Message:
 def parse_message(data: dict[str, Any], kind: type[M]) -> M:
     """A message of JSON data. Raises ParseError.
 
-    ``json_format`` refuses the largest float as every printer writes it, 3.4028235e+38, since that
-    is a little larger as a number, but takes it as a text, for a double too.
+    Every printer writes the largest float as 3.4028235e+38. Read as a number, that is slightly
+    too large, and ``json_format`` refuses it; it accepts the same digits as text, even for a
+    double.
     """
     try:
         return json_format.ParseDict(data, kind())

@@ -91,8 +91,9 @@ class SubscriptionClient:
         """Creates it, beginning "now", at the "oldest" change that is kept, or at a cursor.
 
         Without ``datasets`` it covers all that the caller may read. If not ``ordered``, the hub
-        leases several batches at a time. ``shapes`` names one shape at most for a dataset, in whose
-        columns its records come. SUBSCRIPTION_EXISTS if there is one already.
+        leases several batches at a time. ``shapes`` names at most one shape for each
+        dataset; its records come in the columns of the shape. Raises SUBSCRIPTION_EXISTS if there
+        is one already.
         """
         subscription = subscriptions_pb2.Subscription(
             subscription_id=self.name,

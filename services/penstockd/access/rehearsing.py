@@ -73,7 +73,7 @@ async def rehearse_policy(
     Raises RehearsalTooLong, and PermissionDenied for datasets that the caller's scopes leave out.
     """
     before = with_document(policy, now)
-    # Calls of archived days are not looked at, and the outcome says so.
+    # The rehearsal skips calls of archived days; the outcome says since when it looked.
     archived = await find_archived(connection, since.date(), date.max)
     if archived is not None:
         first = archived.last + timedelta(days=1)

@@ -2,8 +2,8 @@
 
 A file is a copy of the day (see ``copy``), compressed with gzip, with the keys of the replies and
 with the checkpoints up to the one that signs the end of the chain. Its name has the day and the
-beginning of the last hash of the chain: so a file is written again only with the same content, and
-two chains of one day have two files. It appears whole, or not at all.
+beginning of the chain's last hash: writing a file again gives the same content, and two chains of
+one day have two files. A file appears whole, or not at all.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ SUFFIX = ".ndjson.gz"
 _PREFIX = "audit-"
 #: Ends the name of a file that is being written.
 _PART = ".part"
-#: Unfinished files that are older, in seconds, belong to a run that was killed.
+#: An unfinished file older than this many seconds belongs to a run that was killed.
 _STALE_SECONDS = 86_400.0
-#: The most bytes of a line: an entry has the keys of at most a million records.
+#: The most bytes of a line; an entry has the keys of at most a million records.
 _LINE_BYTES = 256 * 1024 * 1024
 
 _RULES = """
@@ -56,7 +56,7 @@ WHERE digest IN (SELECT shown FROM hub.audit_entry WHERE day = $1) ORDER BY dige
 
 @dataclass(frozen=True, slots=True)
 class DayChain:
-    """The whole chain of a day, whose end checkpoint number ``signed`` signs."""
+    """The whole chain of a day. Checkpoint number ``signed`` signs its end."""
 
     day: dt.date
     anchor: int
@@ -78,12 +78,12 @@ def list_archives(folder: Path) -> list[Path]:
 
 
 async def write_archive(connection: Connection, chain: DayChain, folder: Path) -> Path:
-    """Write the archive of a chain in the connection's snapshot under a name of its own, to be
-    checked and then renamed: see ``finish_archive``. Raises OSError.
+    """Write the archive of a chain from the connection's snapshot to a temporary file, which the
+    caller checks and ``finish_archive`` renames. Raises OSError.
     """
     fresh = folder / f"{name_archive(chain.day, chain.last_hash)}.{secrets.token_hex(4)}{_PART}"
     with open_private(fresh) as file:
-        # Without a name and a time in the header, so that one content makes one file.
+        # A header without name and time, so that equal content makes equal files.
         with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             async for lines in _encode_archive(connection, chain):
                 await asyncio.to_thread(packed.write, b"".join(line + b"\n" for line in lines))
@@ -120,7 +120,7 @@ def open_private(path: Path) -> Iterator[IO[bytes]]:
 
 
 def finish_archive(fresh: Path, chain: DayChain) -> tuple[Path, int]:
-    """Give a written archive its name; it is on disk on return. Returns its path, and its size in
+    """Give a written archive its name, and sync it to disk. Returns its path and its size in
     bytes. Raises OSError."""
     path = fresh.with_name(name_archive(chain.day, chain.last_hash))
     size = fresh.stat().st_size
@@ -130,7 +130,7 @@ def finish_archive(fresh: Path, chain: DayChain) -> tuple[Path, int]:
 
 
 def remove_unfinished(fresh: Path) -> None:
-    """Remove a written archive that has not got its name."""
+    """Remove an archive that has no final name yet."""
     fresh.unlink(missing_ok=True)
 
 
@@ -147,8 +147,8 @@ def prepare_folder(folder: Path, size: int) -> None:
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[Iterator[bytes]]:
-    """The lines of a copy or an archive, unpacked if need be. Raises OSError, and CopyBroken while
-    they are read."""
+    """The lines of a copy or an archive, unpacked if necessary. Raises OSError; reading the lines
+    also raises CopyBroken."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -166,7 +166,7 @@ def _read_lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
 
 
 class ArchiveFolders:
-    """The archives in some folders, as one."""
+    """The archives of several folders; of two with one name, the one of the first folder."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
@@ -175,7 +175,7 @@ class ArchiveFolders:
 
     @property
     def spare(self) -> list[str]:
-        """The names of files that no dropped day has asked for."""
+        """The names of files that belong to no dropped day that was checked."""
         return sorted(self._found.keys() - self._taken)
 
     def check(self, check: Verification, pruned: Checkpoint) -> bool:
@@ -205,10 +205,10 @@ def _check_lines(check: Verification, pruned: Checkpoint, source: CopyLines) -> 
         raise CopyBroken(f"line {source.number} is not the head of a chain")
     named, anchor, length = parse_chain(head, source.number)
     if named != pruned.day:
-        raise CopyBroken(f"it holds the day {named}")
+        raise CopyBroken(f"it is the archive of {named}")
     check.compare(pruned, anchor, held)
     day = check.archived(pruned, anchor)
     feed_entries(check, day, source, rules, named)
     day.end(length)
     if not source.ends():
-        raise CopyBroken(f"it does not end as an archive at line {source.number}")
+        raise CopyBroken(f"line {source.number} is not the end of the archive")

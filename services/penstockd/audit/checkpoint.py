@@ -38,7 +38,7 @@ class CheckpointKind(enum.StrEnum):
     SEAL: the day's chain has this hash at this sequence.
     USAGE: the rollups of usage of the day, from ``sequence`` entries, have the digest ``hash``.
     PRUNE: the day's chain, which ends with this hash at this sequence, was archived to a file and
-    dropped. Later checkpoints of the day belong to another chain of it.
+    dropped. Later checkpoints of the day belong to another chain of that day.
     ROTATE: the next checkpoint is signed with another key, whose public half is ``hash``.
     RESTORE: an operator declared that the database has gone back in time. The file's checkpoints
     after number ``sequence`` and before this one were undone. It follows the last checkpoint of the

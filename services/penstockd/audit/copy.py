@@ -38,16 +38,16 @@ from penstockd.errors import ValueInvalid
 from penstockd.store.database import Connection
 
 _GROUP = 1000
-#: About how many bytes of keys are read at a time.
+#: The approximate number of bytes of keys that are read at a time.
 _PIECE_BYTES = 4 * 1024 * 1024
-#: The beginning of the line of an entry.
+#: How the line of an entry begins.
 _ENTRY = b'{"sequence":'
 
 _CHAINS = """
 SELECT day, anchor, last_sequence FROM hub.audit_chain
 WHERE day BETWEEN $1 AND $2 ORDER BY day
 """
-#: Groups of at most 2,000 entries together: the sealer makes many small ones.
+#: Seals are read together up to about 2,000 entries, because the sealer makes many small ones.
 _SEALS = f"""
 SELECT first_sequence, entry_ids, hashes FROM hub.audit_seal
 WHERE day = $1 AND first_sequence > $2 AND first_sequence < {_GROUP} + (
@@ -121,8 +121,8 @@ def encode_end(entries: int) -> bytes:
 async def encode_chain(
     connection: Connection, day: dt.date, anchor: int, length: int, *, with_keys: bool = False
 ) -> AsyncGenerator[list[bytes], None]:
-    """The chain of a day as lines: its head, and its entries, those present. ``with_keys`` adds
-    to each entry the keys of its reply."""
+    """The chain of a day as lines: its head, and those of its entries that are present.
+    ``with_keys`` adds to each entry the keys of its reply."""
     yield [_encode_line(chain={"day": day.isoformat(), "anchor": anchor, "entries": length})]
     at = 0
     while groups := await connection.fetch(_SEALS, day, at):
@@ -158,7 +158,7 @@ def _places_of(group: Any) -> Iterator[_ChainPlace]:
 def _cut_pieces(
     places: Sequence[_ChainPlace], sizes: Sequence[int]
 ) -> Iterator[Sequence[_ChainPlace]]:
-    """Cut places into pieces whose sizes are together about _PIECE_BYTES; one without sizes."""
+    """Cut places into pieces of about _PIECE_BYTES each; without sizes, into one piece."""
     begin = total = 0
     for at, size in enumerate(sizes):
         if total and total + size > _PIECE_BYTES:
@@ -212,7 +212,8 @@ def verify_copy(
     *,
     witnesses: Sequence[Checkpoint] = (),
 ) -> VerificationReport:
-    """Verify the days that a copy holds; ``witnesses`` are checkpoints that may state keys.
+    """Verify the days that a copy holds; ``witnesses`` are further checkpoints that may hand over
+    to other keys.
 
     Raises CopyBroken if the lines are not a copy.
     """
@@ -248,8 +249,8 @@ def _parse_span(found: Any) -> DaySpan | None:
 def take_rules(
     check: Verification, source: CopyLines, named: dt.date | None = None
 ) -> frozenset[str]:
-    """Check the rules that come next, of the day ``named`` if they belong to one; returns their
-    digests in hexadecimal."""
+    """Check the rules on the next lines; findings name the day ``named``, if given. Returns the
+    digests of the rules in hexadecimal."""
     digests = set()
     for rule in source.take("rule"):
         try:
@@ -278,7 +279,7 @@ def feed_entries(
     rules: Collection[str],
     named: dt.date,
 ) -> None:
-    """Feed the entries of a chain to its check, and check that their rules are there."""
+    """Feed the entries of a chain to its check, and check that the rules they name are present."""
     group: list[Sealed] = []
     for found in source.take("entry", whole=True):
         try:
@@ -332,7 +333,7 @@ class CopyLines:
             yield found
 
     def ends(self) -> bool:
-        """Whether the line that ends a copy comes next, and none after it."""
+        """Whether the next line ends the copy, and is the last one."""
         return next(self.take("end", 1), None) is not None and self._next is None
 
     def checkpoint(self, found: Any) -> Checkpoint:

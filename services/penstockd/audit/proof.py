@@ -74,7 +74,7 @@ async def verify_database(
 
     ``outside`` are the checkpoints of the file, read before the snapshot was taken. With
     ``patience``, the newest checkpoint must not be older than that many seconds. With ``archives``,
-    also verify the days that were dropped: each must be there.
+    also verify the dropped days, each of which must have its archive.
     """
     started = time.perf_counter()
     checkpoints = await read_checkpoints(connection)
@@ -93,11 +93,12 @@ async def verify_database(
     check.close(now if patience is not None else None, patience or 0.0)
     seconds = time.perf_counter() - started
     waiting = None if oldest is None else max(0.0, (now - oldest).total_seconds())
-    return check.report(unsealed, seconds, waiting, stored=stored, archived=archived)
+    return check.report(unsealed, seconds, waiting, in_store=stored, archived=archived)
 
 
 def _check_archives(check: Verification, archives: ArchiveFolders | None) -> DaySpan | None:
-    """Check the archives of all days that were dropped, if any; returns what was read."""
+    """Check the archives of all dropped days. Returns the days and what was read; None if there are
+    none."""
     if not check.pruned:
         return None
     files = 0 if archives is None else sum(archives.check(check, p) for p in check.pruned)
@@ -106,7 +107,8 @@ def _check_archives(check: Verification, archives: ArchiveFolders | None) -> Day
 
 
 async def _check_chains(connection: Connection, check: Verification) -> DaySpan | None:
-    """Check the chains in the database; returns what was read."""
+    """Check the chains in the database. Returns the days and what was read; None if there are
+    none."""
     before = check.entries
     chains = await connection.fetch(
         "SELECT day, anchor, last_sequence FROM hub.audit_chain ORDER BY day"

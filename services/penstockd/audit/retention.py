@@ -2,8 +2,8 @@
 
 The archive is written, checked as an auditor would check it, and on disk before anything is
 dropped. One transaction then adds the signed checkpoint that states how the dropped chain ends
-(PRUNE), lists the file, and drops the day. A run that is killed before that leaves a file that the
-next run replaces with the same content; after it there is nothing left to do.
+(PRUNE), lists the file, and drops the day. A run that is killed before that transaction leaves a
+file, which the next run replaces with the same content; after it, nothing is left to do.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ from penstockd.metering.fold import is_folded
 from penstockd.store.database import Connection, Database
 from penstockd.store.fences import Transactions
 
-#: How often days that are old enough are looked for, in seconds.
+#: Seconds between two searches for days that are old enough.
 INTERVAL = 600.0
-#: Seconds until the next try if others read the audit, or sign it, at that moment.
+#: Seconds until the next try while others are reading the audit.
 RETRY = 20.0
-#: The longest that dropping a day is tried before the next pass archives it again, in seconds.
+#: Seconds of trying to drop a day, after which the next pass archives it again.
 PATIENCE = 600.0
+#: Seconds for which days that are not sealed yet, and locks of others, are no failure.
+UNSEALED_SECONDS, LOCKED_SECONDS = 120.0, 3600.0
 
-#: The oldest day before a day that has a chain, with the checkpoint that signs its end; and the
-#: number of its entries, and the bytes of their tables.
+#: The oldest day with a chain before a given day, and the checkpoint that signs the chain's end.
+#: _EXTENT: the number of the day's entries, and the bytes of their tables.
 _OLDEST = """
 SELECT c.day, c.anchor, c.last_sequence, c.last_hash, (
     SELECT min(s.number) FROM hub.audit_checkpoint AS s WHERE s.kind = 'SEAL' AND s.day = c.day
@@ -65,6 +67,11 @@ class ArchiveRefused(Exception):
     """A day that cannot be archived as it is; the message states why."""
 
 
+class NotSealedYet(ArchiveRefused):
+    """A day whose chain does not end with a signed entry, or lacks entries. After a long stop,
+    the sealer may come to it only after the first run of the retention."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchivePlace:
     """Where a node puts archives."""
@@ -83,12 +90,15 @@ class AuditRetention:
         self._database, self._signers, self._place, self._days = database, signers, place, days
         self._failure: Exception | None = None
         self._failed = 0.0
+        #: When what may pass by itself was first met, since the last run that succeeded.
+        self._met: dict[type[Exception], float] = {}
 
     async def run(self, fenced: Transactions) -> None:
-        """Look every INTERVAL until cancelled. A failure that time alone does not cure is raised
-        again until INTERVAL has passed, without new work.
+        """Look every INTERVAL until cancelled. If the last run failed in a way that time alone
+        does not cure, raise that failure again without new work until INTERVAL has passed.
 
-        Raises ArchiveRefused, OSError, Conflict and DatabaseUnavailable.
+        Raises ArchiveRefused, OSError, Conflict and DatabaseUnavailable, and DataLocked after
+        LOCKED_SECONDS.
         """
         if self._failure is not None and time.monotonic() - self._failed < INTERVAL:
             raise self._failure.with_traceback(None)
@@ -98,19 +108,27 @@ class AuditRetention:
                 if self._days:
                     await self.archive_old(fenced)
                 self._failure = None
-            except DataLocked:
-                _log.info("audit_archive_postponed", retry_seconds=RETRY)
+                self._met.clear()
+            except (ArchiveRefused, CopyBroken, DataLocked, OSError) as exc:
+                if not self._may_pass(exc):
+                    self._failure, self._failed = exc, time.monotonic()
+                    raise
+                _log.info("audit_archive_postponed", retry_seconds=RETRY, reason=str(exc))
                 pause = RETRY
-            except (ArchiveRefused, CopyBroken, OSError) as exc:
-                self._failure, self._failed = exc, time.monotonic()
-                raise
             await asyncio.sleep(pause)
+
+    def _may_pass(self, failure: Exception) -> bool:
+        """Whether a failure may pass by itself and has not lasted long."""
+        kinds = {NotSealedYet: UNSEALED_SECONDS, DataLocked: LOCKED_SECONDS}
+        patience = kinds.get(type(failure))
+        now = time.monotonic()
+        return patience is not None and now - self._met.setdefault(type(failure), now) < patience
 
     async def archive_old(self, fenced: Transactions) -> list[StoredArchive]:
         """Archive and drop all days that are old enough, the oldest first; returns the archives.
 
         Raises ArchiveRefused, OSError, Conflict, DataLocked and DatabaseUnavailable. The days
-        before that are archived.
+        that come before the failing one are archived.
         """
         async with fenced.transaction() as connection:
             today = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
@@ -131,7 +149,7 @@ class AuditRetention:
             _log.info("audit_archive_waits_for_usage", day=str(row[0]))
             return None
         if row[4] is None:
-            raise ArchiveRefused(f"the audit of {row[0]}: no checkpoint signs the end of its chain")
+            raise NotSealedYet(f"the audit of {row[0]}: no checkpoint signs the end of its chain")
         return DayChain(*row)
 
     async def _archive_day(self, fenced: Transactions, chain: DayChain) -> StoredArchive:
@@ -139,7 +157,8 @@ class AuditRetention:
         async with self._database.snapshot() as connection:
             count, size = await connection.fetchrow(_EXTENT, chain.day) or (0, 0)
             if count != chain.entries:
-                raise ArchiveRefused(
+                refused = NotSealedYet if count > chain.entries else ArchiveRefused
+                raise refused(
                     f"the audit of {chain.day} has {count:,} entries, and its chain"
                     f" {chain.entries:,}: see penstock audit verify"
                 )
@@ -166,8 +185,9 @@ class AuditRetention:
             except (Conflict, DataLocked) as exc:
                 if time.monotonic() > end:
                     raise
-                # Either the sealer has signed a checkpoint of the same number, or others read the
-                # audit: they, and all calls behind them, would wait for a lock that is tried often.
+                # Conflict: the sealer has signed a checkpoint of the same number. DataLocked:
+                # others are reading the audit; they, and all calls behind them, would wait for a
+                # lock that is tried often.
                 await asyncio.sleep(RETRY if isinstance(exc, DataLocked) else 0)
         _log.info("audit_day_archived", day=str(chain.day), entries=chain.entries, file=str(path))
         return archive
@@ -197,10 +217,10 @@ def _check_archive(path: Path, keys: Sequence[bytes], handovers: Sequence[Checkp
     """Raise ArchiveRefused or CopyBroken unless an auditor would find the file intact."""
     with open_lines(path) as lines:
         report = verify_copy(lines, keys, witnesses=handovers)
-    # An entry that the database did not keep is reported by the auditor, before and after.
+    # The auditor reports entries that the database did not keep, with or without the archive.
     wrong = [str(found) for found in report.findings if found.fault is not Fault.SUPPRESSED]
     if wrong:
         raise ArchiveRefused(
-            f"the audit is not archived, since it is not what was sealed: {wrong[0]}"
+            f"the audit is not archived, because it differs from what was sealed: {wrong[0]}"
             " (see penstock audit verify)"
         )

@@ -100,7 +100,7 @@ class Span:
 
     @property
     def days(self) -> tuple[dt.date, dt.date]:
-        """The first and the last day of it, in UTC."""
+        """Its first and its last day, in UTC."""
         start, end = max(self.start or EARLIEST, EARLIEST), min(self.end or LATEST, LATEST)
         return start.astimezone(dt.UTC).date(), end.astimezone(dt.UTC).date()
 

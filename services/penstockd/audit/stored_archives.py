@@ -10,7 +10,7 @@ from typing import Any
 from penstockd.store.database import Connection
 
 _COLUMNS = "checkpoint, day, entries, last_hash, file, size, node_id, host, folder, archive_time"
-#: The most places that are named; more would be a fault of the set-up.
+#: The most places that a reply names; a sensible installation has fewer.
 _MAX_PLACES = 20
 _OVERLAP = """
 SELECT min(day) AS first_day, max(day) AS last_day FROM hub.audit_archive
@@ -24,7 +24,7 @@ ORDER BY host, folder LIMIT {_MAX_PLACES}
 
 @dataclass(frozen=True, slots=True)
 class StoredArchive:
-    """An archived chain: ``checkpoint`` is the number of that which states that it was dropped,
+    """An archived chain. ``checkpoint`` is the number of the checkpoint that states the drop,
     ``size`` the bytes of the file, ``folder`` its folder on the node that wrote it."""
 
     checkpoint: int
@@ -41,7 +41,7 @@ class StoredArchive:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedDays:
-    """Days that a question about the audit asks for, and that the database has dropped.
+    """The requested days that the database has dropped.
 
     ``places`` are the folders of their archives, as "host:folder".
     """
@@ -62,7 +62,7 @@ class ArchivedDays:
 async def find_archived(
     connection: Connection, first: dt.date, last: dt.date
 ) -> ArchivedDays | None:
-    """The dropped days between two days; None if there are none."""
+    """The dropped days from one day to another; None if there are none."""
     row = await connection.fetchrow(_OVERLAP, first, last)
     if row is None or row["first_day"] is None:
         return None

@@ -11,7 +11,7 @@ _CHECKPOINT = """
 SELECT number, checkpoint_time, kind, day, sequence, hash, previous, public_key, signature
 FROM hub.audit_checkpoint
 """
-#: A number that no checkpoint exceeds.
+#: No checkpoint has a larger number.
 _LAST = 2**63 - 1
 _HANDOVERS = """
 WHERE kind = 'ROTATE'
@@ -53,7 +53,7 @@ async def read_checkpoints(
 
 
 async def read_handovers(connection: Connection) -> list[Checkpoint]:
-    """The checkpoints that hand over to another key, each with the one after it."""
+    """The checkpoints that hand over to another key, each with its successor."""
     rows = await connection.fetch(_CHECKPOINT + _HANDOVERS)
     return [_parse_row(row) for row in rows]
 

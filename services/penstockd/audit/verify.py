@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +18,7 @@ from penstockd.audit.chain import Sealed, link_entry, start_chain
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind, time_text
 from penstockd.audit.succession import trust_keys
 
-#: The most findings that are reported.
+#: The most findings of each fault that are reported.
 MAX_FINDINGS = 100
 
 
@@ -73,14 +75,14 @@ class DaySpan:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """The result of a verification; ``findings``: places in chains, then other entries,
-    checkpoints.
+    """The result of a verification. ``findings`` lists places in chains first, then other entries
+    and checkpoints.
 
     ``checkpoints`` counts the checkpoints of the audit, ``outside`` those of the file. ``unsealed``
     counts entries that are not sealed yet; ``waiting`` is the age of the oldest of them in seconds.
     ``restores`` lists the gaps that were declared after the database had gone back in time.
-    ``stored`` are the days with entries in the database, ``archived`` those that it has dropped:
-    of these, only the entries of files that were read are counted.
+    ``in_store`` are the days with entries in the database, ``archived`` those that it has dropped;
+    ``archived`` counts only the entries of files that were read.
     """
 
     findings: list[Finding]
@@ -91,7 +93,7 @@ class VerificationReport:
     seconds: float
     waiting: float | None = None
     restores: Sequence[str] = ()
-    stored: DaySpan | None = None
+    in_store: DaySpan | None = None
     archived: DaySpan | None = None
 
     @property
@@ -116,10 +118,12 @@ class Verification:
         ``succession``; ``witnesses`` are checkpoints that may state so. ``first`` is the number
         that the checkpoints must start with; 0 for any."""
         self.findings: list[Finding] = []
+        self._counts: Counter[Fault] = Counter()
         self.entries = 0
         self._keys = trust_keys(keys, checkpoints, [*outside, *witnesses])
         self._genuine: set[bytes] = set()
         self._by_number = {c.number: c for c in checkpoints}
+        self._numbers = sorted(self._by_number)
         self._outside = len(outside)
         self._restores: list[Checkpoint] = []
         self._undone: list[Checkpoint] = []
@@ -129,7 +133,7 @@ class Verification:
             self.find(Finding(Fault.UNVERIFIABLE, words))
         self._check_row(checkpoints, first)
         self._check_outside(checkpoints, outside)
-        #: The dropped chains: the checkpoint that says so, and the checkpoints within each.
+        #: By the checkpoint that states the drop of a chain, the checkpoints of that chain.
         self._pruned: dict[Checkpoint, list[Checkpoint]] = {}
         self._marks: dict[dt.date, list[Checkpoint]] = {}
         # Checkpoints of the file count, too: they may be all that is left.
@@ -145,12 +149,13 @@ class Verification:
 
     @property
     def pruned(self) -> Sequence[Checkpoint]:
-        """The checkpoints of the chains that were archived and dropped, in order."""
+        """The PRUNE checkpoints of the dropped chains, in order."""
         return list(self._pruned)
 
     def find(self, finding: Finding) -> None:
-        """Note a fault."""
-        if len(self.findings) < MAX_FINDINGS:
+        """Note a fault, unless there are many of its kind: these do not hide one of another."""
+        self._counts[finding.fault] += 1
+        if self._counts[finding.fault] <= MAX_FINDINGS:
             self.findings.append(finding)
 
     def day(self, day: dt.date, anchor: int) -> DayCheck:
@@ -158,7 +163,7 @@ class Verification:
         return self._begin(day, anchor, self._marks.pop(day, ()))
 
     def archived(self, pruned: Checkpoint, anchor: int) -> DayCheck:
-        """Begin the check of a chain that was dropped, as its archive holds it."""
+        """Begin the check of a dropped chain, which its archive holds."""
         return self._begin(pruned.day, anchor, self._pruned[pruned])
 
     def _begin(self, day: dt.date, anchor: int, marks: Iterable[Checkpoint]) -> DayCheck:
@@ -174,7 +179,8 @@ class Verification:
             (c.number for c in self._pruned[pruned] if c.sequence == pruned.sequence),
             default=pruned.number,
         )
-        wanted = [c for n, c in sorted(self._by_number.items()) if anchor <= n <= last]
+        start, end = bisect_left(self._numbers, anchor), bisect_right(self._numbers, last)
+        wanted = [self._by_number[number] for number in self._numbers[start:end]]
         if list(held) != wanted:
             words = f"its archive does not hold the checkpoints {anchor} to {last} of the audit"
             self.find(Finding(Fault.CHECKPOINT, words, pruned.day, 1))
@@ -200,7 +206,7 @@ class Verification:
         seconds: float,
         waiting: float | None = None,
         *,
-        stored: DaySpan | None = None,
+        in_store: DaySpan | None = None,
         archived: DaySpan | None = None,
     ) -> VerificationReport:
         """The result so far."""
@@ -209,7 +215,7 @@ class Verification:
         told = [self._told(restore) for restore in self._restores]
         return VerificationReport(
             found, self.entries, unsealed, count, self._outside, seconds, waiting, told,
-            stored, archived,
+            in_store, archived,
         )  # fmt: skip
 
     def _told(self, restore: Checkpoint) -> str:

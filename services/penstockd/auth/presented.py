@@ -1,8 +1,8 @@
 """What a caller presents to show who it is: the headers of a call, before anything is verified.
 
-A credential comes as a bearer token or as an API key (``Authorization: Bearer``, ``x-api-key``), or
-by Basic (RFC 7617) with a client's id and secret or with an API key as the password, for programs
-that know nothing else, such as spreadsheets and BI tools.
+A credential comes as a bearer token or as an API key (``Authorization: Bearer``, ``x-api-key``).
+Programs that support only Basic (RFC 7617), such as spreadsheets and BI tools, send a client's id
+and secret, or an API key as the password.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from penstockd.auth.credentials import API_KEY, Credentials
 
-#: How to show credentials (RFC 9110, 11.6.1), and that a token is bad (RFC 6750, 3.1).
+#: Challenges of a 401 (RFC 9110, 11.6.1); BAD_TOKEN says that the token is bad (RFC 6750, 3.1).
 BEARER = 'Bearer realm="penstock"'
 BAD_TOKEN = f'{BEARER}, error="invalid_token"'
 BASIC = 'Basic realm="penstock", charset="UTF-8"'
 
 
 class SignInWay(enum.Enum):
-    """How a credential is to be verified."""
+    """The way in which the hub verifies a credential."""
 
     TOKEN = "token"
     API_KEY = "api_key"
@@ -32,7 +32,7 @@ class SignInWay(enum.Enum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Presented:
-    """One credential, unverified. ``client_id`` is set for a client's secret alone."""
+    """One credential, unverified. Only a client's secret comes with a ``client_id``."""
 
     way: SignInWay
     secret: str
@@ -40,7 +40,7 @@ class Presented:
 
 
 def read_presented(metadata: Mapping[str, str]) -> Presented | None:
-    """The one credential in the headers of a call; None without one, and with several."""
+    """The one credential in the headers of a call; None if there is none, or more than one."""
     authorization, api_key = metadata.get("authorization"), metadata.get("x-api-key")
     if authorization is not None and api_key is not None:
         return None
@@ -63,10 +63,10 @@ def split_authorization(header: str) -> tuple[str, str]:
 
 
 def accepts_basic(metadata: Mapping[str, str]) -> bool:
-    """Whether a call may use Basic: it has to come over TLS, or from this machine.
+    """Whether a call may use Basic: it must come over TLS, or from this machine.
 
-    A browser adds the credentials of Basic to whatever any page sends to the hub, so calls that
-    come from pages of others cannot use it.
+    A browser adds Basic credentials to the requests that any page sends to the hub, so calls from
+    pages of other sites cannot use them.
     """
     if metadata.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         return False
@@ -79,17 +79,17 @@ def accepts_basic(metadata: Mapping[str, str]) -> bool:
 
 
 def list_challenges(metadata: Mapping[str, str]) -> list[str]:
-    """The ways to sign in that a caller without valid credentials is told, each as the value of a
-    header of its own.
+    """The challenges for a caller without valid credentials, each the value of one
+    ``WWW-Authenticate`` header.
 
-    Basic would make a browser ask its user for a password. So it is not offered to what a page
-    itself fetches, only to what the user opens.
+    Basic makes a browser ask its user for a password, so only documents that the user opens get
+    it, not requests that a page makes.
     """
     presented = read_presented(metadata)
     bad = presented is not None and presented.way is SignInWay.TOKEN
     fetched = metadata.get("sec-fetch-mode", "navigate") != "navigate"
     basic = [BASIC] if accepts_basic(metadata) and not fetched else []
-    # Programs that keep one header of a name keep the last.
+    # A program that keeps only one header of a name keeps the last one.
     return [*basic, BAD_TOKEN if bad else BEARER]
 
 

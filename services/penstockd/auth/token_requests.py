@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
 from penstockd.auth.presented import split_authorization
+from penstockd.policy.model import Principal
+from penstockd.policy.snapshot import PolicySnapshot
 
 MAX_FORM_BYTES = 8192
+#: A token carries its scopes, and must stay well below the greatest length that the hub reads.
+MAX_SCOPE_BYTES = 2048
 
 
 class TokenRefused(Exception):
@@ -66,3 +70,18 @@ def _client_credentials(values: dict[str, str], authorization: str | None) -> tu
     except (ValueError, binascii.Error) as exc:
         raise TokenRefused("invalid_client", "the authorization header is not Basic") from exc
     return unquote_plus(name), unquote_plus(secret)
+
+
+def pick_scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> frozenset[str] | None:
+    """The scopes requested; None if none were, or an empty text (RFC 6749 section 3.2).
+
+    The error does not say whether a scope is unknown or merely out of the consumer's reach.
+    """
+    if not asked:
+        return None
+    scopes = frozenset(asked.split(" "))
+    if len(asked) > MAX_SCOPE_BYTES or not all(policy.grantable(principal, s) for s in scopes):
+        raise TokenRefused(
+            "invalid_scope", "a scope is unknown, or exceeds what the consumer may do"
+        )
+    return scopes

@@ -6,12 +6,14 @@ was renamed. A field whose numbers are unknown, or no longer in use, is identifi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstockd.catalog.manifest import MemberShape, StoredField, ValueShape
 
 Messages = Mapping[str, Sequence[MemberShape]]
+#: A message of the new model, and the number of one of its members.
+Member = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,51 @@ class ShapeComparison:
     def read_alike(self, before: StoredField, after: StoredField) -> bool:
         """Whether bytes that the old field wrote never read as another value of the new one.
 
-        A value and a message of the same number are both bytes with that number.
+        To protobuf a value and a message of the same number can be the same bytes.
         """
         old, new = before.numbers, after.numbers
         if old == new:
-            return not old or self.same_kinds(before.shape, after.shape)
+            # A field of another name is another field, which only has the number of the old one.
+            same = before.path == after.path and self.same_kinds(before.shape, after.shape)
+            return not old or same
         shared = min(len(old), len(new))
         return not shared or old[:shared] != new[:shared]
 
     def lost_members(self, before: ValueShape, after: ValueShape) -> list[str]:
         """The members of the messages in a list or map that the new model no longer has."""
         found: dict[str, None] = {}
+        for old, new in self._message_pairs(before, after):
+            known = {m.number for m in self.after[new]}
+            gone = (m.json_name for m in self.before[old] if m.number not in known)
+            found |= dict.fromkeys(gone)
+        return list(found)
+
+    def gained_members(self, before: ValueShape, after: ValueShape) -> frozenset[Member]:
+        """The members of the messages in a list or map that the old model does not have."""
+        found = set[Member]()
+        for old, new in self._message_pairs(before, after):
+            known = {m.number for m in self.before[old]}
+            found |= {(new, m.number) for m in self.after[new] if m.number not in known}
+        return frozenset(found)
+
+    def revives_members(
+        self, before: ValueShape, after: ValueShape, gained: frozenset[Member]
+    ) -> bool:
+        """Whether values of other members come back under one of the gained ones, whose number they
+        had in the old model."""
+        for old, new in self._message_pairs(before, after):
+            known = {m.number: m for m in self.before[old]}
+            for member in self.after[new]:
+                then = known.get(member.number)
+                if then is None or (new, member.number) not in gained:
+                    continue
+                named = then.json_name == member.json_name
+                if not (named and self.same_kinds(then.shape, member.shape)):
+                    return True
+        return False
+
+    def _message_pairs(self, before: ValueShape, after: ValueShape) -> Iterator[tuple[str, str]]:
+        """The messages in a list or map, each with the one that the new model has in its place."""
         waiting, seen = [(before, after)], set()
         while waiting:
             old, new = waiting.pop()
@@ -79,13 +115,13 @@ class ShapeComparison:
                 waiting.append((_element_shape(old), _element_shape(new)))
             elif old.kind == new.kind == "MESSAGE" and (old.message, new.message) not in seen:
                 seen.add((old.message, new.message))
-                known = {m.number: m for m in self.after[new.message]}
-                for member in self.before[old.message]:
-                    if member.number in known:
-                        waiting.append((member.shape, known[member.number].shape))
-                    else:
-                        found[member.json_name] = None
-        return list(found)
+                yield old.message, new.message
+                known = {m.number: m.shape for m in self.after[new.message]}
+                waiting += [
+                    (m.shape, known[m.number])
+                    for m in self.before[old.message]
+                    if m.number in known
+                ]
 
     def _holds(
         self, before: ValueShape, after: ValueShape, above: frozenset[tuple[str, str]]
@@ -147,7 +183,7 @@ class ShapeComparison:
 
 
 def _written_otherwise(before: str | None, after: str | None) -> bool:
-    """Whether two ways to write a number differ; one that is not known is taken for the same."""
+    """Whether two ways to write a number differ; an unknown way counts as the same."""
     return before != after and before is not None and after is not None
 
 

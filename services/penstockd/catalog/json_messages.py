@@ -9,15 +9,16 @@ from google.protobuf.message import Message
 
 M = TypeVar("M", bound=Message)
 
-#: The largest FLOAT, and where larger numbers no longer round to it.
+#: The largest FLOAT, and the number from which on nothing rounds to it.
 _LARGEST, _BEYOND = 3.4028234663852886e38, 3.4028235677973366e38
 
 
 def parse_message(data: dict[str, Any], kind: type[M]) -> M:
     """A message of JSON data without Structs. Raises ParseError.
 
-    ``json_format`` refuses the largest FLOAT as every printer writes it, 3.4028235e+38, since that
-    is a little larger as a number, but takes it as a text, for a DOUBLE too.
+    Every printer writes the largest FLOAT as 3.4028235e+38. Read as a number, that is slightly
+    too large, and ``json_format`` refuses it; it accepts the same digits as text, even for a
+    DOUBLE.
     """
     try:
         return json_format.ParseDict(data, kind())

@@ -38,7 +38,7 @@ MODEL_PREFIX = "penstock/model/v1/"
 #: Third-party protos, which do not use the vocabulary.
 _FOREIGN = ("google/", "buf/")
 _MOST_STEPS = 8  # of a path
-#: What messages have in Python, such as ``HasField`` and ``SerializeToString``.
+#: The members of every Python message, such as ``HasField`` and ``SerializeToString``.
 _TAKEN = frozenset(dir(empty_pb2.Empty()))
 _SCALARS = {
     FieldDescriptor.TYPE_STRING: Kind.STRING,
@@ -180,7 +180,7 @@ def load_leaves(
         if fd.name in _TAKEN:
             raise ModelError(
                 f"{fd.full_name}: every message in Python has a member of this name, which the"
-                " field would hide: give it another one"
+                " field would hide: rename the field"
             )
         options = _find_options(fd, "field") or options_pb2.FieldOptions()
         given = getattr(options, "class")

@@ -28,9 +28,9 @@ class ValueShape:
     names. ``element`` is the shape of a LIST's or MAP's elements, ``map_key`` the Kind of a MAP's
     keys.
 
-    ``wire`` and ``key_wire`` are the ways in which protobuf writes whole numbers and whole keys:
-    the same values, in other bytes. None for other values, and if an earlier version of the hub
-    wrote the manifest.
+    ``wire`` and ``key_wire`` say how protobuf encodes whole numbers, and keys that are whole
+    numbers: equal values can have different bytes. None for other values, and in manifests of
+    earlier versions of the hub.
     """
 
     kind: str
@@ -125,8 +125,7 @@ def _find_descriptors(message: Descriptor, field: Field) -> Iterator[FieldDescri
 def value_shape(
     field: Field, fd: FieldDescriptor, messages: dict[str, tuple[MemberShape, ...]]
 ) -> ValueShape:
-    """The shape of a field, or of the elements of one; adds the messages within it to
-    ``messages``."""
+    """The shape of a field, or of its elements; adds the messages within it to ``messages``."""
     if not field.repeated:
         limits = dict(field.enum_values or {}), field.precision, field.scale
         return ValueShape(field.kind.name, *limits, wire=_WIRES.get(fd.type))
@@ -145,7 +144,7 @@ def value_shape(
     return ValueShape(field.kind.name, element=element, map_key=map_key, key_wire=key_wire)
 
 
-#: How protobuf writes whole numbers.
+#: How protobuf encodes whole numbers.
 _WIRES: Mapping[int, str] = {
     FieldDescriptor.TYPE_INT32: "VARINT",
     FieldDescriptor.TYPE_INT64: "VARINT",

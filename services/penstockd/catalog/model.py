@@ -266,7 +266,7 @@ class Catalog:
     def __init__(self, datasets: Mapping[str, Dataset], pool: Any) -> None:
         self._datasets = dict(datasets)
         self.pool = pool
-        #: Datasets whose images in the log may hold fields that the model has no more.
+        #: Datasets whose images in the log may hold fields that the model no longer has.
         self.with_former_fields: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Dataset:

@@ -212,7 +212,8 @@ def _message_json(message: Message) -> Any:
 def _scalar_json(field: Field, value: Any) -> Any:
     match field.kind:
         case Kind.ENUM:
-            return _enum_name(field)[value]
+            # An image of an earlier model may have a number that has no name any more.
+            return _enum_name(field).get(value, value)
         case Kind.INT64 | Kind.UINT64:
             return str(value)
         case Kind.BYTES:

@@ -162,7 +162,7 @@ def struct_wire(text: str) -> bytes:
 
 
 def members_wire(data: Mapping[str, Any]) -> bytes:
-    """The bytes of a message with these members, in their order."""
+    """The bytes of a message with these members, in the given order."""
     return _object_wire(data, data)
 
 

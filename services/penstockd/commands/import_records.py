@@ -6,10 +6,9 @@ from dataclasses import asdict, replace
 
 from penstockd.calls import Call, ReadingOrgans
 from penstockd.catalog import Dataset
-from penstockd.formats import Reader, open_reader, pick_format
+from penstockd.formats import pick_format
 from penstockd.policy.model import Action
-from penstockd.shapes.inverse import ShapeInverse
-from penstockd.shapes.reader import ShapedReader
+from penstockd.shapes.reader import open_import_reader
 from penstockd.shapes.using import choose_shape
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
@@ -33,18 +32,18 @@ async def import_records(
     """Create the records whose keys are new and update the others where they differ.
 
     ``form`` says how the file is read. In formats with columns, fields without a column
-    keep their values; the other formats replace all fields that the caller may write. In the
-    columns of a shape, fields that the shape lacks keep their values in every format. The digest of
+    keep their values; the other formats replace all fields that the caller may write. With a
+    shape, fields that the shape lacks keep their values in every format. The digest of
     ``request`` covers everything but the file.
 
     Raises PermissionDenied (the caller must be allowed to create and to update), FormatUnknown,
     ValueInvalid (an option that is not understood, a shape that cannot be read back),
-    ShapeNotFound, ImportFormatInvalid, ImportTruncated,
-    RequestTooLarge, ImportTooLong, ClientStalled, CallTooCostly, ShareExhausted, StorageFull,
-    RequestInFlight, RequestIdReused, RecordNotFound (out of the caller's sight), and
-    ImportRowInvalid with the first REPORTED_ROWS bad rows. Then nothing was loaded. If ``form`` is
-    partial, the last two are reported for each row and the other rows are loaded; an error that
-    makes the rest of the file unreadable still refuses all of it.
+    ShapeNotFound, ImportFormatInvalid, ImportTruncated, RequestTooLarge, ImportTooLong,
+    ClientStalled, CallTooCostly, ShareExhausted, StorageFull, RequestInFlight, RequestIdReused,
+    RecordNotFound (out of the caller's sight), and ImportRowInvalid with the first REPORTED_ROWS
+    bad rows. Then nothing was loaded. If ``form`` is partial, the last two are reported for each
+    row and the other rows are loaded; an error that makes the rest of the file unreadable still
+    refuses all of it.
     """
     if form.preview:
         request = replace(request, validate_only=True)
@@ -59,16 +58,9 @@ async def import_records(
         preview=form.preview,
         validate_only=request.validate_only,
     )
-    offered = [f for f in view.fields() if f.output_only or f in view.writable]
     reading = replace(options, ignore_unknown=True) if form.preview else options
     chosen = await choose_shape(organs, call, dataset, form.shape)
-    if chosen is not None:
-        inverse = ShapeInverse(view, chosen.document)
-        inverse.check(view.writable)
-        source: Reader = ShapedReader(format, dataset, inverse.columns, reading, limits.spools)
-    else:
-        source = open_reader(format, dataset, offered, reading, spool_place=limits.spools)
+    source = open_import_reader(view, format, reading, chosen, limits.spools)
     preview = Preview(source, ignore_unknown=options.ignore_unknown) if form.preview else None
-    partial = form.partial or form.preview
-    load = Import(dataset, view, source, partial=partial, preview=preview)
+    load = Import(dataset, view, source, partial=form.partial or form.preview, preview=preview)
     return reply.report(await load_once(call, upload, file, load, request))

@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstockd.auth.credentials import CLIENT_SECRET
-from penstockd.auth.token_requests import TokenRefused, parse_token_request
+from penstockd.auth.token_requests import TokenRefused, parse_token_request, pick_scopes
 from penstockd.calls import ArrivingCall
 from penstockd.hub import Hub
-from penstockd.policy.model import Principal
-from penstockd.policy.snapshot import PolicySnapshot
-
-#: A token carries its scopes, and must stay well below the longest token that is read.
-MAX_SCOPE_BYTES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +37,7 @@ def issue_token(
     call.entry.consumer_id = principal.consumer_id
     call.entry.credential_id = principal.credential_id
     hub.uses.note(principal.credential_id)
-    scopes = _pick_scopes(call.policy, principal, request.scope)
+    scopes = pick_scopes(call.policy, principal, request.scope)
     token = hub.tokens.issue(principal.consumer_id, principal.credential_id, scopes)
     scope = None if scopes is None else " ".join(sorted(scopes))
     return IssuedToken(token, hub.tokens.lifetime, scope)
-
-
-def _pick_scopes(policy: PolicySnapshot, principal: Principal, asked: str) -> frozenset[str] | None:
-    """The scopes requested; None if none were, or an empty text (RFC 6749 section 3.2).
-
-    The error does not say whether a scope is unknown or merely out of the consumer's reach.
-    """
-    if not asked:
-        return None
-    scopes = frozenset(asked.split(" "))
-    if len(asked) > MAX_SCOPE_BYTES or not all(policy.grantable(principal, s) for s in scopes):
-        raise TokenRefused("invalid_scope", "a scope is unknown, or more than the consumer may")
-    return scopes

@@ -1,4 +1,4 @@
-"""Refuses a file whose format cannot hold the records, before the first byte of it leaves."""
+"""Refuses an export whose format cannot hold the records, before it sends the first byte."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from penstockd.store.database import Connection
 
 
 async def refuse_misfits(connection: Connection, plan: ExportPlan) -> None:
-    """Raise RequestTooLarge if the format of a plan's file is limited, and the records exceed it.
+    """Raise RequestTooLarge if the records exceed a limit of the plan's format.
 
-    The connection must be in a transaction on the state that the export reads. Most formats have no
-    limit, and then nothing is read.
+    The connection must be in a transaction on the state that the export reads. For formats without
+    limits, which are most of them, nothing is read.
     """
     writer, limit = plan.target.writer, plan.export.limit
     most = writer.most_rows
@@ -19,7 +19,7 @@ async def refuse_misfits(connection: Connection, plan: ExportPlan) -> None:
         statement = plan.read.count(most + 1)
         if await connection.fetchval(statement.text, *statement.arguments()) > most:
             name = plan.export.format
-            raise RequestTooLarge(f"a file of {name} holds at most {most} records; take CSV")
+            raise RequestTooLarge(f"a file of {name} holds at most {most} records; use CSV")
     fields = writer.selected
     found = plan.read.first_where(lambda i, column: writer.too_long(fields[i], column), limit)
     if found is None:
@@ -29,5 +29,5 @@ async def refuse_misfits(connection: Connection, plan: ExportPlan) -> None:
         key, place = row
         raise RequestTooLarge(
             f"the value of '{fields[place].path}' of the record '{key[:80]}' is too long for a "
-            f"cell of {plan.export.format}; leave the field out or take CSV"
+            f"cell of {plan.export.format}; leave the field out or use CSV"
         )

@@ -47,7 +47,7 @@ async def read_file_page(
     **choices: Any,
 ) -> FilePage:
     """The ``size`` records after a position (None: the first ones), from one snapshot, in the
-    columns of ``shaped`` if there are any; fewer if the file would be too large for a reply on
+    columns of ``shaped`` if it is given; fewer if the file would be too large for a reply on
     ``surface`` (see ``reply_room``).
 
     ``choices`` are those of ``open_writer`` for a file that is not compressed. Raises FieldUnknown,
@@ -66,7 +66,7 @@ async def read_file_page(
         arguments = fitting.arguments(room=room)
         count = max(1, await connection.fetchval(fitting.text, *arguments))
         page = await _encode_page(connection, first, read, count, after)
-        # Records may take more bytes in the file than where they are stored.
+        # Records may take more bytes in the file than in the database.
         while len(page.body) > room and count > 1:
             count = max(1, min(count // 2, count * room // len(page.body)))
             page = await _encode_page(connection, target(), read, count, after)

@@ -19,7 +19,7 @@ from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.shapes.columns import ShapedView
 
-#: The value of ``receipt`` that puts the receipt into the file, in any case.
+#: The value of ``receipt``, in upper or lower case, that puts the receipt into the file.
 INLINE = "INLINE"
 
 
@@ -71,7 +71,9 @@ def open_target(
     """
     if shaped is not None:
         if fields:
-            raise ValueInvalid.of("fields", "does not go with a shape, which has columns")
+            raise ValueInvalid.of(
+                "fields", "cannot be combined with a shape, which has its own columns"
+            )
         sql = {c.field: c.sql for c in shaped.columns}
         writer = open_writer(format, view.dataset, shaped.fields, **choices)
         sql[view.dataset.key] = view.key_column
@@ -102,7 +104,7 @@ class ExportPlan:
     def of(
         cls, call: Call, view: View, export: ExportRequest, shaped: ShapedView | None = None
     ) -> ExportPlan:
-        """The plan of a request in a View, in the columns of ``shaped`` if there are any.
+        """The plan of a request in a View, in the columns of ``shaped`` if it is given.
 
         Raises FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and ValueInvalid.
         """
@@ -120,7 +122,7 @@ class ExportPlan:
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
         if export.receipt and not export.inline_receipt:
-            raise ValueInvalid.of("receipt", f"is {INLINE.lower()}, or left out")
+            raise ValueInvalid.of("receipt", f"must be {INLINE.lower()}, or left out")
         target = open_target(
             view,
             export.fields,

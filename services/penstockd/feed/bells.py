@@ -1,5 +1,5 @@
-"""Bells wake the calls of this process that wait for leases or deliveries, and streams whose shape
-may be gone.
+"""Bells wake the calls of this process that wait for leases or deliveries, and the streams whose
+shape may have been deleted.
 
 Each thing that only one call can take has a line. The first call of a line looks in the database
 and waits; the others stand behind it. So a thousand waiting calls cost the database no more than
@@ -23,7 +23,7 @@ def subscription_line(consumer_id: str, subscription_id: str) -> str:
 
 
 def shapes_line(consumer_id: str) -> str:
-    """The line that is rung when a shape of the consumer is deleted."""
+    """The line that rings when a shape of the consumer is deleted."""
     return f"shapes/{consumer_id}"
 
 

@@ -145,8 +145,8 @@ class Broadcast:
     async def read_shaped(
         self, source: FeedSource, cursor: Cursor, upto: int | Cursor
     ) -> EventBatch:
-        """``read``, with records in the columns of the source's shapes, if it has any; fewer events
-        if they are large then. Also raises ShapeUnfit and RecordUnreadable."""
+        """As ``read``, with records in the columns of the source's shapes, if it has any; fewer
+        events if these are large. Also raises ShapeUnfit and RecordUnreadable."""
         batch = await self.read(source, cursor, upto)
         shaped = await source.shape(batch.events)
         if len(shaped) < len(batch.events):

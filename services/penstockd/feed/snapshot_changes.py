@@ -54,7 +54,7 @@ async def snapshot_frames(
 async def _shape_parts(
     source: FeedSource, events: Sequence[Event]
 ) -> AsyncGenerator[Sequence[Event], None]:
-    """The events, in parts of about a frame if they get the columns of a shape."""
+    """The events; in parts of about a frame if their records come in the columns of a shape."""
     if not source.shapes:
         yield events
         return

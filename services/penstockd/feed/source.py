@@ -20,8 +20,8 @@ from penstockd.store.sequences import Sequences
 
 #: A frame ends when it has reached this many bytes: Envoy accepts 1 MiB as one message.
 FRAME_BYTES = 256 * 1024
-#: Events in the columns of shapes are read again up to where they reach SHAPED_BYTES. Those that
-#: share a number cannot be split there; they may have MAX_TOGETHER bytes.
+#: Events in the columns of shapes are cut off, and read again later, where they reach SHAPED_BYTES.
+#: Events that share a number cannot be separated; together they may have MAX_TOGETHER bytes.
 SHAPED_BYTES, MAX_TOGETHER = 2 << 20, 16 << 20
 
 
@@ -115,8 +115,8 @@ class FeedSource:
     async def shape(self, events: Sequence[Event]) -> Sequence[Event]:
         """The events with the columns of their shapes in place of records, if there are shapes.
 
-        Only the first ones if they reach SHAPED_BYTES; events with one number stay together. Raises
-        RecordUnreadable, and ShapeUnfit for more than they can hold together.
+        Only the first events if these reach SHAPED_BYTES; events with one number stay together.
+        Raises RecordUnreadable, and ShapeUnfit if those exceed MAX_TOGETHER.
         """
         if not self.shapes:
             return events
@@ -134,7 +134,7 @@ class FeedSource:
             size += event.size
             if size > MAX_TOGETHER:
                 raise ShapeUnfit(
-                    f"the changes that follow from one have more than {MAX_TOGETHER >> 20} MiB in"
+                    f"the changes that one change causes have more than {MAX_TOGETHER >> 20} MiB in"
                     f" the shapes {', '.join(self.shape_names)}"
                 )
         return shaped

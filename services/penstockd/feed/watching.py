@@ -67,7 +67,9 @@ class Wanted:
             datasets=[d.name for d in self.datasets] if self.mixed else [],
         )
         if self.shape_names and self.fields:
-            raise ValueInvalid.of("fields", "does not go with a shape, which has columns")
+            raise ValueInvalid.of(
+                "fields", "cannot be combined with a shape, which has its own columns"
+            )
         views = [call.view(d, Action.READ) for d in self.datasets]
         shapes = await choose_shapes(organs, call, self.datasets, self.shape_names)
         lenses = {
@@ -157,12 +159,12 @@ class Standings:
 
 
 class ShapesInUse:
-    """The shapes with which a stream began. They may be deleted, on any node."""
+    """The shapes with which a stream began. Any node may delete them while the stream runs."""
 
     def __init__(self, organs: FeedOrgans, call: Call, source: FeedSource) -> None:
         self._database, self._source = organs.database, source
         self._line = organs.feed.tail.bells.line(shapes_line(call.principal.consumer_id))
-        self._rung = -1  # it may have been deleted before the line was there
+        self._rung = -1  # a shape may have been deleted before this line existed
 
     async def check(self) -> None:
         """Raise ShapeNotFound if one of them has been deleted since the last check."""

@@ -54,7 +54,7 @@ class ChangeCodec:
         shaped: bool = False,
     ) -> None:
         """``dataset`` is set for ``penstock.hub.v1.Change``, which holds records as Any.
-        ``shaped``: the records are Structs with the columns of a shape."""
+        With ``shaped``, the records are Structs with the columns of a shape."""
         self._sequences = sequences
         self._before = include_before
         self._tags = (_SHAPED_BEFORE, _SHAPED_AFTER) if shaped else (_BEFORE, _AFTER)

@@ -123,8 +123,8 @@ def open_writer(
     spreadsheet would run as a formula; XLSX has no such cells. Raises ValueInvalid for another
     compression, and for ``spreadsheet_safe`` with a format that no spreadsheet opens. ``nested`` is
     JSON, in any case, for lists and maps as JSON text in Parquet and Arrow; raises ValueInvalid for
-    any other value that is not empty, and with other formats. ``bom`` begins CSV with the mark of
-    UTF-8; None does so if the file is ``spreadsheet_safe``.
+    any other value that is not empty, and with other formats. ``bom`` begins CSV with a
+    byte order mark; None does so if the file is ``spreadsheet_safe``.
     """
     known = _known_format(name, WRITERS)
     if spreadsheet_safe and known not in _SAFE:
@@ -188,7 +188,7 @@ def pick_format(format: str, accept: str | None) -> str:
         # The most specific range decides (RFC 9110, 12.5.1): a quality of 0 excludes.
         kinds = (media, media.partition("/")[0] + "/*", "*/*")
         wanted[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
-    best = max(wanted, key=wanted.__getitem__)  # the first of equals
+    best = max(wanted, key=wanted.__getitem__)  # of equal ones, the first
     if wanted[best] > nothing:
         return _MEDIA[best]
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
@@ -208,8 +208,8 @@ def format_of_suffix(file_name: str) -> str:
 
 
 def _parse_accept(accept: str) -> dict[str, tuple[float, int]]:
-    """The media ranges of an Accept header, each with its quality and, to compare equals, its place
-    from the end."""
+    """The media ranges of an Accept header, each with its quality and, to rank those of equal
+    quality, its place from the end."""
     found = dict[str, tuple[float, int]]()
     items = accept.lower().split(",")
     for place, item in enumerate(items):

@@ -92,7 +92,7 @@ class NdjsonReader(Reader):
 
 
 def _find_no_key(row: Sequence[Any]) -> tuple[None]:
-    """For files whose columns are not the fields of the key."""
+    """No key: for files whose columns are not the fields of the key."""
     return (None,)
 
 

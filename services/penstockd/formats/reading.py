@@ -82,7 +82,7 @@ class Reader(ABC):
         self.rows = 0  # good or bad, so far
         #: The names of columns that no field has and that are no index; ``options`` ignores them.
         self.unknown_columns: list[str] = []
-        #: Names under which bad rows name their columns instead of by the paths of fields -> path.
+        #: Where bad rows do not name columns by the paths of fields: the column's name -> the path.
         self.column_names: Mapping[str, str] = {}
         self.unpacker: Unpacker | None = None  # of a file that may be compressed
         self.spool_place = SpoolPlace()  # for a file that must be whole before it is read

@@ -86,9 +86,9 @@ class DocumentWriter:
     def too_long(
         self, field: Field, column: sa.ColumnElement[Any]
     ) -> sa.ColumnElement[bool] | None:
-        """When the format cannot hold a value because of its length; None if it holds any.
+        """The condition under which a value is too long for the format; None if none is.
 
-        ``column`` is the value, by an expression in the type that the writer reads.
+        ``column`` is the value as an expression, in the type that the writer reads.
         """
         return None
 
@@ -174,7 +174,7 @@ class CsvWriter(DocumentWriter):
 
     content_type = "text/csv; charset=utf-8"
     suffix = ".csv"
-    #: Whether the file begins with the mark by which Excel recognises UTF-8.
+    #: Whether the file begins with a byte order mark, by which Excel recognises UTF-8.
     marked = False
 
     def head(self) -> bytes:
@@ -242,10 +242,12 @@ class JsonWriter(DocumentWriter):
 
 
 def check_xml_names(fields: Sequence[Field]) -> None:
-    """Raise ValueInvalid for columns whose names are no names in XML."""
+    """Raise ValueInvalid for columns whose names are not valid in XML."""
     for field in fields:
         if not _XML_NAME.fullmatch(field.path):
-            raise ValueInvalid.of("shape", f"has the column '{field.path}', no name in XML")
+            raise ValueInvalid.of(
+                "shape", f"has the column '{field.path}', whose name is not valid in XML"
+            )
 
 
 class XmlWriter(DocumentWriter):
@@ -263,7 +265,7 @@ class XmlWriter(DocumentWriter):
         return super().tail() + f"</{self.dataset.name}>\n".encode()
 
     def receipt(self, document: bytes) -> bytes:
-        """A comment after the root; what would end it is escaped, as JSON allows."""
+        """A comment after the root; hyphens that would end it early are escaped, as JSON allows."""
         return b"<!-- penstock-receipt %s -->\n" % document.replace(b"--", b"-\\u002d")
 
     def _plan(self) -> bytes:

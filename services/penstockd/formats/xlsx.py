@@ -114,7 +114,7 @@ class XlsxWriter(DocumentWriter):
     def too_long(
         self, field: Field, column: sa.ColumnElement[Any]
     ) -> sa.ColumnElement[bool] | None:
-        """See ``DocumentWriter``; the kernel's ``sheet_text`` and ``sheet_bytes`` count alike."""
+        """See ``DocumentWriter``. The kernel's ``sheet_text`` and ``sheet_bytes`` count alike."""
         type_name, _ = self.types[field.kind]
         if type_name == "bytea":
             return sa.func.octet_length(column) > _MOST_BYTES
@@ -123,7 +123,7 @@ class XlsxWriter(DocumentWriter):
         text = sa.cast(column, sa.Text())
         astral = sa.func.regexp_replace(text, _NOT_ASTRAL, "", "g")
         units = sa.func.char_length(text) + sa.func.char_length(astral)
-        # Of most values the bytes, which the database need not unpack, say that they fit.
+        # For most values the number of bytes, which PostgreSQL knows without unpacking, is enough.
         long = sa.func.octet_length(text) > _CELL_LIMIT
         return sa.case((long, units > _CELL_LIMIT), else_=sa.false())
 
@@ -150,9 +150,9 @@ class XlsxWriter(DocumentWriter):
                 raise
             # Every value of the model fits into a cell unless it is too long.
             limit = f"a cell of XLSX holds at most {_CELL_LIMIT} characters"
-            raise RequestTooLarge(f"{exc}: {limit}; leave the field out or take CSV") from exc
+            raise RequestTooLarge(f"{exc}: {limit}; leave the field out or use CSV") from exc
         if self.rows > ROW_LIMIT:
-            raise RequestTooLarge(f"a sheet of XLSX holds at most {ROW_LIMIT} records; take CSV")
+            raise RequestTooLarge(f"a sheet of XLSX holds at most {ROW_LIMIT} records; use CSV")
         self._write(data)
         return self._sink.take()
 
@@ -168,7 +168,7 @@ class XlsxWriter(DocumentWriter):
         try:
             self._sheet.write(data)
         except RuntimeError as exc:  # zip's limit of 2 GiB per entry
-            raise RequestTooLarge("the sheet is larger than XLSX allows; take CSV") from exc
+            raise RequestTooLarge("the sheet is larger than XLSX allows; use CSV") from exc
 
     def _plan(self) -> bytes:
         return sheet_plan(self.fields)

@@ -297,7 +297,7 @@ class Envoy:
         self.config.logs.mkdir(parents=True, exist_ok=True)
         set_aside(self.config.access_log)
         write_config(self.config, self.path)
-        if ended:  # not before the first start, which it would delay by as long as it takes
+        if ended:  # validation takes time, which would delay the first start
             await validate_config(self.path)
         self.process = spawn_process(
             "envoy",

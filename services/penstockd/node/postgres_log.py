@@ -1,8 +1,8 @@
 """The log of the embedded PostgreSQL, as lines of JSON in a file of bounded size.
 
 The server writes text to a file of its own, beside the logs, so that no line waits for this process
-or is lost with it. The text is moved from there to the log as it grows; what a killed process left
-is moved at the next start.
+or is lost with it. This process moves the text to the log as it grows; the next start moves what a
+killed process has left.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import structlog
 
 from penstockd.node.process import set_aside
 
-#: Seconds between two looks at the text.
+#: Seconds between two reads of the text.
 INTERVAL = 0.2
-#: Bytes of moved text at which its file is emptied.
+#: Once this many bytes have been moved, the file of the text is emptied.
 EMPTY_BYTES = 1024 * 1024
 #: Bytes that are read at a time.
 _STEP = 1024 * 1024
-#: The most bytes of text that are kept to explain a failure.
+#: The most bytes of text that explain a failure.
 _TAIL_BYTES = 2000
 
-#: What ``log_line_prefix = '%m [%p] '`` makes in UTC.
+#: A line as ``log_line_prefix = '%m [%p] '`` makes it, in UTC.
 _LINE = re.compile(
     r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d\.\d{3}) UTC \[(\d+)\] ([A-Z]+[0-9]?):  (.*)", re.DOTALL
 )
@@ -39,9 +39,9 @@ _log = structlog.get_logger(__name__)
 
 
 def parse_messages(text: str) -> Iterator[dict[str, Any]]:
-    """The messages in whole lines of text: one with its detail, hint and statement is one.
+    """The messages in whole lines of text. Detail, hint and statement belong to their message.
 
-    A line in no known form, such as one of a library, is the text of a warning.
+    A line of unknown form, such as one of a library, becomes a warning.
     """
     message: dict[str, Any] | None = None
     part = "event"
@@ -96,7 +96,7 @@ class PostgresLog:
 
     @property
     def tail(self) -> str:
-        """The end of what the server has said since its start, for people."""
+        """The end of what the server has written since its start, for people."""
         try:
             with self.text.open("rb") as file:
                 file.seek(self._moved)
@@ -106,8 +106,8 @@ class PostgresLog:
         return (self._tail + rest)[-_TAIL_BYTES:].decode(errors="replace").strip()
 
     def begin(self) -> None:
-        """Move what an earlier server left, before a new one is started; a log that an earlier
-        version of the hub left is text, and is converted."""
+        """Move what an earlier server left, before a new one starts. Convert a log that an earlier
+        version of the hub left as text."""
         for path in (self.path, self.path.with_name(self.path.name + ".1")):
             self._convert(path)
         self._moved = 0
@@ -139,7 +139,7 @@ class PostgresLog:
             await asyncio.sleep(INTERVAL)
 
     def _move(self, *, last: bool = False) -> None:
-        """Move whole lines; with ``last``, the rest is one."""
+        """Move whole lines; with ``last``, the rest counts as a line."""
         try:
             while data := self._read(last=last):
                 self._append(data)
@@ -155,8 +155,8 @@ class PostgresLog:
             self._tell(error)
 
     def _read(self, *, last: bool) -> bytes:
-        """The next lines that are whole, with the lines that belong to the last message among them
-        if they are there already; b"" if there are none."""
+        """The next whole lines, at most _STEP bytes of them; b"" if there are none. With ``last``,
+        also a line that has no end yet."""
         with self.text.open("rb") as file:
             file.seek(self._moved)
             data = file.read(_STEP)
@@ -166,8 +166,15 @@ class PostgresLog:
 
     def _append(self, data: bytes) -> None:
         set_aside(self.path)
-        with self.path.open("ab") as file:
-            file.write(_to_json(data))
+        with self.path.open("ab", buffering=0) as file:
+            before, rest = file.seek(0, os.SEEK_END), memoryview(_to_json(data))
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                # The text is moved again later; a part of it would then be there twice.
+                file.truncate(before)
+                raise
 
     def _convert(self, path: Path) -> None:
         try:

@@ -139,7 +139,7 @@ async def supervise_node(
         except OSError as error:
             raise ProcessFailed(f"what an earlier run left behind does not end: {error}") from error
         try:
-            # Not earlier: the killed run's sidecar may have had the port until now.
+            # Only now: until the killed run's processes ended, its sidecar may have had the port.
             check_port(node.envoy(node.data))
             _raise_file_limit()
             await _run_until_signal(_Running(node, sockets, guard, console), prepare, on_ready)

@@ -44,9 +44,9 @@ class Lens:
         only: Sequence[Field] | None = None,
         form: str = "",
     ) -> None:
-        """``only`` are visible fields in place of ``fields``; ``form`` is what else decides what
-        comes of the records. Raise FieldUnknown, SelectionError and FilterError as lists and
-        exports do."""
+        """``only`` are visible fields in place of ``fields``. ``form`` is a text that also decides
+        how records are shown, such as a shape; ``view_id`` covers it. Raise FieldUnknown,
+        SelectionError and FilterError as lists and exports do."""
         self.view, self.dataset, self.revision = view, view.dataset, view.revision
         self._catalog, self._written, self._form = catalog, (fields, filter), form
         self.fields: tuple[Field, ...] = parse_fields(fields, view) if only is None else (*only,)
@@ -71,7 +71,7 @@ class Lens:
         self.view_id = self._digest(rule, asked)
 
     def in_view(self, view: View) -> Lens:
-        """The same for another View of the dataset. Raises what ``Lens`` raises."""
+        """The same lens for another View of the dataset. Raises what ``Lens`` raises."""
         fields, filter = self._written
         return Lens(view, self._catalog, fields=fields, filter=filter)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd.budget import let_others_run
 from penstockd.catalog import Field, Kind
 from penstockd.errors import RecordUnreadable
 from penstockd.policy.read import Get, Page
@@ -21,8 +22,10 @@ from penstockd.store.database import Database
 #: A page takes one more place of its consumer's share for every PLACE_ROWS rows, as far as the
 #: share allows (see ``shares``).
 PLACE_ROWS = 150
-#: How many times as long as its JSON a Struct may be over gRPC.
-STRUCT_RATIO = 8
+#: How many times the length of its JSON a Struct, and a list or map, may take over gRPC beyond that
+#: length: a number of one digit takes eleven bytes in a Struct, a "-1" ten in a list.
+STRUCT_RATIO, MANY_RATIO = 8, 3
+_RATIOS = {Kind.STRUCT: STRUCT_RATIO, Kind.LIST: MANY_RATIO, Kind.MAP: MANY_RATIO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +104,11 @@ async def read_page(
     async with name_unreadable(find), database.connection(weight=weight) as connection:
         arguments = statement.arguments(limit=size + 1, room=room)
         rows = await connection.fetch(statement.text, *arguments)
-        # Rows that fill the room may be followed by others.
+        # If the rows fill the room, others may follow.
         more = len(rows) > size or sum(row[-1] for row in rows) >= room
         shown = [tuple(row[: page.width]) for row in rows[:size]]
-        count = count_fitting(shown, RowSizes(page.fields, surface).measure, room)
+        sizes = await RowSizes(page.fields, surface).measure_all(shown)
+        count = count_fitting(sizes, int, room)
         more = more or count < len(shown)
         records = await records_of(page.codec, shown[:count])
     end = page.position(tuple(rows[count - 1])) if more else None
@@ -116,12 +120,19 @@ class RowSizes:
 
     def __init__(self, fields: Sequence[Field], surface: str | None) -> None:
         self._surface = surface
-        self._structs = [i for i, f in enumerate(fields) if f.kind is Kind.STRUCT]
+        self._ratios = [(i, _RATIOS[f.kind]) for i, f in enumerate(fields) if f.kind in _RATIOS]
+
+    async def measure_all(self, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """The sizes of rows."""
+        sizes = []
+        for row in rows:
+            sizes.append(self.measure(row))
+            await let_others_run()
+        return sizes
 
     def measure(self, row: Sequence[Any]) -> int:
         """The size of a row."""
         size = value_size(row, self._surface)
         if self._surface != "REST":
-            # A number of one digit in a Struct takes eleven bytes.
-            size += sum(STRUCT_RATIO * len(row[i]) for i in self._structs if row[i] is not None)
+            size += sum(ratio * len(row[i]) for i, ratio in self._ratios if row[i] is not None)
         return size

@@ -13,14 +13,16 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
+    cast,
     func,
     literal_column,
     or_,
     select,
 )
 
-from penstockd.catalog import MOVING, Field
+from penstockd.catalog import MOVING, Field, Kind
 from penstockd.catalog.record import Codec
+from penstockd.policy.model import Mask
 from penstockd.policy.view import View
 from penstockd.query import OrderBy, compile_filter, parse_fields, parse_filter
 from penstockd.store.sql import Statement, compile_for_copy, compile_statement
@@ -28,6 +30,9 @@ from penstockd.store.tables import row_size
 
 #: The settings that hold the bounds of a range of keys (see ``ExportQuery.copy_range``).
 LOWER, UPPER = "penstock.lower", "penstock.upper"
+
+#: Kinds whose values may be shown otherwise than stored and still be long.
+_LONG_IF_MASKED = (Kind.STRING, Kind.LIST, Kind.MAP)
 
 
 class EtagCodec:
@@ -79,7 +84,7 @@ class Page:
     """A page of the records that match, in a total order, and the position where it ends.
 
     A row holds ``width`` values for the codec, then the values of the order's columns, then the
-    key, then its size in bytes, in which a masked value counts with its stored size.
+    key, then its size in bytes as the View shows it, so that a page's end reveals nothing else.
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
@@ -88,13 +93,14 @@ class Page:
         self.width = len(self.fields)
         self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
         self._key = view.key_column
+        self._size = shown_size(view, self.fields).label("__size")
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         self._base = view.select(self.fields, condition)
         self._first = self._compiled(self._base)
 
     def statement(self, position: Sequence[Any] | None) -> Statement:
-        """At most ``limit`` rows, after ``position`` or from the start, and no more than fill
-        ``room`` bytes: the last of these may exceed them."""
+        """At most ``limit`` rows, after ``position`` or from the start. They end with the row that
+        fills ``room`` bytes or exceeds them."""
         if position is None:
             return self._first
         return self._compiled(self._base.where(self._order.after(position)))
@@ -105,9 +111,8 @@ class Page:
 
     def _compiled(self, statement: Select[Any]) -> Statement:
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
-        size = literal_column(row_size(self.fields), BigInteger()).label("__size")
         rows = (
-            statement.add_columns(*ends, self._key.label("__key"), size)
+            statement.add_columns(*ends, self._key.label("__key"), self._size)
             .order_by(*self._order.columns())
             .limit(bindparam("limit", type_=BigInteger()))
         )
@@ -117,8 +122,7 @@ class Page:
 class Scan:
     """All records that match, in order of key, as rows of the key and ``fields``.
 
-    ``sizes`` reads the size of each row in the same order; a masked value counts with its stored
-    size.
+    ``sizes`` reads the size of each row, as the View shows it, in the same order.
     """
 
     def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
@@ -127,7 +131,7 @@ class Scan:
         key = view.key_column
         rows = view.narrow([key.label("~key"), *columns], condition)
         self.statement = compile_statement(rows.order_by(key))
-        size = literal_column(row_size(fields), BigInteger())
+        size = shown_size(view, fields)
         self.sizes = compile_statement(view.narrow([size], condition).order_by(key))
 
 
@@ -147,7 +151,7 @@ class ExportQuery:
     ) -> None:
         self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
         self._key, self._by_key = view.key_column, not view.dataset.joins_key
-        self._narrow = view.narrow
+        self._view = view
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         # COPY goes by places. Names of columns could be taken for those that the order names.
         labelled = [c.label(f"__c{i}") for i, c in enumerate(columns)]
@@ -178,10 +182,10 @@ class ExportQuery:
     def fitting(
         self, fields: Sequence[Field], limit: int, after: Sequence[Any] | None
     ) -> Statement:
-        """How many of the first ``limit`` rows after a position fill ``room`` bytes, by the stored
-        sizes of ``fields``; the last one may exceed them."""
-        size = literal_column(row_size(fields), BigInteger()).label("__size")
-        rows = self._from(self._narrow([size], self._condition), after)
+        """The number of the first rows after a position, at most ``limit``, up to the row that
+        fills ``room`` bytes or exceeds them, by the sizes of ``fields`` as the View shows them."""
+        size = shown_size(self._view, fields).label("__size")
+        rows = self._from(self._view.narrow([size], self._condition), after)
         within = _within_room(rows.limit(_count_literal(limit)))
         return compile_statement(select(func.count()).select_from(within.subquery()))
 
@@ -197,9 +201,9 @@ class ExportQuery:
         test: Callable[[int, ColumnElement[Any]], ColumnElement[bool] | None],
         limit: int,
     ) -> Statement | None:
-        """The key of some row with a value that meets ``test``, and the place of its column, among
-        the first ``limit`` rows (0: all). None if ``test`` excludes every column by returning
-        None."""
+        """The key of one of the first ``limit`` rows (0: all) that has a value which meets
+        ``test``, and the index of the value's column. None if ``test`` returns None for every
+        column."""
         rows: Select[Any] = self._rows.add_columns(self._key.label("__key"))
         if limit:
             rows = self._from(rows, None).limit(_count_literal(limit))
@@ -231,12 +235,25 @@ class ExportQuery:
         return statement.order_by(*self._order.columns())
 
 
+def shown_size(view: View, fields: Sequence[Field]) -> ColumnElement[int]:
+    """The size in bytes of a row's values of some fields, as the View shows them: the stored size
+    would tell how long a masked value is. What is never large counts 0, like hashes."""
+    size: ColumnElement[int] = literal_column(row_size(filter(view.is_whole, fields)), BigInteger())
+    for field in fields:
+        if view.is_whole(field) or field.kind not in _LONG_IF_MASKED:
+            continue
+        if view.mask(field) not in (Mask.NULL, Mask.HASH):
+            length = func.octet_length(cast(view.column(field), Text()), type_=BigInteger())
+            size = size + func.coalesce(length, literal_column("0"))
+    return size
+
+
 def _within_room(rows: Select[Any]) -> Select[Any]:
-    """The first of ordered rows, as many as fill ``room`` bytes by their last column; the last one
-    may exceed them."""
+    """The first of ordered rows, up to the row that fills ``room`` bytes or exceeds them; the last
+    column is a row's size."""
     ordered = rows.subquery()
     size = list(ordered.columns)[-1]
-    # Rows stay in the order of the subquery, and are summed up in it.
+    # The window sums the sizes in the order of the subquery, which the rows keep.
     before = func.sum(size).over(rows=(None, 0)) - size
     summed = select(*ordered.columns, before.label("__before")).subquery()
     *columns, sum_before = summed.columns

@@ -286,8 +286,8 @@ class View:
     def select(
         self, fields: Sequence[Field], condition: ColumnElement[bool] | None = None
     ) -> Select[Any]:
-        """The visible rows, with the given visible fields as columns named as in the table: two
-        paths may be one name to PostgreSQL, which cuts long ones off."""
+        """The visible rows, with the given visible fields as columns. These have the names of the
+        table's columns: PostgreSQL cuts long names off, so two paths could become one name."""
         return self.narrow([self.column(f).label(f.column) for f in fields], condition)
 
     def narrow(

@@ -274,7 +274,7 @@ def _list_shape(request: Any) -> list[str]:
 
 
 def _read_choice(request: Any, name: str) -> bool | None:
-    """A field that may be unset, which is None."""
+    """The value of an optional field; None if it is unset."""
     return bool(getattr(request, name)) if request.HasField(name) else None
 
 

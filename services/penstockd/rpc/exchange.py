@@ -91,7 +91,7 @@ class Exchange:
     arriving: PublicCall | ServedCall = field(init=False)
     call: ServedCall = field(init=False)
     _enters_refusal: bool | None = None
-    #: The latest piece of a file on its way to the client.
+    #: The task that sends the latest piece of a file to the client.
     _piece: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ class Exchange:
         if not self.method.sends_file:
             await self.context.write(frame)
             return
-        # If the wait is cancelled, the piece is still on its way, and ``break_off`` must follow it.
+        # If the wait is cancelled, the piece is still being sent; ``break_off`` waits for it.
         self._piece = budget.create_task(self._write(frame))
         self._piece.add_done_callback(_retrieve_error)
         await asyncio.shield(self._piece)
@@ -200,17 +200,17 @@ class Exchange:
     async def break_off(self) -> None:
         """Make a client over REST see that the file that it is receiving is incomplete.
 
-        Without this, the file of a call that fails would end as a complete one does: over HTTP/1.1
-        most clients ignore the trailers with the status. The sidecar resets the stream when it gets
-        a message that it cannot parse. A client that has stopped reading gets the rest of its last
-        piece first; the sidecar limits how long that may take.
+        Without this, the file of a failed call would end as a complete one does: over HTTP/1.1 most
+        clients ignore the trailers with the status. The sidecar resets the stream when it receives
+        a message that it cannot parse. A client that has stopped reading first gets the rest of its
+        last piece; the sidecar limits how long that may take.
         """
         if self._piece is None or self._surface() != "REST":
             return
         try:
             await asyncio.shield(self._piece)
             await self.context.write(_UNPARSABLE)
-        except Exception as exc:  # the client is gone: nothing can look complete to it
+        except Exception as exc:  # the client is gone: it cannot take the file for complete
             _log.info("file_not_broken_off", method=self.method.path, error=repr(exc))
 
     async def _write(self, frame: bytes) -> None:

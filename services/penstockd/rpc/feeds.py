@@ -53,7 +53,7 @@ class StreamReply:
 
     async def begin(self, begin: Begin) -> int:
         """Send the first record, and headers with the receipt's id."""
-        # Otherwise nginx would hold changes back until its buffer is full.
+        # Without x-accel-buffering, nginx holds changes back until its buffer is full.
         headers = {receipts.HEADER: begin.receipt_id, "x-accel-buffering": "no"}
         await self._exchange.send_headers(headers)
         said = changes_pb2.StreamBegin(

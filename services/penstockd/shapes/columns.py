@@ -79,7 +79,7 @@ class ShapedView:
         if not self.reads:  # "" would stand for all fields
             return self.view.dataset.key_fields[0].path
         text = ",".join(field.path for field in self.reads)
-        # "" stands for all fields: it is what the entry says if the text is too long.
+        # If the text is too long, the entry has "", which stands for all fields.
         return text if len(text) <= MAX_BYTES else ""
 
 

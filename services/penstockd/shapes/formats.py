@@ -27,7 +27,7 @@ _WHOLE = frozenset({Kind.INT32, Kind.INT64, Kind.UINT32, Kind.UINT64})
 _MAPPED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL}) | _WHOLE
 _NUMBERS = frozenset({Kind.DECIMAL, Kind.FLOAT, Kind.DOUBLE}) | _WHOLE
 _JOINED = frozenset({Kind.STRING, Kind.ENUM, Kind.BOOL, Kind.DATE}) | _WHOLE
-#: The most elements of a list that are joined without a subquery.
+#: Longer lists are joined by a subquery.
 _SHORT_LIST = 6
 _DIGITS = {Kind.INT32: 10, Kind.UINT32: 10, Kind.INT64: 19, Kind.UINT64: 20}
 #: Digits that any number of a model has, and more.
@@ -74,8 +74,8 @@ def join_list(field: Field, separator: str) -> TextStep:
     def statement(column: Sql) -> Sql:
         column = sa.cast(column, JSONB())
         joint = typed_literal(separator, ValueType.STRING)
-        # Taking single elements is quicker than a subquery with an aggregate, and most lists are
-        # short.
+        # Most lists are short, and for these taking single elements is faster than a subquery
+        # with an aggregate.
         short: list[tuple[Sql, Sql]] = [
             (sa.literal_column(str(count)), _join_first_sql(column, count, joint))
             for count in range(_SHORT_LIST + 1)
@@ -88,7 +88,7 @@ def join_list(field: Field, separator: str) -> TextStep:
 
 
 def _join_first_sql(column: Sql, count: int, joint: Sql) -> Sql:
-    """The first elements of a list as one text."""
+    """The first ``count`` elements of a list as one text."""
     text: Sql = typed_sql("''", ValueType.STRING)
     for i in range(count):
         item = column.op("->>")(sa.literal_column(str(i)))
@@ -97,7 +97,7 @@ def _join_first_sql(column: Sql, count: int, joint: Sql) -> Sql:
 
 
 def _join_all_sql(column: Sql, joint: Sql) -> Sql:
-    """All elements of a list, of which there is at least one, as one text."""
+    """All elements of a list that is not empty, as one text."""
     items = (
         sa.func.jsonb_array_elements_text(column)
         .table_valued("item", with_ordinality="place")
@@ -184,7 +184,7 @@ def _exact_sql(field: Field, column: Sql) -> Sql:
 def _group_sql(field: Field, rounded: Sql, format: NumberFormat) -> Sql:
     """A rounded number with the separators of a format."""
     point, group = format.decimal_separator, format.group_separator
-    if field.kind in (Kind.FLOAT, Kind.DOUBLE):  # which may have more digits than the pattern
+    if field.kind in (Kind.FLOAT, Kind.DOUBLE):  # a pattern could have too few digits
         text: Sql = sa.cast(rounded, _TEXT)
         whole = _mark_groups_sql(_split_sql(text, 1))
     else:
@@ -213,7 +213,7 @@ def _count_digits(field: Field) -> int:
 
 
 def _split_sql(text: Sql, part: int) -> Sql:
-    """What stands before (1) or after (2) the point of a number."""
+    """The digits before (1) or after (2) the point of a number."""
     point = typed_sql("'.'", ValueType.STRING)
     return sa.func.split_part(text, point, sa.literal_column(str(part)), type_=_TEXT)
 

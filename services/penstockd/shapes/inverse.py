@@ -1,7 +1,7 @@
-"""Shapes backwards: how the columns of a file become the fields of records again.
+"""Reads shapes backwards: turns the columns of a file into the fields of records again.
 
-A column can be read back if its text can only have come from one value of the field. Others are
-refused, unless their definition says that imports skip them.
+A column can be read back if each text can come from only one value of the field. Imports refuse
+other columns, unless the definition says that imports skip them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Parse = Callable[[Any], Any]
 
 _WHOLE = frozenset({Kind.INT32, Kind.INT64, Kind.UINT32, Kind.UINT64})
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-#: The characters that texts of these kinds are made of.
+#: The characters that occur in texts of these kinds.
 _ALPHABETS = {
     Kind.BOOL: "truefals",
     Kind.DATE: "0123456789-",
@@ -41,10 +41,10 @@ class NotInvertible(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ReadColumn:
-    """A column that an import takes: ``written`` describes it in files, ``target`` is the field
-    that gets its values, None for one that is skipped.
+    """A column that an import reads: ``written`` describes it in files, ``target`` is the field
+    that gets its values; None if the import skips the column.
 
-    ``parse`` makes the field's canonical value of one of the file, None included. It raises
+    ``parse`` turns a value of the file, or None, into the field's canonical value. It raises
     ValueRefused.
     """
 
@@ -62,7 +62,7 @@ class ShapeInverse:
         shaped = ShapedView(view, document)
         definition = ShapeDefinition.parse(document)
         self.columns: list[ReadColumn] = []
-        #: Why columns cannot be read back, by name; without those that are skipped.
+        #: Why columns cannot be read back, by name; without skipped columns.
         self.problems: dict[str, str] = {}
         taken: dict[Field, str] = {}
         for column, made in zip(definition.columns, shaped.columns, strict=True):
@@ -73,7 +73,7 @@ class ShapeInverse:
             try:
                 read = _invert_column(source, column, made.field)
                 if read.target in taken:
-                    raise NotInvertible(f"'{taken[read.target]}' has the same field")
+                    raise NotInvertible(f"the column '{taken[read.target]}' has the same field")
             except NotInvertible as refused:
                 self.problems[column.name] = str(refused)
                 continue
@@ -82,8 +82,8 @@ class ShapeInverse:
             self.columns.append(read)
 
     def check(self, writable: Sequence[Field]) -> None:
-        """Raise ValueInvalid, which names each column that cannot be read back or whose field is
-        not writable, and key fields that no column has."""
+        """Raise ValueInvalid. It names each column that cannot be read back or whose field is not
+        writable, and each key field without a column."""
         found = [
             Violation(
                 f"shape.columns[{name}]",
@@ -98,15 +98,13 @@ class ShapeInverse:
             if field not in writable
         ]
         keys = [f for f in writable if f.in_key and f not in targets]
-        found += [
-            Violation("shape", f"lacks a column that gives the key '{f.path}' back") for f in keys
-        ]
+        found += [Violation("shape", f"lacks a column for the key '{f.path}'") for f in keys]
         if found:
             raise ValueInvalid(f"{found[0].field}: {found[0].description}", violations=found)
 
 
 def _skip_column(made: Field) -> ReadColumn:
-    # Its cells are not looked at: formats with types may have any type in it.
+    # Nothing reads its cells: in formats with types they may have any type.
     written = Field(
         made.path, made.json_path, Kind.STRING, FieldClass.PUBLIC, nullable=True, output_only=True
     )
@@ -167,17 +165,17 @@ def _text_field(field: Field) -> Field:
 
 
 def _invert_default(parse: Parse, made: Field, default: str) -> Parse:
-    """``parse``, with None for the default, which must not be a value. Raises NotInvertible."""
+    """``parse``, but the default becomes None. Raises NotInvertible if it may also be a value."""
     try:
         value = text_parser(made)(default)
         parse(value)
     except ValueRefused:
         return lambda found: None if found == default else parse(found)
-    raise NotInvertible(f"its default '{default[:40]}' may be a value as well")
+    raise NotInvertible(f"its default '{default[:40]}' may also be a value")
 
 
 def _split_list(field: Field, separator: str) -> Parse:
-    """A joined list. Raises NotInvertible if an element may contain the separator."""
+    """The parser of a joined list. Raises NotInvertible if an element may contain the separator."""
     element = field.element
     assert element is not None, "only lists are joined"
     if element.kind is Kind.ENUM:
@@ -187,7 +185,7 @@ def _split_list(field: Field, separator: str) -> Parse:
     else:
         raise NotInvertible("its elements may contain the separator")
     if not separator or set(separator) & set(alphabet):
-        raise NotInvertible("its separator may stand in an element")
+        raise NotInvertible("its separator may occur in an element")
     parse, check = text_parser(element), value_checker(field)
 
     def read(text: str) -> Any:
@@ -198,7 +196,7 @@ def _split_list(field: Field, separator: str) -> Parse:
 
 
 def _map_back(field: Field, values: Mapping[str, str], otherwise: str | None) -> Parse:
-    """Mapped values. Raises NotInvertible if two values may have one text."""
+    """The parser of mapped values. Raises NotInvertible if two values may have one text."""
     parse = text_parser(field)
     domain = _list_domain(field)
     if domain is not None:
@@ -222,7 +220,7 @@ def _map_back(field: Field, values: Mapping[str, str], otherwise: str | None) ->
         if text in back:
             raise NotInvertible(f"'{back[text]}' and '{value}' have the text '{text[:40]}'")
         if text not in values and (field.kind is Kind.STRING or _NUMBER.fullmatch(text)):
-            raise NotInvertible(f"'{text[:40]}' may be a value of its own")
+            raise NotInvertible(f"'{text[:40]}' may also be an unmapped value")
         back[text] = value
 
     def restore(text: str) -> Any:
@@ -234,7 +232,7 @@ def _map_back(field: Field, values: Mapping[str, str], otherwise: str | None) ->
 
 
 def _list_domain(field: Field) -> Sequence[str] | None:
-    """All texts that values of a field have; None if there are too many."""
+    """All values of a boolean or enum field, as text; None for fields of other kinds."""
     if field.kind is Kind.BOOL:
         return "true", "false"
     if field.kind is Kind.ENUM:
@@ -244,11 +242,12 @@ def _list_domain(field: Field) -> Sequence[str] | None:
 
 
 def _read_number(field: Field, format: NumberFormat) -> Parse:
-    """A formatted number. Raises NotInvertible if digits are lost, or may be mistaken."""
+    """The parser of a formatted number. Raises NotInvertible if the format loses digits or is
+    ambiguous."""
     if field.kind in (Kind.FLOAT, Kind.DOUBLE):
-        raise NotInvertible("a number without a fixed number of digits is rounded")
+        raise NotInvertible("its field has no fixed number of digits, so it is rounded")
     if field.kind is Kind.DECIMAL and field.scale > format.decimals:
-        raise NotInvertible(f"it has {format.decimals} of {field.scale} digits after the point")
+        raise NotInvertible(f"it keeps {format.decimals} of {field.scale} digits after the point")
     point, group = format.decimal_separator, format.group_separator
     for text in (point, group):
         if set(text) & set("0123456789-"):
@@ -256,11 +255,14 @@ def _read_number(field: Field, format: NumberFormat) -> Parse:
     if group and (group in point or point in group):
         raise NotInvertible("its separators may be mistaken for each other")
     parse, whole = text_parser(field), field.kind in _WHOLE
+    grouped = _grouped_number(point, group)
 
     def read(text: str) -> Any:
+        if group and not grouped.fullmatch(text):
+            raise ValueRefused(f"'{text[:40]}' is not a number in the shape's format")
         plain = text.replace(group, "") if group else text
         if point != ".":
-            # A point is nothing in this format: it must not become the separator.
+            # A point has no meaning in this format: the text must not pass for a number.
             plain = plain.replace(".", "?").replace(point, ".", 1)
         if not _NUMBER.fullmatch(plain):
             raise ValueRefused(f"'{text[:40]}' is not a number in the shape's format")
@@ -273,15 +275,22 @@ def _read_number(field: Field, format: NumberFormat) -> Parse:
     return read
 
 
+def _grouped_number(point: str, group: str) -> re.Pattern[str]:
+    """A number with all of its groups, or with none: a group's separator that stands elsewhere may
+    be meant as a point."""
+    mark, joint = re.escape(group), re.escape(point)
+    return re.compile(rf"-?(?:[0-9]{{1,3}}(?:{mark}[0-9]{{3}})*|[0-9]+)(?:{joint}[0-9]+)?")
+
+
 def _read_time(field: Field, format: str) -> Parse:
-    """A formatted date or time. Raises NotInvertible if the format leaves out a part of it."""
+    """The parser of a formatted date or time. Raises NotInvertible if the format lacks a part."""
     parts = split_time_format(format)
     used = [part for part in parts if part in DIRECTIVES]
     needed = {"%Y", "%m", "%d"} if field.kind is Kind.DATE else set(DIRECTIVES)
     if missing := sorted(needed - set(used)):
         raise NotInvertible(f"its format lacks {', '.join(missing)}")
     if len(set(used)) < len(used):
-        raise NotInvertible("its format has a part twice")
+        raise NotInvertible("its format contains a part twice")
     widths = {"%Y": 4, "%f": 6}
     pattern = "".join(
         f"([0-9]{{{widths.get(part, 2)}}})"
@@ -305,16 +314,16 @@ def _read_time(field: Field, format: str) -> Parse:
         except ValueRefused:
             raise
         except ValueError as error:
-            raise ValueRefused(f"'{text[:40]}' is no date: {error}") from None
+            raise ValueRefused(f"'{text[:40]}' is not a date: {error}") from None
         return text_parser(field)(to_text(field, moment))
 
     return read
 
 
 def list_import_problems(call: Call, dataset: str, document: str) -> Mapping[str, str]:
-    """Why imports refuse columns of a shape, by name, as the caller's View for reading has them.
+    """Why imports refuse columns of a shape, by name, judged by the caller's View for reading.
 
-    None if that View cannot fill the shape, or shows nothing of the dataset.
+    Empty if that View cannot fill the shape, or the caller cannot read the dataset.
     """
     try:
         view = call.policy.view(call.principal, dataset, Action.READ)

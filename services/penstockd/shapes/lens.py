@@ -6,6 +6,7 @@ The columns are computed from what the consumer's Lens shows of a record, and fr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -32,7 +33,7 @@ class ShapedLens(Lens):
     def __init__(self, view: View, catalog: Catalog, shape: ChosenShape, filter: str = "") -> None:
         """Raise ValueInvalid for a shape that the View cannot fill, and FilterError."""
         self.shape, self.shaped = shape, shape.in_view(view)
-        # A shape of constants alone reads nothing: its records still come and go.
+        # A shape of constants reads no field: with the key instead, its records still come and go.
         reads = self.shaped.reads or view.dataset.key_fields[:1]
         super().__init__(view, catalog, filter=filter, only=reads, form=shape.document)
         self._readers = [_make_reader(view, field) for field in reads]
@@ -75,26 +76,45 @@ class ShapedLens(Lens):
 
 
 def _may_exceed(values: dict[str, Any]) -> bool:
-    """Whether values may be larger than MAX_RECORD; texts and lists alone can."""
+    """Whether values may be larger than MAX_RECORD; only texts, lists and maps can."""
     return sum(len(v) for v in values.values() if isinstance(v, str)) > MAX_RECORD // 8 or any(
         isinstance(v, list | dict) for v in values.values()
     )
 
 
 def _make_reader(view: View, field: Field) -> Callable[[Any], Any]:
-    """A function from what a projected message holds to the canonical value that the View's SQL
-    gives."""
+    """A function that turns a value of a projected message into the canonical value that the View's
+    SQL gives."""
     if view.mask(field) is Mask.NULL:
         return lambda value: None
     if field.kind is Kind.STRING:
         return lambda value: value
     check = value_checker(field)
+    if field.kind in (Kind.ENUM, Kind.DECIMAL):
+        return lambda value: _read_earlier(field, check, value)
     if view.stripping(field) is None:
         return check
-    # The values of members are masked already; JSON has defaults for those that were removed.
+    # Members are masked already, but the JSON shows removed members as defaults: strip these.
     removed = {f: _left_out(view.mask(f)) for f in field.walk()}
     stripping = Stripping(field, removed, view.hash_key)
     return lambda value: stripping.json(check(value))
+
+
+def _read_earlier(field: Field, check: Callable[[Any], Any], value: Any) -> Any:
+    """The value of an image, which may be of an earlier model: an enum's number that has no name
+    any more is text, and a decimal keeps its digits. Raises ValueRefused."""
+    try:
+        return check(value)
+    except ValueRefused:
+        if field.kind is Kind.ENUM:
+            return str(value)
+        try:
+            found = Decimal(value)
+        except InvalidOperation:
+            found = Decimal("NaN")
+        if not found.is_finite():
+            raise
+        return found
 
 
 def _left_out(mask: Mask) -> Mask:

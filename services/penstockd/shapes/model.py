@@ -71,7 +71,7 @@ class ShapeDefinition:
         data = dataclasses.asdict(self)
         for column in data["columns"]:
             if not column["skip_on_import"]:
-                del column["skip_on_import"]  # as in definitions that were saved without it
+                del column["skip_on_import"]  # earlier versions saved definitions without it
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
 
     @classmethod

@@ -10,14 +10,16 @@ from typing import Any
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.values import ValueRefused, make_completer
 from penstockd.formats import BadRow, FormatError, Reader, ReadOptions, RowBatch, open_reader
-from penstockd.shapes.inverse import ReadColumn
+from penstockd.policy.view import View
+from penstockd.shapes.inverse import ReadColumn, ShapeInverse
+from penstockd.shapes.using import ChosenShape
 from penstockd.spools import SpoolPlace
 
 
 class ShapedReader(Reader):
     """A reader of any format whose columns have the names and forms of a shape.
 
-    ``fields`` are those of the dataset that the file's columns give values for.
+    ``fields`` are the fields of the dataset to which the file's columns give values.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class ShapedReader(Reader):
     ) -> None:
         """Raise FormatUnknown and ValueInvalid as ``open_reader`` does."""
         written = [column.written for column in columns]
-        # No column is a key: the dataset's own fields are checked when they are known.
+        # No column counts as a key here: ``_place_fields`` checks that the file has the key.
         form = replace(dataset, fields=tuple(written))
         self._inner = open_reader(format, form, written, options, spool_place=spool_place)
         super().__init__(dataset, [c.target for c in columns if c.target is not None], options)
@@ -45,7 +47,7 @@ class ShapedReader(Reader):
             yield self._turn(batch)
 
     async def finish(self) -> AsyncGenerator[Iterator[RowBatch], None]:
-        """The last rows, after all bytes were fed: iterators to exhaust one after the other."""
+        """The last rows, after all bytes were fed: iterators to exhaust one after another."""
         async with aclosing(self._inner.finish()) as parts:
             async for part in parts:
                 yield map(self._turn, part)
@@ -55,7 +57,7 @@ class ShapedReader(Reader):
         yield from map(self._turn, self._inner.close())
 
     def columns(self) -> list[tuple[str, Field | None]]:
-        """The columns of the file, and the field that each gives values for."""
+        """The columns of the file, each with the field to which it gives values."""
         self.unknown_columns = self._inner.unknown_columns
         named = self._inner.columns()
         return [(n, None if f is None else self._columns[f].target or f) for n, f in named]
@@ -100,3 +102,22 @@ class ShapedReader(Reader):
 
     def _take(self, data: bytes, final: bool) -> tuple[int, RowBatch | None]:
         raise AssertionError("the reader of the format parses the file")
+
+
+def open_import_reader(
+    view: View,
+    format: str,
+    options: ReadOptions,
+    chosen: ChosenShape | None,
+    spools: SpoolPlace,
+) -> Reader:
+    """The reader of a file in the columns of a shape; without a shape, in those of a View.
+
+    Raises ValueInvalid for a shape that cannot be read back, and what ``open_reader`` raises.
+    """
+    if chosen is None:
+        offered = [f for f in view.fields() if f.output_only or f in view.writable]
+        return open_reader(format, view.dataset, offered, options, spool_place=spools)
+    inverse = ShapeInverse(view, chosen.document)
+    inverse.check(view.writable)
+    return ShapedReader(format, view.dataset, inverse.columns, options, spools)

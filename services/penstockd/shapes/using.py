@@ -41,7 +41,7 @@ class ChosenShape:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the definition: a shape may be deleted and made anew under its name."""
+        """The SHA-256 of the definition: another shape may later have the same name."""
         return hashlib.sha256(self.document.encode()).hexdigest()
 
     def in_view(self, view: View) -> ShapedView:
@@ -63,8 +63,8 @@ async def choose_shape(
 async def choose_shapes(
     organs: ReadingOrgans, call: Call, datasets: Sequence[Dataset], references: Sequence[str]
 ) -> Mapping[str, ChosenShape]:
-    """The caller's shapes that a request names, by dataset: one at most for each of ``datasets``,
-    which the caller may read.
+    """The caller's shapes that a request names, by dataset: at most one for each of ``datasets``,
+    all of which the caller may read.
 
     Raises ShapeNotFound, and ValueInvalid for a shape of another dataset and for a second one.
     """
@@ -78,9 +78,11 @@ async def choose_shapes(
             shape_id, version = parse_reference(reference)
             found, definition = await find_own_shape(call, connection, owner, shape_id, version)
             if definition.dataset not in names:
-                raise ValueInvalid.of("shape", f"is of the dataset {definition.dataset}")
+                raise ValueInvalid.of("shape", f"belongs to the dataset {definition.dataset}")
             if definition.dataset in chosen:
-                raise ValueInvalid.of("shape", f"is the second one of {definition.dataset}")
+                raise ValueInvalid.of(
+                    "shape", f"is the second shape of the dataset {definition.dataset}"
+                )
             chosen[definition.dataset] = ChosenShape(
                 owner, found.shape_id, found.version, found.definition
             )

@@ -189,9 +189,9 @@ def rewrite_values(
 
 
 async def _settle_column(driver: asyncpg.Connection[Any], table: str, field: Field) -> None:
-    """Give a column with the values of a field its default, and NOT NULL where it has none unset.
+    """Give a column, which has a field's values, the field's default, and NOT NULL if it needs it.
 
-    The default differs even between fields of one type: an enum's is the name of its zero.
+    The default differs even between fields of one type: an enum's is the name of its value 0.
     """
     alter, default = f'ALTER TABLE {table} ALTER "{field.column}"', column_default(field)
     await driver.execute(

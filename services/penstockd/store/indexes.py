@@ -89,7 +89,7 @@ def present_indexes(connection: Connection) -> set[str]:
 
 
 def is_indexed(connection: Connection, dataset: str, column: str) -> bool:
-    """Whether an index of any name, over all rows, begins with the column."""
+    """Whether an index over all rows, of any name, begins with the column."""
     sql = (
         "SELECT EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a"
         " ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]"

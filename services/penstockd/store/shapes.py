@@ -11,7 +11,7 @@ from penstockd.store.database import Connection
 
 #: The most shapes of a consumer, versions of a shape, and bytes of all definitions of a consumer.
 MAX_SHAPES, MAX_VERSIONS, MAX_DEFINITIONS = 100, 100, 2 << 20
-#: How many users of a shape an error names.
+#: The most users of a shape that an error names.
 MAX_NAMED = 20
 
 _BY_REFERENCE = """
@@ -65,8 +65,8 @@ async def insert_shape(
 async def insert_version(
     connection: Connection, consumer_id: str, shape_id: str, definition: str
 ) -> StoredShape:
-    """Store the next version; the latest again if it is the same. Raises ShapeNotFound and
-    TooManyShapes."""
+    """Store the next version, which webhooks use from now on; the latest again if it is the same.
+    Raises ShapeNotFound and TooManyShapes."""
     await _lock_shapes(connection, consumer_id)
     latest = await find_shape(connection, consumer_id, shape_id)
     if latest.definition == definition:
@@ -75,6 +75,7 @@ async def insert_version(
         raise TooManyShapes(
             f"'{shape_id}' has {MAX_VERSIONS} versions already; save it under another id"
         )
+    await _note_version(connection, consumer_id, shape_id)
     return await _insert_version(connection, consumer_id, shape_id, latest.version + 1, definition)
 
 
@@ -108,8 +109,8 @@ async def read_shapes(connection: Connection, consumer_id: str) -> Sequence[Stor
 async def hold_shapes(
     connection: Connection, consumer_id: str, references: Sequence[str]
 ) -> Mapping[str, StoredShape]:
-    """The shapes of a consumer that are about to be named by ``id`` or ``id@version``; none can be
-    deleted before the transaction ends. Raises ShapeNotFound."""
+    """The shapes of a consumer that the transaction will name by ``id`` or ``id@version``. Nobody
+    can delete them before it ends. Raises ShapeNotFound."""
     if not references:
         return {}
     await _lock_shapes(connection, consumer_id)
@@ -136,9 +137,9 @@ async def list_users(connection: Connection, consumer_id: str, shape_id: str) ->
     return [row[0] for row in rows]
 
 
-async def note_version(connection: Connection, consumer_id: str, shape_id: str) -> None:
-    """Have the processes that send to webhooks load those of a shape again, once the transaction
-    is committed."""
+async def _note_version(connection: Connection, consumer_id: str, shape_id: str) -> None:
+    """Make the processes that send to webhooks load the webhooks of a shape again, once the
+    transaction is committed."""
     await connection.execute(
         "UPDATE hub.webhook_revision SET revision = revision + 1"
         f" WHERE EXISTS (SELECT FROM hub.webhook AS w WHERE w.consumer_id = $1 AND {_NAMED})",

@@ -93,7 +93,7 @@ def keep_manifest(connection: Connection, catalog: Catalog) -> None:
     """Record the catalog as the one that the tables now have."""
     manifest = dump_manifest(write_manifest(catalog))
     history = _read_history(connection)
-    # As text, since shapes are equal whatever the bytes of their numbers.
+    # Compared as text, because the comparison of shapes ignores how numbers are encoded.
     if not history or dump_manifest(history[-1]) != manifest:
         connection.execute(
             text("INSERT INTO hub.model (manifest) VALUES (CAST(:manifest AS json))"),
@@ -240,12 +240,12 @@ class _DatasetChanges:
             yield Step(f"{where} may now be unset", Consent.START, script_step(sql))
 
     def _reference_steps(self) -> Iterator[Step]:
-        """The indexes by which row rules and feeds follow references, of fields that had none."""
+        """The indexes of references that have none yet; row rules and feeds use them."""
         kept = {new.path: column_name(old.path) for old, new in self._matches.kept}
         for field in self._dataset.references.values():
             column = kept.get(field.path)
             if column is None or type_name(field) != self._present[column].type_name:
-                continue  # it is made with the column
+                continue  # the index is made with the column
             if is_indexed(self._connection, self._dataset.name, column):
                 continue
             assert field.reference is not None, "references have a target"
@@ -395,7 +395,7 @@ def _fill_default(convert: FieldConversion, field: Field) -> Callable[[object], 
     """The conversion, with the default instead of NULL if the field is not nullable."""
     if field.nullable:
         return convert
-    if field.is_json:  # a row has its text
+    if field.is_json:  # rows hold JSON as text
         unset = orjson.dumps(default_value(field)).decode()
         return lambda value: unset if value is None else convert(value)
     return lambda value: default_value(field) if value is None else convert(value)

@@ -20,9 +20,9 @@ _EVENTS = {
 
 
 def stale_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
-    """The SQL that drops all triggers that the catalog's tables must not have, or not with their
-    arguments. It precedes all changes of columns: a trigger that names a column which is no longer
-    there makes every write fail."""
+    """The SQL that drops the hub's own triggers that the catalog's tables must not have, or that
+    have other arguments. It must precede all changes of columns: a trigger that names a missing
+    column makes every write fail."""
     wanted = {d.name: _packed_arguments(d) for d in catalog if d.references}
     for (table, name), arguments in _present_triggers(connection).items():
         if wanted.get(table) != arguments:
@@ -39,15 +39,15 @@ def missing_triggers(connection: Connection, catalog: Catalog) -> Iterator[str]:
 
 
 def _present_triggers(connection: Connection) -> dict[tuple[str, str], bytes]:
-    """The arguments of all triggers on datasets' tables, by table and name."""
+    """The arguments of the hub's triggers on datasets' tables, by table and name."""
     rows = connection.execute(
         text(
             "SELECT c.relname, t.tgname, t.tgargs FROM pg_trigger AS t"
             " JOIN pg_class AS c ON c.oid = t.tgrelid"
             " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = :schema AND NOT t.tgisinternal"
+            " WHERE n.nspname = :schema AND NOT t.tgisinternal AND t.tgname = ANY (:names)"
         ),
-        {"schema": DATA_SCHEMA},
+        {"schema": DATA_SCHEMA, "names": [_trigger_name(event) for event in _EVENTS]},
     )
     return {(row[0], row[1]): bytes(row[2]) for row in rows}
 

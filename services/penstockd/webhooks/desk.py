@@ -23,11 +23,12 @@ from penstockd.webhooks.endpoints import (
     check_enabled,
     read_stored,
     read_webhook,
+    read_webhooks,
 )
 from penstockd.webhooks.errors import WebhookNotFound
 from penstockd.webhooks.messages import Composed, make_composer, make_entries
 from penstockd.webhooks.model import Delivery, Webhook, read_clock
-from penstockd.webhooks.owners import Owners, find_problems, unread_by
+from penstockd.webhooks.owners import Owners, find_problems, owner_of, unread_by
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.search import Listed
 
@@ -37,6 +38,8 @@ T = TypeVar("T")
 #: everybody's webhooks.
 TO_READ = (Permission.WEBHOOKS_READ, Permission.ACCESS_WRITE)
 TO_WRITE = (Permission.WEBHOOKS_WRITE, Permission.ACCESS_WRITE)
+#: More webhooks than a consumer can have.
+_ALL = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,19 @@ class WebhookDesk:
         """Raise PermissionDenied unless ``reads``."""
         if dataset := unread_by(call.policy, self.catalog, call.principal, webhook):
             raise PermissionDenied(f"the webhook shows {dataset}, which your token may not read")
+
+    async def check_shape(self, call: Call, connection: Connection, shape_id: str) -> None:
+        """Check a call that saves a version of the caller's shape: webhooks that name it without a
+        version send other columns from now on.
+
+        Raises PermissionDenied unless the caller may change all of them.
+        """
+        owner = call.principal.consumer_id
+        for webhook in await read_webhooks(connection, owner, "", _ALL, self.seal):
+            named = any(selection.shape == shape_id for selection in webhook.selections)
+            if named and owner_of(call.policy, webhook) is not None:  # others send nothing
+                call.require(*TO_WRITE)
+                self.check_reach(call, webhook)
 
     def withhold(
         self, call: Call, webhooks: Sequence[Webhook], found: Sequence[Listed]

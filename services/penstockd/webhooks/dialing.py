@@ -1,7 +1,7 @@
-"""The addresses that deliveries dial: an aiohttp connector's names and sockets, behind the egress
-guard.
+"""Resolves names and makes sockets for the aiohttp connector of deliveries, with the egress guard.
 
-Apart from the guard, since aiohttp takes long to load, and most processes only check addresses.
+This is apart from the guard because aiohttp takes long to load, and most processes only check
+addresses.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from aiohttp import abc
 
 from penstockd.egress import NOWHERE, AddressRefused, EgressGuard, address_of
 
-#: Concurrent look-ups of names, so that one that hangs does not delay the others.
+#: Look-ups of names at one time: one that hangs must not delay the others.
 _LOOKUPS = 64
 
 _log = structlog.get_logger(__name__)
 
 
 class Resolver(abc.AbstractResolver):
-    """Looks names up, and leaves out the addresses that are refused."""
+    """Looks names up, and leaves out the addresses that the guard refuses."""
 
     def __init__(self, guard: EgressGuard, *, secure: bool) -> None:
         self._guard, self._secure = guard, secure
@@ -35,7 +35,7 @@ class Resolver(abc.AbstractResolver):
     ) -> list[abc.ResolveResult]:
         """The addresses of a name that may be dialled.
 
-        Raises AddressRefused, with the same message for every name that has none: see NOWHERE.
+        Raises AddressRefused if there are none, always with the same message: see NOWHERE.
         """
         loop = asyncio.get_running_loop()
         try:

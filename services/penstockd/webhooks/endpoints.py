@@ -114,7 +114,7 @@ async def read_webhooks(
 
 
 async def resolve_shapes(connection: Connection, webhooks: Sequence[Webhook]) -> list[Webhook]:
-    """The endpoints with the versions that the shapes of their selections have now."""
+    """The endpoints with the versions of shapes that their selections stand for now."""
     named = {(w.consumer_id, s.shape) for w in webhooks for s in w.selections if s.shape}
     known = await find_named(connection, sorted(named)) if named else {}
 

@@ -7,7 +7,7 @@ queued event is what it shows. Otherwise the event is read again, through the cu
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import structlog
+from google.protobuf.message import DecodeError
 
 from penstockd.audit.bounds import query_text
 from penstockd.audit.entry import DELIVERIES, Entry
@@ -22,7 +23,8 @@ from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
 from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog import Catalog
-from penstockd.errors import CursorExpired, ShapeUnfit
+from penstockd.catalog.record import UNREADABLE
+from penstockd.errors import CursorExpired, RecordUnreadable, ShapeUnfit
 from penstockd.formats.records import RecordWriter, time_text, xml_of
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Permission
@@ -53,9 +55,9 @@ from penstockd.webhooks.settling import UNDONE
 METHOD = DELIVERIES
 SURFACE = "WEBHOOK"
 
-#: The most bytes of the events of a message in the columns of shapes.
+#: The most bytes of a message's events in the columns of shapes.
 MAX_SHAPED = 4 << 20
-#: After this time a delivery that waits for its webhook's shape is looked at again.
+#: How long a delivery waits before the next attempt while its webhook's shape does not fit.
 UNFIT_PAUSE = timedelta(minutes=1)
 
 #: The type of messages about the endpoint itself.
@@ -114,27 +116,38 @@ class Composer:
             return SendResult(delivery, DeliveryState.DEAD, Reason.ACCESS_LOST.value)
         sights = self._owners.sights(policy, webhook)
         if delivery.cause is not Cause.NOTICE and self._owners.find_unfit(policy, webhook):
-            # It waits until the webhook is paused for it, and then until its shape fits again.
+            # The delivery waits until the webhook is paused, and then until its shape fits again.
             return SendResult(delivery, DeliveryState.PENDING, next_time=at + UNFIT_PAUSE)
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):
-            kept, reason = await self._shown(webhook, delivery, sights)
+            try:
+                kept, reason = await self._shown(webhook, delivery, sights)
+            except (RecordUnreadable, DecodeError, *UNREADABLE) as exc:
+                return _bury_unreadable(delivery, exc)
             if not kept:
                 return SendResult(delivery, DeliveryState.DEAD, reason.value)
             delivery.events = [event for event, _ in kept]
             previous = [number for _, number in kept]
-        # Writing a batch of large records takes long, and keeper and workers have other work.
-        size = sum(len(event.after or b"") for event in delivery.events)
         write = functools.partial(
             self._payloads.message, delivery, webhook.options, sights, at, previous
         )
+        message = await self._written(delivery, write)
+        return Composed(delivery, message, policy) if isinstance(message, Message) else message
+
+    @staticmethod
+    async def _written(delivery: Delivery, write: Callable[[], Message]) -> Message | SendResult:
+        """The message, or a DEAD result: one that cannot be made must not stop all others."""
+        # Writing a batch of large records takes long, and keeper and workers have other work.
+        size = sum(len(event.after or b"") for event in delivery.events)
         try:
             message = await offload_large(size, write)
         except ShapeUnfit as exc:
-            _log.warning("webhook_shape_unfit", webhook=webhook.webhook_id, error=exc.message)
+            _log.warning("webhook_shape_unfit", webhook=delivery.webhook_id, error=exc.message)
             return SendResult(delivery, DeliveryState.DEAD, Reason.SHAPE_UNFIT.value)
+        except Exception as exc:
+            return _bury_unreadable(delivery, exc)
         await let_others_run()
-        return Composed(delivery, message, policy)
+        return message
 
     async def _shown(
         self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
@@ -161,6 +174,16 @@ class Composer:
                 continue
             kept.append((seen, before))
         return kept, reason
+
+
+def _bury_unreadable(delivery: Delivery, why: Exception) -> SendResult:
+    """The result of a delivery whose message cannot be made."""
+    place = {"webhook": delivery.webhook_id, "delivery": delivery.delivery_id}
+    if isinstance(why, RecordUnreadable):  # its text has the value, which is not for a log
+        _log.warning("webhook_record_unreadable", **place, **why.metadata)
+    else:
+        _log.error("webhook_record_unreadable", **place, exc_info=why)
+    return SendResult(delivery, DeliveryState.DEAD, Reason.RECORD_UNREADABLE.value)
 
 
 def place_of(url: str) -> str:

@@ -72,6 +72,7 @@ class Reason(enum.StrEnum):
     own webhooks. ADDRESS_REFUSED: the name has no address that the hub may connect to, or does not
     exist. EVENT_EXPIRED: the event is gone, or the View has changed and the log no longer has the
     event to show it again. SHAPE_UNFIT: the records are too large in the endpoint's shape.
+    RECORD_UNREADABLE: the model cannot read a queued record, and the hub's log has the reason.
     """
 
     STATUS = "STATUS"
@@ -89,6 +90,7 @@ class Reason(enum.StrEnum):
     ACCESS_LOST = "ACCESS_LOST"
     EVENT_EXPIRED = "EVENT_EXPIRED"
     SHAPE_UNFIT = "SHAPE_UNFIT"
+    RECORD_UNREADABLE = "RECORD_UNREADABLE"
     ENDPOINT_DISABLED = "ENDPOINT_DISABLED"
     FAILED_FOR_DAYS = "FAILED_FOR_DAYS"
 
@@ -127,8 +129,8 @@ class Scheme(enum.StrEnum):
 class Selection:
     """The events of a dataset that an endpoint wants; empty ``operations`` mean all of them.
 
-    ``shape`` is the shape's reference, as written, or "", and ``chosen`` the version that it stands
-    for now; it is not stored.
+    ``shape`` is the reference to a shape, as written, or "". ``chosen`` is the version that it
+    stands for now, and is not stored.
     """
 
     dataset: str
@@ -156,7 +158,7 @@ class Selection:
             tuple(found["operations"]),
             found["filter"],
             found["fields"],
-            found.get("shape", ""),  # those of earlier versions have none
+            found.get("shape", ""),  # earlier versions stored none
         )
 
 

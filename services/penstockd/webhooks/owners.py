@@ -63,8 +63,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What the owner of an endpoint sees of a selection: nothing without a lens. If that is because
-    its shape does not fit, ``unfit`` is the reason, and ``stand_in`` a lens without it."""
+    """What the owner of an endpoint sees of a selection: nothing without a lens. If the shape does
+    not fit, ``lens`` is None, ``unfit`` the reason, and ``stand_in`` a lens without the shape."""
 
     lens: Lens | None
     stand_in: Lens | None = None
@@ -80,14 +80,14 @@ class Owners:
         self._policy: PolicySnapshot | None = None
 
     def sights(self, policy: PolicySnapshot, webhook: Webhook) -> dict[str, Lens]:
-        """The lenses of an endpoint by dataset, without datasets that its owner cannot read and
-        those whose shape does not fit."""
+        """The lenses of an endpoint by dataset, without datasets that its owner cannot read or
+        whose shape does not fit."""
         seen = self._see(policy, webhook)
         return {name: sight.lens for name, sight in seen.items() if sight.lens is not None}
 
     def queued_sights(self, policy: PolicySnapshot, webhook: Webhook) -> dict[str, Lens]:
-        """``sights``, with lenses that stand in for shapes that do not fit: their events wait, and
-        are read again before they are sent."""
+        """As ``sights``, but with lenses without the shape for shapes that do not fit: their events
+        wait, and are read again before they are sent."""
         seen = self._see(policy, webhook)
         found = {name: sight.lens or sight.stand_in for name, sight in seen.items()}
         return {name: lens for name, lens in found.items() if lens is not None}
@@ -130,7 +130,7 @@ class Owners:
             return _Sight(None)
         except ValueInvalid as exc:
             plain = replace(selection, shape="", chosen=None)
-            with suppress(QueryError):  # the filter does not fit either
+            with suppress(QueryError):  # the filter names a hidden field, too
                 return _Sight(None, lens_of(policy, self._catalog, principal, plain), exc.message)
             return _Sight(None, None, exc.message)
 
@@ -275,8 +275,8 @@ def check_webhook(
 
 
 async def hold_chosen_shapes(connection: Connection, webhook: Webhook) -> Webhook:
-    """A webhook that is about to be stored with the versions of its shapes, which cannot be deleted
-    before the transaction ends. Raises ValueInvalid and ShapeNotFound."""
+    """A webhook that is about to be stored, with the current versions of its shapes. Nobody can
+    delete these before the transaction ends. Raises ValueInvalid and ShapeNotFound."""
     references = [s.shape for s in webhook.selections if s.shape]
     for reference in references:
         parse_reference(reference)
@@ -324,9 +324,12 @@ def _selection_problems(webhook: Webhook) -> Iterator[tuple[str, str]]:
             yield f"selections[{i}].dataset", "is selected twice"
         seen.add(selection.dataset)
         if selection.shape and selection.fields:
-            yield f"selections[{i}].fields", "does not go with a shape, which has columns"
+            yield (
+                f"selections[{i}].fields",
+                "cannot be combined with a shape, which has its own columns",
+            )
         if (chosen := selection.chosen) is not None and chosen.dataset != selection.dataset:
-            yield f"selections[{i}].shape", "is of another dataset"
+            yield f"selections[{i}].shape", "belongs to another dataset"
         for operation in selection.operations:
             if operation not in OPERATIONS:
                 text = f"'{operation[:40]}' is not one of {', '.join(OPERATIONS)}"

@@ -1,4 +1,4 @@
-"""What a receiver answers to an attempt, and the headers that every message sets itself."""
+"""Replies of receivers, and the headers that every message sets itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The outcome of an attempt: a status with the reply's head, or why there is none."""
+    """The outcome of an attempt: a status with the head of the reply, or why there is no reply."""
 
     latency: float
     status: int | None = None

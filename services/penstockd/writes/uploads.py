@@ -26,10 +26,10 @@ from penstockd.writes.report import REPORT, Report
 class FileForm:
     """What an import says of its file: how it is read, and what is done with its rows.
 
-    ``format`` is a name of ``formats.READERS``, in any case, or "" for that of ``content_type``.
-    With ``partial`` bad rows are left out; otherwise they end the import. A
+    ``format`` is a name of ``formats.READERS``, in upper or lower case, or "" for that of
+    ``content_type``. With ``partial``, bad rows are left out; otherwise they end the import. A
     ``preview`` writes nothing, and reports how columns are understood and what would be refused.
-    ``shape`` names the shape in whose columns the file is.
+    ``shape`` names the shape whose columns the file has.
     """
 
     format: str = ""

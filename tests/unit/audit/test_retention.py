@@ -1,4 +1,4 @@
-"""Old days of the audit move to files: nothing is lost, counted twice, or changed unseen."""
+"""Old days of the audit move to files: nothing is lost, counted twice, or changed unnoticed."""
 
 from __future__ import annotations
 
@@ -21,17 +21,25 @@ import asyncpg
 import pytest
 
 from databases import own_database
+from penstockd.audit import retention
 from penstockd.audit.archive import ArchiveFolders, list_archives, open_lines
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.copy import Written, verify_copy, write_copy
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.proof import verify_database
-from penstockd.audit.retention import ArchivePlace, ArchiveRefused, AuditRetention
+from penstockd.audit.retention import (
+    ArchivePlace,
+    ArchiveRefused,
+    AuditRetention,
+    NotSealedYet,
+)
 from penstockd.audit.sealer import Sealer
 from penstockd.audit.shown import digest_of
-from penstockd.audit.stored_archives import find_archived, read_archives
+from penstockd.audit.stored_archives import StoredArchive, find_archived, read_archives
 from penstockd.audit.verify import Fault, VerificationReport
+from penstockd.auditor import collect_evidence
 from penstockd.config import Settings
+from penstockd.errors import DataLocked
 from penstockd.installation import open_ring
 from penstockd.metering.fold import UsageFold
 from penstockd.node.postgres import EmbeddedPostgres
@@ -40,7 +48,7 @@ from penstockd.store.fences import LeaseOver, Transactions
 
 RULE = '{"dataset":"customers","fields":{},"roles":[],"row_filters":[]}'
 KEYS = b"P" + bytes(range(200))
-#: Entries of each old day, and days before today.
+#: The number of entries of each old day, and the ages of the old days in days.
 ENTRIES, OLD = 12, (4, 3, 2)
 
 
@@ -50,7 +58,7 @@ class World:
 
     database: Database
     folder: Path
-    #: What the fixture took for the current day: a test may run across midnight.
+    #: The day on which the fixture was made: a test may run across midnight.
     today: dt.date
 
     def __post_init__(self) -> None:
@@ -172,10 +180,10 @@ async def test_old_days_are_dropped_and_verified_from_their_files(world: World) 
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     report = await world.verify()
     assert report.intact, report.findings
-    assert report.archived is not None and report.stored is not None
+    assert report.archived is not None and report.in_store is not None
     assert (report.archived.entries, report.archived.files) == (ENTRIES * len(OLD), len(OLD))
-    assert report.entries == before == report.archived.entries + report.stored.entries
-    assert (report.stored.last - report.archived.first).days == OLD[0]
+    assert report.entries == before == report.archived.entries + report.in_store.entries
+    assert (report.in_store.last - report.archived.first).days == OLD[0]
     # Nothing is left to do, and the audit goes on.
     assert await world.archive() == 0
     await world.add(0, 3)
@@ -220,7 +228,7 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def edit(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[list[Path]], None]:
-    """A tampering with the lines of the second file."""
+    """A way of tampering with the lines of the second file."""
 
     def apply(files: list[Path]) -> None:
         lines = read_lines(files[1])
@@ -246,7 +254,7 @@ def swap_lines(lines: list[dict[str, Any]]) -> None:
 
 
 def cut_chain(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Take the last entry out, and say so everywhere."""
+    """Remove the last entry, and adjust every count."""
     del lines[-2]
     for line in lines:
         if "chain" in line:
@@ -305,7 +313,7 @@ async def test_whatever_is_done_to_the_files_is_found(world: World, tmp_path: Pa
         assert any(str(f.day) == day for f in found.findings), (name, found.findings[:3])
         shutil.rmtree(world.archives)
         shutil.copytree(sound, world.archives)
-    # What was dropped is known from signed checkpoints: to lose these is found as well.
+    # Signed checkpoints say what was dropped; verification also notices that one is missing.
     async with world.database.transaction() as connection:
         await connection.execute("DELETE FROM hub.audit_checkpoint WHERE kind = 'PRUNE'")
     assert Fault.TRUNCATED in await world.faults()
@@ -359,7 +367,7 @@ class OneConnection:
     snapshot = transaction
 
 
-#: What the owner's function refuses, after a statement of one who may do anything.
+#: Statements of somebody who may do anything, after which the owner's function refuses to drop.
 REFUSED = {
     "no archive": "DELETE FROM hub.audit_archive",
     "not signed": "UPDATE hub.audit_checkpoint SET kind = 'SEAL' WHERE kind = 'PRUNE'",
@@ -405,8 +413,8 @@ async def test_the_database_refuses_to_drop_what_is_not_archived(world: World) -
 
 
 class Dying:
-    """A database for a run that is killed: at the end of one of its transactions, either before
-    or right after it is committed."""
+    """A database for a run that is killed at the end of one of its transactions: before the commit,
+    or right after it."""
 
     def __init__(self, database: Database, at: int, *, committed: bool) -> None:
         self._database, self._left, self._committed = database, at, committed
@@ -447,7 +455,7 @@ async def test_a_run_that_is_killed_anywhere_loses_nothing_and_counts_nothing_tw
 async def test_entries_that_get_the_date_of_a_dropped_day_form_a_chain_of_their_own(
     world: World,
 ) -> None:
-    """As after a clock was set back by days."""
+    """The state after a clock was set back by days."""
     await world.archive()
     await world.add(OLD[1], 4)
     await world.sealer.seal(checkpoint=True)
@@ -456,7 +464,7 @@ async def test_entries_that_get_the_date_of_a_dropped_day_form_a_chain_of_their_
     assert await world.archive() == 1
     assert len(list_archives(world.archives)) == len(OLD) + 1
     assert (await world.verify()).intact
-    # Each of the two files is missed.
+    # Verification reports that each of the two files is missing.
     for path in list_archives(world.archives):
         kept = path.read_bytes()
         path.unlink()
@@ -520,3 +528,64 @@ async def test_without_a_setting_nothing_is_archived(world: World) -> None:
     done, _ = await asyncio.wait({task}, timeout=0.5)
     task.cancel()
     assert not done and await world.total() == ENTRIES * len(OLD) + 5
+
+
+class Failing(AuditRetention):
+    """A retention whose every run fails."""
+
+    def __init__(self, world: World, failure: Exception) -> None:
+        super().__init__(world.database, world.signers, ArchivePlace(world.archives, "n", "h"), 1)
+        self.failure, self.runs = failure, 0
+
+    async def archive_old(self, fenced: Transactions) -> list[StoredArchive]:
+        self.runs += 1
+        raise self.failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "patient"),
+    [(NotSealedYet("x"), True), (DataLocked("x"), True), (ArchiveRefused("x"), False)],
+)
+async def test_what_may_pass_by_itself_is_a_failure_only_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, patient: bool
+) -> None:
+    monkeypatch.setattr(retention, "RETRY", 0.05)
+    for name in ("UNSEALED_SECONDS", "LOCKED_SECONDS"):
+        monkeypatch.setattr(retention, name, 0.5)
+    keeping = Failing(world, failure)
+    for _ in range(2):  # the second time it is raised again without work
+        with pytest.raises(type(failure)):
+            await asyncio.wait_for(keeping.run(world.database), 30)
+        assert (keeping.runs > 1) == patient
+    monkeypatch.setattr(retention, "INTERVAL", 0.0)
+    runs = keeping.runs
+    with pytest.raises(type(failure)):
+        await asyncio.wait_for(keeping.run(world.database), 30)
+    assert keeping.runs == runs + 1, "it has lasted for long"
+
+
+async def test_a_day_that_is_not_sealed_yet_is_told_apart(world: World) -> None:
+    await world.add(OLD[0], 2)
+    with pytest.raises(NotSealedYet):
+        await world.archive()
+    async with world.database.transaction() as connection:
+        await connection.execute(world.dated("DELETE FROM hub.audit_entry WHERE day < DAY0"))
+    with pytest.raises(ArchiveRefused) as refused:
+        await world.archive()
+    assert refused.type is ArchiveRefused, "the control: entries that are gone do not come back"
+
+
+def test_a_copy_has_the_checkpoints_of_the_installation_as_witnesses(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, secret="s" * 40)
+    assert collect_evidence(settings, [], [], copy=True).witnesses == ()
+    signer = RingSigners(open_ring(settings)).choose_signer(None)
+    now = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+    checkpoint = signer.sign(None, now, now.date(), 1, b"h" * 32)
+    CheckpointFile(settings.checkpoint_file).append([checkpoint])
+    of_copy = collect_evidence(settings, [], [], copy=True)
+    assert (of_copy.outside, of_copy.witnesses) == ([], [checkpoint])
+    for found in (
+        collect_evidence(settings, [], [], copy=False),
+        collect_evidence(settings, [], [settings.checkpoint_file], copy=True),
+    ):
+        assert (found.outside, found.witnesses) == ([checkpoint], ())

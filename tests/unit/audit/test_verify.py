@@ -8,9 +8,9 @@ from collections import Counter
 
 from chance import SEED
 from penstockd.audit.chain import COLUMNS
-from penstockd.audit.verify import Fault, Verification
+from penstockd.audit.verify import MAX_FINDINGS, Fault, Finding, Verification
 
-from .tampering import Log, Tampering, make_log, tamper
+from .tampering import FIRST_DAY, Log, Tampering, make_log, tamper
 
 CASES = int(os.environ.get("PENSTOCK_A2_CASES", "1000"))
 
@@ -80,3 +80,15 @@ def test_a_verifier_that_trusts_any_key_would_miss_a_rebuilt_log() -> None:
     trusting = Verification(done.log.checkpoints, keys)
     assert trusting.findings == []
     assert done.log.verify().findings
+
+
+def test_many_findings_of_one_kind_hide_none_of_another() -> None:
+    log = make_log(random.Random(SEED), days=1, entries=9, every=3)
+    check = Verification(log.checkpoints, {c.public_key for c in log.checkpoints})
+    for number in range(MAX_FINDINGS + 5):
+        check.find(Finding(Fault.SUPPRESSED, "not kept", entry_id=number))
+    check.find(Finding(Fault.CHANGED, "changed", FIRST_DAY, 4))
+    assert Counter(f.fault for f in check.report(0, 0).findings) == {
+        Fault.SUPPRESSED: MAX_FINDINGS,
+        Fault.CHANGED: 1,
+    }

@@ -1,4 +1,4 @@
-"""What the headers of a call present, and what a caller without valid credentials is told."""
+"""The credential in the headers of a call, and the challenges for callers without a valid one."""
 
 from __future__ import annotations
 

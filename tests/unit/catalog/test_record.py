@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from penstockd.catalog.record import Codec
 from penstockd.catalog.wire import WireCodec
 from penstockd.errors import RecordUnreadable
 from penstockd.resources import find_descriptors
+from worlds import COMMON, HEAD, compiled
 
 Make = Callable[[Catalog, str, Sequence[str], Sequence[Any]], object]
 
@@ -53,3 +55,16 @@ def test_a_value_that_the_model_cannot_say(
         make(catalog, name, [key, path], ["k1", bad])
     assert raised.value.metadata == {"dataset": name, "key": "k1", "field": path}
     assert f"{name}/k1" in raised.value.message
+
+
+def test_a_number_of_an_enum_that_has_no_name_any_more_stays_a_number(tmp_path: Path) -> None:
+    """Images of the change log are of earlier models, too."""
+    members = (
+        "message Probe { option (penstock.options.v1.dataset) = {title: 'Probes'};"
+        " enum E { NONE = 0; A = 1; } repeated E v = 2; map<string, E> w = 3;"
+        " string probe_id = 1 [(penstock.options.v1.field).key = true];"
+    )
+    dataset = compiled(tmp_path, HEAD + members + COMMON)["probes"]
+    record = dataset.message_class(v=[1, 7], w={"k": 7})
+    codec = Codec(dataset, [dataset.by_path["v"], dataset.by_path["w"]])
+    assert codec.row(record) == [["A", 7], {"k": 7}]

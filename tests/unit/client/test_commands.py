@@ -145,7 +145,7 @@ def test_bytes_that_are_no_utf_8_are_an_error_of_a_line(run: Run) -> None:
 
 
 def test_variables_that_are_no_utf_8(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the client, and any of the server's settings: a command reads them all."""
+    """Variables of the client, and any of the server's settings: a command reads them all."""
     for name in (*VARIABLES.values(), "PENSTOCK_DATA_DIR", "PENSTOCK_SECRET", "PENSTOCK_HOST"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "f\udcfc")
@@ -381,7 +381,7 @@ def test_the_script_for_zsh_defines_a_completion(run: Run, monkeypatch: pytest.M
 def test_bash_completes_with_the_script_that_it_is_given(
     tmp_path: Path, words: list[str], expected: str
 ) -> None:
-    """As a user has it: bash reads the script, and asks the installed command."""
+    """Completion as users have it: bash reads the script, which asks the installed command."""
     folder = Path(sys.executable).parent
     clean = {"PATH": f"{folder}:/usr/bin:/bin", "HOME": str(tmp_path)}
     script = (

@@ -82,7 +82,7 @@ def customers(catalog: Any) -> Dataset:
 def hub(make_hub: Any) -> HubLike:
     """A hub whose caller reads customers."""
     hub = make_hub(READER)
-    hub.give({"FROM data.customers": [("Ada", "c1")]})
+    hub.give({"FROM data.customers": [("Ada", "c1", 10)]})  # the last is the size in bytes
     return hub
 
 
@@ -116,7 +116,7 @@ async def test_list_records(hub: HubLike, customers: Dataset) -> None:
     records, token = await list_records(hub, call := hub.call(), customers, query)
     assert ([r.name for r in records], token) == (["Ada"], "")  # type: ignore[attr-defined]
     assert (call.disclosed, call.entry.low_key) == (1, "c1")
-    hub.give({"FROM data.customers": [("Ada", "c1"), ("Bob", "c2")]})
+    hub.give({"FROM data.customers": [("Ada", "c1", 10), ("Bob", "c2", 10)]})
     _, token = await list_records(hub, hub.call(), customers, query)
     again = replace(query, page_token=token)
     await list_records(hub, hub.call(), customers, again)
@@ -242,7 +242,7 @@ async def test_who_may_not_write_opens_no_transaction(hub: HubLike, customers: D
 
 
 async def test_export_page(hub: HubLike, customers: Dataset) -> None:
-    hub.give({"FROM data.customers": []})
+    hub.give({"FROM data.customers": [], "SELECT count(*) AS count_1": [(0,)]})
     call = hub.call()
     page, token = await export_page(hub, call, customers, Query(fields="name"), "CSV")
     assert page.body.startswith(b"name") and token == "" and call.disclosed == 0

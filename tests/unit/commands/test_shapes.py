@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 
 from fake_organs import CALLER, CommitFailed, HubLike, Row
@@ -17,13 +19,17 @@ from penstockd.commands.shapes.list_shapes import list_shapes
 from penstockd.commands.shapes.preview_shape import preview_shape
 from penstockd.commands.shapes.update_shape import update_shape
 from penstockd.errors import PermissionDenied, ShapeNotFound, ValueInvalid
-from penstockd.policy.model import Action, Grant, Mask, Role
+from penstockd.policy.model import Action, Grant, Mask, Permission, Role
 from penstockd.shapes.model import ShapeColumn, ShapeDefinition
+from penstockd.webhooks.model import Selection
+
+from .test_webhooks import webhook_row
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PUBLIC = {FieldClass.PUBLIC: Mask.CLEAR}
 GRANT = Grant("reader", "customers", frozenset({Action.READ}), PUBLIC, {}, "")
 READER = Role("reader", "", (GRANT,))
+WRITE = Permission.WEBHOOKS_WRITE.value
 ELSEWHERE = frozenset({"orders:read"})
 NAMES = ShapeDefinition("customers", [ShapeColumn("Name", field="name")])
 MORE = ShapeDefinition("customers", [ShapeColumn("Id", field="customer_id"), *NAMES.columns])
@@ -32,7 +38,10 @@ MORE = ShapeDefinition("customers", [ShapeColumn("Id", field="customer_id"), *NA
 @pytest.fixture
 def hub(make_hub: Any) -> HubLike:
     """A hub whose caller owns the shape "names" in two versions."""
-    hub = make_hub(READER)
+    return with_names(make_hub(READER))
+
+
+def with_names(hub: HubLike) -> HubLike:
     rows = [
         Row.of(shape_id="names", version=at, definition=d.document().decode(), create_time=NOW)
         for at, d in ((1, NAMES), (2, MORE))
@@ -49,6 +58,13 @@ def hub(make_hub: Any) -> HubLike:
             "RETURNING create_time": [(NOW,)],
         }
     )
+    return hub
+
+
+def with_webhook(hub: HubLike, *selections: Selection) -> HubLike:
+    """The caller has a webhook, which a token without scopes has made."""
+    row = webhook_row(selections=orjson.dumps([s.document() for s in selections]))
+    hub.give({"FROM hub.webhook ": [row]})
     return hub
 
 
@@ -79,6 +95,29 @@ async def test_update_shape(hub: HubLike) -> None:
     assert not call.recorded
 
 
+async def test_update_shape_that_a_webhook_uses_takes_the_right_to_change_the_webhook(
+    make_hub: Any,
+) -> None:
+    reading, writing = frozenset({"customers:read"}), frozenset({"customers:read", WRITE})
+    owner = replace(READER, permissions=frozenset({Permission.WEBHOOKS_WRITE}))
+    used, pinned, other = (Selection("customers", shape=s) for s in ("names", "names@2", "more"))
+    hub = with_webhook(with_names(make_hub(owner)), used)
+    with pytest.raises(PermissionDenied, match=WRITE):
+        await update_shape(hub, hub.call(scopes=reading), "names", NAMES)
+    assert hub.database.committed == 0
+    for scopes in (writing, None):
+        assert (await update_shape(hub, hub.call(scopes=scopes), "names", NAMES)).version == 3
+    with_webhook(hub, Selection("orders"), used)
+    with pytest.raises(PermissionDenied, match="shows orders, which your token may not read"):
+        await update_shape(hub, hub.call(scopes=writing), "names", NAMES)
+    for selection in (pinned, other, Selection("customers")):
+        with_webhook(hub, selection)
+        assert (await update_shape(hub, hub.call(scopes=reading), "names", NAMES)).version == 3
+    # A webhook whose owner may no longer have any sends nothing.
+    hub = with_webhook(with_names(make_hub(READER)), used)
+    assert (await update_shape(hub, hub.call(scopes=reading), "names", NAMES)).version == 3
+
+
 async def test_get_shape(hub: HubLike) -> None:
     found, problems = await get_shape(hub, call := hub.call(), "names", 1)
     assert (found.version, problems) == (1, {})
@@ -103,6 +142,7 @@ async def test_compare_shapes(hub: HubLike) -> None:
 
 
 async def test_preview_shape(hub: HubLike) -> None:
+    hub.give({"SELECT count(*) AS count_1": [(0,)]})
     page = await preview_shape(hub, call := hub.call(), MORE, "CSV", "", 0)
     assert (page.body, call.entry.row_count) == (b"Id,Name\n", 0)
     with pytest.raises(ValueInvalid):

@@ -158,8 +158,8 @@ def test_a_formula_counts_as_its_stored_value(things: Dataset) -> None:
         rows_of(things, data)
 
     def store(part: bytes) -> bytes:
-        part = part.replace(b"<f>1.5*2</f><v></v>", b"<f>1.5*2</f><v>3</v>")
-        part = part.replace(b"<f>1.5*2</f><v/>", b"<f>1.5*2</f><v>3</v>")
+        # How an empty element looks depends on the library that writes XML.
+        part = re.sub(rb"<f>1\.5\*2</f><v ?(/>|></v>)", b"<f>1.5*2</f><v>3</v>", part)
         text = b'<c r="C2" t="str"><f>"x"&amp;"y"</f><v>xy</v></c>'
         return re.sub(rb'<c r="C2">.*?</c>', text, part)
 

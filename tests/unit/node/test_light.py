@@ -1,5 +1,5 @@
-"""The imports of supervisor and keeper, which run as long as the node, beside its workers; and
-those that would delay a start."""
+"""The imports of supervisor and keeper, which run beside the workers as long as the node does; and
+imports that would delay a start."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def test_supervisor_and_keeper_load_no_grpc(module: str, light: bool) -> None:
     ],
 )
 def test_a_start_does_not_wait_for_the_http_client(module: str, light: bool) -> None:
-    """It reads the system's certificates when it is loaded. What delivers is the control."""
+    """Loading it reads the system's certificates. The module that delivers is the control."""
     assert (not loaded(module, "aiohttp")) == light

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import asyncpg
@@ -80,6 +81,25 @@ async def test_log_and_text_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(os.listdir(tmp_path)) == ["postgres.log", "postgres.log.1", "text"]
 
 
+async def test_a_write_that_breaks_off_leaves_no_part_in_the_log(tmp_path: Path) -> None:
+    log = PostgresLog(tmp_path / "postgres.log", tmp_path / "text")
+    log.begin()
+    lines = [f"2026-03-01 10:00:00.123 UTC [7] LOG:  message {at}\n" for at in range(30_000)]
+    log.text.write_text("".join(lines[:20_000]))
+    log.begin()
+    size = log.path.stat().st_size
+    log.text.write_text("".join(lines[20_000:]))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100_001, before[1]))  # like a full disk
+    try:
+        await log.end()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert log.path.stat().st_size == size
+    log.begin()
+    assert [m["event"] for m in read(log.path)] == [f"message {at}" for at in range(30_000)]
+
+
 async def test_a_server_logs_json_alone_from_its_start_to_its_end() -> None:
     with folder() as data:
         server = EmbeddedPostgres(data, sockets_folder(data))
@@ -96,7 +116,7 @@ async def test_a_server_logs_json_alone_from_its_start_to_its_end() -> None:
         assert wrong["event"] == "division by zero" and "an error" in str(wrong["statement"])
         assert "database system is shut down" in [m["event"] for m in messages]
         assert [p.name for p in (data / "log").iterdir()] == ["postgres.log"]
-        # A server that does not start says why, to people and in the log.
+        # If the server does not start, the error and the log say why.
         with (data / "postgres" / "postgresql.conf").open("a") as file:
             file.write("no_such_setting = 1\n")
         with pytest.raises(ProcessFailed, match="no_such_setting"):

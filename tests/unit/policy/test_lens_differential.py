@@ -166,7 +166,7 @@ def test_a_wrong_lens_is_caught(
 ) -> None:
     monkeypatch.setattr(where, name, wrong, raising=False)
     things = world.catalog["things"]
-    # Nearly always one of the first shows it; few cases compare a member of a list in a filter.
+    # One of the first cases nearly always shows it; few compare a member of a list in a filter.
     tried = (random_case(world, things, n, rng) for n, rng in cases(SEED, 5000))
     assert any(differences(world, case) for case in tried), f"seed {SEED}"
 

@@ -133,7 +133,7 @@ def test_what_a_token_may_give(scopes: str | None, found: str) -> None:
 
 
 def test_events_of_a_shape_that_does_not_fit_wait(catalog: Catalog, policy: MakePolicy) -> None:
-    """They are queued through a lens without the shape, through which nothing is sent."""
+    """Events are queued through a lens without the shape; nothing is sent through that lens."""
 
     def shaped(field: str, filter: str = "", body: Body = Body.JSON) -> Webhook:
         definition = ShapeDefinition("customers", [ShapeColumn("Company name", field=field)])
@@ -148,7 +148,7 @@ def test_events_of_a_shape_that_does_not_fit_wait(catalog: Catalog, policy: Make
     assert owners.find_unfit(snapshot, fits) == ""
     for found, reason in (
         (shaped("nothing"), "unknown field 'nothing'"),
-        (shaped("name", body=Body.XML), "no name in XML"),
+        (shaped("name", body=Body.XML), "not valid in XML"),
     ):
         assert owners.sights(snapshot, found) == {}
         assert reason in owners.find_unfit(snapshot, found)

@@ -72,7 +72,7 @@ def draw_numbers(chance: random.Random) -> list[Decimal]:
 FLOATS = [0.0, -0.0, 0.1, 2.675, -1e-7, 1e22, 123456789.125, float("nan"), float("-inf")]
 TIMES = [datetime(2024, 2, 29, 23, 59, 58, 7, UTC), datetime(33, 1, 2, 3, 4, 5, tzinfo=UTC)]
 LISTS = [[], ["a"], ["a", "", "b;c"], ["ß🐘", "\\", "'"]]
-#: Short and long ones, which are joined in two ways.
+#: Short and long lists, which are joined in different ways.
 LISTS += [[f'{i}"' for i in range(n)] for n in range(9)]
 LARGE = [Decimal(f"{sign}{'9' * n}.5") for n in (2, 3, 4, 6, 7, 37) for sign in ("", "-")]
 MAP = {"a": "A", "": "none", "3": "three", "true": "ja", "\\1": "'"}

@@ -1,4 +1,4 @@
-"""Shapes backwards: what can be read back gives the same record, and the rest is refused by name.
+"""Shapes read backwards: readable columns give the same record, and others are refused by name.
 
 PENSTOCK_FUZZ_CASES sets the number of shapes, PENSTOCK_FUZZ_SEED repeats a run.
 """
@@ -22,6 +22,7 @@ from penstockd.errors import ValueInvalid
 from penstockd.formats.options import FROM_FILE
 from penstockd.formats.reading import RowBatch
 from penstockd.policy.view import View
+from penstockd.shapes.formats import write_number
 from penstockd.shapes.inverse import ShapeInverse
 from penstockd.shapes.lens import ShapedLens
 from penstockd.shapes.model import NumberFormat, ShapeColumn, ShapeDefinition
@@ -79,7 +80,7 @@ def test_what_can_be_read_back_gives_the_same_record(
     print(f"PENSTOCK_FUZZ_SEED={SEED} PENSTOCK_FUZZ_CASES={CASES}")
     rng = random.Random(SEED)
     images = images_of(things, random_rows(catalog, things, rng))
-    # A message that has nothing but an empty list is absent in a record.
+    # A record shows a message that contains only an empty list as absent.
     fields = [f for f in view.fields() if "." not in f.path and not f.output_only]
     key = ShapeColumn("Key", field=things.key.path)
     compared, inverted = 0, dict[str, int]()
@@ -109,12 +110,25 @@ def test_what_can_be_read_back_gives_the_same_record(
         for column in kept:
             steps = [n for n in ("join", "values", "number", "time") if getattr(column, n)]
             inverted["".join(steps)] = inverted.get("".join(steps), 0) + 1
-    # The experiment says something: each step is read back in some shape.
+    # The control: each kind of step is read back in some shape.
     assert compared > 1000 and {"", "join", "values", "number", "time"} <= set(inverted), inverted
 
 
+def test_what_a_number_format_writes_is_read_back(things: Dataset, view: View) -> None:
+    rng = random.Random(SEED)
+    price = things.by_path["price"]
+    for _ in range(CASES * 20):
+        value = Decimal(rng.randint(-(10 ** rng.randint(1, 17)), 10**17)).scaleb(-9)
+        point, group = rng.choice([(",", "."), (".", ","), (",", " "), (".", "'"), ("::", "||")])
+        format = NumberFormat(9, point, group)
+        text = write_number(price, format).run(value)
+        column = ShapeColumn("a", field="price", number=format)
+        parse = inverse(view, shape_of(column)).columns[0].parse
+        assert parse(text) == value, (SEED, text)
+
+
 def normal(field: Field, value: Any) -> str:
-    """JSON that is the same whatever zeros a decimal ends with, and for any order of members."""
+    """JSON without the zeros at the end of decimals, and with members in one order."""
     if field.kind is Kind.DECIMAL and value is not None:
         return str(Decimal(value).normalize() + 0)
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
@@ -126,27 +140,27 @@ def normal(field: Field, value: Any) -> str:
         (ShapeColumn("a", constant="x"), "it is a constant"),
         (ShapeColumn("a", expression="title + 'x'"), "it is computed"),
         (ShapeColumn("a", field="labels", join=";"), "its elements may contain the separator"),
-        (ShapeColumn("a", field="numbers", join="-"), "its separator may stand in an element"),
-        (ShapeColumn("a", field="numbers", join=""), "its separator may stand in an element"),
+        (ShapeColumn("a", field="numbers", join="-"), "its separator may occur in an element"),
+        (ShapeColumn("a", field="numbers", join=""), "its separator may occur in an element"),
         (ShapeColumn("a", field="color", values={"RED": "1"}, otherwise="2"),
          "'COLOR_UNSPECIFIED' and 'GREEN' have the text '2'"),
         (ShapeColumn("a", field="color", values={"RED": "GREEN"}),
          "'RED' and 'GREEN' have the text 'GREEN'"),
-        (ShapeColumn("a", field="title", values={"a": "A"}), "'A' may be a value of its own"),
-        (ShapeColumn("a", field="small", values={"1": "2"}), "'2' may be a value of its own"),
+        (ShapeColumn("a", field="title", values={"a": "A"}), "'A' may also be an unmapped value"),
+        (ShapeColumn("a", field="small", values={"1": "2"}), "'2' may also be an unmapped value"),
         (ShapeColumn("a", field="small", values={"1": "one"}, otherwise="x"),
          "all other values have the text 'x'"),
         (ShapeColumn("a", field="price", number=NumberFormat(2)),
-         "it has 2 of 9 digits after the point"),
+         "it keeps 2 of 9 digits after the point"),
         (ShapeColumn("a", field="weight", number=NumberFormat(2)), "is rounded"),
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",", ",")), "mistaken"),
         (ShapeColumn("a", field="small", number=NumberFormat(2, "1")), "part of a number"),
         (ShapeColumn("a", field="day", time="%Y-%m"), "its format lacks %d"),
         (ShapeColumn("a", field="seen_at", time="%Y-%m-%d"), "its format lacks %H, %M, %S, %f"),
-        (ShapeColumn("a", field="day", time="%Y%m%d%d"), "its format has a part twice"),
+        (ShapeColumn("a", field="day", time="%Y%m%d%d"), "its format contains a part twice"),
         (ShapeColumn("a", field="remark", default="none"),
-         "its default 'none' may be a value as well"),
-        (ShapeColumn("a", field="thing_id"), "'Key' has the same field"),
+         "its default 'none' may also be a value"),
+        (ShapeColumn("a", field="thing_id"), "the column 'Key' has the same field"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_back_is_refused_by_name(
@@ -169,7 +183,7 @@ def fields_of(column: ShapeColumn) -> dict[str, Any]:
 
 def test_the_key_must_come_back_and_fields_must_be_writable(view: View) -> None:
     made = inverse(view, shape_of(ShapeColumn("Title", field="title")))
-    with pytest.raises(ValueInvalid, match="lacks a column that gives the key 'thing_id' back"):
+    with pytest.raises(ValueInvalid, match="lacks a column for the key 'thing_id'"):
         made.check(view.fields())
     both = shape_of(ShapeColumn("Key", field="thing_id"), ShapeColumn("Title", field="title"))
     readable = [f for f in view.fields() if f.path != "title"]
@@ -182,8 +196,36 @@ def test_the_key_must_come_back_and_fields_must_be_writable(view: View) -> None:
     [
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",", ".")), "1.2x", "not a number"),
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",")), "1.25", "not a number"),
+        (
+            ShapeColumn("a", field="price", number=NumberFormat(9, ".", ",")),
+            "12,50",
+            "not a number",
+        ),
+        (ShapeColumn("a", field="price", number=NumberFormat(9, ",", ".")), "1..5", "not a number"),
+        (
+            ShapeColumn("a", field="price", number=NumberFormat(9, ",", ".")),
+            "12.50",
+            "not a number",
+        ),
+        (
+            ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")),
+            "1,2345",
+            "not a number",
+        ),
+        (
+            ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")),
+            "1234,567",
+            "not a num",
+        ),
+        (
+            ShapeColumn("a", field="price", number=NumberFormat(9, ".", ",")),
+            "1.234,567",
+            "not a num",
+        ),
+        (ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")), ",123", "not a number"),
+        (ShapeColumn("a", field="small", number=NumberFormat(0, ".", ",")), "1,", "not a number"),
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",")), "1,25", "whole number"),
-        (ShapeColumn("a", field="day", time="%d.%m.%Y"), "30.02.2024", "is no date"),
+        (ShapeColumn("a", field="day", time="%d.%m.%Y"), "30.02.2024", "is not a date"),
         (ShapeColumn("a", field="day", time="%d.%m.%Y"), "2024-02-01", "does not have the format"),
         (ShapeColumn("a", field="color", values={"RED": "1", "GREEN": "2"}), "3", "none of"),
         (ShapeColumn("a", field="small", values={"1": "one"}), "1", "is written as 'one'"),
@@ -206,6 +248,9 @@ def test_cells_that_do_not_fit_are_bad_rows(
         (ShapeColumn("a", field="small", number=NumberFormat(2, ",", ".")), "-1.234,00", -1234),
         (ShapeColumn("a", field="price", number=NumberFormat(9, ",", " ")), "1 234,5",
          Decimal("1234.5")),
+        (ShapeColumn("a", field="price", number=NumberFormat(9, ",", ".")), "1234567,5",
+         Decimal("1234567.5")),
+        (ShapeColumn("a", field="small", number=NumberFormat(0, ".", "'")), "-1'234'567", -1234567),
         (ShapeColumn("a", field="small", values={"1": "one"}), "one", 1),
         (ShapeColumn("a", field="flag", values={"true": "yes", "false": "no"}), "no", False),
         (ShapeColumn("a", field="day", time="%d.%m.%Y", default="never"), "never", None),

@@ -13,13 +13,14 @@ from typing import Any
 import orjson
 import pytest
 
+from access import unrestricted
 from chance import SEED
 from penstockd.catalog import Dataset
 from penstockd.catalog.values import to_json
-from penstockd.errors import ShapeUnfit
+from penstockd.errors import RecordUnreadable, ShapeUnfit
 from penstockd.policy.model import Mask
 from penstockd.shapes.lens import MAX_RECORD, ShapedLens
-from penstockd.shapes.model import ShapeColumn, ShapeDefinition
+from penstockd.shapes.model import NumberFormat, ShapeColumn, ShapeDefinition
 from penstockd.shapes.using import ChosenShape
 from penstockd.store.sql import compile_for_copy
 from seen_worlds import World, open_world
@@ -38,7 +39,7 @@ def world(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def lens_of(world: World, dataset: Dataset, rng: random.Random, filter: str = "") -> ShapedLens:
     """A random shape in a random View."""
     view = world.view(dataset, rng)
-    # A message that has nothing but an empty list is absent in the log, and the list with it.
+    # The log leaves out a message that contains only an empty list, and so the list too.
     fields = [f for f in view.fields() if "." not in f.path or not f.repeated]
     return in_lens(world, view, draw_shape(dataset.name, fields, rng), filter)
 
@@ -49,7 +50,7 @@ def in_lens(world: World, view: Any, definition: ShapeDefinition, filter: str = 
 
 
 def rows_of(world: World, lens: ShapedLens) -> dict[str, dict[str, Any]]:
-    """By key, what an export in JSON has."""
+    """The rows of an export in JSON, by key."""
     view, columns = lens.view, lens.shaped.columns
     named = [view.key_column.label("__key"), *(c.sql.label(c.field.path) for c in columns)]
     text, settings = compile_for_copy(view.narrow(named, None))
@@ -112,10 +113,31 @@ def test_the_shape_belongs_to_the_view_id_and_a_changed_column_is_named(world: W
     assert lens.in_view(view).view_id == lens.view_id
     assert lens.changed_columns([text]) == ["Name"] and lens.changed_columns(["nothing"]) == []
     fixed = in_lens(world, view, ShapeDefinition("things", columns[1:]))
-    # It shows no field, and no text at all would stand for all of them.
+    # It shows no field, and an empty text would stand for all fields.
     assert fixed.fields == dataset.key_fields and fixed.rule_fields == dataset.key.path
     image = next(iter(world.images["things"].values()))
     assert fixed.values("k", fixed.project(image)) == {"Fixed": "x"}
+
+
+def test_an_image_of_an_earlier_model_keeps_its_values(world: World) -> None:
+    """A decimal with more digits than the model has now, and an enum's number without a name."""
+    dataset = world.catalog["things"]
+    view = unrestricted(world.catalog, "things")
+    columns = [
+        ShapeColumn("Price", field="price"),
+        ShapeColumn("Rounded", field="price", number=NumberFormat(2, ",")),
+        ShapeColumn("Color", field="color"),
+        ShapeColumn("Mapped", field="color", values={"RED": "1"}, otherwise="?"),
+    ]
+    lens = in_lens(world, view, ShapeDefinition("things", columns))
+    record = dataset.message_class(thing_id="k", price="1.23456789012", color=99)
+    shown = lens.values("k", lens.project(record.SerializeToString()))
+    assert shown == {
+        "Price": "1.23456789012", "Rounded": "1,23", "Color": "99", "Mapped": "?"
+    }  # fmt: skip
+    odd = dataset.message_class(thing_id="k", price="NaN")
+    with pytest.raises(RecordUnreadable):
+        lens.values("k", lens.project(odd.SerializeToString()))
 
 
 def test_a_record_in_a_shape_is_bounded(world: World) -> None:

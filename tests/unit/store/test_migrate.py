@@ -171,6 +171,58 @@ async def test_by_command_it_is_applied(catalog: Catalog, empty_url: str, change
         assert await query(empty_url, "SELECT name FROM data.products") == [(42,)]
 
 
+async def test_queued_events_that_the_model_cannot_read_expire_by_command(
+    catalog: Catalog, empty_url: str
+) -> None:
+    """Dead letters and retries outlive the log, which holds nothing here."""
+    wanted = changed(catalog, "products", "name", kind=Kind.INT64)
+    await apply_migration(empty_url, catalog)
+    [step] = await plan_migration(empty_url, wanted)
+    assert step.description.startswith("products.name changes from")
+    for dataset, after in (("products", b"\n"), ("products", None), ("orders", b"\n")):
+        await query(
+            empty_url,
+            "INSERT INTO hub.webhook_event"
+            " (view_id, number, transaction, dataset, key, operation, after, commit_time)"
+            " VALUES ('seen', 1, 1, $1, 'k', 1, $2, now())",
+            dataset,
+            after,
+        )
+    steps = await plan_migration(empty_url, wanted)
+    [queued] = [s for s in steps if s.description.startswith("queued events of webhooks")]
+    assert "products.name" in queued.description and not queued.additive
+    with pytest.raises(MigrationNeeded, match="queued events of webhooks"):
+        await apply_migration(empty_url, wanted)
+    await apply_migration(empty_url, wanted, destructive=True)
+    seen = "SELECT view_id, after IS NULL, dataset FROM hub.webhook_event ORDER BY event_id"
+    assert await query(empty_url, seen) == [
+        ("", False, "products"),
+        ("seen", True, "products"),
+        ("seen", False, "orders"),
+    ]
+    assert await plan_migration(empty_url, wanted) == []
+
+
+async def test_an_operators_own_triggers_stay(catalog: Catalog, empty_url: str) -> None:
+    await apply_migration(empty_url, catalog)
+    await query(
+        empty_url,
+        'CREATE TRIGGER "My own" AFTER INSERT ON data.products FOR EACH STATEMENT'
+        " EXECUTE FUNCTION hub.note_lost_references('x')",
+    )
+    names = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgname ~ '^(My|lost)'"
+    before = sorted(await query(empty_url, names))
+    assert ("My own",) in before and len(before) > 1
+    # A trigger of the hub on a table that shall have none is dropped.
+    await query(
+        empty_url,
+        "CREATE TRIGGER lost_references_delete AFTER DELETE ON data.products FOR EACH STATEMENT"
+        " EXECUTE FUNCTION hub.note_lost_references('products', 'product_id')",
+    )
+    assert await apply_migration(empty_url, catalog) == []
+    assert sorted(await query(empty_url, names)) == before
+
+
 async def test_a_field_that_becomes_text_sorts_by_bytes(catalog: Catalog, empty_url: str) -> None:
     await apply_migration(empty_url, changed(catalog, "products", "name", kind=Kind.INT64))
     await apply_migration(empty_url, catalog, destructive=True)

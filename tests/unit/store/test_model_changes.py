@@ -128,7 +128,7 @@ def told(steps: Sequence[Step], change: str) -> list[Step]:
 
 
 def consent_of(steps: Sequence[Step], change: str) -> Consent | None:
-    """The consent that the steps of a change need together; None if it has none."""
+    """The consent that the steps of a change need together; None if there are no steps."""
     found = {s.consent for s in told(steps, change)}
     return next((c for c in (NEVER, COMMAND, START) if c in found), None)
 
@@ -229,7 +229,7 @@ async def test_the_log_is_closed_if_its_images_would_read_differently(
         named = set(re.findall(r"\w+", closing.description))
         expected = {n for n, c in CHANGES.items() if c.closes}
         assert {n for n in CHANGES if dataset_of(n) in named} == expected
-        # A manifest of an earlier version does not tell how numbers are written.
+        # The manifest of an earlier version does not say how numbers are encoded.
         await connection.execute(
             "UPDATE hub.model SET manifest = regexp_replace(manifest::text,"
             " '\"(key_)?wire\":(null|\"[A-Z]+\")', '\"\\1wire\":null', 'g')::json"
@@ -243,7 +243,7 @@ async def test_the_log_is_closed_if_its_images_would_read_differently(
 async def test_writes_work_after_references_have_changed(
     before: Catalog, after: Catalog, empty_url: str
 ) -> None:
-    """Triggers note lost references; one that names a former column makes every write fail."""
+    """Triggers note lost references; one that names a missing column makes every write fail."""
     never = [n for n, c in CHANGES.items() if c.empty is NEVER]
     wanted = mixed(before, after, never)
     await apply_migration(empty_url, before)

@@ -1,4 +1,4 @@
-"""Floats from before revision 0026, which kept the sign of a zero."""
+"""Floats that were stored before revision 0026, when zeros kept their sign."""
 
 from __future__ import annotations
 

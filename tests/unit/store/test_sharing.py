@@ -59,9 +59,10 @@ def test_a_node_that_has_just_come_is_handed_nothing() -> None:
     nodes = [*live("a"), *live("b", age=SETTLED - 1)]
     assert shares_elsewhere(nodes, Holder("a", "")) == {}
     settled = shares_elsewhere(live("a", "b"), Holder("a", ""))
-    assert len(settled) == len(SINGLETONS) // 2 and {n.node_id for n in settled.values()} == {"b"}
+    halves = {len(SINGLETONS) // 2, len(SINGLETONS) - len(SINGLETONS) // 2}
+    assert len(settled) in halves and {n.node_id for n in settled.values()} == {"b"}
     # The node itself hands over what belongs to another: a long-lived node counts for it.
-    assert len(shares_elsewhere(nodes, Holder("b", ""))) == len(SINGLETONS) // 2
+    assert len(shares_elsewhere(nodes, Holder("b", ""))) == len(SINGLETONS) - len(settled)
 
 
 def test_what_a_node_says_of_itself_counts_with_the_age_that_others_know() -> None:

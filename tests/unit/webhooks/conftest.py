@@ -12,14 +12,14 @@ from webhook_rig import Receiver, Rig, receiving, rigged
 
 @pytest.fixture
 async def rig(store_url: str, catalog: Catalog) -> AsyncIterator[Rig]:
-    """An organ that waits for receivers for longer than any machine needs."""
+    """An organ that waits for receivers longer than any machine needs."""
     async with rigged(store_url, catalog, connect_seconds=60, total_seconds=120) as made:
         yield made
 
 
 @pytest.fixture
 async def hasty(store_url: str, catalog: Catalog) -> AsyncIterator[Rig]:
-    """An organ that soon gives up a receiver."""
+    """An organ that soon gives up on a receiver."""
     async with rigged(store_url, catalog, connect_seconds=60, total_seconds=1) as made:
         yield made
 

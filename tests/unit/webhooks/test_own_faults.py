@@ -9,6 +9,9 @@ import pytest
 from penstockd.audit.entry import Entry
 from penstockd.errors import PolicyStale, RateLimited
 from penstockd.policy.snapshot import Policy, PolicySnapshot
+from penstockd.shapes.model import ShapeColumn, ShapeDefinition
+from penstockd.store.shapes import insert_shape
+from penstockd.webhooks.model import Selection
 from penstockd.webhooks.replies import Reply
 from webhook_rig import Receiver, Rig, customer, make
 
@@ -96,6 +99,38 @@ async def test_an_event_that_is_gone_buries_its_delivery_alone(
     assert ("DELIVERED", "") in states
     assert all(s in [("DELIVERED", ""), ("DEAD", "EVENT_EXPIRED")] for s in states)
     assert ("DEAD", "EVENT_EXPIRED") in states
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE hub.webhook_event SET after = '\\xff' WHERE key = 'c0' RETURNING 1",
+        # One that is read again, since another View made it.
+        "WITH e AS (UPDATE hub.webhook_event SET view_id = 'other' WHERE key = 'c0')"
+        " UPDATE hub.change SET after = '\\xff' WHERE key = 'c0' RETURNING 1",
+    ],
+)
+async def test_an_image_that_cannot_be_read_buries_its_delivery_alone(
+    rig: Rig, receiver: Receiver, spoil: str
+) -> None:
+    columns = [ShapeColumn("Name", field="name")]
+    document = ShapeDefinition("customers", columns).document().decode()
+    async with rig.database.transaction() as connection:
+        await insert_shape(connection, "crm", "names", document)
+    shaped = [Selection("customers", shape="names")]
+    names = [
+        await rig.endpoint(receiver.url + "/plain"),
+        await rig.endpoint(receiver.url + "/shaped", selections=shaped),
+    ]
+    await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
+    await rig.take_in()
+    assert len(await rig.rows(spoil)) >= 1
+    await rig.deliver()
+    for name, path in zip(names, ("/plain", "/shaped"), strict=True):
+        states = await rig.states(name)
+        assert sorted(states) == [("DEAD", "RECORD_UNREADABLE"), *[("DELIVERED", "")] * 2]
+        assert len(receiver.of(path)) == 2
+        assert not any(b'"c0"' in request.body for request in receiver.of(path))
 
 
 async def test_access_that_is_lost_within_a_claim_stops_no_endpoint(

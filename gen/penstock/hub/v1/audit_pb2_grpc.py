@@ -102,8 +102,8 @@ class AuditServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyEntries(self, request, context):
-        """Verifies all of the audit that is in the hub now, with the file of
-        checkpoints that is on this host. Needs the permission `audit.read`.
+        """Verifies the part of the audit that the database holds now, with this
+        host's file of checkpoints. Needs the permission `audit.read`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,8 +54,8 @@ class AuditStub:
     permission `audit.read`.
     """
     VerifyEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyEntriesRequest, _audit_pb2.VerifyEntriesResponse]
-    """Verifies all of the audit that is in the hub now, with the file of
-    checkpoints that is on this host. Needs the permission `audit.read`.
+    """Verifies the part of the audit that the database holds now, with this
+    host's file of checkpoints. Needs the permission `audit.read`.
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]
     """The newest checkpoint and the public key that it is signed with. Keep the
@@ -88,8 +88,8 @@ class AuditAsyncStub(AuditStub):
     permission `audit.read`.
     """
     VerifyEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyEntriesRequest, _audit_pb2.VerifyEntriesResponse]  # type: ignore[assignment]
-    """Verifies all of the audit that is in the hub now, with the file of
-    checkpoints that is on this host. Needs the permission `audit.read`.
+    """Verifies the part of the audit that the database holds now, with this
+    host's file of checkpoints. Needs the permission `audit.read`.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.Checkpoint]  # type: ignore[assignment]
     """The newest checkpoint and the public key that it is signed with. Keep the
@@ -143,8 +143,8 @@ class AuditServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.VerifyEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyEntriesResponse, _abc.Awaitable[_audit_pb2.VerifyEntriesResponse]]:
-        """Verifies all of the audit that is in the hub now, with the file of
-        checkpoints that is on this host. Needs the permission `audit.read`.
+        """Verifies the part of the audit that the database holds now, with this
+        host's file of checkpoints. Needs the permission `audit.read`.
         """
 
     @_abc_1.abstractmethod

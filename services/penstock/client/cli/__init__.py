@@ -48,10 +48,10 @@ _SERVER_COMMANDS = {
     "cursors": "The keys that seal cursors.",
     "secret": "Rotate the root secret while the hub runs.",
 }
-#: Those of the server in the group ``audit``.
+#: The server's commands in the group ``audit``.
 _SERVER_AUDIT_COMMANDS = {
-    "verify": "Prove that the audit is what it was.",
-    "archive": "Archive old days of the audit, and drop them.",
+    "verify": "Prove that nobody has changed the audit.",
+    "archive": "Archive old days of the audit to files, and drop them.",
     "archives": "Print the days that were archived.",
 }
 

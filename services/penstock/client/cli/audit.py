@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.client.client import Client
     from penstock.hub.v1 import audit_pb2
 
-#: The name of the group, to which the server adds commands.
+#: The name of the group; the server adds commands to it.
 GROUP = "audit"
 
 Since = Annotated[
@@ -168,11 +168,11 @@ def _read_pages(client: Client, method: str, request: Any, field: str) -> Iterat
 
 
 def _tell_archived(days: audit_pb2.ArchivedDays) -> None:
-    """Say which of the requested days the hub has no longer, and where they are."""
+    """Print which of the requested days the hub has archived and dropped, and where."""
     span = days.first_day
     if days.last_day != span:
         span += f" to {days.last_day}"
-    typer.echo(f"not searched, since archived: {span}, in {', '.join(days.places)}", err=True)
+    typer.echo(f"not searched, because archived: {span}, in {', '.join(days.places)}", err=True)
 
 
 def _set_times(request: Any, since: str, until: str) -> None:

@@ -47,10 +47,10 @@ def report_failures() -> Iterator[None]:
 
 
 def use_utf_8() -> None:
-    """Checks that the arguments and the variables of the environment are UTF-8, and prints what the
-    terminal cannot show as escapes.
+    """Checks that the arguments and Penstock's environment variables are UTF-8, and lets output
+    escape the characters that the terminal cannot show.
 
-    Raises Failure for an argument or a variable of other bytes.
+    Raises Failure for an argument or a variable that is not UTF-8.
     """
     for name, value in os.environ.items():
         if name.startswith("PENSTOCK_") and any("\ud800" <= c <= "\udfff" for c in value):

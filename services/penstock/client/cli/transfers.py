@@ -77,7 +77,7 @@ def export_records(
         bool | None,
         typer.Option(
             "--bom/--no-bom",
-            help="Begin CSV with the mark by which Excel recognises UTF-8.",
+            help="Begin CSV with a byte order mark, by which Excel recognises UTF-8.",
         ),
     ] = None,
     nested: Annotated[

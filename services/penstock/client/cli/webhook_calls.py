@@ -96,7 +96,7 @@ def make_selections(
         operations.setdefault(known[record], []).append(operation)
     names = list(dict.fromkeys([*(datasets or ()), *operations])) or sorted(known.values())
     if (filter or fields or shape) and len(names) > 1:
-        raise Failure("--filter, --fields and --shape go with one --dataset")
+        raise Failure("--filter, --fields and --shape need exactly one --dataset")
     return [
         pb.Selection(
             dataset=n,

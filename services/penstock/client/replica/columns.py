@@ -184,7 +184,7 @@ def _load_moment(text: str) -> datetime:
 
 
 def _pack_double(value: float) -> float | bytes:
-    """SQLite takes NaN for NULL, so it is stored as bytes."""
+    """SQLite stores NaN as NULL, so the replica stores NaN as bytes."""
     return repr(value).encode() if math.isnan(value) else value
 
 

@@ -14,8 +14,8 @@ from penstockd.policy.model import Permission
 async def list_disclosures(
     hub: Hub, call: Call, question: DisclosureQuestion, size: int, token: str
 ) -> tuple[list[Disclosure], str, ArchivedDays | None]:
-    """A page of disclosures, the token of the next page, "" on the last, and the days of the time
-    span that are archived.
+    """A page of disclosures, the token of the next page ("" on the last page), and the archived
+    days of the time span.
 
     The record, its field and its dataset need not exist any more, but must have existed: for a
     misspelt name, "nobody" would be a wrong answer. Raises PermissionDenied, ValueInvalid,

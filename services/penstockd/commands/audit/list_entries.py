@@ -13,8 +13,8 @@ from penstockd.policy.model import Permission
 async def list_entries(
     hub: Hub, call: Call, filter: str, span: Span, size: int, token: str
 ) -> tuple[list[Found], str, ArchivedDays | None]:
-    """A page of entries, the token of the next page, "" on the last, and the days of the time span
-    that are archived.
+    """A page of entries, the token of the next page ("" on the last page), and the archived days of
+    the time span.
 
     Raises PermissionDenied, FilterInvalid, FieldUnknown, ValueInvalid, PageTokenInvalid.
     """

@@ -15,7 +15,7 @@ from penstockd.policy.model import Permission
 
 
 async def verify_entries(hub: Hub, call: Call) -> tuple[VerificationReport, ArchivedDays | None]:
-    """Verify the audit that is in the database now, with this host's file of checkpoints; also
+    """Verify the audit that the database holds now, with this host's file of checkpoints. Also
     returns the days that were archived and dropped.
 
     It takes about ten seconds for each million entries. Raises PermissionDenied.

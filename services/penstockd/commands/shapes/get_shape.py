@@ -14,7 +14,7 @@ from penstockd.store.shapes import StoredShape
 async def get_shape(
     hub: Hub, call: Call, shape_id: str, version: int
 ) -> tuple[StoredShape, Mapping[str, str]]:
-    """A version of the caller's shape, the latest if 0, and why imports refuse columns of it.
+    """A version of the caller's shape (0: the latest), and why imports refuse some of its columns.
 
     Raises ShapeNotFound, PermissionDenied.
     """

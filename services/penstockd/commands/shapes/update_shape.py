@@ -8,7 +8,7 @@ from penstockd.hub import Hub
 from penstockd.shapes.model import ShapeDefinition
 from penstockd.shapes.using import change_shapes, check_shape, find_own_shape, shape_owner
 from penstockd.store.database import Connection
-from penstockd.store.shapes import StoredShape, insert_version, note_version
+from penstockd.store.shapes import StoredShape, insert_version
 
 
 async def update_shape(
@@ -23,7 +23,7 @@ async def update_shape(
         if earlier.dataset != definition.dataset:
             raise ValueInvalid.of("shape.dataset", "cannot change")
         saved = await insert_version(connection, owner, shape_id, document)
-        await note_version(connection, owner, shape_id)
+        await hub.webhooks.check_shape(call, connection, shape_id)
         return saved
 
     return await change_shapes(hub.database, call, shape_id, work)

@@ -25,7 +25,7 @@ from penstockd.subscriptions.take import (
 async def pull_changes(
     hub: Hub, call: Call, subscription_id: str, pull: Pull
 ) -> tuple[TakenLease | None, FeedSource]:
-    """The next stretch, None if none comes within the time to wait; and what the caller sees.
+    """The next stretch, or None if none comes within the time to wait; and what the caller sees.
 
     Also None if the caller's View changed while it waited: then the caller must pull again.
 

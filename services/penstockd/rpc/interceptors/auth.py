@@ -76,7 +76,7 @@ def _note_presented(exchange: Exchange) -> None:
         return
     if presented.way is SignInWay.CLIENT:
         known = presented.client_id in arriving.policy.consumers
-        # Somebody may have swapped the two.
+        # The caller may have swapped id and secret.
         named = exchange.hub.credentials.redacted(presented.client_id)
         arriving.note_claim("client_id", named, presented.client_id if known else None)
         return

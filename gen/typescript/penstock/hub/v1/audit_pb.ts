@@ -87,8 +87,8 @@ export type ListEntriesResponse = Message<"penstock.hub.v1.ListEntriesResponse">
   nextPageToken: string;
 
   /**
-   * Days that the request asks for and that are no longer in the hub: entries
-   * of these are missing here.
+   * The requested days that the hub has archived and dropped: the reply lacks
+   * their entries.
    *
    * @generated from field: penstock.hub.v1.ArchivedDays archived_days = 3;
    */
@@ -109,14 +109,14 @@ export const ListEntriesResponseSchema: GenMessage<ListEntriesResponse> = /*@__P
  */
 export type ArchivedDays = Message<"penstock.hub.v1.ArchivedDays"> & {
   /**
-   * The first of them, such as "2025-03-01".
+   * The first day, such as "2025-03-01".
    *
    * @generated from field: string first_day = 1;
    */
   firstDay: string;
 
   /**
-   * The last.
+   * The last day.
    *
    * @generated from field: string last_day = 2;
    */
@@ -458,8 +458,8 @@ export type ListDisclosuresResponse = Message<"penstock.hub.v1.ListDisclosuresRe
   nextPageToken: string;
 
   /**
-   * Days that the request asks for and that are no longer in the hub: replies
-   * of these are missing here.
+   * The requested days that the hub has archived and dropped: the reply lacks
+   * their disclosures.
    *
    * @generated from field: penstock.hub.v1.ArchivedDays archived_days = 3;
    */
@@ -672,7 +672,7 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
   intact: boolean;
 
   /**
-   * What is wrong, in order of place; 100 findings at most.
+   * What is wrong, in order of place; 100 findings of each fault at most.
    *
    * @generated from field: repeated penstock.hub.v1.Finding findings = 2;
    */
@@ -707,8 +707,8 @@ export type VerifyEntriesResponse = Message<"penstock.hub.v1.VerifyEntriesRespon
   filedCount: bigint;
 
   /**
-   * Days that were archived and dropped. Their files are not looked at here,
-   * but by `penstock audit verify`.
+   * Days that were archived and dropped. This call does not read their files;
+   * `penstock audit verify` does.
    *
    * @generated from field: penstock.hub.v1.ArchivedDays archived_days = 7;
    */
@@ -911,8 +911,8 @@ export const Audit: GenService<{
     output: typeof ListDisclosuresResponseSchema;
   },
   /**
-   * Verifies all of the audit that is in the hub now, with the file of
-   * checkpoints that is on this host. Needs the permission `audit.read`.
+   * Verifies the part of the audit that the database holds now, with this
+   * host's file of checkpoints. Needs the permission `audit.read`.
    *
    * @generated from rpc penstock.hub.v1.Audit.VerifyEntries
    */

@@ -364,8 +364,8 @@ export type WatchChangesRequest = Message<"penstock.hub.v1.WatchChangesRequest">
   heartbeatSeconds: number;
 
   /**
-   * Shapes by `id` or `id@version`, one at most for a dataset: its records come
-   * in these columns (see Change.shaped).
+   * Shapes by `id` or `id@version`, at most one for each dataset. Records of the
+   * dataset come in the columns of its shape (see Change.shaped).
    *
    * @generated from field: repeated string shapes = 9;
    */

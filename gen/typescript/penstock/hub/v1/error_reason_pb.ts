@@ -810,7 +810,7 @@ export enum ErrorReason {
   TOO_MANY_SHAPES = 109,
 
   /**
-   * Subscriptions or webhooks use the shape, so it is not deleted; the message
+   * Subscriptions or webhooks use the shape, so it cannot be deleted; the message
    * names them. Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "the shape 'contacts' is used by: subscription mail",
@@ -821,8 +821,8 @@ export enum ErrorReason {
   SHAPE_IN_USE = 110,
 
   /**
-   * A record is too large in the columns of a shape. A feed ends here: save a
-   * version of the shape that writes less. Status FAILED_PRECONDITION, 400.
+   * A record is too large in the columns of a shape. A feed ends before it: save
+   * a version of the shape with smaller columns. Status FAILED_PRECONDITION, 400.
    *
    *     {"code": 9, "message": "the record 'c1' has more than 512 KiB in the shape 'contacts@1'",
    *      "details": [{"reason": "SHAPE_UNFIT", "domain": "penstock"}]}

@@ -176,8 +176,8 @@ export type ShapeColumn = Message<"penstock.hub.v1.ShapeColumn"> & {
   skipOnImport: boolean;
 
   /**
-   * Why imports in this shape refuse the column; empty if they read it back, or
-   * skip it, and in replies that do not say (only GetShape does).
+   * Why imports in this shape refuse the column; empty if they read it back or
+   * skip it. Only GetShape sets it.
    *
    * @generated from field: string import_problem = 12;
    */

@@ -111,10 +111,10 @@ export type Subscription = Message<"penstock.hub.v1.Subscription"> & {
   updateTime?: Timestamp | undefined;
 
   /**
-   * Shapes by `id` or `id@version`, one at most for a dataset: its records come
-   * in these columns (see Change.shaped). Each call uses the latest version,
-   * unless one is named. They cannot be deleted as long as the subscription
-   * names them.
+   * Shapes by `id` or `id@version`, at most one for each dataset. Records of the
+   * dataset come in the columns of its shape (see Change.shaped). Each call
+   * uses the latest version, unless one is named. A shape cannot be deleted as
+   * long as the subscription names it.
    *
    * @generated from field: repeated string shapes = 13;
    */

@@ -279,9 +279,9 @@ export type Selection = Message<"penstock.hub.v1.Selection"> & {
   fields: string;
 
   /**
-   * The owner's shape in whose columns records are sent, by `id` (the latest
-   * version at the time of sending) or `id@version`. `data.shape` names the
-   * version. It cannot be deleted as long as the webhook names it.
+   * A shape of the owner, by `id` (the latest version at the time of sending)
+   * or `id@version`: records are sent in its columns. `data.shape` names the
+   * version. The shape cannot be deleted as long as the webhook names it.
    *
    * @generated from field: string shape = 5;
    */
