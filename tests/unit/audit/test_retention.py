@@ -31,6 +31,7 @@ from penstockd.audit.retention import (
     ArchivePlace,
     ArchiveRefused,
     AuditRetention,
+    NotCountedYet,
     NotSealedYet,
 )
 from penstockd.audit.sealer import Sealer
@@ -544,13 +545,18 @@ class Failing(AuditRetention):
 
 @pytest.mark.parametrize(
     ("failure", "patient"),
-    [(NotSealedYet("x"), True), (DataLocked("x"), True), (ArchiveRefused("x"), False)],
+    [
+        (NotSealedYet("x"), True),
+        (NotCountedYet("x"), True),
+        (DataLocked("x"), True),
+        (ArchiveRefused("x"), False),
+    ],
 )
 async def test_what_may_pass_by_itself_is_a_failure_only_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, patient: bool
 ) -> None:
     monkeypatch.setattr(retention, "RETRY", 0.05)
-    for name in ("UNSEALED_SECONDS", "LOCKED_SECONDS"):
+    for name in ("UNSEALED_SECONDS", "UNCOUNTED_SECONDS", "LOCKED_SECONDS"):
         monkeypatch.setattr(retention, name, 0.5)
     keeping = Failing(world, failure)
     for _ in range(2):  # the second time it is raised again without work
