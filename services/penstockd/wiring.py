@@ -15,6 +15,8 @@ import structlog
 
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.journal import Journal
+from penstockd.audit.lost_streams import LostStreams
+from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.retention import ArchivePlace, AuditRetention
 from penstockd.audit.sealer import Sealer
@@ -127,6 +129,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
         await hub.refusals.close()
         hub.policy.close()
         hub.issuers.close()
+        hub.open_streams.close()
         for part in (hub.snapshots, hub.journal, hub.writer, database):
             await part.close()
 
@@ -153,6 +156,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         policy=_make_policy(settings, database, announcements, catalog, ring, trust),
         writer=Writer(database, Sequencer(database)),
         journal=journal,
+        open_streams=OpenStreams(database, journal),
         refusals=UnknownCallers(journal, settings.refused_calls),
         tokens=tokens,
         issuers=issuers,
@@ -260,6 +264,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
+        Organ("open-streams", hub.open_streams.follow),
         Organ("credential-uses", hub.uses.follow),
         Organ("refused-calls", hub.refusals.follow),
         Organ("feed-tail", hub.feed.tail.follow),
@@ -320,6 +325,7 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "signing-keys": lambda fenced: rotate_keys(fenced, seal, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(settings, hub, fenced, leases),
         "webhook-retention": lambda fenced: _forget_deliveries(fenced, delivery_age, leases),
+        "lost-streams": lambda fenced: LostStreams(fenced).run(),
         "usage": lambda fenced: UsageFold(fenced).run(),
         "usage-days": lambda fenced: UsageDays(fenced, kept).run(),
     }

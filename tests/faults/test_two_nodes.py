@@ -390,6 +390,9 @@ def test_another_node_takes_over_and_every_write_is_delivered_once(pair: Pair, k
     # The nodes sealed the audit one after the other, and no entry counts as inserted later.
     verified = pair.near.command("audit", "verify", check=False)
     assert b"INSERTED" not in verified.stdout and b"CHANGED" not in verified.stdout
+    # They also counted usage one after the other, and no entry twice.
+    reconciled = pair.near.command("usage", "reconcile", check=False)
+    assert reconciled.returncode == 0, reconciled.stdout
     eventually(lambda: pair.far.request("GET", "/healthz").status == 200)
 
 

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
+from xml.etree import ElementTree
 
 import grpc
+import pyarrow.parquet
 import pytest
 
-from faults.exporting import export, receipt
+from faults.exporting import export, multiply, receipt
 from feeds import Made, consumer_with, credentials, grant, watch
 from harness import PATIENCE, RunningHub, eventually, folder, promptly, timed
 from security.calls import every_route
@@ -29,6 +31,34 @@ VICTIMS = ("keeper", "worker", "keeper", "frozen keeper", "worker", "keeper")
 LEASE = 6.0
 LIST = "/penstock.api.v1.Customers/ListCustomers"
 EXPORT = "/penstock.api.v1.Customers/StreamExportCustomers"
+
+
+def values_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["method"], row["status"], *counts_of(row))
+
+
+def read_csv(kind: str, data: bytes) -> list[tuple[Any, ...]]:
+    assert kind.startswith("text/csv")
+    return [values_of(row) for row in csv.DictReader(io.StringIO(data.decode()))]
+
+
+def read_xml(kind: str, data: bytes) -> list[tuple[Any, ...]]:
+    assert kind == "application/xml"
+    rows = ElementTree.fromstring(data)
+    return [values_of({cell.tag: cell.text for cell in row}) for row in rows]
+
+
+#: Readers of files of reports, by format or media type.
+READERS = {
+    "JSON": lambda _, data: [values_of(row) for row in json.loads(data)],
+    "ndjson": lambda _, data: [values_of(json.loads(line)) for line in data.splitlines()],
+    "CSV": read_csv,
+    "text/csv": read_csv,
+    "XML": read_xml,
+    "PARQUET": lambda _, data: [
+        values_of(row) for row in pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +171,76 @@ def test_a_stream_counts_what_it_sent(metered: RunningHub) -> None:
     assert [(row["status"], *counts_of(row)) for row in rows] == [
         ("OK", 1, 0, int(found["rowCount"]), int(found["byteCount"]))
     ]
+
+
+#: Exports that have ended, and how their receipts differ from the entries of their ends.
+CUT = """
+SELECT count(*), sum(r.row_count - e.row_count)::bigint, sum(r.byte_count - e.byte_count)::bigint
+FROM hub.receipt AS r JOIN hub.audit_entry AS e USING (receipt_id)
+WHERE e.phase = 'END' AND r.consumer_id = 'crm' AND r.state <> 'RUNNING'
+"""
+
+
+@pytest.mark.slow
+def test_streams_that_break_off_are_counted(metered: RunningHub) -> None:
+    """Cut by their clients, and by the death of their worker: what they sent counts, once."""
+    with (
+        consumer_with(metered, grant("customers")) as made,
+        watch(metered, made.key, "customers", snapshot=True) as stream,
+    ):
+        stream.until(lambda: len(stream.events) >= 300)
+        # What was sent is noted within seconds; only then the worker may die.
+        noted = "SELECT count(*) FROM hub.open_stream WHERE row_count = 300"
+        eventually(lambda: metered.sql(noted) == [(1,)])
+        for worker in metered.processes("worker"):
+            worker.send_signal(signal.SIGKILL)
+        with pytest.raises(grpc.RpcError):
+            stream.until(lambda: False)
+        eventually(lambda: metered.sql("SELECT count(*) FROM hub.open_stream") == [(0,)])
+        rows = fresh_report(metered, groupBy="status", consumer=made.name)
+        found = {row["status"]: counts_of(row) for row in rows}
+        assert found["HUB_UNAVAILABLE"][:3] == (0, 1, 300) and found["HUB_UNAVAILABLE"][3] > 0
+    multiply(metered, 100)
+    for until in (1, 400_000, 1_000_000):
+        assert len(export(metered, "crm", until=until, format="NDJSON").data) == until
+    eventually(lambda: metered.sql(CUT) == [(3, 0, 0)])
+    reconcile(metered)
+
+
+def report_file(hub: RunningHub, key: str, accept: str = "", **query: object) -> tuple[str, bytes]:
+    """The content type and content of a report as a file."""
+    headers = {"x-api-key": key.removeprefix("key:")} | ({"accept": accept} if accept else {})
+    path = "/v1/usage:export?" + "&".join(f"{k}={v}" for k, v in query.items())
+    reply = hub.request("GET", path, headers=headers)
+    assert reply.status == 200, reply.text
+    return reply.headers["content-type"], reply.body
+
+
+def test_reports_are_files_too(metered: RunningHub) -> None:
+    """The same rows in every format; a caller without the permission gets its own."""
+    with consumer_with(metered, grant("customers")) as made:
+        headers = {"x-api-key": made.key.removeprefix("key:")}
+        for _ in range(3):
+            metered.request("GET", "/v1/customers?page_size=2", headers=headers)
+        metered.request("GET", "/v1/customers/nobody", headers=headers)
+        # The calls of the reports themselves are none of a dataset.
+        asked = {"group_by": "method,status", "dataset": "customers"}
+        fresh_report(metered)
+        right = [values_of(row) for row in report(metered, made.key, **asked)]
+        assert [row[1:3] for row in right] == [("RECORD_NOT_FOUND", 1), ("OK", 3)]
+
+        def read(form: str, accept: str = "") -> list[tuple[Any, ...]]:
+            kind, data = report_file(metered, made.key, accept, format=form, **asked)
+            return list(READERS[accept or form](kind, data))
+
+        for form in ("JSON", "ndjson", "CSV", "XML", "PARQUET"):
+            assert read(form) == right, form
+        assert read("", "text/csv") == right
+        for form in ("XLSX", "nothing"):
+            path = f"/v1/usage:export?format={form}"
+            assert metered.request("GET", path, headers=headers).reason == "FORMAT_UNKNOWN"
+        path = "/v1/usage:export?consumer=admin"
+        assert metered.request("GET", path, headers=headers).status == 403
 
 
 def test_usage_is_reported_within_seconds(metered: RunningHub) -> None:

@@ -27,6 +27,8 @@ ENTRY_BYTES = 1024
 #: They count refused callers (see ``refusals``), and messages to a webhook.
 REFUSALS, DELIVERIES = "/penstock.hub.v1.Auth/CountRefused", "/penstock.hub.v1.Webhooks/Deliver"
 COUNTED_METHODS = (REFUSALS, DELIVERIES)
+#: The outcome of a stream that the keeper ends, since its worker has died: what the caller gets.
+LOST = "HUB_UNAVAILABLE"
 #: Outcome and method of an entry that reports another entry that the database did not keep.
 SUPPRESSED, AUDIT = "SUPPRESSED", "/penstock.hub.v1.Audit/KeepEntry"
 

@@ -196,18 +196,10 @@ class ExportRun:
         receipt.snapshot = held.name if keep_seconds else None
         try:
             await self._opened.durable
-            await close_receipt(self._organs.database, receipt)
-            if self._begun or receipt.state is ReceiptState.COMPLETE:
-                # This entry records the totals; other entries name the records.
-                outcome = (
-                    "OK"
-                    if receipt.state is ReceiptState.COMPLETE
-                    else receipt.reason or "CANCELLED"
-                )
-                # An earlier call, whose export this one resumes, has counted what it sent.
-                rows = max(0, receipt.row_count - self._encoder.skipped_rows)
-                size = max(0, receipt.byte_count - self._plan.export.resume_offset)
-                await self._call.record_end(outcome, rows, size)
+            try:
+                await close_receipt(self._organs.database, receipt)
+            finally:
+                await self._record_end()
         except BaseException:
             # A receipt that is left open reads as FAILED once its holder is gone.
             snapshots.drop(held)
@@ -217,6 +209,15 @@ class ExportRun:
             snapshots.keep(held, seconds=keep_seconds, lasting=lasting)
         else:
             snapshots.release(held)
+
+    async def _record_end(self) -> None:
+        """Write the entry with the totals, if anything was sent; other entries name the records."""
+        receipt = self._receipt
+        complete = receipt.state is ReceiptState.COMPLETE
+        if self._begun or complete:
+            outcome = "OK" if complete else receipt.reason or "CANCELLED"
+            sent = self._count_sent(receipt.row_count, receipt.byte_count)
+            await self._call.record_end(outcome, *sent)
 
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
         """Make durable which records are in some pieces (see ``pipeline.Gate``)."""
@@ -235,6 +236,13 @@ class ExportRun:
         """Send a piece (see ``pipeline.Gate``)."""
         await self._send_bytes(piece.data, permit)
         self._sent_rows, self._sent_bytes = piece.rows, self._sent_bytes + len(piece.data)
+        self._call.note_sent(*self._count_sent(self._sent_rows, self._sent_bytes))
+
+    def _count_sent(self, rows: int, size: int) -> tuple[int, int]:
+        """The rows and bytes of the file so far without what an earlier call, whose export this
+        one resumes, has sent and counted."""
+        offset = self._plan.export.resume_offset
+        return max(0, rows - self._encoder.skipped_rows), max(0, size - offset)
 
     async def _send_bytes(self, data: bytes, permit: Permit) -> None:
         """Send bytes to the client. Raises AccessChanged, also while the client takes nothing, and

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,13 +18,15 @@ import structlog
 
 from penstockd.errors import Conflict
 from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
-from penstockd.metering.rollups import Place, add_counts
+from penstockd.metering.rollups import Level, Place, add_counts
 from penstockd.metering.series import SeriesMaker, identify_series
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
 
 #: How often sealed entries are looked for, in seconds.
 FOLD_INTERVAL = 0.25
+#: How often series of which no rollup is left are looked for, in seconds.
+PRUNE_INTERVAL = 86_400.0
 #: About how many entries one transaction folds; it ends with a group of the sealer.
 BATCH = 50_000
 
@@ -54,6 +58,12 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (day) DO UPDATE SET anchor = excluded.anchor, folded = excluded.folded,
     entries = p.entries + excluded.entries, missing = p.missing + excluded.missing
 """
+_PRUNE_SERIES = f"""
+DELETE FROM hub.usage_series AS s
+WHERE EXISTS (
+    SELECT FROM hub.usage_level WHERE level = '{Level.DAY}' AND oldest_day IS NOT NULL)
+AND NOT EXISTS (SELECT FROM {Level.DAY.table} AS u WHERE u.series_id = s.series_id)
+"""
 _UNFOLDED_DAY = f"SELECT EXISTS (SELECT FROM {_UNFOLDED} AND c.day = $1)"
 _NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {_UNFOLDED}), max(day) FROM hub.audit_chain"
 
@@ -74,6 +84,8 @@ class UsageFold:
     def __init__(self, database: Transactions, *, batch: int = BATCH) -> None:
         self._database, self._batch = database, batch
         self._series = SeriesMaker()
+        #: When series were last pruned, by the monotonic clock.
+        self._pruned = -math.inf
 
     async def run(self) -> None:
         """Fold what is sealed every FOLD_INTERVAL until cancelled. Raises DatabaseUnavailable."""
@@ -81,6 +93,9 @@ class UsageFold:
             try:
                 while await self.fold_next():
                     pass
+                if time.monotonic() - self._pruned >= PRUNE_INTERVAL:
+                    await self.prune_series()
+                    self._pruned = time.monotonic()
             except Conflict:
                 _log.warning("usage_folded_by_another")  # the next pass sees its work
             await asyncio.sleep(FOLD_INTERVAL)
@@ -95,6 +110,16 @@ class UsageFold:
             count = await self._fold(connection, _FoldPlace(*row)) if row is not None else 0
         self._series.forget()
         return count
+
+    async def prune_series(self) -> int:
+        """Delete the series of which no rollup is left; returns how many.
+
+        Rollups by the day are the last that are dropped. Only the fold adds rollups of a series, so
+        that nothing else may delete series.
+        """
+        async with self._database.transaction() as connection:
+            done: str = await connection.execute(_PRUNE_SERIES)
+        return int(done.rpartition(" ")[2])
 
     async def _fold(self, connection: Connection, at: _FoldPlace) -> int:
         seals = await connection.fetch(_SEALED, at.day, at.folded, at.folded + self._batch)
@@ -121,8 +146,8 @@ class UsageFold:
         ]
         ids = await identify_series(connection, {series for _, series, _ in counted})
         sums: dict[Place, UsageCounts] = {}
-        for time, series, counts in counted:
-            place = (time, ids[series])
+        for minute, series, counts in counted:
+            place = (minute, ids[series])
             sums[place] = sums.get(place, NOTHING).plus(counts)
         return sums
 

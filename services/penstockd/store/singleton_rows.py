@@ -20,6 +20,7 @@ SINGLETONS = (
     "signing-keys",
     "webhooks",
     "webhook-retention",
+    "lost-streams",
     "usage",
     "usage-days",
 )

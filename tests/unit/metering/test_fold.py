@@ -161,3 +161,26 @@ async def test_a_chain_that_states_more_than_it_has_holds_up_nothing(database: D
     await check_counts(database, entries)
     async with database.connection() as connection:
         assert await is_folded(connection, day)
+
+
+async def test_series_without_rollups_are_pruned(database: Database) -> None:
+    """Once rollups by the day were dropped, and never those that a rollup names."""
+    chance, fold = random.Random(SEED), UsageFold(database)
+    entries = [draw_entry(chance, number) for number in range(60)]
+    await write_entries(database, entries)
+    await seal_and_fold(database)
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO hub.usage_series"
+            " (consumer_id, credential_id, plan, method, surface, dataset, status, classes)"
+            " VALUES ('gone', '', '', '', '', '', '', '')"
+        )
+        assert await fold.prune_series() == 0
+        await connection.execute(
+            "UPDATE hub.usage_level SET oldest_day = current_date - 3660 WHERE level = 'day'"
+        )
+    assert (await fold.prune_series(), await fold.prune_series()) == (1, 0)
+    await check_counts(database, entries)
+    await write_entries(database, entries)  # known series go on to be found
+    await seal_and_fold(database)
+    await check_counts(database, [*entries, *entries])

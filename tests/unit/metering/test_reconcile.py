@@ -88,6 +88,33 @@ async def test_what_is_metered_is_what_is_audited(database: Database, old: dt.da
     assert (result.unfolded, result.found) == (5, 0)
 
 
+async def test_a_clock_that_jumps_loses_and_doubles_nothing(
+    database: Database, old: dt.date
+) -> None:
+    """The times of entries, and the days of their chains, are those of a clock that was set."""
+    chance = random.Random(SEED)
+    entries = 80
+    for _ in range(12):
+        count = chance.randrange(1, 12)
+        entries += count
+        await write_entries(database, [draw_entry(chance, n) for n in range(count)])
+        async with database.connection() as connection:
+            if chance.random() < 0.5:
+                await move_day(connection, old + dt.timedelta(days=chance.randrange(-1, 2)))
+            await connection.execute(
+                "UPDATE hub.audit_entry SET entry_time = entry_time + $1 WHERE NOT EXISTS ("
+                " SELECT FROM hub.audit_seal AS s WHERE s.day = audit_entry.day"
+                " AND entry_id = ANY (s.entry_ids))",
+                dt.timedelta(minutes=chance.randrange(-4000, 4000)),
+            )
+        if chance.random() < 0.7:
+            await seal_and_fold(database)
+    await seal_and_fold(database)
+    result = await reconcile(database)
+    assert (result.found, result.unfolded, result.entries) == (0, 0, entries)
+    assert result.metered == result.audited
+
+
 #: What someone may do to the tables, and what is found then.
 DIFFERENCES = [
     ("UPDATE hub.usage_minute SET records = records + 1 WHERE calls > 0", "metered records"),

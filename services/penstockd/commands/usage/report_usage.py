@@ -20,7 +20,7 @@ async def report_usage(
     Raises PermissionDenied, ValueInvalid, PageTokenInvalid.
     """
     call.asked(**question.said)
-    question = _narrow_question(call, question)
+    question = narrow_question(call, question)
     said = "\n".join(f"{name}={value}" for name, value in sorted(question.said.items()))
     paging = Paging(hub.page_tokens, call, f"usage\n{said}", size, token)
     skip = int(paging.after(0))
@@ -30,7 +30,7 @@ async def report_usage(
     return replace(report, rows=rows), following
 
 
-def _narrow_question(call: Call, question: UsageQuestion) -> UsageQuestion:
+def narrow_question(call: Call, question: UsageQuestion) -> UsageQuestion:
     """The question, of the caller's own usage unless it may see that of all.
 
     Raises PermissionDenied for other questions. Scopes narrow a token in this as in all.

@@ -1,4 +1,4 @@
-"""Usage: what consumers used, folded from the audit."""
+"""Usage: what consumers used, folded from the audit; and how far streams have got."""
 
 from alembic import op
 
@@ -13,6 +13,8 @@ down_revision = "0028"
 # and how many entries of the day were counted in all: an archived day can get another chain.
 # missing: entries that were sealed and are gone.
 # hub.usage_level: the first day of which a level is whole; NULL: of all days.
+# hub.open_stream: how far the streams of each worker have got, and their END entries (see
+# audit.open_streams).
 # hub.usage_digest: the digests of a day's rollups, and the checkpoint that signs them.
 USAGE = """
 CREATE TABLE hub.usage_series (
@@ -65,6 +67,15 @@ CREATE TABLE hub.usage_digest (
     checkpoint bigint,
     PRIMARY KEY (day, revision)
 );
+CREATE TABLE hub.open_stream (
+    stream_id  text   PRIMARY KEY,
+    worker     text   NOT NULL,
+    request_id text   NOT NULL,
+    entry      json   NOT NULL,
+    row_count  bigint NOT NULL,
+    byte_count bigint NOT NULL
+);
+CREATE INDEX open_stream_worker ON hub.open_stream (worker);
 CREATE INDEX usage_digest_unsigned ON hub.usage_digest (day) WHERE checkpoint IS NULL;
 """
 
