@@ -43,7 +43,8 @@ FROM unnest($1::text[], $2::text[], $3::json[], $4::bigint[], $5::bigint[])
 WHERE NOT EXISTS (
     SELECT FROM hub.audit_entry AS e WHERE e.phase = 'END' AND e.request_id = w.request_id
     AND e.query ->> 'stream' = w.stream_id AND e.day >= current_date - 2)
-ON CONFLICT (stream_id) DO NOTHING
+ON CONFLICT (stream_id) DO UPDATE
+    SET row_count = excluded.row_count, byte_count = excluded.byte_count
 """
 _UPDATE = """
 UPDATE hub.open_stream AS s SET row_count = w.row_count, byte_count = w.byte_count
