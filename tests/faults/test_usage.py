@@ -10,7 +10,7 @@ import json
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -49,7 +49,7 @@ def read_xml(kind: str, data: bytes) -> list[tuple[Any, ...]]:
 
 
 #: Readers of files of reports, by format or media type.
-READERS = {
+READERS: dict[str, Callable[[str, bytes], list[tuple[Any, ...]]]] = {
     "JSON": lambda _, data: [values_of(row) for row in json.loads(data)],
     "ndjson": lambda _, data: [values_of(json.loads(line)) for line in data.splitlines()],
     "CSV": read_csv,

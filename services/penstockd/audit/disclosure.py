@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from penstockd.audit.entry import Phase
+from penstockd.audit.entry import LOST, Phase
 from penstockd.audit.keys import Certainty, find_key
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import StoredShown

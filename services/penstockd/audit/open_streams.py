@@ -148,7 +148,7 @@ class OpenStreams:
             for at in range(0, len(moved), GROUP):
                 await self._note(moved[at : at + GROUP])
             if not moved and any(stream.noted for stream in self._streams):
-                await self._session.ask(_look)  # a session shows that this worker lives
+                await self._session.ask(_check_session)  # it shows that this worker lives
         while self._unwritten:
             await self._write_end(*self._unwritten[0])
             del self._unwritten[0]
@@ -208,5 +208,5 @@ class OpenStreams:
         await show_life(self._worker, connection)
 
 
-async def _look(connection: Connection) -> Any:
+async def _check_session(connection: Connection) -> Any:
     return await connection.fetchval("SELECT 1")

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpenstock/hub/v1/usage.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x03\n\x12ReportUsageRequest\x12\x16\n\x08group_by\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63onsumer\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\ncredential\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04plan\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06method\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07surface\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x61taset\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06status\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x66ield_class\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x0f \x01(\tB\x04\xe2\x41\x01\x01\"\xe5\x01\n\x13ReportUsageResponse\x12\'\n\x04rows\x18\x01 \x03(\x0b\x32\x19.penstock.hub.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\nfresh_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x02\n\x08UsageRow\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x12\n\ncredential\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0f\n\x07surface\x18\x06 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x07 \x01(\t\x12\x0e\n\x06status\x18\x08 \x01(\t\x12\x13\n\x0b\x66ield_class\x18\t \x01(\t\x12\r\n\x05\x63\x61lls\x18\n \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x0b \x01(\x03\x12\x12\n\nerror_rate\x18\x0c \x01(\x01\x12\x0f\n\x07records\x18\r \x01(\x03\x12\r\n\x05\x62ytes\x18\x0e \x01(\x03\x32~\n\x05Usage\x12u\n\x0bReportUsage\x12#.penstock.hub.v1.ReportUsageRequest\x1a$.penstock.hub.v1.ReportUsageResponse\"\x1b\xda\x41\x00\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/usage:reportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpenstock/hub/v1/usage.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x03\n\x12ReportUsageRequest\x12\x16\n\x08group_by\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63onsumer\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\ncredential\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04plan\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06method\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07surface\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x61taset\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06status\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x66ield_class\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x0f \x01(\tB\x04\xe2\x41\x01\x01\"\x98\x03\n\x12\x45xportUsageRequest\x12\x16\n\x08group_by\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x34\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x17\n\ttime_zone\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63onsumer\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\ncredential\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04plan\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06method\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07surface\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x64\x61taset\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06status\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x66ield_class\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\r \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x0e \x01(\tB\x04\xe2\x41\x01\x01\"\xe5\x01\n\x13ReportUsageResponse\x12\'\n\x04rows\x18\x01 \x03(\x0b\x32\x19.penstock.hub.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12.\n\nfresh_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x02\n\x08UsageRow\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x12\n\ncredential\x18\x03 \x01(\t\x12\x0c\n\x04plan\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x0f\n\x07surface\x18\x06 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x07 \x01(\t\x12\x0e\n\x06status\x18\x08 \x01(\t\x12\x13\n\x0b\x66ield_class\x18\t \x01(\t\x12\r\n\x05\x63\x61lls\x18\n \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x0b \x01(\x03\x12\x12\n\nerror_rate\x18\x0c \x01(\x01\x12\x0f\n\x07records\x18\r \x01(\x03\x12\r\n\x05\x62ytes\x18\x0e \x01(\x03\x32\xe4\x01\n\x05Usage\x12u\n\x0bReportUsage\x12#.penstock.hub.v1.ReportUsageRequest\x1a$.penstock.hub.v1.ReportUsageResponse\"\x1b\xda\x41\x00\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/usage:report\x12\x64\n\x0b\x45xportUsage\x12#.penstock.hub.v1.ExportUsageRequest\x1a\x14.google.api.HttpBody\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/usage:export0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,14 +66,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTUSAGEREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_REPORTUSAGEREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_REPORTUSAGEREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['group_by']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['group_by']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['start_time']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['start_time']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['end_time']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['end_time']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['time_zone']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['time_zone']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['consumer']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['consumer']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['credential']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['credential']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['plan']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['plan']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['method']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['method']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['surface']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['surface']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['dataset']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['status']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['status']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['field_class']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['field_class']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['format']._loaded_options = None
+  _globals['_EXPORTUSAGEREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
   _globals['_USAGE'].methods_by_name['ReportUsage']._loaded_options = None
   _globals['_USAGE'].methods_by_name['ReportUsage']._serialized_options = b'\332A\000\202\323\344\223\002\022\022\020/v1/usage:report'
-  _globals['_REPORTUSAGEREQUEST']._serialized_start=170
-  _globals['_REPORTUSAGEREQUEST']._serialized_end=607
-  _globals['_REPORTUSAGERESPONSE']._serialized_start=610
-  _globals['_REPORTUSAGERESPONSE']._serialized_end=839
-  _globals['_USAGEROW']._serialized_start=842
-  _globals['_USAGEROW']._serialized_end=1116
-  _globals['_USAGE']._serialized_start=1118
-  _globals['_USAGE']._serialized_end=1244
+  _globals['_USAGE'].methods_by_name['ExportUsage']._loaded_options = None
+  _globals['_USAGE'].methods_by_name['ExportUsage']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/usage:export'
+  _globals['_REPORTUSAGEREQUEST']._serialized_start=197
+  _globals['_REPORTUSAGEREQUEST']._serialized_end=634
+  _globals['_EXPORTUSAGEREQUEST']._serialized_start=637
+  _globals['_EXPORTUSAGEREQUEST']._serialized_end=1045
+  _globals['_REPORTUSAGERESPONSE']._serialized_start=1048
+  _globals['_REPORTUSAGERESPONSE']._serialized_end=1277
+  _globals['_USAGEROW']._serialized_start=1280
+  _globals['_USAGEROW']._serialized_end=1554
+  _globals['_USAGE']._serialized_start=1557
+  _globals['_USAGE']._serialized_end=1785
 # @@protoc_insertion_point(module_scope)

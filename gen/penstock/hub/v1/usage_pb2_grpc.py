@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from penstock.hub.v1 import usage_pb2 as penstock_dot_hub_dot_v1_dot_usage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -42,6 +43,11 @@ class UsageStub:
                 request_serializer=penstock_dot_hub_dot_v1_dot_usage__pb2.ReportUsageRequest.SerializeToString,
                 response_deserializer=penstock_dot_hub_dot_v1_dot_usage__pb2.ReportUsageResponse.FromString,
                 _registered_method=True)
+        self.ExportUsage = channel.unary_stream(
+                '/penstock.hub.v1.Usage/ExportUsage',
+                request_serializer=penstock_dot_hub_dot_v1_dot_usage__pb2.ExportUsageRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class UsageServicer:
@@ -60,6 +66,15 @@ class UsageServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportUsage(self, request, context):
+        """The same report as a file, of 50,000 rows at most: as JSON, NDJSON, CSV, XML
+        or Parquet. Columns are what the report is grouped by, and the numbers.
+        Needs what `ReportUsage` needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -67,6 +82,11 @@ def add_UsageServicer_to_server(servicer, server):
                     servicer.ReportUsage,
                     request_deserializer=penstock_dot_hub_dot_v1_dot_usage__pb2.ReportUsageRequest.FromString,
                     response_serializer=penstock_dot_hub_dot_v1_dot_usage__pb2.ReportUsageResponse.SerializeToString,
+            ),
+            'ExportUsage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUsage,
+                    request_deserializer=penstock_dot_hub_dot_v1_dot_usage__pb2.ExportUsageRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -99,6 +119,33 @@ class Usage:
             '/penstock.hub.v1.Usage/ReportUsage',
             penstock_dot_hub_dot_v1_dot_usage__pb2.ReportUsageRequest.SerializeToString,
             penstock_dot_hub_dot_v1_dot_usage__pb2.ReportUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.hub.v1.Usage/ExportUsage',
+            penstock_dot_hub_dot_v1_dot_usage__pb2.ExportUsageRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

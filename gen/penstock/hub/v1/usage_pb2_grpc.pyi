@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from penstock.hub.v1 import usage_pb2 as _usage_pb2
 import abc as _abc_1
@@ -42,6 +43,11 @@ class UsageStub:
     `usage.read` or `audit.read`. A token with scopes needs the scope
     `usage.read` in any case.
     """
+    ExportUsage: _grpc.UnaryStreamMultiCallable[_usage_pb2.ExportUsageRequest, _httpbody_pb2.HttpBody]
+    """The same report as a file, of 50,000 rows at most: as JSON, NDJSON, CSV, XML
+    or Parquet. Columns are what the report is grouped by, and the numbers.
+    Needs what `ReportUsage` needs.
+    """
 
 @_typing.type_check_only
 class UsageAsyncStub(UsageStub):
@@ -56,6 +62,11 @@ class UsageAsyncStub(UsageStub):
     usage, without any permission; that of others needs the permission
     `usage.read` or `audit.read`. A token with scopes needs the scope
     `usage.read` in any case.
+    """
+    ExportUsage: _aio.UnaryStreamMultiCallable[_usage_pb2.ExportUsageRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same report as a file, of 50,000 rows at most: as JSON, NDJSON, CSV, XML
+    or Parquet. Columns are what the report is grouped by, and the numbers.
+    Needs what `ReportUsage` needs.
     """
 
 class UsageServicer(metaclass=_abc_1.ABCMeta):
@@ -74,6 +85,17 @@ class UsageServicer(metaclass=_abc_1.ABCMeta):
         usage, without any permission; that of others needs the permission
         `usage.read` or `audit.read`. A token with scopes needs the scope
         `usage.read` in any case.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportUsage(
+        self,
+        request: _usage_pb2.ExportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """The same report as a file, of 50,000 rows at most: as JSON, NDJSON, CSV, XML
+        or Parquet. Columns are what the report is grouped by, and the numbers.
+        Needs what `ReportUsage` needs.
         """
 
 def add_UsageServicer_to_server(servicer: UsageServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from penstockd.access.usage import narrow_question
 from penstockd.calls import Call
-from penstockd.commands.usage.report_usage import narrow_question
 from penstockd.errors import ValueInvalid
 from penstockd.exports.documents import sending_document
 from penstockd.hub import Hub

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from penstockd.access.usage import narrow_question
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.metering.report import UsageQuestion, UsageReport
 from penstockd.metering.report import report_usage as read_report
 from penstockd.paging import Paging
-from penstockd.policy.model import Permission
 
 
 async def report_usage(
@@ -28,16 +28,3 @@ async def report_usage(
         report = await read_report(connection, question, paging.limit, skip)
     rows, following = paging.cut(report.rows, lambda _: skip + paging.size)
     return replace(report, rows=rows), following
-
-
-def narrow_question(call: Call, question: UsageQuestion) -> UsageQuestion:
-    """The question, of the caller's own usage unless it may see that of all.
-
-    Raises PermissionDenied for other questions. Scopes narrow a token in this as in all.
-    """
-    if call.permits(Permission.USAGE_READ) or call.permits(Permission.AUDIT_READ):
-        return question
-    own = call.principal.consumer_id
-    if question.only.get("consumer", own) != own or not call.in_scope(Permission.USAGE_READ):
-        call.require(Permission.USAGE_READ)
-    return replace(question, only={**question.only, "consumer": own})

@@ -12,7 +12,7 @@ from penstockd.formats import pick_format
 from penstockd.metering.files import FORMATS, find_content_type, name_file, rate_errors
 from penstockd.metering.report import DIMENSIONS, UsageQuestion, UsageRow
 from penstockd.rpc.door import Route
-from penstockd.rpc.exchange import ServedCall
+from penstockd.rpc.exchange import Handler, ServedCall
 from penstockd.rpc.hub.files import make_file_sender
 from penstockd.rpc.hub.messages import time_of
 from penstockd.rpc.routes import routes_of
@@ -22,7 +22,7 @@ _SERVICE = usage_pb2.DESCRIPTOR.services_by_name["Usage"]
 
 def list_routes() -> Iterator[Route]:
     """The service's methods."""
-    handlers = {"ReportUsage": _report_usage, "ExportUsage": _export_usage}
+    handlers: dict[str, Handler] = {"ReportUsage": _report_usage, "ExportUsage": _export_usage}
     yield from routes_of(_SERVICE, handlers, documents={"ExportUsage"})
 
 

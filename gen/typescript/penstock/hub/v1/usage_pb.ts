@@ -4,6 +4,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { HttpBodySchema } from "../../../google/api/httpbody_pb";
+import { file_google_api_httpbody } from "../../../google/api/httpbody_pb";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -12,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/usage.proto.
  */
 export const file_penstock_hub_v1_usage: GenFile = /*@__PURE__*/
-  fileDesc("ChtwZW5zdG9jay9odWIvdjEvdXNhZ2UucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSLbAgoSUmVwb3J0VXNhZ2VSZXF1ZXN0EhAKCGdyb3VwX2J5GAEgAygJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl0aW1lX3pvbmUYBCABKAkSEAoIY29uc3VtZXIYBSABKAkSEgoKY3JlZGVudGlhbBgGIAEoCRIMCgRwbGFuGAcgASgJEg4KBm1ldGhvZBgIIAEoCRIPCgdzdXJmYWNlGAkgASgJEg8KB2RhdGFzZXQYCiABKAkSDgoGc3RhdHVzGAsgASgJEhMKC2ZpZWxkX2NsYXNzGAwgASgJEhAKCG9yZGVyX2J5GA0gASgJEhEKCXBhZ2Vfc2l6ZRgOIAEoBRISCgpwYWdlX3Rva2VuGA8gASgJIuUBChNSZXBvcnRVc2FnZVJlc3BvbnNlEicKBHJvd3MYASADKAsyGS5wZW5zdG9jay5odWIudjEuVXNhZ2VSb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEi4KCmZyZXNoX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKSAgoIVXNhZ2VSb3cSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIY29uc3VtZXIYAiABKAkSEgoKY3JlZGVudGlhbBgDIAEoCRIMCgRwbGFuGAQgASgJEg4KBm1ldGhvZBgFIAEoCRIPCgdzdXJmYWNlGAYgASgJEg8KB2RhdGFzZXQYByABKAkSDgoGc3RhdHVzGAggASgJEhMKC2ZpZWxkX2NsYXNzGAkgASgJEg0KBWNhbGxzGAogASgDEg4KBmVycm9ycxgLIAEoAxISCgplcnJvcl9yYXRlGAwgASgBEg8KB3JlY29yZHMYDSABKAMSDQoFYnl0ZXMYDiABKAMyYQoFVXNhZ2USWAoLUmVwb3J0VXNhZ2USIy5wZW5zdG9jay5odWIudjEuUmVwb3J0VXNhZ2VSZXF1ZXN0GiQucGVuc3RvY2suaHViLnYxLlJlcG9ydFVzYWdlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("ChtwZW5zdG9jay9odWIvdjEvdXNhZ2UucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSLbAgoSUmVwb3J0VXNhZ2VSZXF1ZXN0EhAKCGdyb3VwX2J5GAEgAygJEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgl0aW1lX3pvbmUYBCABKAkSEAoIY29uc3VtZXIYBSABKAkSEgoKY3JlZGVudGlhbBgGIAEoCRIMCgRwbGFuGAcgASgJEg4KBm1ldGhvZBgIIAEoCRIPCgdzdXJmYWNlGAkgASgJEg8KB2RhdGFzZXQYCiABKAkSDgoGc3RhdHVzGAsgASgJEhMKC2ZpZWxkX2NsYXNzGAwgASgJEhAKCG9yZGVyX2J5GA0gASgJEhEKCXBhZ2Vfc2l6ZRgOIAEoBRISCgpwYWdlX3Rva2VuGA8gASgJIsQCChJFeHBvcnRVc2FnZVJlcXVlc3QSEAoIZ3JvdXBfYnkYASADKAkSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXRpbWVfem9uZRgEIAEoCRIQCghjb25zdW1lchgFIAEoCRISCgpjcmVkZW50aWFsGAYgASgJEgwKBHBsYW4YByABKAkSDgoGbWV0aG9kGAggASgJEg8KB3N1cmZhY2UYCSABKAkSDwoHZGF0YXNldBgKIAEoCRIOCgZzdGF0dXMYCyABKAkSEwoLZmllbGRfY2xhc3MYDCABKAkSEAoIb3JkZXJfYnkYDSABKAkSDgoGZm9ybWF0GA4gASgJIuUBChNSZXBvcnRVc2FnZVJlc3BvbnNlEicKBHJvd3MYASADKAsyGS5wZW5zdG9jay5odWIudjEuVXNhZ2VSb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEi4KCmZyZXNoX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKSAgoIVXNhZ2VSb3cSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIY29uc3VtZXIYAiABKAkSEgoKY3JlZGVudGlhbBgDIAEoCRIMCgRwbGFuGAQgASgJEg4KBm1ldGhvZBgFIAEoCRIPCgdzdXJmYWNlGAYgASgJEg8KB2RhdGFzZXQYByABKAkSDgoGc3RhdHVzGAggASgJEhMKC2ZpZWxkX2NsYXNzGAkgASgJEg0KBWNhbGxzGAogASgDEg4KBmVycm9ycxgLIAEoAxISCgplcnJvcl9yYXRlGAwgASgBEg8KB3JlY29yZHMYDSABKAMSDQoFYnl0ZXMYDiABKAMyrQEKBVVzYWdlElgKC1JlcG9ydFVzYWdlEiMucGVuc3RvY2suaHViLnYxLlJlcG9ydFVzYWdlUmVxdWVzdBokLnBlbnN0b2NrLmh1Yi52MS5SZXBvcnRVc2FnZVJlc3BvbnNlEkoKC0V4cG9ydFVzYWdlEiMucGVuc3RvY2suaHViLnYxLkV4cG9ydFVzYWdlUmVxdWVzdBoULmdvb2dsZS5hcGkuSHR0cEJvZHkwAWIGcHJvdG8z", [file_google_api_httpbody, file_google_protobuf_timestamp]);
 
 /**
  * Asks for usage.
@@ -141,6 +143,125 @@ export const ReportUsageRequestSchema: GenMessage<ReportUsageRequest> = /*@__PUR
   messageDesc(file_penstock_hub_v1_usage, 0);
 
 /**
+ * Asks for usage as a file.
+ *
+ * @generated from message penstock.hub.v1.ExportUsageRequest
+ */
+export type ExportUsageRequest = Message<"penstock.hub.v1.ExportUsageRequest"> & {
+  /**
+   * What each row stands for: any of consumer, credential, plan, method,
+   * surface, dataset, status, field_class, and at most one of minute, hour, day,
+   * month. If empty, the report is one row.
+   *
+   * @generated from field: repeated string group_by = 1;
+   */
+  groupBy: string[];
+
+  /**
+   * Usage of this time and later, to the minute; a day before `end_time`, if
+   * unset.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 2;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Usage before this time, to the minute; now, if unset.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 3;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * The time zone of hours, days and months, such as "Europe/Berlin"; UTC, if
+   * empty.
+   *
+   * @generated from field: string time_zone = 4;
+   */
+  timeZone: string;
+
+  /**
+   * Only usage of this consumer.
+   *
+   * @generated from field: string consumer = 5;
+   */
+  consumer: string;
+
+  /**
+   * Only usage by this credential.
+   *
+   * @generated from field: string credential = 6;
+   */
+  credential: string;
+
+  /**
+   * Only usage under this plan.
+   *
+   * @generated from field: string plan = 7;
+   */
+  plan: string;
+
+  /**
+   * Only usage of this method, such as "/penstock.api.v1.Customers/GetCustomer".
+   *
+   * @generated from field: string method = 8;
+   */
+  method: string;
+
+  /**
+   * Only usage through this surface: REST, GRPC, GRPC_WEB or WEBHOOK.
+   *
+   * @generated from field: string surface = 9;
+   */
+  surface: string;
+
+  /**
+   * Only usage of this dataset.
+   *
+   * @generated from field: string dataset = 10;
+   */
+  dataset: string;
+
+  /**
+   * Only calls that ended so: OK, CANCELLED, or the reason of an error.
+   *
+   * @generated from field: string status = 11;
+   */
+  status: string;
+
+  /**
+   * Only usage that showed fields of this class, such as "pii", or "pii:hash"
+   * for fields that were shown under that mask.
+   *
+   * @generated from field: string field_class = 12;
+   */
+  fieldClass: string;
+
+  /**
+   * The number by which rows are ordered, the largest first: calls, errors,
+   * records or bytes. If empty, rows are in the order of their groups.
+   *
+   * @generated from field: string order_by = 13;
+   */
+  orderBy: string;
+
+  /**
+   * JSON, NDJSON, CSV, XML or PARQUET, in any case. If empty, the header
+   * `Accept` decides; JSON without one.
+   *
+   * @generated from field: string format = 14;
+   */
+  format: string;
+};
+
+/**
+ * Describes the message penstock.hub.v1.ExportUsageRequest.
+ * Use `create(ExportUsageRequestSchema)` to create a new message.
+ */
+export const ExportUsageRequestSchema: GenMessage<ExportUsageRequest> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_usage, 1);
+
+/**
  * A page of a report.
  *
  * @generated from message penstock.hub.v1.ReportUsageResponse
@@ -188,7 +309,7 @@ export type ReportUsageResponse = Message<"penstock.hub.v1.ReportUsageResponse">
  * Use `create(ReportUsageResponseSchema)` to create a new message.
  */
 export const ReportUsageResponseSchema: GenMessage<ReportUsageResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_usage, 1);
+  messageDesc(file_penstock_hub_v1_usage, 2);
 
 /**
  * Usage of one group. What the report is not grouped by is empty.
@@ -303,7 +424,7 @@ export type UsageRow = Message<"penstock.hub.v1.UsageRow"> & {
  * Use `create(UsageRowSchema)` to create a new message.
  */
 export const UsageRowSchema: GenMessage<UsageRow> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_usage, 2);
+  messageDesc(file_penstock_hub_v1_usage, 3);
 
 /**
  * What consumers used of the hub. Usage is counted from the entries of the
@@ -325,6 +446,18 @@ export const Usage: GenService<{
     methodKind: "unary";
     input: typeof ReportUsageRequestSchema;
     output: typeof ReportUsageResponseSchema;
+  },
+  /**
+   * The same report as a file, of 50,000 rows at most: as JSON, NDJSON, CSV, XML
+   * or Parquet. Columns are what the report is grouped by, and the numbers.
+   * Needs what `ReportUsage` needs.
+   *
+   * @generated from rpc penstock.hub.v1.Usage.ExportUsage
+   */
+  exportUsage: {
+    methodKind: "server_streaming";
+    input: typeof ExportUsageRequestSchema;
+    output: typeof HttpBodySchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_penstock_hub_v1_usage, 0);
