@@ -223,16 +223,20 @@ def test_reports_are_files_too(metered: RunningHub) -> None:
         for _ in range(3):
             metered.request("GET", "/v1/customers?page_size=2", headers=headers)
         metered.request("GET", "/v1/customers/nobody", headers=headers)
-        # The calls of the reports themselves are none of a dataset.
-        asked = {"group_by": "method&group_by=status", "dataset": "customers"}
+        asked = {"group_by": "method&group_by=status"}
         fresh_report(metered)
-        right = [values_of(row) for row in report(metered, made.key, **asked)]
+
+        def of_customers(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+            """Without the calls of the reports themselves."""
+            return [row for row in rows if "Customer" in row[0]]
+
+        right = of_customers([values_of(row) for row in report(metered, made.key, **asked)])
         assert [row[1:3] for row in right] == [("RECORD_NOT_FOUND", 1), ("OK", 3)]
 
         def read(form: str, accept: str = "") -> list[tuple[Any, ...]]:
             named = {"format": form} if form else {}
             kind, data = report_file(metered, made.key, accept, **named, **asked)
-            return list(READERS[accept or form](kind, data))
+            return of_customers(READERS[accept or form](kind, data))
 
         for form in ("JSON", "ndjson", "CSV", "XML", "PARQUET"):
             assert read(form) == right, form

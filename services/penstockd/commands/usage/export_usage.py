@@ -13,18 +13,16 @@ from penstockd.hub import Hub
 from penstockd.metering.files import write_report
 from penstockd.metering.report import UsageQuestion, report_usage
 
+Send = Callable[[bytes], Awaitable[None]]
+
 #: The most rows of a file.
 MAX_ROWS = 50_000
-#: The bytes that a client must take within the time for which it may stall.
+#: What a client must take within the time for which it may stall.
 PIECE_BYTES = 256 * 1024
 
 
 async def export_usage(
-    hub: Hub,
-    call: Call,
-    question: UsageQuestion,
-    form: str,
-    send: Callable[[bytes], Awaitable[None]],
+    hub: Hub, call: Call, question: UsageQuestion, form: str, send: Send
 ) -> None:
     """Send the file of a report in a format (see ``metering.files``).
 
@@ -41,6 +39,5 @@ async def export_usage(
     data = await asyncio.to_thread(write_report, form, question, report.rows)
     async with sending_document(call, hub.exports.stall_seconds, send) as send_piece:
         for at in range(0, len(data) or 1, PIECE_BYTES):
-            piece = data[at : at + PIECE_BYTES]
             last = at + PIECE_BYTES >= len(data)
-            await send_piece(piece, len(report.rows) if last else 0)
+            await send_piece(data[at : at + PIECE_BYTES], len(report.rows) if last else 0)
