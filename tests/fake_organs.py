@@ -291,7 +291,10 @@ class FakeHub:
         self.noted: list[str] = []
         self.uses = SimpleNamespace(note=self.noted.append)
         self.tokens = SimpleNamespace(
-            issuer="https://hub.example", lifetime=600, keys=SimpleNamespace(all=["k1", "k2"])
+            issuer="https://hub.example",
+            own_issuers={"https://hub.example"},
+            lifetime=600,
+            keys=SimpleNamespace(all=["k1", "k2"]),
         )
 
     def give(self, answers: Mapping[str, Answer]) -> None:

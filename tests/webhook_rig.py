@@ -261,9 +261,12 @@ def make(
     chance: Callable[[], float] = lambda: 0.5,
     clock: FakeClock | None = None,
     allowance: Allowance | None = None,
+    wrap_sender: Callable[[Sender], Any] = lambda sender: sender,
+    wrap_policy: Callable[[Policy], Any] = lambda policy: policy,
     **sending: Any,
 ) -> Rig:
-    """The organ's parts, as the keeper assembles them."""
+    """The organ's parts, as the keeper assembles them. The dispatcher alone uses the sender and the
+    policy in the wrappings given."""
     clock, seal = clock or FakeClock(), Seal(FixedKey(b"s" * 32))
     log, roster = FeedLog(database, catalog), Roster(catalog, seal)
     sender = Sender(EgressGuard(allowed), **sending)
@@ -273,10 +276,10 @@ def make(
     )
     dispatcher = Dispatcher(
         database,
-        policy,
+        wrap_policy(policy),
         seal,
         roster,
-        sender,
+        wrap_sender(sender),
         composer,
         clock=clock,
         chance=chance,

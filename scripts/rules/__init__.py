@@ -2,7 +2,8 @@
 
 - A file of tests/unit lies where its subject lies in services/ or scripts/.
 - No function has more than LONGEST lines, and no file of the server and the client more than
-  MOST_LINES.
+  MOST_LINES. Half of the functions of the server and the client have at most MEDIAN lines, 95 % at
+  most MOSTLY, and a use case in commands/ has USE_CASE lines on average.
 - Tests use at most PRIVATE private names of the server and the client.
 - No two classes of the server share a name.
 - Functions at module level have a verb and an object, except those of ``names.ONE_WORD``.
@@ -21,6 +22,7 @@ from rules.names import find_short_names
 
 ROOT = Path(__file__).parents[2]
 LONGEST, PRIVATE, MOST_LINES = 50, 10, 450
+MEDIAN, MOSTLY, USE_CASE = 8, 26, 32
 #: The roots that folders and files of tests/unit mirror.
 SUBJECTS = ("services/penstockd", "services/penstock", "scripts")
 #: Files of tests/unit whose subject is another file of the root.
@@ -55,7 +57,7 @@ def find_long_functions(root: Path) -> Iterator[str]:
     for path in _sources(root, "services", "tests"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or 0) - node.body[0].lineno + 2
+                lines = _count_lines(node)
                 if lines > LONGEST:
                     yield f"{path.relative_to(root)}: {node.name} has {lines} lines"
 
@@ -66,6 +68,23 @@ def find_long_files(root: Path) -> Iterator[str]:
         lines = len(path.read_text().splitlines())
         if lines > MOST_LINES:
             yield f"{path.relative_to(root)} has {lines} lines"
+
+
+def find_excess(root: Path) -> Iterator[str]:
+    """Bars that the functions of the server and the client, or the use cases, exceed together."""
+    sizes = sorted(
+        _count_lines(node)
+        for path in _sources(root, "services")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    for share, most in ((0.5, MEDIAN), (0.95, MOSTLY)):
+        if sizes and (found := sizes[int(share * len(sizes))]) > most:
+            yield f"{share:.0%} of the functions have up to {found} lines, not {most}"
+    files = [p for p in _sources(root, "services/penstockd/commands") if p.name != "__init__.py"]
+    lines = sum(len(path.read_text().splitlines()) for path in files)
+    if files and lines > USE_CASE * len(files):
+        yield f"the {len(files)} use cases have {lines} lines, more than {USE_CASE} on average"
 
 
 def find_private_names(root: Path) -> set[str]:
@@ -105,11 +124,17 @@ def check(root: Path) -> list[str]:
         *find_misplaced(root),
         *find_long_functions(root),
         *find_long_files(root),
+        *find_excess(root),
         *([excess] if len(private) > PRIVATE else []),
         *find_shared_class_names(root),
         *find_short_names(root),
         *find_circles(root),
     ]
+
+
+def _count_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines of a function, with one for its head: declared options of commands do not count."""
+    return (node.end_lineno or 0) - node.body[0].lineno + 2
 
 
 def _sources(root: Path, *folders: str) -> Iterator[Path]:

@@ -118,7 +118,12 @@ class Settings(BaseSettings):
         description="The next root secret, or the one before, while PENSTOCK_SECRET is rotated: "
         "see penstock secret. The database says which of the two seals.",
     )
-    issuer: str = Field(default="penstock", description="The `iss` claim of the hub's tokens.")
+    issuer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The `iss` claim of the hub's tokens; by default the hub's URL (RFC 8414). "
+        "After a change, tokens under an earlier name stay valid until they expire.",
+    )
     audience: str = Field(default="penstock", description="The `aud` claim of the hub's tokens.")
     token_minutes: int = Field(
         default=15, ge=1, le=15, description="How long a token lives, in minutes."
@@ -406,6 +411,11 @@ class Settings(BaseSettings):
             return self.public_url
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'http' if self.tls_dir is None else 'https'}://{host}:{self.port}"
+
+    @property
+    def token_issuer(self) -> str:
+        """The name under which the hub issues tokens."""
+        return self.issuer if self.issuer is not None else self.url
 
     @property
     def checkpoint_file(self) -> Path:

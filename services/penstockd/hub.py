@@ -29,6 +29,7 @@ from penstockd.store.states import States
 from penstockd.store.writer import Writer
 from penstockd.tasks import Tasks
 from penstockd.webhooks.desk import WebhookDesk
+from penstockd.webhooks.sign_ins import FailedSignIns
 from penstockd.writes.arrival import ImportLimits
 
 
@@ -45,6 +46,7 @@ class Hub:
     journal: Journal
     open_streams: OpenStreams
     refusals: UnknownCallers
+    failed_sign_ins: FailedSignIns
     tokens: Tokens
     issuers: Issuers
     trust: Trust

@@ -80,7 +80,7 @@ SCOPES: Mapping[str, Scope] = {
 def shared_values(settings: Settings) -> dict[str, str]:
     """The values that nodes compare, by setting: those in force."""
     given = {name: getattr(settings, name) for name, s in SCOPES.items() if s is not Scope.NODE}
-    given |= {"public_url": settings.url}
+    given |= {"public_url": settings.url, "issuer": settings.token_issuer}
     return {
         name: ",".join(sorted(map(str, value))) if isinstance(value, tuple) else str(value)
         for name, value in given.items()

@@ -26,7 +26,7 @@ class Tasks:
         """
         task = budget.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -40,7 +40,7 @@ class Tasks:
         """Wait for all running work."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # the caller, if still there, gets it; asyncio need not log it too

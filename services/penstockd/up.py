@@ -16,6 +16,7 @@ from penstockd.audit.declared_epoch import Epoch, open_epoch
 from penstockd.audit.sealer import Sealer
 from penstockd.auth.credentials import Credentials, Issued
 from penstockd.auth.keys import ensure_signing_key, load_signing_keys
+from penstockd.auth.trust import note_token_issuer
 from penstockd.catalog import ModelError
 from penstockd.config import Settings
 from penstockd.demo.company import Demo, DemoFailed
@@ -354,7 +355,7 @@ def _make_node(settings: Settings) -> Node:
         descriptors=find_descriptors(settings.resources),
         portal=find_portal(settings.resources),
         edge=_make_edge(settings),
-        issuer=settings.issuer,
+        issuer=settings.token_issuer,
         audience=settings.audience,
     )
 
@@ -401,5 +402,6 @@ async def prepare_store(settings: Settings, url: str, ring: KeyRing) -> None:
         async with database.transaction() as connection:
             await ensure_root_secret(connection, ring)
             await ensure_signing_key(connection, seal)
+            await note_token_issuer(connection, settings.token_issuer)
             await load_signing_keys(connection, seal)
         await add_partitions(database)

@@ -74,6 +74,7 @@ from penstockd.store.tables import Tables
 from penstockd.store.writer import Writer
 from penstockd.webhooks.desk import WebhookDesk
 from penstockd.webhooks.operators import DiskWatch
+from penstockd.webhooks.sign_ins import FailedSignIns
 from penstockd.writes.arrival import ImportLimits
 
 #: The time for one statement of a singleton, in seconds: after a long pause the sealer and
@@ -127,6 +128,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
     finally:
         await hub.uses.close()
         await hub.refusals.close()
+        await hub.failed_sign_ins.close()
         hub.policy.close()
         hub.issuers.close()
         hub.open_streams.close()
@@ -148,16 +150,18 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
     journal = Journal(database)
     credentials = Credentials(ring.keys(CREDENTIALS))
     trust = Trust(ring, tokens, issuers, places)
+    policy = _make_policy(settings, database, announcements, catalog, ring, trust)
     return Hub(
         ring=ring,
         catalog=catalog,
         database=database,
         announcements=announcements,
-        policy=_make_policy(settings, database, announcements, catalog, ring, trust),
+        policy=policy,
         writer=Writer(database, Sequencer(database)),
         journal=journal,
         open_streams=OpenStreams(database, journal),
         refusals=UnknownCallers(journal, settings.refused_calls),
+        failed_sign_ins=FailedSignIns(database, policy, announcements),
         tokens=tokens,
         issuers=issuers,
         trust=trust,
@@ -225,7 +229,7 @@ def _make_tokens(settings: Settings) -> Tokens:
     """The issuer and verifier of the hub's own tokens; its keys are loaded with the policy."""
     return Tokens(
         SigningKeys([]),
-        issuer=settings.issuer,
+        issuer=settings.token_issuer,
         audience=settings.audience,
         lifetime=settings.token_minutes * 60,
     )
@@ -267,6 +271,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("open-streams", hub.open_streams.follow),
         Organ("credential-uses", hub.uses.follow),
         Organ("refused-calls", hub.refusals.follow),
+        Organ("failed-sign-ins", hub.failed_sign_ins.follow),
         Organ("feed-tail", hub.feed.tail.follow),
     ]
 

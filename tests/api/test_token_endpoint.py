@@ -133,6 +133,7 @@ def test_basic_authorization_that_is_wrong(hub: RunningHub) -> None:
 
 def test_the_published_keys_verify_the_tokens(hub: RunningHub) -> None:
     metadata = hub.request("GET", "/.well-known/oauth-authorization-server").json()
+    assert metadata["issuer"] == hub.url, "clients compare it with where the document is"
     assert metadata["token_endpoint"] == f"{hub.url}/oauth2/token"
     assert metadata["grant_types_supported"] == ["client_credentials"]
     assert set(metadata["token_endpoint_auth_methods_supported"]) == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import jwt
 import psutil
 import pytest
 
@@ -53,13 +55,32 @@ def create(hub: RunningHub) -> str:
     return f"/v1/customers/{record['customerId']}"
 
 
+#: A name under which the hub issues tokens after its restart.
+ISSUER = "https://hub.example.com"
+
+
+def check_issuer(hub: RunningHub, before: str) -> None:
+    """Check that the hub issues tokens under ISSUER, and that one under its earlier name is valid,
+    also for a call whose body states no length: the sidecar asks the hub about that one."""
+    assert jwt.decode(before, options={"verify_signature": False})["iss"] == hub.url
+    hub.tokens.clear()
+    metadata = hub.request("GET", "/.well-known/oauth-authorization-server").json()
+    now = jwt.decode(hub.token("admin"), options={"verify_signature": False})["iss"]
+    assert (metadata["issuer"], now) == (ISSUER, ISSUER)
+    bearer = {"authorization": f"Bearer {before}", "content-type": "application/json"}
+    assert hub.request("GET", "/v1/customers?page_size=1", headers=bearer).status == 200
+    body = json.dumps(new_customer()).encode()
+    reply = hub.request("POST", "/v1/customers", headers=bearer, body=iter([body]))
+    assert reply.status == 200, reply.text
+
+
 @contextlib.contextmanager
-def in_foreground(hub: RunningHub) -> Iterator[subprocess.Popen[bytes]]:
-    """``penstock up`` as at a terminal; ready when the block begins."""
+def in_foreground(hub: RunningHub, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``penstock up`` as at a terminal, with more settings; ready when the block begins."""
     with (hub.data.parent / "console").open("wb") as console:
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock.client.cli", "up", "--demo", "--customers=20"],
-            env=hub.env(),
+            env={**hub.env(), **settings},
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
@@ -88,19 +109,20 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_finds_all_data
     deleted = f"/v1/customers/{demo['customerId']}"
     for path in (gone, deleted):
         assert own_hub.request("DELETE", path, consumer="admin").status == 200
-    consumers, head = own_hub.consumers, own_hub.head()
+    consumers, head, token = own_hub.consumers, own_hub.head(), own_hub.token("admin")
     processes = family(own_hub)
     assert len(processes) > 7
     own_hub.kill("supervisor")
     all_gone(processes)
     began = time.monotonic()
-    with in_foreground(own_hub) as process:
+    with in_foreground(own_hub, PENSTOCK_ISSUER=ISSUER) as process:
         print(f"a start after kill -9 took {time.monotonic() - began:.1f} s")
         assert own_hub.get(kept).status == 200
         # Deleted records stay deleted: the demo is created once, and its credentials stay.
         assert (own_hub.get(gone).status, own_hub.get(deleted).status) == (404, 404)
         assert own_hub.consumers == consumers
         assert own_hub.head() == head
+        check_issuer(own_hub, token)
         processes = family(own_hub)
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole group of the terminal
         assert process.wait(PATIENCE) == 0

@@ -99,13 +99,13 @@ async def test_of_those_who_wait_for_a_subscription_one_looks(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = Counter[str]()
-    look = Taking._look
+    look = Taking.look_once
 
     async def counted(self: Taking) -> Any:
         looks["all"] += 1
         return await look(self)
 
-    monkeypatch.setattr(Taking, "_look", counted)
+    monkeypatch.setattr(Taking, "look_once", counted)
     # Only announcements make them look.
     monkeypatch.setattr(taking, "LOOK", PATIENCE)
     monkeypatch.setattr(pull_module, "MAX_WAIT", PATIENCE)

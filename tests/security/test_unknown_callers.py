@@ -24,6 +24,7 @@ from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd.answers import problem
 from penstockd.audit.entry import REFUSALS
 from penstockd.rpc.sidecar import METHOD, SERVICE
+from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED, FAILURES
 
 from .calls import every_route, method_of
 
@@ -186,6 +187,13 @@ def entries_of(hub: RunningHub, address: str) -> list[tuple[str, str, Any]]:
     return [(method, outcome, query and json.loads(query)) for method, outcome, query in found]
 
 
+def notices_of(hub: RunningHub, consumer: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (
+        hub.get("/v1/webhooks:notices", consumer).json().get("notices", [])
+    )
+    return found
+
+
 def until_limited(call: Callable[[], Reply]) -> list[Reply]:
     """The replies to a refused call, up to the first short one. On a slow machine one more may have
     become due for an individual answer."""
@@ -243,6 +251,7 @@ def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub
     assert sign_in(strict, "203.0.113.10", "crm", secret).status == 200
     tried = [e[2]["client_id"] for e in entries_of(strict, "203.0.113.10") if e[1] != "OK"]
     assert tried[:FEW] == [f"nobody-{n}" for n in range(FEW)]
+    assert not notices_of(strict, "crm"), "the control"
     # From ever new addresses, for one client.
     for number in range(FEW):
         assert sign_in(strict, f"203.0.113.{20 + number}", "crm", "x").status == 401
@@ -250,6 +259,18 @@ def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub
     until_limited(lambda: sign_in(strict, next(fresh), "crm", "x"))
     assert sign_in(strict, "203.0.113.49", "crm", secret).status == 200
     assert sign_in(strict, "203.0.113.49", "bi", "x").status == 401
+    # The consumer and those who may change access are told, once, and nobody else.
+    for number in range(100, 100 + FAILURES):
+        assert sign_in(strict, f"203.0.113.{number}", "crm", "x").status in (401, 429)
+    eventually(lambda: notices_of(strict, "crm") and notices_of(strict, "admin"))
+    for consumer, kind in (("crm", FAILED), ("admin", CONSUMER_FAILED)):
+        (told,) = notices_of(strict, consumer)
+        assert (told["type"], told["data"]["consumerId"]) == (kind, "crm")
+        assert told["data"]["failures"] >= FAILURES
+        assert all(address.startswith("203.0.113.") for address in told["data"]["addresses"])
+    assert not strict.sql(
+        "SELECT FROM hub.webhook_notice WHERE consumer_id NOT IN ('crm', 'admin')"
+    )
     # A caller that swaps the id and the secret leaves no secret, and a long name is cut.
     sign_in(strict, SWAPPED, secret, "x")
     sign_in(strict, SWAPPED, "n" * 5000, "x")

@@ -152,7 +152,9 @@ class Feed:
         proof = _Proof()
         self._replay = "" if self.position is not None and self.position.digest else None
         with closing(
-            self._link.stream(self._method, self._asked(), timeout=None, opened=self._watch.opened)
+            self._link.stream(
+                self._method, self._make_request(), timeout=None, opened=self._watch.opened
+            )
         ) as stream:
             for message in self._watch.each(stream):
                 self._lost_since = None
@@ -164,7 +166,7 @@ class Feed:
                 if batch is not None:
                     yield batch
 
-    def _asked(self) -> Any:
+    def _make_request(self) -> Any:
         request: Any = type(self._request)()
         request.CopyFrom(self._request)
         if self.position is not None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+
+from penstock.client.json_messages import parse_message
 
 # protobuf's type stubs have two incompatible classes of descriptors.
 Descriptor = Any
 FieldDescriptor = Any
 
-M = TypeVar("M", bound=Message)
-
-#: The largest float of 32 bits, and the number from which on nothing rounds to it.
-_LARGEST, _BEYOND = 3.4028234663852886e38, 3.4028235677973366e38
 #: A record as an argument: a message, or proto JSON with camelCase or proto names.
 Record = Message | Mapping[str, Any]
 
@@ -34,29 +32,6 @@ def to_message(record: Record, record_class: type[Message]) -> Message:
         return parse_message(dict(record), record_class)
     except json_format.ParseError as error:
         raise ValueError(f"not a record of {record_class.DESCRIPTOR.name}: {error}") from None
-
-
-def parse_message(data: dict[str, Any], kind: type[M]) -> M:
-    """A message of JSON data. Raises ParseError.
-
-    Every printer writes the largest float as 3.4028235e+38. Read as a number, that is slightly
-    too large, and ``json_format`` refuses it; it accepts the same digits as text, even for a
-    double.
-    """
-    try:
-        return json_format.ParseDict(data, kind())
-    except json_format.ParseError:
-        return json_format.ParseDict(_quote_largest(data), kind())
-
-
-def _quote_largest(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {name: _quote_largest(value) for name, value in data.items()}
-    if isinstance(data, list):
-        return [_quote_largest(value) for value in data]
-    if isinstance(data, float) and _LARGEST < abs(data) < _BEYOND:
-        return repr(data)
-    return data
 
 
 def check_structs(record: Mapping[str, Any], message: Descriptor, prefix: str = "") -> None:

@@ -67,7 +67,7 @@ async def store_issuer(
     check_issuer(
         issuer,
         consumers=call.policy.consumers,
-        own_issuer=organs.tokens.issuer,
+        own_issuers=organs.tokens.own_issuers,
         origins=organs.issuers.origins,
     )
     document = await policy_now(connection)

@@ -75,9 +75,9 @@ class UnknownCallers(Notes):
         """
         now, network = self._clock(), network_of(address)
         self._forget(now)
-        callers = [self._known("address", network)]
+        callers = [self._distinguish("address", network)]
         if consumer is not None:
-            callers.append(self._known("consumer", consumer))
+            callers.append(self._distinguish("consumer", consumer))
         due = [max(self._whole.get(caller, now), now) + self._each for caller in callers]
         together = max(self._whole_together, now) + self._each / TOGETHER
         if max(*due, together) > now + _MINUTE + _ROUNDING:
@@ -103,7 +103,7 @@ class UnknownCallers(Notes):
                 raise
             del counts[network]
 
-    def _known(self, kind: str, name: str) -> tuple[str, str]:
+    def _distinguish(self, kind: str, name: str) -> tuple[str, str]:
         """The caller, or all callers of its kind if too many are distinguished already."""
         caller = (kind, name)
         if caller in self._whole or len(self._whole) < MAX_CALLERS:

@@ -1,9 +1,10 @@
 """Retention of the audit: days that are over are archived to files, and then dropped.
 
 The archive is written, checked as an auditor would check it, and on disk before anything is
-dropped. One transaction then adds the signed checkpoint that states how the dropped chain ends
-(PRUNE), lists the file, and drops the day. A run that is killed before that transaction leaves a
-file, which the next run replaces with the same content; after it, nothing is left to do.
+dropped. One transaction then counts the day's entries again, adds the signed checkpoint that states
+how the dropped chain ends (PRUNE), lists the file, and drops the day. A run that is killed before
+that transaction leaves a file, which the next run replaces with the same content; after it, nothing
+is left to do.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class AuditRetention:
         while True:
             try:
                 async with fenced.transaction() as connection:
-                    archive = await self._sign_and_drop(connection, chain, path, size)
+                    archive = await self._count_and_drop(connection, chain, path, size)
                 break
             except (Conflict, DataLocked) as exc:
                 if time.monotonic() > end:
@@ -202,7 +203,17 @@ class AuditRetention:
         _log.info("audit_day_archived", day=str(chain.day), entries=chain.entries, file=str(path))
         return archive
 
-    async def _sign_and_drop(
+    async def _count_and_drop(
+        self, connection: Connection, chain: DayChain, path: Path, size: int
+    ) -> StoredArchive:
+        try:
+            # Counting is slow. The checkpoint comes after it, since the sealer waits from then on.
+            await connection.execute("SELECT hub.count_audit_day($1)", chain.day)
+            return await self._sign_drop(connection, chain, path, size)
+        except asyncpg.ObjectNotInPrerequisiteStateError as exc:
+            raise ArchiveRefused(str(exc)) from exc
+
+    async def _sign_drop(
         self, connection: Connection, chain: DayChain, path: Path, size: int
     ) -> StoredArchive:
         last, now = await read_checkpoint(connection), await connection.fetchval("SELECT now()")
@@ -216,10 +227,7 @@ class AuditRetention:
             size, place.node_id, place.host, str(path.parent), now,
         )  # fmt: skip
         await insert_archive(connection, archive)
-        try:
-            await connection.execute("SELECT hub.drop_audit_day($1)", pruned.number)
-        except asyncpg.ObjectNotInPrerequisiteStateError as exc:
-            raise ArchiveRefused(str(exc)) from exc
+        await connection.execute("SELECT hub.drop_audit_day($1)", pruned.number)
         return archive
 
 

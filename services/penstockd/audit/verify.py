@@ -212,13 +212,13 @@ class Verification:
         """The result so far."""
         found = sorted(self.findings, key=_sort_place)
         count = len(self._by_number)
-        told = [self._told(restore) for restore in self._restores]
+        told = [self._describe_restore(restore) for restore in self._restores]
         return VerificationReport(
             found, self.entries, unsealed, count, self._outside, seconds, waiting, told,
             in_store, archived,
         )  # fmt: skip
 
-    def _told(self, restore: Checkpoint) -> str:
+    def _describe_restore(self, restore: Checkpoint) -> str:
         """Describe what a declared restore has undone."""
         text = f"checkpoint {restore.number}: RESTORE declared at {time_text(restore.time)}"
         undone = [c for c in self._undone if restore.sequence < c.number < restore.number]

@@ -21,16 +21,16 @@ _TOKEN_TYPE = re.compile(r"[A-Za-z0-9.+-]{1,100}")
 
 
 def check_issuer(
-    issuer: Issuer, *, consumers: Collection[str], own_issuer: str, origins: Origins
+    issuer: Issuer, *, consumers: Collection[str], own_issuers: Collection[str], origins: Origins
 ) -> None:
     """Raise ValueInvalid if an issuer is invalid.
 
-    ``consumers`` are those that the policy knows, ``own_issuer`` names the hub itself, and
+    ``consumers`` are those that the policy knows, ``own_issuers`` names the hub itself, and
     ``origins`` says where key sets may come from.
     """
     violations = [
         Violation(f"issuer.{field}", text)
-        for field, text in _find_problems(issuer, consumers, own_issuer, origins)
+        for field, text in _find_problems(issuer, consumers, own_issuers, origins)
     ]
     if violations:
         first = violations[0]
@@ -38,14 +38,14 @@ def check_issuer(
 
 
 def _find_problems(
-    issuer: Issuer, consumers: Collection[str], own_issuer: str, origins: Origins
+    issuer: Issuer, consumers: Collection[str], own_issuers: Collection[str], origins: Origins
 ) -> Iterator[tuple[str, str]]:
     """The faults of an issuer, by field."""
     if not _ID.fullmatch(issuer.issuer_id):
         yield "issuer_id", "must be lower-case letters, digits, '-', '_' and '.', 63 at most"
     if not _is_printable(issuer.issuer, 2048):
         yield "issuer", "is required, and may have at most 2048 characters"
-    if issuer.issuer == own_issuer:
+    if issuer.issuer in own_issuers:
         yield "issuer", "is the hub's own"
     try:
         origins.check_url(issuer.jwks_uri)

@@ -222,9 +222,9 @@ class KeySource:
         if self.fetching is None and self._clock() - self._asked >= RETRY:
             self._asked = self._clock()
             self.fetching = asyncio.create_task(self._fetch())
-            self.fetching.add_done_callback(self._ended)
+            self.fetching.add_done_callback(self._end_fetch)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end_fetch(self, task: asyncio.Task[None]) -> None:
         self.fetching = None
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("jwks_failed", url=self._url, exc_info=error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,11 @@ class Claims:
 
 
 class Tokens:
-    """Issues tokens, and verifies them with a bounded cache of verified ones."""
+    """Issues tokens, and verifies them with a bounded cache of verified ones.
+
+    ``own_issuers`` are the names under which this hub has issued tokens: ``issuer``, the name of
+    new ones, and earlier ones, whose tokens are valid until they expire.
+    """
 
     def __init__(
         self,
@@ -54,12 +58,13 @@ class Tokens:
         self.keys = keys
         self.lifetime = lifetime
         self.issuer = issuer
+        self.own_issuers = frozenset({issuer})
         self._audience, self._clock = audience, clock
         self._verified: OrderedDict[str, Claims] = OrderedDict()
 
-    def replace(self, keys: SigningKeys) -> None:
-        """Replace the keys and forget all verified tokens."""
-        self.keys = keys
+    def replace(self, keys: SigningKeys, own_issuers: Iterable[str] = ()) -> None:
+        """Replace the keys and the names other than ``issuer``, and forget all verified tokens."""
+        self.keys, self.own_issuers = keys, frozenset({self.issuer, *own_issuers})
         self._verified.clear()
 
     def issue(self, subject: str, credential_id: str, scopes: frozenset[str] | None = None) -> str:
@@ -109,7 +114,7 @@ class Tokens:
                 token,
                 key,
                 algorithms=[ALGORITHM],
-                issuer=self.issuer,
+                issuer=list(self.own_issuers),
                 audience=self._audience,
                 options={"require": _CLAIMS, "verify_exp": False, "verify_iat": False},
             )

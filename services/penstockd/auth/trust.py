@@ -31,8 +31,8 @@ class Trust:
         self._seal, self._places = Seal(ring.keys(SIGNING)), places
 
     async def read(self, connection: Connection) -> None:
-        """Reload which root secrets seal and open, signing keys, cursor keys and issuers, in the
-        connection's transaction.
+        """Reload which root secrets seal and open, signing keys, cursor keys, issuers and the hub's
+        own names as an issuer, in the connection's transaction.
 
         Raises SecretMismatch.
         """
@@ -40,14 +40,25 @@ class Trust:
         await read_root_secrets(connection, self._ring)
         keys = await load_signing_keys(connection, self._seal)
         issuers = await load_issuers(connection)
+        own = await connection.fetch("SELECT issuer FROM hub.token_issuer")
         await self._places.read(connection)
-        self._tokens.replace(keys)
+        self._tokens.replace(keys, [row[0] for row in own])
         self._issuers.replace(issuers)
         self.revision = revision
 
     async def rotate(self, connection: Connection, *, now: bool) -> str:
         """Create a key to sign next (see ``keys.rotate_key``); returns its id."""
         return await rotate_key(connection, self._seal, now=now)
+
+
+async def note_token_issuer(connection: Connection, issuer: str) -> None:
+    """Note that this hub issues tokens under a name: nodes accept tokens under all such names."""
+    await connection.execute(
+        "INSERT INTO hub.token_issuer (issuer) SELECT $1"
+        " WHERE NOT EXISTS (SELECT FROM hub.token_issuer WHERE issuer = $1)"
+        " ON CONFLICT DO NOTHING",
+        issuer,
+    )
 
 
 async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:

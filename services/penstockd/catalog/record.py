@@ -18,7 +18,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from penstockd.catalog.json_messages import parse_message
+from penstock.client.json_messages import parse_message
 from penstockd.catalog.keys import key_reader
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.structs import read_struct, struct_wire

@@ -16,7 +16,7 @@ import orjson
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from penstockd.catalog.json_messages import parse_message
+from penstock.client.json_messages import parse_message
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.record import (
     UNREADABLE,

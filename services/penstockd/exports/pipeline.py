@@ -94,18 +94,18 @@ class Encoder:
 
     def start(self, chunk: Data) -> bytes:
         """The head of the file and the rows of the first bytes of the stream."""
-        return self._counted(self.writer.head() + self.writer.feed(chunk))
+        return self._count_bytes(self.writer.head() + self.writer.feed(chunk))
 
     def feed(self, chunk: Data) -> bytes:
         """The rows of the next bytes of the stream. Raises FormatError."""
-        return self._counted(self.writer.feed(chunk))
+        return self._count_bytes(self.writer.feed(chunk))
 
     def end(self) -> bytes | None:
         """The next piece of the file's end, None after the last. Raises FormatError."""
         if self._ending is None:
             self._ending = iter(self.writer.ending())
         data = next(self._ending, None)
-        return None if data is None else self._counted(data)
+        return None if data is None else self._count_bytes(data)
 
     def cut(self, data: bytes) -> Iterator[Piece]:
         """Cut what was encoded since the last call into pieces of at most PIECE_BYTES."""
@@ -121,7 +121,7 @@ class Encoder:
         before, self._named = self._named, self._known
         return b"".join(found), self._named - before
 
-    def _counted(self, data: bytes) -> bytes:
+    def _count_bytes(self, data: bytes) -> bytes:
         # Complete the keys in the encoding thread: elsewhere it would wait for the kernel's lock,
         # which is held while rows are encoded.
         keys = self.writer.keys

@@ -39,7 +39,7 @@ class FeedDisclosure:
 
         Raises DatabaseUnavailable.
         """
-        return await self._call.disclose_part(*self._given(keys))
+        return await self._call.disclose_part(*self._list_given(keys))
 
     async def blocks(self, blocks: Sequence[Block]) -> Permit:
         """The same for the blocks of one reply."""
@@ -60,13 +60,13 @@ class FeedDisclosure:
         known = shared.get(self._shares)
         if known is None or known.outdated(self._clock()):
             keys = _join_keys([frame.keys for frame in block.frames])
-            writing = self._call.write_parts(self._given(keys))
+            writing = self._call.write_parts(self._list_given(keys))
             known = _Shared(self._clock(), shared_task(writing))
             known.task.add_done_callback(_retrieve_error)
             shared[self._shares] = known
         return known.task
 
-    def _given(self, keys: Mapping[str, Sequence[str]]) -> list[GivenRecords]:
+    def _list_given(self, keys: Mapping[str, Sequence[str]]) -> list[GivenRecords]:
         return [given_records(name, self._rules[name], found) for name, found in keys.items()]
 
 

@@ -209,9 +209,9 @@ class _Reading:
             images = change.size
             size += _OVERHEAD + images
             if images <= LITTLE:
-                event = self._seen(change, lens)
+                event = self._make_event(change, lens)
             else:
-                event = await run_offloaded(self._seen, change, lens)
+                event = await run_offloaded(self._make_event, change, lens)
             if event is not None:
                 events.append(event)
             if size > LITTLE:
@@ -219,7 +219,7 @@ class _Reading:
                 size = 0
         return events
 
-    def _seen(self, change: Change, lens: Lens) -> Event | None:
+    def _make_event(self, change: Change, lens: Lens) -> Event | None:
         """What a lens that needs only the record itself shows of a change."""
         before, after = change.before, change.after
         if lens.view_id not in self._whole:

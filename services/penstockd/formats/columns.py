@@ -148,7 +148,7 @@ class ColumnarWriter(DocumentWriter):
         while len(view) >= self._wanted:
             self._gathered.append(view[: self._wanted])
             view, self._wanted = view[self._wanted :], BATCH_BYTES
-            ready.append(self._counted(self._lane.hand(self._encoded, self._taken())))
+            ready.append(self._count_rows(self._lane.hand(self._encoded, self._take_chunks())))
         self._gathered.append(view)
         self._wanted -= len(view)
         return b"".join(ready)
@@ -159,21 +159,21 @@ class ColumnarWriter(DocumentWriter):
 
     def ending(self) -> Iterator[bytes]:
         """``tail`` in pieces, each of which may take long."""
-        yield self._counted(self._lane.finish())
-        yield self._counted(self._encoded(self._taken()))
+        yield self._count_rows(self._lane.finish())
+        yield self._count_rows(self._encoded(self._take_chunks()))
         super().tail()
         for output in self._close():
-            yield self._counted(output)
+            yield self._count_rows(output)
 
     def _plan(self) -> bytes:
         return column_plan(self.fields)
 
-    def _counted(self, output: Output) -> bytes:
+    def _count_rows(self, output: Output) -> bytes:
         data, rows = output
         self.rows += rows
         return data
 
-    def _taken(self) -> list[Data]:
+    def _take_chunks(self) -> list[Data]:
         gathered, self._gathered = self._gathered, []
         return gathered
 

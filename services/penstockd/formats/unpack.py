@@ -77,7 +77,7 @@ def make_frames(data: Any, name: str, kinds: dict[str, str], *, zoned: bool = Fa
     rows = 0
     for batch in batches:
         batch.validate(full=False)
-        flat = _flatten_table(batch)
+        flat = flatten_table(batch)
         for cells, count, suspect in _make_cells(flat, schema.names, kinds, rows):
             yield SUSPECT if suspect else ROWS, cells
             rows += count
@@ -140,10 +140,11 @@ def _batch_rows(rows: int, size: int) -> int:
 
 
 def _flat_schema(schema: Any) -> Any:
-    return _flatten_table(schema.empty_table()).schema if _has_structs(schema) else schema
+    return flatten_table(schema.empty_table()).schema if _has_structs(schema) else schema
 
 
-def _flatten_table(table: Any) -> Any:
+def flatten_table(table: Any) -> Any:
+    """A table with the members of structs in columns of their own, at every level."""
     for _ in range(100):
         if not _has_structs(table.schema):
             return table

@@ -104,7 +104,7 @@ class DocumentWriter:
         """
         data = chunk if self._started else self._start(self._rest + chunk)
         output = [self._encode(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)]
-        return self._joined(output)
+        return self._join_output(output)
 
     def tail(self) -> bytes:
         """The bytes after the last row; FormatError if the stream has not ended."""
@@ -123,7 +123,7 @@ class DocumentWriter:
     def _plan(self) -> bytes:
         raise NotImplementedError
 
-    def _joined(self, output: list[bytes]) -> bytes:
+    def _join_output(self, output: list[bytes]) -> bytes:
         return output[0] if len(output) == 1 else b"".join(output)
 
     def _start(self, data: bytes) -> bytes:
@@ -232,9 +232,9 @@ class JsonWriter(DocumentWriter):
     def _plan(self) -> bytes:
         return json_plan(self.fields, b",\n", b"")
 
-    def _joined(self, output: list[bytes]) -> bytes:
+    def _join_output(self, output: list[bytes]) -> bytes:
         first = not self._given
-        rows = super()._joined(output)
+        rows = super()._join_output(output)
         self._given = self._given or bool(rows)
         return rows[1:] if first else rows
 

@@ -98,7 +98,7 @@ class Digester:
             if len(data) < _HEADER:
                 self._rest = data
                 return
-            data = self._begun(data)
+            data = self._begin_file(data)
         for at in range(0, len(data), _PIECE):
             piece = data[at : at + _PIECE] if len(data) > _PIECE else data
             piece = self._rest + piece if self._rest else piece
@@ -114,7 +114,7 @@ class Digester:
             if len(self._rest) > _MOST:
                 raise FormatError("takes more than 16 MiB", row=self._rows + 1)
 
-    def _begun(self, data: bytes) -> bytes:
+    def _begin_file(self, data: bytes) -> bytes:
         (extension,) = struct.unpack_from(">i", data, _HEADER - 4)
         if not data.startswith(_SIGNATURE) or extension:
             raise FormatError("the database did not send a binary COPY")

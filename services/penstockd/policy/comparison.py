@@ -64,9 +64,9 @@ class _Leaf:
                 return False
         elif self._decided:
             return True
-        return bool(self._held(one) != self._held(other))
+        return bool(self._read_value(one) != self._read_value(other))
 
-    def _held(self, message: Any) -> Any:
+    def _read_value(self, message: Any) -> Any:
         for step in self._parents:
             if not message.HasField(step):
                 return None

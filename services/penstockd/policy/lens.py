@@ -56,7 +56,7 @@ class Lens:
         if rule is not None:
             self._rule = Question(rule, view.row_names, view.dataset, catalog, _as_it_is)
         if asked is not None:
-            self._filter = Question(asked, view, view.dataset, catalog, self._shown)
+            self._filter = Question(asked, view, view.dataset, catalog, self._make_getter)
         self._questions = [q for q in (self._rule, self._filter) if q is not None]
         shown = set(self.fields)
         masks = {f: view.mask(f) if f in shown else Mask.HIDE for f in view.dataset.fields}
@@ -169,7 +169,7 @@ class Lens:
         self._projection.apply(record)
         return record.SerializeToString(deterministic=True)
 
-    def _shown(self, field: Field) -> Callable[[Any], Any] | None:
+    def _make_getter(self, field: Field) -> Callable[[Any], Any] | None:
         """How the caller's filter sees a field's values; None for unchanged."""
         mask = self.view.mask(field)
         if mask in TEXT_MASKS:

@@ -92,13 +92,13 @@ class PageTokens:
         Raises PageTokenError. Its text tells whether the token was not issued with this secret or
         belongs to another query.
         """
-        payload = self._opened(token)
+        payload = self._open_token(token)
         digest, position = orjson.loads(payload)
         if not hmac.compare_digest(digest.encode(), _query_digest(query).encode()):
             raise PageTokenError(_FOREIGN)
         return tuple(_read_value(v) for v in position)
 
-    def _opened(self, token: str) -> bytes:
+    def _open_token(self, token: str) -> bytes:
         if len(token) > MAX_BYTES or not token.isascii():
             raise PageTokenError(_BROKEN)
         try:

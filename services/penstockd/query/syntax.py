@@ -359,7 +359,7 @@ class _Settle:
             raise FilterError("a list of values cannot contain comparisons", node.position)
         if isinstance(node, _ListComparison):
             return self(node.values, node)
-        return self._counted(node)
+        return self._count_comparison(node)
 
     def _value(self, value: _Value, subject: _ListComparison | None) -> Expression:
         if subject is None:
@@ -370,11 +370,11 @@ class _Settle:
             )
         if value.literal is None:
             raise FilterError("a value cannot be a quoted name", value.position)
-        return self._counted(
+        return self._count_comparison(
             Comparison(subject.steps, subject.comparator, value.literal, subject.position)
         )
 
-    def _counted(self, comparison: Comparison) -> Comparison:
+    def _count_comparison(self, comparison: Comparison) -> Comparison:
         self.count += 1
         if self.count > MAX_COMPARISONS:
             raise FilterError(

@@ -31,7 +31,7 @@ from penstockd.store.sharing import read_live_nodes
 from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_store
 
 #: How long to wait until every node has read a new secret from its data folder, in seconds.
-_NODES_SECONDS = 10.0
+NODES_SECONDS = 10.0
 #: How often to try if the keeper signs a checkpoint at the same moment.
 _TRIES = 20
 
@@ -115,7 +115,7 @@ def _check_alone(ring: KeyRing) -> None:
 
 async def _check_nodes(settings: Settings, database: Database, needed: Sequence[str]) -> None:
     """Wait a little until every running node can read these secrets. Raises StartRefused."""
-    deadline = time.monotonic() + _NODES_SECONDS
+    deadline = time.monotonic() + NODES_SECONDS
     while True:
         async with database.connection() as connection:
             nodes = await read_live_nodes(connection)

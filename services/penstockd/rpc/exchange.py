@@ -147,8 +147,10 @@ class Exchange:
         """Whether the refusal of a caller without valid credentials gets an audit entry of its own;
         if not, it is counted with others. Decided once for a call."""
         if self._enters_refusal is None:
-            entry = self.arriving.entry
-            self._enters_refusal = self.hub.refusals.allow(entry.peer or "", self.arriving.claimed)
+            peer, claimed = self.arriving.entry.peer or "", self.arriving.claimed
+            self._enters_refusal = self.hub.refusals.allow(peer, claimed)
+            if claimed is not None:
+                self.hub.failed_sign_ins.note(claimed, peer)
         return self._enters_refusal
 
     async def record(self) -> None:

@@ -103,7 +103,7 @@ class Places:
         data = _decode_text(text)
         if data[:1] != _VERSION:
             return self._unsealed(text)
-        return Cursor.of_bytes(self._opened(data, _CURSOR))
+        return Cursor.of_bytes(self._open_sealed(data, _CURSOR))
 
     def seal_lease(self, lease_id: str) -> str:
         """The text of a lease for its holder, sealed because its id contains a log number."""
@@ -111,7 +111,7 @@ class Places:
 
     def open_lease(self, text: str) -> str:
         """The id of the lease that a reader's text names. Raises CursorInvalid."""
-        return self._opened(_decode_text(text), _LEASE).decode()
+        return self._open_sealed(_decode_text(text), _LEASE).decode()
 
     def _sealing(self) -> int:
         """The number of the key that seals now: of those whose root secret is known, since an
@@ -143,7 +143,7 @@ class Places:
         sealed = aead.encrypt(_pad_data(data), [head, what])
         return base64.urlsafe_b64encode(head + sealed).decode().rstrip("=")
 
-    def _opened(self, data: bytes, what: bytes) -> bytes:
+    def _open_sealed(self, data: bytes, what: bytes) -> bytes:
         head, sealed = data[:2], data[2:]
         if head[:1] != _VERSION or len(head) < 2 or not sealed:
             raise CursorInvalid(BROKEN)

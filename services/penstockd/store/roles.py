@@ -41,6 +41,7 @@ _SHARED = Granted(ROWS, ROWS)
 #: The hub's own tables.
 TABLES: Mapping[str, Granted] = {
     "audit_archive": Granted(READ, APPEND),
+    "audit_count": Granted(NONE, NONE),
     "audit_entry": Granted(APPEND, APPEND),
     "audit_shown": Granted(APPEND, APPEND),
     "audit_seal": Granted(READ, APPEND),
@@ -64,6 +65,7 @@ TABLES: Mapping[str, Granted] = {
     "usage_place": Granted(READ, EXTEND),
     "usage_level": Granted(READ, REPLACE),
     "usage_digest": Granted(READ, EXTEND),
+    "token_issuer": Granted(READ, APPEND),
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
         (
@@ -85,6 +87,7 @@ KEEPERS_FUNCTIONS = (
     "add_change_partitions",
     "add_audit_partitions",
     "prune_log",
+    "count_audit_day",
     "drop_audit_day",
     "drop_empty_audit_days",
     "rebase_audit",

@@ -59,7 +59,7 @@ class States:
         payer = Payer(owner)
         await self._room.take(payer)
         try:
-            state, named = await self._found(owner, name)
+            state, named = await self._find_state(owner, name)
             try:
                 async with state.held.in_time():
                     yield state.held, named
@@ -70,7 +70,7 @@ class States:
         finally:
             self._room.give_back(payer)
 
-    async def _found(self, owner: str, name: StateName | None) -> tuple[_KeptState, StateName]:
+    async def _find_state(self, owner: str, name: StateName | None) -> tuple[_KeptState, StateName]:
         self._forget_lost()
         if name is None:
             held = await self._snapshots.take()

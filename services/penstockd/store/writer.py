@@ -407,7 +407,7 @@ class Writer:
         which the writer may not read.
         """
         async with self._database.transaction(dry=dry, bulk=bulk) as connection:
-            transaction = await self._begun(connection, UnseenValues(dry, note_unseen))
+            transaction = await self._begin_log(connection, UnseenValues(dry, note_unseen))
             yield transaction
             if transaction.logged and not dry:
                 # Last, when every row lock is held: see hub.pending.
@@ -417,7 +417,7 @@ class Writer:
         if transaction.logged and not dry:
             self._sequencer.nudge()
 
-    async def _begun(self, connection: Connection, unseen: UnseenValues) -> WriteTransaction:
+    async def _begin_log(self, connection: Connection, unseen: UnseenValues) -> WriteTransaction:
         row = await connection.fetchrow(BEGIN_REVISION)
         assert row is not None
         return WriteTransaction(connection, row[0], unseen=unseen)

@@ -150,7 +150,7 @@ class Taking:
         """The next stretch if there is one now; otherwise note what to wait for."""
         self._rested = self._clock()
         while not self._organs.feed.stopping.is_set():
-            place, busy, head = await self._look()
+            place, busy, head = await self.look_once()
             if place is None:
                 self._after, self._pause = None, FIRST_LOOK
                 self._again = self._clock() + min(max(busy, FIRST_LOOK), LOOK)
@@ -179,7 +179,7 @@ class Taking:
         async with self._organs.database.connection() as connection:
             return await leases.list_outstanding(connection, *self._key, lease_ids)
 
-    async def _look(self) -> tuple[Place | None, float, int]:
+    async def look_once(self) -> tuple[Place | None, float, int]:
         """The result of ``leases.next_place``, and the newest number of the log, from the database:
         changes written before a call must not be missed."""
         async with self._organs.database.connection() as connection:

@@ -300,7 +300,7 @@ class Dispatcher:
             await self._attempt(lane, composed)
         except PolicyStale:
             back = self._clock() + timedelta(seconds=POLL_SECONDS)
-            self._done(
+            self._note_result(
                 lane, composed, SendResult(composed.delivery, DeliveryState.PENDING, "", back)
             )
         except Exception:
@@ -320,7 +320,7 @@ class Dispatcher:
         moved = self._policy.current is not composed.policy
         if moved or webhook.state is not State.ACTIVE:
             back = SendResult(delivery, DeliveryState.PENDING, next_time=at)
-            self._done(lane, composed, back)
+            self._note_result(lane, composed, back)
             return
         message = composed.message
         signed = lane.endpoint.signer.sign(delivery.delivery_id, at, message.body)
@@ -344,9 +344,9 @@ class Dispatcher:
         result = judge_attempt(composed.delivery, schedule, reply, attempt, now, self._chance)
         if (rest := rest_of(reply)) is not None:
             lane.rest(rest.total_seconds())
-        self._done(lane, composed, result)
+        self._note_result(lane, composed, result)
 
-    def _done(self, lane: Lane, composed: Composed, result: SendResult) -> None:
+    def _note_result(self, lane: Lane, composed: Composed, result: SendResult) -> None:
         self._holding.release(*self._place(lane), len(composed.message.body))
         self._results.append((lane, result))
         self._finished.set()

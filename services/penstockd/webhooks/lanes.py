@@ -117,9 +117,9 @@ class Lane:
         while self._waiting and len(self._sending) < self.width and self._may_send():
             task = asyncio.create_task(self._send(self, self._waiting.popleft()))
             self._sending.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._end_sending)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end_sending(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
         if not task.cancelled():
             task.result()

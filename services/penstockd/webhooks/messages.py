@@ -50,6 +50,7 @@ from penstockd.webhooks.operators import DISK_ENOUGH, DISK_LOW
 from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.queue import SendResult
 from penstockd.webhooks.settling import UNDONE
+from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED
 
 #: The method under which the audit records webhook deliveries.
 METHOD = DELIVERIES
@@ -76,6 +77,8 @@ _NEEDED_FOR: Mapping[str, Permission | None] = {
     UNDONE: None,
     DISK_LOW: Permission.ACCESS_WRITE,
     DISK_ENOUGH: Permission.ACCESS_WRITE,
+    FAILED: None,
+    CONSUMER_FAILED: Permission.ACCESS_WRITE,
 }
 
 
@@ -121,7 +124,7 @@ class Composer:
         previous = delivery.previous
         if delivery.cause not in (Cause.TEST, Cause.NOTICE):
             try:
-                kept, reason = await self._shown(webhook, delivery, sights)
+                kept, reason = await self._keep_shown(webhook, delivery, sights)
             except (RecordUnreadable, DecodeError, *UNREADABLE) as exc:
                 return _bury_unreadable(delivery, exc)
             if not kept:
@@ -131,11 +134,13 @@ class Composer:
         write = functools.partial(
             self._payloads.message, delivery, webhook.options, sights, at, previous
         )
-        message = await self._written(delivery, write)
+        message = await self._write_safely(delivery, write)
         return Composed(delivery, message, policy) if isinstance(message, Message) else message
 
     @staticmethod
-    async def _written(delivery: Delivery, write: Callable[[], Message]) -> Message | SendResult:
+    async def _write_safely(
+        delivery: Delivery, write: Callable[[], Message]
+    ) -> Message | SendResult:
         """The message, or a DEAD result: one that cannot be made must not stop all others."""
         # Writing a batch of large records takes long, and keeper and workers have other work.
         size = sum(len(event.after or b"") for event in delivery.events)
@@ -149,7 +154,7 @@ class Composer:
         await let_others_run()
         return message
 
-    async def _shown(
+    async def _keep_shown(
         self, webhook: Webhook, delivery: Delivery, sights: Mapping[str, Lens]
     ) -> tuple[list[tuple[Occurrence, int]], Reason]:
         """The events that may be sent, with their previous numbers; and the reason why others are
@@ -297,7 +302,7 @@ class Payloads:
             for event in delivery.events:
                 if event.after is not None:
                     disclosed.setdefault(event.dataset, []).append(event.key)
-        body, headers = self._written(delivery, events, options, at)
+        body, headers = self._write_body(delivery, events, options, at)
         return Message(body, headers, disclosed)
 
     def _event(
@@ -341,7 +346,7 @@ class Payloads:
             writer = self._writers[name] = RecordWriter(sight.dataset, sight.fields)
         return _Xml(writer.xml(event.after)) if body is Body.XML else writer.json(event.after)
 
-    def _written(
+    def _write_body(
         self,
         delivery: Delivery,
         events: Sequence[tuple[str, datetime, dict[str, Any], str]],

@@ -1,11 +1,11 @@
-"""Notices to operators: consumers that may change access are notified when a node's disk runs
-low."""
+"""Notices that concern no webhook: to operators, which are the consumers that may change access,
+for example when the disk of a node runs low, and to single consumers."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,24 @@ async def tell_operators(
     content: Mapping[str, Any],
     at: datetime,
 ) -> int:
-    """Store a notice for every active consumer that may change access, and send it to its webhooks
-    that want notices; returns to how many. The connection must be in a transaction."""
+    """Store a notice for every active consumer that may change access (see ``tell_consumers``)."""
     operators = sorted(
         name for name, c in policy.consumers.items() if c.active and policy.administers(c)
     )
-    await connection.execute(_KEEP, operators, kind, orjson.dumps(content).decode(), at)
-    rows = await connection.fetch(_HEARERS, operators)
+    return await tell_consumers(connection, operators, kind, content, at)
+
+
+async def tell_consumers(
+    connection: Connection,
+    consumers: Sequence[str],
+    kind: str,
+    content: Mapping[str, Any],
+    at: datetime,
+) -> int:
+    """Store a notice for each consumer, and queue it for their webhooks that want notices; returns
+    for how many webhooks. The connection must be in a transaction."""
+    await connection.execute(_KEEP, consumers, kind, orjson.dumps(content).decode(), at)
+    rows = await connection.fetch(_HEARERS, consumers)
     drafts = [Draft(row[0], Cause.NOTICE, kind, at, notice=content) for row in rows]
     if drafts:
         await put_deliveries(connection, drafts, at)

@@ -52,7 +52,7 @@ class WriteBatch:
             stamp = await writer.stamp()
             self._fresh, left = await run_offloaded(self._made_natively, stamp)
             self._etag = stamp.etag
-        self._numbers, self._rows = await run_offloaded(self._made, left)
+        self._numbers, self._rows = await run_offloaded(self._make_rows, left)
 
     async def write(self, transaction: WriteTransaction) -> Report:
         """Write the prepared rows. Raises ValueInvalid and RecordNotFound, but not if
@@ -92,7 +92,7 @@ class WriteBatch:
             lambda places: [self._incoming.values(self._records[i])[0] for i in places],
         )
 
-    def _made(self, indexes: Sequence[int]) -> tuple[list[int], list[list[Any]]]:
+    def _make_rows(self, indexes: Sequence[int]) -> tuple[list[int], list[list[Any]]]:
         """The indexes of the valid ones of some records, and their rows."""
         numbers, rows = [], []
         for index in indexes:

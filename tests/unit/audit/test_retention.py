@@ -382,7 +382,10 @@ REFUSED = {
     ),
     "an earlier day": "UPDATE hub.audit_chain SET day = DAY5 WHERE day = DAY0",
     "today": "UPDATE hub.audit_archive SET day = DAY0",
+    "not counted": "SELECT",
 }
+#: Counts the day of the archive with the number 1000.
+COUNT = "hub.count_audit_day(day) FROM hub.audit_archive WHERE checkpoint = 1000"
 
 
 async def test_the_database_refuses_to_drop_what_is_not_archived(world: World) -> None:
@@ -406,11 +409,67 @@ async def test_the_database_refuses_to_drop_what_is_not_archived(world: World) -
             await inner.start()
             await connection.execute(world.dated(statement))
             with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError):
+                if name != "not counted":
+                    await connection.execute(f"SELECT {COUNT}")
                 await connection.execute("SELECT hub.drop_audit_day(1000)")
                 pytest.fail(f"dropped although: {name}")
             await inner.rollback()
+        await connection.execute(f"SELECT {COUNT}")
         await connection.execute("SELECT hub.drop_audit_day(1000)")  # the control
         await outer.rollback()
+
+
+class Halting:
+    """A database whose transactions halt before they drop a day."""
+
+    def __init__(self, database: Database, before: str) -> None:
+        self._database, self._before = database, before
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def transaction(self, **_: Any) -> AsyncIterator[Connection]:
+        async with self._database.transaction() as connection:
+            yield cast(Connection, HaltingConnection(connection, self))
+
+    async def pass_by(self, sql: str) -> None:
+        if self._before in sql:
+            self.reached.set()
+            await self.go_on.wait()
+
+
+class HaltingConnection:
+    """A connection that tells ``Halting`` of each statement before it is sent."""
+
+    def __init__(self, connection: Connection, halting: Halting) -> None:
+        self._connection, self._halting = connection, halting
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def execute(self, sql: str, *arguments: Any) -> Any:
+        await self._halting.pass_by(sql)
+        return await self._connection.execute(sql, *arguments)
+
+
+async def test_the_sealer_signs_while_a_day_is_counted(world: World) -> None:
+    """The day is counted, which may take long, before the next checkpoint is taken."""
+    halting = Halting(world.database, "INSERT INTO hub.audit_checkpoint")
+    archiving = asyncio.ensure_future(world.archive(halting))
+    await asyncio.wait({archiving, asyncio.ensure_future(halting.reached.wait())},
+        return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+    counted = await world.fetch(
+        "SELECT count(*) FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation"
+        " WHERE c.relname ~ '^audit_entry_[0-9]{8}$' AND l.mode = 'ShareLock' AND l.granted"
+    )
+    assert counted == 1 and not archiving.done()
+    await world.add(0, 1)
+    newest = "SELECT max(number) FROM hub.audit_checkpoint"
+    before = await world.fetch(newest)
+    await asyncio.wait_for(world.sealer.seal(checkpoint=True), 60)
+    assert await world.fetch(newest) == before + 1
+    halting.go_on.set()
+    assert await archiving == len(OLD), "the number that the sealer took is tried again"
+    assert (await world.verify()).intact
 
 
 class Dying:

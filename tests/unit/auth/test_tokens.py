@@ -44,6 +44,26 @@ def test_a_token_says_what_it_was_issued_for() -> None:
         assert (claims.subject, claims.credential_id, claims.scopes) == ("crm", "c1", scopes)
 
 
+def test_tokens_under_an_earlier_name_are_valid_until_they_expire() -> None:
+    """Nodes learn each other's names, and what the hub was called before."""
+    now = time.time()
+    keys = SigningKeys([key("a")])
+    named = {
+        name: Tokens(keys, issuer=name, audience="penstock", lifetime=900, clock=lambda: now)
+        for name in ("penstock", "https://hub.example.com", "https://another.example.com")
+    }
+    hub, old = named["https://hub.example.com"], named["penstock"].issue("crm", "c1")
+    other = named["https://another.example.com"].issue("crm", "c1")
+    assert hub.verify(old) is None, "nobody has said that this was its name"
+    hub.replace(keys, ["penstock"])
+    assert hub.verify(old) is not None and hub.verify(hub.issue("crm", "c1")) is not None
+    assert hub.verify(other) is None, "the same key, but no name of this hub"
+    now += 901
+    assert hub.verify(old) is None
+    hub.replace(keys)
+    assert hub.own_issuers == {"https://hub.example.com"}
+
+
 def test_a_key_that_is_published_signs_when_its_time_comes() -> None:
     now = time.time()
     old, new = key("old", -100, ends=1000), key("new", 60)

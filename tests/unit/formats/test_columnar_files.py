@@ -376,14 +376,14 @@ def test_a_declared_size_is_not_believed(things: Dataset) -> None:
 
 def test_columns_that_nobody_wants_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table({"big": ["x"], "thing_id": ["a"], "place": [{"line1": "b", "line2": "c"}]})
-    flatten, read_columns = unpack._flatten_table, []
+    flatten, read_columns = unpack.flatten_table, []
 
     def seen(batch: Any) -> Any:
         flat = flatten(batch)
         read_columns.append((batch.num_rows, flat.schema.names))
         return flat
 
-    monkeypatch.setattr(unpack, "_flatten_table", seen)
+    monkeypatch.setattr(unpack, "flatten_table", seen)
     kinds = {"thing_id": "KEY", "place.line2": "STRING"}
     data = pa.py_buffer(as_parquet(table))
     frames = list(unpack.make_frames(data, "PARQUET", kinds))

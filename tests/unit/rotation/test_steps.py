@@ -144,7 +144,7 @@ async def test_a_node_without_the_secret_that_seals_holds_up_a_rotation(
         return [LiveNode("far", "1", "far.host", 60.0, (), secrets=known)]
 
     monkeypatch.setattr(switch, "read_live_nodes", read_one)
-    monkeypatch.setattr(switch, "_NODES_SECONDS", 0.0)
+    monkeypatch.setattr(switch, "NODES_SECONDS", 0.0)
     with pytest.raises(StartRefused, match=f"secret {new} is not known on far.host"):
         await start_rotation(settings)
     assert await registered(database) == [old, new]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -30,18 +32,27 @@ class FailingSender:
         return await self.inner.post(url, headers, body)  # type: ignore[attr-defined,no-any-return]
 
 
+@asynccontextmanager
+async def altered(rig: Rig, **wrappings: Any) -> AsyncIterator[Rig]:
+    """The parts of the rig on the same database, with a dispatcher that has other organs."""
+    made = make(rig.database, rig.catalog, rig.policy, clock=rig.clock, **wrappings)
+    try:
+        yield made
+    finally:
+        await made.sender.close()
+
+
 async def test_an_error_of_the_hub_is_a_failed_attempt_and_frees_its_place(
-    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, receiver: Receiver
 ) -> None:
     broken, well = receiver.url + "/broken", receiver.url + "/well"
     name = await rig.endpoint(broken, concurrency=1)
     other = await rig.endpoint(well, concurrency=1)
-    monkeypatch.setattr(rig.dispatcher, "_sender", FailingSender(broken, rig.sender))
     await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
-    await rig.deliver()
+    async with altered(rig, wrap_sender=lambda sender: FailingSender(broken, sender)) as failing:
+        await failing.deliver()
     assert await rig.states(name) == [("PENDING", "NOT_SENT")] * 3
     assert await rig.states(other) == [("DELIVERED", "")] * 3
-    monkeypatch.setattr(rig.dispatcher, "_sender", rig.sender)
     rig.clock.move(days=1)
     await rig.deliver()
     assert await rig.states(name) == [("DELIVERED", "")] * 3
@@ -64,12 +75,12 @@ class StaleOnce:
 
 
 async def test_a_policy_that_goes_stale_gives_the_delivery_back(
-    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, receiver: Receiver
 ) -> None:
     name = await rig.endpoint(receiver.url + "/in")
-    monkeypatch.setattr(rig.dispatcher, "_policy", StaleOnce(rig.policy))
     await rig.log(("c1", None, customer("c1")))
-    await rig.deliver()
+    async with altered(rig, wrap_policy=StaleOnce) as stale:
+        await stale.deliver()
     assert await rig.states(name) == [("PENDING", "")]
     rig.clock.move(minutes=1)
     await rig.deliver()

@@ -266,8 +266,9 @@ class WebhooksServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListNotices(self, request, context):
-        """The notices sent to the owner about its webhooks: that one has failed for
-        days, that one was disabled. The newest first.
+        """The notices to the caller: that one of its webhooks has failed for days or
+        was disabled, that sign-ins with its credentials fail; to consumers that may
+        change access also those about the hub. The newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -88,8 +88,9 @@ class WebhooksStub:
     reasons, the newest first.
     """
     ListNotices: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListNoticesRequest, _webhooks_pb2.ListNoticesResponse]
-    """The notices sent to the owner about its webhooks: that one has failed for
-    days, that one was disabled. The newest first.
+    """The notices to the caller: that one of its webhooks has failed for days or
+    was disabled, that sign-ins with its credentials fail; to consumers that may
+    change access also those about the hub. The newest first.
     """
     GetWebhookMetrics: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookMetricsRequest, _webhooks_pb2.WebhookMetrics]
     """Figures on the deliveries of a webhook."""
@@ -160,8 +161,9 @@ class WebhooksAsyncStub(WebhooksStub):
     reasons, the newest first.
     """
     ListNotices: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListNoticesRequest, _webhooks_pb2.ListNoticesResponse]  # type: ignore[assignment]
-    """The notices sent to the owner about its webhooks: that one has failed for
-    days, that one was disabled. The newest first.
+    """The notices to the caller: that one of its webhooks has failed for days or
+    was disabled, that sign-ins with its credentials fail; to consumers that may
+    change access also those about the hub. The newest first.
     """
     GetWebhookMetrics: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.GetWebhookMetricsRequest, _webhooks_pb2.WebhookMetrics]  # type: ignore[assignment]
     """Figures on the deliveries of a webhook."""
@@ -325,8 +327,9 @@ class WebhooksServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.ListNoticesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.ListNoticesResponse, _abc.Awaitable[_webhooks_pb2.ListNoticesResponse]]:
-        """The notices sent to the owner about its webhooks: that one has failed for
-        days, that one was disabled. The newest first.
+        """The notices to the caller: that one of its webhooks has failed for days or
+        was disabled, that sign-ins with its credentials fail; to consumers that may
+        change access also those about the hub. The newest first.
         """
 
     @_abc_1.abstractmethod

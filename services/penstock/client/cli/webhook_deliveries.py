@@ -161,7 +161,8 @@ def dead_letters(
 
 
 def list_notices(limit: Limit = 100) -> None:
-    """Show the hub's notices about webhooks: one that fails for days, one that is off."""
+    """Show the hub's notices: a webhook that fails for days or is off, failed sign-ins, a full
+    disk."""
     from penstock.hub.v1 import webhooks_pb2 as pb
 
     with connect_client() as client:

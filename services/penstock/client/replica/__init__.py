@@ -146,7 +146,7 @@ class Replica:
                 told(self._snapshot())
                 continue
             try:
-                with self._opened(cursor=Position(state.cursor, state.view)) as feed:
+                with self._open_feed(cursor=Position(state.cursor, state.view)) as feed:
                     self._take(feed, told)
             except FeedEnded as ended:
                 if ended.reconcile != "REPAIR":
@@ -215,7 +215,7 @@ class Replica:
 
     def _snapshot_once(self) -> int:
         done = 0
-        with self._opened(snapshot=True) as feed, closing(iter(feed)) as batches:
+        with self._open_feed(snapshot=True) as feed, closing(iter(feed)) as batches:
             for batch in batches:
                 if batch.begins_anew or not (done or batch.changes):
                     self.table.rollback()
@@ -260,7 +260,7 @@ class Replica:
                 return keys
 
     @contextmanager
-    def _opened(self, **begin: Any) -> Iterator[Feed]:
+    def _open_feed(self, **begin: Any) -> Iterator[Feed]:
         self._feed = self._source.watch(**begin, **self._narrowed)
         if self._closed:
             self._feed.close()

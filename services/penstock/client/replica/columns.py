@@ -15,8 +15,9 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from penstock.client.json_messages import parse_message
 from penstock.client.keys import find_key_fields, joins_key, key_of
-from penstock.client.record import parse_message, to_proto_json
+from penstock.client.record import to_proto_json
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Holds the key as text where no field does: of a number, or of several parts.

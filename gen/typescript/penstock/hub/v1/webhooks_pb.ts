@@ -362,8 +362,9 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
 
   /**
    * Whether it receives notices about the owner's other webhooks
-   * (webhook.failing, webhook.disabled) and, if the owner may change access,
-   * about the hub (hub.disk_low, hub.disk_enough).
+   * (webhook.failing, webhook.disabled), about its failed sign-ins
+   * (credentials.failing) and, if the owner may change access, about the hub
+   * (hub.disk_low, hub.disk_enough, hub.credentials_failing).
    *
    * @generated from field: bool notices = 9;
    */
@@ -918,14 +919,15 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_webhooks, 7);
 
 /**
- * A notice to an owner about a webhook, or to an operator about the hub.
+ * A notice to an owner about a webhook or its credentials, or to an operator
+ * about the hub.
  *
  * @generated from message penstock.hub.v1.Notice
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing, webhook.disabled, changes.undone, hub.disk_low or
-   * hub.disk_enough.
+   * webhook.failing, webhook.disabled, changes.undone, credentials.failing,
+   * hub.disk_low, hub.disk_enough or hub.credentials_failing.
    *
    * @generated from field: string type = 1;
    */
@@ -2031,8 +2033,9 @@ export const Webhooks: GenService<{
     output: typeof ListDeliveriesResponseSchema;
   },
   /**
-   * The notices sent to the owner about its webhooks: that one has failed for
-   * days, that one was disabled. The newest first.
+   * The notices to the caller: that one of its webhooks has failed for days or
+   * was disabled, that sign-ins with its credentials fail; to consumers that may
+   * change access also those about the hub. The newest first.
    *
    * @generated from rpc penstock.hub.v1.Webhooks.ListNotices
    */

@@ -1,4 +1,4 @@
-"""Messages of proto JSON data."""
+"""Messages of proto JSON data, for the client and the server; it needs protobuf alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST, _BEYOND = 3.4028234663852886e38, 3.4028235677973366e38
 
 
 def parse_message(data: dict[str, Any], kind: type[M]) -> M:
-    """A message of JSON data without Structs. Raises ParseError.
+    """A message of JSON data. Raises ParseError.
 
     Every printer writes the largest FLOAT as 3.4028235e+38. Read as a number, that is slightly
     too large, and ``json_format`` refuses it; it accepts the same digits as text, even for a
