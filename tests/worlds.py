@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.descriptor import FieldDescriptor
 from grpc_tools import protoc
 
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass, Kind
@@ -61,7 +62,22 @@ message Thing {
     string keeper_id = 8 [(penstock.options.v1.field).reference = {dataset: "owners"}];  //+
     google.protobuf.Struct facts = 7;
   }
-  message Kit { string kit_name = 1; Origin made_in = 2; repeated Mark all_marks = 3; }  //+
+  message Kit {  //+
+    string kit_name = 1;  //+
+    Origin made_in = 2;  //+
+    repeated Mark all_marks = 3;  //+
+    int64 amount = 4;  //+
+    optional uint64 serial = 5;  //+
+    optional bool whole = 6;  //+
+    optional bytes raw = 7;  //+
+    optional double weight = 8;  //+
+    Color color = 9;  //+
+    google.protobuf.Timestamp made_on = 10;  //+
+    optional string packed_on = 11 [(penstock.options.v1.field).date = true];  //+
+    optional string amount_due = 12 [  //+
+      (penstock.options.v1.field).decimal = {precision: 9, scale: 2}  //+
+    ];  //+
+  }  //+
   message Loose {  //+
     optional string note = 1;  //+
     repeated string hints = 2;  //+
@@ -285,6 +301,21 @@ def _fill(holder: Any, field: Field, rng: random.Random) -> None:
         _members(part, rng)
 
 
+#: The texts of members that are decimals or dates.
+_MEMBER_TEXTS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("unit_price", "discount", "line_total", "amount_due"), ("0", "12.5")),
+    "packed_on": ("2024-02-29", "0033-01-02"),
+}
+_MEMBER_VALUES: Mapping[int, Sequence[Any]] = {
+    FieldDescriptor.CPPTYPE_INT32: [0, 1, 2],
+    FieldDescriptor.CPPTYPE_INT64: [0, 1, 2],
+    FieldDescriptor.CPPTYPE_ENUM: [0, 1, 2],
+    FieldDescriptor.CPPTYPE_UINT64: [0, 2**64 - 1],
+    FieldDescriptor.CPPTYPE_BOOL: [False, True],
+    FieldDescriptor.CPPTYPE_DOUBLE: [0.0, -2.5, 1e300],
+}
+
+
 def _members(message: Any, rng: random.Random, depth: int = 0) -> None:
     """Set members to values, including those of nested messages."""
     for fd in message.DESCRIPTOR.fields:
@@ -293,15 +324,19 @@ def _members(message: Any, rng: random.Random, depth: int = 0) -> None:
         if fd.is_repeated or fd.message_type is not None:
             _messages(message, fd, rng, depth)
             continue
-        decimal = fd.name in ("unit_price", "discount", "line_total", "amount_due")
         if fd.cpp_type == fd.CPPTYPE_STRING and fd.type != fd.TYPE_BYTES:
-            setattr(message, fd.name, rng.choice(["0", "12.5"] if decimal else _TEXTS))
-        elif fd.cpp_type in (fd.CPPTYPE_INT32, fd.CPPTYPE_INT64, fd.CPPTYPE_ENUM):
-            setattr(message, fd.name, rng.choice([0, 1, 2]))
+            setattr(message, fd.name, rng.choice(_MEMBER_TEXTS.get(fd.name, _TEXTS)))
+        elif fd.cpp_type in _MEMBER_VALUES:
+            setattr(message, fd.name, rng.choice(_MEMBER_VALUES[fd.cpp_type]))
+        elif fd.type == fd.TYPE_BYTES and fd.name == "raw":
+            message.raw = rng.choice([b"", b"\0\xff"])
 
 
 def _messages(message: Any, fd: Any, rng: random.Random, depth: int) -> None:
     of, held = fd.message_type, getattr(message, fd.name)
+    if fd.name == "made_on":
+        held.FromJsonString(rng.choice(["2024-02-29T12:30:00.000007Z", "0033-01-02T00:00:00Z"]))
+        return
     if of is None or of.full_name == "google.protobuf.Timestamp" or depth > 2:
         return
     if not fd.is_repeated:

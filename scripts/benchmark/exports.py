@@ -25,7 +25,9 @@ DEMANDS = {
 
 
 @dataclass
-class _Figures:
+class Figures:
+    """What several exports of the same records took."""
+
     seconds: list[float] = field(default_factory=list)
     first_byte: list[float] = field(default_factory=list)
     gained: list[float] = field(default_factory=list)
@@ -43,13 +45,13 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
     load_customers(hub, rows)
     wait_until_quiet(hub)
     reference: list[float] = []
-    figures = {name: _Figures() for name in DEMANDS}
-    masked = _Figures()
+    figures = {name: Figures() for name in DEMANDS}
+    masked = Figures()
     for _ in range(rounds):
         reference.append(_reference(hub))
         for name, found in figures.items():
-            _export(hub, "admin", name, found)
-        _export(hub, "bi", "CSV", masked)
+            export_file(hub, "admin", name, found)
+        export_file(hub, "bi", "CSV", masked)
     best = statistics.median(reference)
     # The part before may have left more rows than were asked for.
     count = figures["CSV"].rows
@@ -98,11 +100,11 @@ def _without_members(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
         "hidden": {"lines.unit_price": "hide"},
         "hashed": {"lines.product_id": "hash"},
     }
-    figures = {name: _Figures() for name in masks}
+    figures = {name: Figures() for name in masks}
     for _ in range(rounds):
         for name, fields in masks.items():
             with consumer_with(hub, grant("orders", **fields)) as made:
-                _export(hub, made.key, "CSV", figures[name], "orders")
+                export_file(hub, made.key, "CSV", figures[name], "orders")
     whole = figures["whole"].rate
     title = "export CSV of orders, a member of each line"
     note = f"{figures['whole'].rows:,} rows"
@@ -118,7 +120,7 @@ def _on_connections(hub: RunningHub, connections: int, rounds: int) -> list[Row]
     """CSV read by several connections on one snapshot, beside psql; restarts the hub for it."""
     setting = "PENSTOCK_EXPORT_CONNECTIONS"
     reference: list[float] = []
-    figures = _Figures()
+    figures = Figures()
     hub.stop()
     hub.environment[setting] = str(connections)
     hub.start()
@@ -126,7 +128,7 @@ def _on_connections(hub: RunningHub, connections: int, rounds: int) -> list[Row]
         wait_until_quiet(hub)
         for _ in range(rounds):
             reference.append(_reference(hub))
-            _export(hub, "admin", "CSV", figures)
+            export_file(hub, "admin", "CSV", figures)
     finally:
         hub.stop()
         del hub.environment[setting]
@@ -146,20 +148,28 @@ def _reference(hub: RunningHub) -> float:
     return time.perf_counter() - start
 
 
-def _export(
-    hub: RunningHub, consumer: str, name: str, found: _Figures, dataset: str = "customers"
-) -> None:
+def export_file(
+    hub: RunningHub,
+    consumer: str,
+    name: str,
+    found: Figures,
+    dataset: str = "customers",
+    query: str = "",
+) -> Mapping[str, float]:
+    """Export a dataset and add the figures; ``query`` has more parameters of the request. Returns
+    the seconds of CPU that the hub's processes used, by kind."""
     headers = dict(credentials(hub, consumer))
     with usage(hub) as used:
-        receipt_id = _drain(hub, headers, f"/v1/{dataset}:export?format={name}", found)
+        receipt_id = _drain(hub, headers, f"/v1/{dataset}:export?format={name}&{query}", found)
     receipt = hub.request("GET", f"/v1/receipts/{receipt_id}", headers=headers).json()
     assert receipt["state"] == "COMPLETE", receipt
     found.rows = int(receipt["rowCount"])
     found.gained.append(used.gained_mib)
     found.cpu = used.text()
+    return used.cpu
 
 
-def _drain(hub: RunningHub, headers: Mapping[str, str], path: str, found: _Figures) -> str:
+def _drain(hub: RunningHub, headers: Mapping[str, str], path: str, found: Figures) -> str:
     """Read an export and discard it, as psql does with its copy; return the id of its receipt.
 
     It reads from the socket: a full client in Python would use more of the two cores than the

@@ -36,6 +36,7 @@ REFERENCES = tuple(map(need_package, ("fastapi", "httptools", "starlette", "uvic
 PARTS = (
     Part("import", "benchmark.imports", HUB),
     Part("export", "benchmark.exports", HUB),
+    Part("shapes", "benchmark.shapes", HUB),
     Part("digest", "benchmark.digests", HUB),
     Part("feed", "benchmark.feeds", (*HUB, need_package("uvloop"))),
     Part("get", "benchmark.unary", (*HUB, *REFERENCES, H2LOAD)),

@@ -39,6 +39,12 @@ TABLES = {
     "invoices": "orders",
     "tracks": "products",
     "playlist_entries": "playlist_tracks",
+    "artists": "artists",
+    "albums": "albums",
+    "genres": "genres",
+    "media_types": "media_types",
+    "playlists": "playlists",
+    "invoice_lines": "order_items",
 }
 #: A record by the paths of its fields; None for unset fields.
 Row = dict[str, Any]

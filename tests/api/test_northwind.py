@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import xml.etree.ElementTree as ET
+from decimal import Decimal
 from typing import Any
 
+import openpyxl
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 
 from harness import RunningHub
 
 from .test_round_trips import SAMPLES, camel, export
 
+FORMATS = ("CSV", "JSON", "NDJSON", "XML", "PARQUET", "ARROW", "XLSX")
 NORTHWIND = SAMPLES / "northwind" / "csv"
 pytestmark = pytest.mark.skipif(
     not NORTHWIND.is_dir(), reason=f"there is no {NORTHWIND}; PENSTOCK_SAMPLE_DATA says where"
@@ -32,19 +38,49 @@ def northwind(hub: RunningHub) -> str:
 
 def records(hub: RunningHub, dataset: str, name: str) -> dict[str, dict[str, Any]]:
     """The imported records of an export by key: proto names with dots, NULL as ""."""
-    body = export(hub, dataset, name, filter='source = "northwind"')
-    if name == "CSV":
-        found = [dict(r) for r in csv.DictReader(io.StringIO(body.decode(), newline=""))]
+    query = {"nested": "JSON"} if name in ("PARQUET", "ARROW") else {}
+    body = export(hub, dataset, name, filter='source = "northwind"', **query)
+    if name in ("JSON", "NDJSON"):
+        read = json.loads(body) if name == "JSON" else map(json.loads, body.splitlines())
+        found = [snake(record) for record in read]
+    elif name == "XML":
+        found = [from_xml(element) for element in ET.fromstring(body)]
+    else:
+        found = [{path: text_of(v) for path, v in row.items()} for row in read_table(name, body)]
         for record in found:
             for field in ("lines", "attributes"):
                 if field in record:
                     record[field] = json.loads(record[field])
-    elif name == "NDJSON":
-        found = [snake(json.loads(line)) for line in body.splitlines()]
-    else:
-        found = [from_xml(element) for element in ET.fromstring(body)]
     key = dataset.removesuffix("s") + "_id"
     return {record[key]: record for record in found}
+
+
+def read_table(name: str, body: bytes) -> list[dict[str, Any]]:
+    """The rows of a file in a format of tables."""
+    if name == "CSV":
+        return [dict(r) for r in csv.DictReader(io.StringIO(body.decode(), newline=""))]
+    if name == "XLSX":
+        head, *rows = openpyxl.load_workbook(io.BytesIO(body), read_only=True).worksheets[0].values
+        return [dict(zip(map(str, head), row, strict=True)) for row in rows]
+    if name == "PARQUET":
+        table = pyarrow.parquet.read_table(io.BytesIO(body))
+    else:
+        table = pyarrow.ipc.open_stream(body).read_all()
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
+
+
+def text_of(value: Any) -> str:
+    """A typed value as the source writes it: numbers without zeros at their end."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float | Decimal):
+        return format(Decimal(repr(value) if isinstance(value, float) else value).normalize(), "f")
+    if isinstance(value, dt.date):
+        return value.strftime("%Y-%m-%d")
+    return str(value)
 
 
 def snake(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,7 +117,7 @@ def test_all_rows_arrive(northwind: str) -> None:
 
 
 @pytest.mark.usefixtures("northwind")
-@pytest.mark.parametrize("name", ["CSV", "NDJSON", "XML"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_customers_have_every_value(hub: RunningHub, name: str) -> None:
     found = records(hub, "customers", name)
     rows = source("customers.csv")
@@ -104,7 +140,7 @@ def test_customers_have_every_value(hub: RunningHub, name: str) -> None:
 
 
 @pytest.mark.usefixtures("northwind")
-@pytest.mark.parametrize("name", ["CSV", "NDJSON", "XML"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_products_have_every_value(hub: RunningHub, name: str) -> None:
     categories = {r["category_id"]: r["category_name"] for r in source("categories.csv")}
     suppliers = {r["supplier_id"]: r["company_name"] for r in source("suppliers.csv")}
@@ -130,7 +166,7 @@ def test_products_have_every_value(hub: RunningHub, name: str) -> None:
 
 
 @pytest.mark.usefixtures("northwind")
-@pytest.mark.parametrize("name", ["CSV", "NDJSON", "XML"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_orders_have_every_value_and_all_of_their_lines(hub: RunningHub, name: str) -> None:
     shippers = {r["shipper_id"]: r["company_name"] for r in source("shippers.csv")}
     lines: dict[str, list[tuple[str, ...]]] = {}

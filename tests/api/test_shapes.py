@@ -218,7 +218,7 @@ def test_a_shape_shows_no_more_than_its_user_sees(
         ({"name": "NAME", "field": "name"}, "name", "the name of two columns"),
         ({"name": "a", "constant": "\uffff"}, "constant", "no value can hold"),
         ({"name": "a", "field": "tags", "join": "x" * 101}, "join", "100 characters"),
-        ({"name": "a"}, "field", "write one of field, constant and expression"),
+        ({"name": "a"}, "field", "write one of field, constant, expression and row_number"),
         ({"name": "a", "field": "nope"}, "field", "unknown field 'nope'"),
         ({"name": "a", "field": "billing_address"}, "field", "write one column for each"),
         ({"name": "a", "field": "name", "join": ","}, "join", "is for lists"),

@@ -25,7 +25,7 @@ _SOCKET = "unix:///"
 
 @dataclass(slots=True)
 class Metadata:
-    """What a stream sends beside its replies: headers with the first, trailers at the end."""
+    """What a call sends beside its replies: headers with the first, trailers at the end."""
 
     headers: dict[str, str | bytes] = field(default_factory=dict)
     trailers: dict[str, str | bytes] = field(default_factory=dict)
@@ -53,15 +53,30 @@ class Link:
         """Closes the channel; calls under way are cancelled."""
         self._plain.close()
 
-    def unary(self, method: Any, request: Any, *, safe: bool, longer: float = 0.0) -> Any:
+    def unary(
+        self,
+        method: Any,
+        request: Any,
+        *,
+        safe: bool,
+        longer: float = 0.0,
+        beside: Metadata | None = None,
+    ) -> Any:
         """The reply to one request; ``safe`` says that the call changes nothing.
 
-        The time-out covers all attempts together; ``longer`` extends it, in seconds.
+        The time-out covers all attempts together; ``longer`` extends it, in seconds. ``beside``
+        collects headers and trailers.
         """
         deadline = time.monotonic() + self._timeout + longer
 
         def once() -> Any:
-            return method(request, timeout=max(0.001, deadline - time.monotonic()))
+            left = max(0.001, deadline - time.monotonic())
+            if beside is None:
+                return method(request, timeout=left)
+            reply, call = method.with_call(request, timeout=left)
+            beside.headers = dict(call.initial_metadata() or ())
+            beside.trailers = dict(call.trailing_metadata() or ())
+            return reply
 
         return self._attempts(once, safe=safe, deadline=deadline)
 

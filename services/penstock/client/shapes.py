@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
 
-from penstock.client.link import Link
+from penstock.client.link import Link, Metadata
 from penstock.hub.v1 import shapes_pb2 as api
 from penstock.hub.v1 import shapes_pb2_grpc as stubs
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A file of a few records in a shape. ``import_problems`` says why imports refuse columns of
+    the shape, by the columns' names, with "" for the shape as a whole."""
+
+    data: bytes
+    import_problems: Mapping[str, str]
 
 
 class ShapesClient:
@@ -53,12 +64,16 @@ class ShapesClient:
 
     def compare(
         self, shape_id: str, from_version: int = 0, to_version: int = 0
-    ) -> list[api.ColumnDifference]:
-        """How two versions differ: by default the latest two."""
+    ) -> api.CompareShapesResponse:
+        """How two versions differ, in ``differences`` of columns and in the rows that they make: by
+        default the latest two."""
         request = api.CompareShapesRequest(
             shape_id=shape_id, from_version=from_version, to_version=to_version
         )
-        return [*self._link.unary(self._stub.CompareShapes, request, safe=True).differences]
+        found: api.CompareShapesResponse = self._link.unary(
+            self._stub.CompareShapes, request, safe=True
+        )
+        return found
 
     def preview(
         self,
@@ -69,10 +84,24 @@ class ShapesClient:
         rows: int = 0,
     ) -> bytes:
         """A file of a few records in a shape that need not be saved; 0 rows means 10."""
+        return self.preview_whole(shape, format, filter=filter, rows=rows).data
+
+    def preview_whole(
+        self,
+        shape: api.Shape | Mapping[str, Any],
+        format: str = "JSON",
+        *,
+        filter: str = "",
+        rows: int = 0,
+    ) -> Preview:
+        """``preview``, and whether imports can read files in the shape."""
         request = api.PreviewShapeRequest(
             shape=_read_shape(shape), filter=filter, format=format, page_size=rows
         )
-        return bytes(self._link.unary(self._stub.PreviewShape, request, safe=True).data)
+        beside = Metadata()
+        reply = self._link.unary(self._stub.PreviewShape, request, safe=True, beside=beside)
+        problems = json.loads(beside.headers.get("penstock-import-problems") or "{}")
+        return Preview(bytes(reply.data), problems)
 
     def _ask(self, method: Any, request: Any, *, safe: bool = False) -> api.Shape:
         reply: api.Shape = self._link.unary(method, request, safe=safe)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstockd.audit.given import given_set
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.exports.page import FilePage, read_file_page
@@ -39,5 +38,5 @@ async def export_page(
     choices["surface"] = call.entry.surface
     page = await read_file_page(hub.database, view, query, size, after, format, shaped, **choices)
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
-    call.disclose(given_set(dataset.name, call.rule(view, page.rule_fields), page.rows, page.keys))
+    call.disclose(page.given(call, view))
     return page, token

@@ -15,11 +15,12 @@ async def refuse_misfits(connection: Connection, plan: ExportPlan) -> None:
     """
     writer, limit = plan.target.writer, plan.export.limit
     most = writer.most_rows
-    if most is not None and (not limit or limit > most):
-        statement = plan.read.count(most + 1)
+    unfolds = plan.target.unfolding is not None
+    if most is not None and (not limit or limit > most or unfolds):
+        statement = plan.read.count(most + 1, limit if unfolds else 0)
         if await connection.fetchval(statement.text, *statement.arguments()) > most:
             name = plan.export.format
-            raise RequestTooLarge(f"a file of {name} holds at most {most} records; use CSV")
+            raise RequestTooLarge(f"a file of {name} holds at most {most} rows; use CSV")
     fields = writer.selected
     found = plan.read.first_where(lambda i, column: writer.too_long(fields[i], column), limit)
     if found is None:

@@ -43,7 +43,8 @@ Take = Callable[[bytes], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some bytes of the file, and how many whole rows the file has up to the end of the piece.
+    """Some bytes of the file, and how many whole rows, and records, the file has up to the end of
+    the piece.
 
     ``keys`` is the encoded set of ``count`` records: all records in the piece that are in no
     earlier piece's set, and perhaps some that follow.
@@ -53,6 +54,7 @@ class Piece:
     rows: int
     keys: bytes = b""
     count: int = 0
+    records: int = 0
 
 
 class Gate(Protocol):
@@ -74,8 +76,8 @@ class Encoder:
         self.writer = writer
         self.byte_count = 0
         self.skip = skip
-        #: The rows of the bytes that are dropped, as far as these are whole chunks.
-        self.skipped_rows = 0
+        #: The records of the bytes that are dropped, as far as these are whole chunks.
+        self.skipped_records = 0
         self._cut_rows = 0
         self._keys: list[bytes] = []
         self._known = self._named = 0
@@ -86,6 +88,11 @@ class Encoder:
     def rows(self) -> int:
         """Rows so far."""
         return self.writer.rows
+
+    @property
+    def records(self) -> int:
+        """Records of these rows, as far as they were counted."""
+        return self._known
 
     @property
     def sha256(self) -> bytes:
@@ -113,7 +120,9 @@ class Encoder:
         for at in range(0, len(data), PIECE_BYTES):
             end = at + PIECE_BYTES
             keys, count = self._unnamed()
-            yield Piece(data[at:end], before if end < len(data) else self.rows, keys, count)
+            rows = before if end < len(data) else self.rows
+            # Of a record of which there is no row yet, the writer may know the key already.
+            yield Piece(data[at:end], rows, keys, count, min(self._known, rows))
 
     def _unnamed(self) -> tuple[bytes, int]:
         """The set of keys of encoded rows that no piece has named yet, and their number."""
@@ -136,7 +145,7 @@ class Encoder:
         dropped = min(self.skip, len(data))
         self.skip -= dropped
         if dropped == len(data):
-            self.skipped_rows = self.rows
+            self.skipped_records = min(self._known, self.rows)
         return data[dropped:]
 
 

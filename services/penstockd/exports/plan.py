@@ -15,6 +15,7 @@ from penstockd.catalog import Field
 from penstockd.errors import ValueInvalid
 from penstockd.formats import DocumentWriter, open_writer
 from penstockd.policy.read import ExportQuery as Read
+from penstockd.policy.read import Unfolding
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
 from penstockd.shapes.columns import ShapedView
@@ -42,6 +43,20 @@ class ExportRequest:
     bom: bool | None = None
 
     @property
+    def said(self) -> dict[str, Any]:
+        """The content for the audit entry."""
+        return {
+            "format": self.format,
+            "filter": self.filter,
+            "order_by": self.order_by,
+            "fields": self.fields,
+            "limit": self.limit,
+            "compression": self.compression.upper(),
+            "resume_receipt": self.resume_receipt,
+            "resume_offset": self.resume_offset,
+        }
+
+    @property
     def inline_receipt(self) -> bool:
         """Whether the file ends with its receipt, if its format has a place for it."""
         return self.receipt.upper() == INLINE
@@ -52,13 +67,14 @@ class ExportTarget:
     """The file of an export: its writer, and the SQL of what the writer takes.
 
     ``shown`` are the fields of the dataset that it shows, ``rule_fields`` their text for
-    ``Call.rule``.
+    ``Call.rule``. With an ``unfolding``, the rows are elements of a list.
     """
 
     writer: DocumentWriter
     columns: Sequence[ColumnElement[Any]]
     shown: Sequence[Field]
     rule_fields: str
+    unfolding: Unfolding | None = None
 
 
 def open_target(
@@ -78,7 +94,8 @@ def open_target(
         writer = open_writer(format, view.dataset, shaped.fields, **choices)
         sql[view.dataset.key] = view.key_column
         columns = [writer.sql(f, sql[f]) for f in writer.selected]
-        return ExportTarget(writer, columns, shaped.reads, shaped.rule_fields)
+        unfolding = shaped.rows.unfolding
+        return ExportTarget(writer, columns, shaped.reads, shaped.rule_fields, unfolding)
     shown = parse_fields(fields, view)
     # The writer knows only visible members, since the types in its file name them.
     writer = open_writer(format, view.dataset, [view.shown(f) for f in shown], **choices)
@@ -108,16 +125,7 @@ class ExportPlan:
 
         Raises FieldUnknown, FilterInvalid, OrderInvalid, FormatUnknown and ValueInvalid.
         """
-        call.asked(
-            format=export.format,
-            filter=export.filter,
-            order_by=export.order_by,
-            fields=export.fields,
-            limit=export.limit,
-            compression=export.compression.upper(),
-            resume_receipt=export.resume_receipt,
-            resume_offset=export.resume_offset,
-        )
+        call.asked(**export.said)
         for name in ("limit", "resume_offset"):
             if getattr(export, name) < 0:
                 raise ValueInvalid.of(name, "is negative")
@@ -133,7 +141,13 @@ class ExportPlan:
             nested=export.nested,
             bom=export.bom,
         )
-        read = Read(view, target.columns, filter=export.filter, order_by=export.order_by)
+        read = Read(
+            view,
+            target.columns,
+            filter=export.filter,
+            order_by=export.order_by,
+            unfolding=target.unfolding,
+        )
         sql, settings = read.copy(export.limit)
         # The same caller, statement (with its masks and rows) and format produce the same file,
         # byte by byte. Policy revisions that change none of these do not matter.

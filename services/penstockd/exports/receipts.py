@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 import secrets
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database, WorkKind
@@ -32,9 +35,11 @@ class ReceiptState(enum.StrEnum):
 
 @dataclass(slots=True)
 class Receipt:
-    """One export. ``row_count``, ``byte_count`` and ``sha256`` cover the file without an in-band
-    receipt; for an incomplete export, the counts cover what was sent, and there is no digest.
-    ``snapshot`` is None once the export cannot be resumed.
+    """One export. ``row_count``, ``record_count``, ``byte_count`` and ``sha256`` cover the file
+    without an in-band receipt; for an incomplete export, the counts cover what was sent, and there
+    is no digest. A record has several rows if a shape makes rows of a list. ``lossy_cells`` says of
+    a complete export how many cells do not hold their values exactly, by column. ``snapshot`` is
+    None once the export cannot be resumed.
     """
 
     receipt_id: str
@@ -54,6 +59,8 @@ class Receipt:
     finish_time: datetime | None = None
     resume_count: int = 0
     snapshot: str | None = None
+    record_count: int = 0
+    lossy_cells: Mapping[str, int] = field(default_factory=dict)
 
     def sealed(self, places: Places) -> str:
         """The sealed cursor, for readers of the receipt; "" without one."""
@@ -68,6 +75,7 @@ class Receipt:
             "reason": self.reason,
             "cursor": self.sealed(places),
             "rowCount": str(self.row_count),
+            "recordCount": str(self.record_count),
             "byteCount": str(self.byte_count),
             "sha256": self.sha256.hex() if self.sha256 is not None else "",
             "policyRevision": str(self.policy_revision),
@@ -98,6 +106,7 @@ async def store_receipt(database: Database, receipt: Receipt) -> None:
 async def _insert_receipt(database: Database, receipt: Receipt, pid: int, start: datetime) -> None:
     """Write all fields of a new receipt, and the session that holds its state."""
     values = {name: getattr(receipt, name) for name in _COLUMNS}
+    values["lossy_cells"] = _dump_counts(receipt)
     values |= {"session_pid": pid, "session_start": start}
     values["cursor"] = "" if receipt.cursor is None else receipt.cursor.stored
     places = ", ".join(f"${i}" for i in range(1, len(values) + 1))
@@ -114,7 +123,8 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
     async with database.connection(WorkKind.OWN) as connection:
         receipt.resume_count = await connection.fetchval(
             "UPDATE hub.receipt SET state = 'RUNNING', reason = '', row_count = 0, byte_count = 0,"
-            " sha256 = NULL, finish_time = NULL, resume_count = resume_count + 1,"
+            " record_count = 0, lossy_cells = '{}', sha256 = NULL, finish_time = NULL,"
+            " resume_count = resume_count + 1,"
             " snapshot = $2, session_pid = $3, session_start = $4"
             " WHERE receipt_id = $1 RETURNING resume_count",
             receipt.receipt_id,
@@ -124,7 +134,8 @@ async def reopen_receipt(database: Database, receipt: Receipt, held: Held) -> No
         )
     receipt.state, receipt.reason, receipt.sha256 = ReceiptState.RUNNING, "", None
     receipt.snapshot, receipt.finish_time = held.name, None
-    receipt.row_count = receipt.byte_count = 0
+    receipt.row_count = receipt.record_count = receipt.byte_count = 0
+    receipt.lossy_cells = {}
 
 
 async def close_receipt(database: Database, receipt: Receipt) -> None:
@@ -133,7 +144,7 @@ async def close_receipt(database: Database, receipt: Receipt) -> None:
     async with database.connection(WorkKind.OWN) as connection:
         await connection.execute(
             "UPDATE hub.receipt SET state = $3, reason = $4, row_count = $5, byte_count = $6,"
-            " sha256 = $7, finish_time = $8, snapshot = $9"
+            " sha256 = $7, finish_time = $8, snapshot = $9, record_count = $10, lossy_cells = $11"
             " WHERE receipt_id = $1 AND resume_count = $2",
             receipt.receipt_id,
             receipt.resume_count,
@@ -144,7 +155,13 @@ async def close_receipt(database: Database, receipt: Receipt) -> None:
             receipt.sha256,
             receipt.finish_time,
             receipt.snapshot,
+            receipt.record_count,
+            _dump_counts(receipt),
         )
+
+
+def _dump_counts(receipt: Receipt) -> str:
+    return orjson.dumps(receipt.lossy_cells).decode()
 
 
 async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
@@ -162,6 +179,7 @@ async def find_receipt(database: Database, receipt_id: str) -> Receipt | None:
     *values, held = row
     receipt = Receipt(*values)
     receipt.cursor = Cursor.parse(row["cursor"]) if row["cursor"] else None
+    receipt.lossy_cells = orjson.loads(row["lossy_cells"])
     receipt.state = ReceiptState(receipt.state)
     if receipt.state is ReceiptState.RUNNING and not held:
         receipt.state, receipt.reason = ReceiptState.FAILED, LOST

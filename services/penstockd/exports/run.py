@@ -124,7 +124,8 @@ class ExportRun:
         self._encoder = Encoder(plan.target.writer, plan.export.resume_offset)
         self._timer = StallTimer(self._standing.check, organs.exports.stall_seconds)
         self._begun = self._disclosing = False
-        self._sent_rows, self._sent_bytes = 0, plan.export.resume_offset
+        self._sent_rows = self._sent_records = 0
+        self._sent_bytes = plan.export.resume_offset
 
     async def send_all(self, connection: Connection) -> None:
         """Read, encode and send the file. Raises StateGone if that takes too long."""
@@ -157,7 +158,8 @@ class ExportRun:
     async def fail(self, error: BaseException) -> None:
         """Record how far the export got, and notify the client if it still listens."""
         receipt = self._receipt
-        receipt.row_count, receipt.byte_count = self._sent_rows, self._sent_bytes
+        receipt.row_count, receipt.record_count = self._sent_rows, self._sent_records
+        receipt.byte_count = self._sent_bytes
         receipt.state = ReceiptState.FAILED
         if isinstance(error, asyncio.CancelledError):
             receipt.state = ReceiptState.CANCELLED
@@ -177,7 +179,9 @@ class ExportRun:
         """Record that everything was sent, and notify the client."""
         receipt = self._receipt
         receipt.state, receipt.sha256 = ReceiptState.COMPLETE, self._encoder.sha256
-        receipt.row_count, receipt.byte_count = self._encoder.rows, self._encoder.byte_count
+        receipt.row_count, receipt.record_count = self._encoder.rows, self._encoder.records
+        receipt.byte_count = self._encoder.byte_count
+        receipt.lossy_cells = dict(self._encoder.writer.lossy_cells)
         large = receipt.byte_count >= LARGE_BYTES
         await self._call.finish(self._finish(LINGER_SECONDS if large else 0))
         await self._begin()
@@ -216,7 +220,7 @@ class ExportRun:
         complete = receipt.state is ReceiptState.COMPLETE
         if self._begun or complete:
             outcome = "OK" if complete else receipt.reason or "CANCELLED"
-            sent = self._count_sent(receipt.row_count, receipt.byte_count)
+            sent = self._count_sent(receipt.record_count, receipt.byte_count)
             await self._call.record_end(outcome, *sent)
 
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
@@ -235,14 +239,15 @@ class ExportRun:
     async def send(self, piece: Piece, permit: Permit) -> None:
         """Send a piece (see ``pipeline.Gate``)."""
         await self._send_bytes(piece.data, permit)
-        self._sent_rows, self._sent_bytes = piece.rows, self._sent_bytes + len(piece.data)
-        self._call.note_sent(*self._count_sent(self._sent_rows, self._sent_bytes))
+        self._sent_rows, self._sent_records = piece.rows, piece.records
+        self._sent_bytes += len(piece.data)
+        self._call.note_sent(*self._count_sent(self._sent_records, self._sent_bytes))
 
-    def _count_sent(self, rows: int, size: int) -> tuple[int, int]:
-        """The rows and bytes of the file so far without what an earlier call, whose export this
+    def _count_sent(self, records: int, size: int) -> tuple[int, int]:
+        """The records and bytes of the file so far without what an earlier call, whose export this
         one resumes, has sent and counted."""
         offset = self._plan.export.resume_offset
-        return max(0, rows - self._encoder.skipped_rows), max(0, size - offset)
+        return max(0, records - self._encoder.skipped_records), max(0, size - offset)
 
     async def _send_bytes(self, data: bytes, permit: Permit) -> None:
         """Send bytes to the client. Raises AccessChanged, also while the client takes nothing, and

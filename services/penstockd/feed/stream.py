@@ -218,7 +218,8 @@ class ChangeStream:
         if not self._begun:
             return
         receipt = self._receipt
-        receipt.row_count, receipt.byte_count = self._rows, self._bytes
+        receipt.row_count = receipt.record_count = self._rows
+        receipt.byte_count = self._bytes
         receipt.sha256, receipt.cursor = self._digest.digest(), self._cursor
         receipt.finish_time = datetime.now(UTC)
         left = isinstance(error, asyncio.CancelledError)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,6 +121,11 @@ class CompressedWriter(DocumentWriter):
             yield self._compressor.compress(piece)
         self.rows = self.inner.rows
         yield self._compressor.flush()
+
+    @property
+    def lossy_cells(self) -> Mapping[str, int]:
+        """See ``DocumentWriter``."""
+        return self.inner.lossy_cells
 
     def receipt(self, document: bytes) -> bytes:
         """The in-band receipt as its own member (frame), since the bytes before it are final."""

@@ -116,6 +116,12 @@ class DocumentWriter:
         """``tail`` in pieces, for formats whose tail may be large."""
         yield self.tail()
 
+    @property
+    def lossy_cells(self) -> Mapping[str, int]:
+        """How many cells do not hold their values exactly, by column; columns with none are left
+        out."""
+        return {}
+
     def receipt(self, document: bytes) -> bytes:
         """The bytes that append ``document``, a JSON object, to the tail; b"" if unsupported."""
         return b""

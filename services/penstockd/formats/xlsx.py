@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -90,7 +90,7 @@ _CLOSING = b"</sheetData></worksheet>"
 
 
 class XlsxWriter(DocumentWriter):
-    """A sheet with a row of column names, at most ROW_LIMIT records, and no formula.
+    """A sheet with a row of column names, at most ROW_LIMIT rows, and no formula.
 
     ``feed`` raises RequestTooLarge for more rows, and for text that is longer than a cell.
     """
@@ -152,7 +152,7 @@ class XlsxWriter(DocumentWriter):
             limit = f"a cell of XLSX holds at most {_CELL_LIMIT} characters"
             raise RequestTooLarge(f"{exc}: {limit}; leave the field out or use CSV") from exc
         if self.rows > ROW_LIMIT:
-            raise RequestTooLarge(f"a sheet of XLSX holds at most {ROW_LIMIT} records; use CSV")
+            raise RequestTooLarge(f"a sheet of XLSX holds at most {ROW_LIMIT} rows; use CSV")
         self._write(data)
         return self._sink.take()
 
@@ -163,6 +163,13 @@ class XlsxWriter(DocumentWriter):
         self._sheet.close()
         self._zip.close()
         return self._sink.take()
+
+    @property
+    def lossy_cells(self) -> Mapping[str, int]:
+        """See ``DocumentWriter``: numbers and days as text, and times of parts of a millisecond."""
+        counts = self._kernel.count_losses(len(self.selected))
+        named = zip(self.selected, counts, strict=True)
+        return {field.path: count for field, count in named if count}
 
     def _write(self, data: bytes) -> None:
         try:

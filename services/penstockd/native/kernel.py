@@ -128,6 +128,13 @@ class Kernel:
             self.input_start += _KEYS
             keys.complete = self._complete_keys
 
+    def count_losses(self, columns: int) -> list[int]:
+        """For each of the first columns of a sheet, how many of its cells do not hold their values
+        exactly."""
+        with self._lock:
+            start: int = self._function("count_losses")(self._store)
+            return list(_read_words(self._address() + start, columns))
+
     def encode(self, *data: Data) -> list[CallResult]:
         """Encode the complete rows of COPY BINARY at the start of the concatenated ``data``.
 

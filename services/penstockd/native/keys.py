@@ -19,7 +19,8 @@ _HEAD = struct.Struct("<II")
 
 
 class KeySet:
-    """The keys of the rows that a writer has taken so far.
+    """The keys of the records whose rows a writer has taken so far; those of consecutive rows of
+    one record count once.
 
     It can be queried at any time and from any thread. After an export was cut off it holds all keys
     that were sent, and perhaps some of rows that were encoded but not sent. Encoded sets can be

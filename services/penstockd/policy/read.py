@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    FromClause,
     Select,
     Text,
     bindparam,
@@ -30,6 +32,9 @@ from penstockd.store.tables import row_size
 
 #: The settings that hold the bounds of a range of keys (see ``ExportQuery.copy_range``).
 LOWER, UPPER = "penstock.lower", "penstock.upper"
+
+#: The fewest bytes that a row takes in a page if the elements of a list become rows.
+ROW_BYTES = literal_column("16", BigInteger())
 
 #: Kinds whose values may be shown otherwise than stored and still be long.
 _LONG_IF_MASKED = (Kind.STRING, Kind.LIST, Kind.MAP)
@@ -135,10 +140,23 @@ class Scan:
         self.sizes = compile_statement(view.narrow([size], condition).order_by(key))
 
 
+@dataclass(frozen=True, slots=True)
+class Unfolding:
+    """How the elements of ``list`` become rows beside their record: ``elements`` are the rows of
+    one record, ``place`` is their order. ``outer`` keeps a record without elements as one row."""
+
+    list: Field
+    elements: FromClause
+    place: ColumnElement[Any]
+    outer: bool
+
+
 class ExportQuery:
     """All matching records, as COPY reads them, from the start or from a position on.
 
-    ``columns`` are the expressions of what to read, in the types that a format needs.
+    ``columns`` are the expressions of what to read, in the types that a format needs. With an
+    ``unfolding``, a record may have several rows, which follow each other; limits, positions and
+    ranges still count records.
     """
 
     def __init__(
@@ -148,22 +166,22 @@ class ExportQuery:
         *,
         filter: str,
         order_by: str,
+        unfolding: Unfolding | None = None,
     ) -> None:
+        self._unfolding = unfolding
         self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)
         self._key, self._by_key = view.key_column, not view.dataset.joins_key
         self._view = view
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         # COPY goes by places. Names of columns could be taken for those that the order names.
-        labelled = [c.label(f"__c{i}") for i, c in enumerate(columns)]
-        self._rows = view.narrow(labelled, condition)
+        self._columns = [c.label(f"__c{i}") for i, c in enumerate(columns)]
         ends = [c.label(f"__{i}") for i, c in enumerate(self._order.expressions())]
         self._ends = view.narrow(ends, condition)
         self._condition = condition
 
     def copy(self, limit: int, after: Sequence[Any] | None = None) -> tuple[str, Mapping[str, str]]:
         """SQL for COPY and the settings it reads (see ``store.sql``). 0 means no limit."""
-        statement = self._from(self._rows, after)
-        return compile_for_copy(statement.limit(_count_literal(limit)) if limit else statement)
+        return compile_for_copy(self._list_rows(self._columns, limit, after))
 
     @property
     def splittable(self) -> bool:
@@ -174,26 +192,26 @@ class ExportQuery:
     def copy_range(self, *, last: bool) -> tuple[str, Mapping[str, str]]:
         """The records of the keys from setting LOWER up to but not including UPPER, in order of the
         keys as text; the ``last`` range has no UPPER. The returned settings contain neither."""
-        statement = self._rows.where(self._key >= _read_setting(LOWER))
+        statement = self._unfold(self._columns).where(self._key >= _read_setting(LOWER))
         if not last:
             statement = statement.where(self._key < _read_setting(UPPER))
-        return compile_for_copy(statement.order_by(self._key))
+        return compile_for_copy(statement.order_by(self._key, *self._places))
 
     def fitting(
         self, fields: Sequence[Field], limit: int, after: Sequence[Any] | None
     ) -> Statement:
-        """The number of the first rows after a position, at most ``limit``, up to the row that
+        """The number of the first records after a position, at most ``limit``, up to the one that
         fills ``room`` bytes or exceeds them, by the sizes of ``fields`` as the View shows them."""
-        size = shown_size(self._view, fields).label("__size")
+        size = self._sum_size(fields).label("__size")
         rows = self._from(self._view.narrow([size], self._condition), after)
         within = _within_room(rows.limit(_count_literal(limit)))
         return compile_statement(select(func.count()).select_from(within.subquery()))
 
-    def count(self, most: int) -> Statement:
-        """The number of rows, counted up to ``most``."""
-        rows: Select[Any] = self._rows.with_only_columns(literal_column("1")).limit(
-            _count_literal(most)
-        )
+    def count(self, most: int, limit: int = 0) -> Statement:
+        """The number of rows of the first ``limit`` records (0: all), counted up to ``most``."""
+        one: list[ColumnElement[Any]] = [literal_column("1").label("__one")]
+        rows = self._list_rows(one, limit) if limit else self._unfold(one)
+        rows = rows.limit(_count_literal(most))
         return compile_statement(select(func.count()).select_from(rows.subquery()))
 
     def first_where(
@@ -201,12 +219,11 @@ class ExportQuery:
         test: Callable[[int, ColumnElement[Any]], ColumnElement[bool] | None],
         limit: int,
     ) -> Statement | None:
-        """The key of one of the first ``limit`` rows (0: all) that has a value which meets
+        """The key of one of the first ``limit`` records (0: all) that has a value which meets
         ``test``, and the index of the value's column. None if ``test`` returns None for every
         column."""
-        rows: Select[Any] = self._rows.add_columns(self._key.label("__key"))
-        if limit:
-            rows = self._from(rows, None).limit(_count_literal(limit))
+        read = [*self._columns, self._key.label("__key")]
+        rows = self._list_rows(read, limit) if limit else self._unfold(read)
         *columns, key = rows.subquery().columns
         found = [(test(i, c), i) for i, c in enumerate(columns)]
         tests = [(condition, i) for condition, i in found if condition is not None]
@@ -223,11 +240,56 @@ class ExportQuery:
         return compile_statement(statement.offset(_count_literal(keys)).limit(_count_literal(1)))
 
     def end(self, limit: int, after: Sequence[Any] | None = None) -> Statement:
-        """The position of row ``limit``, and of the row after it if there is one."""
+        """The position of record ``limit``, and of the one after it if there is one."""
         statement = self._from(self._ends, after)
         return compile_statement(
             statement.offset(_count_literal(limit - 1)).limit(_count_literal(2))
         )
+
+    def first_key(self, after: Sequence[Any] | None) -> Statement:
+        """The key of the first record after a position."""
+        keys = self._view.narrow([self._key.label("__key")], self._condition)
+        return compile_statement(self._from(keys, after).limit(_count_literal(1)))
+
+    @property
+    def _places(self) -> list[ColumnElement[Any]]:
+        """The order of the rows of one record."""
+        return [] if self._unfolding is None else [self._unfolding.place]
+
+    def _unfold(
+        self, columns: Sequence[ColumnElement[Any]], *, checked: bool = False
+    ) -> Select[Any]:
+        """The rows of all records; ``checked`` if the caller adds the condition itself."""
+        condition, unfolding = None if checked else self._condition, self._unfolding
+        if unfolding is None:
+            return self._view.narrow(columns, condition)
+        return self._view.narrow(columns, condition, unfolding.elements, outer=unfolding.outer)
+
+    def _list_rows(
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        limit: int,
+        after: Sequence[Any] | None = None,
+    ) -> Select[Any]:
+        """The rows of the first ``limit`` records after a position, in order; 0: of all."""
+        if self._unfolding is None or not limit:
+            rows = self._from(self._unfold(columns), after)
+            return rows.order_by(*self._places).limit(_count_literal(limit) if limit else None)
+        keys = self._from(self._view.narrow([self._key], self._condition), after)
+        chosen = self._key.in_(keys.limit(_count_literal(limit)).correlate(None))
+        rows = self._unfold(columns, checked=True).where(chosen)
+        return rows.order_by(*self._order.columns(), *self._places)
+
+    def _sum_size(self, fields: Sequence[Field]) -> ColumnElement[int]:
+        """The size of a record's rows, which repeat all fields but the list of the elements."""
+        if self._unfolding is None:
+            return shown_size(self._view, fields)
+        unfolded = self._unfolding.list
+        repeated = shown_size(self._view, [f for f in fields if f is not unfolded])
+        column = self._view.column(unfolded)
+        count = func.coalesce(func.jsonb_array_length(column), literal_column("1"))
+        rows = cast(func.greatest(count, literal_column("1")), BigInteger())
+        return (repeated + ROW_BYTES) * rows + shown_size(self._view, [unfolded])
 
     def _from(self, statement: Select[Any], after: Sequence[Any] | None) -> Select[Any]:
         if after is not None:

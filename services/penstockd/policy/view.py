@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    FromClause,
     Select,
     Text,
     and_,
@@ -291,10 +292,18 @@ class View:
         return self.narrow([self.column(f).label(f.column) for f in fields], condition)
 
     def narrow(
-        self, columns: Sequence[ColumnElement[Any]], condition: ColumnElement[bool] | None
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        condition: ColumnElement[bool] | None,
+        beside: FromClause | None = None,
+        *,
+        outer: bool = False,
     ) -> Select[Any]:
-        """The visible rows that meet a condition; ``columns`` are built from ``column``."""
-        statement = select(*columns).select_from(self._table)
+        """The visible rows that meet a condition; ``columns`` are built from ``column``. With rows
+        of a function of the record (``beside``), each of these makes a row; ``outer`` keeps the
+        records that have none."""
+        table = self._table if beside is None else self._table.join(beside, true(), isouter=outer)
+        statement = select(*columns).select_from(table)
         if self.predicate is not None:
             statement = statement.where(self.predicate)
         return statement if condition is None else statement.where(condition)

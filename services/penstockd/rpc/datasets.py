@@ -179,7 +179,7 @@ class DatasetHandlers:
         )
         headers = {
             "content-disposition": attach_file(page.file_name),
-            **receipts.page_headers(page.body, call.entry.row_count or 0),
+            **receipts.page_headers(page.body, page.rows, page.records),
         }
         if next_token:
             headers["penstock-next-page-token"] = next_token

@@ -33,13 +33,19 @@ def make_message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
         finish_time=receipt.finish_time,
         resume_count=receipt.resume_count,
         loss=describe_loss(receipt.format),
+        record_count=receipt.record_count,
+        lossy_columns=[
+            receipts_pb2.Receipt.LossyColumn(name=name, cell_count=count)
+            for name, count in receipt.lossy_cells.items()
+        ],
     )
 
 
-def page_headers(body: bytes, rows: int) -> Mapping[str, str]:
+def page_headers(body: bytes, rows: int, records: int) -> Mapping[str, str]:
     """Headers that describe a page: it is sent whole, and its receipt is not stored."""
     return {
         f"{HEADER}-rows": str(rows),
+        f"{HEADER}-records": str(records),
         f"{HEADER}-bytes": str(len(body)),
         f"{HEADER}-sha256": hashlib.sha256(body).hexdigest(),
     }
@@ -51,6 +57,7 @@ def make_trailers(receipt: Receipt, places: Places) -> Mapping[str, str | bytes]
         f"{HEADER}-bin": make_message(receipt, places).SerializeToString(),
         f"{HEADER}-state": receipt.state.value,
         f"{HEADER}-rows": str(receipt.row_count),
+        f"{HEADER}-records": str(receipt.record_count),
         f"{HEADER}-bytes": str(receipt.byte_count),
         f"{HEADER}-cursor": receipt.sealed(places),
     }

@@ -25,6 +25,7 @@ from penstockd.shapes.formats import (
 )
 from penstockd.shapes.model import ShapeColumn, ShapeDefinition
 from penstockd.shapes.operators import Sql, ValueType, typed_literal
+from penstockd.shapes.rows import ROW_NUMBER, ElementRows, RecordRows, make_rows
 from penstockd.shapes.syntax import ExpressionParser, ExpressionRefused
 
 
@@ -51,12 +52,13 @@ class ShapedView:
         that the View cannot fill; a hidden field is an unknown one."""
         definition = ShapeDefinition.parse(document)
         self.view, self.document = view, document
+        self.rows = make_rows(view, definition.rows)
         self.columns: list[ShapedColumn] = []
-        parser = ExpressionParser(view.names)
+        parser = ExpressionParser(self.rows.names)
         found: list[Violation] = []
         for at, column in enumerate(definition.columns):
             try:
-                self.columns.append(_shape_column(view, column, parser))
+                self.columns.append(_shape_column(self.rows, column, parser))
             except _ColumnRefused as refused:
                 found.append(Violation(f"columns[{at}].{refused.member}", refused.reason))
         if found:
@@ -71,6 +73,8 @@ class ShapedView:
     def reads(self) -> list[Field]:
         """The fields of the dataset that the columns depend on, in the order of the schema."""
         read = {field for column in self.columns for field in column.reads}
+        if self.rows.list is not None:  # the number of rows tells the number of elements
+            read.add(self.rows.list)
         return [field for field in self.view.fields() if field in read]
 
     @property
@@ -91,16 +95,18 @@ class _ColumnRefused(Exception):
         self.member, self.reason = member, reason
 
 
-def _shape_column(view: View, column: ShapeColumn, parser: ExpressionParser) -> ShapedColumn:
+def _shape_column(rows: RecordRows, column: ShapeColumn, parser: ExpressionParser) -> ShapedColumn:
     """Raises _ColumnRefused."""
     if column.constant is not None:
         text = column.constant
         out = _make_field(column.name, Kind.STRING)
         return ShapedColumn(out, (), typed_literal(text, ValueType.STRING), lambda values: text)
     if column.expression:
-        shaped = _compute_column(view, column, parser)
+        shaped = _compute_column(rows, column, parser)
+    elif column.row_number:
+        shaped = _number_rows(rows, column)
     else:
-        shaped = _take_field(view, column)
+        shaped = _take_field(rows, column)
     for member, step in _list_steps(column):
         try:
             shaped = _apply_step(shaped, step(shaped.field))
@@ -109,9 +115,11 @@ def _shape_column(view: View, column: ShapeColumn, parser: ExpressionParser) -> 
     return shaped if column.default is None else _fill_default(shaped, column.default)
 
 
-def _compute_column(view: View, column: ShapeColumn, parser: ExpressionParser) -> ShapedColumn:
+def _compute_column(
+    rows: RecordRows, column: ShapeColumn, parser: ExpressionParser
+) -> ShapedColumn:
     try:
-        expression = check_expression(column.expression, view.names, view.column, parser)
+        expression = check_expression(column.expression, rows.names, rows.column, parser)
     except ExpressionRefused as refused:
         raise _ColumnRefused("expression", f"the expression {refused}") from None
     out = _make_field(column.name, expression.kind)
@@ -120,13 +128,21 @@ def _compute_column(view: View, column: ShapeColumn, parser: ExpressionParser) -
         read = {field.path: field_value(field, values[field.path]) for field in expression.fields}
         return expression.run(read)
 
-    return ShapedColumn(out, expression.fields, expression.sql, run)
+    return ShapedColumn(out, tuple(map(rows.owner, expression.fields)), expression.sql, run)
 
 
-def _take_field(view: View, column: ShapeColumn) -> ShapedColumn:
-    field = view.field(column.field)
+def _number_rows(rows: RecordRows, column: ShapeColumn) -> ShapedColumn:
+    if not isinstance(rows, ElementRows):
+        raise _ColumnRefused("row_number", "goes with a shape whose rows are elements of a list")
+    out = _make_field(column.name, Kind.INT32)
+    return ShapedColumn(out, (rows.list,), rows.number, lambda values: values[ROW_NUMBER])
+
+
+def _take_field(rows: RecordRows, column: ShapeColumn) -> ShapedColumn:
+    field = rows.names.get(column.field)
     if field is None:
-        inner = [f.path for f in view.fields() if f.path.startswith(f"{column.field}.")]
+        paths = dict.fromkeys(f.path for f in rows.names.values())
+        inner = [path for path in paths if path.startswith(f"{column.field}.")]
         if inner:
             reason = f"'{column.field}' holds {', '.join(inner)}: write one column for each"
             raise _ColumnRefused("field", reason)
@@ -137,7 +153,10 @@ def _take_field(view: View, column: ShapeColumn) -> ShapedColumn:
         return values[path]
 
     return ShapedColumn(
-        _rename_field(view.shown(field), column.name), (field,), view.column(field), run
+        _rename_field(rows.view.shown(field), column.name),
+        (rows.owner(field),),
+        rows.column(field),
+        run,
     )
 
 

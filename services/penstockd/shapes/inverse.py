@@ -64,11 +64,15 @@ class ShapeInverse:
         self.columns: list[ReadColumn] = []
         #: Why columns cannot be read back, by name; without skipped columns.
         self.problems: dict[str, str] = {}
+        self._list = shaped.rows.list
         taken: dict[Field, str] = {}
         for column, made in zip(definition.columns, shaped.columns, strict=True):
-            source = view.field(column.field) if column.field else None
+            source = shaped.rows.names.get(column.field) if column.field else None
             if column.skip_on_import or (source is not None and source.output_only):
                 self.columns.append(_skip_column(made.field))
+                continue
+            if self._list is not None:
+                self.problems[column.name] = f"a row is an element of '{self._list.path}'"
                 continue
             try:
                 read = _invert_column(source, column, made.field)
@@ -83,7 +87,13 @@ class ShapeInverse:
 
     def check(self, writable: Sequence[Field]) -> None:
         """Raise ValueInvalid. It names each column that cannot be read back or whose field is not
-        writable, and each key field without a column."""
+        writable, each key field without a column, and a list whose elements are the rows."""
+        if self._list is not None:
+            raise ValueInvalid.of(
+                "shape.rows",
+                f"cannot be read back: a row is an element of '{self._list.path}', and an import"
+                " writes whole records",
+            )
         found = [
             Violation(
                 f"shape.columns[{name}]",
@@ -97,10 +107,16 @@ class ShapeInverse:
             for field, name in targets.items()
             if field not in writable
         ]
-        keys = [f for f in writable if f.in_key and f not in targets]
-        found += [Violation("shape", f"lacks a column for the key '{f.path}'") for f in keys]
+        keys = [f for f in writable if f.in_key]
+        found += [Violation("shape", text) for text in self.find_lack(keys).values()]
         if found:
             raise ValueInvalid(f"{found[0].field}: {found[0].description}", violations=found)
+
+    def find_lack(self, keys: Sequence[Field]) -> Mapping[str, str]:
+        """Why no record can be found by the columns, by ""; empty if they have all of the keys."""
+        targets = {c.target for c in self.columns}
+        lacks = [f"'{f.path}'" for f in keys if f not in targets]
+        return {"": f"lacks a column for the key {' and '.join(lacks)}"} if lacks else {}
 
 
 def _skip_column(made: Field) -> ReadColumn:
@@ -321,12 +337,15 @@ def _read_time(field: Field, format: str) -> Parse:
 
 
 def list_import_problems(call: Call, dataset: str, document: str) -> Mapping[str, str]:
-    """Why imports refuse columns of a shape, by name, judged by the caller's View for reading.
+    """Why imports refuse columns of a shape, by name, judged by the caller's View for reading; why
+    they refuse the shape as a whole, by "".
 
     Empty if that View cannot fill the shape, or the caller cannot read the dataset.
     """
     try:
         view = call.policy.view(call.principal, dataset, Action.READ)
-        return ShapeInverse(view, document).problems
+        inverse = ShapeInverse(view, document)
     except (PermissionDenied, ValueInvalid):
         return {}
+    whole = {} if inverse.problems else inverse.find_lack(view.dataset.key_fields)
+    return {**inverse.problems, **whole}

@@ -18,6 +18,7 @@ from penstockd.policy.lens import Lens
 from penstockd.policy.members import Stripping
 from penstockd.policy.model import Mask
 from penstockd.policy.view import View
+from penstockd.shapes.rows import refuse_list_rows
 from penstockd.shapes.using import ChosenShape
 
 #: The most bytes of one record in the columns of a shape, as JSON.
@@ -31,8 +32,10 @@ class ShapedLens(Lens):
     """
 
     def __init__(self, view: View, catalog: Catalog, shape: ChosenShape, filter: str = "") -> None:
-        """Raise ValueInvalid for a shape that the View cannot fill, and FilterError."""
+        """Raise FilterError, and ValueInvalid for a shape that the View cannot fill or whose rows
+        are no records."""
         self.shape, self.shaped = shape, shape.in_view(view)
+        refuse_list_rows(shape.name, self.shaped.rows)
         # A shape of constants reads no field: with the key instead, its records still come and go.
         reads = self.shaped.reads or view.dataset.key_fields[:1]
         super().__init__(view, catalog, filter=filter, only=reads, form=shape.document)
@@ -90,6 +93,8 @@ def _make_reader(view: View, field: Field) -> Callable[[Any], Any]:
     if field.kind is Kind.STRING:
         return lambda value: value
     check = value_checker(field)
+    if field.repeated:
+        check = _make_lenient(field, check)
     if field.kind in (Kind.ENUM, Kind.DECIMAL):
         return lambda value: _read_earlier(field, check, value)
     if view.stripping(field) is None:
@@ -115,6 +120,28 @@ def _read_earlier(field: Field, check: Callable[[Any], Any], value: Any) -> Any:
         if not found.is_finite():
             raise
         return found
+
+
+def _make_lenient(field: Field, check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``check`` for a list or map of an image, which may be of an earlier model: an element that
+    the model refuses now stays as the image has it, as in feeds without a shape."""
+
+    def read_one(part: Any) -> Any:
+        try:
+            return check(part)
+        except ValueRefused:
+            return part
+
+    def read(value: Any) -> Any:
+        try:
+            return check(value)
+        except ValueRefused:
+            if field.kind is Kind.MAP:
+                parts = [read_one({key: held}) for key, held in value.items()]
+                return {key: held for part in parts for key, held in part.items()}
+            return [held for item in value for held in read_one([item])]
+
+    return read
 
 
 def _left_out(mask: Mask) -> Mask:

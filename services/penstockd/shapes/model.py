@@ -39,10 +39,11 @@ class NumberFormat:
 
 @dataclass(frozen=True, slots=True)
 class ShapeColumn:
-    """One column: exactly one of ``field``, ``constant`` and ``expression`` says where its value
-    comes from; the rest is applied in this order: ``join``, ``values`` with ``otherwise``,
-    ``number`` or ``time``, ``default``. None means that a step is left out. Imports ignore a column
-    with ``skip_on_import``.
+    """One column: exactly one of ``field``, ``constant``, ``expression`` and ``row_number`` (the
+    number of the element within its record, from 1) says where its value comes from; the rest is
+    applied in this order: ``join``, ``values`` with ``otherwise``, ``number`` or ``time``,
+    ``default``. None means that a step is left out. Imports ignore a column with
+    ``skip_on_import``.
     """
 
     name: str
@@ -56,22 +57,38 @@ class ShapeColumn:
     time: str = ""
     default: str | None = None
     skip_on_import: bool = False
+    row_number: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListRows:
+    """Each element of the list ``field`` is a row. A record without elements has one row, in which
+    the columns of elements are not set; with ``skip_empty`` it has none."""
+
+    field: str
+    skip_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeDefinition:
-    """The dataset and the columns of a shape, in the order of the receiver's file."""
+    """The dataset and the columns of a shape, in the order of the receiver's file. A record is a
+    row, unless ``rows`` says otherwise."""
 
     dataset: str
     columns: Sequence[ShapeColumn]
     title: str = ""
+    rows: ListRows | None = None
 
     def document(self) -> bytes:
         """The definition as JSON; equal definitions have equal bytes."""
         data = dataclasses.asdict(self)
+        # Earlier versions saved definitions without these.
+        if self.rows is None:
+            del data["rows"]
         for column in data["columns"]:
-            if not column["skip_on_import"]:
-                del column["skip_on_import"]  # earlier versions saved definitions without it
+            for name in ("skip_on_import", "row_number"):
+                if not column[name]:
+                    del column[name]
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
@@ -79,7 +96,8 @@ class ShapeDefinition:
         """The definition that ``document`` made."""
         data = orjson.loads(document)
         columns = [_load_column(column) for column in data["columns"]]
-        return cls(data["dataset"], columns, data["title"])
+        rows = data.get("rows")
+        return cls(data["dataset"], columns, data["title"], ListRows(**rows) if rows else None)
 
 
 def _load_column(data: dict[str, Any]) -> ShapeColumn:
@@ -119,6 +137,8 @@ def check_definition(definition: ShapeDefinition) -> None:
         if name in names:
             found.append(Violation(f"{place}.name", f"'{column.name}' is the name of two columns"))
         names.add(name)
+    if definition.rows is not None and not definition.rows.field:
+        found.append(Violation("rows.field", "names the list whose elements become rows"))
     if not is_storable(definition.title) or len(definition.title) > MAX_TITLE:
         found.append(Violation("title", f"may have {MAX_TITLE} characters that values can hold"))
     if len(definition.document()) > MAX_DEFINITION:
@@ -140,8 +160,8 @@ def _find_faults(column: ShapeColumn) -> list[tuple[str, str]]:
     elif _FORMULA.search(plain):
         faults.append(("name", "cannot begin with =, +, - or @, which spreadsheets would run"))
     sources = [bool(column.field), bool(column.expression), column.constant is not None]
-    if sum(sources) != 1:
-        faults.append(("field", "write one of field, constant and expression"))
+    if sum([*sources, column.row_number]) != 1:
+        faults.append(("field", "write one of field, constant, expression and row_number"))
     if column.otherwise is not None and not column.values:
         faults.append(("otherwise", "goes with values"))
     if column.number is not None:

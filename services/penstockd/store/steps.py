@@ -45,6 +45,7 @@ from penstockd.store.columns import (
     table_ddl,
     type_name,
 )
+from penstockd.store.field_users import describe_field_users, list_field_users
 from penstockd.store.indexes import (
     declared_indexes,
     find_duplicates,
@@ -181,8 +182,10 @@ class _DatasetChanges:
         where = f"{self._dataset.name}.{gone.path}"
         sql = f'ALTER TABLE {self._table} DROP COLUMN "{column_name(gone.path)}"'
         rows = has_rows(self._connection, self._dataset.name)
+        users = list_field_users(self._connection, self._dataset.name, [gone.path])
         return Step(
-            f"{where} is no longer in the model: its values would be dropped",
+            f"{where} is no longer in the model: its values would be dropped"
+            f"{describe_field_users(users)}",
             Consent.COMMAND if rows else Consent.START,
             script_step(sql),
         )
@@ -211,9 +214,11 @@ class _DatasetChanges:
         )
         names = ", ".join(f"{self._dataset.name}.{o.path} to {n.path}" for o, n in renamed)
         rows = has_rows(self._connection, self._dataset.name)
+        olds = [old.path for old, _ in renamed]
+        users = list_field_users(self._connection, self._dataset.name, olds)
         yield Step(
             f"renamed: {names}; the values stay, but grants, filters and files that use the old"
-            " name must use the new one",
+            f" name must use the new one{describe_field_users(users)}",
             Consent.COMMAND if rows else Consent.START,
             script_step("; ".join(sql)),
         )

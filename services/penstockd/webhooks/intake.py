@@ -35,7 +35,7 @@ from penstockd.webhooks.model import (
 )
 from penstockd.webhooks.owners import Roster
 from penstockd.webhooks.queue import Draft, put_deliveries
-from penstockd.webhooks.settling import tell_undone
+from penstockd.webhooks.settling import PAUSED, tell_owner, tell_skipped, tell_undone
 
 #: The most changes of the log that one step reads.
 STRETCH = 1000
@@ -130,6 +130,33 @@ class Intake:
                 told, replaying = await self._replay(connection, listeners, head)
                 made += told
         return made, reached.number < head or replaying
+
+    async def skip_expired(self, oldest: Cursor) -> None:
+        """Go on from the oldest place of the log, which no longer has all changes after the
+        intake's place or that of a replay; tell the receivers that miss changes."""
+        at = self._clock()
+        async with self._database.transaction() as connection:
+            await lock_intake(connection)
+            cursor, _, _, _ = await self._place(connection)
+            webhooks = {n: e.webhook for n, e in self._roster.endpoints.items()}
+            if cursor.number < oldest.number:
+                await connection.execute("UPDATE hub.webhook_head SET cursor = $1", oldest.stored)
+                for webhook in webhooks.values():
+                    after = max(cursor.number, webhook.start_number)
+                    if after < oldest.number:
+                        await tell_skipped(connection, webhook, self._places, after, oldest, at)
+            replays = await connection.fetch(
+                "UPDATE hub.webhook AS w SET replay_number = NULL, replay_end = NULL"
+                " FROM (SELECT webhook_id, replay_number FROM hub.webhook FOR NO KEY UPDATE) AS o"
+                " WHERE w.webhook_id = o.webhook_id AND w.replay_number < $1"
+                " RETURNING w.webhook_id, o.replay_number",
+                oldest.number,
+            )
+            for name, number in replays:
+                if name in webhooks:
+                    await tell_skipped(
+                        connection, webhooks[name], self._places, number, oldest, at, replay=True
+                    )
 
     async def _take(
         self, connection: Connection, listeners: Sequence[Listener], cursor: Cursor, upto: int
@@ -247,6 +274,7 @@ class Intake:
             if reason and webhook.state is State.ACTIVE:
                 _log.warning("webhook_shape_unfit", webhook=webhook.webhook_id, error=reason)
                 await set_state(connection, webhook.webhook_id, State.PAUSED, reason)
+                await tell_owner(connection, webhook, PAUSED, {"reason": reason}, self._clock())
 
     async def _replay(
         self, connection: Connection, listeners: Sequence[Listener], head: int

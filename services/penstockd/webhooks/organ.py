@@ -17,7 +17,6 @@ from penstockd.errors import CursorExpired
 from penstockd.keyring import Seal
 from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
-from penstockd.store.cursor import Cursor
 from penstockd.store.database import Database
 from penstockd.store.fences import FencedDatabase, Transactions
 from penstockd.store.places import Places
@@ -144,21 +143,12 @@ class Webhooks:
             try:
                 made, more = await intake.step()
             except CursorExpired as exc:
-                # The keeper was away for longer than the log is kept: receivers see the gap.
+                # The log was closed, or the keeper was away for longer than it is kept.
                 _log.error("webhook_log_expired", error=exc.message)
-                await self._skip_to(exc.places["oldest"])
+                await intake.skip_expired(exc.places["oldest"])
                 continue
             if made:
                 dispatcher.wake()
-
-    async def _skip_to(self, cursor: Cursor) -> None:
-        async with self._fenced.transaction() as connection:
-            await connection.execute("UPDATE hub.webhook_head SET cursor = $1", cursor.stored)
-            await connection.execute(
-                "UPDATE hub.webhook SET replay_number = NULL, replay_end = NULL"
-                " WHERE replay_number < $1",
-                cursor.number,
-            )
 
 
 class Retention:

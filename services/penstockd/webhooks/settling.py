@@ -12,7 +12,7 @@ import structlog
 
 from penstockd.formats.records import time_text
 from penstockd.keyring import Seal
-from penstockd.store.cursor import read_extent
+from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
 from penstockd.webhooks.endpoints import (
@@ -46,6 +46,9 @@ from penstockd.webhooks.replies import Reply
 #: The database has gone back in time: messages sent to a receiver may be undone.
 UNDONE = "changes.undone"
 
+#: The log no longer has changes that had not been queued for a receiver.
+SKIPPED = "changes.skipped"
+
 #: An endpoint that has failed for this long without a delivery is disabled.
 DISABLE_AFTER = timedelta(days=5)
 #: Percentages of that time after which the owner is warned.
@@ -54,6 +57,7 @@ WARNINGS = (50, 70, 90)
 _BUSY = (429, 503)
 FAILING = "webhook.failing"
 DISABLED = "webhook.disabled"
+PAUSED = "webhook.paused"
 _HEARERS = """
 SELECT webhook_id FROM hub.webhook
 WHERE consumer_id = $1 AND webhook_id <> $2 AND state = 'ACTIVE' AND (options->>'notices')::boolean
@@ -89,31 +93,86 @@ async def tell_undone(
     epoch, begin_time = await connection.fetchrow(  # type: ignore[misc]
         "SELECT epoch, begin_time FROM hub.epoch ORDER BY epoch DESC LIMIT 1"
     )
-    drafts = []
-    for webhook in (endpoint.webhook for endpoint in endpoints):
-        content = {
-            "webhookId": webhook.webhook_id,
-            "epoch": str(epoch),
-            "revision": str(places.sequences.sequence(cursor.number)),
-            "cursor": places.seal(cursor),
-            "reconcile": "REPAIR",
-        }
-        await keep_notice(connection, webhook, UNDONE, content, at)
-        dead = webhook.state is State.DISABLED
-        drafts.append(
-            Draft(
-                webhook.webhook_id,
-                Cause.NOTICE,
-                UNDONE,
-                begin_time,
-                notice=content,
-                state=DeliveryState.DEAD if dead else DeliveryState.PENDING,
-                reason=Reason.ENDPOINT_DISABLED.value if dead else "",
-            )
-        )
+    content = {"epoch": str(epoch), **_describe_repair(places, cursor)}
+    for endpoint in endpoints:
+        await _tell_receiver(connection, endpoint.webhook, UNDONE, content, begin_time, at)
+    await connection.execute("UPDATE hub.webhook_head SET epoch = $1", epoch)
+
+
+async def tell_skipped(
+    connection: Connection,
+    webhook: Webhook,
+    places: Places,
+    after: int,
+    cursor: Cursor,
+    at: datetime,
+    *,
+    replay: bool = False,
+) -> None:
+    """Notify a receiver that the log no longer has the changes after number ``after`` up to
+    ``cursor``: none of them was queued, or none of a ``replay``.
+
+    Data read again at or after the cursor contains all of them, and changes continue from there.
+    """
+    _log.error(
+        "webhook_changes_skipped",
+        webhook=webhook.webhook_id,
+        after=after,
+        upto=cursor.number,
+        replay=replay,
+    )
+    content = {
+        "afterRevision": str(places.sequences.sequence(after)),
+        "replay": replay,
+        **_describe_repair(places, cursor),
+    }
+    await _tell_receiver(connection, webhook, SKIPPED, content, at, at)
+
+
+def _describe_repair(places: Places, cursor: Cursor) -> dict[str, Any]:
+    """From where on a receiver's data is right again, and what it should do."""
+    return {
+        "revision": str(places.sequences.sequence(cursor.number)),
+        "cursor": places.seal(cursor),
+        "reconcile": "REPAIR",
+    }
+
+
+async def _tell_receiver(
+    connection: Connection,
+    webhook: Webhook,
+    kind: str,
+    content: Mapping[str, Any],
+    event_time: datetime,
+    at: datetime,
+) -> None:
+    """Store a notice for the owner of a webhook, and send it to the webhook itself."""
+    content = {"webhookId": webhook.webhook_id, **content}
+    await keep_notice(connection, webhook, kind, content, at)
+    dead = webhook.state is State.DISABLED
+    draft = Draft(
+        webhook.webhook_id,
+        Cause.NOTICE,
+        kind,
+        event_time,
+        notice=content,
+        state=DeliveryState.DEAD if dead else DeliveryState.PENDING,
+        reason=Reason.ENDPOINT_DISABLED.value if dead else "",
+    )
+    await put_deliveries(connection, [draft], at)
+
+
+async def tell_owner(
+    connection: Connection, webhook: Webhook, kind: str, data: Mapping[str, Any], at: datetime
+) -> None:
+    """Store a notice about a webhook for its owner, and send it to the owner's other webhooks that
+    want notices."""
+    content = {"webhookId": webhook.webhook_id, "url": webhook.url, **data}
+    await keep_notice(connection, webhook, kind, content, at)
+    rows = await connection.fetch(_HEARERS, webhook.consumer_id, webhook.webhook_id)
+    drafts = [Draft(row[0], Cause.NOTICE, kind, at, notice=content) for row in rows]
     if drafts:
         await put_deliveries(connection, drafts, at)
-    await connection.execute("UPDATE hub.webhook_head SET epoch = $1", epoch)
 
 
 def attempt_of(
@@ -255,7 +314,7 @@ class Settling:
             return Reason.FAILED_FOR_DAYS
         if found.warning is not None and found.failing_time is not None:
             data = {"failingSince": time_text(found.failing_time), "percent": found.warning}
-            await self._tell(connection, stored, FAILING, data, at)
+            await tell_owner(connection, stored, FAILING, data, at)
         return None
 
     async def _disable(
@@ -264,23 +323,7 @@ class Settling:
         _log.warning("webhook_disabled", webhook=webhook.webhook_id, reason=reason.value)
         await set_state(connection, webhook.webhook_id, State.DISABLED, reason.value)
         await bury_deliveries(connection, webhook.webhook_id, Reason.ENDPOINT_DISABLED, at)
-        await self._tell(connection, webhook, DISABLED, {"reason": reason.value}, at)
-
-    async def _tell(
-        self,
-        connection: Connection,
-        webhook: Webhook,
-        kind: str,
-        data: Mapping[str, Any],
-        at: datetime,
-    ) -> None:
-        """Store a notice for the owner, and send it to its other endpoints that want notices."""
-        content = {"webhookId": webhook.webhook_id, "url": webhook.url, **data}
-        await keep_notice(connection, webhook, kind, content, at)
-        rows = await connection.fetch(_HEARERS, webhook.consumer_id, webhook.webhook_id)
-        drafts = [Draft(row[0], Cause.NOTICE, kind, at, notice=content) for row in rows]
-        if drafts:
-            await put_deliveries(connection, drafts, at)
+        await tell_owner(connection, webhook, DISABLED, {"reason": reason.value}, at)
 
 
 def _given_up(result: SendResult) -> SendResult:

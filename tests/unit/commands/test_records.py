@@ -316,6 +316,7 @@ def receipt_row(consumer: str, **changes: Any) -> Row:
         "format": "CSV", "request_digest": b"", "policy_revision": 7, "cursor": "",
         "start_time": NOW, "state": "COMPLETE", "reason": "", "row_count": 1, "byte_count": 9,
         "sha256": b"s" * 32, "finish_time": NOW, "resume_count": 0, "snapshot": None,
+        "record_count": 1, "lossy_cells": "{}",
         "held": False,
     }  # fmt: skip
     return Row.of(**(known | changes))

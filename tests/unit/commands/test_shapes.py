@@ -20,7 +20,7 @@ from penstockd.commands.shapes.preview_shape import preview_shape
 from penstockd.commands.shapes.update_shape import update_shape
 from penstockd.errors import PermissionDenied, ShapeNotFound, ValueInvalid
 from penstockd.policy.model import Action, Grant, Mask, Permission, Role
-from penstockd.shapes.model import ShapeColumn, ShapeDefinition
+from penstockd.shapes.model import ShapeColumn, ShapeDefinition, compare_columns
 from penstockd.webhooks.model import Selection
 
 from .test_webhooks import webhook_row
@@ -120,7 +120,7 @@ async def test_update_shape_that_a_webhook_uses_takes_the_right_to_change_the_we
 
 async def test_get_shape(hub: HubLike) -> None:
     found, problems = await get_shape(hub, call := hub.call(), "names", 1)
-    assert (found.version, problems) == (1, {})
+    assert (found.version, problems) == (1, {"": "lacks a column for the key 'customer_id'"})
     assert call.entry.record_key == "names"
     for shape_id, version in (("none", 0), ("names", 3)):
         with pytest.raises(ShapeNotFound):
@@ -136,15 +136,17 @@ async def test_list_shapes_of_what_the_token_may_read(hub: HubLike) -> None:
 
 
 async def test_compare_shapes(hub: HubLike) -> None:
-    (found,) = await compare_shapes(hub, hub.call(), "names", 0, 0)
+    (found,) = compare_columns(*await compare_shapes(hub, hub.call(), "names", 0, 0))
     assert (found.name, found.from_position, found.to_position) == ("Id", 0, 1)
-    assert await compare_shapes(hub, hub.call(), "names", 2, 2) == []
+    assert await compare_shapes(hub, hub.call(), "names", 2, 2) == (MORE, MORE)
 
 
 async def test_preview_shape(hub: HubLike) -> None:
     hub.give({"SELECT count(*) AS count_1": [(0,)]})
-    page = await preview_shape(hub, call := hub.call(), MORE, "CSV", "", 0)
-    assert (page.body, call.entry.row_count) == (b"Id,Name\n", 0)
+    page, problems = await preview_shape(hub, call := hub.call(), MORE, "CSV", "", 0)
+    assert (page.body, call.entry.row_count, problems) == (b"Id,Name\n", 0, {})
+    _, problems = await preview_shape(hub, hub.call(), NAMES, "CSV", "", 0)
+    assert problems == {"": "lacks a column for the key 'customer_id'"}
     with pytest.raises(ValueInvalid):
         await preview_shape(hub, hub.call(), MORE, "CSV", "", -1)
 

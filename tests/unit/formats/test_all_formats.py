@@ -290,6 +290,56 @@ async def test_xlsx_holds_the_values(shelf: Shelf, things: Dataset) -> None:
     ]  # fmt: skip
 
 
+async def test_xlsx_counts_the_cells_that_do_not_hold_their_values(
+    shelf: Shelf, things: Dataset
+) -> None:
+    fields = tuple(
+        things.by_path[p]
+        for p in ("thing_id", "large", "weight", "day", "seen_at", "price", "title")
+    )
+    exact = datetime(2024, 2, 29, 12, 30, 1, 7000, UTC)
+    good: list[Any] = [1, 1.5, date(1900, 3, 1), exact, Decimal("1.5"), "t"]
+    rows = [["a", *good], ["b", None, 0.0, None, exact, None, ""]]
+    losses: dict[str, list[Any]] = {
+        "large": [10**15, -(10**15)],
+        "weight": [float("nan"), float("inf"), float("-inf")],
+        "day": [date(1900, 2, 28)],
+        "seen_at": [exact.replace(microsecond=7001), datetime(1899, 1, 1, tzinfo=UTC)],
+        "price": [Decimal("123456789012345.6"), Decimal("0.1234567890123456")],
+    }
+    places = [f.path for f in fields]
+    for path, values in losses.items():
+        for value in values:
+            row = [f"k{len(rows)}", *good]
+            row[places.index(path)] = value
+            rows.append(row)
+    await shelf.fill(rows, fields)
+    writer = formats.open_writer("XLSX", things, fields)
+    packed = formats.open_writer("XLSX", things, fields, compression="gzip")
+    for each in (writer, packed):
+        await write_all(shelf, each, fields)
+        assert each.lossy_cells == {path: len(values) for path, values in losses.items()}
+    plain = formats.open_writer("CSV", things, fields)  # the control: CSV holds all of it
+    await write_all(shelf, plain, fields)
+    assert plain.lossy_cells == {}
+
+
+async def write_all(
+    shelf: Shelf, writer: formats.DocumentWriter, fields: tuple[Field, ...]
+) -> None:
+    """Write the table."""
+    writer.head()
+
+    async def take(data: bytes) -> None:
+        writer.feed(data)
+
+    columns = ", ".join(writer.sql(f, f'"{f.path}"') for f in fields)
+    query = f'SELECT {columns} FROM things ORDER BY "#"'
+    await shelf.connection.copy_from_query(query, output=take, format="binary")
+    for _ in writer.ending():
+        pass
+
+
 async def test_xlsx_says_when_it_is_too_small(
     shelf: Shelf, things: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +350,7 @@ async def test_xlsx_says_when_it_is_too_small(
     await shelf.fill([["a", "x" * 32_767], ["b", "é" * 32_767]], some)
     assert await export(shelf, "XLSX", some)
     monkeypatch.setattr(xlsx, "ROW_LIMIT", 1)
-    with pytest.raises(RequestTooLarge, match="at most 1 records"):
+    with pytest.raises(RequestTooLarge, match="at most 1 rows"):
         await export(shelf, "XLSX", some)
 
 

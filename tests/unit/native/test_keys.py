@@ -49,6 +49,27 @@ def test_a_key_that_was_not_given_out_is_hardly_found(things: Dataset) -> None:
     assert len(data) < 2.8 * len(keys)
 
 
+def test_the_rows_of_one_record_count_once(things: Dataset) -> None:
+    """A shape may make several rows of a record; they follow each other."""
+    keys = [f"c-{i}" for i in range(600) for _ in range(i % 4)]
+    for name in ("CSV", "PARQUET"):
+        found = exported(name, things, keys, ["thing_id"])
+        data = found.encode()
+        assert found.count == count_keys(data) == len(set(keys))
+        assert all(contains_key(data, key) for key in keys) and not contains_key(data, "c-0")
+
+
+def test_a_record_counts_once_across_segments(things: Dataset) -> None:
+    writer = formats.open_writer("CSV", things, [things.key])
+    writer.feed(HEAD)
+    counts = []
+    for key in (b"a", b"a", b"b", b"b", b"a"):
+        writer.feed(b"\0\1" + struct.pack(">i", 1) + key)
+        writer.keys.complete()  # begins a segment
+        counts.append(writer.keys.count)
+    assert counts == [1, 1, 2, 2, 3] and writer.rows == 5
+
+
 def test_the_set_of_no_keys_is_no_bytes(things: Dataset) -> None:
     data = exported("CSV", things, [], ["thing_id"]).encode()
     assert data == b"" and count_keys(data) == 0 and not contains_key(data, "")

@@ -140,6 +140,36 @@ def test_an_image_of_an_earlier_model_keeps_its_values(world: World) -> None:
         lens.values("k", lens.project(odd.SerializeToString()))
 
 
+def test_elements_that_the_model_refuses_stay_as_the_image_has_them(world: World) -> None:
+    """Among good ones, which are canonical as ever; maps alike."""
+    dataset = world.catalog["things"]
+    columns = [ShapeColumn(name, field=name) for name in ("all_kits", "named_kits")]
+    view = unrestricted(world.catalog, "things")
+    lens = in_lens(world, view, ShapeDefinition("things", columns))
+    holder: Any = dataset.message_class(thing_id="k")
+    kit = holder.all_kits.add
+    good, bad = (
+        kit(kit_name="g", color=1, amount_due="1.5"),
+        kit(kit_name="b", color=99, amount_due="1.23456"),
+    )
+
+    def shown(**kits: Any) -> dict[str, Any]:
+        record = dataset.message_class(thing_id="k", **kits)
+        return lens.values("k", lens.project(record.SerializeToString()))
+
+    found = shown(all_kits=[good, bad], named_kits={"g": good, "b": bad})
+    alone = shown(all_kits=[good], named_kits={"g": good})
+    assert found["all_kits"][0] == alone["all_kits"][0]
+    assert found["named_kits"]["g"] == alone["named_kits"]["g"]
+    for each in (found["all_kits"][1], found["named_kits"]["b"]):
+        assert (each["color"], each["amountDue"]) == (99, "1.23456")
+    labels = in_lens(
+        world, view, ShapeDefinition("things", [ShapeColumn("n", field="numbers", join=";")])
+    )
+    record = dataset.message_class(thing_id="k", numbers=[1, 2])
+    assert labels.values("k", labels.project(record.SerializeToString())) == {"n": "1;2"}
+
+
 def test_a_record_in_a_shape_is_bounded(world: World) -> None:
     dataset = world.catalog["things"]
     view = world.view(dataset, random.Random(SEED))

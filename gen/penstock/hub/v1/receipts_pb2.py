@@ -28,7 +28,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/hub/v1/receipts.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"-\n\x11GetReceiptRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe1\x03\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12-\n\x05state\x18\x05 \x01(\x0e\x32\x1e.penstock.hub.v1.Receipt.State\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x07 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x08 \x01(\t\x12\x11\n\trow_count\x18\t \x01(\x03\x12\x12\n\nbyte_count\x18\n \x01(\x03\x12\x0e\n\x06sha256\x18\x0b \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x0c \x01(\x03\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cresume_count\x18\x0f \x01(\x05\x12\x0c\n\x04loss\x18\x10 \x01(\t\"T\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x0c\n\x08\x43OMPLETE\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\r\n\tCANCELLED\x10\x04\x32\x86\x01\n\x08Receipts\x12z\n\nGetReceipt\x12\".penstock.hub.v1.GetReceiptRequest\x1a\x18.penstock.hub.v1.Receipt\".\xda\x41\nreceipt_id\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/receipts/{receipt_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1epenstock/hub/v1/receipts.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"-\n\x11GetReceiptRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe5\x04\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0b\x63onsumer_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12-\n\x05state\x18\x05 \x01(\x0e\x32\x1e.penstock.hub.v1.Receipt.State\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x07 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x08 \x01(\t\x12\x11\n\trow_count\x18\t \x01(\x03\x12\x12\n\nbyte_count\x18\n \x01(\x03\x12\x0e\n\x06sha256\x18\x0b \x01(\t\x12\x17\n\x0fpolicy_revision\x18\x0c \x01(\x03\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cresume_count\x18\x0f \x01(\x05\x12\x0c\n\x04loss\x18\x10 \x01(\t\x12\x14\n\x0crecord_count\x18\x11 \x01(\x03\x12;\n\rlossy_columns\x18\x12 \x03(\x0b\x32$.penstock.hub.v1.Receipt.LossyColumn\x1a/\n\x0bLossyColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ncell_count\x18\x02 \x01(\x03\"T\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\x0c\n\x08\x43OMPLETE\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\r\n\tCANCELLED\x10\x04\x32\x86\x01\n\x08Receipts\x12z\n\nGetReceipt\x12\".penstock.hub.v1.GetReceiptRequest\x1a\x18.penstock.hub.v1.Receipt\".\xda\x41\nreceipt_id\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/receipts/{receipt_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +42,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRECEIPTREQUEST']._serialized_start=172
   _globals['_GETRECEIPTREQUEST']._serialized_end=217
   _globals['_RECEIPT']._serialized_start=220
-  _globals['_RECEIPT']._serialized_end=701
-  _globals['_RECEIPT_STATE']._serialized_start=617
-  _globals['_RECEIPT_STATE']._serialized_end=701
-  _globals['_RECEIPTS']._serialized_start=704
-  _globals['_RECEIPTS']._serialized_end=838
+  _globals['_RECEIPT']._serialized_end=833
+  _globals['_RECEIPT_LOSSYCOLUMN']._serialized_start=700
+  _globals['_RECEIPT_LOSSYCOLUMN']._serialized_end=747
+  _globals['_RECEIPT_STATE']._serialized_start=749
+  _globals['_RECEIPT_STATE']._serialized_end=833
+  _globals['_RECEIPTS']._serialized_start=836
+  _globals['_RECEIPTS']._serialized_end=970
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpenstock/hub/v1/shapes.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x01\n\x05Shape\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x64\x61taset\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05title\x18\x04 \x01(\t\x12\x33\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x1c.penstock.hub.v1.ShapeColumnB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xc0\x03\n\x0bShapeColumn\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x05\x66ield\x18\x02 \x01(\tH\x00\x12\x12\n\x08\x63onstant\x18\x03 \x01(\tH\x00\x12\x14\n\nexpression\x18\x04 \x01(\tH\x00\x12\x11\n\x04join\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x06values\x18\x06 \x03(\x0b\x32(.penstock.hub.v1.ShapeColumn.ValuesEntry\x12\x16\n\totherwise\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x34\n\rnumber_format\x18\x08 \x01(\x0b\x32\x1d.penstock.hub.v1.NumberFormat\x12\x13\n\x0btime_format\x18\t \x01(\t\x12\x1a\n\rdefault_value\x18\n \x01(\tH\x03\x88\x01\x01\x12\x16\n\x0eskip_on_import\x18\x0b \x01(\x08\x12\x1c\n\x0eimport_problem\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06sourceB\x07\n\x05_joinB\x0c\n\n_otherwiseB\x10\n\x0e_default_value\"T\n\x0cNumberFormat\x12\x10\n\x08\x64\x65\x63imals\x18\x01 \x01(\x05\x12\x19\n\x11\x64\x65\x63imal_separator\x18\x02 \x01(\t\x12\x17\n\x0fgroup_separator\x18\x03 \x01(\t\"A\n\x12\x43reateShapeRequest\x12+\n\x05shape\x18\x01 \x01(\x0b\x32\x16.penstock.hub.v1.ShapeB\x04\xe2\x41\x01\x02\"A\n\x12UpdateShapeRequest\x12+\n\x05shape\x18\x01 \x01(\x0b\x32\x16.penstock.hub.v1.ShapeB\x04\xe2\x41\x01\x02\"@\n\x0fGetShapeRequest\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x13\n\x11ListShapesRequest\"<\n\x12ListShapesResponse\x12&\n\x06shapes\x18\x01 \x03(\x0b\x32\x16.penstock.hub.v1.Shape\",\n\x12\x44\x65leteShapeRequest\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"d\n\x14\x43ompareShapesRequest\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x66rom_version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\nto_version\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"O\n\x15\x43ompareShapesResponse\x12\x36\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32!.penstock.hub.v1.ColumnDifference\"\xa7\x01\n\x10\x43olumnDifference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfrom_position\x18\x02 \x01(\x05\x12\x13\n\x0bto_position\x18\x03 \x01(\x05\x12,\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.ShapeColumn\x12+\n\x05\x61\x66ter\x18\x05 \x01(\x0b\x32\x1c.penstock.hub.v1.ShapeColumn\"\x87\x01\n\x13PreviewShapeRequest\x12+\n\x05shape\x18\x01 \x01(\x0b\x32\x16.penstock.hub.v1.ShapeB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x32\xe1\x06\n\x06Shapes\x12m\n\x0b\x43reateShape\x12#.penstock.hub.v1.CreateShapeRequest\x1a\x16.penstock.hub.v1.Shape\"!\xda\x41\x05shape\x82\xd3\xe4\x93\x02\x13\"\n/v1/shapes:\x05shape\x12~\n\x0bUpdateShape\x12#.penstock.hub.v1.UpdateShapeRequest\x1a\x16.penstock.hub.v1.Shape\"2\xda\x41\x05shape\x82\xd3\xe4\x93\x02$2\x1b/v1/shapes/{shape.shape_id}:\x05shape\x12n\n\x08GetShape\x12 .penstock.hub.v1.GetShapeRequest\x1a\x16.penstock.hub.v1.Shape\"(\xda\x41\x08shape_id\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/shapes/{shape_id}\x12l\n\nListShapes\x12\".penstock.hub.v1.ListShapesRequest\x1a#.penstock.hub.v1.ListShapesResponse\"\x15\xda\x41\x00\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/shapes\x12t\n\x0b\x44\x65leteShape\x12#.penstock.hub.v1.DeleteShapeRequest\x1a\x16.google.protobuf.Empty\"(\xda\x41\x08shape_id\x82\xd3\xe4\x93\x02\x17*\x15/v1/shapes/{shape_id}\x12\xa8\x01\n\rCompareShapes\x12%.penstock.hub.v1.CompareShapesRequest\x1a&.penstock.hub.v1.CompareShapesResponse\"H\xda\x41 shape_id,from_version,to_version\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/shapes/{shape_id}:compare\x12i\n\x0cPreviewShape\x12$.penstock.hub.v1.PreviewShapeRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/shapes:preview:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cpenstock/hub/v1/shapes.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n\x05Shape\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x64\x61taset\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05title\x18\x04 \x01(\t\x12\x33\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x1c.penstock.hub.v1.ShapeColumnB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\'\n\x04rows\x18\x07 \x01(\x0b\x32\x19.penstock.hub.v1.ListRows\"3\n\x08ListRows\x12\x13\n\x05\x66ield\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nskip_empty\x18\x02 \x01(\x08\"\xd6\x03\n\x0bShapeColumn\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x05\x66ield\x18\x02 \x01(\tH\x00\x12\x12\n\x08\x63onstant\x18\x03 \x01(\tH\x00\x12\x14\n\nexpression\x18\x04 \x01(\tH\x00\x12\x14\n\nrow_number\x18\r \x01(\x08H\x00\x12\x11\n\x04join\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x38\n\x06values\x18\x06 \x03(\x0b\x32(.penstock.hub.v1.ShapeColumn.ValuesEntry\x12\x16\n\totherwise\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x34\n\rnumber_format\x18\x08 \x01(\x0b\x32\x1d.penstock.hub.v1.NumberFormat\x12\x13\n\x0btime_format\x18\t \x01(\t\x12\x1a\n\rdefault_value\x18\n \x01(\tH\x03\x88\x01\x01\x12\x16\n\x0eskip_on_import\x18\x0b \x01(\x08\x12\x1c\n\x0eimport_problem\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06sourceB\x07\n\x05_joinB\x0c\n\n_otherwiseB\x10\n\x0e_default_value\"T\n\x0cNumberFormat\x12\x10\n\x08\x64\x65\x63imals\x18\x01 \x01(\x05\x12\x19\n\x11\x64\x65\x63imal_separator\x18\x02 \x01(\t\x12\x17\n\x0fgroup_separator\x18\x03 \x01(\t\"A\n\x12\x43reateShapeRequest\x12+\n\x05shape\x18\x01 \x01(\x0b\x32\x16.penstock.hub.v1.ShapeB\x04\xe2\x41\x01\x02\"A\n\x12UpdateShapeRequest\x12+\n\x05shape\x18\x01 \x01(\x0b\x32\x16.penstock.hub.v1.ShapeB\x04\xe2\x41\x01\x02\"@\n\x0fGetShapeRequest\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x13\n\x11ListShapesRequest\"<\n\x12ListShapesResponse\x12&\n\x06shapes\x18\x01 \x03(\x0b\x32\x16.penstock.hub.v1.Shape\",\n\x12\x44\x65leteShapeRequest\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"d\n\x14\x43ompareShapesRequest\x12\x16\n\x08shape_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0c\x66rom_version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\nto_version\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xae\x01\n\x15\x43ompareShapesResponse\x12\x36\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32!.penstock.hub.v1.ColumnDifference\x12.\n\x0b\x62\x65\x66ore_rows\x18\x02 \x01(\x0b\x32\x19.penstock.hub.v1.ListRows\x12-\n\nafter_rows\x18\x03 \x01(\x0b\x32\x19.penstock.hub.v1.ListRows\"\xa7\x01\n\x10\x43olumnDifference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfrom_position\x18\x02 \x01(\x05\x12\x13\n\x0bto_position\x18\x03 \x01(\x05\x12,\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0b\x32\x1c.penstock.hub.v1.ShapeColumn\x12+\n\x05\x61\x66ter\x18\x05 \x01(\x0b\x32\x1c.penstock.hub.v1.ShapeColumn\"\x87\x01\n\x13PreviewShapeRequest\x12+\n\x05shape\x18\x01 \x01(\x0b\x32\x16.penstock.hub.v1.ShapeB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ormat\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x32\xe1\x06\n\x06Shapes\x12m\n\x0b\x43reateShape\x12#.penstock.hub.v1.CreateShapeRequest\x1a\x16.penstock.hub.v1.Shape\"!\xda\x41\x05shape\x82\xd3\xe4\x93\x02\x13\"\n/v1/shapes:\x05shape\x12~\n\x0bUpdateShape\x12#.penstock.hub.v1.UpdateShapeRequest\x1a\x16.penstock.hub.v1.Shape\"2\xda\x41\x05shape\x82\xd3\xe4\x93\x02$2\x1b/v1/shapes/{shape.shape_id}:\x05shape\x12n\n\x08GetShape\x12 .penstock.hub.v1.GetShapeRequest\x1a\x16.penstock.hub.v1.Shape\"(\xda\x41\x08shape_id\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/shapes/{shape_id}\x12l\n\nListShapes\x12\".penstock.hub.v1.ListShapesRequest\x1a#.penstock.hub.v1.ListShapesResponse\"\x15\xda\x41\x00\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/shapes\x12t\n\x0b\x44\x65leteShape\x12#.penstock.hub.v1.DeleteShapeRequest\x1a\x16.google.protobuf.Empty\"(\xda\x41\x08shape_id\x82\xd3\xe4\x93\x02\x17*\x15/v1/shapes/{shape_id}\x12\xa8\x01\n\rCompareShapes\x12%.penstock.hub.v1.CompareShapesRequest\x1a&.penstock.hub.v1.CompareShapesResponse\"H\xda\x41 shape_id,from_version,to_version\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/shapes/{shape_id}:compare\x12i\n\x0cPreviewShape\x12$.penstock.hub.v1.PreviewShapeRequest\x1a\x14.google.api.HttpBody\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/shapes:preview:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHAPE'].fields_by_name['columns']._serialized_options = b'\342A\001\002'
   _globals['_SHAPE'].fields_by_name['create_time']._loaded_options = None
   _globals['_SHAPE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_LISTROWS'].fields_by_name['field']._loaded_options = None
+  _globals['_LISTROWS'].fields_by_name['field']._serialized_options = b'\342A\001\002'
   _globals['_SHAPECOLUMN_VALUESENTRY']._loaded_options = None
   _globals['_SHAPECOLUMN_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_SHAPECOLUMN'].fields_by_name['name']._loaded_options = None
@@ -92,33 +94,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHAPES'].methods_by_name['PreviewShape']._loaded_options = None
   _globals['_SHAPES'].methods_by_name['PreviewShape']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/shapes:preview:\001*'
   _globals['_SHAPE']._serialized_start=227
-  _globals['_SHAPE']._serialized_end=427
-  _globals['_SHAPECOLUMN']._serialized_start=430
-  _globals['_SHAPECOLUMN']._serialized_end=878
-  _globals['_SHAPECOLUMN_VALUESENTRY']._serialized_start=782
-  _globals['_SHAPECOLUMN_VALUESENTRY']._serialized_end=827
-  _globals['_NUMBERFORMAT']._serialized_start=880
-  _globals['_NUMBERFORMAT']._serialized_end=964
-  _globals['_CREATESHAPEREQUEST']._serialized_start=966
-  _globals['_CREATESHAPEREQUEST']._serialized_end=1031
-  _globals['_UPDATESHAPEREQUEST']._serialized_start=1033
-  _globals['_UPDATESHAPEREQUEST']._serialized_end=1098
-  _globals['_GETSHAPEREQUEST']._serialized_start=1100
-  _globals['_GETSHAPEREQUEST']._serialized_end=1164
-  _globals['_LISTSHAPESREQUEST']._serialized_start=1166
-  _globals['_LISTSHAPESREQUEST']._serialized_end=1185
-  _globals['_LISTSHAPESRESPONSE']._serialized_start=1187
-  _globals['_LISTSHAPESRESPONSE']._serialized_end=1247
-  _globals['_DELETESHAPEREQUEST']._serialized_start=1249
-  _globals['_DELETESHAPEREQUEST']._serialized_end=1293
-  _globals['_COMPARESHAPESREQUEST']._serialized_start=1295
-  _globals['_COMPARESHAPESREQUEST']._serialized_end=1395
-  _globals['_COMPARESHAPESRESPONSE']._serialized_start=1397
-  _globals['_COMPARESHAPESRESPONSE']._serialized_end=1476
-  _globals['_COLUMNDIFFERENCE']._serialized_start=1479
-  _globals['_COLUMNDIFFERENCE']._serialized_end=1646
-  _globals['_PREVIEWSHAPEREQUEST']._serialized_start=1649
-  _globals['_PREVIEWSHAPEREQUEST']._serialized_end=1784
-  _globals['_SHAPES']._serialized_start=1787
-  _globals['_SHAPES']._serialized_end=2652
+  _globals['_SHAPE']._serialized_end=468
+  _globals['_LISTROWS']._serialized_start=470
+  _globals['_LISTROWS']._serialized_end=521
+  _globals['_SHAPECOLUMN']._serialized_start=524
+  _globals['_SHAPECOLUMN']._serialized_end=994
+  _globals['_SHAPECOLUMN_VALUESENTRY']._serialized_start=898
+  _globals['_SHAPECOLUMN_VALUESENTRY']._serialized_end=943
+  _globals['_NUMBERFORMAT']._serialized_start=996
+  _globals['_NUMBERFORMAT']._serialized_end=1080
+  _globals['_CREATESHAPEREQUEST']._serialized_start=1082
+  _globals['_CREATESHAPEREQUEST']._serialized_end=1147
+  _globals['_UPDATESHAPEREQUEST']._serialized_start=1149
+  _globals['_UPDATESHAPEREQUEST']._serialized_end=1214
+  _globals['_GETSHAPEREQUEST']._serialized_start=1216
+  _globals['_GETSHAPEREQUEST']._serialized_end=1280
+  _globals['_LISTSHAPESREQUEST']._serialized_start=1282
+  _globals['_LISTSHAPESREQUEST']._serialized_end=1301
+  _globals['_LISTSHAPESRESPONSE']._serialized_start=1303
+  _globals['_LISTSHAPESRESPONSE']._serialized_end=1363
+  _globals['_DELETESHAPEREQUEST']._serialized_start=1365
+  _globals['_DELETESHAPEREQUEST']._serialized_end=1409
+  _globals['_COMPARESHAPESREQUEST']._serialized_start=1411
+  _globals['_COMPARESHAPESREQUEST']._serialized_end=1511
+  _globals['_COMPARESHAPESRESPONSE']._serialized_start=1514
+  _globals['_COMPARESHAPESRESPONSE']._serialized_end=1688
+  _globals['_COLUMNDIFFERENCE']._serialized_start=1691
+  _globals['_COLUMNDIFFERENCE']._serialized_end=1858
+  _globals['_PREVIEWSHAPEREQUEST']._serialized_start=1861
+  _globals['_PREVIEWSHAPEREQUEST']._serialized_end=1996
+  _globals['_SHAPES']._serialized_start=1999
+  _globals['_SHAPES']._serialized_end=2864
 # @@protoc_insertion_point(module_scope)

@@ -15,23 +15,33 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Shape(_message.Message):
-    __slots__ = ("shape_id", "version", "dataset", "title", "columns", "create_time")
+    __slots__ = ("shape_id", "version", "dataset", "title", "columns", "create_time", "rows")
     SHAPE_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     shape_id: str
     version: int
     dataset: str
     title: str
     columns: _containers.RepeatedCompositeFieldContainer[ShapeColumn]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, shape_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset: _Optional[str] = ..., title: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ShapeColumn, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    rows: ListRows
+    def __init__(self, shape_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset: _Optional[str] = ..., title: _Optional[str] = ..., columns: _Optional[_Iterable[_Union[ShapeColumn, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rows: _Optional[_Union[ListRows, _Mapping]] = ...) -> None: ...
+
+class ListRows(_message.Message):
+    __slots__ = ("field", "skip_empty")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    SKIP_EMPTY_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    skip_empty: bool
+    def __init__(self, field: _Optional[str] = ..., skip_empty: _Optional[bool] = ...) -> None: ...
 
 class ShapeColumn(_message.Message):
-    __slots__ = ("name", "field", "constant", "expression", "join", "values", "otherwise", "number_format", "time_format", "default_value", "skip_on_import", "import_problem")
+    __slots__ = ("name", "field", "constant", "expression", "row_number", "join", "values", "otherwise", "number_format", "time_format", "default_value", "skip_on_import", "import_problem")
     class ValuesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +53,7 @@ class ShapeColumn(_message.Message):
     FIELD_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     EXPRESSION_FIELD_NUMBER: _ClassVar[int]
+    ROW_NUMBER_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     OTHERWISE_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +66,7 @@ class ShapeColumn(_message.Message):
     field: str
     constant: str
     expression: str
+    row_number: bool
     join: str
     values: _containers.ScalarMap[str, str]
     otherwise: str
@@ -63,7 +75,7 @@ class ShapeColumn(_message.Message):
     default_value: str
     skip_on_import: bool
     import_problem: str
-    def __init__(self, name: _Optional[str] = ..., field: _Optional[str] = ..., constant: _Optional[str] = ..., expression: _Optional[str] = ..., join: _Optional[str] = ..., values: _Optional[_Mapping[str, str]] = ..., otherwise: _Optional[str] = ..., number_format: _Optional[_Union[NumberFormat, _Mapping]] = ..., time_format: _Optional[str] = ..., default_value: _Optional[str] = ..., skip_on_import: _Optional[bool] = ..., import_problem: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., field: _Optional[str] = ..., constant: _Optional[str] = ..., expression: _Optional[str] = ..., row_number: _Optional[bool] = ..., join: _Optional[str] = ..., values: _Optional[_Mapping[str, str]] = ..., otherwise: _Optional[str] = ..., number_format: _Optional[_Union[NumberFormat, _Mapping]] = ..., time_format: _Optional[str] = ..., default_value: _Optional[str] = ..., skip_on_import: _Optional[bool] = ..., import_problem: _Optional[str] = ...) -> None: ...
 
 class NumberFormat(_message.Message):
     __slots__ = ("decimals", "decimal_separator", "group_separator")
@@ -122,10 +134,14 @@ class CompareShapesRequest(_message.Message):
     def __init__(self, shape_id: _Optional[str] = ..., from_version: _Optional[int] = ..., to_version: _Optional[int] = ...) -> None: ...
 
 class CompareShapesResponse(_message.Message):
-    __slots__ = ("differences",)
+    __slots__ = ("differences", "before_rows", "after_rows")
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_ROWS_FIELD_NUMBER: _ClassVar[int]
     differences: _containers.RepeatedCompositeFieldContainer[ColumnDifference]
-    def __init__(self, differences: _Optional[_Iterable[_Union[ColumnDifference, _Mapping]]] = ...) -> None: ...
+    before_rows: ListRows
+    after_rows: ListRows
+    def __init__(self, differences: _Optional[_Iterable[_Union[ColumnDifference, _Mapping]]] = ..., before_rows: _Optional[_Union[ListRows, _Mapping]] = ..., after_rows: _Optional[_Union[ListRows, _Mapping]] = ...) -> None: ...
 
 class ColumnDifference(_message.Message):
     __slots__ = ("name", "from_position", "to_position", "before", "after")

@@ -138,7 +138,9 @@ class ShapesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewShape(self, request, context):
-        """A few records in a shape that is not saved yet, as a file.
+        """A few records in a shape that is not saved yet, as a file. The header
+        `penstock-import-problems` says why imports refuse columns of it: a JSON
+        object of texts by the columns' names, with "" for the shape as a whole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

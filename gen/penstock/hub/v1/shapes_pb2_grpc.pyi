@@ -62,7 +62,10 @@ class ShapesStub:
     CompareShapes: _grpc.UnaryUnaryMultiCallable[_shapes_pb2.CompareShapesRequest, _shapes_pb2.CompareShapesResponse]
     """Which columns differ between two versions of a shape."""
     PreviewShape: _grpc.UnaryUnaryMultiCallable[_shapes_pb2.PreviewShapeRequest, _httpbody_pb2.HttpBody]
-    """A few records in a shape that is not saved yet, as a file."""
+    """A few records in a shape that is not saved yet, as a file. The header
+    `penstock-import-problems` says why imports refuse columns of it: a JSON
+    object of texts by the columns' names, with "" for the shape as a whole.
+    """
 
 @_typing.type_check_only
 class ShapesAsyncStub(ShapesStub):
@@ -96,7 +99,10 @@ class ShapesAsyncStub(ShapesStub):
     CompareShapes: _aio.UnaryUnaryMultiCallable[_shapes_pb2.CompareShapesRequest, _shapes_pb2.CompareShapesResponse]  # type: ignore[assignment]
     """Which columns differ between two versions of a shape."""
     PreviewShape: _aio.UnaryUnaryMultiCallable[_shapes_pb2.PreviewShapeRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """A few records in a shape that is not saved yet, as a file."""
+    """A few records in a shape that is not saved yet, as a file. The header
+    `penstock-import-problems` says why imports refuse columns of it: a JSON
+    object of texts by the columns' names, with "" for the shape as a whole.
+    """
 
 class ShapesServicer(metaclass=_abc_1.ABCMeta):
     """Saved projections of a dataset for one receiver: columns renamed, reordered,
@@ -169,6 +175,9 @@ class ShapesServicer(metaclass=_abc_1.ABCMeta):
         request: _shapes_pb2.PreviewShapeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """A few records in a shape that is not saved yet, as a file."""
+        """A few records in a shape that is not saved yet, as a file. The header
+        `penstock-import-problems` says why imports refuse columns of it: a JSON
+        object of texts by the columns' names, with "" for the shape as a whole.
+        """
 
 def add_ShapesServicer_to_server(servicer: ShapesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,13 @@ import typer
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
 from penstock.client.cli.files import read_document
-from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
+from penstock.client.cli.printing import (
+    Column,
+    document_of,
+    print_document,
+    print_outcome,
+    print_rows,
+)
 
 T = TypeVar("T")
 
@@ -21,7 +27,8 @@ File = Annotated[
     typer.Argument(
         metavar="FILE|NAME",
         help="The shape in JSON, or in TOML if the name ends in .toml; - reads JSON from "
-        "standard input; or an example that comes with the client: crm-contacts, flat-orders.",
+        "standard input; or an example that comes with the client: crm-contacts, flat-orders, "
+        "order-lines.",
     ),
 ]
 Version = Annotated[int, typer.Option(min=0, help="Its version; 0 means the latest.")]
@@ -66,9 +73,12 @@ def preview_shape(
     """Show a few records in the columns of a file, without saving it."""
     shape = _read_file(file)
     with connect_client() as client:
-        data = _in_form(lambda: client.shapes.preview(shape, filter=filter, rows=rows))
+        found = _in_form(lambda: client.shapes.preview_whole(shape, filter=filter, rows=rows))
     names = [column["name"] for column in shape.get("columns", ())]
-    print_rows(_load_records(data), names)
+    print_rows(_load_records(found.data), names)
+    for name, problem in found.import_problems.items():
+        what = f"the column '{name}' cannot be read back: {problem}" if name else problem
+        typer.echo(f"import --shape would refuse it: {what}", err=True)
 
 
 def list_shapes() -> None:
@@ -76,7 +86,8 @@ def list_shapes() -> None:
     with connect_client() as client:
         found = client.shapes.latest()
     columns = Column("columns", lambda document: str(len(document.get("columns", ()))))
-    print_rows(found, ["shape_id", "version", "dataset", columns, "title", "create_time"])
+    rows = Column("rows.field")
+    print_rows(found, ["shape_id", "version", "dataset", columns, rows, "title", "create_time"])
 
 
 def get_shape(name: Name, version: Version = 0) -> None:
@@ -95,11 +106,18 @@ def compare_shapes(
         int, typer.Option("--to", min=0, help="The later version; 0 means the latest.")
     ] = 0,
 ) -> None:
-    """Print the columns that differ between two versions of a shape."""
+    """Print the columns that differ between two versions of a shape.
+
+    A line without a name says that the versions make rows of different lists.
+    """
     with connect_client() as client:
         found = client.shapes.compare(name, from_version, to_version)
+    rows = [document_of(difference) for difference in found.differences]
+    sides = {"before": found.before_rows, "after": found.after_rows}
+    if found.before_rows != found.after_rows:
+        rows.insert(0, {"name": "", **{n: document_of(s) for n, s in sides.items() if s.field}})
     print_rows(
-        found,
+        rows,
         ["name", "from_position", "to_position", _side_column("before"), _side_column("after")],
     )
 

@@ -1,14 +1,16 @@
-"""PreviewShape: a few records in a shape that is not saved."""
+"""PreviewShape: a few records in a shape that is not saved, and whether it can be read back."""
 
 from __future__ import annotations
 
-from penstockd.audit.given import given_set
+from collections.abc import Mapping
+
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.exports.page import FilePage, read_file_page
 from penstockd.hub import Hub
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
+from penstockd.shapes.inverse import list_import_problems
 from penstockd.shapes.model import ShapeDefinition
 from penstockd.shapes.using import check_shape
 
@@ -18,8 +20,9 @@ USUAL_ROWS, MOST_ROWS = 10, 100
 
 async def preview_shape(
     hub: Hub, call: Call, definition: ShapeDefinition, format: str, filter: str, rows: int
-) -> FilePage:
-    """The first matching records by key, in the shape's columns.
+) -> tuple[FilePage, Mapping[str, str]]:
+    """The first matching records by key, in the shape's columns, and why imports refuse columns
+    (see ``list_import_problems``).
 
     Raises ValueInvalid, PermissionDenied, and what ``read_file_page`` raises.
     """
@@ -32,6 +35,5 @@ async def preview_shape(
     page = await read_file_page(
         hub.database, view, query, size, None, format, shaped, surface=call.entry.surface
     )
-    rule = call.rule(view, page.rule_fields)
-    call.disclose(given_set(definition.dataset, rule, page.rows, page.keys))
-    return page
+    call.disclose(page.given(call, view))
+    return page, list_import_problems(call, definition.dataset, shaped.document)

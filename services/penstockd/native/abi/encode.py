@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 
 from penstockd.native.abi.kernel import Text
 
+#: The columns of a sheet of XLSX, and one for the key.
+PRINT_MOST_CELLS: Final = 16385
+
 
 class PrintFormat(enum.IntEnum):
     """The format to print."""

@@ -181,7 +181,9 @@ static u8 *floating(u8 *o, const u8 *p, int32_t n, int32_t format) {
   return o;
 }
 
-// Prints a cell of an XLSX sheet; see sheet.c.
+static int32_t losses[MOST_CELLS]; // by column, how many cells do not hold their values exactly
+
+// Prints the value of a cell of an XLSX sheet; see sheet.c.
 static u8 *cell(u8 *o, const Op *op, const u8 *p, int32_t n) {
   u8 *after;
   switch (op->code) {
@@ -201,7 +203,12 @@ static u8 *cell(u8 *o, const Op *op, const u8 *p, int32_t n) {
 }
 
 static u8 *value(u8 *o, const Op *op, const u8 *p, int32_t n, int32_t format) {
-  if (format == SHEET) return cell(o, op, p, n);
+  if (format == SHEET) {
+    lossy = 0;
+    o = cell(o, op, p, n);
+    if (lossy && op->arg < MOST_CELLS) losses[op->arg]++;
+    return o;
+  }
   switch (op->code) {
   case TEXT: return text(o, p, n, format);
   case BOOL: return word(o, *p ? "true" : "false");
@@ -308,5 +315,8 @@ EXPORT(encode) int32_t encode(const Plan *plan, const u8 *in, int32_t size, u8 *
   result.produced = (int32_t)(o - out);
   return status;
 }
+
+// Returns, for each column of a sheet, how many of its cells do not hold their values exactly.
+EXPORT(count_losses) int32_t *count_losses(void) { return losses; }
 
 EXPORT(results) Result *results(void) { return &result; }

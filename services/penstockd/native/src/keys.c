@@ -11,6 +11,8 @@ enum { SEGMENT = 1 << 20, RADIX = 10, DIGITS = 1 << RADIX };
 
 static uint64_t *hashes; // SEGMENT of them, followed by as much room for sorting
 static int32_t count;
+static uint64_t latest; // the hash of the key of the row before, if there was one
+static int32_t begun;
 
 static inline uint64_t mix(uint64_t h, uint64_t word) {
   h = (h ^ word) * 0x9E3779B97F4A7C15u;
@@ -31,11 +33,18 @@ static uint64_t hash(const u8 *s, int32_t n) {
 EXPORT(start_keys) void start_keys(uint64_t *room) {
   hashes = room;
   count = 0;
+  begun = 0;
 }
 
 int32_t keys_room(void) { return SEGMENT - count; }
 
-void keep_key(const u8 *s, int32_t n) { hashes[count++] = hash(s, n); }
+// Adds the key of a row. Rows of one record follow each other and count once.
+void keep_key(const u8 *s, int32_t n) {
+  uint64_t h = hash(s, n);
+  if (!begun || h != latest) hashes[count++] = h;
+  begun = 1;
+  latest = h;
+}
 
 static void sort(uint64_t *from, uint64_t *to) {
   for (int32_t shift = 0; shift < 4 * RADIX; shift += RADIX) { // four passes end in `from`

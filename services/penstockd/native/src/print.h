@@ -3,6 +3,7 @@
 #include "kernel.h"
 
 extern int32_t broken; // a value cannot be printed
+extern int32_t lossy;  // a value was printed in a form that does not hold it exactly
 
 u8 *integer(u8 *o, int64_t value);
 u8 *date(u8 *o, int32_t days);

@@ -61,6 +61,9 @@ u8 *safe_text(u8 *o, const u8 *s, int32_t n, int32_t json) {
 
 // --- XLSX ---
 
+// Set where a cell does not hold its value exactly, as a value of its type.
+int32_t lossy;
+
 static const int32_t MARCH_1900 = -36465; // days from 2000-01-01; before it the calendars differ
 static const int32_t EPOCH = 36526;       // the serial number of 2000-01-01
 static const int32_t MOST_UNITS = 32767;  // UTF-16 units in one cell
@@ -77,6 +80,7 @@ static u8 *number_or_text(u8 *start, u8 *digits, u8 *o) {
   for (u8 *p = digits; p < o; p++)
     if (*p >= '0' && *p <= '9' && (count || *p != '0')) count++;
   if (count <= EXACT) return close_number(o);
+  lossy = 1;
   u8 copy[128]; // no printed number is longer
   for (int32_t i = 0; i < size; i++) copy[i] = digits[i];
   o = open_text(start);
@@ -99,7 +103,10 @@ u8 *sheet_numeric(u8 *o, const u8 *p, int32_t n) {
 }
 
 u8 *sheet_float(u8 *o, const u8 *p, int32_t n) {
-  if (p[n - 1] > '9') return sheet_text(o, p, n); // NaN, Infinity
+  if (p[n - 1] > '9') { // NaN, Infinity
+    lossy = 1;
+    return sheet_text(o, p, n);
+  }
   return close_number(put(word(o, "<c><v>"), p, n));
 }
 
@@ -109,7 +116,10 @@ u8 *sheet_bytes(u8 *o, const u8 *p, int32_t n) {
 }
 
 u8 *sheet_date(u8 *o, int32_t days) {
-  if (days < MARCH_1900) return close_text(date(open_text(o), days));
+  if (days < MARCH_1900) {
+    lossy = 1;
+    return close_text(date(open_text(o), days));
+  }
   if (days == INT32_MAX) return sheet_date(o, 2921939); // see date()
   return close_number(integer(word(o, "<c s=\"1\"><v>"), days + EPOCH));
 }
@@ -119,7 +129,11 @@ u8 *sheet_time(u8 *o, int64_t us) {
   const int64_t day = 86400000000;
   int64_t days = us / day, rest = us % day;
   if (rest < 0) rest += day, days--;
-  if (days < MARCH_1900 || us == INT64_MAX) return close_text(timestamp(open_text(o), us));
+  lossy = rest % 1000 != 0; // spreadsheets keep milliseconds
+  if (days < MARCH_1900 || us == INT64_MAX) {
+    lossy = 1;
+    return close_text(timestamp(open_text(o), us));
+  }
   o = integer(word(o, "<c s=\"2\"><v>"), days + EPOCH);
   *o++ = '.';
   for (int32_t half = 0; half < 2; half++) {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -20,8 +21,18 @@ from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.frames import attach_file, http_body
 from penstockd.rpc.hub.messages import put_time
 from penstockd.rpc.routes import routes_of
-from penstockd.shapes.model import ColumnDifference, NumberFormat, ShapeColumn, ShapeDefinition
+from penstockd.shapes.model import (
+    ColumnDifference,
+    ListRows,
+    NumberFormat,
+    ShapeColumn,
+    ShapeDefinition,
+    compare_columns,
+)
 from penstockd.store.shapes import StoredShape
+
+#: The most columns whose problems a preview names.
+MOST_PROBLEMS = 20
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Shapes"]
 
@@ -73,25 +84,38 @@ async def _delete_shape(request: pb.DeleteShapeRequest, call: ServedCall) -> Emp
 async def _compare_shapes(
     request: pb.CompareShapesRequest, call: ServedCall
 ) -> pb.CompareShapesResponse:
-    found = await compare_shapes(
+    earlier, later = await compare_shapes(
         call.hub, call, request.shape_id, request.from_version, request.to_version
     )
-    return pb.CompareShapesResponse(differences=map(_difference_message, found))
+    return pb.CompareShapesResponse(
+        differences=map(_difference_message, compare_columns(earlier, later)),
+        before_rows=_rows_message(earlier.rows),
+        after_rows=_rows_message(later.rows),
+    )
 
 
 async def _preview_shape(request: pb.PreviewShapeRequest, call: ServedCall) -> bytes:
     definition, form = _read_definition(request.shape), request.format or "JSON"
-    page = await preview_shape(call.hub, call, definition, form, request.filter, request.page_size)
+    page, problems = await preview_shape(
+        call.hub, call, definition, form, request.filter, request.page_size
+    )
     headers = {
+        "penstock-import-problems": _format_problems(problems),
         "content-disposition": attach_file(page.file_name),
-        **receipts.page_headers(page.body, call.entry.row_count or 0),
+        **receipts.page_headers(page.body, page.rows, page.records),
     }
     await call.exchange.send_headers(headers)
     return http_body(page.body, page.content_type)
 
 
 def _read_definition(message: pb.Shape) -> ShapeDefinition:
-    return ShapeDefinition(message.dataset, list(map(_read_column, message.columns)), message.title)
+    rows = message.rows
+    return ShapeDefinition(
+        message.dataset,
+        list(map(_read_column, message.columns)),
+        message.title,
+        ListRows(rows.field, rows.skip_empty) if message.HasField("rows") else None,
+    )
 
 
 def _read_column(message: pb.ShapeColumn) -> ShapeColumn:
@@ -115,6 +139,7 @@ def _read_column(message: pb.ShapeColumn) -> ShapeColumn:
         time=message.time_format,
         default=optional("default_value"),
         skip_on_import=message.skip_on_import,
+        row_number=message.row_number,
     )
 
 
@@ -132,6 +157,8 @@ def _column_message(column: ShapeColumn) -> pb.ShapeColumn:
         message.constant = column.constant
     elif column.expression:
         message.expression = column.expression
+    elif column.row_number:
+        message.row_number = True
     else:
         message.field = column.field
     if (number := column.number) is not None:
@@ -149,9 +176,22 @@ def _shape_message(stored: StoredShape) -> pb.Shape:
         dataset=definition.dataset,
         title=definition.title,
         columns=map(_column_message, definition.columns),
+        rows=_rows_message(definition.rows),
     )
     put_time(message, "create_time", stored.create_time)
     return message
+
+
+def _rows_message(rows: ListRows | None) -> pb.ListRows | None:
+    return None if rows is None else pb.ListRows(field=rows.field, skip_empty=rows.skip_empty)
+
+
+def _format_problems(problems: Mapping[str, str]) -> str:
+    """Why imports refuse columns, as a header: the first ones, if they are many."""
+    shown = dict(list(problems.items())[:MOST_PROBLEMS])
+    if len(problems) > MOST_PROBLEMS:
+        shown[""] = f"{len(problems) - MOST_PROBLEMS} more columns cannot be read back"
+    return json.dumps(shown)
 
 
 def _difference_message(found: ColumnDifference) -> pb.ColumnDifference:

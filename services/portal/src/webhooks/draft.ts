@@ -17,6 +17,8 @@ export interface Wanted {
   operations: readonly string[];
   filter: string;
   fields: string;
+  /** The reference to a shape, such as contacts or contacts@2; or empty. */
+  shape: string;
 }
 
 export interface Header {
@@ -81,8 +83,9 @@ export function webhookOf(draft: Draft): MessageInitShape<typeof WebhookSchema> 
   return {
     url: url.trim(),
     title: title.trim(),
-    selections: draft.selections.map(({ dataset, operations, filter, fields }) => {
-      return { dataset, operations: [...operations], filter: filter.trim(), fields: fields.trim() };
+    selections: draft.selections.map(({ dataset, operations, filter, fields, shape }) => {
+      const texts = { filter: filter.trim(), fields: fields.trim(), shape: shape.trim() };
+      return { dataset, operations: [...operations], ...texts };
     }),
     headers: Object.fromEntries(
       (draft.headers ?? []).filter(({ name }) => name.trim()).map((h) => [h.name.trim(), h.value]),

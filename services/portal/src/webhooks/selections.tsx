@@ -54,7 +54,7 @@ export function Selections({ datasets, chosen, faults, onChange }: Props) {
 }
 
 function blank(dataset: string): Wanted {
-  return { dataset, operations: [], filter: "", fields: "" };
+  return { dataset, operations: [], filter: "", fields: "", shape: "" };
 }
 
 interface SelectionProps {
@@ -100,6 +100,14 @@ function Selection({ wanted, fault, onChange }: SelectionProps) {
           onChange={(fields) => onChange({ fields })}
           error={fault("fields")}
           hint="Separated by commas. Empty: all that you may see."
+          input={{ spellCheck: false, className: "mono" }}
+        />
+        <TextField
+          label={`Shape of ${dataset}`}
+          value={wanted.shape}
+          onChange={(shape) => onChange({ shape })}
+          error={fault("shape")}
+          hint="A shape of yours in place of fields, such as contacts or contacts@2."
           input={{ spellCheck: false, className: "mono" }}
         />
       </div>

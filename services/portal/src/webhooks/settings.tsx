@@ -82,6 +82,12 @@ function Selections({ webhook }: { webhook: Webhook }) {
               <code>{selection.fields}</code>
             </>
           ) : null}
+          {selection.shape ? (
+            <>
+              {", in the shape "}
+              <code>{selection.shape}</code>
+            </>
+          ) : null}
         </div>
       ))}
     </>

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/receipts.proto.
  */
 export const file_penstock_hub_v1_receipts: GenFile = /*@__PURE__*/
-  fileDesc("Ch5wZW5zdG9jay9odWIvdjEvcmVjZWlwdHMucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSInChFHZXRSZWNlaXB0UmVxdWVzdBISCgpyZWNlaXB0X2lkGAEgASgJIuEDCgdSZWNlaXB0EhIKCnJlY2VpcHRfaWQYASABKAkSDwoHZGF0YXNldBgCIAEoCRITCgtjb25zdW1lcl9pZBgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJEi0KBXN0YXRlGAUgASgOMh4ucGVuc3RvY2suaHViLnYxLlJlY2VpcHQuU3RhdGUSDgoGcmVhc29uGAYgASgJEg4KBmZvcm1hdBgHIAEoCRIOCgZjdXJzb3IYCCABKAkSEQoJcm93X2NvdW50GAkgASgDEhIKCmJ5dGVfY291bnQYCiABKAMSDgoGc2hhMjU2GAsgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgMIAEoAxIuCgpzdGFydF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMcmVzdW1lX2NvdW50GA8gASgFEgwKBGxvc3MYECABKAkiVAoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABILCgdSVU5OSU5HEAESDAoIQ09NUExFVEUQAhIKCgZGQUlMRUQQAxINCglDQU5DRUxMRUQQBDJWCghSZWNlaXB0cxJKCgpHZXRSZWNlaXB0EiIucGVuc3RvY2suaHViLnYxLkdldFJlY2VpcHRSZXF1ZXN0GhgucGVuc3RvY2suaHViLnYxLlJlY2VpcHRiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch5wZW5zdG9jay9odWIvdjEvcmVjZWlwdHMucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSInChFHZXRSZWNlaXB0UmVxdWVzdBISCgpyZWNlaXB0X2lkGAEgASgJIuUECgdSZWNlaXB0EhIKCnJlY2VpcHRfaWQYASABKAkSDwoHZGF0YXNldBgCIAEoCRITCgtjb25zdW1lcl9pZBgDIAEoCRISCgpyZXF1ZXN0X2lkGAQgASgJEi0KBXN0YXRlGAUgASgOMh4ucGVuc3RvY2suaHViLnYxLlJlY2VpcHQuU3RhdGUSDgoGcmVhc29uGAYgASgJEg4KBmZvcm1hdBgHIAEoCRIOCgZjdXJzb3IYCCABKAkSEQoJcm93X2NvdW50GAkgASgDEhIKCmJ5dGVfY291bnQYCiABKAMSDgoGc2hhMjU2GAsgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgMIAEoAxIuCgpzdGFydF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFAoMcmVzdW1lX2NvdW50GA8gASgFEgwKBGxvc3MYECABKAkSFAoMcmVjb3JkX2NvdW50GBEgASgDEjsKDWxvc3N5X2NvbHVtbnMYEiADKAsyJC5wZW5zdG9jay5odWIudjEuUmVjZWlwdC5Mb3NzeUNvbHVtbhovCgtMb3NzeUNvbHVtbhIMCgRuYW1lGAEgASgJEhIKCmNlbGxfY291bnQYAiABKAMiVAoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABILCgdSVU5OSU5HEAESDAoIQ09NUExFVEUQAhIKCgZGQUlMRUQQAxINCglDQU5DRUxMRUQQBDJWCghSZWNlaXB0cxJKCgpHZXRSZWNlaXB0EiIucGVuc3RvY2suaHViLnYxLkdldFJlY2VpcHRSZXF1ZXN0GhgucGVuc3RvY2suaHViLnYxLlJlY2VpcHRiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * Asks for one receipt.
@@ -99,8 +99,8 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
   cursor: string;
 
   /**
-   * Records in the file; of an export that is not complete, those that were
-   * sent.
+   * Rows in the file; of an export that is not complete, those that were sent.
+   * A record has one, unless a shape makes rows of a list.
    *
    * @generated from field: int64 row_count = 9;
    */
@@ -155,6 +155,22 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
    * @generated from field: string loss = 16;
    */
   loss: string;
+
+  /**
+   * Records of which the file has rows; of an export that is not complete, those
+   * that were sent.
+   *
+   * @generated from field: int64 record_count = 17;
+   */
+  recordCount: bigint;
+
+  /**
+   * The columns with cells that do not hold their values exactly; only of a
+   * complete export.
+   *
+   * @generated from field: repeated penstock.hub.v1.Receipt.LossyColumn lossy_columns = 18;
+   */
+  lossyColumns: Receipt_LossyColumn[];
 };
 
 /**
@@ -163,6 +179,36 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
  */
 export const ReceiptSchema: GenMessage<Receipt> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_receipts, 1);
+
+/**
+ * A column of a file whose format cannot hold all of its values.
+ *
+ * @generated from message penstock.hub.v1.Receipt.LossyColumn
+ */
+export type Receipt_LossyColumn = Message<"penstock.hub.v1.Receipt.LossyColumn"> & {
+  /**
+   * The column's name in the file.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How many of its cells do not hold their values exactly. In XLSX: numbers
+   * of more than 15 digits, NaN and infinities, and days before March 1900,
+   * which are text, and times with fractions of a millisecond.
+   *
+   * @generated from field: int64 cell_count = 2;
+   */
+  cellCount: bigint;
+};
+
+/**
+ * Describes the message penstock.hub.v1.Receipt.LossyColumn.
+ * Use `create(Receipt_LossyColumnSchema)` to create a new message.
+ */
+export const Receipt_LossyColumnSchema: GenMessage<Receipt_LossyColumn> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_receipts, 1, 0);
 
 /**
  * How far an export has come.

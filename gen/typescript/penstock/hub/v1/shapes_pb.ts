@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/shapes.proto.
  */
 export const file_penstock_hub_v1_shapes: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZW5zdG9jay9odWIvdjEvc2hhcGVzLnByb3RvEg9wZW5zdG9jay5odWIudjEiqgEKBVNoYXBlEhAKCHNoYXBlX2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDwoHZGF0YXNldBgDIAEoCRINCgV0aXRsZRgEIAEoCRItCgdjb2x1bW5zGAUgAygLMhwucGVuc3RvY2suaHViLnYxLlNoYXBlQ29sdW1uEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK0AwoLU2hhcGVDb2x1bW4SDAoEbmFtZRgBIAEoCRIPCgVmaWVsZBgCIAEoCUgAEhIKCGNvbnN0YW50GAMgASgJSAASFAoKZXhwcmVzc2lvbhgEIAEoCUgAEhEKBGpvaW4YBSABKAlIAYgBARI4CgZ2YWx1ZXMYBiADKAsyKC5wZW5zdG9jay5odWIudjEuU2hhcGVDb2x1bW4uVmFsdWVzRW50cnkSFgoJb3RoZXJ3aXNlGAcgASgJSAKIAQESNAoNbnVtYmVyX2Zvcm1hdBgIIAEoCzIdLnBlbnN0b2NrLmh1Yi52MS5OdW1iZXJGb3JtYXQSEwoLdGltZV9mb3JtYXQYCSABKAkSGgoNZGVmYXVsdF92YWx1ZRgKIAEoCUgDiAEBEhYKDnNraXBfb25faW1wb3J0GAsgASgIEhYKDmltcG9ydF9wcm9ibGVtGAwgASgJGi0KC1ZhbHVlc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGc291cmNlQgcKBV9qb2luQgwKCl9vdGhlcndpc2VCEAoOX2RlZmF1bHRfdmFsdWUiVAoMTnVtYmVyRm9ybWF0EhAKCGRlY2ltYWxzGAEgASgFEhkKEWRlY2ltYWxfc2VwYXJhdG9yGAIgASgJEhcKD2dyb3VwX3NlcGFyYXRvchgDIAEoCSI7ChJDcmVhdGVTaGFwZVJlcXVlc3QSJQoFc2hhcGUYASABKAsyFi5wZW5zdG9jay5odWIudjEuU2hhcGUiOwoSVXBkYXRlU2hhcGVSZXF1ZXN0EiUKBXNoYXBlGAEgASgLMhYucGVuc3RvY2suaHViLnYxLlNoYXBlIjQKD0dldFNoYXBlUmVxdWVzdBIQCghzaGFwZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgFIhMKEUxpc3RTaGFwZXNSZXF1ZXN0IjwKEkxpc3RTaGFwZXNSZXNwb25zZRImCgZzaGFwZXMYASADKAsyFi5wZW5zdG9jay5odWIudjEuU2hhcGUiJgoSRGVsZXRlU2hhcGVSZXF1ZXN0EhAKCHNoYXBlX2lkGAEgASgJIlIKFENvbXBhcmVTaGFwZXNSZXF1ZXN0EhAKCHNoYXBlX2lkGAEgASgJEhQKDGZyb21fdmVyc2lvbhgCIAEoBRISCgp0b192ZXJzaW9uGAMgASgFIk8KFUNvbXBhcmVTaGFwZXNSZXNwb25zZRI2CgtkaWZmZXJlbmNlcxgBIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Db2x1bW5EaWZmZXJlbmNlIqcBChBDb2x1bW5EaWZmZXJlbmNlEgwKBG5hbWUYASABKAkSFQoNZnJvbV9wb3NpdGlvbhgCIAEoBRITCgt0b19wb3NpdGlvbhgDIAEoBRIsCgZiZWZvcmUYBCABKAsyHC5wZW5zdG9jay5odWIudjEuU2hhcGVDb2x1bW4SKwoFYWZ0ZXIYBSABKAsyHC5wZW5zdG9jay5odWIudjEuU2hhcGVDb2x1bW4ibwoTUHJldmlld1NoYXBlUmVxdWVzdBIlCgVzaGFwZRgBIAEoCzIWLnBlbnN0b2NrLmh1Yi52MS5TaGFwZRIOCgZmaWx0ZXIYAiABKAkSDgoGZm9ybWF0GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoBTK1BAoGU2hhcGVzEkoKC0NyZWF0ZVNoYXBlEiMucGVuc3RvY2suaHViLnYxLkNyZWF0ZVNoYXBlUmVxdWVzdBoWLnBlbnN0b2NrLmh1Yi52MS5TaGFwZRJKCgtVcGRhdGVTaGFwZRIjLnBlbnN0b2NrLmh1Yi52MS5VcGRhdGVTaGFwZVJlcXVlc3QaFi5wZW5zdG9jay5odWIudjEuU2hhcGUSRAoIR2V0U2hhcGUSIC5wZW5zdG9jay5odWIudjEuR2V0U2hhcGVSZXF1ZXN0GhYucGVuc3RvY2suaHViLnYxLlNoYXBlElUKCkxpc3RTaGFwZXMSIi5wZW5zdG9jay5odWIudjEuTGlzdFNoYXBlc1JlcXVlc3QaIy5wZW5zdG9jay5odWIudjEuTGlzdFNoYXBlc1Jlc3BvbnNlEkoKC0RlbGV0ZVNoYXBlEiMucGVuc3RvY2suaHViLnYxLkRlbGV0ZVNoYXBlUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJeCg1Db21wYXJlU2hhcGVzEiUucGVuc3RvY2suaHViLnYxLkNvbXBhcmVTaGFwZXNSZXF1ZXN0GiYucGVuc3RvY2suaHViLnYxLkNvbXBhcmVTaGFwZXNSZXNwb25zZRJKCgxQcmV2aWV3U2hhcGUSJC5wZW5zdG9jay5odWIudjEuUHJldmlld1NoYXBlUmVxdWVzdBoULmdvb2dsZS5hcGkuSHR0cEJvZHliBnByb3RvMw", [file_google_api_httpbody, file_google_protobuf_empty, file_google_protobuf_timestamp]);
+  fileDesc("ChxwZW5zdG9jay9odWIvdjEvc2hhcGVzLnByb3RvEg9wZW5zdG9jay5odWIudjEi0wEKBVNoYXBlEhAKCHNoYXBlX2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAUSDwoHZGF0YXNldBgDIAEoCRINCgV0aXRsZRgEIAEoCRItCgdjb2x1bW5zGAUgAygLMhwucGVuc3RvY2suaHViLnYxLlNoYXBlQ29sdW1uEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBInCgRyb3dzGAcgASgLMhkucGVuc3RvY2suaHViLnYxLkxpc3RSb3dzIi0KCExpc3RSb3dzEg0KBWZpZWxkGAEgASgJEhIKCnNraXBfZW1wdHkYAiABKAgiygMKC1NoYXBlQ29sdW1uEgwKBG5hbWUYASABKAkSDwoFZmllbGQYAiABKAlIABISCghjb25zdGFudBgDIAEoCUgAEhQKCmV4cHJlc3Npb24YBCABKAlIABIUCgpyb3dfbnVtYmVyGA0gASgISAASEQoEam9pbhgFIAEoCUgBiAEBEjgKBnZhbHVlcxgGIAMoCzIoLnBlbnN0b2NrLmh1Yi52MS5TaGFwZUNvbHVtbi5WYWx1ZXNFbnRyeRIWCglvdGhlcndpc2UYByABKAlIAogBARI0Cg1udW1iZXJfZm9ybWF0GAggASgLMh0ucGVuc3RvY2suaHViLnYxLk51bWJlckZvcm1hdBITCgt0aW1lX2Zvcm1hdBgJIAEoCRIaCg1kZWZhdWx0X3ZhbHVlGAogASgJSAOIAQESFgoOc2tpcF9vbl9pbXBvcnQYCyABKAgSFgoOaW1wb3J0X3Byb2JsZW0YDCABKAkaLQoLVmFsdWVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIICgZzb3VyY2VCBwoFX2pvaW5CDAoKX290aGVyd2lzZUIQCg5fZGVmYXVsdF92YWx1ZSJUCgxOdW1iZXJGb3JtYXQSEAoIZGVjaW1hbHMYASABKAUSGQoRZGVjaW1hbF9zZXBhcmF0b3IYAiABKAkSFwoPZ3JvdXBfc2VwYXJhdG9yGAMgASgJIjsKEkNyZWF0ZVNoYXBlUmVxdWVzdBIlCgVzaGFwZRgBIAEoCzIWLnBlbnN0b2NrLmh1Yi52MS5TaGFwZSI7ChJVcGRhdGVTaGFwZVJlcXVlc3QSJQoFc2hhcGUYASABKAsyFi5wZW5zdG9jay5odWIudjEuU2hhcGUiNAoPR2V0U2hhcGVSZXF1ZXN0EhAKCHNoYXBlX2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAUiEwoRTGlzdFNoYXBlc1JlcXVlc3QiPAoSTGlzdFNoYXBlc1Jlc3BvbnNlEiYKBnNoYXBlcxgBIAMoCzIWLnBlbnN0b2NrLmh1Yi52MS5TaGFwZSImChJEZWxldGVTaGFwZVJlcXVlc3QSEAoIc2hhcGVfaWQYASABKAkiUgoUQ29tcGFyZVNoYXBlc1JlcXVlc3QSEAoIc2hhcGVfaWQYASABKAkSFAoMZnJvbV92ZXJzaW9uGAIgASgFEhIKCnRvX3ZlcnNpb24YAyABKAUirgEKFUNvbXBhcmVTaGFwZXNSZXNwb25zZRI2CgtkaWZmZXJlbmNlcxgBIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Db2x1bW5EaWZmZXJlbmNlEi4KC2JlZm9yZV9yb3dzGAIgASgLMhkucGVuc3RvY2suaHViLnYxLkxpc3RSb3dzEi0KCmFmdGVyX3Jvd3MYAyABKAsyGS5wZW5zdG9jay5odWIudjEuTGlzdFJvd3MipwEKEENvbHVtbkRpZmZlcmVuY2USDAoEbmFtZRgBIAEoCRIVCg1mcm9tX3Bvc2l0aW9uGAIgASgFEhMKC3RvX3Bvc2l0aW9uGAMgASgFEiwKBmJlZm9yZRgEIAEoCzIcLnBlbnN0b2NrLmh1Yi52MS5TaGFwZUNvbHVtbhIrCgVhZnRlchgFIAEoCzIcLnBlbnN0b2NrLmh1Yi52MS5TaGFwZUNvbHVtbiJvChNQcmV2aWV3U2hhcGVSZXF1ZXN0EiUKBXNoYXBlGAEgASgLMhYucGVuc3RvY2suaHViLnYxLlNoYXBlEg4KBmZpbHRlchgCIAEoCRIOCgZmb3JtYXQYAyABKAkSEQoJcGFnZV9zaXplGAQgASgFMrUECgZTaGFwZXMSSgoLQ3JlYXRlU2hhcGUSIy5wZW5zdG9jay5odWIudjEuQ3JlYXRlU2hhcGVSZXF1ZXN0GhYucGVuc3RvY2suaHViLnYxLlNoYXBlEkoKC1VwZGF0ZVNoYXBlEiMucGVuc3RvY2suaHViLnYxLlVwZGF0ZVNoYXBlUmVxdWVzdBoWLnBlbnN0b2NrLmh1Yi52MS5TaGFwZRJECghHZXRTaGFwZRIgLnBlbnN0b2NrLmh1Yi52MS5HZXRTaGFwZVJlcXVlc3QaFi5wZW5zdG9jay5odWIudjEuU2hhcGUSVQoKTGlzdFNoYXBlcxIiLnBlbnN0b2NrLmh1Yi52MS5MaXN0U2hhcGVzUmVxdWVzdBojLnBlbnN0b2NrLmh1Yi52MS5MaXN0U2hhcGVzUmVzcG9uc2USSgoLRGVsZXRlU2hhcGUSIy5wZW5zdG9jay5odWIudjEuRGVsZXRlU2hhcGVSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5El4KDUNvbXBhcmVTaGFwZXMSJS5wZW5zdG9jay5odWIudjEuQ29tcGFyZVNoYXBlc1JlcXVlc3QaJi5wZW5zdG9jay5odWIudjEuQ29tcGFyZVNoYXBlc1Jlc3BvbnNlEkoKDFByZXZpZXdTaGFwZRIkLnBlbnN0b2NrLmh1Yi52MS5QcmV2aWV3U2hhcGVSZXF1ZXN0GhQuZ29vZ2xlLmFwaS5IdHRwQm9keWIGcHJvdG8z", [file_google_api_httpbody, file_google_protobuf_empty, file_google_protobuf_timestamp]);
 
 /**
  * A saved projection of a dataset.
@@ -63,6 +63,15 @@ export type Shape = Message<"penstock.hub.v1.Shape"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 6;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * Makes a row of each element of a list; a record is one row if it is not set.
+   * Exports, pages and previews take such a shape; feeds, webhooks and imports
+   * refuse it, since a change, and a row of an import, is one record.
+   *
+   * @generated from field: penstock.hub.v1.ListRows rows = 7;
+   */
+  rows?: ListRows | undefined;
 };
 
 /**
@@ -71,6 +80,38 @@ export type Shape = Message<"penstock.hub.v1.Shape"> & {
  */
 export const ShapeSchema: GenMessage<Shape> = /*@__PURE__*/
   messageDesc(file_penstock_hub_v1_shapes, 0);
+
+/**
+ * Elements of a list as rows. The columns of the record repeat beside the
+ * columns of each element.
+ *
+ * @generated from message penstock.hub.v1.ListRows
+ */
+export type ListRows = Message<"penstock.hub.v1.ListRows"> & {
+  /**
+   * The path of the list, such as `lines`. Columns name the members of its
+   * elements by their paths (`lines.quantity`), and an element that is a value
+   * by the path of the list (`tags`).
+   *
+   * @generated from field: string field = 1;
+   */
+  field: string;
+
+  /**
+   * A record without elements has no row. Otherwise it has one, in which the
+   * columns of elements are not set.
+   *
+   * @generated from field: bool skip_empty = 2;
+   */
+  skipEmpty: boolean;
+};
+
+/**
+ * Describes the message penstock.hub.v1.ListRows.
+ * Use `create(ListRowsSchema)` to create a new message.
+ */
+export const ListRowsSchema: GenMessage<ListRows> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_shapes, 1);
 
 /**
  * One column of a shape. Its value comes from one source. The steps that are
@@ -122,6 +163,15 @@ export type ShapeColumn = Message<"penstock.hub.v1.ShapeColumn"> & {
      */
     value: string;
     case: "expression";
+  } | {
+    /**
+     * The number of the element within its record, from 1, if elements are rows
+     * (`rows`). Pages of any size and all formats number alike.
+     *
+     * @generated from field: bool row_number = 13;
+     */
+    value: boolean;
+    case: "rowNumber";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -189,7 +239,7 @@ export type ShapeColumn = Message<"penstock.hub.v1.ShapeColumn"> & {
  * Use `create(ShapeColumnSchema)` to create a new message.
  */
 export const ShapeColumnSchema: GenMessage<ShapeColumn> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 1);
+  messageDesc(file_penstock_hub_v1_shapes, 2);
 
 /**
  * How a number is written as text.
@@ -225,7 +275,7 @@ export type NumberFormat = Message<"penstock.hub.v1.NumberFormat"> & {
  * Use `create(NumberFormatSchema)` to create a new message.
  */
 export const NumberFormatSchema: GenMessage<NumberFormat> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 2);
+  messageDesc(file_penstock_hub_v1_shapes, 3);
 
 /**
  * Saves a shape.
@@ -246,7 +296,7 @@ export type CreateShapeRequest = Message<"penstock.hub.v1.CreateShapeRequest"> &
  * Use `create(CreateShapeRequestSchema)` to create a new message.
  */
 export const CreateShapeRequestSchema: GenMessage<CreateShapeRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 3);
+  messageDesc(file_penstock_hub_v1_shapes, 4);
 
 /**
  * Saves a new version.
@@ -267,7 +317,7 @@ export type UpdateShapeRequest = Message<"penstock.hub.v1.UpdateShapeRequest"> &
  * Use `create(UpdateShapeRequestSchema)` to create a new message.
  */
 export const UpdateShapeRequestSchema: GenMessage<UpdateShapeRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 4);
+  messageDesc(file_penstock_hub_v1_shapes, 5);
 
 /**
  * Asks for a shape.
@@ -295,7 +345,7 @@ export type GetShapeRequest = Message<"penstock.hub.v1.GetShapeRequest"> & {
  * Use `create(GetShapeRequestSchema)` to create a new message.
  */
 export const GetShapeRequestSchema: GenMessage<GetShapeRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 5);
+  messageDesc(file_penstock_hub_v1_shapes, 6);
 
 /**
  * Asks for the caller's shapes.
@@ -310,7 +360,7 @@ export type ListShapesRequest = Message<"penstock.hub.v1.ListShapesRequest"> & {
  * Use `create(ListShapesRequestSchema)` to create a new message.
  */
 export const ListShapesRequestSchema: GenMessage<ListShapesRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 6);
+  messageDesc(file_penstock_hub_v1_shapes, 7);
 
 /**
  * The caller's shapes.
@@ -331,7 +381,7 @@ export type ListShapesResponse = Message<"penstock.hub.v1.ListShapesResponse"> &
  * Use `create(ListShapesResponseSchema)` to create a new message.
  */
 export const ListShapesResponseSchema: GenMessage<ListShapesResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 7);
+  messageDesc(file_penstock_hub_v1_shapes, 8);
 
 /**
  * Deletes a shape.
@@ -352,7 +402,7 @@ export type DeleteShapeRequest = Message<"penstock.hub.v1.DeleteShapeRequest"> &
  * Use `create(DeleteShapeRequestSchema)` to create a new message.
  */
 export const DeleteShapeRequestSchema: GenMessage<DeleteShapeRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 8);
+  messageDesc(file_penstock_hub_v1_shapes, 9);
 
 /**
  * Compares two versions.
@@ -387,7 +437,7 @@ export type CompareShapesRequest = Message<"penstock.hub.v1.CompareShapesRequest
  * Use `create(CompareShapesRequestSchema)` to create a new message.
  */
 export const CompareShapesRequestSchema: GenMessage<CompareShapesRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 9);
+  messageDesc(file_penstock_hub_v1_shapes, 10);
 
 /**
  * How two versions differ.
@@ -402,6 +452,20 @@ export type CompareShapesResponse = Message<"penstock.hub.v1.CompareShapesRespon
    * @generated from field: repeated penstock.hub.v1.ColumnDifference differences = 1;
    */
   differences: ColumnDifference[];
+
+  /**
+   * What the earlier version makes rows of.
+   *
+   * @generated from field: penstock.hub.v1.ListRows before_rows = 2;
+   */
+  beforeRows?: ListRows | undefined;
+
+  /**
+   * What the later version makes rows of.
+   *
+   * @generated from field: penstock.hub.v1.ListRows after_rows = 3;
+   */
+  afterRows?: ListRows | undefined;
 };
 
 /**
@@ -409,7 +473,7 @@ export type CompareShapesResponse = Message<"penstock.hub.v1.CompareShapesRespon
  * Use `create(CompareShapesResponseSchema)` to create a new message.
  */
 export const CompareShapesResponseSchema: GenMessage<CompareShapesResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 10);
+  messageDesc(file_penstock_hub_v1_shapes, 11);
 
 /**
  * How a column differs between two versions.
@@ -458,7 +522,7 @@ export type ColumnDifference = Message<"penstock.hub.v1.ColumnDifference"> & {
  * Use `create(ColumnDifferenceSchema)` to create a new message.
  */
 export const ColumnDifferenceSchema: GenMessage<ColumnDifference> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 11);
+  messageDesc(file_penstock_hub_v1_shapes, 12);
 
 /**
  * Asks for records in a shape that is not saved.
@@ -500,7 +564,7 @@ export type PreviewShapeRequest = Message<"penstock.hub.v1.PreviewShapeRequest">
  * Use `create(PreviewShapeRequestSchema)` to create a new message.
  */
 export const PreviewShapeRequestSchema: GenMessage<PreviewShapeRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_shapes, 12);
+  messageDesc(file_penstock_hub_v1_shapes, 13);
 
 /**
  * Saved projections of a dataset for one receiver: columns renamed, reordered,
@@ -579,7 +643,9 @@ export const Shapes: GenService<{
     output: typeof CompareShapesResponseSchema;
   },
   /**
-   * A few records in a shape that is not saved yet, as a file.
+   * A few records in a shape that is not saved yet, as a file. The header
+   * `penstock-import-problems` says why imports refuse columns of it: a JSON
+   * object of texts by the columns' names, with "" for the shape as a whole.
    *
    * @generated from rpc penstock.hub.v1.Shapes.PreviewShape
    */

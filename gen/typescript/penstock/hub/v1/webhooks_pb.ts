@@ -362,9 +362,9 @@ export type WebhookOptions = Message<"penstock.hub.v1.WebhookOptions"> & {
 
   /**
    * Whether it receives notices about the owner's other webhooks
-   * (webhook.failing, webhook.disabled), about its failed sign-ins
-   * (credentials.failing) and, if the owner may change access, about the hub
-   * (hub.disk_low, hub.disk_enough, hub.credentials_failing).
+   * (webhook.failing, webhook.disabled, webhook.paused), about its failed
+   * sign-ins (credentials.failing) and, if the owner may change access, about
+   * the hub (hub.disk_low, hub.disk_enough, hub.credentials_failing).
    *
    * @generated from field: bool notices = 9;
    */
@@ -926,8 +926,9 @@ export const AttemptSchema: GenMessage<Attempt> = /*@__PURE__*/
  */
 export type Notice = Message<"penstock.hub.v1.Notice"> & {
   /**
-   * webhook.failing, webhook.disabled, changes.undone, credentials.failing,
-   * hub.disk_low, hub.disk_enough or hub.credentials_failing.
+   * webhook.failing, webhook.disabled, webhook.paused, changes.undone,
+   * changes.skipped, credentials.failing, hub.disk_low, hub.disk_enough or
+   * hub.credentials_failing.
    *
    * @generated from field: string type = 1;
    */

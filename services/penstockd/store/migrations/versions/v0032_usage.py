@@ -4,8 +4,8 @@ from alembic import op
 
 from penstockd.store.script import run_script
 
-revision = "0031"
-down_revision = "0030"
+revision = "0032"
+down_revision = "0031"
 
 # hub.usage_series: each combination of what usage is reported by, once. Empty text means none; plan
 # is empty as long as there are no plans. classes: the classes of the fields that were shown.
