@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstockd.audit.entry import Entry
+from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.shown import Shown
 from penstockd.auth.jwks import Origins
 from penstockd.auth.secret import RootSecret
@@ -283,6 +284,7 @@ class FakeHub:
             organs.database, self.catalog, organs.announcements, Seal(FixedKey(b"s" * 32)),
             EgressGuard(()), self.public_url, self.places,
         )  # fmt: skip
+        self.open_streams = OpenStreams(organs.database, organs.journal)
         self.states = SimpleNamespace()  # any use of it fails
         self.exports = SimpleNamespace(stall_seconds=0.05, connections=1)
         self.issuers = SimpleNamespace(origins=Origins((), loopback=False))

@@ -1,5 +1,6 @@
 """``penstock audit verify`` proves the audit from the database itself, or from a copy of it;
-``penstock audit archive`` archives its old days.
+``penstock usage reconcile`` proves that usage is what the audit says;
+``penstock audit archive`` archives old days of the audit.
 
 Nothing here asks the hub, since an auditor need not trust it. Only the public key is trusted, and
 the file of checkpoints if one was kept.
@@ -7,6 +8,7 @@ the file of checkpoints if one was kept.
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from penstockd.audit.verify import DaySpan, VerificationReport
 from penstockd.config import Settings
 from penstockd.errors import Conflict, DatabaseUnavailable, DataLocked
 from penstockd.installation import find_database, node_id, open_ring
+from penstockd.metering.reconcile import Reconciliation, reconcile_usage
 from penstockd.node.errors import NodeError
 from penstockd.store.database import open_database
 from penstockd.store.roles import may_change_audit
@@ -108,6 +111,21 @@ async def verify_stored(
         )
         spare = archives.spare if archives is not None else []
         return StoredReport(report, await may_change_audit(connection), spare)
+
+
+async def reconcile_stored(
+    settings: Settings, given: Evidence, first: dt.date, last: dt.date
+) -> Reconciliation:
+    """Reconcile the usage of some days with the audit in the database.
+
+    Raises DatabaseUnavailable and NodeError.
+    """
+    async with (
+        find_database(settings) as found,
+        open_database(found.url, size=1) as database,
+        database.snapshot() as connection,
+    ):
+        return await reconcile_usage(connection, given.keys, given.outside, first, last)
 
 
 def summarise_report(report: VerificationReport, given: Evidence) -> str:

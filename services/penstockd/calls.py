@@ -14,6 +14,7 @@ from penstockd.audit.bounds import TEXT_BYTES, bounded_text, query_text
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.given import GivenRecords
 from penstockd.audit.journal import Journal
+from penstockd.audit.open_streams import OpenStream, OpenStreams
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import PermissionDenied
@@ -50,6 +51,10 @@ class Books(Protocol):
     @property
     def journal(self) -> Journal:
         """Makes entries durable outside the call's own transactions."""
+
+    @property
+    def open_streams(self) -> OpenStreams:
+        """Notes what streams have sent, and writes the entries of their ends."""
 
     @property
     def writer(self) -> Writer:
@@ -121,6 +126,7 @@ class Call(ArrivingCall):
     principal: Principal
     replayed: bool = False
     _within: bool = False
+    _stream: OpenStream | None = None
 
     def renew(self, policy: PolicySnapshot) -> None:
         """Apply the current policy to the rest of a call that has waited.
@@ -166,6 +172,11 @@ class Call(ArrivingCall):
     def reaches(self, dataset: str, action: Action) -> bool:
         """Whether the scopes of the caller's token allow an action, whatever its roles allow."""
         return scopes_permit(self.principal.scopes, dataset, action)
+
+    def in_scope(self, permission: Permission) -> bool:
+        """Whether the scopes of the caller's token name a permission, whatever its roles allow."""
+        scopes = self.principal.scopes
+        return scopes is None or permission.value in scopes
 
     def asked(self, **query: Any) -> None:
         """Note the caller's request in the audit entry; empty parameters are left out."""
@@ -231,9 +242,19 @@ class Call(ArrivingCall):
         elif parts:
             await asyncio.gather(*map(record, parts))
 
+    def note_sent(self, rows: int, size: int) -> None:
+        """Note the records and bytes that the call's stream has sent so far, in all.
+
+        A stream that has noted any must call ``record_end``, however it ends.
+        """
+        if self._stream is None:
+            self._stream = self.books.open_streams.open(self.entry)
+        self._stream.row_count, self._stream.byte_count = rows, size
+
     async def record_end(self, outcome: str, rows: int, size: int) -> None:
         """Write the entry of how a stream of the call ended, with the totals that left the hub."""
-        await self.books.journal.record(self.entry.end(outcome, rows, size))
+        stream, self._stream = self._stream, None
+        await self.books.open_streams.end(stream, self.entry.end(outcome, rows, size))
 
     def permit(self, count: int) -> Permit:
         """The permit to send records once their entries are durable (see ``disclose_part``)."""

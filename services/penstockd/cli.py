@@ -22,6 +22,7 @@ from penstockd.cli_audit import add_audit_commands
 from penstockd.cli_backups import back_up_hub, format_epoch, restore_hub
 from penstockd.cli_secrets import add_secret_commands
 from penstockd.cli_settings import load_settings
+from penstockd.cli_usage import add_usage_commands
 
 if TYPE_CHECKING:
     from penstockd.config import Settings
@@ -64,6 +65,7 @@ def commands(app: typer.Typer) -> None:
     cursors.command("rotate-key")(rotate_cursor_key)
     app.add_typer(cursors, name="cursors")
     add_secret_commands(app)
+    add_usage_commands(app)
 
 
 def start_hub(

@@ -258,6 +258,9 @@ class Settings(BaseSettings):
         le=366,
         description="How long deliveries of webhooks are kept after their end, in days.",
     )
+    usage_minute_days: int = Field(default=35, ge=2, le=366, description="Days by the minute.")
+    usage_hour_days: int = Field(default=400, ge=366, le=3660, description="Days by the hour.")
+    usage_day_days: int = Field(default=3660, ge=3660, le=36_600, description="Days by the day.")
     audit_file: Path | None = Field(
         default=None,
         description="File that the audit's checkpoints are appended to, to be shipped off the "

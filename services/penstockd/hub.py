@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from penstockd.audit.checkpoint import CheckpointFile
 from penstockd.audit.journal import Journal
+from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
@@ -43,6 +44,7 @@ class Hub:
     policy: Policy
     writer: Writer
     journal: Journal
+    open_streams: OpenStreams
     refusals: UnknownCallers
     failed_sign_ins: FailedSignIns
     tokens: Tokens

@@ -15,6 +15,8 @@ import structlog
 
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.journal import Journal
+from penstockd.audit.lost_streams import LostStreams
+from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.audit.retention import ArchivePlace, AuditRetention
 from penstockd.audit.sealer import Sealer
@@ -46,6 +48,9 @@ from penstockd.keyring import (
     KeyRing,
     Seal,
 )
+from penstockd.metering.days import UsageDays
+from penstockd.metering.fold import UsageFold
+from penstockd.metering.rollups import Level
 from penstockd.observe import flush_spans, set_up
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -126,6 +131,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
         await hub.failed_sign_ins.close()
         hub.policy.close()
         hub.issuers.close()
+        hub.open_streams.close()
         for part in (hub.snapshots, hub.journal, hub.writer, database):
             await part.close()
 
@@ -153,6 +159,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         policy=policy,
         writer=Writer(database, Sequencer(database)),
         journal=journal,
+        open_streams=OpenStreams(database, journal),
         refusals=UnknownCallers(journal, settings.refused_calls),
         failed_sign_ins=FailedSignIns(database, policy, announcements),
         tokens=tokens,
@@ -261,6 +268,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
+        Organ("open-streams", hub.open_streams.follow),
         Organ("credential-uses", hub.uses.follow),
         Organ("refused-calls", hub.refusals.follow),
         Organ("failed-sign-ins", hub.failed_sign_ins.follow),
@@ -305,6 +313,11 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
     signers, seconds = RingSigners(hub.ring), settings.audit_checkpoint_seconds
     key_age = timedelta(days=settings.key_days)
     delivery_age = timedelta(days=settings.webhook_days)
+    kept = {
+        Level.MINUTE: settings.usage_minute_days,
+        Level.HOUR: settings.usage_hour_days,
+        Level.DAY: settings.usage_day_days,
+    }
     place = ArchivePlace(settings.archive_folder, leases.holder.node_id, leases.host)
     archiving = AuditRetention(hub.database, signers, place, settings.audit_days)
     return {
@@ -317,6 +330,9 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "signing-keys": lambda fenced: rotate_keys(fenced, seal, key_age),
         "webhooks": lambda fenced: _deliver_webhooks(settings, hub, fenced, leases),
         "webhook-retention": lambda fenced: _forget_deliveries(fenced, delivery_age, leases),
+        "lost-streams": lambda fenced: LostStreams(fenced).run(),
+        "usage": lambda fenced: UsageFold(fenced).run(),
+        "usage-days": lambda fenced: UsageDays(fenced, kept).run(),
     }
 
 

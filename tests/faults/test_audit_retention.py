@@ -15,9 +15,10 @@ INSERT INTO hub.audit_entry (day, entry_time, request_id, policy_revision, metho
 SELECT current_date - ago, now() - make_interval(days => ago), 'old-' || ago, 1, '/Old', 'OK'
 FROM generate_series(2, 4) AS ago, generate_series(1, 10)
 """
+#: Signed, and counted as usage.
 SIGNED = """
-SELECT count(*) FROM hub.audit_chain WHERE day < current_date - 1 AND last_sequence = 10
-AND checked_sequence = 10
+SELECT count(*) FROM hub.audit_chain JOIN hub.usage_place USING (day)
+WHERE day < current_date - 1 AND last_sequence = 10 AND checked_sequence = 10 AND folded = 10
 """
 
 

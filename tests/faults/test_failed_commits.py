@@ -280,6 +280,8 @@ class Requests:
             "VerifyEntries": dict,
             "GetCheckpoint": dict,
             "ExportEntries": dict,
+            "ReportUsage": dict,
+            "ExportUsage": dict,
             "IssueToken": lambda: {"data": form},
             "GetJwks": dict,
             "GetMetadata": dict,

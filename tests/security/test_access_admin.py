@@ -22,6 +22,9 @@ OPEN = {
     "penstock.hub.v1.Datasets/ListDatasets",
     # A caller that has not made an export cannot know its receipt.
     "penstock.hub.v1.Receipts/GetReceipt",
+    # Without a permission, a caller gets its own usage.
+    "penstock.hub.v1.Usage/ReportUsage",
+    "penstock.hub.v1.Usage/ExportUsage",
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness import RunningHub, eventually, folder, new_customer
 from penstockd.audit.checkpoint import Checkpoint
+from penstockd.audit.entry import LOST
 from penstockd.audit.shown import digest_of
 from penstockd.catalog.load import load_catalog
 from penstockd.resources import find_descriptors
@@ -190,6 +191,16 @@ def test_an_export_whose_end_is_unknown_may_have_held_anything(hub: RunningHub) 
     )
     (possible,) = hub.get(path).json()["disclosures"]
     assert (possible["certainty"], possible.get("complete", False)) == ("POSSIBLE", False)
+    # The keeper ends it by what the worker noted a while before: more may have left since.
+    end = (
+        "INSERT INTO hub.audit_entry (request_id, phase, policy_revision, method, outcome,"
+        " row_count) SELECT request_id, 'END', policy_revision, method, $1, 0"
+        " FROM hub.audit_entry WHERE request_id = 'killed' AND phase = 'CALL'"
+    )
+    hub.sql(end, LOST)
+    assert hub.get(path).json()["disclosures"] == [possible]
+    hub.sql(end, "CANCELLED")  # the control: a worker's own entry decides
+    assert "disclosures" not in hub.get(path).json()
 
 
 def filed(hub: RunningHub) -> bool:

@@ -23,7 +23,7 @@ from http2 import DATA, Connection, connected, frame
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1 import customers_service_pb2_grpc as api_grpc
 from penstockd.answers import problem
-from penstockd.audit.refusals import COUNTED
+from penstockd.audit.entry import REFUSALS
 from penstockd.rpc.sidecar import METHOD, SERVICE
 from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED, FAILURES
 
@@ -232,7 +232,7 @@ def test_bad_credentials_cost_little_and_good_ones_nothing(strict: RunningHub) -
         assert ask(strict, address, authorization=bearer).status == 200
     # Another address is not affected.
     assert ask(strict, "203.0.113.2", x_api_key="psk_0_x").status == 401
-    found = [e for e in entries_of(strict, address) if e[1] != "OK" and e[0] != COUNTED]
+    found = [e for e in entries_of(strict, address) if e[1] != "OK" and e[0] != REFUSALS]
     assert [e[1] for e in found] == ["UNAUTHENTICATED"] * sum(r.status == 401 for r in replies)
     assert [e[2] for e in found[:FEW]] == [{"credential": str(n)} for n in range(FEW)]
 
@@ -304,8 +304,8 @@ def test_what_has_no_entry_of_its_own_is_counted(strict: RunningHub) -> None:
     assert set(got) == {401, 429} and got.total() == sent
     strict.stop()
     strict.start()
-    own = [e for e in entries_of(strict, address) if e[0] != COUNTED]
-    counts = [e[2]["calls"] for e in entries_of(strict, "2001:db8:1::/64") if e[0] == COUNTED]
+    own = [e for e in entries_of(strict, address) if e[0] != REFUSALS]
+    counts = [e[2]["calls"] for e in entries_of(strict, "2001:db8:1::/64") if e[0] == REFUSALS]
     assert len(own) == got[401]
     assert sum(counts) == got[429] and len(counts) < got[429]
 

@@ -144,7 +144,8 @@ def penstock(folder: Path, *arguments: str, absent: bool) -> subprocess.Complete
 SERVER_COMMANDS = [
     *(["up"], ["up", "--demo"], ["down"], ["migrate"], ["migrate", "--apply"], ["nodes"]),
     *(["administrator", "anna"], ["epoch", "new", "--because", "restore"]),
-    *(["cursors", "rotate-key"], ["audit", "verify"], ["audit", "archives"]),
+    *(["cursors", "rotate-key"], ["audit", "verify"], ["usage", "reconcile"]),
+    *(["audit", "archives"],),
     *(["audit", "archive"], ["audit", "archive", "--days", "9"]),
     *(["backup", "x"], ["restore", "x"]),
     *(["secret", "status"], ["secret", "rotate"], ["secret", "retire", "x"]),

@@ -56,6 +56,13 @@ WORK = {
         INSERT INTO hub.consumer (consumer_id) VALUES ('old') ON CONFLICT DO NOTHING;
         INSERT INTO hub.webhook_notice (consumer_id, webhook_id, type, data, create_time)
         VALUES ('old', 'w', 't', '{}', now() - interval '400 days')""",
+    "lost-streams": """
+        INSERT INTO hub.open_stream VALUES ('s1', 'w1', 'r1',
+            '{"request_id": "r1", "method": "/Watch", "shown": null, "phase": "END"}', 1, 1)""",
+    "usage": """
+        INSERT INTO hub.audit_chain VALUES (current_date, 0, 1, '', 1);
+        INSERT INTO hub.audit_seal VALUES (current_date, 1, '{1}', '')""",
+    "usage-days": "INSERT INTO hub.usage_place VALUES (current_date - 9, 0, 1, 1, 0)",
 }
 
 

@@ -36,6 +36,7 @@ class CheckpointKind(enum.StrEnum):
     """What a checkpoint states.
 
     SEAL: the day's chain has this hash at this sequence.
+    USAGE: the rollups of usage of the day, from ``sequence`` entries, have the digest ``hash``.
     PRUNE: the day's chain, which ends with this hash at this sequence, was archived to a file and
     dropped. Later checkpoints of the day belong to another chain of that day.
     ROTATE: the next checkpoint is signed with another key, whose public half is ``hash``.
@@ -45,6 +46,7 @@ class CheckpointKind(enum.StrEnum):
     """
 
     SEAL = "SEAL"
+    USAGE = "USAGE"
     PRUNE = "PRUNE"
     ROTATE = "ROTATE"
     RESTORE = "RESTORE"
@@ -165,6 +167,12 @@ class CheckpointKey:
     ) -> Checkpoint:
         """The checkpoint after ``last``: it states that the day's chain has this hash."""
         return self._signed(last, time, CheckpointKind.SEAL, day, sequence, hash)
+
+    def sign_usage(
+        self, last: Checkpoint | None, time: dt.datetime, day: dt.date, entries: int, digest: bytes
+    ) -> Checkpoint:
+        """The checkpoint after ``last``: it states the digest of the day's usage."""
+        return self._signed(last, time, CheckpointKind.USAGE, day, entries, digest)
 
     def sign_prune(
         self, last: Checkpoint, time: dt.datetime, day: dt.date, sequence: int, hash: bytes

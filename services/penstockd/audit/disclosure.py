@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from penstockd.audit.entry import Phase
+from penstockd.audit.entry import LOST, Phase
 from penstockd.audit.keys import Certainty, find_key
 from penstockd.audit.search import EARLIEST, LATEST, days_of, read_rules
 from penstockd.audit.shown import StoredShown
@@ -36,7 +36,8 @@ e.dataset = $1 AND e.shown IS NOT NULL AND ($3::text IS NULL OR e.consumer_id = 
 AND e.entry_time >= $4 AND (e.entry_time, e.entry_id) < ($5, $6) AND e.day BETWEEN $7 AND $8
 """
 _LATEST = "ORDER BY e.entry_time DESC, e.entry_id DESC LIMIT $9"
-#: A stream with an END entry is judged by that entry. One without may have contained anything.
+#: A stream with an END entry of its worker is judged by that entry. One without may have contained
+#: anything: that of a dead worker does not state what was sent last.
 _ONE = f"""
 SELECT {_COLUMNS}, NULL::bytea AS keys, false AS endless FROM hub.audit_entry AS e
 WHERE e.record_key = $2 AND hashtextextended(e.record_key, 0) = hashtextextended($2, 0)
@@ -48,12 +49,14 @@ SELECT {_COLUMNS}, e.keys, e.keys IS NULL AND e.phase = 'CALL' AS endless,
     ending.outcome AS end_outcome, ending.row_count AS end_count
 FROM hub.audit_entry AS e LEFT JOIN LATERAL (
     SELECT x.outcome, x.row_count FROM hub.audit_entry AS x
-    WHERE x.phase = 'END' AND x.request_id = e.request_id LIMIT 1) AS ending ON true
+    WHERE x.phase = 'END' AND x.request_id = e.request_id AND x.outcome <> '{LOST}'
+    LIMIT 1) AS ending ON true
 WHERE e.record_key IS NULL AND {_WHERE}
 AND (e.low_key IS NULL OR e.low_key <= $2 AND e.high_key >= $2)
 AND (e.keys IS NOT NULL
      OR e.phase = 'CALL' AND e.outcome = 'OK' AND e.row_count IS NULL AND NOT EXISTS (
-        SELECT FROM hub.audit_entry AS x WHERE x.phase = 'END' AND x.request_id = e.request_id))
+        SELECT FROM hub.audit_entry AS x
+        WHERE x.phase = 'END' AND x.request_id = e.request_id AND x.outcome <> '{LOST}'))
 {_LATEST}
 """
 

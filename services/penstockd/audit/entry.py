@@ -23,6 +23,12 @@ from penstockd.store.database import Connection
 #: The approximate bytes of an entry without its keys and its query.
 ENTRY_BYTES = 1024
 
+#: The methods of entries that stand for several calls: their queries state the number ("calls").
+#: They count refused callers (see ``refusals``), and messages to a webhook.
+REFUSALS, DELIVERIES = "/penstock.hub.v1.Auth/CountRefused", "/penstock.hub.v1.Webhooks/Deliver"
+COUNTED_METHODS = (REFUSALS, DELIVERIES)
+#: The outcome of a stream that the keeper ends, since its worker has died: what the caller gets.
+LOST = "HUB_UNAVAILABLE"
 #: Outcome and method of an entry that reports another entry that the database did not keep.
 SUPPRESSED, AUDIT = "SUPPRESSED", "/penstock.hub.v1.Audit/KeepEntry"
 
@@ -47,7 +53,8 @@ class Entry:
     GRPC, GRPC_WEB or REST. ``shown`` is the digest of what was shown of each record (see
     ``shown``); for several records, ``keys`` with ``low_key`` and ``high_key`` name them (see
     ``keys``). ``row_count`` and ``byte_count`` (of the reply as gRPC carries it) are None if they
-    are not known before the first byte leaves: a stream's are in its END entry.
+    are not known before the first byte leaves: a stream's are in its END entry, which states what
+    this call sent, and nothing that an earlier one sent.
     """
 
     request_id: str

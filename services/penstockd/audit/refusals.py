@@ -21,12 +21,10 @@ from datetime import UTC, datetime
 
 import orjson
 
-from penstockd.audit.entry import Entry
+from penstockd.audit.entry import REFUSALS, Entry
 from penstockd.audit.journal import Journal
 from penstockd.notes import Notes
 
-#: The method of the entries that count refused calls.
-COUNTED = "/penstock.hub.v1.Auth/CountRefused"
 #: The allowance of all callers together, in multiples of that of one address. The owner of an IPv6
 #: /48 has 65,536 networks that count as different callers.
 TOGETHER = 10
@@ -149,7 +147,7 @@ def _make_entry(network: str, count: _RefusedCalls) -> Entry:
     said = {"calls": count.calls, "since": count.since.isoformat()}
     return Entry(
         request_id=str(uuid.uuid4()),
-        method=COUNTED,
+        method=REFUSALS,
         outcome="RATE_LIMITED",
         peer=network,
         query=orjson.dumps(said).decode(),

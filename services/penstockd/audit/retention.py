@@ -33,17 +33,19 @@ from penstockd.audit.stored_archives import StoredArchive, insert_archive
 from penstockd.audit.stored_checkpoints import insert_checkpoint, read_checkpoint, read_handovers
 from penstockd.audit.verify import Fault
 from penstockd.errors import Conflict, DataLocked
+from penstockd.metering.fold import is_folded
 from penstockd.store.database import Connection, Database
 from penstockd.store.fences import Transactions
 
 #: Seconds between two searches for days that are old enough.
 INTERVAL = 600.0
-#: Seconds until the next try while others are reading the audit.
+#: Seconds until the next try after a failure that may pass by itself.
 RETRY = 20.0
 #: Seconds of trying to drop a day, after which the next pass archives it again.
 PATIENCE = 600.0
-#: Seconds for which days that are not sealed yet, and locks of others, are no failure.
-UNSEALED_SECONDS, LOCKED_SECONDS = 120.0, 3600.0
+#: Seconds for which days that are not sealed or not counted yet, and locks of others, are no
+#: failure. The first count of a large audit takes long.
+UNSEALED_SECONDS, UNCOUNTED_SECONDS, LOCKED_SECONDS = 120.0, 3600.0, 3600.0
 
 #: The oldest day with a chain before a given day, and the checkpoint that signs the chain's end.
 #: _EXTENT: the number of the day's entries, and the bytes of their tables.
@@ -70,6 +72,10 @@ class ArchiveRefused(Exception):
 class NotSealedYet(ArchiveRefused):
     """A day whose chain does not end with a signed entry, or lacks entries. After a long stop,
     the sealer may come to it only after the first run of the retention."""
+
+
+class NotCountedYet(ArchiveRefused):
+    """A day with entries that are not counted as usage: they must be there until they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,11 @@ class AuditRetention:
 
     def _may_pass(self, failure: Exception) -> bool:
         """Whether a failure may pass by itself and has not lasted long."""
-        kinds = {NotSealedYet: UNSEALED_SECONDS, DataLocked: LOCKED_SECONDS}
+        kinds = {
+            NotSealedYet: UNSEALED_SECONDS,
+            NotCountedYet: UNCOUNTED_SECONDS,
+            DataLocked: LOCKED_SECONDS,
+        }
         patience = kinds.get(type(failure))
         now = time.monotonic()
         return patience is not None and now - self._met.setdefault(type(failure), now) < patience
@@ -142,10 +152,15 @@ class AuditRetention:
     async def _oldest(self, fenced: Transactions, before: dt.date) -> DayChain | None:
         async with fenced.transaction() as connection:
             row = await connection.fetchrow(_OLDEST, before)
+            counted = row is None or await is_folded(connection, row[0])
         if row is None:
             return None
         if row[4] is None:
             raise NotSealedYet(f"the audit of {row[0]}: no checkpoint signs the end of its chain")
+        if not counted:
+            raise NotCountedYet(
+                f"the audit of {row[0]}: its usage is not counted yet; a running hub counts it"
+            )
         return DayChain(*row)
 
     async def _archive_day(self, fenced: Transactions, chain: DayChain) -> StoredArchive:

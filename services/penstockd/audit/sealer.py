@@ -55,6 +55,13 @@ FROM hub.audit_head AS h
 """
 _ENTRIES = f"SELECT e.day, e.entry_id, {CONTENT} FROM hub.audit_entry AS e WHERE "
 _ORDER = " ORDER BY e.day, e.entry_id"
+_UNSIGNED_USAGE = """
+SELECT day, revision, entries, digest FROM hub.usage_digest WHERE checkpoint IS NULL
+ORDER BY day, revision LIMIT 100
+"""
+_NOTE_SIGNED_USAGE = """
+UPDATE hub.usage_digest SET checkpoint = $3 WHERE day = $1 AND revision = $2
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -116,6 +123,7 @@ class Sealer:
         async with self._database.transaction(isolation="repeatable_read") as connection:
             work = _Pass(connection, self._signers)
             await work.seal()
+            await work.sign_usage()
             await work.sign_if(self._interval, checkpoint)
             await work.save()
         if self._witness is not None:
@@ -223,6 +231,16 @@ class _Pass:
         if not await self._sign_all(now):
             day = await self._connection.fetchval("SELECT max(day) FROM hub.audit_chain")
             await self._sign(await self._chain(day or now.astimezone(dt.UTC).date()), now)
+
+    async def sign_usage(self) -> None:
+        """Sign the usage of days whose digests are new (see ``metering.days``)."""
+        for day, revision, entries, digest in await self._connection.fetch(_UNSIGNED_USAGE):
+            last, now = await self._newest(), await self._connection.fetchval("SELECT now()")
+            signer = self._signers.choose_signer(last)
+            self._last = made = signer.sign_usage(last, now, day, entries, digest)
+            await insert_checkpoint(self._connection, made)
+            await self._connection.execute(_NOTE_SIGNED_USAGE, day, revision, made.number)
+            self.signed.append(made)
 
     async def _sign_all(self, now: dt.datetime) -> bool:
         """Sign every chain that has grown since it was last signed; returns whether any has."""

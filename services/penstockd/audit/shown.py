@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from penstockd.catalog import FieldClass
 from penstockd.policy.model import Mask
 from penstockd.policy.view import View
 from penstockd.query import parse_fields
@@ -27,8 +28,8 @@ class Shown:
     """What a View shows of the fields that ``fields`` selects. Made by ``View.prepared``.
 
     ``content`` is JSON with sorted keys: dataset, fields (path -> mask; the members of repeated
-    messages and maps too), roles (those that decided
-    on any of the fields), row_filters (of all grants; empty if one shows all rows).
+    messages and maps too), classes (those of the fields, see ``describe_classes``), roles (those
+    that decided on any of the fields), row_filters (of all grants; empty if one shows all rows).
     """
 
     def __init__(self, view: View, fields: str = "") -> None:
@@ -40,6 +41,7 @@ class Shown:
             {
                 "dataset": view.dataset.name,
                 "fields": {f.path: view.mask(f).value for f in every},
+                "classes": describe_classes((f.field_class, view.mask(f).value) for f in every),
                 "roles": sorted(deciding),
                 "row_filters": [] if "" in filters else sorted(filters),
             },
@@ -62,6 +64,18 @@ class StoredShown:
         """Parse a stored content."""
         found = orjson.loads(content)
         return cls(found["dataset"], found["fields"], found["roles"], found["row_filters"])
+
+
+def describe_classes(fields: Iterable[tuple[FieldClass, str]]) -> dict[str, str]:
+    """The classes of which something is shown, by name, each with the least strict of the masks of
+    its fields."""
+    found: dict[str, Mask] = {}
+    for field_class, mask in fields:
+        name, given = field_class.name.lower(), Mask(mask)
+        if given in (Mask.NULL, Mask.HIDE):
+            continue
+        found[name] = min(found.get(name, given), given, key=lambda m: m.strictness)
+    return {name: mask.value for name, mask in found.items()}
 
 
 def digest_of(content: str) -> bytes:

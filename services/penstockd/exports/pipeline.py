@@ -76,6 +76,8 @@ class Encoder:
         self.writer = writer
         self.byte_count = 0
         self.skip = skip
+        #: The records of the bytes that are dropped, as far as these are whole chunks.
+        self.skipped_records = 0
         self._cut_rows = 0
         self._keys: list[bytes] = []
         self._known = self._named = 0
@@ -140,9 +142,11 @@ class Encoder:
         self.byte_count += len(data)
         if not self.skip:
             return data
-        kept = min(self.skip, len(data))
-        self.skip -= kept
-        return data[kept:]
+        dropped = min(self.skip, len(data))
+        self.skip -= dropped
+        if dropped == len(data):
+            self.skipped_records = min(self._known, self.rows)
+        return data[dropped:]
 
 
 async def pump_pieces(

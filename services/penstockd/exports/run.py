@@ -200,15 +200,10 @@ class ExportRun:
         receipt.snapshot = held.name if keep_seconds else None
         try:
             await self._opened.durable
-            await close_receipt(self._organs.database, receipt)
-            if self._begun or receipt.state is ReceiptState.COMPLETE:
-                # This entry records the totals; other entries name the records.
-                outcome = (
-                    "OK"
-                    if receipt.state is ReceiptState.COMPLETE
-                    else receipt.reason or "CANCELLED"
-                )
-                await self._call.record_end(outcome, receipt.record_count, receipt.byte_count)
+            try:
+                await close_receipt(self._organs.database, receipt)
+            finally:
+                await self._record_end()
         except BaseException:
             # A receipt that is left open reads as FAILED once its holder is gone.
             snapshots.drop(held)
@@ -218,6 +213,15 @@ class ExportRun:
             snapshots.keep(held, seconds=keep_seconds, lasting=lasting)
         else:
             snapshots.release(held)
+
+    async def _record_end(self) -> None:
+        """Write the entry with the totals, if anything was sent; other entries name the records."""
+        receipt = self._receipt
+        complete = receipt.state is ReceiptState.COMPLETE
+        if self._begun or complete:
+            outcome = "OK" if complete else receipt.reason or "CANCELLED"
+            sent = self._count_sent(receipt.record_count, receipt.byte_count)
+            await self._call.record_end(outcome, *sent)
 
     async def disclose(self, pieces: Sequence[Piece]) -> Permit:
         """Make durable which records are in some pieces (see ``pipeline.Gate``)."""
@@ -237,6 +241,13 @@ class ExportRun:
         await self._send_bytes(piece.data, permit)
         self._sent_rows, self._sent_records = piece.rows, piece.records
         self._sent_bytes += len(piece.data)
+        self._call.note_sent(*self._count_sent(self._sent_records, self._sent_bytes))
+
+    def _count_sent(self, records: int, size: int) -> tuple[int, int]:
+        """The records and bytes of the file so far without what an earlier call, whose export this
+        one resumes, has sent and counted."""
+        offset = self._plan.export.resume_offset
+        return max(0, records - self._encoder.skipped_records), max(0, size - offset)
 
     async def _send_bytes(self, data: bytes, permit: Permit) -> None:
         """Send bytes to the client. Raises AccessChanged, also while the client takes nothing, and

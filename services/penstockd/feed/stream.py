@@ -186,6 +186,7 @@ class ChangeStream:
         self._call.entry.receipt_id = self._receipt.receipt_id
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
+        self._call.note_sent(self._rows, self._bytes)
         if self._held is not None:
             await self._send_snapshot(self._held)
         subscription = self._organs.feed.subscribe(self._source, self._cursor)
@@ -235,8 +236,11 @@ class ChangeStream:
                 await self._say_last(error)
 
     async def _finish(self) -> None:
-        await store_receipt(self._organs.database, self._receipt)
-        await self._call.record_end(self._receipt.reason or "OK", self._rows, self._bytes)
+        try:
+            await store_receipt(self._organs.database, self._receipt)
+        finally:
+            outcome = self._receipt.reason or "OK"
+            await self._call.record_end(outcome, self._rows, self._bytes)
 
     async def _say_last(self, error: BaseException) -> None:
         message = "internal error; search the hub's log for the request id"
@@ -327,6 +331,7 @@ class ChangeStream:
         if frame.ends:
             self._of_transaction = 0
         self._rows += frame.count
+        self._call.note_sent(self._rows, self._bytes)
         self._digest.update(frame.lines)
 
     async def _end_transaction(self) -> None:

@@ -8,7 +8,7 @@ CSV, JSON, NDJSON, XML, Parquet, Arrow and XLSX are written and read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import FormatUnknown, ValueInvalid
@@ -172,26 +172,28 @@ def load_ahead() -> None:
     threading.Thread(target=_arrow, name="arrow", daemon=True).start()
 
 
-def pick_format(format: str, accept: str | None) -> str:
+def pick_format(format: str, accept: str | None, *, among: Collection[str] = ()) -> str:
     """The name of the format that a call asks for: by name in any case, else by media type.
 
-    ``accept`` is an ``Accept`` or ``Content-Type`` header. The format is JSON if neither is given,
+    ``accept`` is an ``Accept`` or ``Content-Type`` header. ``among`` are the names of the formats
+    that there are; all, if it is empty. The format is JSON if neither is given,
     or if the header accepts anything. Raises FormatUnknown, which lists the formats, for an unknown
     name and for a header that names no media type of ours.
     """
+    offered = {name: made for name, made in WRITERS.items() if not among or name in among}
     if format:
-        return _known_format(format, WRITERS)
+        return _known_format(format, offered)
     ranges = _parse_accept(accept or "*/*")
     nothing = (0.0, 0)
     wanted: dict[str, tuple[float, int]] = {}
-    for media in _MEDIA:
+    for media in [media for media, name in _MEDIA.items() if name in offered]:
         # The most specific range decides (RFC 9110, 12.5.1): a quality of 0 excludes.
         kinds = (media, media.partition("/")[0] + "/*", "*/*")
         wanted[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
     best = max(wanted, key=wanted.__getitem__)  # of equal ones, the first
     if wanted[best] > nothing:
         return _MEDIA[best]
-    raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(WRITERS)}")
+    raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(offered)}")
 
 
 def describe_loss(format: str) -> str:

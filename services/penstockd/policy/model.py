@@ -24,15 +24,16 @@ class Permission(enum.StrEnum):
 
     ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
     explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
-    of others; AUDIT_EXPORT exports the audit. WEBHOOKS_READ shows the consumer's own webhooks and
-    what was sent to them; WEBHOOKS_WRITE creates such webhooks, and so sends data to the addresses
-    that they name.
+    of others; AUDIT_EXPORT exports the audit. USAGE_READ shows the usage of all consumers.
+    WEBHOOKS_READ shows the consumer's own webhooks and what was sent to them; WEBHOOKS_WRITE
+    creates such webhooks, and so sends data to the addresses that they name.
     """
 
     ACCESS_READ = "access.read"
     ACCESS_WRITE = "access.write"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"
+    USAGE_READ = "usage.read"
     WEBHOOKS_READ = "webhooks.read"
     WEBHOOKS_WRITE = "webhooks.write"
 

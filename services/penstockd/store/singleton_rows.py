@@ -20,6 +20,9 @@ SINGLETONS = (
     "signing-keys",
     "webhooks",
     "webhook-retention",
+    "lost-streams",
+    "usage",
+    "usage-days",
 )
 #: Seconds that a lease lasts.
 LENGTH = 6.0

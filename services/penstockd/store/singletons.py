@@ -256,7 +256,7 @@ class Leases:
         self._session.drop()
 
     async def _show_life(self, connection: Connection) -> None:
-        await connection.fetchval(_SHOW_LIFE, self.holder.instance)
+        await show_life(self.holder.instance, connection)
 
     async def _renew(self) -> None:
         self._held = {name: lease for name, lease in self._held.items() if lease.runs}
@@ -328,6 +328,11 @@ class Leases:
             return
         for row in rows:
             _log.warning("session_ended", singleton=found.name, of=found.host, pid=row[0])
+
+
+async def show_life(instance: str, connection: Connection) -> None:
+    """Show that an instance lives, for as long as this session lasts (see ``is_alive``)."""
+    await connection.fetchval(_SHOW_LIFE, instance)
 
 
 async def is_alive(instance: str, connection: Connection) -> bool:

@@ -139,6 +139,7 @@ class LeaseStream:
         permit = await self._disclosure.records(taken.keys)
         await self._send(self._reply.changes(taken, permit))
         self._rows += taken.lease.change_count
+        self._call.note_sent(self._rows, self._bytes)
         self._cursor = taken.lease.end
 
     async def _send(self, sending: Awaitable[int]) -> None:

@@ -161,6 +161,6 @@ class WebhookDesk:
                 dead.append(made)
         if composed:
             sights = self.owners.sights(call.policy, endpoint.webhook)
-            told, shown = make_entries(endpoint, sights, composed)
+            told, shown = make_entries(endpoint, sights, composed, pulled=True)
             await call.disclose_within(connection, told, shown)
         return composed, dead

@@ -18,7 +18,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstockd.audit.bounds import query_text
-from penstockd.audit.entry import Entry
+from penstockd.audit.entry import DELIVERIES, Entry
 from penstockd.audit.keys import page_keys
 from penstockd.audit.shown import Shown
 from penstockd.budget import let_others_run, offload_large
@@ -53,7 +53,7 @@ from penstockd.webhooks.settling import UNDONE
 from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED
 
 #: The method under which the audit records webhook deliveries.
-METHOD = "/penstock.hub.v1.Webhooks/Deliver"
+METHOD = DELIVERIES
 SURFACE = "WEBHOOK"
 
 #: The most bytes of a message's events in the columns of shapes.
@@ -198,17 +198,28 @@ def place_of(url: str) -> str:
 
 
 def make_entries(
-    endpoint: Endpoint, sights: Mapping[str, Lens], composed: Sequence[Composed]
+    endpoint: Endpoint,
+    sights: Mapping[str, Lens],
+    composed: Sequence[Composed],
+    *,
+    pulled: bool = False,
 ) -> tuple[list[Entry], list[Shown]]:
-    """The audit's entries and rules for messages to one endpoint, before any of them leaves."""
+    """The audit's entries and rules for messages to one endpoint, before any of them leaves.
+
+    One entry for each dataset; the first counts the messages and their bytes, unless they are
+    ``pulled`` by a call, whose own entry does.
+    """
     webhook = endpoint.webhook
+    calls = 0 if pulled else len(composed)
+    size = 0 if pulled else sum(len(c.message.body) for c in composed)
     keys: dict[str, list[str]] = {}
     for each in composed:
         for dataset, found in each.message.disclosed.items():
             keys.setdefault(dataset, []).extend(found)
-    made, shown = [], []
+    made: list[Entry] = []
+    shown: list[Shown] = []
     first = composed[0]
-    query = {"webhook": webhook.webhook_id, "deliveries": len(composed)}
+    told = {"webhook": webhook.webhook_id, "deliveries": len(composed)}
     for dataset, found in sorted(keys.items()) or [("", [])]:
         entry = Entry(
             request_id=first.delivery.delivery_id,
@@ -216,11 +227,11 @@ def make_entries(
             policy_revision=first.policy.revision,
             consumer_id=webhook.consumer_id,
             dataset=dataset or None,
-            query=query_text(query),
+            query=query_text(told | {"calls": 0 if made else calls}),
             row_count=len(found),
             peer=place_of(webhook.url) or None,
             surface=SURFACE,
-            byte_count=sum(len(c.message.body) for c in composed),
+            byte_count=0 if made else size,
         )
         if found:
             sight = sights[dataset]

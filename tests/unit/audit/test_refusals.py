@@ -10,8 +10,8 @@ import pytest
 
 from harness import PATIENCE
 from penstockd.audit import refusals
-from penstockd.audit.entry import Entry
-from penstockd.audit.refusals import COUNTED, OTHERS, UnknownCallers, network_of
+from penstockd.audit.entry import REFUSALS, Entry
+from penstockd.audit.refusals import OTHERS, UnknownCallers, network_of
 from penstockd.errors import DatabaseUnavailable
 
 MOST = 6
@@ -35,7 +35,7 @@ class Books:
         """Calls by address."""
         told: dict[str, int] = {}
         for entry in self.entries:
-            assert (entry.method, entry.outcome) == (COUNTED, "RATE_LIMITED")
+            assert (entry.method, entry.outcome) == (REFUSALS, "RATE_LIMITED")
             assert entry.peer is not None
             calls = json.loads(entry.query or "")["calls"]
             told[entry.peer] = told.get(entry.peer, 0) + calls

@@ -31,6 +31,7 @@ from penstockd.audit.retention import (
     ArchivePlace,
     ArchiveRefused,
     AuditRetention,
+    NotCountedYet,
     NotSealedYet,
 )
 from penstockd.audit.sealer import Sealer
@@ -41,6 +42,7 @@ from penstockd.auditor import collect_evidence
 from penstockd.config import Settings
 from penstockd.errors import DataLocked
 from penstockd.installation import open_ring
+from penstockd.metering.fold import UsageFold
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.store.database import Connection, Database, open_database
 from penstockd.store.fences import LeaseOver, Transactions
@@ -90,7 +92,15 @@ class World:
                 )  # fmt: skip
         return day
 
+    async def count_usage(self) -> None:
+        """Count what is sealed as usage: no day is archived before that."""
+        fold = UsageFold(self.database)
+        while await fold.fold_next():
+            pass
+
     async def archive(self, fenced: Transactions | None = None) -> int:
+        """Archive what is old, once it is counted as usage."""
+        await self.count_usage()
         return len(await self.retention.archive_old(fenced or self.database))
 
     async def verify(self, *, files: bool = True) -> VerificationReport:
@@ -319,6 +329,7 @@ async def test_rows_that_are_changed_later_are_found_beside_archives(world: Worl
 
 
 async def test_a_day_that_was_tampered_with_is_not_dropped(world: World) -> None:
+    await world.count_usage()
     for change in (
         "UPDATE hub.audit_entry SET outcome = 'x' WHERE request_id = 'r4-2'",
         "DELETE FROM hub.audit_entry WHERE request_id = 'r4-2'",
@@ -593,13 +604,18 @@ class Failing(AuditRetention):
 
 @pytest.mark.parametrize(
     ("failure", "patient"),
-    [(NotSealedYet("x"), True), (DataLocked("x"), True), (ArchiveRefused("x"), False)],
+    [
+        (NotSealedYet("x"), True),
+        (NotCountedYet("x"), True),
+        (DataLocked("x"), True),
+        (ArchiveRefused("x"), False),
+    ],
 )
 async def test_what_may_pass_by_itself_is_a_failure_only_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch, failure: Exception, patient: bool
 ) -> None:
     monkeypatch.setattr(retention, "RETRY", 0.05)
-    for name in ("UNSEALED_SECONDS", "LOCKED_SECONDS"):
+    for name in ("UNSEALED_SECONDS", "UNCOUNTED_SECONDS", "LOCKED_SECONDS"):
         monkeypatch.setattr(retention, name, 0.5)
     keeping = Failing(world, failure)
     for _ in range(2):  # the second time it is raised again without work

@@ -31,6 +31,7 @@ from penstockd.exports.plan import ExportRequest
 from penstockd.feed.stream import Watch
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
+from penstockd.metering.report import UsageQuestion
 from penstockd.policy.checks import RoleDraft
 from penstockd.policy.model import Consumer, Permission
 from penstockd.policy.pages import Query
@@ -71,6 +72,8 @@ VALUES: dict[Any, Any] = {
     Webhook: WEBHOOK, Scheme: Scheme.HMAC,
     SubscriptionTerms: SubscriptionTerms(["customers"]),
     Message: customers_pb2.Customer(customer_id="x"), ImportLimits: ImportLimits(),
+    # Its own usage is shown to everybody.
+    UsageQuestion: UsageQuestion(only={"consumer": "another"}),
     FileForm: FileForm(), ShapeDefinition: ShapeDefinition("customers", [COLUMN]),
 }  # fmt: skip
 

@@ -5,15 +5,46 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from chance import SEED
 from penstockd.calls import Permit
-from penstockd.exports.pipeline import Piece, send_pieces
+from penstockd.exports.pipeline import Encoder, Piece, send_pieces
 
 PIECES = 60
+
+
+class Lines:
+    """A writer of lines of ten bytes, as many as it is fed bytes."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.keys = SimpleNamespace(complete=lambda: None, drain=list, count=0)
+
+    def head(self) -> bytes:
+        return b"head\n"
+
+    def feed(self, data: bytes) -> bytes:
+        self.rows += len(data)
+        self.keys.count = self.rows + 1  # it knows the key of the next record already
+        return b"a record.\n" * len(data)
+
+
+def test_a_resumed_file_counts_the_records_that_it_drops() -> None:
+    """What the first call sent and what the second one sends are the whole file, to the chunk."""
+    chance = random.Random(SEED)
+    for _ in range(50):
+        sizes = [chance.randrange(1, 9) for _ in range(10)]
+        whole = len(b"head\n") + 10 * sum(sizes)
+        skip = chance.choice([0, 5, 15, whole, chance.randrange(whole)])
+        encoder = Encoder(Lines(), skip)  # type: ignore[arg-type]
+        kept = encoder.start(bytes(sizes[0])) + b"".join(encoder.feed(bytes(n)) for n in sizes[1:])
+        assert len(kept) == whole - skip and encoder.rows == sum(sizes)
+        dropped = max(0, skip - len(b"head\n")) // 10  # whole lines
+        assert dropped - max(sizes) < encoder.skipped_records <= dropped
 
 
 class Refused(Exception):

@@ -216,7 +216,8 @@ async def test_what_is_disclosed_is_on_record_before_it_leaves(
     async def look(_: web.Request) -> web.Response:
         seen.extend(
             await rig.rows(
-                "SELECT consumer_id, dataset, row_count, low_key, high_key, shown IS NOT NULL"
+                "SELECT consumer_id, dataset, row_count, low_key, high_key, shown IS NOT NULL,"
+                " query ->> 'calls', byte_count > 0"
                 " FROM hub.audit_entry WHERE surface = 'WEBHOOK'"
             )
         )
@@ -226,4 +227,4 @@ async def test_what_is_disclosed_is_on_record_before_it_leaves(
     await rig.endpoint(receiver.url + "/in", batch_size=100)
     await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(3)])
     await rig.deliver()
-    assert seen == [("crm", "customers", 3, "c0", "c2", True)]
+    assert seen == [("crm", "customers", 3, "c0", "c2", True, "1", True)]

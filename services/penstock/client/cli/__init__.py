@@ -23,6 +23,7 @@ from penstock.client.cli import (
     subscriptions,
     transfers,
     trust,
+    usage,
     webhooks,
 )
 from penstock.client.cli.failures import INSTALL_SERVER, report_failures, use_utf_8
@@ -76,6 +77,7 @@ def build_app() -> Any:
     replicas.register(app)
     subscriptions.register(app)
     shapes.register(app)
+    usage.register(app)
     webhooks.register(app)
     # By name: an environment may still hold the distribution under its earlier name.
     found = {entry.name: entry for entry in entry_points(group=COMMANDS)}
@@ -134,3 +136,5 @@ def _add_absent(app: typer.Typer, reason: str) -> None:
     for name, about in _SERVER_AUDIT_COMMANDS.items():
         text = f"{about} (needs penstock-hub[server])"
         audit.group_of(app).command(name, help=text, context_settings=settings)(absent)
+    text = "Prove that usage is what the audit says (needs penstock-hub[server])"
+    usage.group_of(app).command("reconcile", help=text, context_settings=settings)(absent)

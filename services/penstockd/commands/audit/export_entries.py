@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from penstockd.audit.copy import Written, parse_day, write_copy
 from penstockd.calls import Call
-from penstockd.errors import ClientStalled, Refused
+from penstockd.exports.documents import sending_document
 from penstockd.hub import Hub
 from penstockd.policy.model import Permission
 
@@ -27,22 +26,12 @@ async def export_entries(
     call.asked(start_day=start, end_day=end)
     first = parse_day("start_day", start, dt.date(1970, 1, 1))
     last = parse_day("end_day", end, dt.date(9999, 1, 1))
-    written, outcome, stall = Written(), "CANCELLED", hub.exports.stall_seconds
-    try:
-        async with (
-            hub.database.snapshot() as connection,
-            aclosing(write_copy(connection, first, last, written)) as pieces,
-        ):
-            async for piece in pieces:
-                try:
-                    async with asyncio.timeout(stall):
-                        await send(piece)
-                except TimeoutError as exc:
-                    raise ClientStalled(f"the client took no data for {stall:g} s") from exc
-        outcome = "OK"
-    except Refused as exc:
-        outcome = exc.reason
-        raise
-    finally:
-        if call.recorded:
-            await call.finish(call.record_end(outcome, written.entries, written.size))
+    written, sent = Written(), 0
+    async with (
+        sending_document(call, hub.exports.stall_seconds, send) as send_piece,
+        hub.database.snapshot() as connection,
+        aclosing(write_copy(connection, first, last, written)) as pieces,
+    ):
+        async for piece in pieces:
+            await send_piece(piece, written.entries - sent)
+            sent = written.entries

@@ -19,6 +19,7 @@ from penstockd.rpc.hub import (
     roles,
     shapes,
     subscriptions,
+    usage,
     webhooks,
 )
 
@@ -36,6 +37,7 @@ _SERVICES = (
     roles,
     shapes,
     subscriptions,
+    usage,
     webhooks,
 )
 

@@ -22,7 +22,7 @@ from penstockd.commands.audit.list_entries import list_entries
 from penstockd.commands.audit.verify_entries import verify_entries
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
-from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
+from penstockd.rpc.hub.files import make_file_sender
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = audit_pb2.DESCRIPTOR.services_by_name["Audit"]
@@ -84,18 +84,7 @@ async def _list_disclosures(
 
 
 async def _export_entries(request: audit_pb2.ExportEntriesRequest, call: ServedCall) -> None:
-    begun = False
-
-    async def send(data: bytes) -> None:
-        nonlocal begun
-        if not begun:
-            name = attach_file("audit.ndjson")
-            await call.exchange.send_headers({"content-disposition": name})
-        for at in range(0, len(data), FRAME_BYTES):
-            frame = http_body(data[at : at + FRAME_BYTES], "" if begun else _NDJSON)
-            begun = True
-            await call.exchange.send(frame)
-
+    send = make_file_sender(call.exchange, "audit.ndjson", _NDJSON)
     await export_entries(call.hub, call, request.start_day, request.end_day, send)
 
 

@@ -262,7 +262,7 @@ export type Role = Message<"penstock.hub.v1.Role"> & {
 
   /**
    * What it may do with the hub itself: access.read, access.write, audit.read,
-   * audit.export, webhooks.read, webhooks.write.
+   * audit.export, usage.read, webhooks.read, webhooks.write.
    *
    * @generated from field: repeated string permissions = 4;
    */

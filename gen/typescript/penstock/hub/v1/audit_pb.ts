@@ -250,7 +250,8 @@ export type AuditEntry = Message<"penstock.hub.v1.AuditEntry"> & {
   rowCount?: bigint | undefined;
 
   /**
-   * Bytes of the reply as gRPC carries it; of a stream, of the file.
+   * Bytes of the reply as gRPC carries it; of a stream, those of the file that
+   * this call sent.
    *
    * @generated from field: optional int64 byte_count = 16;
    */

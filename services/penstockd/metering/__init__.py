@@ -1,0 +1,1 @@
+"""Usage: folded from the audit into rollups, proved against it, and reported."""

@@ -1,0 +1,169 @@
+"""Folds sealed audit entries into the rollups of usage; runs in the keeper.
+
+The place of the fold is a number of the sealer in the chain of a day, and it moves in the same
+transaction as the rollups that it changes: every entry is counted once, whatever is killed. Ids of
+entries are no places, since entries become visible in another order than that of their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from penstockd.errors import Conflict
+from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
+from penstockd.metering.rollups import Level, Place, add_counts
+from penstockd.metering.series import SeriesMaker, identify_series
+from penstockd.store.database import Connection
+from penstockd.store.fences import Transactions
+
+#: How often sealed entries are looked for, in seconds.
+FOLD_INTERVAL = 0.25
+#: How often series of which no rollup is left are looked for, in seconds.
+PRUNE_INTERVAL = 86_400.0
+#: About how many entries one transaction folds; it ends with a group of the sealer.
+BATCH = 50_000
+
+#: The chains that have unfolded entries. An archived day can get another chain, which hangs from
+#: another checkpoint. The seals decide, not the stated length of a chain: one that states more than
+#: it has must not hold up the days after it.
+_UNFOLDED = """
+hub.audit_chain AS c
+LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
+WHERE EXISTS (
+    SELECT FROM hub.audit_seal AS s
+    WHERE s.day = c.day AND s.first_sequence > coalesce(p.folded, 0))
+"""
+_NEXT = f"""
+SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded FROM {_UNFOLDED} ORDER BY c.day LIMIT 1
+"""
+_SEALED = """
+SELECT entry_ids FROM hub.audit_seal
+WHERE day = $1 AND first_sequence > $2 AND first_sequence <= $3 ORDER BY first_sequence
+"""
+_GROUPS = f"""
+SELECT {MINUTE}, count(*), {SUMS}, {TRAITS} FROM hub.audit_entry AS e
+WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
+GROUP BY 1, {", ".join(str(at) for at in range(7, 14))}
+"""
+_MOVE = """
+INSERT INTO hub.usage_place AS p (day, anchor, folded, entries, missing)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (day) DO UPDATE SET anchor = excluded.anchor, folded = excluded.folded,
+    entries = p.entries + excluded.entries, missing = p.missing + excluded.missing
+"""
+_PRUNE_SERIES = f"""
+DELETE FROM hub.usage_series AS s
+WHERE EXISTS (
+    SELECT FROM hub.usage_level WHERE level = '{Level.DAY}' AND oldest_day IS NOT NULL)
+AND NOT EXISTS (SELECT FROM {Level.DAY.table} AS u WHERE u.series_id = s.series_id)
+"""
+_UNFOLDED_DAY = f"SELECT EXISTS (SELECT FROM {_UNFOLDED} AND c.day = $1)"
+_NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {_UNFOLDED}), max(day) FROM hub.audit_chain"
+
+_log = structlog.get_logger(__name__)
+
+
+class _FoldPlace(NamedTuple):
+    """Where the next entries to fold begin: after ``folded`` of the chain of a day."""
+
+    day: dt.date
+    anchor: int
+    folded: int
+
+
+class UsageFold:
+    """Folds entries, about BATCH in a transaction."""
+
+    def __init__(self, database: Transactions, *, batch: int = BATCH) -> None:
+        self._database, self._batch = database, batch
+        self._series = SeriesMaker()
+        #: When series were last pruned, by the monotonic clock.
+        self._pruned = -math.inf
+
+    async def run(self) -> None:
+        """Fold what is sealed every FOLD_INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        while True:
+            try:
+                while await self.fold_next():
+                    pass
+                if time.monotonic() - self._pruned >= PRUNE_INTERVAL:
+                    await self.prune_series()
+                    self._pruned = time.monotonic()
+            except Conflict:
+                _log.warning("usage_folded_by_another")  # the next pass sees its work
+            await asyncio.sleep(FOLD_INTERVAL)
+
+    async def fold_next(self) -> int:
+        """Fold the next entries, and return how many; 0 if all sealed entries are folded.
+
+        Raises Conflict if another process also folds.
+        """
+        async with self._database.transaction(isolation="repeatable_read") as connection:
+            row = await connection.fetchrow(_NEXT)
+            count = await self._fold(connection, _FoldPlace(*row)) if row is not None else 0
+        self._series.forget()
+        return count
+
+    async def prune_series(self) -> int:
+        """Delete the series of which no rollup is left; returns how many.
+
+        Rollups by the day are the last that are dropped. Only the fold adds rollups of a series, so
+        that nothing else may delete series.
+        """
+        async with self._database.transaction() as connection:
+            done: str = await connection.execute(_PRUNE_SERIES)
+        return int(done.rpartition(" ")[2])
+
+    async def _fold(self, connection: Connection, at: _FoldPlace) -> int:
+        seals = await connection.fetch(_SEALED, at.day, at.folded, at.folded + self._batch)
+        ids = [entry_id for (group,) in seals for entry_id in group]
+        groups = await connection.fetch(_GROUPS, at.day, ids)
+        found = sum(group[1] for group in groups)
+        if found < len(ids):
+            _log.error("usage_entries_missing", day=str(at.day), entries=len(ids) - found)
+        await add_counts(connection, await self._count(connection, groups))
+        await connection.execute(
+            _MOVE, at.day, at.anchor, at.folded + len(ids), len(ids), len(ids) - found
+        )
+        return len(ids)
+
+    async def _count(
+        self, connection: Connection, groups: Sequence[Any]
+    ) -> dict[Place, UsageCounts]:
+        """The counts of groups of entries, by minute and series."""
+        await self._series.learn(connection, (group[-1] for group in groups))
+        counted = [
+            (group[0], self._series.make(group[6:]), counts)
+            for group in groups
+            if (counts := UsageCounts(*group[2:6])) != NOTHING
+        ]
+        ids = await identify_series(connection, {series for _, series, _ in counted})
+        sums: dict[Place, UsageCounts] = {}
+        for minute, series, counts in counted:
+            place = (minute, ids[series])
+            sums[place] = sums.get(place, NOTHING).plus(counts)
+        return sums
+
+
+async def is_folded(connection: Connection, day: dt.date) -> bool:
+    """Whether every sealed entry of a day is counted: only then may the day be dropped."""
+    return not await connection.fetchval(_UNFOLDED_DAY, day)
+
+
+async def newest_folded_day(connection: Connection) -> dt.date | None:
+    """The newest day up to which every sealed entry is counted; None if there is none.
+
+    The day may still get entries, if it is not over.
+    """
+    row = await connection.fetchrow(_NEWEST_FOLDED)
+    assert row is not None, "aggregates always have a row"
+    unfolded: dt.date | None = row[0]
+    newest: dt.date | None = row[1]
+    return newest if unfolded is None else unfolded - dt.timedelta(days=1)
