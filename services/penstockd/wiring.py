@@ -50,7 +50,7 @@ from penstockd.keyring import (
 )
 from penstockd.metering.days import UsageDays
 from penstockd.metering.fold import UsageFold
-from penstockd.metering.rollups import Level
+from penstockd.metering.rollups import UsageLevel
 from penstockd.observe import flush_spans, set_up
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
@@ -314,9 +314,9 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
     key_age = timedelta(days=settings.key_days)
     delivery_age = timedelta(days=settings.webhook_days)
     kept = {
-        Level.MINUTE: settings.usage_minute_days,
-        Level.HOUR: settings.usage_hour_days,
-        Level.DAY: settings.usage_day_days,
+        UsageLevel.MINUTE: settings.usage_minute_days,
+        UsageLevel.HOUR: settings.usage_hour_days,
+        UsageLevel.DAY: settings.usage_day_days,
     }
     place = ArchivePlace(settings.archive_folder, leases.holder.node_id, leases.host)
     archiving = AuditRetention(hub.database, signers, place, settings.audit_days)

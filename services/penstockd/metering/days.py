@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import structlog
 
 from penstockd.metering.digests import day_span, digest_level, insert_digest, read_digest
-from penstockd.metering.rollups import Level, read_levels
+from penstockd.metering.rollups import UsageLevel, read_levels
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
 
@@ -53,7 +53,7 @@ _log = structlog.get_logger(__name__)
 class UsageDays:
     """Closes days, and keeps the rollups of each level for a number of days."""
 
-    def __init__(self, database: Transactions, kept: Mapping[Level, int]) -> None:
+    def __init__(self, database: Transactions, kept: Mapping[UsageLevel, int]) -> None:
         self._database, self._kept = database, kept
 
     async def run(self) -> None:
@@ -77,7 +77,7 @@ class UsageDays:
             entries: int = row[1]
             whole, known = await read_levels(connection), await read_digest(connection, day)
             levels = {}
-            for level in Level:
+            for level in UsageLevel:
                 if day >= whole[level] or known is None:
                     levels[level] = await digest_level(connection, day, level)
                 else:  # dropped: what was signed of it stays
@@ -86,15 +86,15 @@ class UsageDays:
         _log.info("usage_day_closed", day=str(day), entries=entries)
         return day
 
-    async def drop_old(self) -> dict[Level, int]:
+    async def drop_old(self) -> dict[UsageLevel, int]:
         """Drop rollups that are old enough, level by level; returns how many."""
-        dropped = dict.fromkeys(Level, 0)
-        for level in Level:
+        dropped = dict.fromkeys(UsageLevel, 0)
+        for level in UsageLevel:
             while count := await self._drop_piece(level):
                 dropped[level] += count
         return dropped
 
-    async def _drop_piece(self, level: Level) -> int:
+    async def _drop_piece(self, level: UsageLevel) -> int:
         async with self._database.transaction() as connection:
             before = await self._first_kept(connection, level)
             if before is None:
@@ -110,7 +110,7 @@ class UsageDays:
             done: str = await connection.execute(sql, day_span(before)[0], _PIECE)
         return int(done.rpartition(" ")[2])
 
-    async def _first_kept(self, connection: Connection, level: Level) -> dt.date | None:
+    async def _first_kept(self, connection: Connection, level: UsageLevel) -> dt.date | None:
         """The first day that is kept of a level; None if all days are."""
         today: dt.date = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
         before = today - dt.timedelta(days=self._kept[level])

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from penstockd.metering.rollups import Level
+from penstockd.metering.rollups import UsageLevel
 from penstockd.metering.series import Series
 from penstockd.store.database import Connection
 
@@ -41,9 +41,13 @@ class DayDigest(NamedTuple):
     checkpoint: int | None
 
     @property
-    def levels(self) -> Mapping[Level, bytes]:
+    def levels(self) -> Mapping[UsageLevel, bytes]:
         """The digest of each level."""
-        return {Level.MINUTE: self.minutes, Level.HOUR: self.hours, Level.DAY: self.days}
+        return {
+            UsageLevel.MINUTE: self.minutes,
+            UsageLevel.HOUR: self.hours,
+            UsageLevel.DAY: self.days,
+        }
 
 
 def day_span(day: dt.date) -> tuple[dt.datetime, dt.datetime]:
@@ -52,7 +56,7 @@ def day_span(day: dt.date) -> tuple[dt.datetime, dt.datetime]:
     return start, start + dt.timedelta(days=1)
 
 
-async def digest_level(connection: Connection, day: dt.date, level: Level) -> bytes:
+async def digest_level(connection: Connection, day: dt.date, level: UsageLevel) -> bytes:
     """The digest of the rollups of a level on a day. The connection must be in a transaction."""
     digest = hashlib.sha256()
     cursor = await connection.cursor(_ROWS.format(table=level.table), *day_span(day))
@@ -62,9 +66,14 @@ async def digest_level(connection: Connection, day: dt.date, level: Level) -> by
     return digest.digest()
 
 
-def join_digests(day: dt.date, entries: int, levels: Mapping[Level, bytes]) -> bytes:
+def join_digests(day: dt.date, entries: int, levels: Mapping[UsageLevel, bytes]) -> bytes:
     """The digest of a day, from how many entries were counted and the digests of all levels."""
-    lines = ["penstock usage 1", day.isoformat(), str(entries), *(levels[x].hex() for x in Level)]
+    lines = [
+        "penstock usage 1",
+        day.isoformat(),
+        str(entries),
+        *(levels[x].hex() for x in UsageLevel),
+    ]
     return hashlib.sha256("\n".join(lines).encode()).digest()
 
 
@@ -75,7 +84,7 @@ async def read_digest(connection: Connection, day: dt.date) -> DayDigest | None:
 
 
 async def insert_digest(
-    connection: Connection, day: dt.date, entries: int, levels: Mapping[Level, bytes]
+    connection: Connection, day: dt.date, entries: int, levels: Mapping[UsageLevel, bytes]
 ) -> None:
     """Store a new digest of a day; the sealer signs it."""
     known = await read_digest(connection, day)
@@ -85,6 +94,6 @@ async def insert_digest(
         day,
         known.revision + 1 if known is not None else 1,
         entries,
-        *(levels[level] for level in Level),
+        *(levels[level] for level in UsageLevel),
         join_digests(day, entries, levels),
     )

@@ -18,7 +18,7 @@ import structlog
 
 from penstockd.errors import Conflict
 from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
-from penstockd.metering.rollups import Level, Place, add_counts
+from penstockd.metering.rollups import Place, UsageLevel, add_counts
 from penstockd.metering.series import SeriesMaker, identify_series
 from penstockd.store.database import Connection
 from penstockd.store.fences import Transactions
@@ -61,8 +61,8 @@ ON CONFLICT (day) DO UPDATE SET anchor = excluded.anchor, folded = excluded.fold
 _PRUNE_SERIES = f"""
 DELETE FROM hub.usage_series AS s
 WHERE EXISTS (
-    SELECT FROM hub.usage_level WHERE level = '{Level.DAY}' AND oldest_day IS NOT NULL)
-AND NOT EXISTS (SELECT FROM {Level.DAY.table} AS u WHERE u.series_id = s.series_id)
+    SELECT FROM hub.usage_level WHERE level = '{UsageLevel.DAY}' AND oldest_day IS NOT NULL)
+AND NOT EXISTS (SELECT FROM {UsageLevel.DAY.table} AS u WHERE u.series_id = s.series_id)
 """
 _UNFOLDED_DAY = f"SELECT EXISTS (SELECT FROM {_UNFOLDED} AND c.day = $1)"
 _NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {_UNFOLDED}), max(day) FROM hub.audit_chain"

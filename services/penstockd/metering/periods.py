@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from penstockd.errors import ValueInvalid
-from penstockd.metering.rollups import Level
+from penstockd.metering.rollups import UsageLevel
 
 #: The most periods of one report.
 MAX_PERIODS = 5000
@@ -59,7 +59,7 @@ class Period(enum.StrEnum):
 class RollupSpan(NamedTuple):
     """Rollups of a level from ``low`` to before ``high``; they belong to the period ``label``."""
 
-    level: Level
+    level: UsageLevel
     label: dt.datetime
     low: dt.datetime
     high: dt.datetime
@@ -80,7 +80,7 @@ def list_rollup_spans(
     end: dt.datetime,
     period: Period | None,
     zone: dt.tzinfo,
-    oldest: Mapping[Level, dt.date],
+    oldest: Mapping[UsageLevel, dt.date],
 ) -> list[RollupSpan]:
     """The rollups, as coarse as possible, that make up the whole minutes from ``start`` to
     ``end``. ``oldest`` is the first day of which each level is whole.
@@ -120,14 +120,16 @@ def _cut_periods(
 
 
 def _cut_levels(
-    low: dt.datetime, high: dt.datetime, level: Level = Level.DAY
-) -> Iterator[tuple[Level, dt.datetime, dt.datetime]]:
+    low: dt.datetime, high: dt.datetime, level: UsageLevel = UsageLevel.DAY
+) -> Iterator[tuple[UsageLevel, dt.datetime, dt.datetime]]:
     """Cut a span into whole days of UTC, whole hours before and after them, and minutes."""
-    if level is Level.MINUTE:
+    if level is UsageLevel.MINUTE:
         if low < high:
             yield level, low, high
         return
-    length, finer = (_DAY, Level.HOUR) if level is Level.DAY else (_HOUR, Level.MINUTE)
+    length, finer = (
+        (_DAY, UsageLevel.HOUR) if level is UsageLevel.DAY else (_HOUR, UsageLevel.MINUTE)
+    )
     first, last = level.truncate(low), level.truncate(high)
     if first < low:
         first += length

@@ -17,7 +17,7 @@ from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.succession import trust_keys
 from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
 from penstockd.metering.digests import day_span, digest_level, join_digests, read_digest
-from penstockd.metering.rollups import Level, read_levels
+from penstockd.metering.rollups import UsageLevel, read_levels
 from penstockd.metering.series import Series, SeriesMaker
 from penstockd.store.database import Connection
 
@@ -142,14 +142,14 @@ async def reconcile_usage(
 class _Work:
     """One reconciliation."""
 
-    def __init__(self, connection: Connection, whole: Mapping[Level, dt.date]) -> None:
+    def __init__(self, connection: Connection, whole: Mapping[UsageLevel, dt.date]) -> None:
         self._connection, self._whole = connection, whole
         self._series = SeriesMaker()
         self.result = Reconciliation()
 
-    def _levels(self, day: dt.date) -> list[Level]:
+    def _levels(self, day: dt.date) -> list[UsageLevel]:
         """The levels that are kept of a day, finest first."""
-        return [level for level in Level if day >= self._whole[level]]
+        return [level for level in UsageLevel if day >= self._whole[level]]
 
     async def compare(self, at: _Day) -> None:
         """Count a day again from its entries."""
@@ -192,7 +192,7 @@ class _Work:
                     day, f"{time:%H:%M} {_name_series(series)}: {_describe_counts(own, right)}"
                 )
 
-    async def _compare_levels(self, day: dt.date, levels: Sequence[Level]) -> None:
+    async def _compare_levels(self, day: dt.date, levels: Sequence[UsageLevel]) -> None:
         """Check that each level is the sum of the finest."""
         for level in levels[1:]:
             sql = _UNEQUAL.format(finer=levels[0].table, table=level.table)
@@ -205,7 +205,7 @@ class _Work:
                 )
 
     async def _audited(
-        self, day: dt.date, folded: int, level: Level
+        self, day: dt.date, folded: int, level: UsageLevel
     ) -> AsyncIterator[tuple[dt.datetime, dict[Series, UsageCounts]]]:
         cursor = await self._connection.cursor(_AUDITED, day, folded, level.value)
         async for time, rows in _by_bucket(cursor):
@@ -219,7 +219,7 @@ class _Work:
             yield time, sums
 
     async def _metered(
-        self, day: dt.date, level: Level
+        self, day: dt.date, level: UsageLevel
     ) -> AsyncIterator[tuple[dt.datetime, dict[Series, UsageCounts]]]:
         sql = _METERED.format(table=level.table)
         cursor = await self._connection.cursor(sql, *day_span(day))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from penstockd.errors import ValueInvalid
 from penstockd.metering.counting import UsageCounts
 from penstockd.metering.periods import Period, RollupSpan, find_zone, list_rollup_spans
-from penstockd.metering.rollups import Level, read_levels
+from penstockd.metering.rollups import UsageLevel, read_levels
 from penstockd.store.database import Connection
 
 #: What usage can be grouped by and restricted to, besides time: expressions over series ``s`` and
@@ -129,8 +129,8 @@ class UsageQuestion:
     def span(self, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
         """The whole minutes that it asks for. Raises ValueInvalid."""
         end = min(max(self.end or now, _EARLIEST), _LATEST)
-        end = Level.MINUTE.truncate(end + _MINUTE - dt.timedelta(microseconds=1))
-        start = Level.MINUTE.truncate(min(max(self.start or end - _DAY, _EARLIEST), _LATEST))
+        end = UsageLevel.MINUTE.truncate(end + _MINUTE - dt.timedelta(microseconds=1))
+        start = UsageLevel.MINUTE.truncate(min(max(self.start or end - _DAY, _EARLIEST), _LATEST))
         if end < start:
             raise ValueInvalid.of("end_time", "is before start_time")
         return start, end
@@ -184,7 +184,7 @@ def _compose_query(
     """The query for the groups. Values are arguments; names are those of this module."""
     arguments: list[Any] = []
     parts = []
-    for level in Level:
+    for level in UsageLevel:
         own = [stretch for stretch in stretches if stretch.level is level]
         at = len(arguments) + 1
         arguments += [[s.label for s in own], [s.low for s in own], [s.high for s in own]]

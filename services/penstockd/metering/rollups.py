@@ -10,7 +10,7 @@ from penstockd.metering.counting import NOTHING, UsageCounts
 from penstockd.store.database import Connection
 
 
-class Level(enum.StrEnum):
+class UsageLevel(enum.StrEnum):
     """The length of the buckets of a rollup, finest first."""
 
     MINUTE = "minute"
@@ -25,10 +25,10 @@ class Level(enum.StrEnum):
     def truncate(self, time: dt.datetime) -> dt.datetime:
         """The start of the bucket that holds a time in UTC."""
         start = time.replace(second=0, microsecond=0)
-        if self is Level.MINUTE:
+        if self is UsageLevel.MINUTE:
             return start
         start = start.replace(minute=0)
-        return start if self is Level.HOUR else start.replace(hour=0)
+        return start if self is UsageLevel.HOUR else start.replace(hour=0)
 
 
 #: A start of a bucket, and the id of a series.
@@ -48,7 +48,7 @@ async def add_counts(connection: Connection, minutes: Mapping[Place, UsageCounts
     """Add the counts of minutes to the rollups of all levels."""
     if not minutes:
         return
-    for level in Level:
+    for level in UsageLevel:
         sums: dict[Place, UsageCounts] = {}
         for (time, series_id), counts in minutes.items():
             place = (level.truncate(time), series_id)
@@ -64,7 +64,7 @@ async def add_counts(connection: Connection, minutes: Mapping[Place, UsageCounts
         )
 
 
-async def read_levels(connection: Connection) -> Mapping[Level, dt.date]:
+async def read_levels(connection: Connection) -> Mapping[UsageLevel, dt.date]:
     """The first day of which each level is whole."""
     rows = await connection.fetch("SELECT level, oldest_day FROM hub.usage_level")
-    return {Level(name): oldest or dt.date.min for name, oldest in rows}
+    return {UsageLevel(name): oldest or dt.date.min for name, oldest in rows}

@@ -15,7 +15,7 @@ from penstockd.audit.sealer import Sealer
 from penstockd.errors import Conflict
 from penstockd.metering import fold as folding
 from penstockd.metering.fold import UsageFold, is_folded, newest_folded_day
-from penstockd.metering.rollups import Level, add_counts
+from penstockd.metering.rollups import UsageLevel, add_counts
 from penstockd.store.database import Connection, Database
 from usage_books import (
     KEY,
@@ -39,7 +39,7 @@ async def rules(database: Database) -> None:
 async def check_counts(database: Database, entries: list[Entry]) -> None:
     """Check every level against the entries."""
     async with database.connection() as connection:
-        for level in Level:
+        for level in UsageLevel:
             assert await read_counts(connection, level) == count_entries(entries)
 
 

@@ -17,11 +17,11 @@ from penstockd.audit.stored_checkpoints import insert_checkpoint, read_checkpoin
 from penstockd.metering.days import UsageDays
 from penstockd.metering.digests import insert_digest, read_digest
 from penstockd.metering.reconcile import Reconciliation, reconcile_usage
-from penstockd.metering.rollups import Level, read_levels
+from penstockd.metering.rollups import UsageLevel, read_levels
 from penstockd.store.database import Database
 from usage_books import KEY, draw_entry, move_day, seal_and_fold, store_rules, write_entries
 
-FOREVER = dict.fromkeys(Level, 10_000)
+FOREVER = dict.fromkeys(UsageLevel, 10_000)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ async def test_only_trusted_keys_prove(database: Database, old: dt.date) -> None
         digest = await read_digest(connection, old)
         assert digest is not None
         await insert_digest(
-            connection, old, digest.entries, {**digest.levels, Level.DAY: b"x" * 32}
+            connection, old, digest.entries, {**digest.levels, UsageLevel.DAY: b"x" * 32}
         )
         forged = await read_digest(connection, old)
         assert forged is not None
@@ -222,16 +222,16 @@ async def test_a_day_is_closed_again_if_entries_come_late(database: Database, ol
 async def test_rollups_are_dropped_level_by_level_once_signed(
     database: Database, old: dt.date
 ) -> None:
-    days = UsageDays(database, {Level.MINUTE: 35, Level.HOUR: 60, Level.DAY: 90})
+    days = UsageDays(database, {UsageLevel.MINUTE: 35, UsageLevel.HOUR: 60, UsageLevel.DAY: 90})
     assert not any((await days.drop_old()).values())  # the day is not signed
     await days.close_next()
     assert not any((await days.drop_old()).values())
     await Sealer(database, KEY, None).seal()
     dropped = await days.drop_old()
-    assert dropped[Level.MINUTE] > 0 == dropped[Level.HOUR] == dropped[Level.DAY]
+    assert dropped[UsageLevel.MINUTE] > 0 == dropped[UsageLevel.HOUR] == dropped[UsageLevel.DAY]
     async with database.connection() as connection:
         oldest = await read_levels(connection)
-    assert old < oldest[Level.MINUTE] and oldest[Level.HOUR] == dt.date.min
+    assert old < oldest[UsageLevel.MINUTE] and oldest[UsageLevel.HOUR] == dt.date.min
     # What is left of the day is compared, and proved, as before.
     result = await reconcile(database)
     assert result.found == 0 and result.metered == result.audited and result.entries == 80

@@ -16,12 +16,12 @@ from penstockd.errors import ValueInvalid
 from penstockd.metering.counting import UsageCounts
 from penstockd.metering.periods import Period, list_rollup_spans
 from penstockd.metering.report import UsageQuestion, report_usage
-from penstockd.metering.rollups import Level, add_counts
+from penstockd.metering.rollups import UsageLevel, add_counts
 from penstockd.metering.series import Series, identify_series
 from penstockd.store.database import Connection, Database
 
 UTC = dt.UTC
-WHOLE = dict.fromkeys(Level, dt.date.min)
+WHOLE = dict.fromkeys(UsageLevel, dt.date.min)
 #: The months hold changes of the clock: by an hour, by half an hour, at midnight, and none.
 ZONES = {
     "Europe/Berlin": dt.datetime(2026, 3, 20, tzinfo=UTC),
@@ -84,16 +84,16 @@ async def test_periods_of_any_zone(name: str, database: Database) -> None:
 def test_stretches_are_as_coarse_as_possible() -> None:
     start, end = dt.datetime(2026, 1, 1, 22, 58, tzinfo=UTC), dt.datetime(2026, 3, 1, tzinfo=UTC)
     found = list_rollup_spans(start, end, None, UTC, WHOLE)
-    assert [s.level for s in found] == [Level.MINUTE, Level.HOUR, Level.DAY]
+    assert [s.level for s in found] == [UsageLevel.MINUTE, UsageLevel.HOUR, UsageLevel.DAY]
     months = list_rollup_spans(start, end, Period.MONTH, ZoneInfo("Europe/Berlin"), WHOLE)
-    assert Level.MINUTE not in {s.level for s in months[2:]}
+    assert UsageLevel.MINUTE not in {s.level for s in months[2:]}
     assert {s.label for s in months} == {
         dt.datetime(2025, 12, 31, 23, tzinfo=UTC),
         dt.datetime(2026, 1, 31, 23, tzinfo=UTC),
         dt.datetime(2026, 2, 28, 23, tzinfo=UTC),
     }
     days = list_rollup_spans(start, end, Period.DAY, ZoneInfo("Asia/Kolkata"), WHOLE)
-    assert Level.MINUTE in {s.level for s in days}  # days there begin at 18:30
+    assert UsageLevel.MINUTE in {s.level for s in days}  # days there begin at 18:30
     for stretches in (found, months, days):
         ordered = sorted((s.low, s.high) for s in stretches)
         assert ordered[0][0] == start and ordered[-1][1] == end
@@ -102,7 +102,7 @@ def test_stretches_are_as_coarse_as_possible() -> None:
 
 def test_a_report_of_dropped_rollups_is_refused() -> None:
     start, end = dt.datetime(2026, 1, 1, tzinfo=UTC), dt.datetime(2026, 1, 3, tzinfo=UTC)
-    kept = {**WHOLE, Level.MINUTE: dt.date(2026, 1, 2)}
+    kept = {**WHOLE, UsageLevel.MINUTE: dt.date(2026, 1, 2)}
     assert list_rollup_spans(start, end, Period.DAY, UTC, kept)
     with pytest.raises(ValueInvalid, match="by the minute is kept from 2026-01-02"):
         list_rollup_spans(start, end, Period.DAY, ZoneInfo("Asia/Kolkata"), kept)

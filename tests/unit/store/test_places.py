@@ -240,7 +240,7 @@ def test_transactions_have_no_order() -> None:
 # --- nothing else turns a cursor into a text -------------------------------------------------
 
 #: Modules that write cursors into the store, in the store's own form.
-KEEPERS = {"store", "exports/receipts.py", "webhooks/intake.py", "webhooks/organ.py"}
+KEEPERS = {"store", "exports/receipts.py", "webhooks/intake.py"}
 #: Inside a sealed text.
 SEALED = {"digests/state.py"}
 
