@@ -53,12 +53,11 @@ class Trust:
 
 async def note_token_issuer(connection: Connection, issuer: str) -> None:
     """Note that this hub issues tokens under a name: nodes accept tokens under all such names."""
-    await connection.execute(
-        "INSERT INTO hub.token_issuer (issuer) SELECT $1"
-        " WHERE NOT EXISTS (SELECT FROM hub.token_issuer WHERE issuer = $1)"
-        " ON CONFLICT DO NOTHING",
-        issuer,
-    )
+    # Each statement makes all workers read the trust again, even one that inserts nothing.
+    known = "SELECT EXISTS (SELECT FROM hub.token_issuer WHERE issuer = $1)"
+    if not await connection.fetchval(known, issuer):
+        adding = "INSERT INTO hub.token_issuer (issuer) VALUES ($1) ON CONFLICT DO NOTHING"
+        await connection.execute(adding, issuer)
 
 
 async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:

@@ -78,7 +78,7 @@ class Encoder:
         self.skip = skip
         #: The records of the bytes that are dropped, as far as these are whole chunks.
         self.skipped_records = 0
-        self._cut_rows = 0
+        self._cut_rows = self._cut_records = 0
         self._keys: list[bytes] = []
         self._known = self._named = 0
         self._digest = hashlib.sha256()
@@ -117,12 +117,15 @@ class Encoder:
     def cut(self, data: bytes) -> Iterator[Piece]:
         """Cut what was encoded since the last call into pieces of at most PIECE_BYTES."""
         before, self._cut_rows = self._cut_rows, self.rows
+        # Of a record of which there is no row yet, the writer may know the key already.
+        earlier, self._cut_records = self._cut_records, min(self._known, self.rows)
         for at in range(0, len(data), PIECE_BYTES):
             end = at + PIECE_BYTES
+            whole = end >= len(data)
             keys, count = self._unnamed()
-            rows = before if end < len(data) else self.rows
-            # Of a record of which there is no row yet, the writer may know the key already.
-            yield Piece(data[at:end], rows, keys, count, min(self._known, rows))
+            rows = self.rows if whole else before
+            records = self._cut_records if whole else earlier
+            yield Piece(data[at:end], rows, keys, count, records)
 
     def _unnamed(self) -> tuple[bytes, int]:
         """The set of keys of encoded rows that no piece has named yet, and their number."""

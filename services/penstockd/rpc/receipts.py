@@ -12,6 +12,8 @@ from penstockd.store.places import Places
 
 #: The header that names the receipt when a stream begins.
 HEADER = "penstock-receipt"
+#: The most bytes of a receipt in a trailer; GetReceipt returns all of its lossy columns.
+MOST_TRAILER_BYTES = 4096
 
 
 def make_message(receipt: Receipt, places: Places) -> receipts_pb2.Receipt:
@@ -53,8 +55,11 @@ def page_headers(body: bytes, rows: int, records: int) -> Mapping[str, str]:
 
 def make_trailers(receipt: Receipt, places: Places) -> Mapping[str, str | bytes]:
     """The trailers of a stream: the receipt for programs, and its main parts as text."""
+    message = make_message(receipt, places)
+    while message.lossy_columns and message.ByteSize() > MOST_TRAILER_BYTES:
+        del message.lossy_columns[len(message.lossy_columns) // 2 :]
     found: dict[str, str | bytes] = {
-        f"{HEADER}-bin": make_message(receipt, places).SerializeToString(),
+        f"{HEADER}-bin": message.SerializeToString(),
         f"{HEADER}-state": receipt.state.value,
         f"{HEADER}-rows": str(receipt.row_count),
         f"{HEADER}-records": str(receipt.record_count),

@@ -75,7 +75,7 @@ def _list_texts(data: Any) -> Iterator[str]:
     elif isinstance(data, list):
         for item in data:
             yield from _list_texts(item)
-    elif isinstance(data, dict) and "columns" in data:  # the definition of a shape
+    elif isinstance(data, dict) and isinstance(data.get("columns"), list):  # a shape's definition
         yield from _list_texts((data.get("rows") or {}).get("field"))
         yield from (str(c.get(name, "")) for c in data["columns"] for name in _NAMING)
     elif isinstance(data, dict):  # masks by field

@@ -49,7 +49,7 @@ from penstockd.webhooks.model import (
 from penstockd.webhooks.operators import DISK_ENOUGH, DISK_LOW
 from penstockd.webhooks.owners import Owners, owner_of
 from penstockd.webhooks.queue import SendResult
-from penstockd.webhooks.settling import UNDONE
+from penstockd.webhooks.settling import SKIPPED, UNDONE
 from penstockd.webhooks.sign_ins import CONSUMER_FAILED, FAILED
 
 #: The method under which the audit records webhook deliveries.
@@ -75,6 +75,7 @@ _log = structlog.get_logger(__name__)
 #: webhooks, including their URLs.
 _NEEDED_FOR: Mapping[str, Permission | None] = {
     UNDONE: None,
+    SKIPPED: None,
     DISK_LOW: Permission.ACCESS_WRITE,
     DISK_ENOUGH: Permission.ACCESS_WRITE,
     FAILED: None,

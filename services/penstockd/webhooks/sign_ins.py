@@ -6,7 +6,6 @@ that has expired, fails again and again.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,6 +47,11 @@ class _Failures:
     addresses: set[str] = field(default_factory=set)
     told: bool = False
 
+    @property
+    def due(self) -> bool:
+        """Whether a notice of them waits to be written."""
+        return self.count >= FAILURES and not self.told
+
 
 class FailedSignIns(Notes):
     """The failed sign-ins for known consumers in one process, in the PERIOD of each."""
@@ -71,7 +75,7 @@ class FailedSignIns(Notes):
         """Note that a sign-in for an existing consumer failed, from an address."""
         now = self._monotonic()
         found = self._failures.get(consumer_id)
-        if found is None or now - found.began > PERIOD:
+        if found is None or (now - found.began > PERIOD and not found.due):
             if found is None and len(self._failures) >= MAX_CONSUMERS:
                 self._forget(now)
             if found is None and len(self._failures) >= MAX_CONSUMERS:
@@ -80,23 +84,19 @@ class FailedSignIns(Notes):
         found.count += 1
         if len(found.addresses) < MAX_ADDRESSES:
             found.addresses.add(network_of(address))
-        if found.count >= FAILURES and not found.told:
+        if found.due:
             self._note_any()
 
     async def _write(self) -> None:
-        due = {
-            name: failures
-            for name, failures in self._failures.items()
-            if failures.count >= FAILURES and not failures.told
-        }
+        due = {name: failures for name, failures in self._failures.items() if failures.due}
         for name, failures in due.items():
             failures.told = True
             try:
                 await self._tell(name, failures)
-            except BaseException as exc:
-                if not isinstance(exc, asyncio.CancelledError):
-                    failures.told = False
-                    self._note_any()
+            except BaseException:
+                # If it was stored all the same, the next try finds it.
+                failures.told = False
+                self._note_any()
                 raise
 
     async def _tell(self, consumer_id: str, failures: _Failures) -> None:
@@ -120,6 +120,10 @@ class FailedSignIns(Notes):
 
     def _forget(self, now: float) -> None:
         """Forget the consumers whose PERIOD is over."""
-        over = [name for name, found in self._failures.items() if now - found.began > PERIOD]
+        over = [
+            name
+            for name, found in self._failures.items()
+            if now - found.began > PERIOD and not found.due
+        ]
         for name in over:
             del self._failures[name]

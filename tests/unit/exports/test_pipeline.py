@@ -12,7 +12,7 @@ import pytest
 
 from chance import SEED
 from penstockd.calls import Permit
-from penstockd.exports.pipeline import Encoder, Piece, send_pieces
+from penstockd.exports.pipeline import PIECE_BYTES, Encoder, Piece, send_pieces
 
 PIECES = 60
 
@@ -45,6 +45,15 @@ def test_a_resumed_file_counts_the_records_that_it_drops() -> None:
         assert len(kept) == whole - skip and encoder.rows == sum(sizes)
         dropped = max(0, skip - len(b"head\n")) // 10  # whole lines
         assert dropped - max(sizes) < encoder.skipped_records <= dropped
+
+
+def test_a_piece_of_a_chunk_counts_no_record_of_its_later_pieces() -> None:
+    """The writer knows the keys of the whole chunk when its first piece is cut."""
+    encoder = Encoder(Lines())  # type: ignore[arg-type]
+    list(encoder.cut(encoder.start(bytes(10))))
+    first, *between, last = encoder.cut(encoder.feed(bytes(PIECE_BYTES // 4)))
+    assert between and {p.records for p in (first, *between)} == {10}
+    assert last.records == encoder.rows
 
 
 class Refused(Exception):

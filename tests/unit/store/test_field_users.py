@@ -17,7 +17,7 @@ INSERT INTO hub.grant (role_id, dataset, actions, class_masks, field_masks, row_
     ('masks', 'customers', '{read}', '{}', '{"tax_id": "hide"}', ''),
     ('rows', 'customers', '{read}', '{}', '{}', 'taxId:* AND name = "x"'),
     ('plain', 'customers', '{read}', '{}', '{"name": "hide"}', 'my_tax_id = 1'),
-    ('masks', 'orders', '{read}', '{}', '{}', '');
+    ('masks', 'orders', '{read}', '{}', '{"columns": "hide"}', '');
 INSERT INTO hub.consumer (consumer_id) VALUES ('crm');
 INSERT INTO hub.shape (consumer_id, shape_id, version, definition) VALUES
     ('crm', 'old', 1, '{"dataset": "customers", "columns": [{"field": "tax_id"}]}'),

@@ -33,6 +33,8 @@ from penstockd.store.shapes import StoredShape
 
 #: The most columns whose problems a preview names.
 MOST_PROBLEMS = 20
+#: The most bytes of these problems: many clients of gRPC refuse headers of more than 8 KiB.
+MOST_PROBLEM_BYTES = 4096
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Shapes"]
 
@@ -189,8 +191,10 @@ def _rows_message(rows: ListRows | None) -> pb.ListRows | None:
 def _format_problems(problems: Mapping[str, str]) -> str:
     """Why imports refuse columns, as a header: the first ones, if they are many."""
     shown = dict(list(problems.items())[:MOST_PROBLEMS])
-    if len(problems) > MOST_PROBLEMS:
-        shown[""] = f"{len(problems) - MOST_PROBLEMS} more columns cannot be read back"
+    while len(shown) > 1 and len(json.dumps(shown)) > MOST_PROBLEM_BYTES:
+        shown.popitem()
+    if len(problems) > len(shown):
+        shown[""] = f"{len(problems) - len(shown)} more columns cannot be read back"
     return json.dumps(shown)
 
 

@@ -158,7 +158,8 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
 
   /**
    * Records of which the file has rows; of an export that is not complete, those
-   * that were sent.
+   * that were sent. If such a file is Parquet or Arrow with rows of a list, the
+   * number may include records whose rows were not sent yet.
    *
    * @generated from field: int64 record_count = 17;
    */
@@ -166,7 +167,8 @@ export type Receipt = Message<"penstock.hub.v1.Receipt"> & {
 
   /**
    * The columns with cells that do not hold their values exactly; only of a
-   * complete export.
+   * complete export. The receipt in the trailers of a stream leaves out those
+   * beyond 4 KiB; GetReceipt returns all.
    *
    * @generated from field: repeated penstock.hub.v1.Receipt.LossyColumn lossy_columns = 18;
    */

@@ -24,6 +24,7 @@ SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part regclass := to_regclass('hub.audit_entry_' || to_char(wanted, 'YYYYMMDD'));
     counted bigint := 0;
+    patience text := current_setting('lock_timeout');
 BEGIN
     PERFORM set_config('lock_timeout', '500ms', true);
     IF wanted >= (clock_timestamp() AT TIME ZONE 'UTC')::date THEN
@@ -37,6 +38,8 @@ BEGIN
     INSERT INTO hub.audit_count (day, entries) VALUES (wanted, counted)
     ON CONFLICT (day) DO UPDATE
     SET entries = excluded.entries, transaction = excluded.transaction;
+    -- The sealer may hold the number of the next checkpoint for a moment.
+    PERFORM set_config('lock_timeout', patience, true);
     RETURN counted;
 END $$;
 
