@@ -6,6 +6,7 @@ import hashlib
 import json
 import socket
 import xml.etree.ElementTree as ET
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -182,3 +183,14 @@ def test_what_is_refused_at_once_leaves_no_receipt(hub: RunningHub) -> None:
 def test_a_receipt_says_what_the_format_cannot_hold(hub: RunningHub, name: str) -> None:
     found = receipt(hub, export(hub, format=name, limit=1))
     assert ("binary numbers of days" in found.get("loss", "")) == (name == "XLSX")
+
+
+def test_a_receipt_counts_the_cells_that_do_not_hold_their_values(hub: RunningHub) -> None:
+    query = {"fields": "customer_id,create_time", "limit": 20}
+    lines = export(hub, format="CSV", **query).body.decode().splitlines()[1:]
+    times = [datetime.fromisoformat(line.partition(",")[2]) for line in lines]
+    count = sum(t.microsecond % 1000 != 0 for t in times)
+    for name in ("XLSX", "CSV"):  # CSV is the control: it holds all of a time
+        wanted = [{"name": "create_time", "cellCount": str(count)}] if count else []
+        found = receipt(hub, export(hub, format=name, **query))
+        assert found.get("lossyColumns", []) == (wanted if name == "XLSX" else [])
