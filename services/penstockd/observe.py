@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from types import TracebackType
@@ -105,7 +106,7 @@ def flush_spans() -> None:
 
 
 def _send_logging_to_json() -> None:
-    """Write the log lines of libraries, warnings, and the final traceback as lines of JSON, too."""
+    """Write the lines of libraries, warnings, and errors that nobody catches as JSON, too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -119,12 +120,28 @@ def _send_logging_to_json() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     sys.excepthook = _log_end
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_thread_end
 
 
 def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Log the error that ends the process, unless it is Ctrl-C."""
     if not issubclass(kind, KeyboardInterrupt):
         structlog.get_logger(__name__).critical("process_failed", exc_info=(kind, error, trace))
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    """Log an error that Python cannot raise, such as one of a finalizer."""
+    kind, error, trace = found.exc_type, found.exc_value, found.exc_traceback
+    structlog.get_logger(__name__).error(
+        "error_ignored", place=repr(found.object)[:200], exc_info=(kind, error, trace)
+    )
+
+
+def _log_thread_end(found: threading.ExceptHookArgs) -> None:
+    """Log the error that ends a thread."""
+    kind, error, trace = found.exc_type, found.exc_value, found.exc_traceback
+    structlog.get_logger(__name__).error("thread_failed", exc_info=(kind, error, trace))
 
 
 def _add_request_id(

@@ -18,7 +18,7 @@ from penstockd.node.errors import FolderUnusable
 from penstockd.node.postgres import EmbeddedPostgres
 
 NOISE = """
-import logging, warnings
+import logging, threading, warnings
 from penstockd.observe import set_up
 set_up("test", "INFO", None)
 logging.getLogger("library").warning("two\\nlines")
@@ -27,6 +27,14 @@ try:
 except ZeroDivisionError:
     logging.getLogger("library").exception("failed")
 warnings.warn("old")
+class Ending:
+    def __del__(self):
+        raise OSError("ignored")
+ending = Ending()
+del ending
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
 raise ValueError("the end")
 """
 
@@ -49,7 +57,8 @@ def test_all_that_a_process_writes_is_json() -> None:
     text = done.stderr.decode()
     assert not_json(text) == []
     events = [json.loads(line)["event"] for line in text.splitlines()]
-    assert events[:2] == ["two\nlines", "failed"] and events[-1] == "process_failed"
+    assert events[:2] == ["two\nlines", "failed"]
+    assert events[-3:] == ["error_ignored", "thread_failed", "process_failed"]
     # The control: without the setup, libraries log plain text.
     plain = NOISE.replace("set_up(", "str(")
     done = subprocess.run([sys.executable, "-c", plain], capture_output=True, check=False)

@@ -109,7 +109,7 @@ class XlsxWriter(DocumentWriter):
         if len(fields) > _MOST_COLUMNS:
             raise RequestTooLarge(f"a sheet of XLSX holds at most {_MOST_COLUMNS} columns")
         self._sink = _ZipSink()
-        self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED)
+        self._zip = _SheetZip(self._sink, "w", zipfile.ZIP_DEFLATED)
 
     def too_long(
         self, field: Field, column: sa.ColumnElement[Any]
@@ -179,6 +179,13 @@ class XlsxWriter(DocumentWriter):
 
     def _plan(self) -> bytes:
         return sheet_plan(self.fields)
+
+
+class _SheetZip(zipfile.ZipFile):
+    """A zip without an end unless it is closed: the file of an export that fails has none."""
+
+    def __del__(self) -> None:
+        """Do nothing; a ZipFile would raise, since its sheet is still open."""
 
 
 class _ZipSink(io.RawIOBase):
