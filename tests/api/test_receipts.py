@@ -186,7 +186,7 @@ def test_a_receipt_says_what_the_format_cannot_hold(hub: RunningHub, name: str) 
 
 
 def test_a_receipt_counts_the_cells_that_do_not_hold_their_values(hub: RunningHub) -> None:
-    query = {"fields": "customer_id,create_time", "limit": 20}
+    query: dict[str, Any] = {"fields": "customer_id,create_time", "limit": 20}
     lines = export(hub, format="CSV", **query).body.decode().splitlines()[1:]
     times = [datetime.fromisoformat(line.partition(",")[2]) for line in lines]
     count = sum(t.microsecond % 1000 != 0 for t in times)
