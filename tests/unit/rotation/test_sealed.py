@@ -22,7 +22,9 @@ PLAIN = {
     ("log_transaction", "written_mark"),
     ("pending", "mark"), ("policy_document", "digest"), ("policy_revision", "digest"),
     ("receipt", "request_digest"), ("receipt", "sha256"), ("stored_reply", "digest"),
-    ("stored_reply", "reply"), ("stored_reply", "sight"), ("webhook_attempt", "reply_body"),
+    ("stored_reply", "reply"), ("stored_reply", "sight"),
+    ("usage_digest", "days"), ("usage_digest", "digest"), ("usage_digest", "hours"),
+    ("usage_digest", "minutes"), ("webhook_attempt", "reply_body"),
     ("webhook_event", "after"), ("webhook_event", "mark"),
 }  # fmt: skip
 #: What becomes of each purpose of keys at a rotation: it is sealed again (SEALED_COLUMNS), lasts

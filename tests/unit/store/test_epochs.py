@@ -19,8 +19,8 @@ from penstockd.store.database import Connection, Database, open_database
 from penstockd.store.epochs import Memory, Undeclared, notice_epoch
 
 #: Tables whose rows keep the revision of their last write, which is compared only with those of
-#: hub.revision and hub.policy.
-KEEPING = {"change", "log_transaction", "pending", "policy_revision"}
+#: hub.revision and hub.policy; and usage_digest, which numbers the digests of a day.
+KEEPING = {"change", "log_transaction", "pending", "policy_revision", "usage_digest"}
 FOREIGN = b"elsewher"
 
 
