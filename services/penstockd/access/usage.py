@@ -14,9 +14,11 @@ def narrow_question(call: Call, question: UsageQuestion) -> UsageQuestion:
 
     Raises PermissionDenied for other questions. Scopes narrow a token in this as in all.
     """
+    if not call.in_scope(Permission.USAGE_READ):
+        call.require(Permission.USAGE_READ)  # it raises: the scopes do not name this one
     if call.permits(Permission.USAGE_READ) or call.permits(Permission.AUDIT_READ):
         return question
     own = call.principal.consumer_id
-    if question.only.get("consumer", own) != own or not call.in_scope(Permission.USAGE_READ):
+    if question.only.get("consumer", own) != own:
         call.require(Permission.USAGE_READ)
     return replace(question, only={**question.only, "consumer": own})

@@ -146,7 +146,8 @@ class OpenStreams:
         async with self._noting:
             moved = [stream for stream in self._streams if stream.sent != stream.stated]
             for at in range(0, len(moved), GROUP):
-                await self._note(moved[at : at + GROUP])
+                # A stream that ended while an earlier group was noted has its END entry already.
+                await self._note([s for s in moved[at : at + GROUP] if s in self._streams])
             if not moved and any(stream.noted for stream in self._streams):
                 await self._session.ask(_check_session)  # it shows that this worker lives
         while self._unwritten:

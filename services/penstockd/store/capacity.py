@@ -10,10 +10,10 @@ from penstockd.store.snapshots import MAX_IDLE, MAX_KEPT
 #: Connections that the singletons of a keeper share, and those for webhooks.
 KEEPER_CONNECTIONS = 8
 WEBHOOK_CONNECTIONS = 8
-#: Sessions outside the lanes: of a worker for the pulse, rules, log, announcements, journal, for
-#: checking the server, and for kept states of the data; of a keeper for similar purposes, and for
-#: taking leases.
-WORKER_SESSIONS = 6 + MOST_HANGING + MAX_KEPT + MAX_IDLE
+#: Sessions outside the lanes: of a worker for the pulse, rules, log, announcements, journal, open
+#: streams, for checking the server, and for kept states of the data; of a keeper for similar
+#: purposes, and for taking leases. Those of the journal and of open streams may hang.
+WORKER_SESSIONS = 7 + 2 * MOST_HANGING + MAX_KEPT + MAX_IDLE
 KEEPER_SESSIONS = 5 + len(SINGLETONS)
 
 #: The least of what the server, the database and the role allow; -1 is no limit.

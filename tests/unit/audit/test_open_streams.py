@@ -154,6 +154,30 @@ async def test_a_stream_ends_once(database: Database, workers: Workers) -> None:
     assert (await ends(database))[3:] == [("OK", 9, 90)] and await notes(database) == []
 
 
+async def test_a_stream_that_ends_while_others_are_noted_gets_no_note(
+    database: Database, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note of it would outlive its END entry, and the keeper would write a second one."""
+    monkeypatch.setattr(open_streams, "GROUP", 1)
+    worker = workers.start()
+    streams = [send(worker, n, n * 10, f"r{n}") for n in (1, 2)]
+    ask = open_streams.OwnSession.ask
+
+    async def end_the_other(session: Any, question: Any) -> Any:
+        answer = await ask(session, question)
+        for stream in [s for s in streams if not s.noted]:
+            streams.remove(stream)
+            rows, size = stream.row_count, stream.byte_count
+            await worker.end(stream, stream.entry.end("OK", rows, size))
+        return answer
+
+    monkeypatch.setattr(open_streams.OwnSession, "ask", end_the_other)
+    await worker.note_all()
+    (left,) = streams
+    assert await notes(database) == [(left.row_count, left.byte_count)]
+    assert len(await ends(database)) == 1
+
+
 async def test_an_end_that_could_not_be_written_is_written_later(
     database: Database, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,4 +109,7 @@ async def test_a_consumer_sees_its_own_usage_alone(
         await report_usage(hub, hub.call(caller=NOBODY), other, 5, "")
     with pytest.raises(PermissionDenied):  # an administrator's token that does not name it
         await report_usage(hub, hub.call(scopes=narrow), UsageQuestion(), 5, "")
+    audit = frozenset({"audit.read"})  # which shows all usage to a token that names usage.read, too
+    with pytest.raises(PermissionDenied, match=r"usage\.read"):
+        await report_usage(hub, hub.call(scopes=audit), UsageQuestion(), 5, "")
     assert asked == []

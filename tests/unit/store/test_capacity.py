@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import asyncpg
 import structlog
 
@@ -39,3 +41,10 @@ async def test_too_few_connections_are_said_at_start(empty_url: str) -> None:
 def test_each_worker_and_each_connection_counts() -> None:
     assert needed_connections(2, 32) > needed_connections(1, 32) + 32
     assert needed_connections(1, 64) >= needed_connections(1, 32) + 32
+
+
+def test_the_guide_states_the_formula() -> None:
+    guide = (Path(__file__).parents[3] / "README.md").read_text()
+    fixed = needed_connections(0, 0)
+    worker = needed_connections(1, 0) - fixed
+    assert f"`PENSTOCK_CONNECTIONS` + {worker}) + {fixed} of them" in guide
