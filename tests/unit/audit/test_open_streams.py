@@ -17,6 +17,7 @@ from penstockd.audit.lost_streams import LostStreams
 from penstockd.audit.open_streams import OpenStream, OpenStreams
 from penstockd.errors import DatabaseUnavailable
 from penstockd.store.database import Database
+from penstockd.store.own_session import OwnSession
 
 METHOD = "/penstock.api.v1.Customers/WatchCustomers"
 
@@ -161,7 +162,7 @@ async def test_a_stream_that_ends_while_others_are_noted_gets_no_note(
     monkeypatch.setattr(open_streams, "GROUP", 1)
     worker = workers.start()
     streams = [send(worker, n, n * 10, f"r{n}") for n in (1, 2)]
-    ask = open_streams.OwnSession.ask
+    ask = OwnSession.ask
 
     async def end_the_other(session: Any, question: Any) -> Any:
         answer = await ask(session, question)
@@ -171,7 +172,7 @@ async def test_a_stream_that_ends_while_others_are_noted_gets_no_note(
             await worker.end(stream, stream.entry.end("OK", rows, size))
         return answer
 
-    monkeypatch.setattr(open_streams.OwnSession, "ask", end_the_other)
+    monkeypatch.setattr(OwnSession, "ask", end_the_other)
     await worker.note_all()
     (left,) = streams
     assert await notes(database) == [(left.row_count, left.byte_count)]
