@@ -26,7 +26,7 @@ def reconcile_usage(
     first: Annotated[
         str,
         typer.Option(
-            "--from", help="The first day of UTC, such as 2025-03-01; of all, if left out."
+            "--from", help="The first day (UTC), such as 2025-03-01; the oldest, if left out."
         ),
     ] = "",
     last: Annotated[str, typer.Option("--to", help="The last day; today, if left out.")] = "",
@@ -42,10 +42,10 @@ def reconcile_usage(
         typer.Option(help="Trust this key (see audit checkpoint) instead of the host's."),
     ] = None,
 ) -> None:
-    """Prove that usage is what the audit says; exit with 1 if it is not.
+    """Prove that usage agrees with the audit; exit with 1 if it does not.
 
-    It counts the entries of the audit again, from the database itself, whether the hub runs or not.
-    Where entries were archived, it checks what was signed of the usage.
+    The command reads the database itself, whether the hub runs or not, and counts the entries of
+    the audit again. Where entries were archived, it compares usage with its signed digest.
     """
     import asyncio
 
@@ -111,7 +111,7 @@ def _summarise_result(result: Reconciliation) -> Sequence[str]:
     if result.proved:
         calls = result.signed.calls
         lines.append(
-            f"{len(result.proved):,} days whose entries were archived are what was signed of them:"
+            f"{len(result.proved):,} days whose entries were archived agree with what was signed:"
             f" {calls:,} calls"
         )
     return lines

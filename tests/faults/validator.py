@@ -30,7 +30,7 @@ class Broken(enum.Enum):
     STATE = "all changes together make the table"
     LOST = "a write that was acknowledged comes exactly once"
     PHANTOM = "what nobody wrote does not come"
-    ALIAS = "a checkpoint is of the log that there is, not of one that was undone"
+    ALIAS = "a checkpoint belongs to the current log, not to one that was undone"
 
 
 @dataclass(frozen=True)

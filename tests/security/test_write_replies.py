@@ -204,7 +204,7 @@ def test_replies(callers: dict[str, Caller], dataset: str, name: str) -> None:
                 assert shown.pop("source") == "written", "what would be there"
                 for moving in ("updateTime", "etag"):
                     told = shown.pop(moving, "")
-                    assert not told or reads_all(name, dataset), "it tells of hidden values"
+                    assert not told or reads_all(name, dataset), "it reveals hidden values"
             check(shown, caller("GET", place), body, key)
         etag = everyone("GET", place).json()["etag"]
         reply = caller("PATCH", place, {"source": "x"}, etag="1")

@@ -136,5 +136,5 @@ def _add_absent(app: typer.Typer, reason: str) -> None:
     for name, about in _SERVER_AUDIT_COMMANDS.items():
         text = f"{about} (needs penstock-hub[server])"
         audit.group_of(app).command(name, help=text, context_settings=settings)(absent)
-    text = "Prove that usage is what the audit says (needs penstock-hub[server])"
+    text = "Prove that usage agrees with the audit (needs penstock-hub[server])"
     usage.group_of(app).command("reconcile", help=text, context_settings=settings)(absent)
