@@ -21,6 +21,9 @@ from penstockd.catalog.rules import Rules
 #: answers with an empty body.
 ERROR_DETAILS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 
+#: The REST door, whose paths are those of the other services.
+REST = "penstock/rest/"
+
 #: Where the rules of protovalidate are defined.
 RULES = "buf/validate/validate.proto"
 
@@ -41,7 +44,7 @@ def derive(compiler: Compiler, output: Path) -> None:
     files = compiler.files("penstock")
     described = _without_foreign_comments(compiler.describe([*files, *ERROR_DETAILS]))
     pool = load_catalog(described).pool
-    services = _services(pool, files)
+    services = _services(pool, [name for name in files if not name.startswith(REST)])
     holders = [name for name in files if pool.FindFileByName(name).services_by_name]
     inputs = json.dumps(envoy_inputs(services), indent=2) + "\n"
 

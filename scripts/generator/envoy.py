@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict
@@ -23,10 +22,6 @@ _VARIABLE = re.compile(r"{([^}=]+)[^}]*}")
 class Inputs(TypedDict):
     """The values that fill the templates under ``envoy/``; every list is sorted."""
 
-    services: list[str]
-    """Full names, for the transcoder."""
-    path_bound: list[str]
-    """Fields that a path binds, in every spelling: a query parameter may not set them."""
     stream_paths: list[str]
     """REST paths whose reply is a stream of bytes."""
     feed_paths: list[str]
@@ -45,7 +40,6 @@ class RouteError(Exception):
 
 def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
     """Read the annotations of all services. Raises RouteError."""
-    bound: set[str] = set()
     streams: set[str] = set()
     feeds: set[str] = set()
     uploads: set[str] = set()
@@ -60,7 +54,7 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
                 raise RouteError(f"{verb} {path} belongs to {owner} and to {method.full_name}")
             rest_paths.add(path)
             for variable in _VARIABLE.findall(path):
-                bound.update(_spellings(method, variable))
+                _check_variable(method, variable)
         if method.server_streaming and method.output_type.full_name == HTTP_BODY:
             streams |= rest_paths
         elif method.server_streaming:
@@ -73,8 +67,6 @@ def envoy_inputs(services: list[ServiceDescriptor]) -> Inputs:
         if _option(method, method_pb2.public):
             public |= {*rest_paths, grpc_path}
     return {
-        "services": sorted(service.full_name for service in services),
-        "path_bound": sorted(bound),
         "stream_paths": sorted(streams),
         "feed_paths": sorted(feeds),
         "upload_paths": sorted(uploads),
@@ -115,14 +107,10 @@ def _option(method: MethodDescriptor, extension: Any) -> Any:
     return method.GetOptions().Extensions[extension]
 
 
-def _spellings(method: MethodDescriptor, variable: str) -> Iterator[str]:
-    """``a_b.c_d`` with each step as proto name and as JSON name: Envoy takes both."""
+def _check_variable(method: MethodDescriptor, variable: str) -> None:
+    """Raise RouteError if a variable of a path is not a field of the request."""
     message: Descriptor | None = method.input_type
-    steps = []
     for name in variable.split("."):
         if message is None or name not in message.fields_by_name:
             raise RouteError(f"{method.full_name}: the path binds the unknown field '{variable}'")
-        field = message.fields_by_name[name]
-        steps.append({field.name, field.json_name})
-        message = field.message_type
-    return (".".join(spelling) for spelling in itertools.product(*steps))
+        message = message.fields_by_name[name].message_type

@@ -42,8 +42,7 @@ _LIMITS = (
     *("header_seconds", "call_seconds", "stalled_seconds", "full_replies"),
 )
 _INPUTS = (
-    *("services", "path_bound", "stream_paths", "feed_paths", "upload_paths"),
-    *("grpc_streams", "public_paths"),
+    *("stream_paths", "feed_paths", "upload_paths", "grpc_streams", "public_paths"),
 )
 
 #: A line of JSON with the names that the hub's own log has; %j is the escaped message.

@@ -1,0 +1,160 @@
+"""Bodies of calls: JSON to the request of a method, strictly.
+
+Everything that is not understood is named and refused: see ``Problems``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from penstockd.catalog.oneofs import several_set, true_oneofs
+from penstockd.catalog.scalars import ValueRefused, parse_string, type_name
+from penstockd.rpc.rest.problems import Problems
+from penstockd.rpc.rest.records import RecordReader
+from penstockd.rpc.rest.values import json_value, known_message
+
+#: Reads the records of a dataset, by the full name of their message; None for other messages.
+FindReader = Callable[[Descriptor], RecordReader | None]
+
+
+@dataclass(slots=True)
+class BodyReading:
+    """One body on its way in."""
+
+    find: FindReader
+    problems: Problems = field(default_factory=Problems)
+    #: The paths of the members that are present, by proto names: what a merge patch changes.
+    present: list[str] = field(default_factory=list)
+
+    def read(self, value: Any, message: Message, path: str = "", mask: str = "") -> None:
+        """Put the members of an object into a message. ``path`` is where the object stands in the
+        body, and ``mask`` the path of its field in a mask."""
+        records = self.find(message.DESCRIPTOR)
+        if records is not None:
+            self._read_record(records, value, message, path)
+            return
+        if type(value) is not dict:
+            self.problems.add(path, f"must be an object, not {type_name(value)}")
+            return
+        members = _members_of(message.DESCRIPTOR)
+        given: dict[str, str] = {}
+        for name, inner in value.items():
+            known, at = members.get(name), _join(path, name)
+            if known is None:
+                self.problems.unknown(at, (f.json_name for f in message.DESCRIPTOR.fields))
+            elif known.name in given:
+                self.problems.add(at, "is given twice, by both of its names")
+            else:
+                given[known.name] = name
+                self._read_member(known, inner, message, at, _join(mask, known.name))
+        self._check_oneofs(message.DESCRIPTOR, value, given, path)
+
+    def _read_record(
+        self, records: RecordReader, value: Any, message: Message, path: str
+    ) -> None:
+        made, present = records.read(value, self.problems, path)
+        if made is not None:
+            message.MergeFrom(made)
+        self.present += present
+
+    def _read_member(
+        self, known: FieldDescriptor, value: Any, message: Message, path: str, mask: str
+    ) -> None:
+        if known.is_repeated:
+            self.present.append(mask)
+            if value is not None:
+                read = self._read_map if _is_map(known) else self._read_list
+                read(known, value, message, path)
+        elif value is None:
+            self.present.append(mask)
+        elif known.message_type is None or known_message(known.message_type) is not None:
+            self.present.append(mask)
+            self._put(known, value, message, path)
+        else:
+            inner = getattr(message, known.name)
+            inner.SetInParent()
+            self.read(value, inner, path, mask)
+
+    def _put(self, known: FieldDescriptor, value: Any, message: Message, path: str) -> None:
+        try:
+            if known.message_type is None:
+                setattr(message, known.name, json_value(known)(value))
+            else:
+                read = known_message(known.message_type)
+                assert read is not None, "the caller asked"
+                getattr(message, known.name).CopyFrom(read(value))
+        except ValueRefused as refused:
+            self.problems.add(path, refused.reason)
+
+    def _read_list(self, known: FieldDescriptor, value: Any, message: Any, path: str) -> None:
+        if type(value) is not list:
+            self.problems.add(path, f"must be an array, not {type_name(value)}")
+            return
+        items = getattr(message, known.name)
+        for i, item in enumerate(value):
+            at = f"{path}[{i}]"
+            if item is None:
+                self.problems.add(at, "must not be null")
+            elif known.message_type is not None:
+                self.read(item, items.add(), at)
+            else:
+                self._append(known, items, item, at)
+
+    def _append(self, known: FieldDescriptor, items: Any, value: Any, path: str) -> None:
+        try:
+            items.append(json_value(known)(value))
+        except ValueRefused as refused:
+            self.problems.add(path, refused.reason)
+
+    def _read_map(self, known: FieldDescriptor, value: Any, message: Any, path: str) -> None:
+        if type(value) is not dict:
+            self.problems.add(path, f"must be an object, not {type_name(value)}")
+            return
+        assert known.message_type is not None, "a map has entries"
+        kinds, entries = known.message_type.fields_by_name, getattr(message, known.name)
+        for name, item in value.items():
+            at = f"{path}[{name[:40]!r}]"
+            try:
+                key = json_value(kinds["key"])(parse_string(name))
+                if item is None:
+                    raise ValueRefused("must not be null")
+                if kinds["value"].message_type is not None:
+                    self.read(item, entries[key], at)
+                else:
+                    entries[key] = json_value(kinds["value"])(item)
+            except ValueRefused as refused:
+                self.problems.add(at, refused.reason)
+
+    def _check_oneofs(
+        self, kind: Descriptor, value: Mapping[str, Any], given: Mapping[str, str], path: str
+    ) -> None:
+        for oneof in true_oneofs(kind):
+            names = [given[f.name] for f in oneof.fields if f.name in given]
+            chosen = [name for name in names if value[name] is not None]
+            if len(chosen) > 1:
+                self.problems.add(_join(path, oneof.name), several_set(iter(chosen)))
+
+
+@functools.cache
+def _members_of(kind: Descriptor) -> Mapping[str, FieldDescriptor]:
+    """The fields of a message by their proto and JSON names."""
+    return {f.name: f for f in kind.fields} | {f.json_name: f for f in kind.fields}
+
+
+def _is_map(known: FieldDescriptor) -> bool:
+    return known.message_type is not None and known.message_type.GetOptions().map_entry
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name[:80]}" if path else name[:80]
+
+
+def list_members(kind: Descriptor) -> Iterator[str]:
+    """The JSON names of the members of a message."""
+    return (f.json_name for f in kind.fields)

@@ -1,0 +1,125 @@
+"""Records in the bodies of calls: read as imports read them, by the names that the caller sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+
+from penstockd.catalog.model import Field
+from penstockd.catalog.record import Codec
+from penstockd.catalog.scalars import ValueRefused, type_name
+from penstockd.catalog.values import Parser, json_parser
+from penstockd.policy.view import View
+from penstockd.rpc.rest.problems import Problems
+from penstockd.store.rows import stored_row
+from penstockd.writes.incoming import check_fields
+
+
+class RecordReader:
+    """Reads records of a dataset as far as a View shows their fields. Made by ``View.prepared``.
+
+    A hidden field is unknown. Fields that the hub writes itself are ignored (AIP-203), apart from
+    the etag, which states what the caller expects (AIP-154).
+    """
+
+    def __init__(self, view: View) -> None:
+        self._fields = view.dataset.fields
+        self._codec = Codec(view.dataset, self._fields)
+        places = {f: i for i, f in enumerate(self._fields)}
+        self._members = _RecordMembers(view.fields(), places, view, 0)
+
+    def read(
+        self, value: Any, problems: Problems, path: str
+    ) -> tuple[Message | None, Sequence[str]]:
+        """The record of an object, and the paths of the fields that the object names.
+
+        None if it cannot be made; then ``problems`` has the reasons. Raises PermissionDenied for a
+        field that the caller sees, but not whole.
+        """
+        row: list[Any] = [None] * len(self._fields)
+        present: list[str] = []
+        before = problems.count
+        self._members.fill(value, row, present, problems, path)
+        if problems.count > before:
+            return None, present
+        return self._codec.message(stored_row(self._fields, row)), present
+
+
+class _RecordMembers:
+    """The members of a message at one level of a record."""
+
+    def __init__(
+        self, fields: Sequence[Field], places: dict[Field, int], view: View, depth: int
+    ) -> None:
+        self._view = view
+        self.prefix = ".".join(fields[0].steps[:depth]) if fields else ""
+        self._leaves: dict[str, tuple[int, Field, Parser | None]] = {}
+        self._nested: dict[str, tuple[str, _RecordMembers]] = {}
+        self._names: list[str] = []
+        below: dict[tuple[str, str], list[Field]] = {}
+        for field in fields:
+            names = field.json_steps[depth], field.steps[depth]
+            if len(field.steps) > depth + 1:
+                below.setdefault(names, []).append(field)
+                continue
+            read = field.is_etag or (view.is_whole(field) and not field.output_only)
+            parse = json_parser(field) if read else None
+            self._leaves |= dict.fromkeys(names, (places[field], field, parse))
+            self._names.append(names[0])
+        for names, members in below.items():
+            nested = _RecordMembers(members, places, view, depth + 1)
+            self._nested |= dict.fromkeys(names, (names[1], nested))
+            self._names.append(names[0])
+
+    def fill(
+        self, value: Any, row: list[Any], present: list[str], problems: Problems, path: str
+    ) -> None:
+        """Put the values of an object into ``row``, and the paths of its members to ``present``."""
+        if type(value) is not dict:
+            problems.add(path, f"must be an object, not {type_name(value)}")
+            return
+        given: set[str] = set()
+        for name, inner in value.items():
+            at = f"{path}.{name[:80]}" if path else name[:80]
+            leaf, nested = self._leaves.get(name), self._nested.get(name)
+            if leaf is not None:
+                own = leaf[1].steps[-1]
+            elif nested is not None:
+                own = nested[0]
+            else:
+                problems.unknown(at, self._names)
+                continue
+            if own in given:
+                problems.add(at, "is given twice, by both of its names")
+                continue
+            given.add(own)
+            if leaf is not None:
+                self._fill_leaf(leaf, inner, row, present, problems, at)
+            elif nested is not None:
+                if inner is None:
+                    present.append(nested[1].prefix)
+                else:
+                    nested[1].fill(inner, row, present, problems, at)
+
+    def _fill_leaf(
+        self,
+        leaf: tuple[int, Field, Parser | None],
+        value: Any,
+        row: list[Any],
+        present: list[str],
+        problems: Problems,
+        path: str,
+    ) -> None:
+        place, field, parse = leaf
+        present.append(field.path)
+        if value is None:
+            return
+        if parse is None:
+            check_fields(self._view, [field.path])  # refuses what is not the hub's own to write
+            return
+        try:
+            row[place] = parse(value)
+        except ValueRefused as refused:
+            problems.add(path, refused.reason)
