@@ -61,6 +61,10 @@ class Codec:
         except UNREADABLE as exc:
             raise explain_unreadable(self._dataset, self.fields, row) or exc from exc
 
+    def reply_row(self, row: Sequence[Any]) -> Sequence[Any]:
+        """The values of a row that a reply shows: all."""
+        return row
+
     def json_size(self, row: Sequence[Any]) -> int:
         """Characters of JSON in a row. They dominate the time that building a message takes."""
         return sum(len(row[i]) for i in self._json if row[i] is not None)
@@ -221,7 +225,7 @@ def _scalar_json(field: Field, value: Any) -> Any:
         case Kind.FLOAT | Kind.DOUBLE if not math.isfinite(value):
             return name_odd_float(value)
         case Kind.TIMESTAMP:
-            return _read_time(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            return time_of(value)
     return value
 
 
@@ -302,6 +306,12 @@ def _enum_name(field: Field) -> dict[int, str]:
 
 def _read_time(stamp: Any) -> dt.datetime:
     return _EPOCH + dt.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+
+
+def time_of(stamp: Any) -> str:
+    """The text of a message of type Timestamp; digits after the sixth are cut off."""
+    moment = _read_time(stamp)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _make_walk(steps: Sequence[str]) -> Callable[[Any], Any]:
