@@ -125,6 +125,11 @@ class Call(ArrivingCall):
     books: Books
     principal: Principal
     replayed: bool = False
+    #: Whether the reply to a write shows the record as the caller may read it, and not only the
+    #: values that the call itself has set.
+    shows_record: bool = False
+    #: Whether nothing but headers leaves: then no records are disclosed.
+    headers_only: bool = False
     _within: bool = False
     _stream: OpenStream | None = None
 
@@ -200,6 +205,8 @@ class Call(ArrivingCall):
         All disclosures raise Refused if the caller may receive no more (see ``Allowance``).
         """
         self._count(given.count)
+        if self.headers_only:
+            return
         self.entry.shown = given.rule
         self.entry.row_count = given.count
         self.entry.keys = given.keys
@@ -208,7 +215,8 @@ class Call(ArrivingCall):
     def disclose_one(self, rule: bytes) -> None:
         """Note that a reply shows the record whose key is in the call's entry."""
         self._count(1)
-        self.entry.shown, self.entry.row_count = rule, 1
+        if not self.headers_only:
+            self.entry.shown, self.entry.row_count = rule, 1
 
     async def will_disclose(self, view: View, fields: str = "") -> None:
         """Note that a reply shows the record that the call writes; the write's transaction will
@@ -264,6 +272,8 @@ class Call(ArrivingCall):
     def _count(self, count: int) -> None:
         """The one place that counts the records that leave by calls, before any entry reports
         them."""
+        if self.headers_only:
+            count = 0
         if count and self.books.allowance is not None:
             self.books.allowance.take(self.entry, count)
         self.disclosed = (self.disclosed or 0) + count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -14,11 +13,6 @@ from penstockd.answers.reasons import REASONS, ErrorReason
 M = TypeVar("M", bound=Message)
 
 MEDIA_TYPE = "application/problem+json"
-#: The name under which a ready problem travels to the sidecar, which sends it instead of the reply.
-HEADER = "x-problem"
-#: The most bytes of a problem, which travels as a header.
-MAX_BYTES = 6 * 1024
-
 #: google.rpc.Code -> its name and the HTTP status that the sidecar turns it into.
 _CODES: Mapping[int, tuple[str, int]] = {
     1: ("CANCELLED", 499),
@@ -45,8 +39,13 @@ def http_status(reason: ErrorReason) -> int:
     return reason.http_status or _CODES[reason.code][1]
 
 
+def usual_http_status(code: int) -> int:
+    """The HTTP status into which the sidecar turns a ``google.rpc.Code``."""
+    return _CODES[code][1]
+
+
 def wants_problem(accept: str | None) -> bool:
-    """Whether an ``Accept`` header requests problems. The sidecar looks for the same words."""
+    """Whether an ``Accept`` header requests problems."""
     return accept is not None and MEDIA_TYPE in accept
 
 
@@ -82,20 +81,6 @@ def make_problem(status: status_pb2.Status, http: int | None = None) -> dict[str
         "requestId": request.request_id,
     }
     return {key: value for key, value in told.items() if value or key == "detail"}
-
-
-def pack_problem(status: status_pb2.Status) -> str:
-    """The problem as ASCII JSON that fits into a header, if necessary with fewer violations."""
-    told = make_problem(status)
-    while len(text := json.dumps(told, separators=(",", ":"))) > MAX_BYTES:
-        if violations := told.get("violations"):
-            told["violations"] = violations[: len(violations) // 2]
-        elif "metadata" in told:
-            del told["metadata"]
-        else:
-            told["detail"] = told["detail"][: MAX_BYTES // 16]  # 12 bytes for the widest character
-            return json.dumps(told, separators=(",", ":"))
-    return text
 
 
 def _find_detail(status: status_pb2.Status, into: M) -> M:

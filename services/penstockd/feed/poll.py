@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from penstockd.errors import HubStopping
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.source import Block, FeedSource
+from penstockd.policy.lens import Lens
 from penstockd.store.cursor import Cursor
 from penstockd.store.places import Places
 
@@ -33,6 +34,7 @@ class ChangePage:
     more: bool
     count: int = 0
     shapes: Sequence[str] = ()
+    lenses: Mapping[str, Lens] = field(default_factory=dict)
 
 
 async def read_page(
@@ -68,6 +70,12 @@ async def read_page(
             await feed.tail.wait(cursor.number, min(until - clock(), LOOK))
     more = cursor.number < feed.tail.head
     page = ChangePage(
-        b"".join(changes), places.seal(cursor), source.view, more, count, source.shape_names
+        b"".join(changes),
+        places.seal(cursor),
+        source.view,
+        more,
+        count,
+        source.shape_names,
+        source.lenses,
     )
     return page, blocks

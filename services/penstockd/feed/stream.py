@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import ShapesInUse, Standings, Wanted, reconcile_of
+from penstockd.policy.lens import Lens
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import translate_errors
@@ -69,6 +70,7 @@ class Begin:
     policy_revision: int
     receipt_id: str
     shapes: Sequence[str]
+    lenses: Mapping[str, Lens]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class ChangeStream:
             self._call.policy.revision,
             self._receipt.receipt_id,
             self._source.shape_names,
+            self._source.lenses,
         )
         self._receipt.cursor = self._cursor
         self._call.entry.receipt_id = self._receipt.receipt_id

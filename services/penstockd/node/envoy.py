@@ -41,9 +41,7 @@ _LIMITS = (
     *("trusted_proxies", "max_connections", "heap_bytes"),
     *("header_seconds", "call_seconds", "stalled_seconds", "full_replies"),
 )
-_INPUTS = (
-    *("stream_paths", "feed_paths", "upload_paths", "grpc_streams", "public_paths"),
-)
+_INPUTS = (*("stream_paths", "feed_paths", "upload_paths", "grpc_streams", "public_paths"),)
 
 #: A line of JSON with the names that the hub's own log has; %j is the escaped message.
 _LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n","event":"%j"}'

@@ -13,11 +13,19 @@ from penstockd.catalog.record import Codec
 from penstockd.catalog.record_json import RecordJson
 from penstockd.policy.read import EtagCodec
 from penstockd.policy.view import View
+from penstockd.query import parse_fields
 
 
 def record_json(view: View, fields: Sequence[Field]) -> RecordJson:
     """The writer of records as JSON, of which the View shows ``fields``."""
     return RecordJson(view.dataset, fields, nulls=view.nulls, hidden=view.hidden)
+
+
+class SelectedJson:
+    """The writer of records of which ``fields`` are selected. Made by ``View.prepared``."""
+
+    def __init__(self, view: View, fields: str) -> None:
+        self.writer = record_json(view, parse_fields(fields, view))
 
 
 async def record_of(codec: Codec | EtagCodec, row: Sequence[Any]) -> Message:

@@ -29,12 +29,14 @@ from penstockd.exports.plan import ExportRequest
 from penstockd.exports.receipts import Receipt
 from penstockd.feed.watching import Wanted
 from penstockd.formats import pick_format
+from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
+from penstockd.policy.rendering import SelectedJson
 from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, ServedCall
-from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
+from penstockd.rpc.feeds import StreamReply, poll_reply, show_lenses, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
 from penstockd.rpc.routes import routes_of
 from penstockd.rpc.writes import (
@@ -98,12 +100,15 @@ class DatasetHandlers:
     async def get(self, request: Any, call: ServedCall) -> Any:
         """Get…: one record."""
         key = getattr(request, self._key)
-        return await get_record(call.hub, call, self.dataset, key, request.fields)
+        record = await get_record(call.hub, call, self.dataset, key, request.fields)
+        self._show(call, request.fields)
+        return record
 
     async def list(self, request: Any, call: ServedCall) -> Any:
         """List…: one page."""
         query = _read_query(request)
         records, token = await list_records(call.hub, call, self.dataset, query)
+        self._show(call, request.fields)
         return self._list_reply(**{self.dataset.name: records, "next_page_token": token})
 
     async def create(self, request: Any, call: ServedCall) -> Any:
@@ -111,6 +116,7 @@ class DatasetHandlers:
         record = getattr(request, self.dataset.singular)
         asked = write_request(request, call.exchange)
         reply = await create_record(call, self.dataset, record, asked)
+        self._show_written(call, Action.CREATE)
         return await mark_replayed(call, reply)
 
     async def update(self, request: Any, call: ServedCall) -> Any:
@@ -126,6 +132,8 @@ class DatasetHandlers:
             key=request.key if self.dataset.joins_key else "",
             allow_missing=request.allow_missing,
         )
+        actions = (Action.UPDATE, Action.CREATE) if request.allow_missing else (Action.UPDATE,)
+        self._show_written(call, *actions)
         return await mark_replayed(call, reply)
 
     async def delete(self, request: Any, call: ServedCall) -> Any:
@@ -232,6 +240,7 @@ class DatasetHandlers:
             shape_names=_list_shape(request),
         )
         page = await list_changes(call.hub, call, wanted, request.cursor, wait_of(request))
+        show_lenses(call.exchange, page.lenses)
         return poll_reply(self._changes_reply, page)
 
     async def digest(self, request: Any, call: ServedCall) -> Any:
@@ -244,7 +253,19 @@ class DatasetHandlers:
         """Repair…: what differs from the caller's copy."""
         repair = await offload_large(request.ByteSize(), repair_request, request)
         reply = await repair_records(call.hub, call, self.dataset, repair)
+        self._show(call, repair.fields)
         return repair_reply(self._repair_reply, reply)
+
+    def _show(self, call: ServedCall, fields: str) -> None:
+        """Note that the reply shows records as the caller may read them."""
+        view = call.view(self.dataset, Action.READ)
+        call.exchange.show(self.dataset, view.prepared(SelectedJson, fields).writer)
+
+    def _show_written(self, call: ServedCall, *actions: Action) -> None:
+        """Note what the reply to a write shows."""
+        view = call.reply_view(self.dataset, *actions)
+        if view is not None and call.shows_record:
+            call.exchange.show(self.dataset, view.prepared(SelectedJson, "").writer)
 
 
 class _FileReply:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
 
 from penstockd.budget import CALL_SECONDS, Budget, serve_call
+from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.rpc.bindings import Bindings
 from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.exchange import Exchange, Method, Refusal, Wire
 from penstockd.rpc.interceptors import wrap_answer
 from penstockd.rpc.reading import RequestReader
 
@@ -51,13 +51,75 @@ class Route:
         return MESSAGE if self.method.public else message_limit(self.request.DESCRIPTOR)
 
 
-def install_routes(server: grpc.aio.Server, hub: Hub, routes: Iterable[Route]) -> None:
+class ServedRoute:
+    """A route as it is served, whatever the transport."""
+
+    def __init__(self, hub: Hub, route: Route) -> None:
+        self.hub, self.route = hub, route
+        prefix = _record_prefix(hub, route.method)
+        self.reader = RequestReader(route.request, route.most_bytes, prefix)
+        self.guard = guard_reply(hub, route)
+        # A stream ends when its client goes away or stalls, not when it has used CALL_SECONDS.
+        self._seconds = None if route.streams_reply else CALL_SECONDS
+        self._serve = wrap_answer(self._answer)
+
+    async def serve(self, requests: Any, context: Any, wire: Wire) -> tuple[Exchange, Any]:
+        """Serve a call; returns its exchange, and the packed reply of a method without a stream."""
+        method = self.route.method
+        exchange = Exchange(self.hub, method, context, wire, requests, guard=self.guard)
+        reply = await serve_call(Budget(method.path, self._seconds), self._serve(exchange))
+        return exchange, reply
+
+    async def _answer(self, exchange: Exchange) -> Any:
+        route, guard = self.route, self.guard
+        request = await exchange.wire.read(exchange)
+        call = exchange.arriving if route.method.public else exchange.call
+        if isinstance(call, Call):
+            call.headers_only = exchange.wire.headers_only
+        reply = await route.handler(request, call)
+        if reply is not None:
+            if guard is not None and call.disclosed is None and guard.shows_records(reply):
+                raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
+            reply = await exchange.wire.pack(exchange, reply)
+            call.entry.byte_count = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
+        await exchange.record()
+        return reply
+
+
+class GrpcWire:
+    """Calls of gRPC: requests and replies are messages."""
+
+    holds_headers = headers_only = False
+
+    def __init__(self, reader: RequestReader, *, streams: bool) -> None:
+        self._reader, self._streams = reader, streams
+
+    async def read(self, exchange: Exchange) -> Any:
+        """The message of the call, or an iterator of its messages."""
+        if self._streams:
+            return _each_read(self._reader, exchange.requests)
+        return await self._reader.read(await exchange.receive())
+
+    async def pack(self, exchange: Exchange, reply: Any) -> Any:
+        """The reply itself: the server serialises it."""
+        return reply
+
+    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+        """The message itself, which is serialised already."""
+        return data
+
+    async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
+        """End the call with the status, and its details as a trailer."""
+        text = refusal.status.message
+        await exchange.context.abort(refusal.code, text, tuple(refusal.trailers))
+
+
+def install_routes(server: grpc.aio.Server, served: Iterable[ServedRoute]) -> None:
     """Register the routes with the server, one generic handler for each service."""
     services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
-    for route in routes:
-        services.setdefault(route.method.service, {})[route.method.name] = _route_handler(
-            hub, route
-        )
+    for one in served:
+        method = one.route.method
+        services.setdefault(method.service, {})[method.name] = _grpc_handler(one)
     for service, handlers in services.items():
         server.add_generic_rpc_handlers((_generic_handler(service, handlers),))
 
@@ -68,56 +130,22 @@ def _generic_handler(
     return grpc.method_handlers_generic_handler(service, dict(handlers))
 
 
-def _route_bindings(hub: Hub, route: Route) -> Bindings | None:
-    """The fields of the method's messages that REST paths bind; None if they bind nothing."""
-    service, name = route.method.service, route.method.name
-    try:
-        method = hub.catalog.pool.FindMethodByName(f"{service}.{name}")
-    except KeyError:  # a method of gRPC itself, or for the sidecar
-        return None
-    bindings = Bindings(method)
-    return bindings if bindings.any else None
-
-
-def _route_handler(hub: Hub, route: Route) -> grpc.RpcMethodHandler[Any, Any]:
-    bindings = _route_bindings(hub, route)
-    reader = RequestReader(route.request, route.most_bytes, _record_prefix(hub, route.method))
-    # A stream ends when its client goes away or stalls, not when it has used CALL_SECONDS.
-    seconds = None if route.streams_reply else CALL_SECONDS
-    guard = guard_reply(hub, route)
-
-    async def answer(exchange: Exchange) -> Any:
-        if route.streams_request:
-            request: Any = _each_read(reader, exchange.requests)
-        else:
-            request = await reader.read(await exchange.receive())
-        if bindings is not None:
-            bindings.check(exchange.metadata, request)
-        call = exchange.arriving if route.method.public else exchange.call
-        reply = await route.handler(request, call)
-        if reply is not None:
-            if guard is not None and call.disclosed is None and guard.shows_records(reply):
-                raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
-            size = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
-            call.entry.byte_count = size
-        await exchange.record()
-        return reply
-
-    serve = wrap_answer(answer)
+def _grpc_handler(served: ServedRoute) -> grpc.RpcMethodHandler[Any, Any]:
+    route = served.route
+    wire = GrpcWire(served.reader, streams=route.streams_request)
 
     async def unary(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        exchange = Exchange(hub, route.method, context, requests, guard=guard)
-        return await serve_call(Budget(route.method.path, seconds), serve(exchange))
+        return (await served.serve(requests, context, wire))[1]
 
     async def stream(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
-        await unary(requests, context)
+        await served.serve(requests, context, wire)
 
     # Requests arrive as bytes: see ``reading``.
-    wire: dict[str, Any] = {"request_deserializer": None, "response_serializer": route.serialize}
+    ways: dict[str, Any] = {"request_deserializer": None, "response_serializer": route.serialize}
     if route.streams_reply:
-        return grpc.stream_stream_rpc_method_handler(stream, **wire)
-    return grpc.stream_unary_rpc_method_handler(unary, **wire)
+        return grpc.stream_stream_rpc_method_handler(stream, **ways)
+    return grpc.stream_unary_rpc_method_handler(unary, **ways)
 
 
 def guard_reply(hub: Hub, route: Route) -> ReplyGuard | None:

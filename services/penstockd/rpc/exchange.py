@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import structlog
+from google.rpc import status_pb2
 
 from penstockd import budget
 from penstockd.answers.edge import BRIEF
 from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
+from penstockd.catalog import Dataset
+from penstockd.catalog.record_json import RecordJson
 from penstockd.errors import CallTimeout, RequestMalformed
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
@@ -46,6 +49,44 @@ class Method:
     def path(self) -> str:
         """The method's name in gRPC."""
         return f"/{self.service}/{self.name}"
+
+
+class Wire(Protocol):
+    """How calls of one kind carry requests, replies and errors: gRPC, or HTTP (``rpc.rest``)."""
+
+    @property
+    def holds_headers(self) -> bool:
+        """Whether headers wait for the first piece of the reply, so that an error has none."""
+
+    @property
+    def headers_only(self) -> bool:
+        """Whether nothing but headers leaves."""
+
+    async def read(self, exchange: Exchange) -> Any:
+        """The request of the call; an iterator of them if the method takes a stream."""
+
+    async def pack(self, exchange: Exchange, reply: Any) -> Any:
+        """A reply as it leaves: bytes, or a message that the server serialises."""
+
+    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+        """A message of a streaming reply as it leaves; b"" if it leaves nothing."""
+
+    async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
+        """Answer with an error, which ends the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error as an answer: its code in gRPC, its reason, and its status with details.
+
+    ``trailers`` go with it in gRPC; those among them that are headers in HTTP are ``headers``.
+    """
+
+    code: grpc.StatusCode
+    reason: str
+    status: status_pb2.Status
+    headers: Sequence[tuple[str, str]]
+    trailers: Sequence[tuple[str, str | bytes]]
 
 
 @dataclass(slots=True, repr=False)
@@ -83,9 +124,16 @@ class Exchange:
     hub: Hub
     method: Method
     context: grpc.aio.ServicerContext[Any, Any]
+    wire: Wire
     #: The messages of the call, for methods that take several; others use ``receive``.
     requests: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
+    #: How the records of the reply are written as JSON, by the names of their messages.
+    shown: dict[str, RecordJson] = field(default_factory=dict)
+    #: Headers of the reply, sent or waiting; whether they were sent; whether a piece was.
+    headers: dict[str, str] = field(default_factory=dict)
+    begun: bool = False
+    sent: bool = False
     trailers: dict[str, str | bytes] = field(default_factory=dict)
     guard: ReplyGuard | None = None
     arriving: PublicCall | ServedCall = field(init=False)
@@ -173,10 +221,22 @@ class Exchange:
         known = self.arriving.entry.consumer_id is not None
         return {BRIEF: str(status)} if BRIEF in self.metadata and not known else {}
 
+    def show(self, dataset: Dataset, writer: RecordJson) -> None:
+        """Note how records of a dataset are written as JSON, if the reply is: what the caller may
+        see of them, and selected. Without it only what is set is written."""
+        self.shown[dataset.message_type.full_name] = writer
+
     async def send_headers(self, headers: Mapping[str, str]) -> None:
         """Send headers of the reply. They are the start of the reply, so the audit comes first."""
         await self.record()
-        await self.context.send_initial_metadata(tuple(headers.items()))
+        self.headers.update(headers)
+        if not self.wire.holds_headers:
+            await self.flush_headers()
+
+    async def flush_headers(self) -> None:
+        """Send the headers that wait, or none. Raises an error of gRPC if the call was cut off."""
+        self.begun = True
+        await self.context.send_initial_metadata(tuple(self.headers.items()))
 
     def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
         """Add metadata that follows the reply, whether it succeeds or fails."""
@@ -191,7 +251,13 @@ class Exchange:
         if permit is None and self.guard is not None and self.guard.shows_records(frame):
             raise Undisclosed(f"{self.method.path} shows records that it did not disclose")
         await self.record()
+        frame = self.wire.frame(self, frame)
+        if not frame:
+            return
+        if not self.begun and self.headers:
+            await self.flush_headers()
         if not self.method.sends_file:
+            self.sent = True
             await self.context.write(frame)
             return
         # If the wait is cancelled, the piece is still being sent; ``break_off`` waits for it.
@@ -200,22 +266,22 @@ class Exchange:
         await asyncio.shield(self._piece)
 
     async def break_off(self) -> None:
-        """Make a client over REST see that the file that it is receiving is incomplete.
+        """Make a client over HTTP see that what it is receiving is incomplete.
 
         Without this, the file of a failed call would end as a complete one does: over HTTP/1.1 most
         clients ignore the trailers with the status. The sidecar resets the stream when it receives
         a message that it cannot parse. A client that has stopped reading first gets the rest of its
         last piece; the sidecar limits how long that may take.
         """
-        if self._piece is None or self._surface() != "REST":
-            return
         try:
-            await asyncio.shield(self._piece)
+            if self._piece is not None:
+                await asyncio.shield(self._piece)
             await self.context.write(_UNPARSABLE)
-        except Exception as exc:  # the client is gone: it cannot take the file for complete
+        except Exception as exc:  # the client is gone: it cannot take the reply for complete
             _log.info("file_not_broken_off", method=self.method.path, error=repr(exc))
 
     async def _write(self, frame: bytes) -> None:
+        self.sent = True
         await self.context.write(frame)
 
 

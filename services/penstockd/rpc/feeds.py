@@ -6,6 +6,7 @@ fields with the same numbers, so that one encoding serves all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +15,11 @@ from penstockd.calls import Permit
 from penstockd.feed.poll import ChangePage
 from penstockd.feed.source import Frame
 from penstockd.feed.stream import Begin, End, Watch
+from penstockd.policy.lens import Lens
+from penstockd.policy.rendering import SelectedJson
 from penstockd.rpc import receipts
 from penstockd.rpc.exchange import Exchange
+from penstockd.shapes.lens import ShapedLens
 from penstockd.store.cursor import Cursor
 
 #: The header in which a reconnecting client sends its last cursor (WHATWG server-sent events).
@@ -44,6 +48,13 @@ def poll_reply(kind: Any, page: ChangePage) -> Any:
     return reply
 
 
+def show_lenses(exchange: Exchange, lenses: Mapping[str, Lens]) -> None:
+    """Note that a reply shows records through lenses. Shapes show no records."""
+    for lens in lenses.values():
+        if not isinstance(lens, ShapedLens):
+            exchange.show(lens.dataset, lens.view.prepared(SelectedJson, lens.rule_fields).writer)
+
+
 class StreamReply:
     """A stream of responses. Changes arrive encoded; the other messages are few, and are encoded
     here."""
@@ -53,6 +64,7 @@ class StreamReply:
 
     async def begin(self, begin: Begin) -> int:
         """Send the first record, and headers with the receipt's id."""
+        show_lenses(self._exchange, begin.lenses)
         # Without x-accel-buffering, nginx holds changes back until its buffer is full.
         headers = {receipts.HEADER: begin.receipt_id, "x-accel-buffering": "no"}
         await self._exchange.send_headers(headers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -58,8 +59,26 @@ class RequestReader:
         if len(data) > self._most:
             raise RequestTooLarge(f"the request has more than {self._most:,} bytes")
         message = self._kind()
-        try:
+        with self._named():
             await self._merge(message, data)
+            await _look_through(message)
+        if b"\0" in data:  # only such a message can hold U+0000 in a text
+            await refuse_null(message, self._prefix)
+        return message
+
+    async def check(self, message: Message) -> None:
+        """Check the bounds of a request that was not read from bytes.
+
+        Raises RequestTooLarge and ValueInvalid, both naming the field.
+        """
+        with self._named():
+            await _look_through(message)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn what is found to be wrong into errors for the caller."""
+        try:
+            yield
         except DecodeError as exc:
             raise RequestMalformed(_NO_MESSAGE) from exc
         except _BoundPassed as passed:
@@ -71,19 +90,20 @@ class RequestReader:
             raise ValueInvalid.of(
                 field, f"may not be {unknown.number}, which is not a value of the enum"
             ) from None
-        if b"\0" in data:  # only such a message can hold U+0000 in a text
-            await refuse_null(message, self._prefix)
-        return message
 
     async def _merge(self, message: Message, data: bytes) -> None:
-        """Parse the data into an empty message, and check that all is within bounds."""
+        """Parse the data into an empty message."""
         if len(data) <= PIECE_BYTES:
             message.MergeFromString(data)
         else:
             await _Parts(message, data, "").merge()
-        for i, _ in enumerate(_looked_at(message, "")):
-            if i % _LOOK == _LOOK - 1:
-                await let_others_run()
+
+
+async def _look_through(message: Message) -> None:
+    """Check that all is within bounds."""
+    for i, _ in enumerate(_looked_at(message, "")):
+        if i % _LOOK == _LOOK - 1:
+            await let_others_run()
 
 
 class _BoundPassed(Exception):

@@ -10,9 +10,10 @@ from grpc_health.v1.health import aio as health_aio
 
 from penstockd.hub import Hub
 from penstockd.rpc import datasets
-from penstockd.rpc.door import install_routes
+from penstockd.rpc.door import ServedRoute, install_routes
 from penstockd.rpc.hub import list_hub_routes as hub_routes
 from penstockd.rpc.reflection import enable_reflection
+from penstockd.rpc.rest.door import install_rest
 from penstockd.rpc.sidecar import install_check
 
 #: The largest message accepted; larger uploads come as streams of pieces.
@@ -42,7 +43,9 @@ class Server:
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = health_aio.HealthServicer()
         routes = [*hub_routes(), *datasets.list_routes(hub.catalog)]
-        install_routes(self._server, hub, routes)
+        served = [ServedRoute(hub, route) for route in routes]
+        install_routes(self._server, served)
+        install_rest(self._server, hub, served)
         install_check(self._server, hub)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         enable_reflection(self._server, {r.method.service for r in routes}, hub.catalog.pool)

@@ -20,6 +20,10 @@ from penstockd.store.writer import Counts, WriteTransaction
 from penstockd.writes.idempotency import Form
 from penstockd.writes.report import Report
 
+#: Begins a stored reply that has only what the call itself has set: no message begins with zero,
+#: which would be the number of a field.
+_OWN = b"\x00own"
+
 
 class ReplyView:
     """What a reply to a write may show of a dataset.
@@ -31,8 +35,18 @@ class ReplyView:
 
     def __init__(self, call: Call, dataset: Dataset, *actions: Action) -> None:
         """Raise PermissionDenied unless the caller may do these actions."""
+        self._call = call
         self.view = call.view(dataset, *actions)
         self.readable = call.reply_view(dataset, *actions)
+
+    @property
+    def shows_record(self) -> bool:
+        """Whether the reply shows the record, and not only what the call itself has set."""
+        return self._call.shows_record
+
+    @shows_record.setter
+    def shows_record(self, shows: bool) -> None:
+        self._call.shows_record = shows
 
     def reads_in_clear(self, fields: Sequence[Field]) -> bool:
         """Whether the caller may read these fields of every record that it may write."""
@@ -43,9 +57,11 @@ class ReplyView:
 
     async def read(self, transaction: WriteTransaction, key: str) -> Message | None:
         """The record as the caller may read it; None if it cannot read it."""
-        return (
-            None if self.readable is None else await _read_record(transaction, self.readable, key)
-        )
+        if self.readable is None:
+            return None
+        record = await _read_record(transaction, self.readable, key)
+        self.shows_record = record is not None
+        return record
 
     async def etag(self, transaction: WriteTransaction, key: str) -> str:
         """The record's etag, for a caller who cannot read the record; "" if it is hidden."""
@@ -80,6 +96,7 @@ class ReplyView:
 
     async def own(self, given: SetValues, etag: str) -> Message:
         """The key, the etag, and the values that the call itself has set."""
+        self.shows_record = False
         record: Any = await given.message(
             [f for f in given.fields if f.in_key or self._may_show(f)]
         )
@@ -166,6 +183,15 @@ class WrittenRecord:
             return found
         return await self._reply.own(self.given, etag)
 
+    def encode(self, message: Message) -> bytes:
+        """A reply as it is stored, with a mark if it has only what the call itself has set."""
+        return (b"" if self._reply.shows_record else _OWN) + message.SerializeToString()
+
+    def decode(self, stored: bytes) -> Message:
+        """A stored reply."""
+        self._reply.shows_record = not stored.startswith(_OWN)
+        return self._reply.view.dataset.message_class.FromString(stored.removeprefix(_OWN))
+
     def _etag_path(self) -> Sequence[str]:
         return ("etag",) if self._reply.view.field("etag") is not None else ()
 
@@ -176,12 +202,7 @@ def record_form(dataset: Dataset, written: WrittenRecord) -> Form[Message]:
     def brief(message: Any) -> Message:
         return dataset.message_class(etag=message.etag)
 
-    return Form(
-        lambda message: message.SerializeToString(),
-        dataset.message_class.FromString,
-        written.again,
-        brief,
-    )
+    return Form(written.encode, written.decode, written.again, brief)
 
 
 async def known_record(

@@ -76,6 +76,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOO_MANY_SHAPES: _ClassVar[ErrorReason]
     SHAPE_IN_USE: _ClassVar[ErrorReason]
     SHAPE_UNFIT: _ClassVar[ErrorReason]
+    METHOD_NOT_ALLOWED: _ClassVar[ErrorReason]
+    MEDIA_TYPE_UNSUPPORTED: _ClassVar[ErrorReason]
+    PRECONDITION_FAILED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -145,3 +148,6 @@ SHAPE_EXISTS: ErrorReason
 TOO_MANY_SHAPES: ErrorReason
 SHAPE_IN_USE: ErrorReason
 SHAPE_UNFIT: ErrorReason
+METHOD_NOT_ALLOWED: ErrorReason
+MEDIA_TYPE_UNSUPPORTED: ErrorReason
+PRECONDITION_FAILED: ErrorReason

@@ -11,7 +11,7 @@ from penstockd.commands.watch_changes import watch_changes
 from penstockd.feed.watching import Wanted, list_readable
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
-from penstockd.rpc.feeds import StreamReply, poll_reply, wait_of, watch_of
+from penstockd.rpc.feeds import StreamReply, poll_reply, show_lenses, wait_of, watch_of
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = changes_pb2.DESCRIPTOR.services_by_name["Changes"]
@@ -58,6 +58,7 @@ async def _list_changes(
         shape_names=request.shapes,
     )
     page = await list_changes(hub, call, wanted, request.cursor, wait_of(request))
+    show_lenses(call.exchange, page.lenses)
     reply: changes_pb2.ListChangesResponse = poll_reply(changes_pb2.ListChangesResponse, page)
     return reply
 

@@ -26,7 +26,7 @@ from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import reconcile_of
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, ServedCall
-from penstockd.rpc.feeds import wait_of
+from penstockd.rpc.feeds import show_lenses, wait_of
 from penstockd.rpc.routes import routes_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
@@ -112,6 +112,7 @@ async def _pull_changes(
     taken, source = await pull_changes(call.hub, call, request.subscription_id, pull)
     reply = api.PullChangesResponse.FromString(taken.changes if taken else b"")
     reply.view = source.view
+    show_lenses(call.exchange, source.lenses)
     reply.shapes.extend(source.shape_names)
     if taken is not None:
         reply.lease.CopyFrom(_lease_message(taken.lease, call.hub.places))
@@ -165,6 +166,7 @@ class _LeaseStreamReply:
 
     async def begin(self, cursor: Cursor, source: FeedSource, revision: int) -> int:
         """Send the first record."""
+        show_lenses(self._exchange, source.lenses)
         return await self._say(
             begin=changes_pb2.StreamBegin(
                 cursor=self._exchange.hub.places.seal(cursor),

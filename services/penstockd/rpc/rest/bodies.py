@@ -6,7 +6,7 @@ Everything that is not understood is named and refused: see ``Problems``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import ValueRefused, parse_string, type_name
 from penstockd.rpc.rest.problems import Problems
-from penstockd.rpc.rest.records import RecordReader
+from penstockd.rpc.rest.records import BlindReader, RecordReader
 from penstockd.rpc.rest.values import json_value, known_message
 
-#: Reads the records of a dataset, by the full name of their message; None for other messages.
-FindReader = Callable[[Descriptor], RecordReader | None]
+#: Finds the reader of a message's records; None if the message is no record.
+FindReader = Callable[[Descriptor], RecordReader | BlindReader | None]
 
 
 @dataclass(slots=True)
@@ -35,28 +35,29 @@ class BodyReading:
     def read(self, value: Any, message: Message, path: str = "", mask: str = "") -> None:
         """Put the members of an object into a message. ``path`` is where the object stands in the
         body, and ``mask`` the path of its field in a mask."""
-        records = self.find(message.DESCRIPTOR)
+        kind: Any = message.DESCRIPTOR
+        records = self.find(kind)
         if records is not None:
             self._read_record(records, value, message, path)
             return
         if type(value) is not dict:
             self.problems.add(path, f"must be an object, not {type_name(value)}")
             return
-        members = _members_of(message.DESCRIPTOR)
+        members = _members_of(kind)
         given: dict[str, str] = {}
         for name, inner in value.items():
             known, at = members.get(name), _join(path, name)
             if known is None:
-                self.problems.unknown(at, (f.json_name for f in message.DESCRIPTOR.fields))
+                self.problems.unknown(at, (f.json_name for f in kind.fields))
             elif known.name in given:
                 self.problems.add(at, "is given twice, by both of its names")
             else:
                 given[known.name] = name
                 self._read_member(known, inner, message, at, _join(mask, known.name))
-        self._check_oneofs(message.DESCRIPTOR, value, given, path)
+        self._check_oneofs(kind, value, given, path)
 
     def _read_record(
-        self, records: RecordReader, value: Any, message: Message, path: str
+        self, records: RecordReader | BlindReader, value: Any, message: Message, path: str
     ) -> None:
         made, present = records.read(value, self.problems, path)
         if made is not None:
@@ -153,8 +154,3 @@ def _is_map(known: FieldDescriptor) -> bool:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name[:80]}" if path else name[:80]
-
-
-def list_members(kind: Descriptor) -> Iterator[str]:
-    """The JSON names of the members of a message."""
-    return (f.json_name for f in kind.fields)

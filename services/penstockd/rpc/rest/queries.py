@@ -104,4 +104,3 @@ def split_target(target: str) -> tuple[str, str]:
     """The path and the query of a call."""
     path, _, query = target.partition("?")
     return path, query
-

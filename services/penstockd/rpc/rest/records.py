@@ -47,6 +47,16 @@ class RecordReader:
         return self._codec.message(stored_row(self._fields, row)), present
 
 
+class BlindReader:
+    """Reads nothing of a record of which the caller sees nothing: the command refuses the call."""
+
+    def read(
+        self, value: Any, problems: Problems, path: str
+    ) -> tuple[Message | None, Sequence[str]]:
+        """No record, and no fault."""
+        return None, ()
+
+
 class _RecordMembers:
     """The members of a message at one level of a record."""
 

@@ -44,9 +44,10 @@ class ReplyWriter:
 
     def encode(self, message: Message) -> bytes:
         """A message as JSON."""
-        return orjson.dumps(self._data(message))
+        return orjson.dumps(self.data(message))
 
-    def _data(self, message: Message) -> Any:
+    def data(self, message: Message) -> Any:
+        """What ``orjson`` writes for a message."""
         kind = message.DESCRIPTOR
         name = kind.full_name
         if (record := self._records.get(name)) is not None:
@@ -71,13 +72,13 @@ class ReplyWriter:
         return [encode(item) for item in value] if field.is_repeated else encode(value)
 
     def _encoder(self, field: FieldDescriptor) -> _Encode:
-        return self._data if field.message_type is not None else _scalar_encoder(field)
+        return self.data if field.message_type is not None else _scalar_encoder(field)
 
     def _any(self, message: Any) -> Any:
         """A message of any type, with its type as its first member."""
         kind = self._pool.FindMessageTypeByName(message.type_url.removeprefix(_TYPE_URL))
         held = GetMessageClass(kind).FromString(message.value)
-        text = orjson.dumps(self._data(held))
+        text = orjson.dumps(self.data(held))
         head = orjson.dumps({"@type": message.type_url})[:-1]
         return orjson.Fragment(head + (b"," if text != b"{}" else b"") + text[1:])
 

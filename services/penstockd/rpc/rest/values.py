@@ -116,4 +116,3 @@ _KNOWN: dict[str, Callable[[Any], Message]] = {
     "google.protobuf.Duration": _read_duration,
     "google.protobuf.FieldMask": _read_mask,
 }
-

@@ -1,0 +1,94 @@
+"""Serves the REST door: finds the method that a call's path names, and calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from penstock.rest.v1 import rest_pb2
+from penstockd.errors import Refused
+from penstockd.hub import Hub
+from penstockd.rpc.door import ServedRoute
+from penstockd.rpc.rest.paths import Paths
+from penstockd.rpc.rest.queries import split_target
+from penstockd.rpc.rest.unknown import UnknownCall, UnknownWire, unknown_route
+from penstockd.rpc.rest.wire import PATH, VERB, HttpTarget, RestWire
+
+#: The services of the door, by whether request and reply are streams.
+SERVICES: Mapping[tuple[bool, bool], str] = {
+    (False, False): "Calls",
+    (False, True): "Streams",
+    (True, False): "Uploads",
+}
+_FILE = rest_pb2.DESCRIPTOR
+
+
+def install_rest(server: grpc.aio.Server, hub: Hub, served: Sequence[ServedRoute]) -> None:
+    """Register the door's services with the server."""
+    door = RestDoor(hub, served)
+    for ways, name in SERVICES.items():
+        service = _FILE.services_by_name[name]
+
+        async def call(requests: Any, context: Any, ways: tuple[bool, bool] = ways) -> None:
+            await door.serve(requests, context, ways)
+
+        # The reply is written, so that an error can have a body and then its status.
+        handler: Any = grpc.stream_stream_rpc_method_handler(call)
+        methods = {method.name: handler for method in service.methods}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service.full_name, methods),)
+        )
+
+
+class RestDoor:
+    """All methods by their paths."""
+
+    def __init__(self, hub: Hub, served: Sequence[ServedRoute]) -> None:
+        find, self._hub = hub.catalog.pool.FindMethodByName, hub
+        self.paths: Paths[HttpTarget] = Paths(
+            (find(f"{one.route.method.service}.{one.route.method.name}"), HttpTarget(one))
+            for one in served
+        )
+        self._unknown = ServedRoute(hub, unknown_route())
+        self._heads = {one: _head_of(one) for one in served if one.route.streams_reply}
+
+    async def serve(self, requests: Any, context: Any, ways: tuple[bool, bool]) -> None:
+        """Serve a call that came as one with these streams."""
+        metadata = dict(context.invocation_metadata() or ())
+        target: str = metadata.get(PATH, "")
+        if not target:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "only the sidecar calls this method")
+        path, query = split_target(target)
+        verb = metadata.get(VERB, "")
+        served, wire = self._choose(verb, path, query, ways)
+        await wire.finish(*await served.serve(requests, context, wire))
+
+    def _choose(
+        self, verb: str, path: str, query: str, ways: tuple[bool, bool]
+    ) -> tuple[ServedRoute, RestWire | UnknownWire]:
+        """What serves a call, and its wire."""
+        found, error = None, None
+        try:
+            found = self.paths.find("GET" if verb == "HEAD" else verb, path)
+        except Refused as refused:
+            error = refused
+        if found is None or found.target.ways != ways:
+            verbs = self.paths.verbs(path) if found is None else ()
+            return self._unknown, UnknownWire(UnknownCall(verb, path, verbs, self.paths, error))
+        served = found.target.served
+        if verb == "HEAD" and served.route.streams_reply:
+            served = self._heads[served]
+        return served, RestWire(found, verb, query)
+
+
+def _head_of(served: ServedRoute) -> ServedRoute:
+    """The route of HEAD where the reply is a stream: it starts none."""
+
+    async def answer(request: Any, call: Any) -> bytes:
+        return b""
+
+    route = replace(served.route, handler=answer, streams_reply=False, documents=True)
+    return ServedRoute(served.hub, route)

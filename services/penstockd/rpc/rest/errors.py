@@ -1,0 +1,63 @@
+"""How a call ends: with its reply, or with an error as a body: ``google.rpc.Status`` in JSON, or a
+problem (RFC 9457)."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import orjson
+from google.rpc import status_pb2
+
+from penstockd.answers.problem import http_status, make_problem, usual_http_status, wants_problem
+from penstockd.answers.reasons import REASONS
+from penstockd.rpc.exchange import Exchange, Refusal
+from penstockd.rpc.frames import http_body
+from penstockd.rpc.rest.conditions import STATUS
+from penstockd.rpc.rest.media import JSON, PROBLEM
+from penstockd.rpc.rest.replies import ReplyWriter
+
+
+async def refuse_call(
+    exchange: Exchange, refusal: Refusal, http: int = 0, *, headers_only: bool = False
+) -> NoReturn:
+    """Answer with the error as a body, then with its status; ``http`` is its HTTP status if that
+    does not follow from the reason.
+
+    A file of which a part was sent breaks off. A feed has said in its last message how it ends.
+    """
+    context, text = exchange.context, refusal.status.message
+    status = http or http_status(REASONS[refusal.reason])
+    brief = exchange.mark_brief(status)
+    if exchange.sent and exchange.method.sends_file:
+        await exchange.break_off()
+    if exchange.sent or exchange.begun or brief:
+        # The sidecar makes a body of the status where one can still be sent.
+        trailers = (*refusal.trailers, (STATUS, str(status)), *brief.items())
+        await context.abort(refusal.code, text, trailers)
+    usual = usual_http_status(refusal.status.code)
+    odd = [] if status == usual else [(STATUS, str(status))]
+    await context.send_initial_metadata((*refusal.headers, *odd))
+    if not headers_only:
+        accept = exchange.metadata.get("accept")
+        kind, body = encode_error(refusal.status, status, accept, exchange.hub.catalog.pool)
+        await context.write(http_body(body, kind))
+    await context.abort(refusal.code, text)
+
+
+async def finish_call(exchange: Exchange, reply: bytes | None, *, headers_only: bool) -> None:
+    """Send the headers that wait, and the one reply of a call."""
+    if exchange.headers and not exchange.begun:
+        await exchange.flush_headers()
+    if reply is not None and not headers_only:
+        exchange.sent = True
+        await exchange.context.write(reply)
+
+
+def encode_error(
+    status: status_pb2.Status, http: int, accept: str | None, pool: Any
+) -> tuple[str, bytes]:
+    """The media type and the body of an error with an HTTP status; ``pool`` knows its details."""
+    if wants_problem(accept):
+        return PROBLEM, orjson.dumps(make_problem(status, http))
+    data = ReplyWriter({}, pool).data(status)
+    return JSON, orjson.dumps({"message": status.message, **data})

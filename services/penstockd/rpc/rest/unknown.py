@@ -1,0 +1,100 @@
+"""Calls of paths and verbs that no method has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from google.api.httpbody_pb2 import HttpBody
+
+from penstock.rest.v1 import rest_pb2
+from penstockd.errors import MethodNotAllowed, MethodUnknown, Refused
+from penstockd.rpc.door import Route
+from penstockd.rpc.exchange import Exchange, Method, Refusal, ServedCall
+from penstockd.rpc.frames import http_body
+from penstockd.rpc.rest.errors import finish_call, refuse_call
+from penstockd.rpc.rest.paths import Paths
+
+_SHOWN = 120  # characters of a path in messages
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCall:
+    """A call that no method serves: its verb, its path, and the verbs that the path has.
+
+    ``error`` is the reason if the path cannot be read.
+    """
+
+    verb: str
+    path: str
+    verbs: Sequence[str]
+    paths: Paths[Any]
+    error: Refused | None = None
+
+
+def unknown_route() -> Route:
+    """The route of all such calls: they are authenticated and audited like others."""
+    service = rest_pb2.DESCRIPTOR.services_by_name["Calls"]
+    method = Method(service.full_name, service.methods[0].name)
+    return Route(method, _answer_unknown, HttpBody, documents=True)
+
+
+async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
+    """OPTIONS gets the verbs of a path. Raises MethodNotAllowed and MethodUnknown."""
+    if asked.error is not None:
+        raise asked.error
+    if asked.verbs:
+        if asked.verb != "OPTIONS":
+            raise MethodNotAllowed(asked.verb[:_SHOWN], asked.verbs)
+        call.exchange.headers["allow"] = ", ".join(asked.verbs)
+        return http_body(b"")
+    raise MethodUnknown(f"no such method and path{_suggest(asked, call)}")
+
+
+def _suggest(asked: UnknownCall, call: ServedCall) -> str:
+    """The path that resembles the one asked for, among those that the caller may see."""
+    near = []
+    for template, target in asked.paths.templates():
+        dataset = target.route.method.dataset
+        if dataset is None or call.policy.visible(call.principal, dataset) is not None:
+            near.append(template)
+    path = asked.path[:_SHOWN]
+    if path.rstrip("/") in near:
+        return f"; did you mean {path.rstrip('/')}?"
+    found = difflib.get_close_matches(path, near, 1, 0.75)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+@dataclass(slots=True)
+class UnknownWire:
+    """The wire of such a call."""
+
+    asked: UnknownCall
+    holds_headers: bool = True
+
+    @property
+    def headers_only(self) -> bool:
+        """Whether the caller wants no body."""
+        return self.asked.verb == "HEAD"
+
+    async def read(self, exchange: Exchange) -> UnknownCall:
+        """What was asked for; the body is not looked at."""
+        return self.asked
+
+    async def pack(self, exchange: Exchange, reply: Any) -> bytes:
+        """The reply as it is."""
+        return bytes(reply)
+
+    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+        """Nothing streams."""
+        return data
+
+    async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
+        """Answer with the error as a body, then with its status."""
+        await refuse_call(exchange, refusal, headers_only=self.headers_only)
+
+    async def finish(self, exchange: Exchange, reply: bytes | None) -> None:
+        """Send the reply."""
+        await finish_call(exchange, reply, headers_only=self.headers_only)

@@ -1,0 +1,247 @@
+"""One call over HTTP: its request from path, query and body; its reply and its errors as bodies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
+
+from penstock.rest.v1.rest_pb2 import HttpCall
+from penstockd.budget import offload_large
+from penstockd.calls import Call
+from penstockd.catalog import Dataset
+from penstockd.catalog.record_json import RecordJson
+from penstockd.catalog.scalars import ValueRefused
+from penstockd.catalog.values import load_json
+from penstockd.errors import RequestMalformed, RequestTooLarge
+from penstockd.rpc.door import Route, ServedRoute
+from penstockd.rpc.exchange import Exchange, Refusal
+from penstockd.rpc.frames import http_body
+from penstockd.rpc.rest.bodies import BodyReading, FindReader
+from penstockd.rpc.rest.conditions import Conditions
+from penstockd.rpc.rest.errors import finish_call, refuse_call
+from penstockd.rpc.rest.feeds import FeedLines
+from penstockd.rpc.rest.media import JSON, check_json_type
+from penstockd.rpc.rest.paths import FoundPath, bound_values
+from penstockd.rpc.rest.queries import parse_query, query_reader
+from penstockd.rpc.rest.records import BlindReader, RecordReader
+from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
+from penstockd.writes.incoming import populated_paths
+
+#: Headers by which the sidecar describes a call; it removes them from what callers send.
+PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
+#: Bytes by which a call may exceed its body: its content type, and tags.
+_SPARE = 4096
+_HTTP_BODY = HttpBody.DESCRIPTOR.full_name
+_MASK = "update_mask"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """A method that paths lead to."""
+
+    served: ServedRoute
+
+    @property
+    def route(self) -> Route:
+        """Its route."""
+        return self.served.route
+
+    @property
+    def ways(self) -> tuple[bool, bool]:
+        """Whether its request and its reply are streams."""
+        return self.route.streams_request, self.route.streams_reply
+
+
+@dataclass(slots=True)
+class RestWire:
+    """The wire of one call (see ``exchange.Wire``)."""
+
+    found: FoundPath[HttpTarget]
+    verb: str
+    query: str
+    holds_headers: bool = True
+    conditions: Conditions = field(default_factory=Conditions)
+    _lines: FeedLines | None = None
+
+    @property
+    def headers_only(self) -> bool:
+        """Whether the caller wants no body."""
+        return self.verb == "HEAD"
+
+    # --- requests ---------------------------------------------------------------------------
+
+    async def read(self, exchange: Exchange) -> Any:
+        """The request of the method, or an iterator of the requests of an upload."""
+        if self.found.target.route.streams_request:
+            return self._read_upload(exchange)
+        self.conditions = Conditions.of(exchange.metadata)
+        request = await self._make_request(exchange, await self._receive(exchange))
+        await self.found.target.served.reader.check(request)
+        return request
+
+    async def _receive(self, exchange: Exchange) -> Any:
+        most, data = self.found.target.route.most_bytes, await exchange.receive()
+        if len(data) > most + _SPARE:
+            raise RequestTooLarge(f"the body has more than {most:,} bytes")
+        return _parse_call(data)
+
+    async def _make_request(self, exchange: Exchange, body: Any) -> Any:
+        """Raises FieldUnknown, ValueInvalid, RequestMalformed, MediaTypeUnsupported."""
+        rule, route = self.found.rule, self.found.target.route
+        request: Any = route.request()
+        if route.request.DESCRIPTOR.full_name == _HTTP_BODY:
+            request.MergeFrom(body)
+            return request
+        given: Sequence[str] = ()
+        if rule.body:
+            given = await self._read_body(exchange, body, request)
+        elif body.data.strip():
+            raise RequestMalformed(f"a call with {self.verb} has no body")
+        self._bind_path(request)
+        self._read_query(request, given)
+        self.conditions.apply(request, self.verb)
+        return request
+
+    async def _read_body(self, exchange: Exchange, body: Any, request: Any) -> Sequence[str]:
+        """Put the body into the request; returns the fields that it has set."""
+        rule = self.found.rule
+        whole = rule.body == "*"
+        value: Any = {}
+        if body.data or not whole:
+            check_json_type(body.content_type, patch=self.verb == "PATCH")
+            value = await offload_large(len(body.data), _load_body, body.data)
+        target = request if whole else getattr(request, rule.body)
+        if not whole:
+            target.SetInParent()
+        reading = BodyReading(_record_readers(exchange))
+        reading.read(value, target)
+        for path, bound in bound_values(self.found).items():
+            path_in_body = path if whole else path.removeprefix(f"{rule.body}.")
+            if path_in_body in reading.present and _value_at(request, path) != bound:
+                reading.problems.add(path_in_body, "differs from the path of the call")
+        reading.problems.raise_any()
+        if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
+            request.update_mask.paths.extend(reading.present)
+        return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
+
+    def _bind_path(self, request: Any) -> None:
+        for variable, value in zip(self.found.rule.variables, self.found.values, strict=True):
+            holder = request
+            for step in variable.steps[:-1]:
+                holder = getattr(holder, step)
+            setattr(holder, variable.steps[-1], value)
+
+    def _read_query(self, request: Any, given: Sequence[str]) -> None:
+        rule = self.found.rule
+        bound = [variable.path for variable in rule.variables]
+        taken = [*bound, *([rule.body] if rule.body not in ("", "*") else given)]
+        parameters = parse_query(self.query)
+        named = any(name in (_MASK, "updateMask") for name, _ in parameters)
+        if named and _MASK in type(request).DESCRIPTOR.fields_by_name:
+            request.ClearField(_MASK)
+        if parameters:
+            query_reader(type(request).DESCRIPTOR, tuple(taken)).read(parameters, request)
+
+    async def _read_upload(self, exchange: Exchange) -> AsyncIterator[Any]:
+        """The requests of an upload: the first has the parameters, each a piece of the file."""
+        rule, route = self.found.rule, self.found.target.route
+        first = True
+        async for data in exchange.requests:
+            request: Any = route.request()
+            body = _parse_call(data)
+            getattr(request, rule.body).CopyFrom(body)
+            if first:
+                self._read_query(request, ())
+                await self.found.target.served.reader.check(request)
+            first = False
+            yield request
+
+    # --- replies ----------------------------------------------------------------------------
+
+    async def pack(self, exchange: Exchange, reply: Any) -> bytes:
+        """The reply as a serialised HttpBody."""
+        if isinstance(reply, bytes):
+            return reply
+        if self.conditions.describe(reply, self.verb, exchange.headers):
+            return http_body(b"", JSON)
+        writer = _reply_writer(exchange)
+        size = reply.ByteSize()
+        return http_body(await offload_large(size, writer.encode, reply), JSON)
+
+    async def finish(self, exchange: Exchange, reply: bytes | None) -> None:
+        """Send the reply of a method without a stream of them."""
+        await finish_call(exchange, reply, headers_only=self.headers_only)
+
+    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+        """A message of a streaming reply: a piece of a file, or lines of a feed."""
+        if exchange.method.sends_file:
+            return data
+        if self._lines is None:
+            self._lines = FeedLines(exchange, lambda: _reply_writer(exchange))
+        return self._lines.frame(data)
+
+    # --- errors -----------------------------------------------------------------------------
+
+    async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
+        """Answer with the error (see ``refuse_call``)."""
+        http = self.conditions.status_of(refusal.reason)
+        await refuse_call(exchange, refusal, http, headers_only=self.headers_only)
+
+
+def _parse_call(data: bytes) -> Any:
+    try:
+        return HttpCall.FromString(data).penstock_body
+    except DecodeError as exc:
+        raise RequestMalformed("the body cannot be read") from exc
+
+
+def _load_body(data: bytes) -> Any:
+    """JSON of a body. Raises RequestMalformed."""
+    if not data.strip():
+        raise RequestMalformed("the body is empty; it must be a JSON object")
+    try:
+        return load_json(data)
+    except ValueRefused as refused:
+        raise RequestMalformed(f"the body {refused.reason}") from None
+
+
+def _value_at(message: Any, path: str) -> Any:
+    for step in path.split("."):
+        message = getattr(message, step)
+    return message
+
+
+def _record_readers(exchange: Exchange) -> FindReader:
+    """Finds the readers of records, by what the caller sees of them."""
+    datasets, call = {d.message_type.full_name: d for d in exchange.hub.catalog}, exchange.arriving
+
+    def find(kind: Descriptor) -> RecordReader | BlindReader | None:
+        dataset = datasets.get(kind.full_name)
+        if dataset is None or not isinstance(call, Call):
+            return None
+        view = call.policy.visible(call.principal, dataset.name)
+        return BlindReader() if view is None else view.prepared(RecordReader)
+
+    return find
+
+
+def _reply_writer(exchange: Exchange) -> ReplyWriter:
+    """Writes replies with records as far as the caller may see them."""
+    catalog = exchange.hub.catalog
+    records: dict[str, EncodeRecord] = {
+        d.message_type.full_name: functools.partial(_encode_populated, d) for d in catalog
+    }
+    records |= {name: shown.encode for name, shown in exchange.shown.items()}
+    return ReplyWriter(records, catalog.pool)
+
+
+def _encode_populated(dataset: Dataset, record: Message) -> bytes:
+    """A record of which only what is set is shown."""
+    given = set(populated_paths(dataset, record))
+    return RecordJson(dataset, [f for f in dataset.fields if f.path in given]).encode(record)
