@@ -94,6 +94,12 @@ class FormatUnknown(Invalid):
     reason = "FORMAT_UNKNOWN"
 
 
+class NotAcceptable(Refused):
+    """The header ``Accept`` names no form that the reply can have; the message lists them."""
+
+    reason = "NOT_ACCEPTABLE"
+
+
 class ValueInvalid(Invalid):
     """A value breaks its field's rules."""
 

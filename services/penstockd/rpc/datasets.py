@@ -28,7 +28,6 @@ from penstockd.commands.watch_changes import watch_changes
 from penstockd.exports.plan import ExportRequest
 from penstockd.exports.receipts import Receipt
 from penstockd.feed.watching import Wanted
-from penstockd.formats import pick_format
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
 from penstockd.policy.rendering import SelectedJson
@@ -172,7 +171,7 @@ class DatasetHandlers:
 
     async def export(self, request: Any, call: ServedCall) -> bytes:
         """Export…: one page as a file."""
-        form = pick_format(request.format, call.exchange.metadata.get("accept"))
+        form = call.exchange.pick_format(request.format)
         query = _read_query(request)
         page, next_token = await export_page(
             call.hub,
@@ -197,7 +196,7 @@ class DatasetHandlers:
     async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""
         export = ExportRequest(
-            pick_format(request.format, call.exchange.metadata.get("accept")),
+            call.exchange.pick_format(request.format),
             request.filter,
             request.order_by,
             request.fields,

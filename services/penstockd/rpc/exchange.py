@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
@@ -17,7 +17,8 @@ from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
-from penstockd.errors import CallTimeout, RequestMalformed
+from penstockd.errors import CallTimeout, FormatUnknown, NotAcceptable, RequestMalformed
+from penstockd.formats import pick_format
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
@@ -42,7 +43,8 @@ class Method:
     dataset: str | None = None
     public: bool = False
     audited: bool = True
-    #: Whether the reply is one file, sent in pieces.
+    #: Whether the reply is a stream, and whether that is one file, sent in pieces.
+    streams: bool = False
     sends_file: bool = False
 
     @property
@@ -184,6 +186,18 @@ class Exchange:
             raise RequestMalformed("the call ended without a message")
         data: bytes = message
         return data
+
+    def pick_format(self, format: str, *, among: Collection[str] = ()) -> str:
+        """The format of a reply, by its name or by the header ``Accept`` (see ``pick_format``).
+
+        Raises FormatUnknown for a name, NotAcceptable for a header.
+        """
+        try:
+            return pick_format(format, self.metadata.get("accept"), among=among)
+        except FormatUnknown as unknown:
+            if format:
+                raise
+            raise NotAcceptable(unknown.message) from None
 
     def _surface(self) -> str:
         """How the call arrived, by the sidecar's headers."""

@@ -26,7 +26,7 @@ def routes_of(
     ``documents`` are the methods whose files show no records.
     """
     for method in service.methods:
-        named = Method(service.full_name, method.name, dataset, sends_file=_sends_file(method))
+        named = _name_method(method, dataset=dataset)
         yield _make_route(method, named, handlers[method.name], documents=method.name in documents)
 
 
@@ -43,10 +43,15 @@ def public_routes_of(
     """
     for method in service.methods:
         name = method.name
-        file = _sends_file(method)
-        audits = name in audited
-        named = Method(service.full_name, name, public=True, audited=audits, sends_file=file)
+        named = _name_method(method, public=True, audited=name in audited)
         yield _make_route(method, named, handlers[name], documents=name in documents)
+
+
+def _name_method(method: MethodDescriptor, **known: Any) -> Method:
+    streams = bool(method.server_streaming)
+    file = streams and method.output_type.full_name == _BODY
+    service = method.containing_service.full_name
+    return Method(service, method.name, streams=streams, sends_file=file, **known)
 
 
 def _make_route(
@@ -68,7 +73,3 @@ def _make_route(
         streams_reply=method.server_streaming,
         documents=documents,
     )
-
-
-def _sends_file(method: MethodDescriptor) -> bool:
-    return bool(method.server_streaming) and method.output_type.full_name == _BODY

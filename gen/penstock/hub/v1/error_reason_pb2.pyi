@@ -79,6 +79,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     METHOD_NOT_ALLOWED: _ClassVar[ErrorReason]
     MEDIA_TYPE_UNSUPPORTED: _ClassVar[ErrorReason]
     PRECONDITION_FAILED: _ClassVar[ErrorReason]
+    NOT_ACCEPTABLE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -151,3 +152,4 @@ SHAPE_UNFIT: ErrorReason
 METHOD_NOT_ALLOWED: ErrorReason
 MEDIA_TYPE_UNSUPPORTED: ErrorReason
 PRECONDITION_FAILED: ErrorReason
+NOT_ACCEPTABLE: ErrorReason

@@ -8,7 +8,6 @@ from typing import Any
 from penstock.hub.v1 import usage_pb2
 from penstockd.commands.usage.export_usage import export_usage
 from penstockd.commands.usage.report_usage import report_usage
-from penstockd.formats import pick_format
 from penstockd.metering.files import FORMATS, find_content_type, name_file, rate_errors
 from penstockd.metering.report import DIMENSIONS, UsageQuestion, UsageRow
 from penstockd.rpc.door import Route
@@ -43,7 +42,7 @@ async def _report_usage(
 
 
 async def _export_usage(request: usage_pb2.ExportUsageRequest, call: ServedCall) -> None:
-    form = pick_format(request.format, call.exchange.metadata.get("accept"), among=FORMATS)
+    form = call.exchange.pick_format(request.format, among=FORMATS)
     send = make_file_sender(call.exchange, name_file(form), find_content_type(form))
     await export_usage(call.hub, call, _read_question(request), form, send)
 

@@ -35,8 +35,10 @@ async def refuse_call(
         trailers = (*refusal.trailers, (STATUS, str(status)), *brief.items())
         await context.abort(refusal.code, text, trailers)
     usual = usual_http_status(refusal.status.code)
-    odd = [] if status == usual else [(STATUS, str(status))]
-    await context.send_initial_metadata((*refusal.headers, *odd))
+    # Where the reply is a stream, the sidecar sends 200 unless it is told otherwise.
+    odd = status != usual or exchange.method.streams
+    told = [(STATUS, str(status))] if odd else []
+    await context.send_initial_metadata((*refusal.headers, *told))
     if not headers_only:
         accept = exchange.metadata.get("accept")
         kind, body = encode_error(refusal.status, status, accept, exchange.hub.catalog.pool)
