@@ -167,7 +167,8 @@ class Context:
 def test_before_auth_there_is_no_call() -> None:
     hub: Any = SimpleNamespace(policy=SimpleNamespace(newest=SimpleNamespace(revision=7)))
     context: Any = Context()
-    exchange = Exchange(hub, Method("penstock.hub.v1.Access", "ListRoles"), context)
+    wire: Any = None
+    exchange = Exchange(hub, Method("penstock.hub.v1.Access", "ListRoles"), context, wire)
     assert (
         isinstance(exchange.arriving, PublicCall) and exchange.arriving.entry.policy_revision == 7
     )

@@ -20,9 +20,10 @@ from penstockd.policy.model import Principal
 from penstockd.resources import find_descriptors
 from penstockd.rpc import datasets
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
-from penstockd.rpc.door import guard_reply
+from penstockd.rpc.door import GrpcWire, guard_reply
 from penstockd.rpc.exchange import Exchange, Method
 from penstockd.rpc.hub import list_hub_routes as hub_routes
+from penstockd.rpc.reading import RequestReader
 
 CATALOG = load_catalog(find_descriptors())
 
@@ -125,7 +126,8 @@ async def test_a_frame_of_records_needs_a_permit() -> None:
     organs: Any = Organs()
     context: Any = Context()
     method = Method("penstock.api.v1.Customers", "WatchCustomers", "customers")
-    exchange = Exchange(organs, method, context, guard=guard_of(CHANGE))
+    wire = GrpcWire(RequestReader(api.WatchCustomersRequest, 1000), streams=False)
+    exchange = Exchange(organs, method, context, wire, guard=guard_of(CHANGE))
     with pytest.raises(Undisclosed):
         await exchange.send(CHANGE.SerializeToString())
     assert context.written == []

@@ -7,11 +7,14 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.empty_pb2 import Empty
 
 from penstockd.errors import CallTimeout, RequestMalformed
 from penstockd.hub import Hub
 from penstockd.rpc import exchange
+from penstockd.rpc.door import GrpcWire
 from penstockd.rpc.exchange import Exchange, Method
+from penstockd.rpc.reading import RequestReader
 
 
 class Context:
@@ -46,7 +49,8 @@ class Organs(Hub):
 
 def begin(message: Any, *metadata: tuple[str, str], public: bool = False) -> Exchange:
     context: Any = Context(message, metadata)
-    return Exchange(Organs(), Method("s", "M", public=public), context)
+    wire = GrpcWire(RequestReader(Empty, 1000), streams=False)
+    return Exchange(Organs(), Method("s", "M", public=public), context, wire)
 
 
 async def test_the_message_is_what_came() -> None:

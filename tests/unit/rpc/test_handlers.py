@@ -19,7 +19,11 @@ ROOT = Path(penstockd.__file__).parent
 ANY_REQUEST = frozenset(
     f"rpc/{name}.py"
     for name in ("datasets", "digests", "forms", "writes", "feeds")  # of all datasets
-) | {"rpc/door.py", "rpc/exchange.py"}
+) | {
+    *("rpc/door.py", "rpc/exchange.py"),
+    # of all methods
+    *("rpc/rest/conditions.py", "rpc/rest/door.py", "rpc/rest/wire.py"),
+}
 
 ROUTES = {r.method.path: r for r in list_hub_routes()}
 

@@ -75,9 +75,10 @@ def _scalar_field(field: FieldDescriptor) -> Field:
 
 
 def _read_flag(text: str) -> bool:
-    if text not in ("true", "false"):
+    flag = text.lower()  # Python's clients write True
+    if flag not in ("true", "false"):
         raise ValueRefused(f"is {text[:40]!r}, not true or false")
-    return text == "true"
+    return flag == "true"
 
 
 def _text_of(value: Any) -> str:
