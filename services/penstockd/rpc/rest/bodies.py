@@ -17,7 +17,7 @@ from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import ValueRefused, parse_string, type_name
 from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.records import BlindReader, RecordReader
-from penstockd.rpc.rest.values import json_value, known_message
+from penstockd.rpc.rest.values import fill_message, json_value, known_message
 
 #: Finds the reader of a message's records; None if the message is no record.
 FindReader = Callable[[Descriptor], RecordReader | BlindReader | None]
@@ -89,7 +89,7 @@ class BodyReading:
             else:
                 read = known_message(known.message_type)
                 assert read is not None, "the caller asked"
-                getattr(message, known.name).CopyFrom(read(value))
+                fill_message(getattr(message, known.name), read(value))
         except ValueRefused as refused:
             self.problems.add(path, refused.reason)
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RequestMalformed, ValueInvalid, Violation
 from penstockd.rpc.rest.problems import suggest
-from penstockd.rpc.rest.values import known_message, text_value
+from penstockd.rpc.rest.values import fill_message, known_message, text_value
 
 #: The most parameters of a call, and of messages within messages that a name may lead through.
 MOST_PARAMETERS, MOST_DEPTH = 500, 4
@@ -87,7 +87,7 @@ def _put_text(holder: Any, field: FieldDescriptor, text: str) -> None:
     if field.message_type is not None:
         read = known_message(field.message_type)
         assert read is not None, "others are not parameters"
-        getattr(holder, field.name).CopyFrom(read(text))
+        fill_message(getattr(holder, field.name), read(text))
     elif field.is_repeated:
         getattr(holder, field.name).append(text_value(field)(text))
     else:

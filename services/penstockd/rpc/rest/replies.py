@@ -29,8 +29,6 @@ _JSON_TEXTS = frozenset(
     f"google.protobuf.{name}" for name in ("Timestamp", "Duration", "FieldMask")
 )
 _TYPE_URL = "type.googleapis.com/"
-#: The services of datasets: their replies always have their lists, even empty ones.
-_DATASETS = "penstock.api.v1."
 
 
 class ReplyWriter:
@@ -58,7 +56,7 @@ class ReplyWriter:
             return read_struct(message)
         if name == "google.protobuf.Any":
             return self._any(message)
-        found: dict[str, Any] = dict(_empty_lists(kind))
+        found: dict[str, Any] = dict(_empty_list(kind))
         for field, value in message.ListFields():
             found[field.json_name] = self._value(field, value)
         return found
@@ -98,10 +96,11 @@ def _scalar_encoder(field: FieldDescriptor) -> _Encode:
 
 
 @functools.cache
-def _empty_lists(kind: Descriptor) -> Mapping[str, Any]:
-    if not kind.full_name.startswith(_DATASETS):
+def _empty_list(kind: Descriptor) -> Mapping[str, Any]:
+    """The list of a reply to a List… method, which is there even if it is empty."""
+    if not (kind.name.startswith("List") and kind.name.endswith("Response")):
         return {}
-    return {f.json_name: [] for f in kind.fields if f.is_repeated}
+    return {f.json_name: [] for f in kind.fields[:1] if f.is_repeated}
 
 
 def _key_text(key: Any) -> str:

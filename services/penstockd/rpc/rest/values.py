@@ -56,6 +56,13 @@ def known_message(kind: Descriptor) -> Callable[[Any], Message] | None:
     return _KNOWN.get(kind.full_name)
 
 
+def fill_message(held: Message, value: Message) -> None:
+    """Make a message hold a value, whose class may be one of another pool."""
+    held.Clear()
+    held.SetInParent()
+    held.MergeFromString(value.SerializeToString())
+
+
 def _numbered(field: FieldDescriptor, parse: Parse) -> Parse:
     """``parse``, with enums as numbers."""
     if field.enum_type is None:

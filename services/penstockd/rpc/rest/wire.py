@@ -96,7 +96,7 @@ class RestWire:
         rule, route = self.found.rule, self.found.target.route
         request: Any = route.request()
         if route.request.DESCRIPTOR.full_name == _HTTP_BODY:
-            request.MergeFrom(body)
+            request.content_type, request.data = body.content_type, body.data
             return request
         given: Sequence[str] = ()
         if rule.body:
@@ -155,7 +155,8 @@ class RestWire:
         async for data in exchange.requests:
             request: Any = route.request()
             body = _parse_call(data)
-            getattr(request, rule.body).CopyFrom(body)
+            piece = getattr(request, rule.body)  # its class may be one of another pool
+            piece.content_type, piece.data = body.content_type, body.data
             if first:
                 self._read_query(request, ())
                 await self.found.target.served.reader.check(request)
