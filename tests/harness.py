@@ -524,6 +524,12 @@ _PASSING = (
 )
 
 
+def in_json(path: str) -> str:
+    """The path of a field as errors of REST calls with a JSON body name it."""
+    first, *others = path.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in others)
+
+
 def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Poll ``check`` until it returns something true; at the end, raise its last error.
 

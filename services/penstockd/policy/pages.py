@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from google.protobuf.message import Message
+from typing import Any, Generic, TypeVar
 
 from penstockd.budget import let_others_run
 from penstockd.catalog import Field, Kind
 from penstockd.errors import RecordUnreadable
 from penstockd.policy.read import Get, Page
-from penstockd.policy.rendering import record_of, records_of
+from penstockd.policy.rendering import Render, render_all
 from penstockd.policy.unreadable import find_extreme, name_unreadable
 from penstockd.policy.view import View
 from penstockd.query import query_digest
@@ -26,6 +24,8 @@ PLACE_ROWS = 150
 #: length: a number of one digit takes eleven bytes in a Struct, a "-1" ten in a list.
 STRUCT_RATIO, MANY_RATIO = 8, 3
 _RATIOS = {Kind.STRUCT: STRUCT_RATIO, Kind.LIST: MANY_RATIO, Kind.MAP: MANY_RATIO}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,19 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordPage:
+class RecordPage(Generic[T]):
     """Records with their keys, and the position of the last one if there are more."""
 
-    records: list[Message]
+    records: list[T]
     keys: list[str]
     end: tuple[Any, ...] | None
 
 
-async def read_record(database: Database, view: View, key: str, fields: str) -> Message | None:
-    """The record with ``key``, or None. Raises FieldUnknown and RecordUnreadable."""
+async def read_record(
+    database: Database, view: View, key: str, fields: str, render: Render[T]
+) -> T | None:
+    """The record with ``key`` as ``render`` makes it, or None. Raises FieldUnknown and
+    RecordUnreadable."""
     query = view.prepared(Get, fields)
     statement = query.statement
 
@@ -75,7 +78,7 @@ async def read_record(database: Database, view: View, key: str, fields: str) -> 
 
     async with name_unreadable(find), database.connection() as connection:
         row = await connection.fetchrow(statement.text, *statement.arguments(key=key))
-    return None if row is None else await record_of(query.codec, tuple(row))
+    return None if row is None else await render(query, tuple(row))
 
 
 async def read_page(
@@ -85,10 +88,11 @@ async def read_page(
     size: int,
     position: Sequence[Any] | None = None,
     *,
+    render: Render[T],
     surface: str | None = None,
-) -> RecordPage:
-    """At most ``size`` records after a position; fewer if they would be too large for a reply on
-    ``surface`` (see ``reply_room``).
+) -> RecordPage[T]:
+    """At most ``size`` records after a position, as ``render`` makes them; fewer if they would be
+    too large for a reply on ``surface`` (see ``reply_room``).
 
     Raises FieldUnknown, FilterInvalid, OrderInvalid, PageTokenInvalid, RecordUnreadable.
     """
@@ -110,7 +114,7 @@ async def read_page(
         sizes = await RowSizes(page.fields, surface).measure_all(shown)
         count = count_fitting(sizes, int, room)
         more = more or count < len(shown)
-        records = await records_of(page.codec, shown[:count])
+        records = await render_all(page, shown[:count], render)
     end = page.position(tuple(rows[count - 1])) if more else None
     return RecordPage(records, [row[-2] for row in rows[:count]], end)
 

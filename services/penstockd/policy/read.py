@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from penstockd.catalog import MOVING, Field, Kind
 from penstockd.catalog.record import Codec
+from penstockd.catalog.record_json import RecordJson
 from penstockd.policy.model import Mask
 from penstockd.policy.view import View
 from penstockd.query import OrderBy, compile_filter, parse_fields, parse_filter
@@ -85,11 +86,29 @@ def _make_codec(view: View, selected: Sequence[Field]) -> Codec | EtagCodec:
     return Codec(view.dataset, selected)
 
 
+class RowJson:
+    """Writes rows of the codec as JSON: the selected fields, of which it also finds the etag."""
+
+    def __init__(self, view: View, codec: Codec | EtagCodec, selected: Sequence[Field]) -> None:
+        self._codec = codec
+        self._writer = RecordJson(view.dataset, selected, nulls=view.nulls, hidden=view.hidden)
+        places = [i for i, f in enumerate(selected) if f.is_etag]
+        self._etag = places[0] if places else None
+
+    def encode(self, row: Sequence[Any]) -> tuple[bytes, str]:
+        """The record of a row, and its etag: "" if that is not shown."""
+        values = self._codec.reply_row(row)
+        etag = None if self._etag is None else values[self._etag]
+        return self._writer.encode_row(values), "" if etag is None else str(etag)
+
+
 class Get:
     """One record by its ``key``."""
 
     def __init__(self, view: View, fields: str) -> None:
-        self.codec = _make_codec(view, parse_fields(fields, view))
+        selected = parse_fields(fields, view)
+        self.codec = _make_codec(view, selected)
+        self.json = RowJson(view, self.codec, selected)
         condition = view.key_column == bindparam("key", type_=Text())
         self.statement = compile_statement(view.select(self.codec.fields, condition))
 
@@ -102,7 +121,9 @@ class Page:
     """
 
     def __init__(self, view: View, filter: str, order_by: str, fields: str) -> None:
-        self.codec = _make_codec(view, parse_fields(fields, view))
+        selected = parse_fields(fields, view)
+        self.codec = _make_codec(view, selected)
+        self.json = RowJson(view, self.codec, selected)
         self.fields = self.codec.fields
         self.width = len(self.fields)
         self._order = OrderBy.parse(order_by, view, view.dataset.key_fields)

@@ -30,7 +30,7 @@ from penstockd.exports.receipts import Receipt
 from penstockd.feed.watching import Wanted
 from penstockd.policy.model import Action
 from penstockd.policy.pages import Query
-from penstockd.policy.rendering import SelectedJson
+from penstockd.policy.rendering import JsonPage, SelectedJson, render_message
 from penstockd.rpc import receipts
 from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, repair_request
 from penstockd.rpc.door import Route
@@ -86,6 +86,7 @@ class DatasetHandlers:
             "repair": f"Repair{plural}",
         }
         self._list_reply = self._reply(self._names["list"])
+        self._list_name = self._list_reply.DESCRIPTOR.fields_by_name[dataset.name].json_name
         self._batch_reply = self._reply(self._names["batch_upsert"])
         self._import_reply = self._reply(self._names["import_"])
         self._changes_reply = self._reply(self._names["changes"])
@@ -99,15 +100,19 @@ class DatasetHandlers:
     async def get(self, request: Any, call: ServedCall) -> Any:
         """Get…: one record."""
         key = getattr(request, self._key)
-        record = await get_record(call.hub, call, self.dataset, key, request.fields)
+        render = call.exchange.wire.render
+        record = await get_record(call.hub, call, self.dataset, key, request.fields, render)
         self._show(call, request.fields)
         return record
 
     async def list(self, request: Any, call: ServedCall) -> Any:
         """List…: one page."""
         query = _read_query(request)
-        records, token = await list_records(call.hub, call, self.dataset, query)
+        render = call.exchange.wire.render
+        records, token = await list_records(call.hub, call, self.dataset, query, render)
         self._show(call, request.fields)
+        if render is not render_message:
+            return JsonPage(self._list_name, records, token)
         return self._list_reply(**{self.dataset.name: records, "next_page_token": token})
 
     async def create(self, request: Any, call: ServedCall) -> Any:

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from penstockd.budget import CALL_SECONDS, Budget, serve_call
 from penstockd.calls import Call
 from penstockd.hub import Hub
+from penstockd.policy.rendering import Render, render_message
 from penstockd.rpc.bounds import MESSAGE, message_limit
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 from penstockd.rpc.exchange import Exchange, Method, Refusal, Wire
@@ -90,6 +91,11 @@ class GrpcWire:
     """Calls of gRPC: requests and replies are messages."""
 
     holds_headers = headers_only = False
+
+    @property
+    def render(self) -> Render[Message]:
+        """Replies are messages."""
+        return render_message
 
     def __init__(self, reader: RequestReader, *, streams: bool) -> None:
         self._reader, self._streams = reader, streams

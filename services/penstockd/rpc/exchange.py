@@ -21,6 +21,7 @@ from penstockd.errors import CallTimeout, FormatUnknown, NotAcceptable, RequestM
 from penstockd.formats import pick_format
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
+from penstockd.policy.rendering import Render
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
 
@@ -63,6 +64,10 @@ class Wire(Protocol):
     @property
     def headers_only(self) -> bool:
         """Whether nothing but headers leaves."""
+
+    @property
+    def render(self) -> Render[Any]:
+        """How replies show the rows of records that are read."""
 
     async def read(self, exchange: Exchange) -> Any:
         """The request of the call; an iterator of them if the method takes a stream."""

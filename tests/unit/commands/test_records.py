@@ -55,6 +55,7 @@ from penstockd.feed.stream import Watch
 from penstockd.feed.watching import Wanted
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal, Role
 from penstockd.policy.pages import Query
+from penstockd.policy.rendering import render_message
 from penstockd.query import FieldUnknown
 from penstockd.writes.arrival import ImportLimits
 from penstockd.writes.idempotency import Request
@@ -100,29 +101,31 @@ def customer(key: str = "c1", **values: Any) -> customers_pb2.Customer:
 
 async def test_get_record(hub: HubLike, customers: Dataset) -> None:
     hub.give({"FROM data.customers": [("c1", "Ada")]})
-    record: Any = await get_record(hub, call := hub.call(), customers, "c1", "name,customer_id")
+    record: Any = await get_record(
+        hub, call := hub.call(), customers, "c1", "name,customer_id", render_message
+    )
     assert (record.name, record.customer_id) == ("Ada", "c1")
     assert (call.disclosed, call.entry.record_key, call.entry.row_count) == (1, "c1", 1)
     with pytest.raises(FieldUnknown):
-        await get_record(hub, hub.call(), customers, "c1", "no_such_field")
+        await get_record(hub, hub.call(), customers, "c1", "no_such_field", render_message)
     hub.give({"FROM data.customers": []})
     with pytest.raises(RecordNotFound):
-        await get_record(hub, call := hub.call(), customers, "c1", "")
+        await get_record(hub, call := hub.call(), customers, "c1", "", render_message)
     assert call.disclosed is None
 
 
 async def test_list_records(hub: HubLike, customers: Dataset) -> None:
     query = Query(fields="name", page_size=1)
-    records, token = await list_records(hub, call := hub.call(), customers, query)
+    records, token = await list_records(hub, call := hub.call(), customers, query, render_message)
     assert ([r.name for r in records], token) == (["Ada"], "")  # type: ignore[attr-defined]
     assert (call.disclosed, call.entry.low_key) == (1, "c1")
     hub.give({"FROM data.customers": [("Ada", "c1", 10), ("Bob", "c2", 10)]})
-    _, token = await list_records(hub, hub.call(), customers, query)
+    _, token = await list_records(hub, hub.call(), customers, query, render_message)
     again = replace(query, page_token=token)
-    await list_records(hub, hub.call(), customers, again)
+    await list_records(hub, hub.call(), customers, again, render_message)
     assert "c1" in hub.asked("FROM data.customers")[-1]
     with pytest.raises(ValueInvalid):
-        await list_records(hub, hub.call(), customers, Query(page_size=-1))
+        await list_records(hub, hub.call(), customers, Query(page_size=-1), render_message)
 
 
 async def test_list_datasets(hub: HubLike) -> None:

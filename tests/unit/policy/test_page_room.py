@@ -14,6 +14,7 @@ from penstockd.policy import pages
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.pages import Query, RowSizes, read_page
 from penstockd.policy.read import ExportQuery, Page, Scan
+from penstockd.policy.rendering import render_message
 from penstockd.policy.view import View
 from penstockd.store.database import Database
 from penstockd.store.tables import Tables, empty_value, row_size
@@ -66,7 +67,7 @@ async def fill(database: Database, dataset: Dataset, notes: int) -> None:
 
 async def ends_of(database: Database, view: View) -> list[Any]:
     """The rows of a page, of a page as a file, and the sizes of a snapshot's rows."""
-    page = await read_page(database, view, Query(), 100)
+    page = await read_page(database, view, Query(), 100, render=render_message)
     read = ExportQuery(view, [view.key_column], filter="", order_by="")
     fitting = read.fitting(view.fields(), 100, None)
     sizes = Scan(view, view.fields(), "").sizes

@@ -15,6 +15,7 @@ from penstockd.catalog import Field
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Permission
 from penstockd.policy.pages import Query, read_page
+from penstockd.policy.rendering import render_message
 from penstockd.query import page_size, parse_fields
 
 DEFAULT_RECORDS = 10
@@ -52,7 +53,9 @@ async def preview_records(
     view = call.policy.view(principal, dataset.name, Action.READ)
     check_reads(call, dataset.name, view.grants)
     size = min(page_size(query.page_size) if query.page_size else DEFAULT_RECORDS, MAX_RECORDS)
-    page = await read_page(hub.database, view, query, size, surface=call.entry.surface)
+    page = await read_page(
+        hub.database, view, query, size, render=render_message, surface=call.entry.surface
+    )
     call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     fields = parse_fields(query.fields, view)
     return RecordPreview(page.records, fields, page.end is not None, call.policy.revision)

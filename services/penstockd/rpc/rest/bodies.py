@@ -14,10 +14,10 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.oneofs import several_set, true_oneofs
-from penstockd.catalog.scalars import ValueRefused, parse_string, type_name
+from penstockd.catalog.scalars import ValueRefused, type_name
 from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.records import BlindReader, RecordReader
-from penstockd.rpc.rest.values import fill_message, json_value, known_message
+from penstockd.rpc.rest.values import fill_message, json_value, known_message, text_value
 
 #: Finds the reader of a message's records; None if the message is no record.
 FindReader = Callable[[Descriptor], RecordReader | BlindReader | None]
@@ -122,7 +122,7 @@ class BodyReading:
         for name, item in value.items():
             at = f"{path}[{name[:40]!r}]"
             try:
-                key = json_value(kinds["key"])(parse_string(name))
+                key = text_value(kinds["key"])(name)
                 if item is None:
                     raise ValueRefused("must not be null")
                 if kinds["value"].message_type is not None:

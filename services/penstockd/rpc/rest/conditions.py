@@ -61,14 +61,15 @@ class Conditions:
             return _FAILED
         return 0
 
-    def describe(self, reply: Any, verb: str, headers: dict[str, str], form: str = "") -> bool:
-        """Add the ETag of a reply to its headers; returns whether the caller has the reply already.
+    def describe(self, etag: str, verb: str, headers: dict[str, str], form: str = "") -> bool:
+        """Add the ETag of a reply to its headers, if it has one; returns whether the caller has the
+        reply already.
 
         ``form`` is a suffix for replies in another form than JSON.
         """
-        if _ETAG not in type(reply).DESCRIPTOR.fields_by_name or not reply.etag:
+        if not etag:
             return False
-        tag = reply.etag + form
+        tag = etag + form
         headers[_ETAG] = f'"{tag}"'
         headers["vary"] = "accept"
         if verb not in ("GET", "HEAD") or self.if_none_match is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import orjson
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from penstockd.answers.problem import http_status, make_problem, usual_http_status, wants_problem
 from penstockd.answers.reasons import REASONS
@@ -14,6 +14,7 @@ from penstockd.rpc.exchange import Exchange, Refusal
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.rest.conditions import STATUS
 from penstockd.rpc.rest.media import JSON, PROBLEM
+from penstockd.rpc.rest.problems import json_path
 from penstockd.rpc.rest.replies import ReplyWriter
 
 
@@ -53,6 +54,16 @@ async def finish_call(exchange: Exchange, reply: bytes | None, *, headers_only: 
     if reply is not None and not headers_only:
         exchange.sent = True
         await exchange.context.write(reply)
+
+
+def name_in_json(status: status_pb2.Status) -> None:
+    """Name the fields of violations as the JSON of a body does."""
+    bad = error_details_pb2.BadRequest()
+    for detail in status.details:
+        if detail.Unpack(bad):
+            for violation in bad.field_violations:
+                violation.field = json_path(violation.field)
+            detail.Pack(bad)
 
 
 def encode_error(

@@ -12,7 +12,7 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
-from penstockd.errors import RequestMalformed
+from penstockd.errors import RequestMalformed, ValueInvalid
 
 _VARIABLE = re.compile(r"\{([a-z0-9_.]+)(?:=([^{}]+))?\}")
 _ESCAPED = re.compile(rb"%[0-9A-Fa-f]{2}")
@@ -41,12 +41,15 @@ class PathVariable:
         return ".".join(self.steps)
 
     def read(self, text: str) -> str | int:
-        """The value of a part of a path. Raises RequestMalformed."""
+        """The value of a part of a path. Raises RequestMalformed, and ValueInvalid for U+0000."""
         raw = unquote_to_bytes(text) if self.one_segment else _decode_plain(text)
         try:
             value = raw.decode()
         except UnicodeDecodeError:
             raise RequestMalformed(f"{self.path} in the path is not UTF-8") from None
+        if (at := value.find("\0")) >= 0:
+            problem = f"holds the forbidden character U+0000 at position {at + 1}"
+            raise ValueInvalid.of(self.path, problem)
         if not self.whole_number:
             return value
         if not _NUMBER.fullmatch(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from penstockd.answers.status import MAX_VIOLATIONS
@@ -12,6 +13,8 @@ from penstockd.query import FieldUnknown
 #: The most names that are compared with a misspelt one, and how alike they must be.
 _MOST_NAMES, _LIKENESS = 500, 0.7
 _SHOWN = 60  # characters of a name in messages
+#: A bracket, or a name outside of brackets.
+_NAME = re.compile(r"\[[^\]]*\]|(?P<name>[A-Za-z][A-Za-z0-9_]*)")
 
 
 class Problems:
@@ -54,6 +57,21 @@ class Problems:
         if self.count > 1:
             error.metadata = {**error.metadata, "violations": str(self.count)}
         raise error
+
+
+def json_path(path: str) -> str:
+    """The path of a field as JSON writes it: ``billing_address.city`` is ``billingAddress.city``.
+
+    Keys of maps, in brackets, stay as they are.
+    """
+    return _NAME.sub(_camel_name, path)
+
+
+def _camel_name(found: re.Match[str]) -> str:
+    if found["name"] is None:
+        return found[0]
+    first, *others = found["name"].split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in others)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from google.api.httpbody_pb2 import HttpBody
 
 from penstock.rest.v1 import rest_pb2
 from penstockd.errors import MethodNotAllowed, MethodUnknown, Refused
+from penstockd.policy.rendering import Render, render_message
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method, Refusal, ServedCall
 from penstockd.rpc.frames import http_body
@@ -78,6 +79,11 @@ class UnknownWire:
     def headers_only(self) -> bool:
         """Whether the caller wants no body."""
         return self.asked.verb == "HEAD"
+
+    @property
+    def render(self) -> Render[Any]:
+        """Nothing is read."""
+        return render_message
 
     async def read(self, exchange: Exchange) -> UnknownCall:
         """What was asked for; the body is not looked at."""

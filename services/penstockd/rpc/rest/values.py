@@ -36,12 +36,16 @@ def json_value(field: FieldDescriptor) -> Parse:
 
     It raises ValueRefused.
     """
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _read_text
     return _numbered(field, json_parser(_scalar_field(field)))
 
 
 @functools.cache
 def text_value(field: FieldDescriptor) -> Parse:
     """The same from the text of a query parameter."""
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _read_text
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return _read_flag
     return _numbered(field, text_parser(_scalar_field(field)))
@@ -88,21 +92,24 @@ def _read_flag(text: str) -> bool:
     return flag == "true"
 
 
-def _text_of(value: Any) -> str:
+def _read_text(value: Any) -> str:
+    """A text, which may hold everything but U+0000."""
     if type(value) is not str:
         raise ValueRefused(f"must be a string, not {type_name(value)}")
+    if (at := value.find("\0")) >= 0:
+        raise ValueRefused(f"holds the forbidden character U+0000 at position {at + 1}")
     return value
 
 
 def _read_time(value: Any) -> Message:
     stamp = timestamp_pb2.Timestamp()
     parse = text_parser(Field("", "", Kind.TIMESTAMP, FieldClass.PUBLIC, False))
-    stamp.FromDatetime(parse(_text_of(value)))
+    stamp.FromDatetime(parse(_read_text(value)))
     return stamp
 
 
 def _read_duration(value: Any) -> Message:
-    text = _text_of(value)
+    text = _read_text(value)
     duration = duration_pb2.Duration()
     if not _DURATION.fullmatch(text):
         raise ValueRefused(f"is {text[:40]!r}, not a duration such as 30s or 1.5s")
@@ -114,7 +121,7 @@ def _read_duration(value: Any) -> Message:
 
 
 def _read_mask(value: Any) -> Message:
-    paths = [path.strip() for path in _text_of(value).split(",")]
+    paths = [path.strip() for path in _read_text(value).split(",")]
     names = [_UPPER.sub(lambda c: "_" + c[0].lower(), path) for path in paths if path]
     return field_mask_pb2.FieldMask(paths=names)
 

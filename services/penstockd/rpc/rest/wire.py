@@ -19,12 +19,13 @@ from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
 from penstockd.errors import RequestMalformed, RequestTooLarge
+from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
 from penstockd.rpc.exchange import Exchange, Refusal
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.rest.bodies import BodyReading, FindReader
 from penstockd.rpc.rest.conditions import Conditions
-from penstockd.rpc.rest.errors import finish_call, refuse_call
+from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
 from penstockd.rpc.rest.feeds import FeedLines
 from penstockd.rpc.rest.media import JSON, check_json_type
 from penstockd.rpc.rest.paths import FoundPath, bound_values
@@ -73,6 +74,11 @@ class RestWire:
     def headers_only(self) -> bool:
         """Whether the caller wants no body."""
         return self.verb == "HEAD"
+
+    @property
+    def render(self) -> Render[Any]:
+        """Replies are JSON."""
+        return render_json
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -169,11 +175,14 @@ class RestWire:
         """The reply as a serialised HttpBody."""
         if isinstance(reply, bytes):
             return reply
-        if self.conditions.describe(reply, self.verb, exchange.headers):
+        if isinstance(reply, JsonPage):
+            return http_body(reply.encode(), JSON)
+        if self.conditions.describe(_etag_of(reply), self.verb, exchange.headers):
             return http_body(b"", JSON)
-        writer = _reply_writer(exchange)
-        size = reply.ByteSize()
-        return http_body(await offload_large(size, writer.encode, reply), JSON)
+        if isinstance(reply, JsonRecord):
+            return http_body(reply.data, JSON)
+        encode = _reply_writer(exchange).encode
+        return http_body(await offload_large(reply.ByteSize(), encode, reply), JSON)
 
     async def finish(self, exchange: Exchange, reply: bytes | None) -> None:
         """Send the reply of a method without a stream of them."""
@@ -192,6 +201,8 @@ class RestWire:
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
         """Answer with the error (see ``refuse_call``)."""
         http = self.conditions.status_of(refusal.reason)
+        if self.found.rule.body and not self.found.target.route.streams_request:
+            name_in_json(refusal.status)
         await refuse_call(exchange, refusal, http, headers_only=self.headers_only)
 
 
@@ -210,6 +221,13 @@ def _load_body(data: bytes) -> Any:
         return load_json(data)
     except ValueRefused as refused:
         raise RequestMalformed(f"the body {refused.reason}") from None
+
+
+def _etag_of(reply: Any) -> str:
+    """The etag of a reply that is one resource; "" for others."""
+    if isinstance(reply, JsonRecord):
+        return reply.etag
+    return str(reply.etag) if "etag" in type(reply).DESCRIPTOR.fields_by_name else ""
 
 
 def _value_at(message: Any, path: str) -> Any:
