@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 from harness import RunningHub
 
 DATASETS = ("customers", "contacts", "products", "orders", "interactions")
-#: Only the model's protos tell that members of elements are decimals.
-ELEMENTS = {"orders": {"lines.unitPrice", "lines.discount"}}
 
 
 def records(hub: RunningHub, dataset: str, consumer: str, **query: str) -> list[dict[str, Any]]:
@@ -32,10 +31,8 @@ class Form:
 
     def __init__(self, hub: RunningHub, dataset: str, consumer: str) -> None:
         datasets = hub.get("/v1/datasets", consumer).json()["datasets"]
-        fields = next(d["fields"] for d in datasets if d["name"] == dataset)
-        self.times = {f["jsonPath"] for f in fields if f["type"] == "TIMESTAMP"}
-        self.decimals = {f["jsonPath"] for f in fields if f["type"] == "DECIMAL"}
-        self.decimals |= ELEMENTS.get(dataset, set())
+        listed = next(d["fields"] for d in datasets if d["name"] == dataset)
+        self.fields = {f["jsonPath"]: f for f in _each(listed)}
 
     def digest(self, record: dict[str, Any]) -> str:
         """A record's digest in hexadecimal."""
@@ -47,28 +44,59 @@ class Form:
         return self._value(kept, "")
 
     def _value(self, value: Any, path: str) -> str:
+        field = self.fields.get(path, {})
         if isinstance(value, dict):
-            names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-            below = f"{path}." if path else ""
-            members = [f"{_text(n)}:{self._value(value[n], below + n)}" for n in names]
-            return "{" + ",".join(members) + "}"
+            return self._object(value, path, whole=field.get("type") == "STRUCT")
         if isinstance(value, list):
             return "[" + ",".join(self._value(v, path) for v in value) + "]"
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
             return _number(value)
-        if path in self.times:
-            seconds, _, fraction = value.removesuffix("Z").partition(".")
-            return f'"{seconds}.{fraction:0<6}Z"'
-        if path in self.decimals and "." in value:
+        if field.get("type") == "DECIMAL" and "." in value:
             return f'"{value.rstrip("0").rstrip(".")}"'
         return _text(value)
+
+    def _object(self, value: dict[str, Any], path: str, *, whole: bool) -> str:
+        below = f"{path}." if path else ""
+        kept = {n: v for n, v in value.items() if whole or not self._unset(v, below + n)}
+        names = sorted(kept, key=lambda name: name.encode("utf-16-be"))
+        inner = [
+            f"{_text(n)}:{_plain(kept[n]) if whole else self._value(kept[n], below + n)}"
+            for n in names
+        ]
+        return "{" + ",".join(inner) + "}"
+
+    def _unset(self, value: Any, path: str) -> bool:
+        """Whether a member is null, or has the default of a field that is not optional."""
+        field = self.fields.get(path)
+        if value is None or field is None or field.get("optional"):
+            return value is None
+        default: tuple[Any, ...] = ("", 0, [], {}, field.get("values", [None])[0])
+        return value in (("0",) if field["type"] in ("INT64", "UINT64") else default)
 
 
 def range_digest(digests: list[str]) -> str:
     """The digest of a range of records."""
     return hashlib.sha256(b"".join(bytes.fromhex(d) for d in digests)).hexdigest()
+
+
+def _each(fields: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for field in fields:
+        yield field
+        yield from _each(field.get("members", []))
+
+
+def _plain(value: Any) -> str:
+    """The form of a value in a Struct, of which nothing is left out."""
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(f"{_text(n)}:{_plain(value[n])}" for n in names) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_plain, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return _text(value) if isinstance(value, str) else _number(value)
 
 
 def _text(value: str) -> str:

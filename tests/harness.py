@@ -524,6 +524,13 @@ _PASSING = (
 )
 
 
+def without_nulls(value: Any) -> Any:
+    """JSON without the members of objects that are null: what a record has."""
+    if isinstance(value, dict):
+        return {name: without_nulls(v) for name, v in value.items() if v is not None}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
 def in_json(path: str) -> str:
     """The path of a field as errors of REST calls with a JSON body name it."""
     first, *others = path.split("_")

@@ -52,7 +52,9 @@ def derive(compiler: Compiler, output: Path) -> None:
     compiler.stubs(holders, output)
     for package in (output / "penstock").iterdir():
         (package / "py.typed").touch()
+    door = compiler.describe([*(name for name in files if name.startswith(REST)), *ERROR_DETAILS])
     _write(output / "descriptors/hub.binpb", described)
+    _write(output / "descriptors/rest.binpb", _without_foreign_comments(door))
     _write(output / "envoy/inputs.json", inputs.encode())
 
 

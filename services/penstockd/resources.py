@@ -15,8 +15,14 @@ _CHECKOUT = _PACKAGE.parents[1]
 
 
 def find_descriptors(tree: Path | None = None) -> Path:
-    """The descriptor set of all protos, for ``load_catalog`` and for Envoy's transcoder."""
+    """The descriptor set of all protos, for ``load_catalog``."""
     return _find_resource(tree, "gen/descriptors/hub.binpb", "descriptors/hub.binpb")
+
+
+def door_descriptors(tree: Path | None = None) -> Path:
+    """The descriptor set of the REST door and of the details of errors, for Envoy's transcoder:
+    small, because Envoy reads it for each route of a stream."""
+    return _find_resource(tree, "gen/descriptors/rest.binpb", "descriptors/rest.binpb")
 
 
 def envoy_inputs(tree: Path | None = None) -> Path:

@@ -31,7 +31,7 @@ from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, missing_files, supervise_node
 from penstockd.observe import set_up
 from penstockd.output import tell_progress
-from penstockd.resources import envoy_inputs, envoy_templates, find_descriptors, find_portal
+from penstockd.resources import door_descriptors, envoy_inputs, envoy_templates, find_portal
 from penstockd.store.capacity import allowed_connections, needed_connections
 from penstockd.store.database import Database, name_place, open_database
 from penstockd.store.migrate import (
@@ -352,7 +352,7 @@ def _make_node(settings: Settings) -> Node:
         ),
         template=envoy_templates(settings.resources) / "sidecar.yaml.j2",
         inputs=envoy_inputs(settings.resources),
-        descriptors=find_descriptors(settings.resources),
+        descriptors=door_descriptors(settings.resources),
         portal=find_portal(settings.resources),
         edge=_make_edge(settings),
         issuer=settings.token_issuer,

@@ -220,7 +220,7 @@ def test_credentials_end_when_they_say(hub: RunningHub, integration: Integration
     in_force(refused)
     path = f"/consumers/{integration.name}/credentials"
     past = post(hub, path, {"kind": "API_KEY", "expireTime": "2020-01-01T00:00:00Z"})
-    assert past.violations() == {"expire_time": "is past"}
+    assert past.violations() == {"expireTime": "is past"}
     assert post(hub, path, {}).violations().keys() == {"kind"}
     long = post(hub, f"{path}/{integration.credential}:rotate", {"overlap": "2592001s"})
     assert long.violations().keys() == {"overlap"}
@@ -239,11 +239,11 @@ def test_a_role_is_refused_field_by_field(hub: RunningHub) -> None:
     refused = post(hub, "/roles", {"roleId": "t-bad", "grants": [grant]})
     assert refused.status == 400
     assert refused.violations().keys() == {
-        "role.grants[0].actions[1]",
-        "role.grants[0].class_masks[PII]",
-        "role.grants[0].field_masks[fax]",
-        "role.grants[0].field_masks[credit_limit]",
-        "role.grants[0].row_filter",
+        "grants[0].actions[1]",
+        "grants[0].classMasks[PII]",
+        "grants[0].fieldMasks[fax]",
+        "grants[0].fieldMasks[credit_limit]",
+        "grants[0].rowFilter",
     }
     assert hub.get("/v1/access/roles/t-bad").status == 404
 
@@ -372,7 +372,7 @@ def test_a_rollback_to_what_the_model_has_no_more_is_refused(
         place = f"roles[{integration.name}].grants"
         assert refused.violations() == {
             f"{place}[1].dataset": "there is no dataset 'faxes'",
-            f"{place}[0].field_masks[fax]": "customers has no field 'fax'",
+            f"{place}[0].fieldMasks[fax]": "customers has no field 'fax'",
         }
         assert revision(hub) == old
     finally:

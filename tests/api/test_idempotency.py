@@ -72,7 +72,7 @@ def test_every_method_does_it_once_and_says_it_again(hub: RunningHub) -> None:
             path += "x"
         reused = send(hub, method, with_id(path, request_id), other)
         assert (reused.status, reused.reason) == (400, "REQUEST_ID_REUSED"), name
-        assert list(reused.violations()) == ["request_id"]
+        assert list(reused.violations()) == ["requestId"]
         assert hub.head() == written, name
         entries = hub.sql(
             "SELECT query->>'replayed', outcome FROM hub.audit_entry"
@@ -116,7 +116,7 @@ def test_an_id_is_given_in_one_way_and_plainly(hub: RunningHub) -> None:
     ):
         reply = send(hub, "POST", path, new_customer(), headers=headers)
         assert (reply.status, reply.reason) == (400, "VALUE_INVALID"), (path, headers)
-        assert list(reply.violations()) == ["request_id"]
+        assert list(reply.violations()) == ["requestId"]
     path, headers = with_id("/v1/customers", "x" * 128), {"Idempotency-Key": "x" * 128}
     assert send(hub, "POST", path, new_customer(), headers=headers).status == 200
 

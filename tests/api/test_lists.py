@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness import RunningHub, folder
+from harness import RunningHub, folder, without_nulls
 
 Record = dict[str, Any]
 
@@ -20,7 +20,7 @@ def listed(hub: RunningHub, dataset: str = "customers", **query: Any) -> list[Re
     reply = hub.get(f"/v1/{dataset}", page_size=1000, **query)
     assert reply.status == 200, reply.text
     assert "nextPageToken" not in reply.json()
-    return list(reply.json().get(dataset, []))
+    return list(without_nulls(reply.json()[dataset]))
 
 
 def paged(hub: RunningHub, size: int, **query: Any) -> list[Record]:
@@ -31,8 +31,8 @@ def paged(hub: RunningHub, size: int, **query: Any) -> list[Record]:
         asked = {**query, "page_size": size, "page_token": token}
         reply = hub.get("/v1/customers", **asked)
         assert reply.status == 200, reply.text
-        page = reply.json().get("customers", [])
-        records += page
+        page = reply.json()["customers"]
+        records += without_nulls(page)
         token = reply.json().get("nextPageToken", "")
         if not token:
             return records

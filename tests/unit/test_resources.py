@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_checkout_has_them_all() -> None:
     assert resources.find_descriptors() == ROOT / "gen/descriptors/hub.binpb"
+    assert resources.door_descriptors() == ROOT / "gen/descriptors/rest.binpb"
     assert resources.envoy_inputs() == ROOT / "gen/envoy/inputs.json"
     assert resources.envoy_templates() == ROOT / "envoy"
     assert resources.find_portal() == ROOT / "gen/portal"
@@ -30,6 +31,7 @@ def test_another_tree_takes_their_place(monkeypatch: pytest.MonkeyPatch, tmp_pat
         resources.envoy_inputs(tree)
     # Only a setting names the tree.
     assert resources.find_descriptors() == ROOT / "gen/descriptors/hub.binpb"
+    assert resources.door_descriptors() == ROOT / "gen/descriptors/rest.binpb"
 
 
 def reads_settings(source: str) -> bool:

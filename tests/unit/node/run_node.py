@@ -51,7 +51,7 @@ def main() -> None:
         environment=lambda url: {"DATABASE_URL": url},
         template=resources.envoy_templates() / "sidecar.yaml.j2",
         inputs=resources.envoy_inputs(),
-        descriptors=resources.find_descriptors(),
+        descriptors=resources.door_descriptors(),
         portal=resources.find_portal(),
         edge=Edge(host="127.0.0.1", port=int(sys.argv[2]), public_url="http://127.0.0.1"),
         issuer="penstock",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from penstock.hub.v1 import datasets_pb2
 from penstockd.catalog import Field
@@ -69,4 +69,12 @@ def _field_message(field: Field, view: View) -> datasets_pb2.Field:
             for m in field.members
             if not field.recursive and view.mask(m) is not Mask.HIDE
         ],
+        optional=field.presence,
+        values=_list_values(field),
     )
+
+
+def _list_values(field: Field) -> Sequence[str]:
+    """The names of an enum's values, or of those of its elements; the default comes first."""
+    values = (field.element or field).enum_values or {}
+    return sorted(values, key=lambda name: (values[name] != 0, values[name]))

@@ -56,13 +56,14 @@ async def finish_call(exchange: Exchange, reply: bytes | None, *, headers_only: 
         await exchange.context.write(reply)
 
 
-def name_in_json(status: status_pb2.Status) -> None:
-    """Name the fields of violations as the JSON of a body does."""
+def name_in_json(status: status_pb2.Status, body: str) -> None:
+    """Name the fields of violations as the JSON of a body does, which is the field ``body`` of the
+    request."""
     bad = error_details_pb2.BadRequest()
     for detail in status.details:
         if detail.Unpack(bad):
             for violation in bad.field_violations:
-                violation.field = json_path(violation.field)
+                violation.field = json_path(violation.field.removeprefix(f"{body}."))
             detail.Pack(bad)
 
 

@@ -202,7 +202,7 @@ class RestWire:
         """Answer with the error (see ``refuse_call``)."""
         http = self.conditions.status_of(refusal.reason)
         if self.found.rule.body and not self.found.target.route.streams_request:
-            name_in_json(refusal.status)
+            name_in_json(refusal.status, self.found.rule.body)
         await refuse_call(exchange, refusal, http, headers_only=self.headers_only)
 
 

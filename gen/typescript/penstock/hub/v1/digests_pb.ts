@@ -9,28 +9,30 @@
 //   `etag` are left out: they change with fields that the caller does not see.
 // - Unset values are left out: null, and in a field that is not `optional` the
 //   default: "", 0, false, the enum's value of number 0, an empty list or map.
-//   REST replies, streams and messages leave them out too; lines of NDJSON
-//   print them. A message that is set is printed, even if only as {}.
+//   JSON on all surfaces prints them. The decimal "0" is a value, so it stays. A
+//   message that is set is printed, even if only as {}.
 // - Times have six digits of the fraction: "2026-03-01T09:30:00.000000Z".
 // - Decimals have no zeros at the end of the fraction: "12.5", "12".
 // - 64-bit numbers are strings, enums their names, bytes base64 with padding,
 //   NaN and the infinities strings; other numbers as ECMAScript prints them.
 // - In a Struct nothing is left out: neither null nor empty members.
 //
-// `GET /v1/datasets` says which fields are times and which are decimals. Members
-// of elements of lists and maps follow the same rules.
+// `GET /v1/datasets` says which fields are times, decimals and `optional`, and
+// the default of enums. Members of elements of lists and maps follow the same
+// rules.
 //
 // A range's digest is the SHA-256 of its records' digests (32 bytes each, not
 // hexadecimal) one after the other, in order of their keys as UTF-8 bytes; that
 // of an empty range is the SHA-256 of nothing.
 //
-// For example a customer, as REST replies it:
+// For example a customer, as REST replies it, some members left out:
 //
-//     {"customerId": "c-1", "name": "Café Zoë", "status": "ACTIVE",
-//      "billingAddress": {"city": "Köln", "countryCode": "DE"},
+//     {"customerId": "c-1", "name": "Café Zoë", "kind": "KIND_UNSPECIFIED",
+//      "status": "ACTIVE", "email": null, "billingAddress": {"line1": "",
+//      "city": "Köln", "region": null, "countryCode": "DE"},
 //      "creditLimit": "1500.50", "tags": ["vip", "a\"b"], "notes": "",
-//      "createTime": "2026-03-01T09:30:00Z", "etag": "7",
-//      "updateTime": "2026-03-02T10:00:00.125Z"}
+//      "createTime": "2026-03-01T09:30:00.000000Z", "etag": "7",
+//      "updateTime": "2026-03-02T10:00:00.125000Z"}
 //
 // Its canonical form, here in three lines, and its digest:
 //
