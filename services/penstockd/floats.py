@@ -36,7 +36,7 @@ def format_float(value: float, single: bool) -> str:
         return name_odd_float(value)
     if value == 0:
         return "0"
-    sign, digits, exponent = Decimal(_shortest(value, single)).normalize().as_tuple()
+    sign, digits, exponent = Decimal(_shortest_text(value, single)).normalize().as_tuple()
     assert isinstance(exponent, int)
     text, power = "".join(map(str, digits)), exponent + len(digits) - 1
     minus = "-" if sign else ""
@@ -46,7 +46,7 @@ def format_float(value: float, single: bool) -> str:
     return f"{minus}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
 
 
-def _shortest(value: float, single: bool) -> str:
+def _shortest_text(value: float, single: bool) -> str:
     """The fewest digits of a number that is nearer to ``value`` than to any other float.
 
     ``repr`` also takes a number halfway between two floats, which reads back as the even one.

@@ -78,10 +78,10 @@ def draw_value(field: Field, rng: random.Random) -> Any:
             return stored(field, [canonical.to_json(field.element, v) for v in items])
         case Kind.MAP if field.element and field.element.kind in (Kind.DOUBLE, Kind.FLOAT):
             keys = rng.sample(["", "b", "é", "aa", "a.b", '"'], rng.randrange(5))
-            items = {
+            named = {
                 k: canonical.to_json(field.element, draw_value(field.element, rng)) for k in keys
             }
-            return stored(field, items)
+            return stored(field, named)
         case Kind.STRUCT:
             numbers = [
                 round(rng.uniform(-9, 9), rng.randrange(9)),
@@ -230,11 +230,15 @@ def with_nulls(self: Any, values: Sequence[Any]) -> dict[str, Any]:
     ("where", "name", "wrong"),
     [
         (record_json._RowShape, "build", with_nulls),
-        (record_json, "_number", lambda value, single: value),
+        (record_json, "_write_number", lambda value, single: value),
         (record_json, "_show_null", lambda message: ""),
         (record_json, "struct_text", lambda message: b"{}"),
         (element_json, "order_of", lambda name: name),
-        (element_json, "_if_set", lambda name, write: element_json._always(name, write)),
+        (
+            element_json,
+            "_make_optional",
+            lambda name, write: element_json._make_always(name, write),
+        ),
         (element_json._Messages, "_hides", lambda self, fd, path: False),
         (element_json, "double_text", lambda value: repr(value).encode()),
     ],
