@@ -24,7 +24,8 @@ from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.record import Codec
 from penstockd.catalog.record_json import RecordJson
 from penstockd.floats import settle_float
-from penstockd.formats import open_writer
+from penstockd.formats import open_writer, record_xml
+from penstockd.formats.record_xml import RecordXml
 from penstockd.policy import rendering
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Mask
@@ -33,13 +34,16 @@ from penstockd.policy.view import View
 from seen_worlds import World, open_world
 from worlds import cases, random_rows, random_selection
 
-CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "12"))
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "6"))
 SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 MODELS = Path(__file__).parents[2] / "models"
 #: Datasets with kinds of fields that things lack.
 NAMES = ("measures", "gadgets", "nodes", "words", "films", "parties", "wides")
 
 _TEXTS = ['"', "\\", "\n", "\r", "\t", "\x7f", "é" * 20, "\u2028", "\U0010ffff", "</>&", "a" * 300]
+
+#: Kinds that lists and maps are filled with here.
+_DRAWN = (Kind.DOUBLE, Kind.FLOAT, Kind.STRING)
 
 
 # --- records --------------------------------------------------------------------------------
@@ -73,15 +77,12 @@ def draw_value(field: Field, rng: random.Random) -> Any:
         case Kind.DECIMAL:
             digits = tuple(map(int, str(rng.randrange(10 ** (field.precision or 38)))))
             return Decimal((0, digits, -rng.randint(0, field.scale)))
-        case Kind.LIST if field.element and field.element.kind in (Kind.DOUBLE, Kind.FLOAT):
+        case Kind.LIST if field.element and field.element.kind in _DRAWN:
             items = [draw_value(field.element, rng) for _ in range(rng.randrange(4))]
             return stored(field, [canonical.to_json(field.element, v) for v in items])
-        case Kind.MAP if field.element and field.element.kind in (Kind.DOUBLE, Kind.FLOAT):
-            keys = rng.sample(["", "b", "é", "aa", "a.b", '"'], rng.randrange(5))
-            named = {
-                k: canonical.to_json(field.element, draw_value(field.element, rng)) for k in keys
-            }
-            return stored(field, named)
+        case Kind.MAP if field.element and field.element.kind in _DRAWN:
+            named = {key: draw_value(field.element, rng) for key in draw_keys(rng)}
+            return stored(field, {k: canonical.to_json(field.element, v) for k, v in named.items()})
         case Kind.STRUCT:
             numbers = [
                 round(rng.uniform(-9, 9), rng.randrange(9)),
@@ -89,9 +90,12 @@ def draw_value(field: Field, rng: random.Random) -> Any:
                 1e-7,
                 None,
             ]
-            names = rng.sample(["", "b", "é", "aa", "\u2028", '"'], 3)
-            return stored(field, {name: rng.choice([numbers, *numbers]) for name in names})
+            return stored(field, {k: rng.choice([numbers, *numbers]) for k in draw_keys(rng)})
     return None
+
+
+def draw_keys(rng: random.Random) -> list[str]:
+    return rng.sample(["", "b", "é", "aa", "a.b", "\u2028", '"', "<\n\t&"], rng.randrange(6))
 
 
 def stored(field: Field, data: Any) -> str:
@@ -144,7 +148,11 @@ def exported(world: World, view: View, fields: Sequence[Field], name: str) -> li
 
     world.runner.run(read())
     document.extend(writer.tail())
-    return bytes(document).splitlines()
+    if name != "XML":
+        return bytes(document).splitlines()
+    end = f"</{view.dataset.singular}>".encode()  # texts hold line ends
+    _, _, records = bytes(document).partition(f"<{view.dataset.name}>\n".encode())
+    return [record + end for record in records.split(end + b"\n")[:-1]]
 
 
 def of_each_surface(world: World, view: View, selection: str) -> Mapping[str, list[bytes]]:
@@ -163,6 +171,21 @@ def of_each_surface(world: World, view: View, selection: str) -> Mapping[str, li
         "message": [writer.encode(codec.message(row)) for row in rows],
         "feed": [writer.encode(parse(image)) for image in seen if image is not None],
     }
+
+
+def in_xml(world: World, view: View, selection: str) -> Iterator[tuple[bytes, bytes]]:
+    """The View's records as feeds write them in XML, each beside that of an export."""
+    fields = Lens(view, world.catalog, fields=selection).fields
+    writer = RecordXml(view.dataset, fields)
+    lines = of_each_surface(world, view, selection)["feed"]
+    made = (writer.encode(line).encode() for line in lines)
+    return zip(made, exported(world, view, fields, "XML"), strict=True)
+
+
+def test_xml_is_that_of_exports(world: World) -> None:
+    for text, view, selection in drawn(world, max(CASES // 2, 2)):
+        for line, expected in in_xml(world, view, selection):
+            assert line == expected, f"{text}\n{expected!r}\n{line!r}"
 
 
 def drawn(world: World, count: int) -> Iterator[tuple[str, View, str]]:
@@ -250,6 +273,28 @@ def test_a_wrong_writer_is_caught(
     for _, view, selection in drawn(world, 40):
         found = of_each_surface(world, view, selection)
         if any(lines != found["NDJSON"] for lines in found.values()):
+            return
+    pytest.fail(f"nothing differs, seed {SEED}")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("_IN_ITEM", record_xml._IN_TEXT),
+        ("_IN_KEY", {}),
+        ("_struct_text", lambda value: orjson.dumps(value).decode()),
+        ("_make_map_writer", record_xml._make_list_writer),
+    ],
+)
+def test_wrong_xml_is_caught(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, wrong: Any
+) -> None:
+    monkeypatch.setattr(record_xml, name, wrong)
+    for _, view, selection in drawn(world, 40):
+        try:
+            if any(line != expected for line, expected in in_xml(world, view, selection)):
+                return
+        except (AttributeError, TypeError):  # what was to be an object is none
             return
     pytest.fail(f"nothing differs, seed {SEED}")
 
