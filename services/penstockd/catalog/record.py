@@ -61,6 +61,10 @@ class Codec:
         except UNREADABLE as exc:
             raise explain_unreadable(self._dataset, self.fields, row) or exc from exc
 
+    def reply_row(self, row: Sequence[Any]) -> Sequence[Any]:
+        """The values of a row that a reply shows: all."""
+        return row
+
     def json_size(self, row: Sequence[Any]) -> int:
         """Characters of JSON in a row. They dominate the time that building a message takes."""
         return sum(len(row[i]) for i in self._json if row[i] is not None)
@@ -122,9 +126,7 @@ class _RecordShape:
 def holds_its_message(field: Field) -> bool:
     """Whether a nested message that is present always has a value in this leaf, even an empty one,
     so that ``Codec`` never omits the message if the leaf is among its fields."""
-    if field.kind is Kind.LIST:
-        return field.element is not None and field.element.kind in _AS_IN_JSON
-    return not field.presence and field.kind not in (Kind.MAP, Kind.DATE)
+    return not field.presence and field.kind is not Kind.DATE
 
 
 def item_counter(field: Field) -> Callable[[Message], int]:
@@ -221,7 +223,7 @@ def _scalar_json(field: Field, value: Any) -> Any:
         case Kind.FLOAT | Kind.DOUBLE if not math.isfinite(value):
             return name_odd_float(value)
         case Kind.TIMESTAMP:
-            return _read_time(value).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            return time_of(value)
     return value
 
 
@@ -281,11 +283,12 @@ def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
         assert inner is not None, "a path goes through messages only"
         holder = inner
     holder_class, name = message_factory.GetMessageClass(holder), field.steps[-1]
+    empty: Any = {} if field.kind is Kind.MAP else ()
 
     def convert(text: str) -> Any:
         data = orjson.loads(text)
         if not data:
-            return None
+            return empty  # the message that holds it is present
         return getattr(parse_message({name: data}, holder_class), name)
 
     return convert
@@ -302,6 +305,12 @@ def _enum_name(field: Field) -> dict[int, str]:
 
 def _read_time(stamp: Any) -> dt.datetime:
     return _EPOCH + dt.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+
+
+def time_of(stamp: Any) -> str:
+    """The text of a message of type Timestamp; digits after the sixth are cut off."""
+    moment = _read_time(stamp)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _make_walk(steps: Sequence[str]) -> Callable[[Any], Any]:

@@ -55,14 +55,23 @@ class EtagCodec:
         self._record = Codec(view.dataset, told)
         self._chosen = [self.fields.index(f) for f in selected]
         self._reply = Codec(view.dataset, selected)
+        self._reply_places = [*zip(self._chosen, selected, strict=True)]
         self._json = [i for i, f in enumerate(self.fields) if f.is_json]
 
     def message(self, row: Sequence[Any]) -> Message:
         """The message of a row, with its etag."""
-        record = self._record.message([row[i] for i in self._told])
         message: Any = self._reply.message([row[i] for i in self._chosen])
-        message.etag = self._view.etag_of(record.SerializeToString(deterministic=True))
+        message.etag = self._etag(row)
         return message  # type: ignore[no-any-return]  # a message of any dataset
+
+    def reply_row(self, row: Sequence[Any]) -> list[Any]:
+        """The values of the selected fields of a row, with its etag."""
+        etag = self._etag(row)
+        return [etag if f.is_etag else row[i] for i, f in self._reply_places]
+
+    def _etag(self, row: Sequence[Any]) -> str:
+        record = self._record.message([row[i] for i in self._told])
+        return self._view.etag_of(record.SerializeToString(deterministic=True))
 
     def json_size(self, row: Sequence[Any]) -> int:
         """As ``Codec.json_size``, for all fields that the View shows."""

@@ -8,8 +8,16 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd.budget import let_others_run, offload_large
+from penstockd.catalog import Field
 from penstockd.catalog.record import Codec
+from penstockd.catalog.record_json import RecordJson
 from penstockd.policy.read import EtagCodec
+from penstockd.policy.view import View
+
+
+def record_json(view: View, fields: Sequence[Field]) -> RecordJson:
+    """The writer of records as JSON, of which the View shows ``fields``."""
+    return RecordJson(view.dataset, fields, nulls=view.nulls, hidden=view.hidden)
 
 
 async def record_of(codec: Codec | EtagCodec, row: Sequence[Any]) -> Message:

@@ -161,6 +161,13 @@ class View:
         """The fields and members that do not exist for the caller."""
         return frozenset(f for f, mask in self._masks.items() if mask is Mask.HIDE)
 
+    @cached_property
+    def nulls(self) -> frozenset[Field]:
+        """The fields and members that exist for the caller, but never have a value. The etag is
+        none of them: replies may derive one."""
+        found = (f for f, mask in self._masks.items() if mask is Mask.NULL)
+        return frozenset(f for f in found if not f.is_etag)
+
     def is_whole(self, field: Field) -> bool:
         """Whether the caller sees a field as stored, with all of its members."""
         return is_whole(field, self._masks)
