@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class World:
     def rows(self, view: View, fields: Sequence[Field], filter: str) -> dict[str, Sequence[Any]]:
         """The fields' values in PostgreSQL, by key."""
         condition = compile_filter(parse_filter(filter), view) if filter else None
-        columns = [view.column(f).label(f.path) for f in fields]
+        columns = [view.column(f).label(f.column) for f in fields]
         selected = view.narrow([view.key_column.label("__key"), *columns], condition)
         statement = compile_statement(selected)
         found = self.runner.run(self.connection.fetch(statement.text, *statement.arguments()))
@@ -65,11 +65,17 @@ class World:
 
 
 @contextmanager
-def open_world(dsn: str, folder: Path, seed: int) -> Iterator[World]:
-    """A world of random records in an empty database."""
-    catalog = catalog_of(folder)
+def open_world(
+    dsn: str,
+    folder: Path,
+    seed: int,
+    models: Sequence[Path] = (),
+    draw: Callable[[Catalog, Dataset, random.Random], list[list[Any]]] = random_rows,
+) -> Iterator[World]:
+    """A world of random records in an empty database; ``models`` are files of more datasets."""
+    catalog = catalog_of(folder, *models)
     tables, rng = Tables(catalog), random.Random(seed)
-    rows = {d.name: random_rows(catalog, d, rng) for d in catalog}
+    rows = {d.name: draw(catalog, d, rng) for d in catalog}
     images = {d.name: images_of(d, rows[d.name]) for d in catalog}
     with asyncio.Runner() as runner:
         connection = runner.run(filled(dsn, catalog, tables, rows))
@@ -96,6 +102,6 @@ async def filled(
             dataset.name,
             schema_name="data",
             records=[tuple(r) for r in rows[dataset.name]],
-            columns=[f.path for f in dataset.fields],
+            columns=[f.column for f in dataset.fields],
         )
     return connection

@@ -17,6 +17,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from grpc_tools import protoc
 
+from penstock.options.v1 import options_pb2
 from penstockd.catalog import Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.catalog import values as canonical
 from penstockd.catalog.load import load_catalog
@@ -158,6 +159,7 @@ message Region {
   optional int32 level = 3;
   bool open = 4;
 """
+_MODELS = {"things": THINGS, "owners": OWNERS, "regions": REGIONS}
 ROWS = {"things": 60, "owners": 12, "regions": 5}
 
 _TEXTS = [
@@ -205,6 +207,7 @@ _POOLS: Mapping[Kind, Sequence[Any]] = {
     ],
 }
 _KEYS = ["k", "a b", "x.y", ""]
+_NUMBER_KEYS = [0, 1, -7, 2**31 - 1]
 _COMPARATORS = ["=", "!=", "<", "<=", ">", ">="]
 _UNORDERED = (Kind.BOOL, Kind.ENUM)
 
@@ -224,15 +227,17 @@ def compiled(folder: Path, text: str, name: str = "probes", *others: str) -> Cat
     return load_catalog(target)
 
 
-def catalog_of(folder: Path) -> Catalog:
-    """The hub's datasets and three more: things, which refer to owners, in regions."""
-    return _compile(folder, things=THINGS, owners=OWNERS, regions=REGIONS)
+def catalog_of(folder: Path, *others: Path) -> Catalog:
+    """The hub's datasets and three more: things, which refer to owners, in regions; and those of
+    other files."""
+    models = {name: HEAD + text + COMMON for name, text in _MODELS.items()}
+    return _compile(folder, **models, **{other.stem: other.read_text() for other in others})
 
 
 def plain_things(folder: Path) -> Dataset:
     """Things with every kind of field, which refer to nothing."""
     lines = (line for line in THINGS.splitlines() if not line.endswith("//+"))
-    return _compile(folder, things="\n".join(lines))["things"]
+    return _compile(folder, things=HEAD + "\n".join(lines) + COMMON)["things"]
 
 
 def _compile(folder: Path, **models: str) -> Catalog:
@@ -240,7 +245,7 @@ def _compile(folder: Path, **models: str) -> Catalog:
     source = folder / "penstock" / "model" / "v1"
     source.mkdir(parents=True)
     for name, text in models.items():
-        (source / f"{name}.proto").write_text(HEAD + text + COMMON)
+        (source / f"{name}.proto").write_text(text)
     target = folder / "set.binpb"
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{folder}", f"-I{PROTOS}"]
     files = [str(source / f"{name}.proto") for name in models]
@@ -277,6 +282,8 @@ def _value(dataset: Dataset, field: Field, number: int, rng: random.Random, *, t
         holder = message
         for step in field.steps[:-1]:
             holder = getattr(holder, step)
+        if field.element is not None:
+            return canonical.check_value(field, _scalars(field, field.element, rng))
         _fill(holder, field, rng)
         return canonical.check_value(field, json_ready(field, getattr(holder, field.steps[-1])))
     if field.kind is Kind.ENUM:
@@ -284,34 +291,43 @@ def _value(dataset: Dataset, field: Field, number: int, rng: random.Random, *, t
     return rng.choice(_POOLS[field.kind])
 
 
+def _scalars(field: Field, element: Field, rng: random.Random) -> Any:
+    """Up to three values of a list or map of scalars, as JSON data."""
+    pool = list(element.enum_values or ()) or _POOLS[element.kind]
+    found = [canonical.to_json(element, v) for v in _some(pool, rng)]
+    if field.kind is Kind.LIST:
+        return found
+    return {str(rng.choice(_keys(field))): value for value in found}
+
+
+def _some(pool: Sequence[Any], rng: random.Random) -> list[Any]:
+    return [rng.choice(pool) for _ in range(rng.choice([0, 0, 1, 2, 3]))]
+
+
+def _keys(field: Field) -> Sequence[Any]:
+    return _KEYS if field.map_key is Kind.STRING else _NUMBER_KEYS
+
+
 def _fill(holder: Any, field: Field, rng: random.Random) -> None:
-    """Fill a repeated field of a message with up to three values."""
+    """Fill a repeated field of a message with up to three messages."""
     target = getattr(holder, field.steps[-1])
-    for _ in range(rng.choice([0, 0, 1, 2, 3])):
-        if field.element is not None:
-            kind = field.element.kind
-            one = rng.choice([1, 2] if kind is Kind.ENUM else _POOLS[kind])
-            one = canonical.to_text(field.element, one) if kind is Kind.DECIMAL else one
-            if field.kind is Kind.MAP:
-                target[rng.choice(_KEYS)] = one
-            else:
-                target.append(one)
-            continue
-        part = target[rng.choice(_KEYS)] if field.kind is Kind.MAP else target.add()
+    for key in _some(_keys(field), rng):
+        part = target[key] if field.kind is Kind.MAP else target.add()
         _members(part, rng)
 
 
 #: The texts of members that are decimals or dates.
 _MEMBER_TEXTS: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(("unit_price", "discount", "line_total", "amount_due"), ("0", "12.5")),
-    "packed_on": ("2024-02-29", "0033-01-02"),
+    "decimal": ("0", "12.5"),
+    "date": ("2024-02-29", "0033-01-02"),
 }
 _MEMBER_VALUES: Mapping[int, Sequence[Any]] = {
     FieldDescriptor.CPPTYPE_INT32: [0, 1, 2],
     FieldDescriptor.CPPTYPE_INT64: [0, 1, 2],
-    FieldDescriptor.CPPTYPE_ENUM: [0, 1, 2],
+    FieldDescriptor.CPPTYPE_UINT32: [0, 2**32 - 1],
     FieldDescriptor.CPPTYPE_UINT64: [0, 2**64 - 1],
     FieldDescriptor.CPPTYPE_BOOL: [False, True],
+    FieldDescriptor.CPPTYPE_FLOAT: [0.0, 0.1, -3e30],
     FieldDescriptor.CPPTYPE_DOUBLE: [0.0, -2.5, 1e300],
 }
 
@@ -325,19 +341,27 @@ def _members(message: Any, rng: random.Random, depth: int = 0) -> None:
             _messages(message, fd, rng, depth)
             continue
         if fd.cpp_type == fd.CPPTYPE_STRING and fd.type != fd.TYPE_BYTES:
-            setattr(message, fd.name, rng.choice(_MEMBER_TEXTS.get(fd.name, _TEXTS)))
+            setattr(message, fd.name, rng.choice(_member_texts(fd)))
+        elif fd.enum_type is not None:
+            setattr(message, fd.name, rng.choice(fd.enum_type.values).number)
         elif fd.cpp_type in _MEMBER_VALUES:
             setattr(message, fd.name, rng.choice(_MEMBER_VALUES[fd.cpp_type]))
-        elif fd.type == fd.TYPE_BYTES and fd.name == "raw":
-            message.raw = rng.choice([b"", b"\0\xff"])
+        elif fd.type == fd.TYPE_BYTES:
+            setattr(message, fd.name, rng.choice([b"", b"\0\xff"]))
+
+
+def _member_texts(fd: FieldDescriptor) -> Sequence[str]:
+    options: Any = fd.GetOptions()
+    encoding = options.Extensions[options_pb2.field].WhichOneof("encoding")
+    return _MEMBER_TEXTS.get(encoding, _TEXTS)
 
 
 def _messages(message: Any, fd: Any, rng: random.Random, depth: int) -> None:
     of, held = fd.message_type, getattr(message, fd.name)
-    if fd.name == "made_on":
+    if of is not None and of.full_name == "google.protobuf.Timestamp":
         held.FromJsonString(rng.choice(["2024-02-29T12:30:00.000007Z", "0033-01-02T00:00:00Z"]))
         return
-    if of is None or of.full_name == "google.protobuf.Timestamp" or depth > 2:
+    if of is None or depth > 2:
         return
     if not fd.is_repeated:
         held.SetInParent()

@@ -435,6 +435,12 @@ class RoleInUse(Refused):
     reason = "ROLE_IN_USE"
 
 
+class PlanInUse(Refused):
+    """A plan that consumers have cannot be deleted."""
+
+    reason = "PLAN_IN_USE"
+
+
 class RollbackImpossible(Refused):
     """An earlier policy no longer fits the model; the violations say where."""
 

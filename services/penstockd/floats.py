@@ -14,6 +14,7 @@ import math
 import struct
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 
 #: NaN and the infinities, by their names in texts and JSON.
 ODD_FLOATS: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -35,10 +36,7 @@ def format_float(value: float, single: bool) -> str:
         return name_odd_float(value)
     if value == 0:
         return "0"
-    shown = repr(value)
-    if single:
-        shown = next(t for n in range(9) if _is_single(t := f"{value:.{n}e}", value))
-    sign, digits, exponent = Decimal(shown).normalize().as_tuple()
+    sign, digits, exponent = Decimal(_shortest_text(value, single)).normalize().as_tuple()
     assert isinstance(exponent, int)
     text, power = "".join(map(str, digits)), exponent + len(digits) - 1
     minus = "-" if sign else ""
@@ -46,6 +44,41 @@ def format_float(value: float, single: bool) -> str:
         return minus + format(Decimal((0, digits, exponent)), "f")
     mantissa = text[0] + ("." + text[1:] if text[1:] else "")
     return f"{minus}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
+
+
+def _shortest_text(value: float, single: bool) -> str:
+    """The fewest digits of a number that is nearer to ``value`` than to any other float.
+
+    ``repr`` also takes a number halfway between two floats, which reads back as the even one.
+    PostgreSQL does not.
+    """
+    if not single and not _is_halfway(text := repr(value), value, single=False):
+        return text
+    known = _is_single if single else _is_double
+    texts = (f"{value:.{n}e}" for n in range(9 if single else 17))
+    return next(t for t in texts if known(t, value) and not _is_halfway(t, value, single=single))
+
+
+def _is_halfway(text: str, value: float, *, single: bool) -> bool:
+    if abs(value) < 2.0 ** (24 if single else 53):
+        return False  # then it has more digits than the float itself
+    number = Fraction(text)
+    if number == Fraction(value):
+        return False
+    beside = math.inf if number > value else -math.inf
+    other = _next_single(value, beside) if single else math.nextafter(value, beside)
+    return math.isfinite(other) and 2 * number == Fraction(value) + Fraction(other)
+
+
+def _next_single(value: float, toward: float) -> float:
+    (bits,) = struct.unpack("<i", struct.pack("<f", value))
+    step = 1 if (toward > value) == (value > 0) else -1
+    found: float = struct.unpack("<f", struct.pack("<i", bits + step))[0]
+    return found
+
+
+def _is_double(text: str, value: float) -> bool:
+    return float(text) == value
 
 
 def _is_single(text: str, value: float) -> bool:

@@ -87,7 +87,7 @@ def test_an_integration_from_the_command_line(commands: Commands) -> None:
     created = json.loads(run("roles", "create", str(commands.file), "--comment", "new"))
     assert created["grants"][0]["field_masks"] == {"email": "partial"}
     run("consumers", "create", name, "--title", "ERP", "--role", name, "--claim", "org=o1,o2")
-    assert [name, "ERP", "yes", name, "org=o1,o2"] in commands.table("consumers", "list")
+    assert [name, "ERP", "yes", name, "", "org=o1,o2"] in commands.table("consumers", "list")
     secret = run(
         "credentials", "issue", name, "--kind", "api-key", "--expire", "2099-01-01"
     ).strip()

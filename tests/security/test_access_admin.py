@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from google.protobuf import message_factory
 from harness import PATIENCE, Reply, RunningHub, eventually, in_force
 from penstock.options.v1 import method_pb2
 from penstockd.installation import read_catalog
+from penstockd.rpc import datasets
+from penstockd.rpc.hub import list_hub_routes
 
 PACKAGES = ("penstock.api.v1", "penstock.hub.v1")
 #: Methods that need no grant: each answers with what the caller may see, here nothing.
@@ -92,16 +93,11 @@ def methods() -> Iterator[Any]:
 
 
 def _services(pool: Any) -> Iterator[Any]:
-    inputs = json.loads((resources_folder() / "inputs.json").read_text())
-    for name in inputs["services"]:
+    """The services of the PACKAGES that are served."""
+    served = [*list_hub_routes(), *datasets.list_routes(read_catalog())]
+    for name in sorted({route.method.service for route in served}):
         if name.rpartition(".")[0] in PACKAGES:
             yield pool.FindServiceByName(name)
-
-
-def resources_folder() -> Any:
-    from harness import ROOT
-
-    return ROOT / "gen" / "envoy"
 
 
 def outcome(channel: grpc.Channel, method: Any, key: str) -> grpc.StatusCode:

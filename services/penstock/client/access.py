@@ -39,7 +39,8 @@ class Terms:
         }
 
 
-_NOW = Terms()
+#: At once, at any revision, without a reason.
+NOW = Terms()
 
 
 class AccessClient:
@@ -67,22 +68,22 @@ class AccessClient:
         request = api.GetConsumerRequest(consumer_id=consumer_id)
         return self._read(self._consumers.GetConsumer, request)
 
-    def create_consumer(self, consumer: Any, terms: Terms = _NOW) -> api.Consumer:
+    def create_consumer(self, consumer: Any, terms: Terms = NOW) -> api.Consumer:
         """A new consumer."""
-        sent = _make_message(consumer, api.Consumer)
+        sent = make_message(consumer, api.Consumer)
         request = api.CreateConsumerRequest(consumer=sent, **terms.fields())
         return self._write(self._consumers.CreateConsumer, request)
 
     def update_consumer(
-        self, consumer: Any, mask: Sequence[str] = (), terms: Terms = _NOW
+        self, consumer: Any, mask: Sequence[str] = (), terms: Terms = NOW
     ) -> api.Consumer:
-        """Set what ``mask`` names (title, active, roles, claims), or all that is set."""
-        sent = _make_message(consumer, api.Consumer)
+        """Set what ``mask`` names (title, active, roles, claims, plan, limits), or what is set."""
+        sent = make_message(consumer, api.Consumer)
         request = api.UpdateConsumerRequest(consumer=sent, **terms.fields())
         request.update_mask.paths.extend(mask)
         return self._write(self._consumers.UpdateConsumer, request)
 
-    def delete_consumer(self, consumer_id: str, terms: Terms = _NOW) -> None:
+    def delete_consumer(self, consumer_id: str, terms: Terms = NOW) -> None:
         """Delete a consumer and its credentials."""
         request = api.DeleteConsumerRequest(consumer_id=consumer_id, **terms.fields())
         self._write(self._consumers.DeleteConsumer, request)
@@ -99,7 +100,7 @@ class AccessClient:
         consumer_id: str,
         kind: str,
         expire_time: datetime | None = None,
-        terms: Terms = _NOW,
+        terms: Terms = NOW,
     ) -> api.IssuedCredential:
         """A new credential of a kind, CLIENT_SECRET or API_KEY; shows its secret only this once."""
         request = api.IssueCredentialRequest(consumer_id=consumer_id, kind=kind, **terms.fields())
@@ -113,7 +114,7 @@ class AccessClient:
         credential_id: str,
         overlap: timedelta = timedelta(),
         expire_time: datetime | None = None,
-        terms: Terms = _NOW,
+        terms: Terms = NOW,
     ) -> api.IssuedCredential:
         """A new credential in place of another, which stays valid for the overlap."""
         request = api.RotateCredentialRequest(
@@ -125,7 +126,7 @@ class AccessClient:
         return self._write(self._consumers.RotateCredential, request)
 
     def revoke_credential(
-        self, consumer_id: str, credential_id: str, terms: Terms = _NOW
+        self, consumer_id: str, credential_id: str, terms: Terms = NOW
     ) -> api.Credential:
         """Ends a credential for ever."""
         request = api.RevokeCredentialRequest(
@@ -143,18 +144,18 @@ class AccessClient:
         """One role."""
         return self._read(self._roles.GetRole, api.GetRoleRequest(role_id=role_id))
 
-    def create_role(self, role: Any, terms: Terms = _NOW) -> api.Role:
+    def create_role(self, role: Any, terms: Terms = NOW) -> api.Role:
         """A new role."""
-        request = api.CreateRoleRequest(role=_make_message(role, api.Role), **terms.fields())
+        request = api.CreateRoleRequest(role=make_message(role, api.Role), **terms.fields())
         return self._write(self._roles.CreateRole, request)
 
-    def update_role(self, role: Any, mask: Sequence[str] = (), terms: Terms = _NOW) -> api.Role:
+    def update_role(self, role: Any, mask: Sequence[str] = (), terms: Terms = NOW) -> api.Role:
         """Set what ``mask`` names (description, grants, permissions), or all that is set."""
-        request = api.UpdateRoleRequest(role=_make_message(role, api.Role), **terms.fields())
+        request = api.UpdateRoleRequest(role=make_message(role, api.Role), **terms.fields())
         request.update_mask.paths.extend(mask)
         return self._write(self._roles.UpdateRole, request)
 
-    def delete_role(self, role_id: str, terms: Terms = _NOW) -> None:
+    def delete_role(self, role_id: str, terms: Terms = NOW) -> None:
         """Delete a role that no consumer has."""
         self._write(
             self._roles.DeleteRole, api.DeleteRoleRequest(role_id=role_id, **terms.fields())
@@ -177,7 +178,7 @@ class AccessClient:
         request = api.ComparePolicyRevisionsRequest(from_revision=before, to_revision=after)
         return list(self._read(self._policy.ComparePolicyRevisions, request).differences)
 
-    def roll_back(self, revision: int, terms: Terms = _NOW) -> api.PolicyRevision:
+    def roll_back(self, revision: int, terms: Terms = NOW) -> api.PolicyRevision:
         """Restores the policy of an earlier revision, as a new one."""
         request = api.RollbackPolicyRequest(revision=revision, **terms.fields())
         return self._write(self._policy.RollbackPolicy, request)
@@ -231,7 +232,7 @@ class AccessClient:
         """What a changed role, or an earlier revision, would mean for recent callers."""
         request = api.RehearseAccessRequest(revision=revision, days=days)
         if role is not None:
-            request.role.CopyFrom(_make_message(role, api.Role))
+            request.role.CopyFrom(make_message(role, api.Role))
         return self._read(self._access.RehearseAccess, request)
 
     def _read(self, method: grpc.UnaryUnaryMultiCallable[Any, T], request: Any) -> T:
@@ -256,7 +257,7 @@ def _put_claims(request: Any, claims: Claims | None) -> None:
         request.claims[name].values.extend(values)
 
 
-def _make_message(given: Any, kind: Any) -> Any:
+def make_message(given: Any, kind: Any) -> Any:
     """The message itself, or one made of a dict in JSON form. Raises ValueError."""
     if isinstance(given, kind):
         return given

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.client.change import Page, Position
     from penstock.client.errors import PenstockError
     from penstock.client.feed import Feed
+    from penstock.client.plans import PlansClient
     from penstock.client.shapes import ShapesClient
     from penstock.client.subscription import SubscriptionClient
 
@@ -182,6 +183,13 @@ class Client:
         from penstock.client.access import AccessClient
 
         return AccessClient(self._link)
+
+    @cached_property
+    def plans(self) -> PlansClient:
+        """Plans: what consumers may use, and the history of that."""
+        from penstock.client.plans import PlansClient
+
+        return PlansClient(self._link)
 
     @staticmethod
     def known_datasets() -> list[str]:

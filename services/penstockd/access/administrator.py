@@ -49,7 +49,7 @@ async def make_administrator(
             raise NoSuchConsumer(consumer_id, await _name_consumers(connection))
         consumer = stored.consumer if stored else Consumer(consumer_id, True, frozenset())
         consumer = replace(consumer, active=True, roles=consumer.roles | {ROLE})
-        check_consumer(consumer, consumer.roles)
+        check_consumer(consumer, consumer.roles, plans=(consumer.plan,))
         await put_consumer(connection, consumer)
         return await credentials.issue(connection, consumer_id, CLIENT_SECRET)
 

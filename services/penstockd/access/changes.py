@@ -18,6 +18,7 @@ from penstockd.policy.history import (
     policy_now,
 )
 from penstockd.policy.model import Consumer, Permission, Role
+from penstockd.policy.plans import Plan
 from penstockd.policy.snapshot import Policy
 from penstockd.query import FieldUnknown
 from penstockd.store.database import Database
@@ -44,6 +45,8 @@ async def change_policy(
     key: str,
     terms: ChangeTerms,
     work: Callable[[PolicyChange], Awaitable[T]],
+    *,
+    permission: Permission = Permission.ACCESS_WRITE,
 ) -> tuple[T, int]:
     """Run ``work`` in one transaction; return its result and the policy revision that it made.
 
@@ -51,7 +54,7 @@ async def change_policy(
     ``put_diff``. On return, this process applies the new revision. Raises PermissionDenied,
     ValueInvalid, PolicyChanged, LastAdministrator, and what ``work`` raises.
     """
-    call.require(Permission.ACCESS_WRITE)
+    call.require(permission)
     call.entry.record_key = key
     _note_terms(call, terms, {})
     check_comment(terms.comment)
@@ -108,6 +111,11 @@ def roles_document(*roles: Role | None) -> PolicyDocument:
 def consumers_document(*consumers: Consumer | None) -> PolicyDocument:
     """A document of consumers, to pass to ``put_diff``."""
     return PolicyDocument({}, {c.consumer_id: c for c in consumers if c is not None})
+
+
+def plans_document(*plans: Plan | None) -> PolicyDocument:
+    """A document of plans, to pass to ``put_diff``."""
+    return PolicyDocument({}, {}, {p.plan_id: p for p in plans if p is not None})
 
 
 def _note_terms(call: Call, terms: ChangeTerms, told: Mapping[str, Any]) -> None:

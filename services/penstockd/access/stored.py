@@ -1,4 +1,4 @@
-"""Consumers, roles, credentials and issuers by their ids, or an error if there is none."""
+"""Consumers, roles, plans, credentials and issuers by their ids, or an error if there is none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from penstockd.auth.trust import load_issuers
 from penstockd.errors import RecordNotFound
 from penstockd.policy.admin import StoredConsumer, read_consumer, read_role
 from penstockd.policy.model import Role
+from penstockd.policy.plan_admin import read_plan
+from penstockd.policy.plans import Plan
 from penstockd.store.database import Connection
 
 
@@ -24,6 +26,14 @@ async def find_role(connection: Connection, role_id: str) -> Role:
     found = await read_role(connection, role_id)
     if found is None:
         raise RecordNotFound(f"role '{role_id}' does not exist")
+    return found
+
+
+async def find_plan(connection: Connection, plan_id: str) -> Plan:
+    """The plan with this id. Raises RecordNotFound."""
+    found = await read_plan(connection, plan_id)
+    if found is None:
+        raise RecordNotFound(f"plan '{plan_id}' does not exist")
     return found
 
 

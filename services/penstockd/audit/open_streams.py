@@ -20,9 +20,9 @@ import orjson
 import structlog
 
 from penstockd.audit.bounds import query_text
-from penstockd.audit.entry import LOST, Entry, insert_entries
+from penstockd.audit.entry import LOST, Entry, EntryNotKept, insert_entries
 from penstockd.audit.journal import Journal
-from penstockd.errors import Refused
+from penstockd.audit.refused_entries import blames_entry
 from penstockd.store.database import Connection, Database
 from penstockd.store.own_session import OwnSession
 from penstockd.store.singletons import show_life
@@ -79,8 +79,7 @@ class OpenStream:
 
     def name_in(self, end: Entry) -> Entry:
         """An END entry of the stream, with the stream's id in its query."""
-        known = orjson.loads(end.query) if end.query else {}
-        return replace(end, query=query_text(known | {STREAM: self.stream_id}))
+        return name_stream(end, self.stream_id)
 
     def document(self) -> str:
         """The END entry for the case that the worker dies, as JSON; its counts are apart."""
@@ -96,6 +95,18 @@ def read_document(document: str, row_count: int, byte_count: int) -> Entry:
     if values["shown"] is not None:
         values["shown"] = bytes.fromhex(values["shown"])
     return Entry(**values | {"row_count": row_count, "byte_count": byte_count})
+
+
+def reduce_end(end: Entry, refusal: Exception) -> Entry:
+    """What is written of an END entry that the store refuses; it still names its stream."""
+    reduced = end.reduced(type(refusal).__name__, suppressed=isinstance(refusal, EntryNotKept))
+    return name_stream(reduced, orjson.loads(end.query or "{}").get(STREAM))
+
+
+def name_stream(end: Entry, stream_id: str) -> Entry:
+    """The entry with the id of a stream in its query."""
+    known = orjson.loads(end.query) if end.query else {}
+    return replace(end, query=query_text(known | {STREAM: stream_id}))
 
 
 class OpenStreams:
@@ -120,7 +131,8 @@ class OpenStreams:
         """Write the END entry of a stream; None if it was never opened, as it sent nothing.
 
         Raises DatabaseUnavailable, StorageFull and OutcomeUnknown. The entry of a stream that has a
-        note is then written as soon as that is possible.
+        note is then written as soon as that is possible. If the store refuses the entry itself,
+        raises its error after writing a reduced entry in its place.
         """
         if stream is not None:
             self._streams.discard(stream)
@@ -128,8 +140,9 @@ class OpenStreams:
             return await self._journal.record(end)
         try:
             await self._write_end(stream, end)
-        except Refused:
-            self._unwritten.append((stream, end))
+        except Exception as exc:
+            if not blames_entry(exc):
+                self._unwritten.append((stream, end))
             raise
 
     async def follow(self) -> None:
@@ -151,7 +164,11 @@ class OpenStreams:
             if not moved and any(stream.noted for stream in self._streams):
                 await self._session.ask(_check_session)  # it shows that this worker lives
         while self._unwritten:
-            await self._write_end(*self._unwritten[0])
+            try:
+                await self._write_end(*self._unwritten[0])
+            except Exception as exc:
+                if not blames_entry(exc):
+                    raise  # otherwise nothing more can be written of it, and that is logged
             del self._unwritten[0]
 
     def close(self) -> None:
@@ -189,15 +206,26 @@ class OpenStreams:
             stream.stated = stated
 
     async def _write_end(self, stream: OpenStream, end: Entry) -> None:
+        """Write an END entry; if the store refuses it, write a reduced one and raise its error."""
+        named = stream.name_in(end)
+        try:
+            await self._insert_end(stream, named)
+        except Exception as exc:
+            if not blames_entry(exc):
+                raise
+            _log.error("audit_entry_refused", request_id=end.request_id, error=repr(exc))
+            await self._insert_end(stream, reduce_end(named, exc))
+            raise
+
+    async def _insert_end(self, stream: OpenStream, named: Entry) -> None:
         async with self._noting:  # a note that is being written is there afterwards
             pass
-        named = stream.name_in(end)
         async with self._database.transaction() as connection:
             if not await connection.fetchval(_DELETE, stream.stream_id):
-                row = await connection.fetchrow(_ENDED, end.request_id, stream.stream_id)
+                row = await connection.fetchrow(_ENDED, named.request_id, stream.stream_id)
                 assert row is not None, "aggregates always have a row"
                 count, rows, size = row
-                sent = (end.row_count or 0, end.byte_count or 0)
+                sent = (named.row_count or 0, named.byte_count or 0)
                 if count and (rows, size) == sent:
                     return  # an earlier attempt has written it after all
                 rest = (max(0, sent[0] - rows), max(0, sent[1] - size))

@@ -44,7 +44,7 @@ def many_writer(field: Field, left_out: Collection[str] = ()) -> Write:
 
 def struct_text(message: Any) -> bytes:
     """The JSON text of a message of type Struct."""
-    return _object(message.fields, _struct_value)
+    return _write_object(message.fields, _struct_value)
 
 
 def _struct_value(value: Any) -> bytes:
@@ -63,7 +63,7 @@ def _struct_value(value: Any) -> bytes:
     return b"null"
 
 
-def _object(members: Mapping[str, Any], write: Write) -> bytes:
+def _write_object(members: Mapping[str, Any], write: Write) -> bytes:
     names = sorted(members, key=order_of)
     pairs = [orjson.dumps(name) + b": " + write(members[name]) for name in names]
     return b"{" + b", ".join(pairs) + b"}"
@@ -76,7 +76,7 @@ def _list_writer(item: Write) -> Write:
 def _map_writer(item: Write) -> Write:
     def write(held: Any) -> bytes:
         # A map of messages makes a member that is missing, so it is read once, as items.
-        return _object({_key_text(k): v for k, v in held.items()}, item)
+        return _write_object({_key_text(k): v for k, v in held.items()}, item)
 
     return write
 
@@ -159,14 +159,14 @@ class _Messages:
     def _member(self, fd: FieldDescriptor, path: str) -> Member:
         name, of = fd.name, fd.message_type
         if of is not None and not fd.is_repeated and of.full_name not in VALUE_MESSAGES:
-            return _if_set(name, self.writer(of, f"{path}." if path else ""))
+            return _make_optional(name, self.writer(of, f"{path}." if path else ""))
         field = _leaf_of(fd)
         if field.repeated:
-            return _always(name, self._many(field, path))
+            return _make_always(name, self._many(field, path))
         write = _scalar_writer(field)
         if field.presence:
-            return _if_set(name, write)
-        return _if_given(name) if field.kind is Kind.DATE else _always(name, write)
+            return _make_optional(name, write)
+        return _make_given(name) if field.kind is Kind.DATE else _make_always(name, write)
 
     def _many(self, field: Field, path: str) -> Write:
         of = field.element_message
@@ -192,13 +192,13 @@ def _message_writer(members: Iterable[tuple[bytes, Member]]) -> Write:
     return write
 
 
-def _always(name: str, write: Write) -> Member:
+def _make_always(name: str, write: Write) -> Member:
     return lambda message: write(getattr(message, name))
 
 
-def _if_set(name: str, write: Write) -> Member:
+def _make_optional(name: str, write: Write) -> Member:
     return lambda message: write(getattr(message, name)) if message.HasField(name) else None
 
 
-def _if_given(name: str) -> Member:
+def _make_given(name: str) -> Member:
     return lambda message: orjson.dumps(text) if (text := getattr(message, name)) else None

@@ -126,9 +126,7 @@ class _RecordShape:
 def holds_its_message(field: Field) -> bool:
     """Whether a nested message that is present always has a value in this leaf, even an empty one,
     so that ``Codec`` never omits the message if the leaf is among its fields."""
-    if field.kind is Kind.LIST:
-        return field.element is not None and field.element.kind in _AS_IN_JSON
-    return not field.presence and field.kind not in (Kind.MAP, Kind.DATE)
+    return not field.presence and field.kind is not Kind.DATE
 
 
 def item_counter(field: Field) -> Callable[[Message], int]:
@@ -285,11 +283,12 @@ def _repeated_to_protobuf(field: Field, dataset: Dataset) -> Convert:
         assert inner is not None, "a path goes through messages only"
         holder = inner
     holder_class, name = message_factory.GetMessageClass(holder), field.steps[-1]
+    empty: Any = {} if field.kind is Kind.MAP else ()
 
     def convert(text: str) -> Any:
         data = orjson.loads(text)
         if not data:
-            return None
+            return empty  # the message that holds it is present
         return getattr(parse_message({name: data}, holder_class), name)
 
     return convert

@@ -75,7 +75,7 @@ class _RowShape:
         #: The first and the last value of each nested message.
         self._nested: list[tuple[int, int, _RowShape]] = []
         self._start = at = start
-        for name, run in _members(fields, depth):
+        for name, run in _group_members(fields, depth):
             self._names.append(name)
             if len(run[0].json_steps) > depth + 1:
                 self._nested.append((at, at + len(run), _RowShape(run, depth + 1, at)))
@@ -95,7 +95,7 @@ class _RowShape:
         return dict(zip(self._names, made, strict=True))
 
 
-def _members(fields: Sequence[Field], depth: int) -> list[tuple[str, list[Field]]]:
+def _group_members(fields: Sequence[Field], depth: int) -> list[tuple[str, list[Field]]]:
     """Fields by their JSON name at a depth; the leaves of a nested message stand together."""
     runs = itertools.groupby(fields, lambda f: f.json_steps[depth])
     return [(name, list(run)) for name, run in runs]
@@ -125,15 +125,15 @@ def _any_convert(field: Field) -> Convert | None:
     """A function for the values of kinds that are alike in rows and messages."""
     match field.kind:
         case Kind.FLOAT:
-            return lambda value: _number(value, single=True)
+            return lambda value: _write_number(value, single=True)
         case Kind.DOUBLE:
-            return lambda value: _number(value, single=False)
+            return lambda value: _write_number(value, single=False)
         case Kind.BYTES:
             return lambda value: base64.b64encode(value).decode()
     return None
 
 
-def _number(value: float, *, single: bool) -> Any:
+def _write_number(value: float, *, single: bool) -> Any:
     """A float with the digits that PostgreSQL prints."""
     if not math.isfinite(value):
         return name_odd_float(value)
@@ -151,7 +151,7 @@ def _message_reader(
 ) -> Callable[[Any], dict[str, Any]]:
     """A function that makes what ``orjson`` writes for a message."""
     members: list[tuple[str, Get]] = []
-    for name, run in _members(fields, depth):
+    for name, run in _group_members(fields, depth):
         if len(run[0].json_steps) > depth + 1:
             inner = _message_reader(run, depth + 1, nulls, left_out)
             members.append((name, _nested_getter(run[0].steps[depth], inner)))

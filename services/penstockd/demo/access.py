@@ -1,4 +1,4 @@
-"""The demo's roles and consumers: an administrator, a CRM and a BI tool."""
+"""The demo's roles, plans and consumers: an administrator, a CRM and a BI tool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from penstockd.policy.admin import put_consumer, put_role, read_role
 from penstockd.policy.checks import check_consumer, checked_role, draft_of
 from penstockd.policy.history import Author, open_policy_change
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
+from penstockd.policy.plan_admin import put_plan
+from penstockd.policy.plans import (
+    ConcurrencyLimit,
+    Countable,
+    Plan,
+    PlanLimits,
+    PlanQuota,
+    PlanRate,
+    QuotaPeriod,
+)
 from penstockd.store.database import Database
 from penstockd.store.tables import Tables
 
@@ -18,6 +28,9 @@ CONSUMERS = {
     "crm": "Customer relationship management",
     "bi": "Business intelligence",
 }
+
+#: The plan of the demo's consumers.
+INTERNAL = "internal"
 
 _ALL = frozenset(Action)
 _READ = frozenset({Action.READ})
@@ -39,9 +52,11 @@ async def put_demo_access(
     async with open_policy_change(database, Author("", "", "demo")) as under_way:
         for role in roles.values():
             await put_role(under_way.connection, checked_role(draft_of(role), catalog, tables))
+        for plan in demo_plans():
+            await put_plan(under_way.connection, plan)
         for name, title in CONSUMERS.items():
-            consumer = Consumer(name, True, frozenset({name}), title=title)
-            check_consumer(consumer, roles)
+            consumer = Consumer(name, True, frozenset({name}), title=title, plan=INTERNAL)
+            check_consumer(consumer, roles, plans=(INTERNAL,))
             await put_consumer(under_way.connection, consumer)
             secrets = {
                 kind: (await credentials.issue(under_way.connection, name, kind)).secret
@@ -68,6 +83,37 @@ def demo_roles(catalog: Catalog) -> Iterator[Role]:
     webhooks = frozenset({Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE})
     yield Role("crm", CONSUMERS["crm"], tuple(_crm_grants()), webhooks)
     yield Role("bi", CONSUMERS["bi"], tuple(_bi_grants()))
+
+
+def demo_plans() -> Iterator[Plan]:
+    """A plan to try the hub, one of a contract, and that of the company itself, without limits."""
+    yield Plan(
+        "free",
+        "To try the hub",
+        limits=PlanLimits(
+            (PlanRate(5, 10),),
+            ConcurrencyLimit(calls=4, streams=1, exports=1),
+            (
+                PlanQuota(Countable.CALLS, QuotaPeriod.DAY, 1_000),
+                PlanQuota(Countable.RECORDS, QuotaPeriod.DAY, 50_000),
+                PlanQuota(Countable.BYTES, QuotaPeriod.MONTH, 1 << 30),
+            ),
+        ),
+    )
+    yield Plan(
+        "partner",
+        "Partners with a contract",
+        "Europe/Berlin",
+        limits=PlanLimits(
+            (PlanRate(100, 200),),
+            ConcurrencyLimit(calls=50, streams=20, exports=4),
+            (
+                PlanQuota(Countable.CALLS, QuotaPeriod.MONTH, 5_000_000),
+                PlanQuota(Countable.RECORDS, QuotaPeriod.MONTH, 100_000_000, soft=True),
+            ),
+        ),
+    )
+    yield Plan(INTERNAL, "The company's own systems")
 
 
 def _admin_grants(catalog: Catalog) -> Iterator[Grant]:

@@ -44,7 +44,7 @@ _NEXT = f"""
 SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded FROM {_UNFOLDED} ORDER BY c.day LIMIT 1
 """
 _SEALED = """
-SELECT entry_ids FROM hub.audit_seal
+SELECT first_sequence, entry_ids FROM hub.audit_seal
 WHERE day = $1 AND first_sequence > $2 AND first_sequence <= $3 ORDER BY first_sequence
 """
 _GROUPS = f"""
@@ -70,6 +70,22 @@ _NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {_UNFOLDED}), max(day) FROM hu
 _log = structlog.get_logger(__name__)
 
 
+class SealMissing(Exception):
+    """Usage stops here: a group of sealed entries is gone from the audit, or was cut.
+
+    Whatever stands behind the gap is not counted, since nobody knows what stood in it. The keeper
+    reports this as the failure of the singleton ``usage`` until an operator has restored the audit.
+    """
+
+    def __init__(self, at: _FoldPlace, found: int | None) -> None:
+        there = f"the next seal begins with entry {found}" if found is not None else "others follow"
+        super().__init__(
+            f"usage is counted up to entry {at.folded} of {at.day} and no further: the seal of"
+            f" entry {at.folded + 1} is missing from the audit, and {there};"
+            " 'penstock audit verify' says more"
+        )
+
+
 class _FoldPlace(NamedTuple):
     """Where the next entries to fold begin: after ``folded`` of the chain of a day."""
 
@@ -88,7 +104,10 @@ class UsageFold:
         self._pruned = -math.inf
 
     async def run(self) -> None:
-        """Fold what is sealed every FOLD_INTERVAL until cancelled. Raises DatabaseUnavailable."""
+        """Fold what is sealed every FOLD_INTERVAL until cancelled.
+
+        Raises DatabaseUnavailable, SealMissing.
+        """
         while True:
             try:
                 while await self.fold_next():
@@ -103,7 +122,7 @@ class UsageFold:
     async def fold_next(self) -> int:
         """Fold the next entries, and return how many; 0 if all sealed entries are folded.
 
-        Raises Conflict if another process also folds.
+        Raises Conflict if another process also folds, SealMissing.
         """
         async with self._database.transaction(isolation="repeatable_read") as connection:
             row = await connection.fetchrow(_NEXT)
@@ -123,7 +142,7 @@ class UsageFold:
 
     async def _fold(self, connection: Connection, at: _FoldPlace) -> int:
         seals = await connection.fetch(_SEALED, at.day, at.folded, at.folded + self._batch)
-        ids = [entry_id for (group,) in seals for entry_id in group]
+        ids = _join_groups(at, seals)
         groups = await connection.fetch(_GROUPS, at.day, ids)
         found = sum(group[1] for group in groups)
         if found < len(ids):
@@ -150,6 +169,21 @@ class UsageFold:
             place = (minute, ids[series])
             sums[place] = sums.get(place, NOTHING).plus(counts)
         return sums
+
+
+def _join_groups(at: _FoldPlace, seals: Sequence[Any]) -> list[int]:
+    """The ids of the entries that follow a place, of groups that follow each other.
+
+    Raises SealMissing if the first group that is there does not follow the place.
+    """
+    ids: list[int] = []
+    for first, group in seals:
+        if first != at.folded + len(ids) + 1:
+            break  # what precedes the gap is counted; the next pass stops at it
+        ids += group
+    if not ids:
+        raise SealMissing(at, seals[0][0] if seals else None)
+    return ids
 
 
 async def is_folded(connection: Connection, day: dt.date) -> bool:

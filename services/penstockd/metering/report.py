@@ -57,10 +57,12 @@ SELECT least(now(), (
         AND e.txid = ANY (ARRAY(SELECT pg_snapshot_xip(snapshot) FROM head))
 ))
 """
+#: Without conditions, all series of a span lie side by side; with conditions, the rollups of each
+#: series that meets them are looked up: a report of one consumer costs its own rollups.
 _STRETCH = """
 SELECT w.label, u.series_id, u.calls, u.errors, u.records, u.bytes
 FROM unnest(${0}::timestamptz[], ${1}::timestamptz[], ${2}::timestamptz[]) AS w (label, low, high)
-JOIN {table} AS u ON u.bucket_time >= w.low AND u.bucket_time < w.high
+{wanted}JOIN {table} AS u ON {own}u.bucket_time >= w.low AND u.bucket_time < w.high
 """
 _CLASSES = """
 CROSS JOIN LATERAL unnest(
@@ -178,23 +180,25 @@ async def _read_freshness(connection: Connection) -> tuple[dt.datetime, dt.datet
     return row[0], row[1]
 
 
+class _Arguments(list[Any]):
+    """The arguments of a query."""
+
+    def place(self, value: Any) -> str:
+        """Add an argument; returns its name in the query."""
+        self.append(value)
+        return f"${len(self)}"
+
+
 def _compose_query(
     question: UsageQuestion, stretches: Sequence[RollupSpan]
 ) -> tuple[str, list[Any]]:
     """The query for the groups. Values are arguments; names are those of this module."""
-    arguments: list[Any] = []
-    parts = []
-    for level in UsageLevel:
-        own = [stretch for stretch in stretches if stretch.level is level]
-        at = len(arguments) + 1
-        arguments += [[s.label for s in own], [s.low for s in own], [s.high for s in own]]
-        parts.append(_STRETCH.format(at, at + 1, at + 2, table=level.table))
-    conditions = []
-    for name, value in question.only.items():
-        arguments.append(value)
-        conditions.append(f"{DIMENSIONS[name]} = ${len(arguments)}")
+    arguments = _Arguments()
+    rollups = _compose_rollups(question, stretches, arguments)
     names = question.dimensions
-    by_class = FIELD_CLASS in names or FIELD_CLASS in question.only
+    only = question.only.get(FIELD_CLASS)
+    by_class = _CLASSES if FIELD_CLASS in names or only is not None else ""
+    where = "" if only is None else f"WHERE c.class = {arguments.place(only)}"
     groups = ["r.label" if question.period is not None else "NULL::timestamptz"]
     groups += [DIMENSIONS[name] for name in names]
     places = [str(at) for at in range(1, len(groups) + 1)]
@@ -202,13 +206,33 @@ def _compose_query(
         len(groups) + 1 + UsageCounts._fields.index(question.order_by) if question.order_by else 0
     )
     order = ([f"{metric} DESC"] if metric else []) + places
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     sums = ", ".join(f"sum(r.{name})::bigint" for name in UsageCounts._fields)
-    inner = ", ".join(f"sum({name}) AS {name}" for name in UsageCounts._fields)
     return (
-        f"SELECT {', '.join(groups)}, {sums} FROM ("
-        f"SELECT label, series_id, {inner} FROM ({' UNION ALL '.join(parts)}) AS u GROUP BY 1, 2"
-        f") AS r JOIN hub.usage_series AS s USING (series_id) {_CLASSES if by_class else ''}"
+        f"SELECT {', '.join(groups)}, {sums} FROM ({rollups}) AS r"
+        f" JOIN hub.usage_series AS s USING (series_id) {by_class}"
         f" {where} GROUP BY {', '.join(places)} ORDER BY {', '.join(order)}",
-        arguments,
+        list(arguments),
     )
+
+
+def _compose_rollups(
+    question: UsageQuestion, stretches: Sequence[RollupSpan], arguments: _Arguments
+) -> str:
+    """The query for the counts of each label and series that meets the conditions."""
+    conditions = [
+        f"{DIMENSIONS[name]} = {arguments.place(value)}"
+        for name, value in question.only.items()
+        if name != FIELD_CLASS
+    ]
+    wanted = own = ""
+    if conditions:
+        wanted = f"JOIN hub.usage_series AS s ON {' AND '.join(conditions)} "
+        own = "u.series_id = s.series_id AND "
+    parts = []
+    for level in UsageLevel:
+        spans = [stretch for stretch in stretches if stretch.level is level]
+        at = len(arguments) + 1
+        arguments += [[s.label for s in spans], [s.low for s in spans], [s.high for s in spans]]
+        parts.append(_STRETCH.format(at, at + 1, at + 2, table=level.table, wanted=wanted, own=own))
+    sums = ", ".join(f"sum({name}) AS {name}" for name in UsageCounts._fields)
+    return f"SELECT label, series_id, {sums} FROM ({' UNION ALL '.join(parts)}) AS u GROUP BY 1, 2"

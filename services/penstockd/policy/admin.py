@@ -15,6 +15,7 @@ import orjson
 
 from penstockd.catalog import FieldClass
 from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Role
+from penstockd.policy.plans import PlanLimits
 from penstockd.store.database import Connection
 
 _ROLE = """
@@ -28,7 +29,7 @@ FROM hub.role AS r
 """
 _CONSUMER = """
 SELECT c.consumer_id, jsonb_build_object('title', c.title, 'active', c.active,
-    'claims', c.claims, 'roles',
+    'claims', c.claims, 'plan', coalesce(c.plan_id, ''), 'limits', c.limits, 'roles',
     (SELECT coalesce(jsonb_agg(o.role_id), '[]') FROM hub.consumer_role AS o
      WHERE o.consumer_id = c.consumer_id)), c.create_time
 FROM hub.consumer AS c
@@ -65,7 +66,13 @@ def consumer_of(consumer_id: str, stored: Mapping[str, Any]) -> Consumer:
     """A consumer from its JSON in the store or the history."""
     claims = {name: tuple(values) for name, values in stored["claims"].items()}
     return Consumer(
-        consumer_id, stored["active"], frozenset(stored["roles"]), claims, stored["title"]
+        consumer_id,
+        stored["active"],
+        frozenset(stored["roles"]),
+        claims,
+        stored["title"],
+        stored.get("plan", ""),  # revisions older than plans lack both
+        PlanLimits.of(stored.get("limits", {})),
     )
 
 
@@ -134,13 +141,17 @@ async def put_role(connection: Connection, role: Role) -> None:
 async def put_consumer(connection: Connection, consumer: Consumer) -> None:
     """Create a consumer, or replace all of it but its credentials."""
     await connection.execute(
-        "INSERT INTO hub.consumer (consumer_id, title, active, claims) VALUES ($1, $2, $3, $4)"
+        "INSERT INTO hub.consumer (consumer_id, title, active, claims, plan_id, limits)"
+        " VALUES ($1, $2, $3, $4, $5, $6)"
         " ON CONFLICT (consumer_id) DO UPDATE SET title = excluded.title,"
-        " active = excluded.active, claims = excluded.claims",
+        " active = excluded.active, claims = excluded.claims, plan_id = excluded.plan_id,"
+        " limits = excluded.limits",
         consumer.consumer_id,
         consumer.title,
         consumer.active,
         orjson.dumps({name: list(values) for name, values in consumer.claims.items()}).decode(),
+        consumer.plan or None,
+        orjson.dumps(consumer.limits.document).decode(),
     )
     await connection.execute(
         "DELETE FROM hub.consumer_role WHERE consumer_id = $1", consumer.consumer_id

@@ -70,7 +70,7 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
 
     ``place`` is the prefix of the violations' fields.
     """
-    check = _ViolationList(place)
+    check = ViolationList(place)
     check.identifier("role_id", draft.role_id)
     check.text("description", draft.description)
     permissions = [
@@ -91,9 +91,14 @@ def checked_role(draft: RoleDraft, catalog: Catalog, tables: Tables, place: str 
     return Role(draft.role_id, draft.description, tuple(grants), frozenset(permissions))
 
 
-def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -> None:
-    """Raise ValueInvalid if a consumer is invalid; ``roles`` are the existing roles."""
-    check = _ViolationList(place)
+def check_consumer(
+    consumer: Consumer, roles: Container[str], place: str = "", *, plans: Container[str] = ()
+) -> None:
+    """Raise ValueInvalid if a consumer is invalid; ``roles`` and ``plans`` are those that exist.
+
+    Its limits are checked apart (see ``plan_checks``).
+    """
+    check = ViolationList(place)
     check.identifier("consumer_id", consumer.consumer_id)
     check.text("title", consumer.title)
     for role in sorted(consumer.roles):
@@ -101,13 +106,15 @@ def check_consumer(consumer: Consumer, roles: Container[str], place: str = "") -
             check.add("roles", f"there is no role '{role}'")
     if len(consumer.roles) > MAX_ROLES:
         check.add("roles", f"are more than {MAX_ROLES}")
+    if consumer.plan and consumer.plan not in plans:
+        check.add("plan", f"there is no plan '{consumer.plan}'")
     check_claims(consumer.claims, check)
     check.finish(f"consumer '{consumer.consumer_id}' is invalid")
 
 
-def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | None = None) -> None:
+def check_claims(claims: Mapping[str, Sequence[str]], check: ViolationList | None = None) -> None:
     """Raise ValueInvalid for claims that no row filter could use, or add to ``check`` if given."""
-    found = check or _ViolationList("")
+    found = check or ViolationList("")
     if len(claims) > MAX_CLAIMS:
         found.add("claims", f"are more than {MAX_CLAIMS}")
     for name, values in claims.items():
@@ -124,12 +131,12 @@ def check_claims(claims: Mapping[str, Sequence[str]], check: _ViolationList | No
 
 def check_comment(comment: str) -> None:
     """Raise ValueInvalid for a comment that the history cannot keep."""
-    check = _ViolationList("")
+    check = ViolationList("")
     check.text("comment", comment)
     check.finish("the comment cannot be kept")
 
 
-class _ViolationList:
+class ViolationList:
     """Collects violations."""
 
     def __init__(self, place: str) -> None:
@@ -137,9 +144,11 @@ class _ViolationList:
         self.violations: list[Violation] = []
 
     def add(self, field: str, description: str) -> None:
+        """Add a violation."""
         self.violations.append(Violation(self._place + field, description))
 
     def identifier(self, field: str, value: str) -> None:
+        """Check an id (see IDENTIFIER)."""
         if not IDENTIFIER.fullmatch(value):
             self.add(
                 field,
@@ -150,17 +159,20 @@ class _ViolationList:
             )
 
     def text(self, field: str, value: str) -> None:
+        """Check a text for people."""
         if len(value) > MAX_TEXT:
             self.add(field, f"is longer than {MAX_TEXT} characters")
         elif not is_storable(value):
             self.add(field, "holds a character that is not text")
 
     def one_of(self, field: str, value: str, known: Mapping[str, T]) -> T | None:
+        """The known value of a name; None if there is none."""
         if value not in known:
             self.add(field, f"'{value}' is not one of {', '.join(known)}")
         return known.get(value)
 
     def finish(self, message: str) -> None:
+        """Raise ValueInvalid if there are violations."""
         if self.violations:
             first = self.violations[0]
             text = f"{message}: {first.field}: {first.description}"
@@ -168,7 +180,7 @@ class _ViolationList:
 
 
 def _check_grant(
-    check: _ViolationList, at: str, role: str, draft: GrantDraft, catalog: Catalog, tables: Tables
+    check: ViolationList, at: str, role: str, draft: GrantDraft, catalog: Catalog, tables: Tables
 ) -> Grant:
     dataset = catalog[draft.dataset]
     if not draft.actions:

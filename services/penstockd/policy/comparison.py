@@ -12,7 +12,6 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field, Kind
-from penstockd.catalog.record import holds_its_message
 
 #: Reads a leaf of a message as a value that is equal if and only if the leaf is; None if unset.
 Read = Callable[[Any], Any]
@@ -77,13 +76,11 @@ class _Leaf:
 def _make_read(message: Descriptor, field: Field, name: str) -> Read:
     if field.repeated:
         holder = message_factory.GetMessageClass(message)
-        # Where a present message need not have a value here, an empty one counts as unset.
-        empty = b"" if holds_its_message(field) else None
 
-        def written(held: Any) -> bytes | None:
+        def written(held: Any) -> bytes:
             alone = holder()
             getattr(alone, name).MergeFrom(getattr(held, name))
-            return alone.SerializeToString(deterministic=True) or empty
+            return alone.SerializeToString(deterministic=True)
 
         return written
     if field.kind in (Kind.FLOAT, Kind.DOUBLE):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from penstockd.policy.history import PolicyDocument
 from penstockd.policy.model import Consumer, Grant, Mask, Role
+from penstockd.policy.plan_difference import PartDifference, compare_limits, compare_plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,31 @@ class PolicyDifference:
 
 
 def find_differences(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
-    """All differences, first of roles, then of consumers, each in order of id."""
+    """All differences, first of roles, then of consumers and of plans, each in order of id."""
     found: list[PolicyDifference] = []
     for name in sorted(before.roles.keys() | after.roles.keys()):
         found += _compare_roles(f"role {name}", before.roles.get(name), after.roles.get(name))
     for name in sorted(before.consumers.keys() | after.consumers.keys()):
         subject = f"consumer {name}"
         found += _compare_consumers(subject, before.consumers.get(name), after.consumers.get(name))
+    return found + _compare_every_plan(before, after)
+
+
+def find_plan_differences(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
+    """The differences of plans, then those of which consumer has which, in order of id."""
+    found = _compare_every_plan(before, after)
+    for name in sorted(before.consumers.keys() | after.consumers.keys()):
+        old, new = before.consumers.get(name), after.consumers.get(name)
+        found += _compare_consumer_plans(f"consumer {name}", old, new)
     return found
+
+
+def _compare_every_plan(before: PolicyDocument, after: PolicyDocument) -> list[PolicyDifference]:
+    return [
+        PolicyDifference(f"plan {name}", *part)
+        for name in sorted(before.plans.keys() | after.plans.keys())
+        for part in compare_plans(before.plans.get(name), after.plans.get(name))
+    ]
 
 
 def _format_value(value: str) -> str:
@@ -99,6 +117,17 @@ def _compare_consumers(
     for name in sorted(old.claims.keys() | new.claims.keys()):
         values = [_join_sorted(c.claims.get(name, ())) for c in (old, new)]
         yield from _compare_values(subject, f"claims.{name}", *values)
+    yield from _compare_consumer_plans(subject, before, after)
+
+
+def _compare_consumer_plans(
+    subject: str, before: Consumer | None, after: Consumer | None
+) -> Iterator[PolicyDifference]:
+    old = before or Consumer("", True, frozenset())
+    new = after or Consumer("", True, frozenset())
+    yield from _compare_values(subject, "plan", old.plan, new.plan)
+    parts: Iterable[PartDifference] = compare_limits(old.limits, new.limits)
+    yield from (PolicyDifference(subject, f"limit {name}", *values) for name, *values in parts)
 
 
 def _compare_values(subject: str, part: str, before: str, after: str) -> Iterator[PolicyDifference]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ from penstockd.errors import (
 from penstockd.policy.admin import consumer_of, put_consumer, put_role, remove_roles, role_of
 from penstockd.policy.checks import checked_role, draft_of
 from penstockd.policy.model import Consumer, Permission, Role
+from penstockd.policy.plan_admin import put_plan, remove_plans
+from penstockd.policy.plans import Plan, plan_of
 from penstockd.store.database import Connection, Database
 from penstockd.store.tables import Tables
 
@@ -74,10 +76,11 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """All roles and consumers of one revision, by id."""
+    """All roles, consumers and plans of one revision, by id."""
 
     roles: Mapping[str, Role]
     consumers: Mapping[str, Consumer]
+    plans: Mapping[str, Plan] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -157,10 +160,11 @@ async def policy_now(connection: Connection) -> PolicyDocument:
 
 
 def parse_document(stored: Mapping[str, Any]) -> PolicyDocument:
-    """The roles and consumers of a document as stored in the history."""
+    """The roles, consumers and plans of a document as stored in the history."""
     return PolicyDocument(
         {name: role_of(name, role) for name, role in sorted(stored["roles"].items())},
         {name: consumer_of(name, c) for name, c in sorted(stored["consumers"].items())},
+        {name: plan_of(name, p) for name, p in sorted(stored.get("plans", {}).items())},
     )
 
 
@@ -168,20 +172,20 @@ def rolled_back(now: PolicyDocument, then: PolicyDocument) -> PolicyDocument:
     """The policy after a rollback: see ``Policy.RollbackPolicy`` in the API.
 
     A rollback activates no inactive consumer: it may have been deactivated because its secret
-    leaked, and an old policy must not undo that.
+    leaked, and an old policy must not undo that. Plans stay as they are (see ``plan_history``).
     """
     consumers = {}
     for name, consumer in then.consumers.items():
         current = now.consumers.get(name)
-        active = consumer.active if current is None else current.active
-        title = consumer.title if current is None else current.title
-        consumers[name] = Consumer(name, active, consumer.roles, consumer.claims, title)
+        if current is not None:
+            consumers[name] = replace(current, roles=consumer.roles, claims=consumer.claims)
+        else:
+            plan = consumer.plan if consumer.plan in now.plans else ""
+            consumers[name] = replace(consumer, plan=plan)
     for name, consumer in now.consumers.items():
         if name not in then.consumers:
-            consumers[name] = Consumer(
-                name, consumer.active, frozenset(), consumer.claims, consumer.title
-            )
-    return PolicyDocument(then.roles, dict(sorted(consumers.items())))
+            consumers[name] = replace(consumer, roles=frozenset())
+    return PolicyDocument(then.roles, dict(sorted(consumers.items())), now.plans)
 
 
 def check_document(
@@ -209,7 +213,11 @@ async def write_document(
     for role in wanted.roles.values():
         if now.roles.get(role.role_id) != role:
             await put_role(connection, role)
+    for plan in wanted.plans.values():
+        if now.plans.get(plan.plan_id) != plan:
+            await put_plan(connection, plan)
     for consumer in wanted.consumers.values():
         if now.consumers.get(consumer.consumer_id) != consumer:
             await put_consumer(connection, consumer)
     await remove_roles(connection, now.roles.keys() - wanted.roles.keys())
+    await remove_plans(connection, now.plans.keys() - wanted.plans.keys())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from penstockd.catalog import Field, FieldClass
+from penstockd.policy.plans import PlanLimits
 
 
 class Action(enum.StrEnum):
@@ -24,7 +25,8 @@ class Permission(enum.StrEnum):
 
     ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
     explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
-    of others; AUDIT_EXPORT exports the audit. USAGE_READ shows the usage of all consumers.
+    of others; AUDIT_EXPORT exports the audit. PLANS_READ shows plans and their history,
+    PLANS_WRITE changes plans. USAGE_READ shows the usage of all consumers.
     WEBHOOKS_READ shows the consumer's own webhooks and what was sent to them; WEBHOOKS_WRITE
     creates such webhooks, and so sends data to the addresses that they name.
     """
@@ -33,6 +35,8 @@ class Permission(enum.StrEnum):
     ACCESS_WRITE = "access.write"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"
+    PLANS_READ = "plans.read"
+    PLANS_WRITE = "plans.write"
     USAGE_READ = "usage.read"
     WEBHOOKS_READ = "webhooks.read"
     WEBHOOKS_WRITE = "webhooks.write"
@@ -149,13 +153,18 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """An integration that calls the hub. Row filters use its claims, each a list of texts."""
+    """An integration that calls the hub. Row filters use its claims, each a list of texts.
+
+    ``plan`` is the id of its plan, "" for none; ``limits`` are its own, over those of the plan.
+    """
 
     consumer_id: str
     active: bool
     roles: frozenset[str]
     claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     title: str = ""
+    plan: str = ""
+    limits: PlanLimits = field(default_factory=PlanLimits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,7 @@ class Projection:
         own = [f for f in shown if len(f.steps) == depth + 2]
         # A message is absent if none of its shown fields has a value.
         fragile = not any(map(holds_its_message, own))
-        unsure = fragile and any(f.repeated for f in own)
-        if not projection.identity or unsure:
+        if not projection.identity:
             self._nested.append((name, projection, fragile))
             self.identity = False
 

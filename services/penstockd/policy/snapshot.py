@@ -15,6 +15,8 @@ import structlog
 from penstockd.catalog import Catalog, FieldClass
 from penstockd.errors import DatabaseUnavailable, PermissionDenied, PolicyStale
 from penstockd.policy.model import Action, Consumer, Credential, Grant, Mask, Permission, Principal
+from penstockd.policy.plan_admin import read_every_plan
+from penstockd.policy.plans import Plan, PlanLimits, Terms, terms_of
 from penstockd.policy.scopes import actions_in, is_known_scope
 from penstockd.policy.view import Reads, View
 from penstockd.query import FilterError, parse_rule
@@ -65,6 +67,7 @@ class PolicySnapshot:
     catalog: Catalog
     tables: Tables
     mask_key: bytes
+    plans: Mapping[str, Plan] = field(default_factory=dict)
     accesses: OrderedDict[Any, Access | None] = field(default_factory=OrderedDict)
     views: OrderedDict[Any, View] = field(default_factory=OrderedDict)
     _reads: Reads = field(default_factory=OrderedDict)
@@ -110,6 +113,13 @@ class PolicySnapshot:
         if principal.scopes is not None and permission.value not in principal.scopes:
             return False
         return any(permission in self.permissions.get(r, ()) for r in principal.roles)
+
+    def terms(self, consumer_id: str) -> Terms | None:
+        """What a consumer may use; None if nothing limits it."""
+        consumer = self.consumers.get(consumer_id)
+        if consumer is None:
+            return None
+        return terms_of(self.plans.get(consumer.plan), consumer.limits)
 
     def administers(self, consumer: Consumer) -> bool:
         """Whether a role of the consumer lets it change access."""
@@ -190,7 +200,8 @@ def _claims_of(grant: Grant) -> tuple[str, ...]:
 
 _CONSUMERS = """
 SELECT c.consumer_id, c.active, coalesce(array_agg(r.role_id) FILTER (WHERE r.role_id IS NOT NULL),
-       '{}'), c.claims FROM hub.consumer AS c LEFT JOIN hub.consumer_role AS r USING (consumer_id)
+       '{}'), c.claims, coalesce(c.plan_id, ''), c.limits
+FROM hub.consumer AS c LEFT JOIN hub.consumer_role AS r USING (consumer_id)
 GROUP BY c.consumer_id
 """
 _CREDENTIALS = """
@@ -215,6 +226,8 @@ async def load_policy(
             row[1],
             frozenset(row[2]),
             {name: _claim_values(given) for name, given in orjson.loads(row[3]).items()},
+            plan=row[4],
+            limits=PlanLimits.of(orjson.loads(row[5])),
         )
         for row in await connection.fetch(_CONSUMERS)
     }
@@ -240,8 +253,9 @@ async def load_policy(
         role: frozenset(map(Permission, names))
         for role, names in await connection.fetch(_PERMISSIONS)
     }
+    plans = await read_every_plan(connection)
     return PolicySnapshot(
-        revision, consumers, credentials, grants, permissions, catalog, tables, mask_key
+        revision, consumers, credentials, grants, permissions, catalog, tables, mask_key, plans
     )
 
 

@@ -70,7 +70,7 @@ TABLES: Mapping[str, Granted] = {
     **dict.fromkeys(
         (
             "consumer", "consumer_role", "credential", "credential_digest", "credential_use",
-            "grant", "issuer",
+            "grant", "issuer", "plan",
             "log_head", "log_transaction", "lost_reference", "node", "pending", "policy",
             "policy_document", "policy_revision", "receipt", "role", "signing_key",
             "stored_reply", "subscription", "subscription_lease", "trust", "webhook",

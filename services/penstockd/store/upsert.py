@@ -95,7 +95,7 @@ class Refusals:
             self.indexes.update(numbers[index] for index in more.indexes)
 
 
-class Plan:
+class UpsertPlan:
     """How rows of some fields become full rows of a dataset."""
 
     def __init__(

@@ -48,8 +48,8 @@ from penstockd.store.upsert import (
     Counts,
     DuplicateKey,
     Mode,
-    Plan,
     Refusals,
+    UpsertPlan,
     check_etag,
 )
 
@@ -155,7 +155,7 @@ class WriteTransaction:
         noted there instead; Conflict is still raised, and ValueTaken if more than MOST_UNSEEN
         values are taken by records that the writer may not read.
         """
-        plan = Plan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
+        plan = UpsertPlan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
         if refused is None:
             await _work_through(rows, plan.check_keys, rows)
             pending: Sequence[tuple[int, Sequence[Any]]] = list(enumerate(rows))
@@ -171,7 +171,7 @@ class WriteTransaction:
 
     async def _upsert(
         self,
-        plan: Plan,
+        plan: UpsertPlan,
         pending: Sequence[tuple[int, Sequence[Any]]],
         guard: Guard,
         refused: Refusals | None,
@@ -193,7 +193,7 @@ class WriteTransaction:
 
     async def _upsert_staying(
         self,
-        plan: Plan,
+        plan: UpsertPlan,
         pending: Sequence[tuple[int, Sequence[Any]]],
         guard: Guard,
         refused: Refusals,
@@ -250,7 +250,7 @@ class WriteTransaction:
 
     async def _stage(
         self,
-        plan: Plan,
+        plan: UpsertPlan,
         pending: Sequence[tuple[int, Sequence[Any]]],
         guard: Guard,
         counts: Counts,
@@ -262,7 +262,7 @@ class WriteTransaction:
 
     async def _without_taken(
         self,
-        plan: Plan,
+        plan: UpsertPlan,
         pending: Sequence[tuple[int, Sequence[Any]]],
         staged: Staged,
         guard: Guard,

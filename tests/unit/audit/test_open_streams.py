@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
 
 from harness import PATIENCE
@@ -199,3 +201,70 @@ async def test_an_end_that_could_not_be_written_is_written_later(
     await worker.note_all()
     await worker.note_all()
     assert await ends(database) == [("OK", 2, 20)] and await notes(database) == []
+
+
+#: An operator's trigger. It refuses what the consumer "poison" does: its entries, or also what is
+#: left of them.
+REFUSES = """
+CREATE FUNCTION hub.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.consumer_id = 'poison' AND (NEW.outcome <> 'INTERNAL' OR NEW.request_id = 'worst') THEN
+        RAISE EXCEPTION 'no';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER zz BEFORE INSERT ON hub.audit_entry FOR EACH ROW EXECUTE FUNCTION hub.refuse()
+"""
+
+
+def poison(worker: OpenStreams, request_id: str) -> OpenStream:
+    """A stream whose END entry the store refuses."""
+    stream = worker.open(replace(called(request_id), consumer_id="poison"))
+    stream.row_count = 4
+    return stream
+
+
+async def test_an_end_that_the_store_refuses_disturbs_no_other(
+    database: Database, workers: Workers
+) -> None:
+    """The keeper reduces it, like any other entry; one that is refused for good stays noted."""
+    async with database.connection() as connection:
+        await connection.execute(REFUSES)
+    worker, keeper = workers.start(), LostStreams(database, grace=0)
+    send(worker, 3, 30, "first")
+    poison(worker, "bad")
+    poison(worker, "worst")
+    send(worker, 5, 50, "last")
+    await worker.note_all()
+    worker.close()
+    await end_lost(keeper, 3)
+    columns = ("request_id", "consumer_id", "outcome", "row_count")
+    assert sorted(await ends(database, *columns)) == [
+        ("bad", "poison", "INTERNAL", None),
+        ("first", "crm", LOST, 3),
+        ("last", "crm", LOST, 5),
+    ]
+    assert await notes(database) == [(4, 0)]
+    assert await keeper.end_lost() == 0
+    async with database.connection() as connection:
+        await connection.execute("DROP TRIGGER zz ON hub.audit_entry")
+    assert await keeper.end_lost() == 1
+    assert await notes(database) == []
+
+
+async def test_a_worker_reduces_an_end_that_the_store_refuses(
+    database: Database, workers: Workers
+) -> None:
+    async with database.connection() as connection:
+        await connection.execute(REFUSES)
+    worker = workers.start()
+    bad, worst = poison(worker, "bad"), poison(worker, "worst")
+    await worker.note_all()
+    for stream in (bad, worst):
+        with pytest.raises(asyncpg.RaiseError):
+            await worker.end(stream, stream.entry.end("OK", 4, 0))
+    columns = ("request_id", "outcome", "query ->> 'stream'")
+    assert await ends(database, *columns) == [("bad", "INTERNAL", bad.stream_id)]
+    await worker.note_all()  # it does not try again for ever
+    worker.close()
+    assert await LostStreams(database, grace=0).end_lost() == 0

@@ -68,3 +68,22 @@ def test_a_number_of_an_enum_that_has_no_name_any_more_stays_a_number(tmp_path: 
     record = dataset.message_class(v=[1, 7], w={"k": 7})
     codec = Codec(dataset, [dataset.by_path["v"], dataset.by_path["w"]])
     assert codec.row(record) == [["A", 7], {"k": 7}]
+
+
+def test_a_message_that_holds_an_empty_list_is_present(tmp_path: Path) -> None:
+    """As in the store: its other leaves are NULL, the list is not."""
+    members = (
+        "message Probe { option (penstock.options.v1.dataset) = {title: 'Probes'};"
+        " message Inner { optional string a = 1; repeated int64 many = 2;"
+        " map<string, bool> ways = 3; }"
+        " Inner inner = 2; string probe_id = 1 [(penstock.options.v1.field).key = true];"
+    )
+    dataset = compiled(tmp_path, HEAD + members + COMMON)["probes"]
+    paths = ["probe_id", "inner.a", "inner.many", "inner.ways"]
+    fields = [dataset.by_path[p] for p in paths]
+    record: Any = Codec(dataset, fields).message(["k", None, "[]", "{}"])
+    assert record.HasField("inner")
+    images = WireCodec(dataset, fields).images([["k"], [None], ["[]"], ["{}"]])
+    assert images == [record.SerializeToString()]
+    absent: Any = Codec(dataset, fields).message(["k", None, None, None])
+    assert not absent.HasField("inner")

@@ -52,10 +52,12 @@ from penstockd.errors import (
 from penstockd.policy.checks import RoleDraft
 from penstockd.policy.model import Consumer
 from penstockd.policy.pages import Query
+from penstockd.policy.plan_checks import LimitsDraft
 from penstockd.query import FieldUnknown, PageTokenError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PLAIN = ChangeTerms("because")
+NO_LIMITS = LimitsDraft()
 CONSUMER = {"title": "", "active": True, "claims": {}, "roles": ["reader"]}
 ROLE = {"description": "Reads", "permissions": [], "grants": {}}
 POLICY = {"roles": {"reader": ROLE}, "consumers": {"crm": CONSUMER}}
@@ -96,6 +98,7 @@ def hub(hub: HubLike) -> HubLike:
             "FROM hub.consumer AS c": lambda *a: [consumer_row()] if a[0] in ("crm", "") else [],
             "FROM hub.role AS r": lambda *a: [role_row()] if a[0] in ("reader", "") else [],
             "SELECT role_id FROM hub.role": [("reader",)],
+            "SELECT plan_id FROM hub.plan": [("gold",)],
             "FROM hub.credential LEFT JOIN": lambda *a: (
                 [credential_row(id=c)] if (c := a[1]) != "other" else []
             ),
@@ -135,25 +138,27 @@ async def test_create_consumer(hub: HubLike) -> None:
     known: list[Any] = []
     hub.give({"FROM hub.consumer AS c": lambda *_: known, "INSERT INTO hub.consumer (": []})
     with pytest.raises(RecordNotFound):  # the fake does not keep it
-        await create_consumer(hub, hub.call(), consumer, PLAIN)
+        await create_consumer(hub, hub.call(), consumer, NO_LIMITS, PLAIN)
     assert hub.asked("INSERT INTO hub.consumer (")[0][0] == "erp"
     known.append(consumer_row("erp"))
     with pytest.raises(RecordExists):
-        await create_consumer(hub, hub.call(), consumer, PLAIN)
+        await create_consumer(hub, hub.call(), consumer, NO_LIMITS, PLAIN)
     assert hub.database.committed == 0 and hub.policy.refreshes == 0
 
 
 async def test_update_consumer(hub: HubLike) -> None:
     consumer = Consumer("crm", True, frozenset(), title="Customers")
-    _, revision = await update_consumer(hub, call := hub.call(), consumer, ["title"], PLAIN)
+    _, revision = await update_consumer(
+        hub, call := hub.call(), consumer, NO_LIMITS, ["title"], PLAIN
+    )
     # The roles are not in the mask, and stay.
-    assert hub.asked("INSERT INTO hub.consumer (") == [("crm", "Customers", True, "{}")]
+    assert hub.asked("INSERT INTO hub.consumer (") == [("crm", "Customers", True, "{}", None, "{}")]
     assert hub.asked("INSERT INTO hub.consumer_role") == [(("crm", "reader"),)]
     assert (revision, hub.database.committed, hub.policy.refreshes) == (7, 1, 1)
     assert call.recorded and call.entry.row_count == 1
     assert "Customers" in (call.entry.query or "") and "because" in (call.entry.query or "")
     with pytest.raises(FieldUnknown):
-        await update_consumer(hub, hub.call(), consumer, ["consumer_id"], PLAIN)
+        await update_consumer(hub, hub.call(), consumer, NO_LIMITS, ["consumer_id"], PLAIN)
 
 
 async def test_delete_consumer(hub: HubLike) -> None:

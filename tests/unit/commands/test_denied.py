@@ -35,6 +35,7 @@ from penstockd.metering.report import UsageQuestion
 from penstockd.policy.checks import RoleDraft
 from penstockd.policy.model import Consumer, Permission
 from penstockd.policy.pages import Query
+from penstockd.policy.plan_checks import LimitsDraft, PlanDraft
 from penstockd.shapes.model import ShapeColumn, ShapeDefinition
 from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions.stream import Flow
@@ -65,6 +66,7 @@ COLUMN = ShapeColumn("Name", field="name")
 VALUES: dict[Any, Any] = {
     str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
     ChangeTerms: ChangeTerms("because"), RoleDraft: RoleDraft("x"), Consumer: CONSUMER,
+    PlanDraft: PlanDraft("x"), LimitsDraft: LimitsDraft(),
     Issuer: ISSUER, Subject: Subject("x"), Query: Query(), Request: Request(),
     ExportRequest: ExportRequest("CSV"),
     Asked: Asked(), Repair: Repair([]), Watch: Watch(), Flow: Flow(), Span: Span(),

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from fake_organs import NOBODY, HubLike
+from penstockd import paging
 from penstockd.commands.usage import export_usage as exporting
 from penstockd.commands.usage import report_usage as module
 from penstockd.commands.usage.report_usage import report_usage
@@ -43,6 +44,18 @@ async def test_report_usage(hub: HubLike, asked: list[tuple[UsageQuestion, int, 
     assert asked[-1] == (question, 6, 5) and token
     with pytest.raises(PageTokenError):  # of another report
         await report_usage(hub, hub.call(), UsageQuestion(("plan",), NOW), 5, token)
+
+
+async def test_a_page_that_ends_early_is_followed_by_its_next_row(
+    hub: HubLike, asked: list[tuple[UsageQuestion, int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paging, "count_fitting", lambda *_: 2)
+    question, token, seen = UsageQuestion(("consumer",), NOW), "", []
+    for _ in range(3):
+        report, token = await report_usage(hub, call := hub.call(), question, 5, token)
+        assert len(report.rows) == 2 == call.entry.row_count
+        seen.append(asked.pop()[2])
+    assert seen == [0, 2, 4]
 
 
 async def test_export_usage(hub: HubLike, monkeypatch: pytest.MonkeyPatch) -> None:

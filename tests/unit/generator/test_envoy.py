@@ -47,15 +47,6 @@ def test_every_route_of_a_method_counts(tmp_path: Path) -> None:
     )
     paths = ["/{house_number}:open", "/{next_door.house_number=a/*}"]
     assert envoy_inputs([door]) == {
-        "services": ["door.Door"],
-        "path_bound": [
-            "houseNumber",
-            "house_number",
-            "nextDoor.houseNumber",
-            "nextDoor.house_number",
-            "next_door.houseNumber",
-            "next_door.house_number",
-        ],
         "stream_paths": [],
         "feed_paths": paths,
         "upload_paths": paths,

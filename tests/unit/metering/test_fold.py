@@ -14,7 +14,7 @@ from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.sealer import Sealer
 from penstockd.errors import Conflict
 from penstockd.metering import fold as folding
-from penstockd.metering.fold import UsageFold, is_folded, newest_folded_day
+from penstockd.metering.fold import SealMissing, UsageFold, is_folded, newest_folded_day
 from penstockd.metering.rollups import UsageLevel, add_counts
 from penstockd.store.database import Connection, Database
 from usage_books import (
@@ -184,3 +184,29 @@ async def test_series_without_rollups_are_pruned(database: Database) -> None:
     await write_entries(database, entries)  # known series go on to be found
     await seal_and_fold(database)
     await check_counts(database, [*entries, *entries])
+
+
+@pytest.mark.parametrize("batch", [folding.BATCH, 3])
+async def test_a_missing_seal_stops_the_fold(database: Database, batch: int) -> None:
+    """What precedes the gap is counted once, and nothing behind it, until the seal is back."""
+    chance, fold = random.Random(SEED), UsageFold(database, batch=batch)
+    entries = [draw_entry(chance, number) for number in range(30)]
+    for at in range(0, len(entries), 10):
+        await write_entries(database, entries[at : at + 10])
+        await Sealer(database, KEY, None).seal()
+    gone = "FROM hub.audit_seal WHERE first_sequence = 11"
+    async with database.connection() as connection:
+        await connection.execute(f"CREATE TABLE gone AS SELECT * {gone}")
+        await connection.execute(f"DELETE {gone}")
+    assert await fold.fold_next() == 10
+    for _ in range(3):
+        with pytest.raises(SealMissing, match="the seal of entry 11 is missing"):
+            await fold.fold_next()
+        with pytest.raises(SealMissing):
+            await fold.run()
+        await check_counts(database, entries[:10])
+    async with database.connection() as connection:
+        await connection.execute("INSERT INTO hub.audit_seal SELECT * FROM gone")
+    while await fold.fold_next():
+        pass
+    await check_counts(database, entries)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +17,7 @@ from chance import SEED
 from penstockd.errors import ValueInvalid
 from penstockd.metering.counting import UsageCounts
 from penstockd.metering.periods import Period, list_rollup_spans
-from penstockd.metering.report import UsageQuestion, report_usage
+from penstockd.metering.report import UsageQuestion, _compose_query, report_usage
 from penstockd.metering.rollups import UsageLevel, add_counts
 from penstockd.metering.series import Series, identify_series
 from penstockd.store.database import Connection, Database
@@ -150,3 +152,44 @@ async def test_groups_filters_order_and_pages(database: Database) -> None:
         ):
             with pytest.raises(ValueInvalid):
                 await report_usage(connection, wrong, 1, 0)
+
+
+async def count_read(connection: Connection, question: UsageQuestion) -> int:
+    """The rollups that the query of a report reads, those included that it throws away."""
+    assert question.start and question.end
+    spans = list_rollup_spans(question.start, question.end, question.period, UTC, WHOLE)
+    sql, arguments = _compose_query(question, spans)
+    found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", *arguments)
+
+    def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield node
+        for inner in node.get("Plans", []):
+            yield from walk(inner)
+
+    names = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+    return sum(
+        round(node["Actual Loops"] * sum(node.get(name, 0) for name in names))
+        for node in walk(json.loads(found)[0]["Plan"])
+        if node.get("Relation Name", "").startswith("usage_m")
+    )
+
+
+async def test_a_report_of_one_consumer_reads_its_own_rollups(database: Database) -> None:
+    start = dt.datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    minutes = [start + dt.timedelta(minutes=n) for n in range(50)]
+    consumers = [f"c{n}" for n in range(100)]
+    counted = {
+        (minute, series(consumer_id=name)): UsageCounts(1, 0, n, 0)
+        for minute in minutes
+        for n, name in enumerate(consumers)
+    }
+    end = start + dt.timedelta(minutes=50)
+    async with database.connection() as connection:
+        await add_minutes(connection, counted)
+        await connection.execute("ANALYZE hub.usage_minute; ANALYZE hub.usage_series")
+        own = UsageQuestion(("method",), start, end, "", {"consumer": "c7"})
+        rows = (await report_usage(connection, own, 9, 0)).rows
+        assert [row.counts for row in rows] == [UsageCounts(50, 0, 350, 0)]
+        assert await count_read(connection, own) == len(minutes)
+        every = UsageQuestion(("method",), start, end)
+        assert await count_read(connection, every) == len(counted)  # the control

@@ -8,6 +8,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from penstock.hub.v1 import limits_pb2 as _limits_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -18,7 +19,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Consumer(_message.Message):
-    __slots__ = ("consumer_id", "title", "active", "roles", "claims", "create_time", "policy_revision")
+    __slots__ = ("consumer_id", "title", "active", "roles", "claims", "create_time", "policy_revision", "plan", "limits")
     class ClaimsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +34,8 @@ class Consumer(_message.Message):
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     consumer_id: str
     title: str
     active: bool
@@ -40,7 +43,9 @@ class Consumer(_message.Message):
     claims: _containers.MessageMap[str, ClaimValues]
     create_time: _timestamp_pb2.Timestamp
     policy_revision: int
-    def __init__(self, consumer_id: _Optional[str] = ..., title: _Optional[str] = ..., active: _Optional[bool] = ..., roles: _Optional[_Iterable[str]] = ..., claims: _Optional[_Mapping[str, ClaimValues]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_revision: _Optional[int] = ...) -> None: ...
+    plan: str
+    limits: _limits_pb2.PlanLimits
+    def __init__(self, consumer_id: _Optional[str] = ..., title: _Optional[str] = ..., active: _Optional[bool] = ..., roles: _Optional[_Iterable[str]] = ..., claims: _Optional[_Mapping[str, ClaimValues]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy_revision: _Optional[int] = ..., plan: _Optional[str] = ..., limits: _Optional[_Union[_limits_pb2.PlanLimits, _Mapping]] = ...) -> None: ...
 
 class ClaimValues(_message.Message):
     __slots__ = ("values",)

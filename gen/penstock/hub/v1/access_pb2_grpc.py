@@ -136,7 +136,7 @@ class ConsumersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConsumer(self, request, context):
-        """Changes title, active, roles or claims of a consumer.
+        """Changes title, active, roles, claims, plan or limits of a consumer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

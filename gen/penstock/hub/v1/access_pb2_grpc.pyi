@@ -57,7 +57,7 @@ class ConsumersStub:
     nothing until it has a credential and a role.
     """
     UpdateConsumer: _grpc.UnaryUnaryMultiCallable[_access_pb2.UpdateConsumerRequest, _access_pb2.Consumer]
-    """Changes title, active, roles or claims of a consumer."""
+    """Changes title, active, roles, claims, plan or limits of a consumer."""
     DeleteConsumer: _grpc.UnaryUnaryMultiCallable[_access_pb2.DeleteConsumerRequest, _empty_pb2.Empty]
     """Deletes a consumer and all of its credentials. What it did stays in the audit."""
     ListCredentials: _grpc.UnaryUnaryMultiCallable[_access_pb2.ListCredentialsRequest, _access_pb2.ListCredentialsResponse]
@@ -101,7 +101,7 @@ class ConsumersAsyncStub(ConsumersStub):
     nothing until it has a credential and a role.
     """
     UpdateConsumer: _aio.UnaryUnaryMultiCallable[_access_pb2.UpdateConsumerRequest, _access_pb2.Consumer]  # type: ignore[assignment]
-    """Changes title, active, roles or claims of a consumer."""
+    """Changes title, active, roles, claims, plan or limits of a consumer."""
     DeleteConsumer: _aio.UnaryUnaryMultiCallable[_access_pb2.DeleteConsumerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a consumer and all of its credentials. What it did stays in the audit."""
     ListCredentials: _aio.UnaryUnaryMultiCallable[_access_pb2.ListCredentialsRequest, _access_pb2.ListCredentialsResponse]  # type: ignore[assignment]
@@ -166,7 +166,7 @@ class ConsumersServicer(metaclass=_abc_1.ABCMeta):
         request: _access_pb2.UpdateConsumerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_pb2.Consumer, _abc.Awaitable[_access_pb2.Consumer]]:
-        """Changes title, active, roles or claims of a consumer."""
+        """Changes title, active, roles, claims, plan or limits of a consumer."""
 
     @_abc_1.abstractmethod
     def DeleteConsumer(

@@ -38,6 +38,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     POLICY_CHANGED: _ClassVar[ErrorReason]
     LAST_ADMINISTRATOR: _ClassVar[ErrorReason]
     ROLE_IN_USE: _ClassVar[ErrorReason]
+    PLAN_IN_USE: _ClassVar[ErrorReason]
     ROLLBACK_IMPOSSIBLE: _ClassVar[ErrorReason]
     CREDENTIAL_ENDED: _ClassVar[ErrorReason]
     REHEARSAL_TOO_LONG: _ClassVar[ErrorReason]
@@ -111,6 +112,7 @@ CURSOR_INVALID: ErrorReason
 POLICY_CHANGED: ErrorReason
 LAST_ADMINISTRATOR: ErrorReason
 ROLE_IN_USE: ErrorReason
+PLAN_IN_USE: ErrorReason
 ROLLBACK_IMPOSSIBLE: ErrorReason
 CREDENTIAL_ENDED: ErrorReason
 REHEARSAL_TOO_LONG: ErrorReason

@@ -16,6 +16,7 @@ from penstock.client.cli import (
     access,
     audit,
     feeds,
+    plans,
     records,
     replicas,
     sessions,
@@ -77,6 +78,7 @@ def build_app() -> Any:
     replicas.register(app)
     subscriptions.register(app)
     shapes.register(app)
+    plans.register(app)
     usage.register(app)
     webhooks.register(app)
     # By name: an environment may still hold the distribution under its earlier name.

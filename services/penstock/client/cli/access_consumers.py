@@ -21,7 +21,9 @@ from penstock.client.cli.access_terms import (
 )
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure
+from penstock.client.cli.files import read_document
 from penstock.client.cli.printing import Column, print_document, print_outcome, print_rows
+from penstock.client.cli.records import wrong_arguments
 
 consumers = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 credentials = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -29,6 +31,15 @@ credentials = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's id.")]
 CredentialId = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential's id.")]
 Title = Annotated[str | None, typer.Option(help="What people call it.")]
+Plan = Annotated[str, typer.Option(help="The plan that limits what it may use.")]
+LimitsFile = Annotated[
+    str,
+    typer.Option(
+        "--limits",
+        metavar="FILE",
+        help="Limits of its own, over its plan's: rates, concurrent and quotas in JSON or TOML.",
+    ),
+]
 Expire = Annotated[
     str, typer.Option("--expire", help="When it ends, such as 2027-03-01; never by default.")
 ]
@@ -39,7 +50,9 @@ def list_consumers() -> None:
     """Show the consumers with their roles."""
     with connect_client() as client:
         found = list(client.access.consumers())
-    print_rows(found, ["consumer_id", "title", "active", "roles", Column("claims", _format_claims)])
+    print_rows(
+        found, ["consumer_id", "title", "active", "roles", "plan", Column("claims", _format_claims)]
+    )
 
 
 @consumers.command("get")
@@ -55,6 +68,8 @@ def create_consumer(
     title: Title = None,
     role: Roles = None,
     claim: Claims = None,
+    plan: Plan = "",
+    limits: LimitsFile = "",
     inactive: Annotated[
         bool, typer.Option("--inactive", help="The consumer cannot call until it is activated.")
     ] = False,
@@ -69,8 +84,10 @@ def create_consumer(
         "active": not inactive,
         "roles": role or [],
         "claims": _claims_json(claim),
+        "plan": plan,
+        "limits": _read_limits(limits),
     }
-    with connect_client() as client:
+    with connect_client() as client, wrong_arguments():
         made = client.access.create_consumer(new, make_terms(comment, if_revision, dry_run))
     print_document(made)
 
@@ -86,11 +103,17 @@ def update_consumer(
     no_roles: Annotated[bool, typer.Option("--no-roles", help="Remove all its roles.")] = False,
     claim: Claims = None,
     no_claims: Annotated[bool, typer.Option("--no-claims", help="Remove all its claims.")] = False,
+    plan: Plan = "",
+    no_plan: Annotated[bool, typer.Option("--no-plan", help="Take its plan away.")] = False,
+    limits: LimitsFile = "",
+    no_limits: Annotated[
+        bool, typer.Option("--no-limits", help="Remove the limits of its own.")
+    ] = False,
     comment: Comment = "",
     if_revision: IfRevision = 0,
     dry_run: DryRun = False,
 ) -> None:
-    """Change a consumer, and print it. Roles and claims are replaced as a whole."""
+    """Change a consumer, and print it. Roles, claims and limits are replaced as a whole."""
     change: dict[str, Any] = {}
     if title is not None:
         change["title"] = title
@@ -100,7 +123,11 @@ def update_consumer(
         change["roles"] = role or []
     if claim or no_claims:
         change["claims"] = _claims_json(claim)
-    with connect_client() as client:
+    if plan or no_plan:
+        change["plan"] = plan
+    if limits or no_limits:
+        change["limits"] = _read_limits(limits)
+    with connect_client() as client, wrong_arguments():
         changed = client.access.update_consumer(
             {"consumer_id": consumer_id, **change},
             list(change),
@@ -220,6 +247,11 @@ def _kind_of(text: str) -> str:
 def _format_claims(consumer: Mapping[str, Any]) -> str:
     found = sorted(consumer.get("claims", {}).items())
     return " ".join(f"{name}={','.join(claim.get('values', ()))}" for name, claim in found)
+
+
+def _read_limits(file: str) -> Any:
+    """The limits of a file; none without one."""
+    return read_document(file, "limits") if file else {}
 
 
 def _claims_json(given: list[str] | None) -> dict[str, Any]:

@@ -19,13 +19,20 @@ from penstockd.policy.admin import StoredConsumer, put_consumer, role_ids
 from penstockd.policy.checks import check_consumer
 from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Consumer, Permission
+from penstockd.policy.plan_admin import plan_ids
+from penstockd.policy.plan_checks import LimitsDraft, checked_limits
 
 #: The fields that an update may change.
-FIELDS = ("title", "active", "roles", "claims")
+FIELDS = ("title", "active", "roles", "claims", "plan", "limits")
 
 
 async def update_consumer(
-    hub: Hub, call: Call, consumer: Consumer, mask: Sequence[str], terms: ChangeTerms
+    hub: Hub,
+    call: Call,
+    consumer: Consumer,
+    limits: LimitsDraft,
+    mask: Sequence[str],
+    terms: ChangeTerms,
 ) -> tuple[StoredConsumer, int]:
     """Set a consumer's fields in ``mask``. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
     call.require(Permission.ACCESS_WRITE)
@@ -35,8 +42,10 @@ async def update_consumer(
     async def update(under_way: PolicyChange) -> StoredConsumer:
         connection = under_way.connection
         before = (await find_consumer(connection, consumer.consumer_id)).consumer
-        after = replace(before, **{name: getattr(consumer, name) for name in mask})
-        check_consumer(after, await role_ids(connection), "consumer.")
+        given = replace(consumer, limits=checked_limits(limits, hub.catalog))
+        after = replace(before, **{name: getattr(given, name) for name in mask})
+        roles, plans = await role_ids(connection), await plan_ids(connection)
+        check_consumer(after, roles, "consumer.", plans=plans)
         if after != before:
             await put_consumer(connection, after)
         put_diff(under_way, consumers_document(before), consumers_document(after))

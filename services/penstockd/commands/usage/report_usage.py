@@ -26,5 +26,7 @@ async def report_usage(
     skip = int(paging.after(0))
     async with hub.database.connection() as connection:
         report = await read_report(connection, question, paging.limit, skip)
-    rows, following = paging.cut(report.rows, lambda _: skip + paging.size)
-    return replace(report, rows=rows), following
+    # The page may be shorter than asked for: the next one begins where this one really ends.
+    rows = paging.fit(report.rows[: paging.size])
+    more = len(report.rows) > len(rows)
+    return replace(report, rows=rows), paging.end(rows, (skip + len(rows),) if more else None)

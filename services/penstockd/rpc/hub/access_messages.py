@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 
 from penstock.hub.v1 import access_pb2
 from penstockd.access.changes import ChangeTerms
 from penstockd.policy.admin import StoredConsumer
 from penstockd.policy.checks import GrantDraft, RoleDraft
 from penstockd.policy.difference import PolicyDifference
+from penstockd.policy.history import Revision
 from penstockd.policy.model import Consumer, Role
+from penstockd.policy.plan_checks import LimitsDraft
+from penstockd.rpc.hub.messages import make_timestamp
+from penstockd.rpc.hub.plan_messages import limits_draft_of, limits_message
 
 
 class ChangeRequest(Protocol):
@@ -41,15 +46,18 @@ def put_claims(
         claims[name].values.extend(values)
 
 
-def consumer_of(message: access_pb2.Consumer) -> Consumer:
-    """A consumer from a request; it is active unless the request sets otherwise."""
-    return Consumer(
+def consumer_of(message: access_pb2.Consumer) -> tuple[Consumer, LimitsDraft]:
+    """A consumer from a request, and its own limits, unchecked; it is active unless the request
+    sets otherwise."""
+    consumer = Consumer(
         message.consumer_id,
         message.active if message.HasField("active") else True,
         frozenset(message.roles),
         claims_of(message.claims),
         message.title,
+        message.plan,
     )
+    return consumer, limits_draft_of(message.limits)
 
 
 def consumer_message(stored: StoredConsumer, revision: int) -> access_pb2.Consumer:
@@ -67,6 +75,8 @@ def consumer_fields(consumer: Consumer) -> access_pb2.Consumer:
         title=consumer.title,
         active=consumer.active,
         roles=sorted(consumer.roles),
+        plan=consumer.plan,
+        limits=limits_message(consumer.limits),
     )
     put_claims(message.claims, consumer.claims)
     return message
@@ -124,9 +134,19 @@ def difference_message(difference: PolicyDifference) -> access_pb2.PolicyDiffere
     )
 
 
-def mask_of(
-    mask: FieldMask, message: access_pb2.Consumer | access_pb2.Role, fields: tuple[str, ...]
-) -> list[str]:
+def revision_message(revision: Revision) -> access_pb2.PolicyRevision:
+    """A revision for a reply, without its document."""
+    return access_pb2.PolicyRevision(
+        revision=revision.revision,
+        create_time=make_timestamp(revision.create_time),
+        consumer_id=revision.consumer_id,
+        database_user=revision.database_user,
+        comment=revision.comment,
+        request_id=revision.request_id,
+    )
+
+
+def mask_of(mask: FieldMask, message: Message, fields: tuple[str, ...]) -> list[str]:
     """The fields that an update changes: those of its mask, or those that are set; ``*`` means
     all."""
     paths = list(mask.paths)

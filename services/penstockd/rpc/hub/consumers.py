@@ -62,7 +62,7 @@ async def _get_consumer(request: api.GetConsumerRequest, call: ServedCall) -> ap
 
 async def _create_consumer(request: api.CreateConsumerRequest, call: ServedCall) -> api.Consumer:
     created = await create_consumer(
-        call.hub, call, consumer_of(request.consumer), terms_of(request)
+        call.hub, call, *consumer_of(request.consumer), terms_of(request)
     )
     return consumer_message(*created)
 
@@ -71,7 +71,7 @@ async def _update_consumer(request: api.UpdateConsumerRequest, call: ServedCall)
     updated = await update_consumer(
         call.hub,
         call,
-        consumer_of(request.consumer),
+        *consumer_of(request.consumer),
         mask_of(request.update_mask, request.consumer, FIELDS),
         terms_of(request),
     )

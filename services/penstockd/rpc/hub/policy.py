@@ -15,10 +15,10 @@ from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import (
     consumer_fields,
     difference_message,
+    revision_message,
     role_message,
     terms_of,
 )
-from penstockd.rpc.hub.messages import make_timestamp
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Policy"]
@@ -69,14 +69,7 @@ async def _roll_back(request: api.RollbackPolicyRequest, call: ServedCall) -> ap
 def _revision_message(
     revision: Revision, document: PolicyDocument | None = None
 ) -> api.PolicyRevision:
-    message = api.PolicyRevision(
-        revision=revision.revision,
-        create_time=make_timestamp(revision.create_time),
-        consumer_id=revision.consumer_id,
-        database_user=revision.database_user,
-        comment=revision.comment,
-        request_id=revision.request_id,
-    )
+    message = revision_message(revision)
     if document is not None:
         _put_document(message, document)
     return message

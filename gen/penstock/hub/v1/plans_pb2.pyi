@@ -1,0 +1,144 @@
+from google.api import annotations_pb2 as _annotations_pb2
+from google.api import client_pb2 as _client_pb2
+from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from penstock.hub.v1 import access_pb2 as _access_pb2
+from penstock.hub.v1 import limits_pb2 as _limits_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Plan(_message.Message):
+    __slots__ = ("plan_id", "description", "time_zone", "shadow", "rates", "concurrent", "quotas", "policy_revision")
+    PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_FIELD_NUMBER: _ClassVar[int]
+    QUOTAS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    plan_id: str
+    description: str
+    time_zone: str
+    shadow: bool
+    rates: _containers.RepeatedCompositeFieldContainer[_limits_pb2.RateLimit]
+    concurrent: _limits_pb2.ConcurrencyLimit
+    quotas: _containers.RepeatedCompositeFieldContainer[_limits_pb2.Quota]
+    policy_revision: int
+    def __init__(self, plan_id: _Optional[str] = ..., description: _Optional[str] = ..., time_zone: _Optional[str] = ..., shadow: _Optional[bool] = ..., rates: _Optional[_Iterable[_Union[_limits_pb2.RateLimit, _Mapping]]] = ..., concurrent: _Optional[_Union[_limits_pb2.ConcurrencyLimit, _Mapping]] = ..., quotas: _Optional[_Iterable[_Union[_limits_pb2.Quota, _Mapping]]] = ..., policy_revision: _Optional[int] = ...) -> None: ...
+
+class ListPlansRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListPlansResponse(_message.Message):
+    __slots__ = ("plans", "next_page_token")
+    PLANS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    plans: _containers.RepeatedCompositeFieldContainer[Plan]
+    next_page_token: str
+    def __init__(self, plans: _Optional[_Iterable[_Union[Plan, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetPlanRequest(_message.Message):
+    __slots__ = ("plan_id",)
+    PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    plan_id: str
+    def __init__(self, plan_id: _Optional[str] = ...) -> None: ...
+
+class CreatePlanRequest(_message.Message):
+    __slots__ = ("plan", "comment", "policy_revision", "validate_only")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    plan: Plan
+    comment: str
+    policy_revision: int
+    validate_only: bool
+    def __init__(self, plan: _Optional[_Union[Plan, _Mapping]] = ..., comment: _Optional[str] = ..., policy_revision: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class UpdatePlanRequest(_message.Message):
+    __slots__ = ("plan", "update_mask", "comment", "policy_revision", "validate_only")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    plan: Plan
+    update_mask: _field_mask_pb2.FieldMask
+    comment: str
+    policy_revision: int
+    validate_only: bool
+    def __init__(self, plan: _Optional[_Union[Plan, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., comment: _Optional[str] = ..., policy_revision: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class DeletePlanRequest(_message.Message):
+    __slots__ = ("plan_id", "comment", "policy_revision", "validate_only")
+    PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    plan_id: str
+    comment: str
+    policy_revision: int
+    validate_only: bool
+    def __init__(self, plan_id: _Optional[str] = ..., comment: _Optional[str] = ..., policy_revision: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class ListPlanRevisionsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListPlanRevisionsResponse(_message.Message):
+    __slots__ = ("revisions", "next_page_token")
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    revisions: _containers.RepeatedCompositeFieldContainer[_access_pb2.PolicyRevision]
+    next_page_token: str
+    def __init__(self, revisions: _Optional[_Iterable[_Union[_access_pb2.PolicyRevision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ComparePlanRevisionsRequest(_message.Message):
+    __slots__ = ("from_revision", "to_revision")
+    FROM_REVISION_FIELD_NUMBER: _ClassVar[int]
+    TO_REVISION_FIELD_NUMBER: _ClassVar[int]
+    from_revision: int
+    to_revision: int
+    def __init__(self, from_revision: _Optional[int] = ..., to_revision: _Optional[int] = ...) -> None: ...
+
+class ComparePlanRevisionsResponse(_message.Message):
+    __slots__ = ("differences",)
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    differences: _containers.RepeatedCompositeFieldContainer[_access_pb2.PolicyDifference]
+    def __init__(self, differences: _Optional[_Iterable[_Union[_access_pb2.PolicyDifference, _Mapping]]] = ...) -> None: ...
+
+class RollbackPlansRequest(_message.Message):
+    __slots__ = ("revision", "comment", "policy_revision", "validate_only")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    comment: str
+    policy_revision: int
+    validate_only: bool
+    def __init__(self, revision: _Optional[int] = ..., comment: _Optional[str] = ..., policy_revision: _Optional[int] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+
+class RollbackPlansResponse(_message.Message):
+    __slots__ = ("revision", "differences")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    differences: _containers.RepeatedCompositeFieldContainer[_access_pb2.PolicyDifference]
+    def __init__(self, revision: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_access_pb2.PolicyDifference, _Mapping]]] = ...) -> None: ...
