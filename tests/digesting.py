@@ -43,8 +43,30 @@ class Form:
         kept = {k: v for k, v in record.items() if k not in ("updateTime", "etag")}
         return self._value(kept, "")
 
+    def given(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record without its unset members."""
+        found: dict[str, Any] = self._given(record, "")
+        return found
+
+    def _given(self, value: Any, path: str) -> Any:
+        kind = self.fields.get(path, {}).get("type")
+        if isinstance(value, list):
+            return [self._given(v, path) for v in value]
+        if not isinstance(value, dict) or kind == "STRUCT":
+            return value
+        if kind == "MAP":
+            return {name: self._given(v, path) for name, v in value.items()}
+        below = f"{path}." if path else ""
+        return {
+            name: self._given(v, below + name)
+            for name, v in value.items()
+            if not self._unset(v, below + name)
+        }
+
     def _value(self, value: Any, path: str) -> str:
         field = self.fields.get(path, {})
+        if isinstance(value, dict) and field.get("type") == "MAP":
+            return self._map(value, path)
         if isinstance(value, dict):
             return self._object(value, path, whole=field.get("type") == "STRUCT")
         if isinstance(value, list):
@@ -66,6 +88,10 @@ class Form:
             for n in names
         ]
         return "{" + ",".join(inner) + "}"
+
+    def _map(self, value: dict[str, Any], path: str) -> str:
+        names = sorted(value, key=lambda name: name.encode("utf-16-be"))
+        return "{" + ",".join(f"{_text(n)}:{self._value(value[n], path)}" for n in names) + "}"
 
     def _unset(self, value: Any, path: str) -> bool:
         """Whether a member is null, or has the default of a field that is not optional."""

@@ -137,6 +137,8 @@ class Exchange:
     metadata: dict[str, str] = field(default_factory=dict)
     #: How the records of the reply are written as JSON, by the names of their messages.
     shown: dict[str, RecordJson] = field(default_factory=dict)
+    #: The columns of the shapes in which the reply shows records, by dataset.
+    columns: dict[str, Sequence[str]] = field(default_factory=dict)
     #: Headers of the reply, sent or waiting; whether they were sent; whether a piece was.
     headers: dict[str, str] = field(default_factory=dict)
     begun: bool = False

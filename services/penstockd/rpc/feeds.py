@@ -49,9 +49,11 @@ def poll_reply(kind: Any, page: ChangePage) -> Any:
 
 
 def show_lenses(exchange: Exchange, lenses: Mapping[str, Lens]) -> None:
-    """Note that a reply shows records through lenses. Shapes show no records."""
+    """Note that a reply shows records, or columns of shapes, through lenses."""
     for lens in lenses.values():
-        if not isinstance(lens, ShapedLens):
+        if isinstance(lens, ShapedLens):
+            exchange.columns[lens.dataset.name] = [c.field.path for c in lens.shaped.columns]
+        else:
             exchange.show(lens.dataset, lens.view.prepared(SelectedJson, lens.rule_fields).writer)
 
 

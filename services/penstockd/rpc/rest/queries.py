@@ -42,8 +42,13 @@ class QueryReader:
         self._fields = {names: (steps, field) for steps, field, *every in fields for names in every}
         self._names = [every[0] for _, _, *every in fields]
 
-    def read(self, given: Sequence[tuple[str, str]], message: Message) -> None:
-        """Put parameters into a request. Raises ValueInvalid, which names the parameter."""
+    def read(
+        self, given: Sequence[tuple[str, str]], message: Message, body: Collection[str] = ()
+    ) -> None:
+        """Put parameters into a request, of which the body has set the fields ``body``.
+
+        Raises ValueInvalid, which names the parameter.
+        """
         found: dict[FieldDescriptor, int] = {}
         for name, text in given:
             known = self._fields.get(name)
@@ -54,11 +59,16 @@ class QueryReader:
             found[field] = found.get(field, 0) + 1
             if found[field] > 1 and not field.is_repeated:
                 raise ValueInvalid.of(name, "is given more than once")
+            holder = _holder(message, steps)
+            before = str(getattr(holder, field.name))
             try:
-                _put_text(_holder(message, steps), field, text)
+                _put_text(holder, field, text)
             except ValueRefused as refused:
                 violation = Violation(name, refused.reason)
                 raise ValueInvalid(f"{name} {refused.reason}", violations=[violation]) from None
+            in_body = (*steps, field.name)[0] in body
+            if in_body and (field.is_repeated or str(getattr(holder, field.name)) != before):
+                raise ValueInvalid.of(name, "differs from the body")
 
 
 def _list_fields(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 from google.protobuf.message import Message
 
-from penstockd.catalog.model import Field
+from penstockd.catalog.model import Field, Kind
+from penstockd.catalog.oneofs import OneofCheck
 from penstockd.catalog.record import Codec
 from penstockd.catalog.scalars import ValueRefused, type_name
 from penstockd.catalog.values import Parser, json_parser
@@ -15,6 +18,30 @@ from penstockd.policy.view import View
 from penstockd.rpc.rest.problems import Problems
 from penstockd.store.rows import stored_row
 from penstockd.writes.incoming import check_fields
+
+#: Kinds whose values are texts in a message, which the command checks once more.
+_TEXTS = (Kind.STRING, Kind.DECIMAL, Kind.DATE)
+
+
+@dataclass(slots=True)
+class _RecordReading:
+    """One record on its way in: the values, the paths of the fields that it names, and texts that
+    are no values of their fields."""
+
+    row: list[Any]
+    problems: Problems
+    #: Whether the record is one of several: then each that is wrong may be refused by itself.
+    among: bool
+    present: list[str] = dataclass_field(default_factory=list)
+    texts: dict[Field, str] = dataclass_field(default_factory=dict)
+
+    def refuse(self, field: Field, value: Any, path: str, reason: str) -> None:
+        """Note that a value is wrong. A wrong text of one of several records stays for the command,
+        which names it together with what else is wrong with the record."""
+        if self.among and field.kind in _TEXTS and type(value) is str and "\0" not in value:
+            self.texts[field] = value
+        else:
+            self.problems.add(path, reason)
 
 
 class RecordReader:
@@ -28,6 +55,7 @@ class RecordReader:
         self._fields = view.dataset.fields
         self._codec = Codec(view.dataset, self._fields)
         places = {f: i for i, f in enumerate(self._fields)}
+        self._oneofs = OneofCheck(view.dataset, self._fields)
         self._members = _RecordMembers(view.fields(), places, view, 0)
 
     def read(
@@ -39,12 +67,16 @@ class RecordReader:
         field that the caller sees, but not whole.
         """
         row: list[Any] = [None] * len(self._fields)
-        present: list[str] = []
-        before = problems.count
-        self._members.fill(value, row, present, problems, path)
+        reading, before = _RecordReading(row, problems, bool(path)), problems.count
+        self._members.fill(value, reading, path)
+        for place, problem in self._oneofs.problems(row):
+            problems.add(f"{path}.{place}" if path else place, problem)
         if problems.count > before:
-            return None, present
-        return self._codec.message(stored_row(self._fields, row)), present
+            return None, reading.present
+        message = self._codec.message(stored_row(self._fields, row))
+        for field, text in reading.texts.items():
+            _put_text(message, field, text)
+        return message, reading.present
 
 
 class BlindReader:
@@ -83,12 +115,10 @@ class _RecordMembers:
             self._nested |= dict.fromkeys(names, (names[1], nested))
             self._names.append(names[0])
 
-    def fill(
-        self, value: Any, row: list[Any], present: list[str], problems: Problems, path: str
-    ) -> None:
-        """Put the values of an object into ``row``, and the paths of its members to ``present``."""
+    def fill(self, value: Any, reading: _RecordReading, path: str) -> None:
+        """Take the members of an object."""
         if type(value) is not dict:
-            problems.add(path, f"must be an object, not {type_name(value)}")
+            reading.problems.add(path, f"must be an object, not {type_name(value)}")
             return
         given: set[str] = set()
         for name, inner in value.items():
@@ -99,37 +129,41 @@ class _RecordMembers:
             elif nested is not None:
                 own = nested[0]
             else:
-                problems.unknown(at, self._names)
+                reading.problems.unknown(at, self._names)
                 continue
             if own in given:
-                problems.add(at, "is given twice, by both of its names")
+                reading.problems.add(at, "is given twice, by both of its names")
                 continue
             given.add(own)
             if leaf is not None:
-                self._fill_leaf(leaf, inner, row, present, problems, at)
+                self._fill_leaf(leaf, inner, reading, at)
             elif nested is not None:
                 if inner is None:
-                    present.append(nested[1].prefix)
+                    reading.present.append(nested[1].prefix)
                 else:
-                    nested[1].fill(inner, row, present, problems, at)
+                    nested[1].fill(inner, reading, at)
 
     def _fill_leaf(
         self,
         leaf: tuple[int, Field, Parser | None],
         value: Any,
-        row: list[Any],
-        present: list[str],
-        problems: Problems,
+        reading: _RecordReading,
         path: str,
     ) -> None:
         place, field, parse = leaf
-        present.append(field.path)
+        reading.present.append(field.path)
         if value is None:
             return
         if parse is None:
             check_fields(self._view, [field.path])  # refuses what is not the hub's own to write
             return
         try:
-            row[place] = parse(value)
+            reading.row[place] = parse(value)
         except ValueRefused as refused:
-            problems.add(path, refused.reason)
+            reading.refuse(field, value, path, refused.reason)
+
+
+def _put_text(message: Any, field: Field, text: str) -> None:
+    for step in field.steps[:-1]:
+        message = getattr(message, step)
+    setattr(message, field.steps[-1], text)

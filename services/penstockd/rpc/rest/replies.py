@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from penstockd.catalog.structs import read_struct
+from penstockd.catalog.structs import parse_struct, read_struct
 from penstockd.floats import name_odd_float
 
 #: Writes a record as JSON.
@@ -28,17 +28,25 @@ _FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 _JSON_TEXTS = frozenset(
     f"google.protobuf.{name}" for name in ("Timestamp", "Duration", "FieldMask")
 )
+#: The members of a change that hold the columns of a shape.
+_SHAPED = frozenset({"shaped", "shapedBefore"})
 _TYPE_URL = "type.googleapis.com/"
 
 
 class ReplyWriter:
     """Writes the replies of one call.
 
-    ``records`` has a function for the full name of each message that is a record.
+    ``records`` has a function for the full name of each message that is a record. ``columns`` are
+    the columns of shapes by dataset, in the order in which they are written.
     """
 
-    def __init__(self, records: Mapping[str, EncodeRecord], pool: Any) -> None:
-        self._records, self._pool = records, pool
+    def __init__(
+        self,
+        records: Mapping[str, EncodeRecord],
+        pool: Any,
+        columns: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._records, self._pool, self._columns = records, pool, columns or {}
 
     def encode(self, message: Message) -> bytes:
         """A message as JSON."""
@@ -53,13 +61,21 @@ class ReplyWriter:
         if name in _JSON_TEXTS:
             return message.ToJsonString()  # type: ignore[attr-defined]
         if name == "google.protobuf.Struct":
-            return read_struct(message)
+            return parse_struct(read_struct(message))
         if name == "google.protobuf.Any":
             return self._any(message)
         found: dict[str, Any] = dict(_empty_list(kind))
         for field, value in message.ListFields():
             found[field.json_name] = self._value(field, value)
+        if self._columns:
+            self._arrange(message, found)
         return found
+
+    def _arrange(self, message: Any, data: dict[str, Any]) -> None:
+        """Put the columns of a change's shape in their order, which a Struct does not keep."""
+        for name in _SHAPED & data.keys():
+            dataset = getattr(message, "dataset", "") or next(iter(self._columns))
+            data[name] = {c: data[name][c] for c in self._columns[dataset] if c in data[name]}
 
     def _value(self, field: FieldDescriptor, value: Any) -> Any:
         inner = field.message_type

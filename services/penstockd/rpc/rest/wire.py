@@ -146,13 +146,14 @@ class RestWire:
     def _read_query(self, request: Any, given: Sequence[str]) -> None:
         rule = self.found.rule
         bound = [variable.path for variable in rule.variables]
-        taken = [*bound, *([rule.body] if rule.body not in ("", "*") else given)]
+        taken = [*bound, *([rule.body] if rule.body not in ("", "*") else [])]
         parameters = parse_query(self.query)
         named = any(name in (_MASK, "updateMask") for name, _ in parameters)
         if named and _MASK in type(request).DESCRIPTOR.fields_by_name:
             request.ClearField(_MASK)
         if parameters:
-            query_reader(type(request).DESCRIPTOR, tuple(taken)).read(parameters, request)
+            reader = query_reader(type(request).DESCRIPTOR, tuple(taken))
+            reader.read(parameters, request, given)
 
     async def _read_upload(self, exchange: Exchange) -> AsyncIterator[Any]:
         """The requests of an upload: the first has the parameters, each a piece of the file."""
@@ -257,7 +258,7 @@ def _reply_writer(exchange: Exchange) -> ReplyWriter:
         d.message_type.full_name: functools.partial(_encode_populated, d) for d in catalog
     }
     records |= {name: shown.encode for name, shown in exchange.shown.items()}
-    return ReplyWriter(records, catalog.pool)
+    return ReplyWriter(records, catalog.pool, exchange.columns)
 
 
 def _encode_populated(dataset: Dataset, record: Message) -> bytes:
