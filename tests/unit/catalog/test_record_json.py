@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 import pytest
 
-from penstockd.catalog import Catalog, Dataset, Field, Kind
+from penstock.client.record_data import to_dict
+from penstockd.catalog import Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.catalog import values as canonical
 from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.record import Codec
@@ -28,7 +29,7 @@ from penstockd.formats import open_writer, record_xml
 from penstockd.formats.record_xml import RecordXml
 from penstockd.policy import rendering
 from penstockd.policy.lens import Lens
-from penstockd.policy.model import Mask
+from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.read import ExportQuery
 from penstockd.policy.view import View
 from seen_worlds import World, open_world
@@ -186,6 +187,40 @@ def test_xml_is_that_of_exports(world: World) -> None:
     for text, view, selection in drawn(world, max(CASES // 2, 2)):
         for line, expected in in_xml(world, view, selection):
             assert line == expected, f"{text}\n{expected!r}\n{line!r}"
+
+
+@pytest.fixture(scope="module")
+def whole_views(world: World) -> list[View]:
+    """Views that show all of every dataset in the clear."""
+    classes = dict.fromkeys(FieldClass, Mask.CLEAR)
+    views = []
+    for dataset in world.catalog:
+        grant = Grant("all", dataset.name, frozenset({Action.READ}), classes, {}, "")
+        made = View(dataset, world.catalog, world.tables, [grant], revision=1, mask_key=b"k")
+        views.append(made)
+    return views
+
+
+def test_clients_have_the_same_values(world: World, whole_views: list[View]) -> None:
+    """What the command line and the SDK make of a message that shows all of a record."""
+    for view in whole_views:
+        name, parse = view.dataset.name, view.dataset.message_class.FromString
+        for line in of_each_surface(world, view, "")["NDJSON"]:
+            expected = orjson.loads(line)
+            data = to_dict(parse(world.images[name][expected[view.dataset.key.json_path]]))
+            assert is_same(data, expected), f"seed {SEED}\n{data}\n{expected}"
+            assert list(data) == list(expected)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether JSON data is the same; floats of 32 bits may have other digits."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_same(v, other[k]) for k, v in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if isinstance(one, float) and one != other:
+        return struct.pack("<f", one) == struct.pack("<f", other)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def drawn(world: World, count: int) -> Iterator[tuple[str, View, str]]:
