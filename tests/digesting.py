@@ -29,10 +29,15 @@ def records(hub: RunningHub, dataset: str, consumer: str, **query: str) -> list[
 class Form:
     """The form of one consumer's records of a dataset, from the catalog's description."""
 
-    def __init__(self, hub: RunningHub, dataset: str, consumer: str) -> None:
+    def __init__(self, fields: list[dict[str, Any]]) -> None:
+        """``fields`` are those of the dataset in ``GET /v1/datasets``."""
+        self.fields = {f["jsonPath"]: f for f in _each(fields)}
+
+    @classmethod
+    def of(cls, hub: RunningHub, dataset: str, consumer: str) -> Form:
+        """That of a consumer's records of a dataset."""
         datasets = hub.get("/v1/datasets", consumer).json()["datasets"]
-        listed = next(d["fields"] for d in datasets if d["name"] == dataset)
-        self.fields = {f["jsonPath"]: f for f in _each(listed)}
+        return cls(next(d["fields"] for d in datasets if d["name"] == dataset))
 
     def digest(self, record: dict[str, Any]) -> str:
         """A record's digest in hexadecimal."""

@@ -531,6 +531,13 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
+def contains(found: Any, wanted: Any) -> bool:
+    """Whether JSON has what is wanted of it: objects may have further members."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(name in found and contains(found[name], v) for name, v in wanted.items())
+    return bool(found == wanted)
+
+
 def in_json(path: str) -> str:
     """The path of a field as errors of REST calls with a JSON body name it."""
     first, *others = path.split("_")

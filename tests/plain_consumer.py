@@ -10,14 +10,13 @@ import contextlib
 import hashlib
 import http.client
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
-Record = dict[str, Any]
+from digesting import Form
 
-_FRACTION = re.compile(r"(?:\.(\d+))?Z$")
+Record = dict[str, Any]
 
 
 class PlainConsumer:
@@ -30,9 +29,7 @@ class PlainConsumer:
         self.repeated = 0
         self.connections = 0
         self._seen: set[tuple[int, str]] = set()  # since the last checkpoint
-        kinds = {f["jsonPath"]: f["type"] for f in self._fields()}
-        self._times = {path for path, kind in kinds.items() if kind == "TIMESTAMP"}
-        self._decimals = {path for path, kind in kinds.items() if kind == "DECIMAL"}
+        self._form = Form(self._fields())
 
     def follow(self, enough: Callable[[], bool], cut: Callable[[], bool] = lambda: False) -> None:
         """Read until ``enough`` is true; whenever ``cut`` is true, drop the connection without
@@ -57,18 +54,7 @@ class PlainConsumer:
 
     def canonical(self, record: Record) -> bytes:
         """The canonical form of a record."""
-        kept = {k: v for k, v in record.items() if k not in ("updateTime", "etag")}
-        plain = self._normal(kept, "")
-        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-    def _normal(self, value: Any, path: str) -> Any:
-        if isinstance(value, Mapping):
-            return {k: self._normal(v, f"{path}.{k}" if path else k) for k, v in value.items()}
-        if path in self._times:
-            return _FRACTION.sub(lambda m: f".{(m[1] or '').ljust(6, '0')}Z", value)
-        if path in self._decimals and "." in value:
-            return value.rstrip("0").rstrip(".")
-        return value
+        return self._form.text(record).encode()
 
     def _take(self, event: Record) -> None:
         for change in event.get("changes", ()):

@@ -140,7 +140,7 @@ def test_everybody_computes_the_same(nasty: RunningHub, dataset: str, consumer: 
         return
     told = of_records(digest(nasty, dataset, consumer, keys="true"))
     key = dataset.removesuffix("s") + "Id"
-    seen, form = records(nasty, dataset, consumer), Form(nasty, dataset, consumer)
+    seen, form = records(nasty, dataset, consumer), Form.of(nasty, dataset, consumer)
     assert {r[key]: form.digest(r) for r in seen} == told
     assert list(told) == sorted(told)
     with Client(nasty.url, token=nasty.token(consumer)) as client:
@@ -185,7 +185,7 @@ def test_a_part_of_the_keys_the_fields_and_the_records(nasty: RunningHub) -> Non
     seen = records(
         nasty, "customers", "bi", filter=some["filter"], fields="customer_id,name,billing_address"
     )
-    form = Form(nasty, "customers", "bi")
+    form = Form.of(nasty, "customers", "bi")
     reply = digest(nasty, "customers", "bi", keys="true", **some)
     assert of_records(reply) == {r["customerId"]: form.digest(r) for r in seen}
     assert len(seen) > 100

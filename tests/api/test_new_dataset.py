@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from digesting import Form
 from harness import Reply, RunningHub, folder
 from workshops import OUTPUT, Workshop
 
@@ -197,10 +198,12 @@ def tickets(workshop: Workshop) -> RunningHub:
     hub = workshop.hub
     created = hub.request("POST", "/v1/tickets", consumer="admin", json_body=FULL)
     assert created.status == 200, created.text
-    assert created.json().keys() - FULL.keys() == OUTPUT
     assert FULL.items() <= created.json().items()
     empty = hub.request("POST", "/v1/tickets", consumer="admin", json_body={"ticketId": "t2"})
-    assert empty.json().keys() - {"dueTime"} == {"ticketId", *OUTPUT}
+    assert Form.of(hub, "tickets", "admin").given(empty.json()).keys() == {
+        "ticketId",
+        *OUTPUT,
+    }
     return hub
 
 
@@ -223,7 +226,10 @@ def test_it_has_its_table_and_its_rest_paths(tickets: RunningHub) -> None:
     assert {("ticket_id",), ("desk.floor",), ("steps",), ("u64",)} <= set(columns)
     assert FULL.items() <= tickets.get("/v1/tickets/t1").json().items()
     listed = tickets.get("/v1/tickets", order_by="i64 desc", fields="ticket_id,desk.name").json()
-    assert listed["tickets"] == [{"ticketId": "t1", "desk": {"name": "First"}}, {"ticketId": "t2"}]
+    assert listed["tickets"] == [
+        {"ticketId": "t1", "desk": {"name": "First"}},
+        {"ticketId": "t2", "desk": None},
+    ]
     for text in (
         "u64 = 18446744073709551615",
         "fee > 12345678901234.56",
@@ -238,9 +244,9 @@ def test_it_has_its_table_and_its_rest_paths(tickets: RunningHub) -> None:
         assert found == {"tickets": [{"ticketId": "t1"}]}, text
     path = "/v1/tickets/t2"
     changed = tickets.request("PATCH", path, consumer="admin", json_body={"desk": {"floor": 3}})
-    assert changed.json()["desk"] == {"floor": 3}
+    assert changed.json()["desk"]["floor"] == 3
     cleared = tickets.request("PATCH", f"{path}?update_mask=desk", consumer="admin", json_body={})
-    assert "desk" not in cleared.json()
+    assert cleared.json()["desk"] is None
     batch = {"tickets": [{"ticketId": "t3"}]}
     reply = tickets.request("POST", "/v1/tickets:batchUpsert", consumer="admin", json_body=batch)
     assert reply.json() == {"createdCount": "1"}

@@ -261,7 +261,7 @@ def test_refusals_name_the_column(
         return
     number = {"dataset": "orders", "columns": [{"name": "a", "rowNumber": True}]}
     alone = send(hub, "POST", "/v1/shapes:preview", {"shape": number})
-    assert "rows are elements" in alone.violations()["columns[0].row_number"]
+    assert "rows are elements" in alone.violations()["columns[0].rowNumber"]
 
 
 def test_the_rows_of_a_record_that_are_too_large_for_a_page_are_refused(hub: RunningHub) -> None:

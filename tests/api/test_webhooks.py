@@ -248,7 +248,7 @@ def test_a_stretch_of_the_log_is_told_again(
     eventually(lambda: "replay" not in get(hub, webhook))
     assert act(hub, webhook, ":replay", cursor="x").reason == "CURSOR_INVALID"
     back = act(hub, webhook, ":replay", cursor=order[2], endCursor=order[0])
-    assert back.violations() == {"end_cursor": "is before cursor"}
+    assert back.violations() == {"endCursor": "is before cursor"}
 
 
 def test_an_update_changes_what_it_names(hub: RunningHub, webhook: dict[str, Any]) -> None:

@@ -32,13 +32,14 @@ class BodyReading:
     #: The paths of the members that are present, by proto names: what a merge patch changes.
     present: list[str] = field(default_factory=list)
 
-    def read(self, value: Any, message: Message, path: str = "", mask: str = "") -> None:
+    def read(self, value: Any, message: Message, path: str = "", mask: str | None = "") -> None:
         """Put the members of an object into a message. ``path`` is where the object stands in the
-        body, and ``mask`` the path of its field in a mask."""
+        body, and ``mask`` the path of its field in a mask: None within lists and maps, which no
+        mask leads into."""
         kind: Any = message.DESCRIPTOR
         records = self.find(kind)
         if records is not None:
-            self._read_record(records, value, message, path)
+            self._read_record(records, value, message, path, mask)
             return
         if type(value) is not dict:
             self.problems.add(path, f"must be an object, not {type_name(value)}")
@@ -53,31 +54,38 @@ class BodyReading:
                 self.problems.add(at, "is given twice, by both of its names")
             else:
                 given[known.name] = name
-                self._read_member(known, inner, message, at, _join(mask, known.name))
+                inside = None if mask is None else _join(mask, known.name)
+                self._read_member(known, inner, message, at, inside)
         self._check_oneofs(kind, value, given, path)
 
     def _read_record(
-        self, records: RecordReader | BlindReader, value: Any, message: Message, path: str
+        self,
+        records: RecordReader | BlindReader,
+        value: Any,
+        message: Message,
+        path: str,
+        mask: str | None,
     ) -> None:
         made, present = records.read(value, self.problems, path)
         if made is not None:
             message.MergeFrom(made)
-        self.present += present
+        if mask is not None:
+            self.present += present
 
     def _read_member(
-        self, known: FieldDescriptor, value: Any, message: Message, path: str, mask: str
+        self, known: FieldDescriptor, value: Any, message: Message, path: str, mask: str | None
     ) -> None:
-        if known.is_repeated:
+        of = known.message_type
+        merged = not known.is_repeated and value is not None and of and not known_message(of)
+        if mask is not None and not merged:
             self.present.append(mask)
+        if known.is_repeated:
             if value is not None:
                 read = self._read_map if _is_map(known) else self._read_list
                 read(known, value, message, path)
-        elif value is None:
-            self.present.append(mask)
-        elif known.message_type is None or known_message(known.message_type) is not None:
-            self.present.append(mask)
+        elif not merged and value is not None:
             self._put(known, value, message, path)
-        else:
+        elif merged:
             inner = getattr(message, known.name)
             inner.SetInParent()
             self.read(value, inner, path, mask)
@@ -103,7 +111,7 @@ class BodyReading:
             if item is None:
                 self.problems.add(at, "must not be null")
             elif known.message_type is not None:
-                self.read(item, items.add(), at)
+                self.read(item, items.add(), at, None)
             else:
                 self._append(known, items, item, at)
 
@@ -126,7 +134,7 @@ class BodyReading:
                 if item is None:
                     raise ValueRefused("must not be null")
                 if kinds["value"].message_type is not None:
-                    self.read(item, entries[key], at)
+                    self.read(item, entries[key], at, None)
                 else:
                     entries[key] = json_value(kinds["value"])(item)
             except ValueRefused as refused:

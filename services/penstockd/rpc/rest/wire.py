@@ -126,7 +126,7 @@ class RestWire:
         if not whole:
             target.SetInParent()
         reading = BodyReading(_record_readers(exchange))
-        reading.read(value, target)
+        await offload_large(len(body.data), reading.read, value, target)
         for path, bound in bound_values(self.found).items():
             path_in_body = path if whole else path.removeprefix(f"{rule.body}.")
             if path_in_body in reading.present and _value_at(request, path) != bound:
