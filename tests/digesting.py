@@ -60,7 +60,12 @@ class Form:
         if not isinstance(value, dict) or kind == "STRUCT":
             return value
         if kind == "MAP":
-            return {name: self._given(v, path) for name, v in value.items()}
+            return {name: self._given_members(v, path) for name, v in value.items()}
+        return self._given_members(value, path)
+
+    def _given_members(self, value: Any, path: str) -> Any:
+        if not isinstance(value, dict):
+            return value
         below = f"{path}." if path else ""
         return {
             name: self._given(v, below + name)
@@ -96,7 +101,14 @@ class Form:
 
     def _map(self, value: dict[str, Any], path: str) -> str:
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-        return "{" + ",".join(f"{_text(n)}:{self._value(value[n], path)}" for n in names) + "}"
+        inner = [f"{_text(n)}:{self._entry(value[n], path)}" for n in names]
+        return "{" + ",".join(inner) + "}"
+
+    def _entry(self, value: Any, path: str) -> str:
+        """The form of a map's value: a message, or a scalar."""
+        if isinstance(value, dict):
+            return self._object(value, path, whole=False)
+        return self._value(value, path)
 
     def _unset(self, value: Any, path: str) -> bool:
         """Whether a member is null, or has the default of a field that is not optional."""

@@ -21,6 +21,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from fake_door import door_handlers
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
 from penstock.hub.v1 import auth_pb2_grpc
 from penstock.model.v1 import customers_pb2
@@ -179,7 +180,7 @@ async def serve(hub: FakeHub, socket: Path) -> AsyncIterator[health.aio.HealthSe
     healthy = health.aio.HealthServicer()
     await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    server.add_generic_rpc_handlers((_check_handler(hub),))
+    server.add_generic_rpc_handlers((_check_handler(hub), *door_handlers(hub)))
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     try:

@@ -170,7 +170,8 @@ def test_what_the_hub_writes_itself_is_ignored(hub: RunningHub) -> None:
 def test_the_path_names_the_record_not_the_body(hub: RunningHub) -> None:
     record, other = create(hub, new_customer()), create(hub, new_customer())
     reply = update(hub, record, {"customerId": other["customerId"], "name": "Changed"})
-    assert reply.json()["customerId"] == record["customerId"]
+    assert (reply.status, list(reply.violations())) == (400, ["customerId"])
+    assert hub.get(path(record)).json() == record
     assert hub.get(path(other)).json() == other
 
 

@@ -106,11 +106,11 @@ async def test_an_error_of_the_hub_keeps_its_details(door: Door) -> None:
 
 @pytest.mark.parametrize("query", ["customer_id=evil", "customerId=evil"])
 async def test_a_query_parameter_does_not_override_the_path(door: Door, query: str) -> None:
-    _, _, body = await door.call("GET", f"/v1/customers/c1?{query}")
-    assert body["customerId"] == "c1"
+    status, _, _ = await door.call("GET", f"/v1/customers/c1?{query}")
+    assert status == 400
     path = f"/v1/customers/c1?customer.{query}"
-    _, _, body = await door.call("PATCH", path, json={"name": "n"})
-    assert body["customerId"] == "c1"
+    status, _, _ = await door.call("PATCH", path, json={"name": "n"})
+    assert status == 400
 
 
 async def test_a_key_may_hold_a_slash(door: Door) -> None:

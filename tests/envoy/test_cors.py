@@ -56,7 +56,7 @@ async def test_a_named_origin_may_ask(door: Door, path: str) -> None:
         allowed = headers["access-control-allow-headers"].split(", ")
         wanted = {"authorization", "content-type", "x-api-key", "idempotency-key", "x-grpc-web"}
         assert wanted <= set(allowed)
-        assert headers["access-control-allow-methods"] == "GET, POST, PATCH, DELETE"
+        assert headers["access-control-allow-methods"] == "GET, HEAD, POST, PATCH, DELETE"
         assert "access-control-allow-credentials" not in headers, "no cookies"
     assert door.hub.calls == calls, "a preflight is not the hub's business"
 

@@ -18,7 +18,8 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.errors import RequestMalformed, RequestTooLarge
+from penstockd.errors import PermissionDenied, RequestMalformed, RequestTooLarge
+from penstockd.policy.model import Action
 from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
 from penstockd.rpc.exchange import Exchange, Refusal
@@ -40,6 +41,9 @@ PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
 _SPARE = 4096
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
+_BOTH = (Action.CREATE, Action.UPDATE)
+#: What methods that take records do, by how their names begin; the others do both.
+_ACTIONS = {"Create": (Action.CREATE,), "Update": (Action.UPDATE,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +242,18 @@ def _value_at(message: Any, path: str) -> Any:
 
 
 def _record_readers(exchange: Exchange) -> FindReader:
-    """Finds the readers of records, by what the caller sees of them."""
+    """Finds the readers of records, by what the caller sees of those that it may write."""
     datasets, call = {d.message_type.full_name: d for d in exchange.hub.catalog}, exchange.arriving
 
     def find(kind: Descriptor) -> RecordReader | BlindReader | None:
         dataset = datasets.get(kind.full_name)
         if dataset is None or not isinstance(call, Call):
             return None
-        view = call.policy.visible(call.principal, dataset.name)
-        return BlindReader() if view is None else view.prepared(RecordReader)
+        try:
+            view = call.view(dataset, *_ACTIONS.get(exchange.method.name[:6], _BOTH))
+        except PermissionDenied:
+            return BlindReader()
+        return view.prepared(RecordReader)
 
     return find
 
