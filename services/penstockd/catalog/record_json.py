@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,6 +65,31 @@ class RecordJson:
             if values[i] is not None:
                 values[i] = convert(values[i])
         return orjson.dumps(self._row.build(values))
+
+
+class ColumnsJson:
+    """Writes the columns of a shape, given as JSON data (see ``values.to_json``), as exports do."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        converts = [(f.path, _data_convert(f)) for f in fields]
+        self._converts = [(name, c) for name, c in converts if c is not None]
+
+    def encode(self, data: Mapping[str, Any]) -> bytes:
+        """The columns of one record, by name."""
+        values = dict(data)
+        for name, convert in self._converts:
+            if values[name] is not None:
+                values[name] = convert(values[name])
+        return orjson.dumps(values)
+
+
+def _data_convert(field: Field) -> Convert | None:
+    if field.is_json:
+        return lambda value: orjson.Fragment(data_text(value))
+    if field.kind in (Kind.FLOAT, Kind.DOUBLE):
+        single = field.kind is Kind.FLOAT
+        return lambda value: value if type(value) is str else _write_number(value, single=single)
+    return None
 
 
 @dataclass(frozen=True)
