@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 
+from penstockd.catalog.record_json import ColumnsJson
 from penstockd.formats.record_xml import RecordXml, xml_of
 from penstockd.policy.lens import Lens
 from penstockd.policy.rendering import record_json
+from penstockd.shapes.lens import ShapedLens
 from penstockd.webhooks.model import Body
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -23,17 +25,39 @@ class RecordWriter:
         self._json = record_json(sight.view, sight.fields)
         self._xml = RecordXml(sight.dataset, sight.fields)
 
-    def json(self, image: bytes) -> orjson.Fragment:
-        """A projected image, for a document in JSON."""
+    def json(self, key: str, image: bytes) -> orjson.Fragment:
+        """The projected image of the record with a key, for a document in JSON."""
         return orjson.Fragment(self._json.encode(self._parse(image)))
 
-    def xml(self, image: bytes) -> Xml:
-        """A projected image, for a document in XML."""
+    def xml(self, key: str, image: bytes) -> Xml:
+        """The same for a document in XML."""
         return Xml(self._xml.encode(self._json.encode(self._parse(image))))
+
+
+class ShapedWriter:
+    """Writes records in the columns of a shape, as exports do."""
+
+    def __init__(self, sight: ShapedLens) -> None:
+        self._sight = sight
+        fields = [column.field for column in sight.shaped.columns]
+        self._json, self._xml = ColumnsJson(fields), RecordXml(sight.dataset, fields)
+
+    def json(self, key: str, image: bytes) -> orjson.Fragment:
+        """A projected image, for a document in JSON. Raises what ``ShapedLens.values`` raises."""
+        return orjson.Fragment(self._json.encode(self._sight.values(key, image)))
+
+    def xml(self, key: str, image: bytes) -> Xml:
+        """The same for a document in XML."""
+        return Xml(self._xml.encode(self._json.encode(self._sight.values(key, image))))
 
 
 class Xml(str):
     """Text that is already XML."""
+
+
+def make_writer(sight: Lens) -> RecordWriter | ShapedWriter:
+    """The writer of what a lens shows."""
+    return ShapedWriter(sight) if isinstance(sight, ShapedLens) else RecordWriter(sight)
 
 
 def encode_document(document: Mapping[str, Any], body: Body) -> bytes:

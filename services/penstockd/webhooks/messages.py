@@ -26,7 +26,6 @@ from penstockd.catalog import Catalog
 from penstockd.catalog.record import UNREADABLE
 from penstockd.catalog.scalars import timestamp_text
 from penstockd.errors import CursorExpired, RecordUnreadable, ShapeUnfit
-from penstockd.formats.record_xml import xml_of
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
@@ -34,7 +33,12 @@ from penstockd.shapes.lens import ShapedLens
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
-from penstockd.webhooks.bodies import RecordWriter, Xml, encode_document
+from penstockd.webhooks.bodies import (
+    RecordWriter,
+    ShapedWriter,
+    encode_document,
+    make_writer,
+)
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.model import (
@@ -272,7 +276,7 @@ class Payloads:
     def __init__(self, catalog: Catalog, url: str, epoch: str, places: Places) -> None:
         self._places = places
         self._catalog, self._url, self._epoch = catalog, url, epoch
-        self._writers: dict[tuple[str, str], RecordWriter] = {}
+        self._writers: dict[tuple[str, str, str], RecordWriter | ShapedWriter] = {}
 
     def message(
         self,
@@ -333,20 +337,15 @@ class Payloads:
 
     def _record(self, event: Occurrence, body: Body, sight: Lens) -> Any:
         assert event.after is not None
-        if isinstance(sight, ShapedLens):
-            values = sight.values(event.key, event.after)
-            if body is Body.JSON:
-                return values
-            shown = {name: value for name, value in values.items() if value is not None}
-            singular = sight.dataset.singular
-            return Xml(f"<{singular}>{xml_of(shown)}</{singular}>")
-        name = (event.dataset, sight.view_id)
+        shape = sight.shape.name if isinstance(sight, ShapedLens) else ""
+        name = (event.dataset, sight.view_id, shape)
         writer = self._writers.get(name)
         if writer is None:
             if len(self._writers) > 1000:  # Views come and go with the policy
                 self._writers.clear()
-            writer = self._writers[name] = RecordWriter(sight)
-        return writer.xml(event.after) if body is Body.XML else writer.json(event.after)
+            writer = self._writers[name] = make_writer(sight)
+        write = writer.xml if body is Body.XML else writer.json
+        return write(event.key, event.after)
 
     def _write_body(
         self,
