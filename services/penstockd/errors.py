@@ -2,9 +2,9 @@
 
 All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options
 define how it is sent: to add an error, add it here and there, and nowhere else. Errors that only
-webhooks raise are in ``webhooks.errors``, those of queries in ``query.errors``, since the query
-language is independent. Any other exception is a defect: it is logged and reaches the client as
-INTERNAL without its text.
+webhooks raise are in ``webhooks.errors``, those of HTTP in ``rpc.http_errors``, those of queries in
+``query.errors``, since the query language is independent. Any other exception is a defect: it is
+logged and reaches the client as INTERNAL without its text.
 """
 
 from __future__ import annotations
@@ -92,12 +92,6 @@ class FormatUnknown(Invalid):
     """No such format; the message lists the known ones."""
 
     reason = "FORMAT_UNKNOWN"
-
-
-class NotAcceptable(Refused):
-    """The header ``Accept`` names no form that the reply can have; the message lists them."""
-
-    reason = "NOT_ACCEPTABLE"
 
 
 class ValueInvalid(Invalid):
@@ -375,28 +369,6 @@ class MethodUnknown(Refused):
     """No method matches the verb and path."""
 
     reason = "METHOD_UNKNOWN"
-
-
-class MethodNotAllowed(Refused):
-    """A path exists, but not with this verb."""
-
-    reason = "METHOD_NOT_ALLOWED"
-
-    def __init__(self, verb: str, verbs: Sequence[str]) -> None:
-        super().__init__(f"{verb} is not a verb of this path; it has {', '.join(verbs)}")
-        self.verbs = tuple(verbs)
-
-
-class MediaTypeUnsupported(Refused):
-    """A body is of a type that the hub does not read; the message says which it reads."""
-
-    reason = "MEDIA_TYPE_UNSUPPORTED"
-
-
-class PreconditionFailed(Refused):
-    """A precondition of a call names a state that its resource does not have."""
-
-    reason = "PRECONDITION_FAILED"
 
 
 class RequestMalformed(Refused):

@@ -87,6 +87,19 @@ def check_everywhere(
         )
         count = str(len(records))
         assert again.json() == {"rowCount": count, "unchangedCount": count}, (name, again.text)
+    check_files(hub, path, files, records, key_of, record_of)
+
+
+def check_files(
+    hub: RunningHub,
+    path: str,
+    files: dict[str, bytes],
+    records: list[dict[str, Any]],
+    key_of: Callable[[dict[str, Any]], str],
+    record_of: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Check that each file brings back the records after they were deleted."""
+    by_key = {key_of(r): r for r in records}
     for name, data in files.items():
         for record in records:
             gone = hub.request(
@@ -486,7 +499,7 @@ SCENE: dict[str, Any] = {
     "shotTime": "2024-02-29T12:00:00.123456Z",
     "thumb": "AP8Q",
     "mood": "GLAD",
-    "sound": {"name": "bang", "levels": [0.1, 1e300]},
+    "sound": {"name": "bang", "levels": [0.1, 10**300]},
     "noises": [{"name": "x"}, {"levels": [1.5]}],
     "words": {"de": "ä", "": "none"},
     "kept": True,

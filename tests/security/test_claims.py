@@ -42,7 +42,7 @@ def tenants(hub: RunningHub) -> Iterator[dict[str, Headers]]:
         "POST", "/v1/customers:batchUpsert", consumer="admin", json_body={"customers": batch}
     )
     assert made.status == 200, made.text
-    contacts = [{"contactId": f"c-{k}", "customerId": k, "firstName": "T"} for k in CUSTOMERS]
+    contacts = [{"contactId": f"c-{k}", "customerId": k, "givenName": "T"} for k in CUSTOMERS]
     made = hub.request(
         "POST", "/v1/contacts:batchUpsert", consumer="admin", json_body={"contacts": contacts}
     )
@@ -145,7 +145,7 @@ def test_nobody_writes_into_another_tenant(hub: RunningHub, tenants: dict[str, H
         ("PATCH", "/v1/customers/t-b-0", {"name": "mine"}),
         ("DELETE", "/v1/customers/t-b-0", None),
         ("POST", "/v1/customers:batchUpsert", {"customers": [{**new, "customerId": "t-b-0"}]}),
-        ("POST", "/v1/contacts", {"contactId": "c-new", "customerId": "t-b-0", "firstName": "T"}),
+        ("POST", "/v1/contacts", {"contactId": "c-new", "customerId": "t-b-0", "givenName": "T"}),
         ("PATCH", "/v1/contacts/c-t-a-0", {"customerId": "t-b-0"}),
     ):
         reply = hub.request(method, path, headers=headers, json_body=body)

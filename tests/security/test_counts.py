@@ -93,7 +93,7 @@ def test_nor_does_one_under_a_mask(hub: RunningHub, customer: str, mask: str) ->
             return [*etags, row["etag"], feed.get("changes")]
 
         first = told()
-        assert first[0] and first[2:] == ["", None], "made of what is shown, and else null"
+        assert first[0] and first[2:] == ["", []], "made of what is shown, and else null"
         patch(hub, "customers", customer, creditLimit="9")
         assert told() == first
         patch(hub, "customers", customer, name="Other")

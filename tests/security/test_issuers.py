@@ -127,7 +127,7 @@ def test_a_claim_never_names_who_may_change_access(hub: RunningHub, issuer: Fore
     all_answer(hub, by_claim, 200)
     all_answer(hub, administrator, 401)
     both = update(hub, consumers={"x": "crm"})
-    assert (both.status, list(both.violations())) == (400, ["issuer.consumers_by_claim"])
+    assert (both.status, list(both.violations())) == (400, ["consumersByClaim"])
     # An entry that names the consumer explicitly does admit it.
     assert update(hub, consumersByClaim=True, consumers={}).status == 200
     path = f"{PATH}/s1?update_mask=consumers,consumers_by_claim"
@@ -190,8 +190,8 @@ def test_what_cannot_be_entered(
     for value in values:
         reply = create(hub, issuer, **{field: value})
         assert (reply.status, reply.reason) == (400, "VALUE_INVALID"), f"{field} {value}"
-        assert all(name.startswith("issuer.") for name in reply.violations())
-    assert hub.request("GET", PATH, consumer="admin").json() == {}
+        assert reply.violations().keys(), "it names the member"
+    assert hub.request("GET", PATH, consumer="admin").json() == {"issuers": []}
 
 
 def test_conflicts_and_absence(hub: RunningHub, issuer: ForeignIssuer) -> None:

@@ -96,7 +96,9 @@ def test_records_and_feeds_leave_out_what_is_hidden(
     got = get(reader, f"/v1/orders/{order}").json()
     listed = get(reader, "/v1/orders", filter=f'order_id = "{order}"').json()
     assert got["lines"] == listed["orders"][0]["lines"]
-    assert [{**line, "unitPrice": ""} for line in got["lines"]] == [{**SEEN, "unitPrice": ""}] * 2
+    assert [{**line, "unitPrice": ""} for line in got["lines"]] == [
+        {**SEEN, "unitPrice": "", "discount": None}
+    ] * 2
     with grpc.insecure_channel(f"127.0.0.1:{hub.port}") as channel:
         stub = orders_service_pb2_grpc.OrdersStub(channel)
         request = orders_service_pb2.GetOrderRequest(order_id=order)

@@ -119,6 +119,8 @@ def check(shown: Any, read: Reply, sent: Mapping[str, Any], key: str) -> None:
     known = dict(leaves(read.json())) if read.status == 200 else {}
     given = dict(leaves(sent))
     for path, value in leaves(shown):
+        if value is None and path in ("updateTime", "etag"):
+            continue  # a call that only validates shows neither
         if read.status == 200:
             assert (path, value) in known.items(), f"{path} reads {known.get(path)!r}, not {value}"
         elif path != "etag" and value:

@@ -56,6 +56,8 @@ _WOULD_BE = re.compile(
     rb'"(?:createTime":"(?!2026-01-02T00:00:00Z)[^"]*'
     rb'|updateTime":"(?!2026-01-03T00:00:00Z)[^"]*|etag":"[0-9]{15})"'
 )
+#: The header of the same.
+_NEW_ETAG = re.compile('"[0-9]{15}"')
 
 
 def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
@@ -68,7 +70,9 @@ def ask(connection: HTTPConnection, world: World, question: Question) -> Answer:
         if reply.status != 503:  # a busy machine's refusal says nothing about the data
             break
     kept = sorted(
-        (k.lower(), v) for k, v in reply.getheaders() if not _FLEETING.fullmatch(k.lower())
+        (k.lower(), _NEW_ETAG.sub('"new"', v) if k.lower() == "etag" else v)
+        for k, v in reply.getheaders()
+        if not _FLEETING.fullmatch(k.lower())
     )
     token = dict(kept).get("penstock-next-page-token", "")
     if reply.status == 200 and b'"nextPageToken"' in body:

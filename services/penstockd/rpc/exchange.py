@@ -17,13 +17,14 @@ from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
-from penstockd.errors import CallTimeout, FormatUnknown, NotAcceptable, RequestMalformed
+from penstockd.errors import CallTimeout, FormatUnknown, RequestMalformed
 from penstockd.formats import pick_format
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.rendering import Render
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
+from penstockd.rpc.http_errors import NotAcceptable
 
 #: The seconds that the message of a call may take to arrive: for a caller with valid credentials;
 #: and for anybody else, or without a body (the sidecar buffers a body that has no stated length).

@@ -10,9 +10,9 @@ import structlog
 from penstockd.answers.reasons import REASONS
 from penstockd.answers.status import reason_of, status_of
 from penstockd.auth.presented import list_challenges
-from penstockd.errors import MethodNotAllowed
 from penstockd.observe import RareLine
 from penstockd.rpc.exchange import Exchange, Proceed, Refusal
+from penstockd.rpc.http_errors import MethodNotAllowed
 
 #: ``google.rpc.Code`` -> the grpc library's member for it.
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

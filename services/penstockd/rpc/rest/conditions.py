@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstockd.errors import PreconditionFailed, RequestMalformed, ValueInvalid
+from penstockd.errors import RequestMalformed, ValueInvalid
+from penstockd.rpc.http_errors import PreconditionFailed
 
 #: The HTTP status of a reply, where it follows from no status of gRPC: the sidecar sets it.
 STATUS = "x-http-status"

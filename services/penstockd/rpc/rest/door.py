@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 
 from penstock.rest.v1 import rest_pb2
-from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
 from penstockd.rpc.rest.paths import Paths
@@ -70,14 +69,10 @@ class RestDoor:
         self, verb: str, path: str, query: str, ways: tuple[bool, bool]
     ) -> tuple[ServedRoute, RestWire | UnknownWire]:
         """What serves a call, and its wire."""
-        found, error = None, None
-        try:
-            found = self.paths.find("GET" if verb == "HEAD" else verb, path)
-        except Refused as refused:
-            error = refused
+        found = self.paths.find("GET" if verb == "HEAD" else verb, path)
         if found is None or found.target.ways != ways:
             verbs = self.paths.verbs(path) if found is None else ()
-            return self._unknown, UnknownWire(UnknownCall(verb, path, verbs, self.paths, error))
+            return self._unknown, UnknownWire(UnknownCall(verb, path, verbs, self.paths))
         served = found.target.served
         if verb == "HEAD" and served.route.streams_reply:
             served = self._heads[served]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstockd.errors import MediaTypeUnsupported
+from penstockd.rpc.http_errors import MediaTypeUnsupported
 
 JSON, XML, CSV = "application/json", "application/xml", "text/csv"
 PROBLEM = "application/problem+json"

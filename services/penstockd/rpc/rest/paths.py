@@ -78,11 +78,11 @@ class HttpRule:
 
 @dataclass(frozen=True, slots=True)
 class FoundPath(Generic[T]):
-    """What serves a path: the target, the rule that matched, and the values of its variables."""
+    """What serves a path: the target, the rule that matched, and the texts of its variables."""
 
     target: T
     rule: HttpRule
-    values: tuple[str | int, ...]
+    texts: tuple[str, ...]
 
 
 class Paths(Generic[T]):
@@ -97,11 +97,10 @@ class Paths(Generic[T]):
             self._rules.setdefault(_first_of(rule.template), []).append((rule, target))
 
     def find(self, verb: str, path: str) -> FoundPath[T] | None:
-        """What serves a call. Raises RequestMalformed for a path that is not UTF-8."""
+        """What serves a call."""
         for rule, target, match in self._matching(path):
             if rule.verb == verb:
-                pairs = zip(rule.variables, match.groups(), strict=True)
-                return FoundPath(target, rule, tuple(v.read(text) for v, text in pairs))
+                return FoundPath(target, rule, match.groups())
         return None
 
     def verbs(self, path: str) -> list[str]:
@@ -187,6 +186,9 @@ def _decode_escape(escaped: re.Match[bytes]) -> bytes:
 
 
 def bound_values(found: FoundPath[Any]) -> Mapping[str, str | int]:
-    """The values that a path binds, by the paths of their fields."""
-    pairs = zip(found.rule.variables, found.values, strict=True)
-    return {variable.path: value for variable, value in pairs}
+    """The values that a path binds, by the paths of their fields.
+
+    Raises RequestMalformed for a part that is not UTF-8 or no number, ValueInvalid for U+0000.
+    """
+    pairs = zip(found.rule.variables, found.texts, strict=True)
+    return {variable.path: variable.read(text) for variable, text in pairs}

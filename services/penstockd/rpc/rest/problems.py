@@ -37,7 +37,7 @@ class Problems:
         if not self.count:
             self._unknown = path
         name = path.rpartition(".")[2]
-        self.add(path, f"is not a field{suggest(name, known)}")
+        self.add(path, f"is not a field{suggest_name(name, known)}")
 
     def raise_any(self) -> None:
         """Raise the error for the faults, if there are any.
@@ -74,7 +74,7 @@ def _camel_name(found: re.Match[str]) -> str:
     return first + "".join(word[:1].upper() + word[1:] for word in others)
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """``: did you mean …?`` for a name that resembles a known one, else "". Costs are bounded."""
     candidates = list(known)[:_MOST_NAMES]
     found = difflib.get_close_matches(name[:_SHOWN], candidates, 1, _LIKENESS)

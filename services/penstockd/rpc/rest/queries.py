@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RequestMalformed, ValueInvalid, Violation
-from penstockd.rpc.rest.problems import suggest
+from penstockd.rpc.rest.problems import suggest_name
 from penstockd.rpc.rest.values import fill_message, known_message, text_value
 
 #: The most parameters of a call, and of messages within messages that a name may lead through.
@@ -53,13 +53,13 @@ class QueryReader:
         for name, text in given:
             known = self._fields.get(name)
             if known is None:
-                problem = f"is not a parameter of this method{suggest(name, self._names)}"
+                problem = f"is not a parameter of this method{suggest_name(name, self._names)}"
                 raise ValueInvalid.of(name, problem)
             steps, field = known
             found[field] = found.get(field, 0) + 1
             if found[field] > 1 and not field.is_repeated:
                 raise ValueInvalid.of(name, "is given more than once")
-            holder = _holder(message, steps)
+            holder = _find_holder(message, steps)
             before = str(getattr(holder, field.name))
             try:
                 _put_text(holder, field, text)
@@ -87,7 +87,7 @@ def _list_fields(
             yield from _list_fields(inner, name + ".", json_name + ".", depth - 1, taken)
 
 
-def _holder(message: Any, steps: Sequence[str]) -> Any:
+def _find_holder(message: Any, steps: Sequence[str]) -> Any:
     for step in steps:
         message = getattr(message, step)
     return message

@@ -44,7 +44,7 @@ class _RecordReading:
             self.problems.add(path, reason)
 
 
-class RecordReader:
+class RecordBodies:
     """Reads records of a dataset as far as a View shows their fields. Made by ``View.prepared``.
 
     A hidden field is unknown. Fields that the hub writes itself are ignored (AIP-203), apart from

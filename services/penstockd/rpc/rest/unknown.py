@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 from google.api.httpbody_pb2 import HttpBody
 
 from penstock.rest.v1 import rest_pb2
-from penstockd.errors import MethodNotAllowed, MethodUnknown, Refused
+from penstockd.errors import MethodUnknown
 from penstockd.policy.rendering import Render, render_message
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Method, Refusal, ServedCall
 from penstockd.rpc.frames import http_body
+from penstockd.rpc.http_errors import MethodNotAllowed
 from penstockd.rpc.rest.errors import finish_call, refuse_call
 from penstockd.rpc.rest.paths import Paths
 
@@ -23,16 +24,12 @@ _SHOWN = 120  # characters of a path in messages
 
 @dataclass(frozen=True, slots=True)
 class UnknownCall:
-    """A call that no method serves: its verb, its path, and the verbs that the path has.
-
-    ``error`` is the reason if the path cannot be read.
-    """
+    """A call that no method serves: its verb, its path, and the verbs that the path has."""
 
     verb: str
     path: str
     verbs: Sequence[str]
     paths: Paths[Any]
-    error: Refused | None = None
 
 
 def unknown_route() -> Route:
@@ -44,17 +41,15 @@ def unknown_route() -> Route:
 
 async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
     """OPTIONS gets the verbs of a path. Raises MethodNotAllowed and MethodUnknown."""
-    if asked.error is not None:
-        raise asked.error
     if asked.verbs:
         if asked.verb != "OPTIONS":
             raise MethodNotAllowed(asked.verb[:_SHOWN], asked.verbs)
         call.exchange.headers["allow"] = ", ".join(asked.verbs)
         return http_body(b"")
-    raise MethodUnknown(f"no such method and path{_suggest(asked, call)}")
+    raise MethodUnknown(f"no such method and path{_suggest_path(asked, call)}")
 
 
-def _suggest(asked: UnknownCall, call: ServedCall) -> str:
+def _suggest_path(asked: UnknownCall, call: ServedCall) -> str:
     """The path that resembles the one asked for, among those that the caller may see."""
     near = []
     for template, target in asked.paths.templates():

@@ -38,7 +38,7 @@ def json_value(field: FieldDescriptor) -> Parse:
     """
     if field.type == FieldDescriptor.TYPE_STRING:
         return _read_text
-    return _numbered(field, json_parser(_scalar_field(field)))
+    return _number_enums(field, json_parser(_scalar_field(field)))
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def text_value(field: FieldDescriptor) -> Parse:
         return _read_text
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return _read_flag
-    return _numbered(field, text_parser(_scalar_field(field)))
+    return _number_enums(field, text_parser(_scalar_field(field)))
 
 
 @functools.cache
@@ -67,7 +67,7 @@ def fill_message(held: Message, value: Message) -> None:
     held.MergeFromString(value.SerializeToString())
 
 
-def _numbered(field: FieldDescriptor, parse: Parse) -> Parse:
+def _number_enums(field: FieldDescriptor, parse: Parse) -> Parse:
     """``parse``, with enums as numbers."""
     if field.enum_type is None:
         return parse

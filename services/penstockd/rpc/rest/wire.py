@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ from penstockd.rpc.rest.feeds import FeedLines
 from penstockd.rpc.rest.media import JSON, check_json_type
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.queries import parse_query, query_reader
-from penstockd.rpc.rest.records import BlindReader, RecordReader
+from penstockd.rpc.rest.records import BlindReader, RecordBodies
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
 from penstockd.writes.incoming import populated_paths
 
@@ -109,16 +109,19 @@ class RestWire:
             request.content_type, request.data = body.content_type, body.data
             return request
         given: Sequence[str] = ()
+        bound = bound_values(self.found)
         if rule.body:
-            given = await self._read_body(exchange, body, request)
+            given = await self._read_body(exchange, body, request, bound)
         elif body.data.strip():
             raise RequestMalformed(f"a call with {self.verb} has no body")
-        self._bind_path(request)
+        self._bind_path(request, bound)
         self._read_query(request, given)
         self.conditions.apply(request, self.verb)
         return request
 
-    async def _read_body(self, exchange: Exchange, body: Any, request: Any) -> Sequence[str]:
+    async def _read_body(
+        self, exchange: Exchange, body: Any, request: Any, bound: Mapping[str, str | int]
+    ) -> Sequence[str]:
         """Put the body into the request; returns the fields that it has set."""
         rule = self.found.rule
         whole = rule.body == "*"
@@ -131,21 +134,22 @@ class RestWire:
             target.SetInParent()
         reading = BodyReading(_record_readers(exchange))
         await offload_large(len(body.data), reading.read, value, target)
-        for path, bound in bound_values(self.found).items():
+        for path, named in bound.items():
             path_in_body = path if whole else path.removeprefix(f"{rule.body}.")
-            if path_in_body in reading.present and _value_at(request, path) != bound:
+            if path_in_body in reading.present and _value_at(request, path) != named:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
         if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
             request.update_mask.paths.extend(reading.present)
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
 
-    def _bind_path(self, request: Any) -> None:
-        for variable, value in zip(self.found.rule.variables, self.found.values, strict=True):
+    def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
+        for path, value in bound.items():
+            *steps, last = path.split(".")
             holder = request
-            for step in variable.steps[:-1]:
+            for step in steps:
                 holder = getattr(holder, step)
-            setattr(holder, variable.steps[-1], value)
+            setattr(holder, last, value)
 
     def _read_query(self, request: Any, given: Sequence[str]) -> None:
         rule = self.found.rule
@@ -245,7 +249,7 @@ def _record_readers(exchange: Exchange) -> FindReader:
     """Finds the readers of records, by what the caller sees of those that it may write."""
     datasets, call = {d.message_type.full_name: d for d in exchange.hub.catalog}, exchange.arriving
 
-    def find(kind: Descriptor) -> RecordReader | BlindReader | None:
+    def find(kind: Descriptor) -> RecordBodies | BlindReader | None:
         dataset = datasets.get(kind.full_name)
         if dataset is None or not isinstance(call, Call):
             return None
@@ -253,7 +257,7 @@ def _record_readers(exchange: Exchange) -> FindReader:
             view = call.view(dataset, *_ACTIONS.get(exchange.method.name[:6], _BOTH))
         except PermissionDenied:
             return BlindReader()
-        return view.prepared(RecordReader)
+        return view.prepared(RecordBodies)
 
     return find
 

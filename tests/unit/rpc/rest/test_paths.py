@@ -118,8 +118,10 @@ def test_what_is_no_path_is_not_found() -> None:
 
 def test_a_path_must_be_readable() -> None:
     for path in ("/v1/customers/%ff", "/v1/access/revisions/x", "/v1/access/revisions/%37x"):
+        found = PATHS.find("GET", path)
+        assert found is not None
         with pytest.raises(RequestMalformed):
-            PATHS.find("GET", path)
+            bound_values(found)
 
 
 def test_no_two_rules_of_one_verb_match_the_same() -> None:
