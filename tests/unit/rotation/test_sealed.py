@@ -21,6 +21,7 @@ PLAIN = {
     ("log_head", "mark"), ("log_head", "oldest_mark"), ("log_transaction", "mark"),
     ("log_transaction", "written_mark"),
     ("pending", "mark"), ("policy_document", "digest"), ("policy_revision", "digest"),
+    ("policy_revision", "plans"),
     ("receipt", "request_digest"), ("receipt", "sha256"), ("stored_reply", "digest"),
     ("stored_reply", "reply"), ("stored_reply", "sight"),
     ("usage_digest", "days"), ("usage_digest", "digest"), ("usage_digest", "hours"),
