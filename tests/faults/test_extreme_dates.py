@@ -96,4 +96,4 @@ def test_the_two_times_that_stand_for_infinity_are_refused(own_hub: RunningHub, 
     record = {"interactionId": f"i-{time[:4]}", "occurTime": time}
     reply = own_hub.request("POST", "/v1/interactions", consumer="admin", json_body=record)
     assert (reply.status, reply.reason) == (400, "VALUE_INVALID")
-    assert "occur_time" in reply.violations()
+    assert "occurTime" in reply.violations()

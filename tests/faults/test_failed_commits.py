@@ -143,6 +143,7 @@ class Requests:
             **self._shapes(),
             **self._webhooks(),
             **self._access(),
+            **self._plans(),
             **self._rest(),
         }
 
@@ -269,6 +270,19 @@ class Requests:
             "ExplainAccess": lambda: {"dataset": "customers", **consumer},
             "PreviewRecords": lambda: {"dataset": "customers", "consumer_id": "crm"},
             "RehearseAccess": lambda: {**revision, "days": 1},
+        }
+
+    def _plans(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        named, revision = {"plan_id": self.name}, {"revision": self.revision}
+        return {
+            "ListPlans": dict,
+            "CreatePlan": lambda: {"plan": named},
+            "GetPlan": lambda: named,
+            "UpdatePlan": lambda: {"plan": {**named, "description": "other"}},
+            "ListPlanRevisions": dict,
+            "ComparePlanRevisions": lambda: {"from_revision": self.revision},
+            "DeletePlan": lambda: named,
+            "RollbackPlans": lambda: revision,
         }
 
     def _rest(self) -> dict[str, Callable[[], dict[str, Any]]]:
