@@ -113,7 +113,9 @@ class Form:
     def _unset(self, value: Any, path: str) -> bool:
         """Whether a member is null, or has the default of a field that is not optional."""
         field = self.fields.get(path)
-        if value is None or field is None or field.get("optional"):
+        if field is None:  # a member of a message that contains itself: the catalog lists none
+            return value in (None, "", [])
+        if value is None or field.get("optional"):
             return value is None
         default: tuple[Any, ...] = ("", 0, [], {}, field.get("values", [None])[0])
         return value in (("0",) if field["type"] in ("INT64", "UINT64") else default)

@@ -101,7 +101,7 @@ def test_a_consumer_from_its_making_to_its_end(hub: RunningHub) -> None:
     unknown = patch(hub, f"/consumers/{name}", {"title": "x"}, update_mask="digest")
     assert unknown.reason == "FIELD_UNKNOWN"
     wrong = patch(hub, f"/consumers/{name}", {"roles": ["nobody"]})
-    assert wrong.violations() == {"consumer.roles": "there is no role 'nobody'"}
+    assert wrong.violations() == {"roles": "there is no role 'nobody'"}
     assert delete(hub, f"/consumers/{name}").status == 200
     assert hub.get(f"/v1/access/consumers/{name}").reason == "RECORD_NOT_FOUND"
     assert delete(hub, f"/consumers/{name}").status == 404

@@ -67,6 +67,7 @@ class Walk:
             "KEY": "c00000001",
             "CONSUMER": "crm",
             "ROLE": "crm",
+            "PLAN": "partner",
             "FILE": str(folder / "role.json"),
             "REVISION": "1",
             "NAME": self.name,
