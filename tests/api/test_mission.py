@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from harness import RunningHub, eventually, free_port, new_customer, without_nulls
+from harness import RunningHub, contains, eventually, free_port, new_customer, without_nulls
 from penstock.client.webhooks import verify
 from penstock.model.v1 import customers_pb2
 from posted import Post, Posts, receiving
@@ -98,7 +98,7 @@ def check_format(record: Record) -> None:
     parsed = parse(record)
     told = json_format.MessageToDict(parsed, always_print_fields_with_no_presence=True)
     times = {"createTime", "updateTime"}
-    assert without(record, times) == {name: told[name] for name in record if name not in times}
+    assert contains(told, without(record, times))
     for name in ("createTime", "updateTime"):
         assert record[name].endswith("Z")
         datetime.fromisoformat(record[name])
@@ -151,7 +151,7 @@ def test_a1_a_developer_gets_filtered_customer_data(hub: RunningHub, prefix: str
 
     # One record, a filtered list and a whole export agree; the export of such a View has no etag.
     path = f"/v1/customers/{bought['customerId']}"
-    assert hub.get(path, "bi").json() == seen[bought["customerId"]]
+    assert without_nulls(hub.get(path, "bi").json()) == seen[bought["customerId"]]
     found = listed(hub, "bi", filter=f'customer_id = "{prefix}*"')
     assert found == {bought["customerId"]: seen[bought["customerId"]]}
     export = hub.get("/v1/customers:export", "bi", format="NDJSON")

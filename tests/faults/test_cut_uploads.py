@@ -98,7 +98,10 @@ class Receiver:
 
     async def _receive(self, requests: Any, context: Any) -> bytes:
         number = dict(context.invocation_metadata())["number"]
-        upload = GrpcUpload(requests, SimpleNamespace(context=context, metadata={}))  # type: ignore[arg-type]  # no hub is needed
+        exchange: Any = SimpleNamespace(  # no hub is needed
+            context=context, metadata={}, flush_headers=lambda: context.send_initial_metadata(())
+        )
+        upload = GrpcUpload(requests, exchange)
         try:
             await upload.begun()
             size = 0
