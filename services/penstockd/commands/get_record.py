@@ -24,5 +24,5 @@ async def get_record(hub: Hub, call: Call, dataset: Dataset, key: str, fields: s
     record = await read_record(hub.database, view, key, fields)
     if record is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
-    call.disclose_one(call.rule(view, fields))
+    await call.disclose_one(call.rule(view, fields))
     return record

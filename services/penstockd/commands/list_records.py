@@ -26,6 +26,6 @@ async def list_records(
     bound = query.bound_to(call.principal.consumer_id, view)
     position = hub.page_tokens.read(query.page_token, bound) if query.page_token else None
     page = await read_page(hub.database, view, query, size, position, surface=call.entry.surface)
-    call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
+    await call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
     return page.records, token

@@ -16,6 +16,8 @@ from penstockd.audit.entry import Entry
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.errors import CallTimeout, RequestMalformed
 from penstockd.hub import Hub
+from penstockd.metering.admission import Admission
+from penstockd.policy.errors import QuotaExhausted
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.disclosures import ReplyGuard, Undisclosed
@@ -90,6 +92,9 @@ class Exchange:
     guard: ReplyGuard | None = None
     arriving: PublicCall | ServedCall = field(init=False)
     call: ServedCall = field(init=False)
+    #: What the caller's plan allows the call; None if nothing limits it.
+    admission: Admission | None = None
+    _begun: bool = False
     _enters_refusal: bool | None = None
     #: The task that sends the latest piece of a file to the client.
     _piece: asyncio.Task[None] | None = None
@@ -160,11 +165,27 @@ class Exchange:
         """
         arriving = self.arriving
         if self.method.audited and not arriving.recorded:
-            arriving.note_recorded()
             entry = arriving.entry
+            await self._charge(entry)
+            arriving.note_recorded()
             refused = entry.consumer_id is None and entry.outcome != "OK"
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)
+                if self.admission is not None:
+                    self.admission.settle()
+
+    async def _charge(self, entry: Entry) -> None:
+        """Complete what the entry spends of quotas. Raises QuotaExhausted: then nothing leaves."""
+        if self.admission is None:
+            return
+        if entry.outcome != "OK":
+            return self.admission.charge_failure(entry)
+        try:
+            await self.admission.charge_reply(entry)
+        except QuotaExhausted:
+            entry.shown = entry.keys = entry.low_key = entry.high_key = None
+            entry.row_count = entry.byte_count = None
+            raise
 
     def mark_brief(self, status: int) -> dict[str, str]:
         """The header of a refusal by which the sidecar sends it without its body, under this HTTP
@@ -176,7 +197,25 @@ class Exchange:
     async def send_headers(self, headers: Mapping[str, str]) -> None:
         """Send headers of the reply. They are the start of the reply, so the audit comes first."""
         await self.record()
-        await self.context.send_initial_metadata(tuple(headers.items()))
+        await self.send_first(headers)
+
+    async def send_first(self, headers: Mapping[str, str]) -> None:
+        """Send the headers of the reply, with those about the caller's limits."""
+        self._begun = True
+        sent = {**headers, **self.limit_headers}
+        await self.context.send_initial_metadata(tuple(sent.items()))
+
+    async def begin_reply(self) -> None:
+        """Send the headers about the caller's limits, if there are any and none were sent."""
+        if not self._begun and self.limit_headers:
+            await self.send_first({})
+
+    @property
+    def limit_headers(self) -> Mapping[str, str]:
+        """The headers about the caller's limits."""
+        if self.admission is None:
+            return {}
+        return self.admission.headers
 
     def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
         """Add metadata that follows the reply, whether it succeeds or fails."""
@@ -191,6 +230,7 @@ class Exchange:
         if permit is None and self.guard is not None and self.guard.shows_records(frame):
             raise Undisclosed(f"{self.method.path} shows records that it did not disclose")
         await self.record()
+        await self.begin_reply()
         if not self.method.sends_file:
             await self.context.write(frame)
             return

@@ -153,7 +153,7 @@ class GrpcUpload:
         the client's own description of it (``complete``).
         """
         try:
-            await self._exchange.context.send_initial_metadata(())
+            await self._exchange.send_first({})
         except Exception as exc:
             raise ImportTruncated("the upload was cut off") from exc
         if self._form is not None:

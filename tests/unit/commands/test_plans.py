@@ -18,7 +18,8 @@ from penstockd.commands.plans.list_plan_revisions import list_plan_revisions
 from penstockd.commands.plans.list_plans import list_plans
 from penstockd.commands.plans.roll_back_plans import roll_back_plans
 from penstockd.commands.plans.update_plan import update_plan
-from penstockd.errors import PlanInUse, RecordExists, RecordNotFound, ValueInvalid
+from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid
+from penstockd.policy.errors import PlanInUse
 from penstockd.policy.plan_checks import PlanDraft, QuotaDraft
 from penstockd.query.errors import FieldUnknown
 

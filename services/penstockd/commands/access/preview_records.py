@@ -53,6 +53,6 @@ async def preview_records(
     check_reads(call, dataset.name, view.grants)
     size = min(page_size(query.page_size) if query.page_size else DEFAULT_RECORDS, MAX_RECORDS)
     page = await read_page(hub.database, view, query, size, surface=call.entry.surface)
-    call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
+    await call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     fields = parse_fields(query.fields, view)
     return RecordPreview(page.records, fields, page.end is not None, call.policy.revision)

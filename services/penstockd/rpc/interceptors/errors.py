@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 
 from penstockd.answers.problem import HEADER, http_status, pack_problem, wants_problem
 from penstockd.answers.reasons import REASONS
-from penstockd.answers.status import reason_of, status_of
+from penstockd.answers.status import reason_of, retry_seconds, status_of
 from penstockd.auth.presented import list_challenges
 from penstockd.observe import RareLine
 from penstockd.rpc.exchange import Exchange, Proceed
@@ -49,7 +49,7 @@ async def answer_errors(exchange: Exchange, proceed: Proceed) -> Any:
         if code is grpc.StatusCode.UNAUTHENTICATED:
             ways = list_challenges(exchange.metadata)
             trailers += [("www-authenticate", way) for way in ways]
-        if seconds := REASONS[reason_of(exc)].retry_seconds:
+        if seconds := retry_seconds(exc):
             trailers.append(("retry-after", str(seconds)))
         if "x-envoy-original-path" in exchange.metadata:
             trailers += _rest_headers(status, reason_of(exc), exchange.metadata.get("accept"))
