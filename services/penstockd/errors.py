@@ -45,6 +45,7 @@ class Refused(Exception):
     """
 
     reason: ClassVar[str] = "INTERNAL"
+    retry_after: float | None = None
 
     def __init__(
         self,
