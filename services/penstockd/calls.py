@@ -53,8 +53,8 @@ class Gauge(Protocol):
     async def charge_import(self, count: int, entry: Entry) -> None:
         """Charge records that were written to the entry; only those of imports count."""
 
-    def note_sent(self, size: int) -> None:
-        """Note the bytes that a stream has sent so far, in all."""
+    def note_sent(self, rows: int, size: int) -> None:
+        """Note the records and bytes that a stream has sent so far, in all."""
 
     async def charge_sent(self, *, ends: bool = False) -> None:
         """Charge what a stream has sent since the last time; it ``ends`` without an error."""
@@ -272,7 +272,7 @@ class Call(ArrivingCall):
             self._stream = self.books.open_streams.open(self.entry)
         self._stream.row_count, self._stream.byte_count = rows, size
         if self.gauge is not None:
-            self.gauge.note_sent(size)
+            self.gauge.note_sent(rows, size)
 
     async def record_end(self, outcome: str, rows: int, size: int) -> None:
         """Write the entry of how a stream of the call ended, with the totals that left the hub."""
@@ -281,7 +281,7 @@ class Call(ArrivingCall):
             await self.books.open_streams.end(stream, self.entry.end(outcome, rows, size))
         finally:
             if self.gauge is not None:
-                self.gauge.note_sent(size)
+                self.gauge.note_sent(rows, size)
                 await self.gauge.charge_sent(ends=True)
 
     async def permit(self, count: int) -> Permit:

@@ -45,8 +45,6 @@ async def change_policy(
     key: str,
     terms: ChangeTerms,
     work: Callable[[PolicyChange], Awaitable[T]],
-    *,
-    permission: Permission = Permission.ACCESS_WRITE,
 ) -> tuple[T, int]:
     """Run ``work`` in one transaction; return its result and the policy revision that it made.
 
@@ -54,8 +52,32 @@ async def change_policy(
     ``put_diff``. On return, this process applies the new revision. Raises PermissionDenied,
     ValueInvalid, PolicyChanged, LastAdministrator, and what ``work`` raises.
     """
-    call.require(permission)
+    call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = key
+    return await _change(database, policy, call, terms, work)
+
+
+async def change_plans(
+    database: Database,
+    policy: Policy,
+    call: Call,
+    key: str,
+    terms: ChangeTerms,
+    work: Callable[[PolicyChange], Awaitable[T]],
+) -> tuple[T, int]:
+    """Run ``work``, which changes plans; otherwise like ``change_policy``."""
+    call.require(Permission.PLANS_WRITE)
+    call.entry.record_key = key
+    return await _change(database, policy, call, terms, work)
+
+
+async def _change(
+    database: Database,
+    policy: Policy,
+    call: Call,
+    terms: ChangeTerms,
+    work: Callable[[PolicyChange], Awaitable[T]],
+) -> tuple[T, int]:
     _note_terms(call, terms, {})
     check_comment(terms.comment)
     author = Author(call.principal.consumer_id, call.entry.request_id, terms.comment)

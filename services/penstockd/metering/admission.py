@@ -88,8 +88,11 @@ class Admission:
     #: Charges that the call's entry spends, and the place that the call holds.
     _charges: list[tuple[Countable, Charge]] = field(default_factory=list)
     _place: Charge | None = None
-    _sent: int = 0
-    _charged: int = 0
+    #: The account of each quota when it was first charged.
+    _charged_to: dict[str, AllowanceKey] = field(default_factory=dict)
+    #: Records and bytes that a stream has sent, and that were charged at once for it.
+    _sent: tuple[int, int] = (0, 0)
+    _charged: tuple[int, int] = (0, 0)
 
     async def enter(self, entry: Entry) -> None:
         """Take what a call takes before its work.
@@ -125,25 +128,28 @@ class Admission:
     async def charge_records(self, count: int, entry: Entry | None) -> None:
         """See ``charge``."""
         await self.charge(Countable.RECORDS, count, entry)
+        self._charged = self._charged[0] + count, self._charged[1]
 
     async def charge_import(self, count: int, entry: Entry) -> None:
         """See ``charge``; records that are written otherwise are not imported."""
         if self.asked.method.rpartition("/")[2].startswith(_IMPORTS):
             await self.charge(Countable.IMPORT_RECORDS, count, entry)
 
-    def note_sent(self, size: int) -> None:
-        """Note the bytes that a stream has sent so far, in all."""
-        self._sent = size
+    def note_sent(self, rows: int, size: int) -> None:
+        """Note the records and bytes that a stream has sent so far, in all."""
+        self._sent = rows, size
 
     async def charge_sent(self, *, ends: bool = False) -> None:
         """Charge what a stream has sent since the last time. Raises QuotaExhausted if the quota is
-        used up, unless the stream ends anyway."""
-        rest = self._sent - self._charged
+        used up, unless the stream ends anyway: then records that did not leave return."""
+        if ends:
+            await self._return_unsent()
+        rest = self._sent[1] - self._charged[1]
         if rest <= 0:
             return
         over = Over.ALWAYS if ends else Over.FROM_SOME
         taken = [await self._take_quota(q, rest, over) for q in self._quotas(Countable.BYTES)]
-        self._charged += rest
+        self._charged = self._charged[0], self._charged[1] + rest
         try:
             await self._spend(taken)
         except AllowanceLost:
@@ -241,10 +247,28 @@ class Admission:
     async def _take_quota(self, quota: PlanQuota, amount: int, over: Over = Over.NO) -> Charge:
         account = self._account(quota)
         cap = ENDLESS if quota.soft else quota.limit
+        self._charged_to.setdefault(quota.key, account)
         try:
             return await self.limiter.spender.purse(account).take(amount, cap, over)
         except Spent:
             raise self._exhausted(quota, account) from None
+
+    async def _return_unsent(self) -> None:
+        """Return records that were charged to the stream, and did not leave."""
+        unsent = self._charged[0] - self._sent[0]
+        if unsent <= 0:
+            return
+        self._charged = self._sent[0], self._charged[1]
+        for quota in self._quotas(Countable.RECORDS):
+            charge = await self._take_quota(quota, 1, Over.ALWAYS)
+            try:
+                # In a new period nothing is returned: the old one is over.
+                if charge.purse.account == self._charged_to.get(quota.key):
+                    await self.limiter.ledger.spend({charge.portion_id: -unsent})
+            except AllowanceLost:
+                continue  # what was spent stays spent
+            finally:
+                charge.give_back()
 
     def _put_spends(self, entry: Entry) -> None:
         """Make the entry spend the call's charges."""
@@ -310,4 +334,7 @@ def account_of(consumer_id: str, quota: PlanQuota, terms: Terms, now: dt.datetim
     """The account of a quota in the period of the plan's zone that holds a time."""
     zone, period = find_zone(terms.plan.time_zone), Period(quota.per)
     start = period.start(now, zone)
-    return AllowanceKey(consumer_id, quota.key, start, period.next(start, zone))
+    end = period.next(start, zone)
+    if end <= now:  # the clock there repeats a part of an hour, which is a period of its own
+        start, end = end, period.next(end, zone)
+    return AllowanceKey(consumer_id, quota.key, start, end)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, plans_document, put_diff
+from penstockd.access.changes import ChangeTerms, change_plans, plans_document, put_diff
 from penstockd.access.stored import find_plan
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.errors import PlanInUse
 from penstockd.policy.history import PolicyChange
-from penstockd.policy.model import Permission
 from penstockd.policy.plan_admin import list_plan_holders, remove_plans
 
 
 async def delete_plan(hub: Hub, call: Call, plan_id: str, terms: ChangeTerms) -> None:
     """Delete a plan. Raises RecordNotFound, and PlanInUse, which names the plan's consumers."""
-    key, permission = f"plans/{plan_id}", Permission.PLANS_WRITE
+    key = f"plans/{plan_id}"
 
     async def delete(under_way: PolicyChange) -> None:
         found = await find_plan(under_way.connection, plan_id)
@@ -25,4 +24,4 @@ async def delete_plan(hub: Hub, call: Call, plan_id: str, terms: ChangeTerms) ->
         await remove_plans(under_way.connection, [plan_id])
         put_diff(under_way, plans_document(found), plans_document())
 
-    await change_policy(hub.database, hub.policy, call, key, terms, delete, permission=permission)
+    await change_plans(hub.database, hub.policy, call, key, terms, delete)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from penstockd.access.changes import ChangeTerms, change_policy, put_diff
+from penstockd.access.changes import ChangeTerms, change_plans, put_diff
 from penstockd.calls import Call
 from penstockd.hub import Hub
 from penstockd.policy.difference import PolicyDifference, find_plan_differences
 from penstockd.policy.history import PolicyChange, policy_now, read_revision, write_document
-from penstockd.policy.model import Permission
 from penstockd.policy.plan_history import check_plans, rolled_back_plans
 
 
@@ -16,7 +15,7 @@ async def roll_back_plans(
 ) -> tuple[list[PolicyDifference], int]:
     """Restore the plans of an earlier revision (see ``rolled_back_plans``) as a new revision;
     returns what changed, and that revision. Raises RecordNotFound, RollbackImpossible."""
-    key, permission = f"plans/revisions/{revision}", Permission.PLANS_WRITE
+    key = f"plans/revisions/{revision}"
 
     async def write(under_way: PolicyChange) -> list[PolicyDifference]:
         connection = under_way.connection
@@ -27,6 +26,4 @@ async def roll_back_plans(
         put_diff(under_way, now, wanted)
         return find_plan_differences(now, wanted)
 
-    return await change_policy(
-        hub.database, hub.policy, call, key, terms, write, permission=permission
-    )
+    return await change_plans(hub.database, hub.policy, call, key, terms, write)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from penstockd.access.changes import (
     ChangeTerms,
-    change_policy,
+    change_plans,
     check_mask,
     plans_document,
     put_diff,
@@ -29,8 +29,8 @@ async def update_plan(
     hub: Hub, call: Call, draft: PlanDraft, mask: Sequence[str], terms: ChangeTerms
 ) -> tuple[Plan, int]:
     """Set a plan's fields in ``mask``. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
-    key, permission = f"plans/{draft.plan_id}", Permission.PLANS_WRITE
-    call.require(permission)
+    key = f"plans/{draft.plan_id}"
+    call.require(Permission.PLANS_WRITE)
     check_mask(mask, FIELDS)
 
     async def update(under_way: PolicyChange) -> Plan:
@@ -42,6 +42,4 @@ async def update_plan(
         put_diff(under_way, plans_document(before), plans_document(after))
         return after
 
-    return await change_policy(
-        hub.database, hub.policy, call, key, terms, update, permission=permission
-    )
+    return await change_plans(hub.database, hub.policy, call, key, terms, update)
