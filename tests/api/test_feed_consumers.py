@@ -20,7 +20,7 @@ import pytest
 
 from harness import RunningHub, eventually, free_port, new_customer
 from penstock.client import Client, Replica
-from penstock.client.record import to_dict
+from penstock.client.record_data import to_dict
 
 
 @pytest.fixture

@@ -92,6 +92,35 @@ def test_a_write_is_posted_and_verified(
     assert "retryCount" not in metrics
 
 
+def test_a_posted_record_has_the_bytes_of_an_export(
+    hub: RunningHub, posts: Posts, path: str, webhook: dict[str, Any]
+) -> None:
+    """In JSON and in XML; crm sees no taxId, and nothing of an address that is unset."""
+    key = webhook["key"] + "1"
+    xml = create(
+        hub,
+        posts.url + path + "-xml",
+        selections=[{"dataset": "customers", "filter": f'customer_id = "{key}"'}],
+        options={"body": "XML"},
+    )
+    assert xml.status == 200, xml.text
+    write(hub, key, name='Ada "<&>" é', tags=["a", "b\n"], marketingOptIn=False)
+    (post,), (xml_post,) = posts.wait(path, 1), posts.wait(path + "-xml", 1)
+
+    def export(format: str) -> str:
+        query = {"format": format, "filter": f'customer_id = "{key}"'}
+        reply = hub.get("/v1/customers:export", "crm", **query)
+        assert reply.status == 200, reply.text
+        return reply.text
+
+    line = export("NDJSON").rstrip("\n")
+    assert '"billingAddress":null' in line and '"marketingOptIn":false' in line
+    assert f'"record":{line},"' in post.body.decode()
+    element = export("XML").partition("<customers>\n")[2].removesuffix("\n</customers>\n")
+    assert f"<record>{element}</record>" in xml_post.body.decode()
+    hub.request("DELETE", f"/v1/webhooks/{xml.json()['webhook']['webhookId']}", consumer="crm")
+
+
 def test_what_is_posted_is_in_the_audit_and_so_are_the_calls(
     hub: RunningHub, posts: Posts, path: str, webhook: dict[str, Any]
 ) -> None:

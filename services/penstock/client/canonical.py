@@ -138,7 +138,7 @@ def _value_printers(
         case fd.CPPTYPE_INT64 | fd.CPPTYPE_UINT64:
             return (lambda v: f'"{v}"'), (lambda v: f'"{v}"')
         case fd.CPPTYPE_FLOAT:
-            return (lambda v: _print_number(_round_single(v))), _print_number
+            return (lambda v: _print_number(round_single(v))), _print_number
         case fd.CPPTYPE_DOUBLE:
             return _print_number, _print_number
     return str, lambda v: str(int(v))
@@ -222,7 +222,7 @@ def _moment_text(text: str) -> str:
     return f'"{whole}.{fraction[:6]:0<6}Z"'
 
 
-def _round_single(value: float) -> float:
+def round_single(value: float) -> float:
     """The number with the fewest digits that is the same in 32 bits."""
     if not math.isfinite(value):
         return value

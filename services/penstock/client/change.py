@@ -10,7 +10,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from penstock.client.record import read_struct, to_dict
+from penstock.client.record import read_struct
+from penstock.client.record_data import to_dict
 from penstock.client.stubs import load_stubs
 from penstock.hub.v1 import changes_pb2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -44,7 +44,7 @@ def check_structs(record: Mapping[str, Any], message: Descriptor, prefix: str = 
             continue
         if is_struct(field):
             _check_numbers(value, f"{prefix}{name}")
-        elif _is_nested(field):
+        elif is_nested(field):
             check_structs(value, field.message_type, f"{prefix}{name}.")
 
 
@@ -84,22 +84,6 @@ def paths_of(record: Record, message: Descriptor) -> list[str]:
     return list(_named_paths(record, message, ""))
 
 
-def to_dict(
-    record: Message, paths: Iterable[str] = (), *, model_names: bool = False
-) -> dict[str, Any]:
-    """The record as proto JSON, with defaults; only the fields in ``paths`` if there are any.
-
-    ``model_names`` keeps the names of the model, such as billing_address.
-    """
-    wanted = [tuple(path.strip().split(".")) for path in paths if path.strip()]
-    whole = to_proto_json(
-        record,
-        always_print_fields_with_no_presence=True,
-        preserving_proto_field_name=model_names,
-    )
-    return _prune_values(whole, record.DESCRIPTOR, wanted) if wanted else whole
-
-
 def to_proto_json(message: Message, **options: Any) -> dict[str, Any]:
     """The message as ``json_format.MessageToDict`` has it, but whole numbers in Structs are int and
     each Struct is a JsonObject."""
@@ -113,7 +97,7 @@ def _write_structs(document: dict[str, Any], message: Message) -> None:
         name = field.json_name if field.json_name in document else field.name
         if is_struct(field):
             document[name] = read_struct(value)
-        elif _is_nested(field):
+        elif is_nested(field):
             _write_structs(document[name], value)
 
 
@@ -138,25 +122,9 @@ def _read_value(value: Any) -> Any:
     return None if kind in ("null_value", None) else getattr(value, kind)
 
 
-def _prune_values(
-    values: Mapping[str, Any], message: Descriptor, wanted: list[tuple[str, ...]]
-) -> dict[str, Any]:
-    kept = {}
-    for field in message.fields:
-        below = [w[1:] for w in wanted if w[0] in (field.name, field.json_name)]
-        name = field.json_name if field.json_name in values else field.name
-        if not below or name not in values:
-            continue
-        value = values[name]
-        nested = [w for w in below if w]
-        whole = len(nested) < len(below) or not _is_nested(field)
-        kept[name] = value if whole else _prune_values(value, field.message_type, nested)
-    return kept
-
-
 def _set_paths(message: Message, prefix: str) -> Iterator[str]:
     for field, value in message.ListFields():
-        if _is_nested(field):
+        if is_nested(field):
             yield from list(_set_paths(value, f"{prefix}{field.name}.")) or [prefix + field.name]
         else:
             yield prefix + field.name
@@ -169,13 +137,14 @@ def _named_paths(record: Mapping[str, Any], message: Descriptor, prefix: str) ->
         if name not in by_name:
             raise ValueError(f"{message.name} has no field '{prefix}{name}'")
         field = by_name[name]
-        if _is_nested(field) and isinstance(value, Mapping) and value:
+        if is_nested(field) and isinstance(value, Mapping) and value:
             yield from _named_paths(value, field.message_type, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name
 
 
-def _is_nested(field: FieldDescriptor) -> bool:
+def is_nested(field: FieldDescriptor) -> bool:
+    """Whether a field is a single message of the model."""
     message = field.message_type
     return (
         message is not None

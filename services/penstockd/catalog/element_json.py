@@ -42,6 +42,15 @@ def many_writer(field: Field, left_out: Collection[str] = ()) -> Write:
     return _map_writer(item) if field.kind is Kind.MAP else _list_writer(item)
 
 
+def data_text(value: Any) -> bytes:
+    """JSON data of a list or map of messages, as ``orjson`` parses it, in this form again."""
+    if isinstance(value, dict):
+        return _write_object(value, data_text)
+    if isinstance(value, list):
+        return b"[" + b", ".join(map(data_text, value)) + b"]"
+    return double_text(value) if isinstance(value, float) else orjson.dumps(value)
+
+
 def struct_text(message: Any) -> bytes:
     """The JSON text of a message of type Struct."""
     return _write_object(message.fields, _struct_value)

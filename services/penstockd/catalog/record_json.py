@@ -10,13 +10,16 @@ from __future__ import annotations
 import base64
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
 from google.protobuf.message import Message
 
-from penstockd.catalog.element_json import many_writer, struct_text
+from penstockd.catalog.element_json import data_text, many_writer, struct_text
+from penstockd.catalog.member_nulls import find_null_items
 from penstockd.catalog.model import Dataset, Field, Kind
 from penstockd.catalog.record import time_of
 from penstockd.floats import format_float, name_odd_float
@@ -30,9 +33,9 @@ Get = Callable[[Any], Any]
 class RecordJson:
     """Writes records of a dataset, of which it shows ``fields``, in the order of the schema.
 
-    ``nulls`` are fields that are shown as null whatever a message holds, and members of lists and
-    maps of messages that have no value for the caller; ``hidden`` are such members that it may not
-    see. Rows need neither: the database has left them out.
+    ``nulls`` are the fields, and the members of messages in lists and maps, that are shown as null
+    whatever a message holds; ``hidden`` are those that are not shown. In rows the database has left
+    both out.
     """
 
     def __init__(
@@ -44,11 +47,11 @@ class RecordJson:
         hidden: Collection[Field] = (),
     ) -> None:
         self.dataset, self.fields = dataset, tuple(fields)
-        converts = [_row_convert(f) for f in fields]
+        gone = _Unshown(frozenset(nulls), frozenset(hidden))
+        converts = [_row_convert(f, gone) for f in fields]
         self._converts = [(i, c) for i, c in enumerate(converts) if c is not None]
         self._row = _RowShape(fields, 0, 0)
-        empty = frozenset(nulls)
-        self._message = _message_reader(fields, 0, empty, {f.path for f in (*hidden, *empty)})
+        self._message = _message_reader(fields, 0, gone)
 
     def encode(self, message: Message) -> bytes:
         """The record of a message that shows no more than the caller may see."""
@@ -62,6 +65,50 @@ class RecordJson:
             if values[i] is not None:
                 values[i] = convert(values[i])
         return orjson.dumps(self._row.build(values))
+
+
+class ColumnsJson:
+    """Writes the columns of a shape, given as JSON data (see ``values.to_json``), as exports do."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        converts = [(f.path, _data_convert(f)) for f in fields]
+        self._converts = [(name, c) for name, c in converts if c is not None]
+
+    def encode(self, data: Mapping[str, Any]) -> bytes:
+        """The columns of one record, by name."""
+        values = dict(data)
+        for name, convert in self._converts:
+            if values[name] is not None:
+                values[name] = convert(values[name])
+        return orjson.dumps(values)
+
+
+def _data_convert(field: Field) -> Convert | None:
+    if field.is_json:
+        return lambda value: orjson.Fragment(data_text(value))
+    if field.kind in (Kind.FLOAT, Kind.DOUBLE):
+        single = field.kind is Kind.FLOAT
+        return lambda value: value if type(value) is str else _write_number(value, single=single)
+    return None
+
+
+@dataclass(frozen=True)
+class _Unshown:
+    """The fields and members without a value for the caller: shown as null, or not at all."""
+
+    nulls: frozenset[Field]
+    hidden: frozenset[Field]
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        return frozenset(f.path for f in (*self.nulls, *self.hidden))
+
+    def filler(self, field: Field) -> Convert:
+        """A function that adds the members that are null to the JSON text of a list or map."""
+        items = find_null_items(field, self.nulls, self.hidden)
+        if items is None:
+            return orjson.Fragment
+        return lambda text: orjson.Fragment(data_text(items.fill(orjson.loads(text))))
 
 
 # --- rows ---
@@ -101,7 +148,7 @@ def _group_members(fields: Sequence[Field], depth: int) -> list[tuple[str, list[
     return [(name, list(run)) for name, run in runs]
 
 
-def _row_convert(field: Field) -> Convert | None:
+def _row_convert(field: Field, gone: _Unshown) -> Convert | None:
     """A function for the values of a row; None if ``orjson`` writes them as they are."""
     if field.is_etag:
         return str
@@ -117,7 +164,7 @@ def _row_convert(field: Field) -> Convert | None:
         case Kind.TIMESTAMP:
             return lambda time: time.isoformat(timespec="microseconds").replace("+00:00", "Z")
         case Kind.LIST | Kind.MAP | Kind.STRUCT:
-            return orjson.Fragment
+            return gone.filler(field)
     return _any_convert(field)
 
 
@@ -147,18 +194,18 @@ def _write_number(value: float, *, single: bool) -> Any:
 
 
 def _message_reader(
-    fields: Sequence[Field], depth: int, nulls: Collection[Field], left_out: Collection[str]
+    fields: Sequence[Field], depth: int, gone: _Unshown
 ) -> Callable[[Any], dict[str, Any]]:
     """A function that makes what ``orjson`` writes for a message."""
     members: list[tuple[str, Get]] = []
     for name, run in _group_members(fields, depth):
         if len(run[0].json_steps) > depth + 1:
-            inner = _message_reader(run, depth + 1, nulls, left_out)
+            inner = _message_reader(run, depth + 1, gone)
             members.append((name, _nested_getter(run[0].steps[depth], inner)))
-        elif run[0] in nulls:
+        elif run[0] in gone.nulls:
             members.append((name, _show_null))
         else:
-            members.append((name, _leaf_getter(run[0], left_out)))
+            members.append((name, _leaf_getter(run[0], gone)))
     return lambda message: {name: get(message) for name, get in members}
 
 
@@ -176,8 +223,8 @@ def _nested_getter(name: str, inner: Callable[[Any], dict[str, Any]]) -> Get:
     return get
 
 
-def _leaf_getter(field: Field, left_out: Collection[str]) -> Get:
-    name, convert = field.steps[-1], _message_convert(field, left_out)
+def _leaf_getter(field: Field, gone: _Unshown) -> Get:
+    name, convert = field.steps[-1], _message_convert(field, gone)
     if field.presence and not field.repeated:
         return _optional_getter(name, convert)
     if convert is None:
@@ -191,7 +238,7 @@ def _optional_getter(name: str, convert: Convert | None) -> Get:
     return lambda message: convert(getattr(message, name)) if message.HasField(name) else None
 
 
-def _message_convert(field: Field, left_out: Collection[str]) -> Convert | None:
+def _message_convert(field: Field, gone: _Unshown) -> Convert | None:
     """A function for what a message has in a field; None if ``orjson`` writes it as it is."""
     if field.is_etag:
         return lambda text: text or None
@@ -211,6 +258,6 @@ def _message_convert(field: Field, left_out: Collection[str]) -> Convert | None:
         case Kind.STRUCT:
             return lambda value: orjson.Fragment(struct_text(value))
         case Kind.LIST | Kind.MAP:
-            write = many_writer(field, left_out)
-            return lambda held: orjson.Fragment(write(held))
+            write, fill = many_writer(field, gone.paths), gone.filler(field)
+            return lambda held: fill(write(held))
     return _any_convert(field)

@@ -101,7 +101,8 @@ def open_target(
     writer = open_writer(format, view.dataset, [view.shown(f) for f in shown], **choices)
     lacks_key = len(writer.selected) > len(shown)
     selected = (view.dataset.key, *shown) if lacks_key else shown
-    columns = [writer.sql(f, view.column(f)) for f in selected]
+    column = view.json_column if writer.shows_nulls else view.column
+    columns = [writer.sql(f, column(f)) for f in selected]
     return ExportTarget(writer, columns, shown, fields)
 
 

@@ -90,6 +90,7 @@ class CompressedWriter(DocumentWriter):
         self.content_type = by.content_type
         self.suffix = inner.suffix + by.suffix
         self.copy_options, self.most_rows = inner.copy_options, inner.most_rows
+        self.shows_nulls = inner.shows_nulls
         self._by = by
         self._compressor = by.compressor()
 

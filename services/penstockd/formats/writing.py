@@ -47,6 +47,8 @@ class DocumentWriter:
     suffix: str
     #: What the format cannot hold exactly, for the receipt.
     loss = ""
+    #: Whether members of messages in lists that are masked to null are in the file, as null.
+    shows_nulls = False
     #: The most rows of a file; None if there is no limit.
     most_rows: int | None = None
     #: By kind, the type in which its columns are read: its name in SQL and in SQLAlchemy.
@@ -212,6 +214,7 @@ class NdjsonWriter(DocumentWriter):
 
     content_type = "application/x-ndjson"
     suffix = ".ndjson"
+    shows_nulls = True
 
     def receipt(self, document: bytes) -> bytes:
         """A last line that cannot be mistaken for a record."""
@@ -226,6 +229,7 @@ class JsonWriter(DocumentWriter):
 
     content_type = "application/json"
     suffix = ".json"
+    shows_nulls = True
 
     def head(self) -> bytes:
         """The opening bracket."""

@@ -33,9 +33,11 @@ from sqlalchemy import (
 from sqlalchemy.sql.visitors import iterate
 
 from penstockd.catalog import Catalog, Dataset, Field
+from penstockd.catalog.member_nulls import find_null_items
 from penstockd.catalog.oneofs import oneofs_of
 from penstockd.policy.decision import Combination, FieldDecision, decide_all, decide_field
 from penstockd.policy.masks import mask_column
+from penstockd.policy.member_nulls import fill_nulls
 from penstockd.policy.members import Stripping, is_whole
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.row_filters import (
@@ -260,6 +262,13 @@ class View:
         if stripping is not None:
             return stripping.sql(column)
         return mask_column(field, column, self._masks[field], self.hash_key(field))
+
+    def json_column(self, field: Field) -> ColumnElement[Any]:
+        """``column`` for JSON, where members of messages in lists and maps that are masked to null
+        are there, as null."""
+        items = find_null_items(field, self.nulls, self.hidden)
+        column = self.column(field)
+        return column if items is None else fill_nulls(items, column)
 
     def follow(self, alias: str) -> tuple[Names, Wrap] | None:
         """Callers' filters do not follow references; only row rules do."""

@@ -24,8 +24,8 @@ from penstockd.audit.shown import Shown
 from penstockd.budget import let_others_run, offload_large
 from penstockd.catalog import Catalog
 from penstockd.catalog.record import UNREADABLE
+from penstockd.catalog.scalars import timestamp_text
 from penstockd.errors import CursorExpired, RecordUnreadable, ShapeUnfit
-from penstockd.formats.records import RecordWriter, time_text, xml_of
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
@@ -33,6 +33,12 @@ from penstockd.shapes.lens import ShapedLens
 from penstockd.store.cursor import Cursor
 from penstockd.store.database import Connection, Database
 from penstockd.store.places import Places
+from penstockd.webhooks.bodies import (
+    RecordWriter,
+    ShapedWriter,
+    encode_document,
+    make_writer,
+)
 from penstockd.webhooks.endpoints import Endpoint
 from penstockd.webhooks.events import FeedLog
 from penstockd.webhooks.model import (
@@ -64,7 +70,6 @@ UNFIT_PAUSE = timedelta(minutes=1)
 #: The type of messages about the endpoint itself.
 TEST = "webhook.test"
 BATCH = "batch"
-_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _MEDIA = {Body.JSON: "application/json", Body.XML: "application/xml"}
 #: Characters that a CloudEvents header holds unencoded (HTTP binding 3.1.3.2).
 _PLAIN = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "%"}
@@ -271,7 +276,7 @@ class Payloads:
     def __init__(self, catalog: Catalog, url: str, epoch: str, places: Places) -> None:
         self._places = places
         self._catalog, self._url, self._epoch = catalog, url, epoch
-        self._writers: dict[tuple[str, str], RecordWriter] = {}
+        self._writers: dict[tuple[str, str, str], RecordWriter | ShapedWriter] = {}
 
     def message(
         self,
@@ -295,7 +300,7 @@ class Payloads:
             for event, p in pairs:
                 events.append(self._event(event, p, options, sights))
                 if isinstance(sights[event.dataset], ShapedLens):
-                    size += len(_encode_document(events[-1][2], options.body))
+                    size += len(encode_document(events[-1][2], options.body))
                 if size > MAX_SHAPED:
                     raise ShapeUnfit(f"a message would have more than {MAX_SHAPED >> 20} MiB")
         disclosed: dict[str, list[str]] = {}
@@ -332,20 +337,15 @@ class Payloads:
 
     def _record(self, event: Occurrence, body: Body, sight: Lens) -> Any:
         assert event.after is not None
-        if isinstance(sight, ShapedLens):
-            values = sight.values(event.key, event.after)
-            if body is Body.JSON:
-                return values
-            shown = {name: value for name, value in values.items() if value is not None}
-            singular = sight.dataset.singular
-            return _Xml(f"<{singular}>{xml_of(shown)}</{singular}>")
-        name = (event.dataset, sight.view_id)
+        shape = sight.shape.name if isinstance(sight, ShapedLens) else ""
+        name = (event.dataset, sight.view_id, shape)
         writer = self._writers.get(name)
         if writer is None:
             if len(self._writers) > 1000:  # Views come and go with the policy
                 self._writers.clear()
-            writer = self._writers[name] = RecordWriter(sight.dataset, sight.fields)
-        return _Xml(writer.xml(event.after)) if body is Body.XML else writer.json(event.after)
+            writer = self._writers[name] = make_writer(sight)
+        write = writer.xml if body is Body.XML else writer.json
+        return write(event.key, event.after)
 
     def _write_body(
         self,
@@ -356,11 +356,11 @@ class Payloads:
     ) -> tuple[bytes, dict[str, str]]:
         if options.envelope is not Envelope.STANDARD:
             return self._cloud_events(delivery, events, options)
-        found = [{"type": t, "timestamp": time_text(m), "data": d} for t, m, d, _ in events]
+        found = [{"type": t, "timestamp": timestamp_text(m), "data": d} for t, m, d, _ in events]
         whole: dict[str, Any] = found[0]
         if options.batch_size > 1 and delivery.cause not in (Cause.TEST, Cause.NOTICE):
-            whole = {"type": BATCH, "timestamp": time_text(at), "data": found}
-        return _encode_document(whole, options.body), {"content-type": _MEDIA[options.body]}
+            whole = {"type": BATCH, "timestamp": timestamp_text(at), "data": found}
+        return encode_document(whole, options.body), {"content-type": _MEDIA[options.body]}
 
     def _cloud_events(
         self,
@@ -376,7 +376,7 @@ class Payloads:
                 "id": name,
                 "source": f"{self._url}/v1/{data.get('dataset', 'webhooks')}",
                 "type": kind,
-                "time": time_text(moment),
+                "time": timestamp_text(moment),
                 "datacontenttype": _MEDIA[options.body],
             }
             if key:
@@ -389,39 +389,18 @@ class Payloads:
             attributes, data = made[0]
             content_type = attributes.pop("datacontenttype")
             headers = {f"ce-{n}": _encode_header(v) for n, v in attributes.items()}
-            return _encode_document(data, options.body), {"content-type": content_type, **headers}
+            return encode_document(data, options.body), {"content-type": content_type, **headers}
         documents = [_structured_event(a, d, options.body) for a, d in made]
         if options.batch_size > 1 and delivery.cause not in (Cause.TEST, Cause.NOTICE):
             return orjson.dumps(documents), {"content-type": "application/cloudevents-batch+json"}
         return orjson.dumps(documents[0]), {"content-type": "application/cloudevents+json"}
 
 
-class _Xml(str):
-    """Text that is already XML."""
-
-
-def _encode_document(document: Mapping[str, Any], body: Body) -> bytes:
-    if body is Body.JSON:
-        return orjson.dumps(document)
-    root = "webhook" if "type" in document and "data" in document else "data"
-    return f"{_DECLARATION}<{root}>{_xml_value(document)}</{root}>".encode()
-
-
-def _xml_value(value: Any) -> str:
-    if isinstance(value, _Xml):
-        return value
-    if isinstance(value, Mapping):
-        return "".join(f"<{n}>{_xml_value(v)}</{n}>" for n, v in value.items())
-    if isinstance(value, list):
-        return "".join(f"<item>{_xml_value(v)}</item>" for v in value)
-    return xml_of(value)
-
-
 def _structured_event(
     attributes: dict[str, str], data: Mapping[str, Any], body: Body
 ) -> dict[str, Any]:
     """A CloudEvent as one JSON document, with XML as text in it."""
-    held: Any = data if body is Body.JSON else _encode_document(data, body).decode()
+    held: Any = data if body is Body.JSON else encode_document(data, body).decode()
     return {**attributes, "data": held}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
-from penstockd.formats.records import time_text
+from penstockd.catalog.scalars import timestamp_text
 from penstockd.keyring import Seal
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
@@ -313,7 +313,7 @@ class Settling:
         if found.disable:
             return Reason.FAILED_FOR_DAYS
         if found.warning is not None and found.failing_time is not None:
-            data = {"failingSince": time_text(found.failing_time), "percent": found.warning}
+            data = {"failingSince": timestamp_text(found.failing_time), "percent": found.warning}
             await tell_owner(connection, stored, FAILING, data, at)
         return None
 

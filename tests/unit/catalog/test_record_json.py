@@ -18,28 +18,33 @@ from typing import Any
 import orjson
 import pytest
 
-from penstockd.catalog import Catalog, Dataset, Field, Kind, element_json, record_json
+from penstock.client.record_data import to_dict
+from penstockd.catalog import Catalog, Dataset, Field, FieldClass, Kind
 from penstockd.catalog import values as canonical
 from penstockd.catalog.oneofs import oneofs_of
 from penstockd.catalog.record import Codec
 from penstockd.catalog.record_json import RecordJson
 from penstockd.floats import settle_float
-from penstockd.formats import open_writer
+from penstockd.formats import open_writer, record_xml
+from penstockd.formats.record_xml import RecordXml
 from penstockd.policy import rendering
 from penstockd.policy.lens import Lens
-from penstockd.policy.model import Mask
+from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.read import ExportQuery
 from penstockd.policy.view import View
 from seen_worlds import World, open_world
 from worlds import cases, random_rows, random_selection
 
-CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "12"))
+CASES = int(os.environ.get("PENSTOCK_FUZZ_CASES", "6"))
 SEED = int(os.environ.get("PENSTOCK_FUZZ_SEED", str(random.randrange(2**32))))
 MODELS = Path(__file__).parents[2] / "models"
 #: Datasets with kinds of fields that things lack.
 NAMES = ("measures", "gadgets", "nodes", "words", "films", "parties", "wides")
 
 _TEXTS = ['"', "\\", "\n", "\r", "\t", "\x7f", "é" * 20, "\u2028", "\U0010ffff", "</>&", "a" * 300]
+
+#: Kinds that lists and maps are filled with here.
+_DRAWN = (Kind.DOUBLE, Kind.FLOAT, Kind.STRING)
 
 
 # --- records --------------------------------------------------------------------------------
@@ -73,15 +78,12 @@ def draw_value(field: Field, rng: random.Random) -> Any:
         case Kind.DECIMAL:
             digits = tuple(map(int, str(rng.randrange(10 ** (field.precision or 38)))))
             return Decimal((0, digits, -rng.randint(0, field.scale)))
-        case Kind.LIST if field.element and field.element.kind in (Kind.DOUBLE, Kind.FLOAT):
+        case Kind.LIST if field.element and field.element.kind in _DRAWN:
             items = [draw_value(field.element, rng) for _ in range(rng.randrange(4))]
             return stored(field, [canonical.to_json(field.element, v) for v in items])
-        case Kind.MAP if field.element and field.element.kind in (Kind.DOUBLE, Kind.FLOAT):
-            keys = rng.sample(["", "b", "é", "aa", "a.b", '"'], rng.randrange(5))
-            named = {
-                k: canonical.to_json(field.element, draw_value(field.element, rng)) for k in keys
-            }
-            return stored(field, named)
+        case Kind.MAP if field.element and field.element.kind in _DRAWN:
+            named = {key: draw_value(field.element, rng) for key in draw_keys(rng)}
+            return stored(field, {k: canonical.to_json(field.element, v) for k, v in named.items()})
         case Kind.STRUCT:
             numbers = [
                 round(rng.uniform(-9, 9), rng.randrange(9)),
@@ -89,9 +91,12 @@ def draw_value(field: Field, rng: random.Random) -> Any:
                 1e-7,
                 None,
             ]
-            names = rng.sample(["", "b", "é", "aa", "\u2028", '"'], 3)
-            return stored(field, {name: rng.choice([numbers, *numbers]) for name in names})
+            return stored(field, {k: rng.choice([numbers, *numbers]) for k in draw_keys(rng)})
     return None
+
+
+def draw_keys(rng: random.Random) -> list[str]:
+    return rng.sample(["", "b", "é", "aa", "a.b", "\u2028", '"', "<\n\t&"], rng.randrange(6))
 
 
 def stored(field: Field, data: Any) -> str:
@@ -129,7 +134,8 @@ def world(module_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def exported(world: World, view: View, fields: Sequence[Field], name: str) -> list[bytes]:
     """The records of an export, in order of key."""
     writer = open_writer(name, view.dataset, fields)
-    columns = [writer.sql(f, view.column(f)) for f in writer.selected]
+    column = view.json_column if writer.shows_nulls else view.column
+    columns = [writer.sql(f, column(f)) for f in writer.selected]
     text, settings = ExportQuery(view, columns, filter="", order_by="").copy(0)
     document = bytearray(writer.head())
 
@@ -144,7 +150,11 @@ def exported(world: World, view: View, fields: Sequence[Field], name: str) -> li
 
     world.runner.run(read())
     document.extend(writer.tail())
-    return bytes(document).splitlines()
+    if name != "XML":
+        return bytes(document).splitlines()
+    end = f"</{view.dataset.singular}>".encode()  # texts hold line ends
+    _, _, records = bytes(document).partition(f"<{view.dataset.name}>\n".encode())
+    return [record + end for record in records.split(end + b"\n")[:-1]]
 
 
 def of_each_surface(world: World, view: View, selection: str) -> Mapping[str, list[bytes]]:
@@ -163,6 +173,55 @@ def of_each_surface(world: World, view: View, selection: str) -> Mapping[str, li
         "message": [writer.encode(codec.message(row)) for row in rows],
         "feed": [writer.encode(parse(image)) for image in seen if image is not None],
     }
+
+
+def in_xml(world: World, view: View, selection: str) -> Iterator[tuple[bytes, bytes]]:
+    """The View's records as feeds write them in XML, each beside that of an export."""
+    fields = Lens(view, world.catalog, fields=selection).fields
+    writer = RecordXml(view.dataset, fields)
+    lines = of_each_surface(world, view, selection)["feed"]
+    made = (writer.encode(line).encode() for line in lines)
+    return zip(made, exported(world, view, fields, "XML"), strict=True)
+
+
+def test_xml_is_that_of_exports(world: World) -> None:
+    for text, view, selection in drawn(world, max(CASES // 2, 2)):
+        for line, expected in in_xml(world, view, selection):
+            assert line == expected, f"{text}\n{expected!r}\n{line!r}"
+
+
+@pytest.fixture(scope="module")
+def whole_views(world: World) -> list[View]:
+    """Views that show all of every dataset in the clear."""
+    classes = dict.fromkeys(FieldClass, Mask.CLEAR)
+    views = []
+    for dataset in world.catalog:
+        grant = Grant("all", dataset.name, frozenset({Action.READ}), classes, {}, "")
+        made = View(dataset, world.catalog, world.tables, [grant], revision=1, mask_key=b"k")
+        views.append(made)
+    return views
+
+
+def test_clients_have_the_same_values(world: World, whole_views: list[View]) -> None:
+    """What the command line and the SDK make of a message that shows all of a record."""
+    for view in whole_views:
+        name, parse = view.dataset.name, view.dataset.message_class.FromString
+        for line in of_each_surface(world, view, "")["NDJSON"]:
+            expected = orjson.loads(line)
+            data = to_dict(parse(world.images[name][expected[view.dataset.key.json_path]]))
+            assert is_same(data, expected), f"seed {SEED}\n{data}\n{expected}"
+            assert list(data) == list(expected)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether JSON data is the same; floats of 32 bits may have other digits."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(is_same(v, other[k]) for k, v in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if isinstance(one, float) and one != other:
+        return struct.pack("<f", one) == struct.pack("<f", other)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def drawn(world: World, count: int) -> Iterator[tuple[str, View, str]]:
@@ -205,8 +264,23 @@ def check_members(record: Any, fields: Sequence[Field], depth: int, view: View, 
         if len(below[0].json_steps) == depth + 1:
             (field,) = below
             assert record[name] is None or view.mask(field) is not Mask.NULL, text
+            if field.members and not field.recursive and record[name] is not None:
+                check_elements(record[name], field, view, text)
         elif record[name] is not None:
             check_members(record[name], below, depth + 1, view, text)
+
+
+def check_elements(value: Any, field: Field, view: View, text: str) -> None:
+    """Members that are masked to null are there, hidden ones are not; others may be unset."""
+    depth = len(field.json_steps)
+    masks: dict[str, set[Mask]] = {}
+    for member in field.members:
+        masks.setdefault(member.json_steps[depth], set()).add(view.mask(member))
+    for item in value.values() if field.kind is Kind.MAP else value:
+        for name, found in masks.items():
+            assert name not in item or found != {Mask.HIDE}, text
+            if Mask.NULL in found and found <= {Mask.NULL, Mask.HIDE}:
+                assert item[name] is None, text
 
 
 # --- negative controls ------------------------------------------------------------------------
@@ -226,30 +300,50 @@ def with_nulls(self: Any, values: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(self._names, [*made, *values[at : self._end]], strict=True))
 
 
+def with_unset(name: str, write: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    return lambda message: write(getattr(message, name))
+
+
 @pytest.mark.parametrize(
-    ("where", "name", "wrong"),
+    ("name", "wrong"),
     [
-        (record_json._RowShape, "build", with_nulls),
-        (record_json, "_write_number", lambda value, single: value),
-        (record_json, "_show_null", lambda message: ""),
-        (record_json, "struct_text", lambda message: b"{}"),
-        (element_json, "order_of", lambda name: name),
-        (
-            element_json,
-            "_make_optional",
-            lambda name, write: element_json._make_always(name, write),
-        ),
-        (element_json._Messages, "_hides", lambda self, fd, path: False),
-        (element_json, "double_text", lambda value: repr(value).encode()),
+        ("record_json._RowShape.build", with_nulls),
+        ("record_json._write_number", lambda value, single: value),
+        ("record_json._show_null", lambda message: ""),
+        ("record_json.find_null_items", lambda field, nulls, hidden: None),
+        ("record_json.struct_text", lambda message: b"{}"),
+        ("element_json.order_of", lambda name: name),
+        ("element_json._make_optional", with_unset),
+        ("element_json._Messages._hides", lambda self, fd, path: False),
+        ("element_json.double_text", lambda value: repr(value).encode()),
     ],
 )
 def test_a_wrong_writer_is_caught(
-    world: World, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, wrong: Callable[..., Any]
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, wrong: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(where, name, wrong)
+    monkeypatch.setattr(f"penstockd.catalog.{name}", wrong)
     for _, view, selection in drawn(world, 40):
         found = of_each_surface(world, view, selection)
         if any(lines != found["NDJSON"] for lines in found.values()):
+            return
+    pytest.fail(f"nothing differs, seed {SEED}")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("_IN_ITEM", {}),
+        ("_IN_KEY", {}),
+        ("_struct_text", lambda value: orjson.dumps(value).decode()),
+        ("_make_map_writer", lambda item: lambda held: ""),
+    ],
+)
+def test_wrong_xml_is_caught(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, wrong: Any
+) -> None:
+    monkeypatch.setattr(record_xml, name, wrong)
+    for _, view, selection in drawn(world, 40):
+        if any(line != expected for line, expected in in_xml(world, view, selection)):
             return
     pytest.fail(f"nothing differs, seed {SEED}")
 

@@ -205,7 +205,7 @@ def _format_effect(consumer: str, effect: Any) -> Iterator[str]:
 
 def _print_records(records: list[Any], record_class: Any, paths: list[str]) -> None:
     from penstock.client.cli.tables import columns_of
-    from penstock.client.record import to_dict
+    from penstock.client.record_data import to_dict
 
     columns = columns_of(record_class, paths, len(paths))
     print_rows((to_dict(r, paths, model_names=True) for r in records), columns)

@@ -194,7 +194,7 @@ def change_printer(file: Any, default: Format = Format.table) -> RowPrinter:
 
 def change_document(change: Change, fields: str = "") -> dict[str, Any]:
     """The document of a change, by the names of the model."""
-    from penstock.client.record import to_dict
+    from penstock.client.record_data import to_dict
 
     paths = fields.split(",")
     said: dict[str, Any] = {

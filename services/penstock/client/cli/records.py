@@ -224,14 +224,14 @@ def _describe_field(field: Any) -> dict[str, Any]:
 
 
 def _print_record(record: Any, fields: str = "") -> None:
-    from penstock.client.record import to_dict
+    from penstock.client.record_data import to_dict
 
     print_document(to_dict(record, fields.split(","), model_names=True))
 
 
 def _print_records(source: DatasetClient, found: Iterable[Any], fields: str) -> None:
     from penstock.client.cli.tables import columns_of
-    from penstock.client.record import to_dict
+    from penstock.client.record_data import to_dict
 
     paths = fields.split(",")
     columns = columns_of(source.record_class, paths, _COLUMNS)

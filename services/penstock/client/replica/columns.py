@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from penstock.client.json_messages import parse_message
 from penstock.client.keys import find_key_fields, joins_key, key_of
-from penstock.client.record import to_proto_json
+from penstock.client.record_data import name_enums, to_dict
 from penstock.client.stubs import Descriptor, FieldDescriptor, enum_labels, field_options
 
 #: Holds the key as text where no field does: of a number, or of several parts.
@@ -91,7 +91,7 @@ class TableShape:
         """The record's values, one for each column of a row."""
         nested: Mapping[str, Any] = {}
         if any(c.nested for c in self.columns):
-            nested = to_proto_json(record)
+            nested = to_dict(record)
         values = tuple(self._value(record, nested, column) for column in self.columns)
         return (*values, self.key_of(record)) if self._joined else values
 
@@ -113,7 +113,7 @@ class TableShape:
             except (TypeError, AttributeError, ArithmeticError, UnicodeError) as error:
                 raise ValueError(f"{column.name}: {error}") from None
         try:
-            record.MergeFrom(parse_message(nested, self._class))
+            record.MergeFrom(parse_message(name_enums(nested, self._class.DESCRIPTOR), self._class))
         except json_format.ParseError as error:
             raise ValueError(str(error)) from None
         return record  # type: ignore[no-any-return]  # its class is known only at run time
