@@ -54,7 +54,7 @@ async def change_policy(
     """
     call.require(Permission.ACCESS_WRITE)
     call.entry.record_key = key
-    return await _change(database, policy, call, terms, work)
+    return await _write_change(database, policy, call, terms, work)
 
 
 async def change_plans(
@@ -68,10 +68,10 @@ async def change_plans(
     """Run ``work``, which changes plans; otherwise like ``change_policy``."""
     call.require(Permission.PLANS_WRITE)
     call.entry.record_key = key
-    return await _change(database, policy, call, terms, work)
+    return await _write_change(database, policy, call, terms, work)
 
 
-async def _change(
+async def _write_change(
     database: Database,
     policy: Policy,
     call: Call,
