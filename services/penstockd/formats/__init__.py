@@ -183,7 +183,7 @@ def pick_format(format: str, accept: str | None, *, among: Collection[str] = ())
     offered = {name: made for name, made in WRITERS.items() if not among or name in among}
     if format:
         return _known_format(format, offered)
-    ranges = _parse_accept(accept or "*/*")
+    ranges = parse_accept(accept or "*/*")
     nothing = (0.0, 0)
     wanted: dict[str, tuple[float, int]] = {}
     for media in [media for media, name in _MEDIA.items() if name in offered]:
@@ -209,7 +209,7 @@ def format_of_suffix(file_name: str) -> str:
     return next((name for suffix, name in _SUFFIXES.items() if stem.endswith(suffix)), "")
 
 
-def _parse_accept(accept: str) -> dict[str, tuple[float, int]]:
+def parse_accept(accept: str) -> dict[str, tuple[float, int]]:
     """The media ranges of an Accept header, each with its quality and, to rank those of equal
     quality, its place from the end."""
     found = dict[str, tuple[float, int]]()

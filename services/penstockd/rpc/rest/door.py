@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.descriptor import MethodDescriptor
 
 from penstock.rest.v1 import rest_pb2
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
+from penstockd.rpc.rest.media import JSON, XML
 from penstockd.rpc.rest.paths import Paths
 from penstockd.rpc.rest.queries import split_target
 from penstockd.rpc.rest.unknown import UnknownCall, UnknownWire, unknown_route
@@ -48,8 +51,9 @@ class RestDoor:
     def __init__(self, hub: Hub, served: Sequence[ServedRoute]) -> None:
         find, self._hub = hub.catalog.pool.FindMethodByName, hub
         self.paths: Paths[HttpTarget] = Paths(
-            (find(f"{one.route.method.service}.{one.route.method.name}"), HttpTarget(one))
+            (method, HttpTarget(one, _list_media(hub, one, method)))
             for one in served
+            for method in [find(f"{one.route.method.service}.{one.route.method.name}")]
         )
         self._unknown = ServedRoute(hub, unknown_route())
         self._heads = {one: _head_of(one) for one in served if one.route.streams_reply}
@@ -77,6 +81,18 @@ class RestDoor:
         if verb == "HEAD" and served.route.streams_reply:
             served = self._heads[served]
         return served, RestWire(found, verb, query)
+
+
+def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequence[str]:
+    """The media types in which a method replies; () for files and streams."""
+    reply, dataset = method.output_type, served.route.method.dataset
+    if method.server_streaming or reply.full_name == HttpBody.DESCRIPTOR.full_name:
+        return ()
+    if dataset is None:
+        return (JSON,)
+    record = hub.catalog[dataset].message_type.full_name
+    shows = reply.full_name == record or dataset in reply.fields_by_name
+    return (JSON, XML) if shows else (JSON,)
 
 
 def _head_of(served: ServedRoute) -> ServedRoute:

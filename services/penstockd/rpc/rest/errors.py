@@ -10,12 +10,16 @@ from google.rpc import error_details_pb2, status_pb2
 
 from penstockd.answers.problem import http_status, make_problem, usual_http_status, wants_problem
 from penstockd.answers.reasons import REASONS
+from penstockd.formats.record_xml import xml_of
 from penstockd.rpc.exchange import Exchange, Refusal
 from penstockd.rpc.frames import http_body
+from penstockd.rpc.http_errors import NotAcceptable
 from penstockd.rpc.rest.conditions import STATUS
-from penstockd.rpc.rest.media import JSON, PROBLEM
+from penstockd.rpc.rest.media import JSON, PROBLEM, XML, choose_media
 from penstockd.rpc.rest.problems import json_path
 from penstockd.rpc.rest.replies import ReplyWriter
+
+_XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 async def refuse_call(
@@ -73,5 +77,16 @@ def encode_error(
     """The media type and the body of an error with an HTTP status; ``pool`` knows its details."""
     if wants_problem(accept):
         return PROBLEM, orjson.dumps(make_problem(status, http))
+    if _prefers_xml(accept):
+        told = xml_of(make_problem(status, http))
+        return XML, f"{_XML_HEAD}<problem>{told}</problem>\n".encode()
     data = ReplyWriter({}, pool).data(status)
     return JSON, orjson.dumps({"message": status.message, **data})
+
+
+def _prefers_xml(accept: str | None) -> bool:
+    """Whether a caller takes XML rather than JSON; who takes neither gets JSON."""
+    try:
+        return choose_media(accept, (JSON, XML)) == XML
+    except NotAcceptable:
+        return False

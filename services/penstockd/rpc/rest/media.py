@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from penstockd.rpc.http_errors import MediaTypeUnsupported
+from collections.abc import Sequence
+
+from penstockd.formats import parse_accept
+from penstockd.rpc.http_errors import MediaTypeUnsupported, NotAcceptable
 
 JSON, XML, CSV = "application/json", "application/xml", "text/csv"
 PROBLEM = "application/problem+json"
@@ -30,3 +33,31 @@ def check_json_type(content_type: str, *, patch: bool) -> None:
     if kind in _JSON_TYPES or (patch and kind in _PATCHES) or kind.endswith("+json"):
         return
     raise MediaTypeUnsupported(f"a body must be {JSON}, not {kind[:80]}")
+
+
+def prefers_events(accept: str | None) -> bool:
+    """Whether a caller wants a feed as server-sent events rather than as lines of JSON."""
+    ranges = parse_accept(accept or "")
+    events = ranges.get(EVENTS, (0.0, 0))
+    return events > (0.0, 0) and events >= ranges.get(NDJSON, (0.0, 0))
+
+
+def choose_media(accept: str | None, offered: Sequence[str]) -> str:
+    """The media type of a reply: of those ``offered`` the one that the header ``Accept`` ranks
+    highest (RFC 9110, 12.5.1), the first of equal ones.
+
+    Who asks for problems takes JSON if there is none. Raises NotAcceptable.
+    """
+    if not accept:
+        return offered[0]
+    ranges, nothing = parse_accept(accept), (0.0, 0)
+    if PROBLEM in ranges:
+        ranges.setdefault(JSON, ranges[PROBLEM])
+    ranks = {}
+    for media in offered:
+        kinds = (media, media.partition("/")[0] + "/*", "*/*")
+        ranks[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
+    best = max(offered, key=ranks.__getitem__)
+    if ranks[best] == nothing:
+        raise NotAcceptable(f"the reply can be {' or '.join(offered)}, not '{accept[:200]}'")
+    return best

@@ -110,10 +110,10 @@ class Paths(Generic[T]):
             found.add("HEAD")
         return sorted(found | {"OPTIONS"}) if found else []
 
-    def templates(self) -> Iterator[tuple[str, T]]:
-        """Every template, with its target."""
+    def every_rule(self) -> Iterator[tuple[HttpRule, T]]:
+        """Every rule with its target."""
         for rules in self._rules.values():
-            yield from ((rule.template, target) for rule, target in rules)
+            yield from rules
 
     def _matching(self, path: str) -> Iterator[tuple[HttpRule, T, re.Match[str]]]:
         for rule, target in self._rules.get(_first_of(path), ()):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import orjson
 from google.api.httpbody_pb2 import HttpBody
 
 from penstock.rest.v1 import rest_pb2
@@ -17,8 +18,11 @@ from penstockd.rpc.exchange import Exchange, Method, Refusal, ServedCall
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.http_errors import MethodNotAllowed
 from penstockd.rpc.rest.errors import finish_call, refuse_call
-from penstockd.rpc.rest.paths import Paths
+from penstockd.rpc.rest.media import JSON
+from penstockd.rpc.rest.paths import HttpRule, Paths
 
+#: The path that lists the others.
+ROOT = "/v1"
 _SHOWN = 120  # characters of a path in messages
 
 
@@ -40,7 +44,12 @@ def unknown_route() -> Route:
 
 
 async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
-    """OPTIONS gets the verbs of a path. Raises MethodNotAllowed and MethodUnknown."""
+    """OPTIONS gets the verbs of a path, and GET of the root what there is for the caller.
+
+    Raises MethodNotAllowed and MethodUnknown.
+    """
+    if asked.path == ROOT and asked.verb in ("GET", "HEAD"):
+        return http_body(orjson.dumps({"paths": _list_paths(asked.paths, call)}), JSON)
     if asked.verbs:
         if asked.verb != "OPTIONS":
             raise MethodNotAllowed(asked.verb[:_SHOWN], asked.verbs)
@@ -49,13 +58,26 @@ async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
     raise MethodUnknown(f"no such method and path{_suggest_path(asked, call)}")
 
 
-def _suggest_path(asked: UnknownCall, call: ServedCall) -> str:
-    """The path that resembles the one asked for, among those that the caller may see."""
-    near = []
-    for template, target in asked.paths.templates():
+def _visible_rules(paths: Paths[Any], call: ServedCall) -> Iterator[tuple[HttpRule, Any]]:
+    """The rules of the hub's own methods, and of datasets with which the caller may do anything."""
+    for rule, target in paths.every_rule():
         dataset = target.route.method.dataset
         if dataset is None or call.policy.visible(call.principal, dataset) is not None:
-            near.append(template)
+            yield rule, target
+
+
+def _list_paths(paths: Paths[Any], call: ServedCall) -> list[dict[str, Any]]:
+    """The paths, each with its verbs and the method that each verb calls."""
+    found: dict[str, dict[str, str]] = {}
+    for rule, target in _visible_rules(paths, call):
+        method = target.route.method
+        found.setdefault(rule.template, {})[rule.verb] = f"{method.service}.{method.name}"
+    return [{"path": path, "methods": found[path]} for path in sorted(found)]
+
+
+def _suggest_path(asked: UnknownCall, call: ServedCall) -> str:
+    """The path that resembles the one asked for, among those that the caller may see."""
+    near = sorted({rule.template for rule, _ in _visible_rules(asked.paths, call)})
     path = asked.path[:_SHOWN]
     if path.rstrip("/") in near:
         return f"; did you mean {path.rstrip('/')}?"

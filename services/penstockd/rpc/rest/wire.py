@@ -28,11 +28,12 @@ from penstockd.rpc.rest.bodies import BodyReading, FindReader
 from penstockd.rpc.rest.conditions import Conditions
 from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
 from penstockd.rpc.rest.feeds import FeedLines
-from penstockd.rpc.rest.media import JSON, check_json_type
+from penstockd.rpc.rest.media import JSON, XML, check_json_type, choose_media
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.queries import parse_query, query_reader
 from penstockd.rpc.rest.records import BlindReader, RecordBodies
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
+from penstockd.rpc.rest.xml_replies import NEXT_PAGE, XmlReplies
 from penstockd.writes.incoming import populated_paths
 
 #: Headers by which the sidecar describes a call; it removes them from what callers send.
@@ -51,6 +52,8 @@ class HttpTarget:
     """A method that paths lead to."""
 
     served: ServedRoute
+    #: The media types of its replies; () for files and streams, which choose by themselves.
+    media: Sequence[str] = (JSON,)
 
     @property
     def route(self) -> Route:
@@ -72,6 +75,7 @@ class RestWire:
     query: str
     holds_headers: bool = True
     conditions: Conditions = field(default_factory=Conditions)
+    media: str = JSON
     _lines: FeedLines | None = None
 
     @property
@@ -81,7 +85,7 @@ class RestWire:
 
     @property
     def render(self) -> Render[Any]:
-        """Replies are JSON."""
+        """Replies are made of JSON, in XML too."""
         return render_json
 
     # --- requests ---------------------------------------------------------------------------
@@ -91,6 +95,8 @@ class RestWire:
         if self.found.target.route.streams_request:
             return self._read_upload(exchange)
         self.conditions = Conditions.of(exchange.metadata)
+        if offered := self.found.target.media:
+            self.media = choose_media(exchange.metadata.get("accept"), offered)
         request = await self._make_request(exchange, await self._receive(exchange))
         await self.found.target.served.reader.check(request)
         return request
@@ -185,13 +191,28 @@ class RestWire:
         if isinstance(reply, bytes):
             return reply
         if isinstance(reply, JsonPage):
-            return http_body(reply.encode(), JSON)
-        if self.conditions.describe(_etag_of(reply), self.verb, exchange.headers):
-            return http_body(b"", JSON)
+            return await self._pack_page(exchange, reply)
+        form = "-xml" if self.media == XML else ""
+        if self.conditions.describe(_etag_of(reply), self.verb, exchange.headers, form):
+            return http_body(b"", self.media)
         if isinstance(reply, JsonRecord):
-            return http_body(reply.data, JSON)
-        encode = _reply_writer(exchange).encode
-        return http_body(await offload_large(reply.ByteSize(), encode, reply), JSON)
+            data = reply.data
+        else:
+            encode = _reply_writer(exchange).encode
+            data = await offload_large(reply.ByteSize(), encode, reply)
+        if self.media == XML:
+            encode_xml = _xml_replies(exchange, reply).encode_record
+            data = await offload_large(len(data), encode_xml, data)
+        return http_body(data, self.media)
+
+    async def _pack_page(self, exchange: Exchange, page: JsonPage) -> bytes:
+        if self.media != XML:
+            return http_body(page.encode(), JSON)
+        if page.token:
+            exchange.headers[NEXT_PAGE] = page.token
+        size = sum(len(record.data) for record in page.records)
+        encode = _xml_replies(exchange, page).encode_page
+        return http_body(await offload_large(size, encode, page), XML)
 
     async def finish(self, exchange: Exchange, reply: bytes | None) -> None:
         """Send the reply of a method without a stream of them."""
@@ -272,7 +293,18 @@ def _reply_writer(exchange: Exchange) -> ReplyWriter:
     return ReplyWriter(records, catalog.pool, exchange.columns)
 
 
+def _xml_replies(exchange: Exchange, reply: Any) -> XmlReplies:
+    """Writes a reply with records as XML: what is shown of them, or of a message what is set."""
+    dataset = exchange.hub.catalog[exchange.method.dataset or ""]
+    shown = exchange.shown.get(dataset.message_type.full_name)
+    return XmlReplies(dataset, (shown or _populated_json(dataset, reply)).fields)
+
+
 def _encode_populated(dataset: Dataset, record: Message) -> bytes:
     """A record of which only what is set is shown."""
+    return _populated_json(dataset, record).encode(record)
+
+
+def _populated_json(dataset: Dataset, record: Message) -> RecordJson:
     given = set(populated_paths(dataset, record))
-    return RecordJson(dataset, [f for f in dataset.fields if f.path in given]).encode(record)
+    return RecordJson(dataset, [f for f in dataset.fields if f.path in given])

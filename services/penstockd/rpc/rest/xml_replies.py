@@ -1,0 +1,31 @@
+"""Replies with records as XML, by the schema that exports use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstockd.catalog import Dataset, Field
+from penstockd.formats.record_xml import RecordXml
+from penstockd.policy.rendering import JsonPage
+
+_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+#: The header that leads to the next page: a page in XML has records alone, as files have.
+NEXT_PAGE = "penstock-next-page-token"
+
+
+class XmlReplies:
+    """Writes what a caller sees of a dataset's records as XML."""
+
+    def __init__(self, dataset: Dataset, fields: Sequence[Field]) -> None:
+        """``fields`` are those that the records in JSON have."""
+        self._dataset, self._record = dataset, RecordXml(dataset, fields)
+
+    def encode_record(self, record: bytes) -> bytes:
+        """One record in JSON as a document."""
+        return _DECLARATION + self._record.encode(record).encode() + b"\n"
+
+    def encode_page(self, page: JsonPage) -> bytes:
+        """A page as a document, like a file of these records."""
+        name = self._dataset.name.encode()
+        rows = [self._record.encode(record.data).encode() + b"\n" for record in page.records]
+        return b"".join((_DECLARATION, b"<", name, b">\n", *rows, b"</", name, b">\n"))
