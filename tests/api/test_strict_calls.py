@@ -367,6 +367,36 @@ def test_a_write_can_name_what_it_expects(hub: RunningHub) -> None:
     assert patch("four", if_match="*").status == 412, "there is nothing that matches"
 
 
+def test_a_sync_learns_what_differs_and_merges(hub: RunningHub) -> None:
+    """A CRM and the hub change one record; the CRM sends what it knows, with the etag it knows."""
+    path, record = made(hub, name="Old", creditLimit="5.0000", tags=["a"], email="a@b.c")
+    tag = f'"{record["etag"]}"'
+    elsewhere = {"creditLimit": "7", "tags": ["b"]}
+    assert hub.request("PATCH", path, consumer="admin", json_body=elsewhere).status == 200
+    mine = {"name": "New", "creditLimit": "5", "email": "a@b.c"}
+
+    def send_mine(consumer: str, change: dict[str, Any], header: str) -> Reply:
+        headers = {"if-match": header}
+        return hub.request("PATCH", path, consumer=consumer, json_body=change, headers=headers)
+
+    conflict = send_mine("admin", mine, tag)
+    assert (conflict.status, conflict.reason) == (412, "ETAG_MISMATCH")
+    now = hub.get(path)
+    assert conflict.violations() == {
+        "etag": f"is {now.headers['etag']} now".replace('"', "'"),
+        "name": "differs from what you sent",
+        "creditLimit": "differs from what you sent",
+    }
+    # It takes the hub's limit, keeps its own name, and sends again.
+    merged = mine | {"creditLimit": now.json()["creditLimit"]}
+    written = send_mine("admin", merged, now.headers["etag"])
+    assert written.status == 200
+    assert (written.json()["name"], written.json()["creditLimit"]) == ("New", "7.0000")
+    assert written.json()["tags"] == ["b"], "what it did not send stays"
+    hidden = send_mine("crm", {"name": "x"}, '"0"')
+    assert set(hidden.violations()) <= {"etag", "name"}
+
+
 def test_a_create_can_insist_on_being_the_first(hub: RunningHub) -> None:
     record = new_customer()
     headers = {"if-none-match": "*"}

@@ -58,7 +58,7 @@ async def update_record(
             update.etag = await shown.left(transaction, key)
             await (update.or_create if allow_missing and not expected else update.run)(transaction)
         except EtagMismatch as exc:
-            raise await reply.mismatch(transaction, key, exc) from None
+            raise await reply.mismatch(transaction, key, exc, update.given) from None
         if Rules.of(dataset).over_several:
             await check_whole(transaction, reply, key, fields)
         written.given = update.given

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -16,8 +16,10 @@ from penstockd.policy.model import Action
 from penstockd.policy.read import Get
 from penstockd.policy.rendering import record_of
 from penstockd.policy.view import View
+from penstockd.store.rows import is_unchanged, stored_row
 from penstockd.store.writer import Counts, WriteTransaction
 from penstockd.writes.idempotency import Form
+from penstockd.writes.incoming import Incoming
 from penstockd.writes.report import Report
 
 #: Begins a stored reply that has only what the call itself has set: no message begins with zero,
@@ -71,15 +73,24 @@ class ReplyView:
         return "" if record is None else str(record.etag)
 
     async def mismatch(
-        self, transaction: WriteTransaction, key: str, error: EtagMismatch
+        self,
+        transaction: WriteTransaction,
+        key: str,
+        error: EtagMismatch,
+        given: SetValues | None = None,
     ) -> EtagMismatch:
-        """The error for the caller: with the record's etag, if it may read that."""
+        """The error for the caller: with the record's etag, if it may read that, and the fields
+        that differ from what it has ``given``, as far as it reads them in the clear."""
         record: Any = await self.read(transaction, key)
         if record is None or not record.etag:
             return error
+        differing = [] if given is None else given.differing(self.view, record, self._may_show)
         return EtagMismatch(
             f"{error.message}: its etag is now '{record.etag}'",
-            violations=[Violation("etag", f"is '{record.etag}' now")],
+            violations=[
+                Violation("etag", f"is '{record.etag}' now"),
+                *(Violation(path, "differs from what you sent") for path in differing),
+            ],
         )
 
     def report(self, report: Report) -> Report:
@@ -127,6 +138,19 @@ class SetValues:
         kept = [i for i, f in enumerate(self.fields) if f.in_key or f.path in paths]
         fields = [self.fields[i] for i in kept]
         return SetValues(self._dataset, fields, [self._row[i] for i in kept])
+
+    def differing(
+        self, view: View, record: Message, shown: Callable[[Field], bool]
+    ) -> Sequence[str]:
+        """The paths of those fields for which ``shown`` is true and that have other values in a
+        record; none if a value of the record cannot be read."""
+        fields = tuple(f for f in self.fields if not f.in_key and shown(f))
+        now, problems = Incoming(view, fields).values(record)
+        if problems:
+            return ()
+        own = dict(zip(self.fields, self._row, strict=True))
+        pairs = zip(fields, stored_row(fields, now), strict=True)
+        return [f.path for f, value in pairs if not is_unchanged(f, value, own[f])]
 
     async def message(self, fields: Sequence[Field]) -> Message:
         """A record with the values of some of the fields."""
