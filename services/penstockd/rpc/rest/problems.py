@@ -36,8 +36,10 @@ class Problems:
         """Note a member that the caller does not have, and the known one that it resembles."""
         if not self.count:
             self._unknown = path
-        name = path.rpartition(".")[2]
-        self.add(path, f"is not a field{suggest_name(name, known)}")
+        # A body may have a million of them: only those that are named are compared.
+        named = len(self._violations) < MAX_VIOLATIONS
+        hint = suggest_name(path.rpartition(".")[2], known) if named else ""
+        self.add(path, f"is not a field{hint}")
 
     def raise_any(self) -> None:
         """Raise the error for the faults, if there are any.

@@ -139,7 +139,10 @@ class RestWire:
         if not whole:
             target.SetInParent()
         reading = BodyReading(_record_readers(exchange))
-        await offload_large(len(body.data), reading.read, value, target)
+        try:
+            await offload_large(len(body.data), reading.read, value, target)
+        except RecursionError:
+            raise RequestMalformed("the body is nested too deeply") from None
         for path, named in bound.items():
             path_in_body = path if whole else path.removeprefix(f"{rule.body}.")
             if path_in_body in reading.present and _value_at(request, path) != named:
