@@ -80,6 +80,27 @@ def test_a_wrong_verb_is_told_the_right_ones(
     assert (options.status, options.headers["allow"], options.body) == (200, allow, b"")
 
 
+def test_errors_on_the_paths_of_streams_have_their_status(hub: RunningHub) -> None:
+    for verb, path, consumer, status in [
+        ("POST", "/v1/customers:export", None, 401),
+        ("GET", "/v1/customers:export", None, 401),
+        ("GET", "/v1/nosuch:watch", "admin", 404),
+        ("GET", "/v1/nosuch:watch", None, 401),
+        ("GET", "/v1/customers/a:watch", "admin", 404),
+        ("GET", "/v1/access/revisions/99999999999999999999", "admin", 400),
+    ]:
+        reply = hub.request(verb, path, consumer=consumer)
+        assert reply.status == status, (verb, path, reply.text)
+
+
+def test_head_tells_nothing_of_records(hub: RunningHub) -> None:
+    path = "/v1/customers:exportPage?page_size=1&format=CSV"
+    told = hub.request("HEAD", path, consumer="admin").headers
+    assert not [name for name in told if name.startswith("penstock-receipt")]
+    control = hub.get(path).headers
+    assert "penstock-receipt-sha256" in control
+
+
 def test_head_has_no_body(hub: RunningHub) -> None:
     for path in (
         "/v1/customers",

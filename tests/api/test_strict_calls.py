@@ -301,6 +301,11 @@ def test_a_patch_that_names_a_mask_changes_what_it_names(hub: RunningHub) -> Non
     reply = hub.request(
         "PATCH", path, consumer="admin", json_body=change, query={"updateMask": "email"}
     )
+    for blank in ("", ",", " "):
+        empty = hub.request(
+            "PATCH", path, consumer="admin", json_body=change, query={"update_mask": blank}
+        )
+        assert (empty.status, empty.reason) == (400, "VALUE_INVALID")
     assert reply.json()["email"] == "x@y.z"
     assert (reply.json()["name"], reply.json()["notes"]) == ("Test", "n")
 
@@ -349,7 +354,7 @@ def test_a_write_can_name_what_it_expects(hub: RunningHub) -> None:
     assert changed.status == 200
     new = changed.headers["etag"]
     assert new == f'"{changed.json()["etag"]}"' and new != tag
-    for header in (tag, f"W/{new}", f"{tag}, {new}", '"nothing"'):
+    for header in (tag, f"W/{new}", f"{tag}, {new}", '"nothing"', '""', '"-xml"'):
         refused = patch("two", if_match=header)
         assert refused.status == 412, (header, refused.text)
         assert refused.reason in ("ETAG_MISMATCH", "PRECONDITION_FAILED")
@@ -409,6 +414,14 @@ def test_a_create_can_insist_on_being_the_first(hub: RunningHub) -> None:
     assert create(headers).status == 200
     assert (create(headers).status, create({}).status) == (412, 409)
     assert create({"if-none-match": '"x"'}).status == 400
+    batch = hub.request(
+        "POST",
+        "/v1/customers:batchUpsert",
+        consumer="admin",
+        json_body={"customers": [record]},
+        headers=headers,
+    )
+    assert batch.status == 400, "a batch does not create only"
 
 
 def test_large_records_keep_their_etag_when_clients_accept_compression(hub: RunningHub) -> None:

@@ -196,9 +196,11 @@ def _load_slowly(data: bytes) -> Any:
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(members)
         if len(found) < len(members):
-            names = [name for name, _ in members]
-            twice = next(n for i, n in enumerate(names) if n in names[:i])
-            raise ValueRefused(f"has the member {twice[:40]!r} twice")
+            seen: set[str] = set()
+            for name, _ in members:
+                if name in seen:
+                    raise ValueRefused(f"has the member {name[:40]!r} twice")
+                seen.add(name)
         return found
 
     try:

@@ -189,10 +189,9 @@ class DatasetHandlers:
             nested=request.nested,
             bom=_read_choice(request, "bom"),
         )
-        headers = {
-            "content-disposition": attach_file(page.file_name),
-            **receipts.page_headers(page.body, page.rows, page.records),
-        }
+        headers = {"content-disposition": attach_file(page.file_name)}
+        if not call.headers_only:  # they tell of the records, which HEAD does not disclose
+            headers |= receipts.page_headers(page.body, page.rows, page.records)
         if next_token:
             headers["penstock-next-page-token"] = next_token
         await call.exchange.send_headers(headers)

@@ -27,27 +27,29 @@ class Conditions:
         """Those in the headers of a call."""
         return cls(metadata.get("if-match"), metadata.get("if-none-match"))
 
-    def apply(self, request: Any, verb: str) -> None:
-        """Put what a write expects into its request.
+    def apply(self, request: Any, verb: str, *, creates: bool) -> None:
+        """Put what a write expects into its request; ``creates``: it makes one new resource.
 
         Raises PreconditionFailed for a tag that no record can have, and ValueInvalid for one beside
         another etag.
         """
         if verb in ("GET", "HEAD"):
             return
-        if self.if_none_match is not None and not (
-            verb == "POST" and self.if_none_match.strip() == "*"
-        ):
+        if self.if_none_match is not None and not (creates and self.if_none_match.strip() == "*"):
             raise RequestMalformed("If-None-Match is for reads, and * for a POST that creates")
-        if self.if_match is None or self.if_match.strip() == "*":
+        if self.if_match is None:
+            return
+        if self.if_match.strip() == "*":
+            if getattr(request, "allow_missing", False):
+                raise RequestMalformed("If-Match: * does not fit a call that may create")
             return
         if _ETAG not in type(request).DESCRIPTOR.fields_by_name:
             raise RequestMalformed("this method has no precondition If-Match")
         tags = read_tags(self.if_match)
         strong = [tag for tag, weak in tags if not weak]
-        if len(tags) != 1 or not strong:
+        tag = strong[0].partition("-")[0] if len(tags) == 1 and strong else ""
+        if not tag:
             raise PreconditionFailed("If-Match names no one strong etag of a record")
-        tag = strong[0].partition("-")[0]
         if request.etag and request.etag != tag:
             raise ValueInvalid.of(_ETAG, "differs from the header If-Match")
         request.etag = tag

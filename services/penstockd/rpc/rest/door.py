@@ -76,7 +76,9 @@ class RestDoor:
         found = self.paths.find("GET" if verb == "HEAD" else verb, path)
         if found is None or found.target.ways != ways:
             verbs = self.paths.verbs(path) if found is None else ()
-            return self._unknown, UnknownWire(UnknownCall(verb, path, verbs, self.paths))
+            return self._unknown, UnknownWire(
+                UnknownCall(verb, path, verbs, self.paths), streams=ways[1]
+            )
         served = found.target.served
         if verb == "HEAD" and served.route.streams_reply:
             served = self._heads[served]

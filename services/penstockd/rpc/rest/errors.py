@@ -23,7 +23,12 @@ _XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 async def refuse_call(
-    exchange: Exchange, refusal: Refusal, http: int = 0, *, headers_only: bool = False
+    exchange: Exchange,
+    refusal: Refusal,
+    http: int = 0,
+    *,
+    headers_only: bool = False,
+    streams: bool = False,
 ) -> NoReturn:
     """Answer with the error as a body, then with its status; ``http`` is its HTTP status if that
     does not follow from the reason.
@@ -41,7 +46,7 @@ async def refuse_call(
         await context.abort(refusal.code, text, trailers)
     usual = usual_http_status(refusal.status.code)
     # Where the reply is a stream, the sidecar sends 200 unless it is told otherwise.
-    odd = status != usual or exchange.method.streams
+    odd = status != usual or exchange.method.streams or streams
     told = [(STATUS, str(status))] if odd else []
     await context.send_initial_metadata((*refusal.headers, *told))
     if not headers_only:

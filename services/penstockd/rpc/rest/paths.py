@@ -22,6 +22,7 @@ _WHOLE = frozenset(
     | {FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64}
 )
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
+_BOUND = 1 << 63
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class PathVariable:
             raise ValueInvalid.of(self.path, problem)
         if not self.whole_number:
             return value
-        if not _NUMBER.fullmatch(value):
+        if not _NUMBER.fullmatch(value) or not -_BOUND <= int(value) < _BOUND:
             raise RequestMalformed(f"{self.path} in the path must be a whole number")
         return int(value)
 

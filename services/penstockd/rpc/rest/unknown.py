@@ -90,6 +90,8 @@ class UnknownWire:
     """The wire of such a call."""
 
     asked: UnknownCall
+    #: Whether it came to the service of the door for streams.
+    streams: bool = False
     holds_headers: bool = True
 
     @property
@@ -116,7 +118,7 @@ class UnknownWire:
 
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
         """Answer with the error as a body, then with its status."""
-        await refuse_call(exchange, refusal, headers_only=self.headers_only)
+        await refuse_call(exchange, refusal, headers_only=self.headers_only, streams=self.streams)
 
     async def finish(self, exchange: Exchange, reply: bytes | None) -> None:
         """Send the reply."""

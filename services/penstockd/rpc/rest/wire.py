@@ -18,7 +18,7 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.errors import PermissionDenied, RequestMalformed, RequestTooLarge
+from penstockd.errors import PermissionDenied, RequestMalformed, RequestTooLarge, ValueInvalid
 from penstockd.policy.model import Action
 from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
@@ -122,7 +122,8 @@ class RestWire:
             raise RequestMalformed(f"a call with {self.verb} has no body")
         self._bind_path(request, bound)
         self._read_query(request, given)
-        self.conditions.apply(request, self.verb)
+        creates = exchange.method.name.startswith("Create")
+        self.conditions.apply(request, self.verb, creates=creates)
         return request
 
     async def _read_body(
@@ -149,7 +150,8 @@ class RestWire:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
         if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
-            request.update_mask.paths.extend(reading.present)
+            # In one order, so that a repeated call is the same call.
+            request.update_mask.paths.extend(sorted(set(reading.present)))
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
 
     def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
@@ -165,6 +167,9 @@ class RestWire:
         bound = [variable.path for variable in rule.variables]
         taken = [*bound, *([rule.body] if rule.body not in ("", "*") else [])]
         parameters = parse_query(self.query)
+        for name, text in parameters:
+            if name in (_MASK, "updateMask") and not text.replace(",", "").strip():
+                raise ValueInvalid.of(name, "is empty")
         named = any(name in (_MASK, "updateMask") for name, _ in parameters)
         if named and _MASK in type(request).DESCRIPTOR.fields_by_name:
             request.ClearField(_MASK)
