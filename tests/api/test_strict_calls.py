@@ -241,6 +241,13 @@ def test_messages_of_the_hub_are_read_as_strictly(hub: RunningHub) -> None:
     assert "must be a string" in wait.violations()["wait"]
 
 
+def test_a_body_of_too_many_items_is_refused_before_they_are_read(hub: RunningHub) -> None:
+    for items in ("{}," * 10_000 + "{}", "{}," * 5_000_000 + "{}"):
+        body = f'{{"customers": [{items}]}}'
+        reply = send(hub, "POST", "/v1/customers:batchUpsert", body, "application/json")
+        assert reply.reason == "REQUEST_TOO_LARGE", reply.text[:300]
+
+
 # --- merge patch (RFC 7396) -------------------------------------------------------------
 
 

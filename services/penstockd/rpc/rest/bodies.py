@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 
 from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import ValueRefused, type_name
+from penstockd.errors import RequestTooLarge, Violation
+from penstockd.rpc.bounds import limit_of
 from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.records import BlindReader, RecordBodies
 from penstockd.rpc.rest.values import fill_message, json_value, known_message, text_value
@@ -105,6 +107,7 @@ class BodyReading:
         if type(value) is not list:
             self.problems.add(path, f"must be an array, not {type_name(value)}")
             return
+        _check_count(known, path, len(value))
         items = getattr(message, known.name)
         for i, item in enumerate(value):
             at = f"{path}[{i}]"
@@ -125,6 +128,7 @@ class BodyReading:
         if type(value) is not dict:
             self.problems.add(path, f"must be an object, not {type_name(value)}")
             return
+        _check_count(known, path, len(value))
         assert known.message_type is not None, "a map has entries"
         kinds, entries = known.message_type.fields_by_name, getattr(message, known.name)
         for name, item in value.items():
@@ -154,6 +158,13 @@ class BodyReading:
 def _members_of(kind: Descriptor) -> Mapping[str, FieldDescriptor]:
     """The fields of a message by their proto and JSON names."""
     return {f.name: f for f in kind.fields} | {f.json_name: f for f in kind.fields}
+
+
+def _check_count(known: FieldDescriptor, path: str, count: int) -> None:
+    """Raise RequestTooLarge for too many items, before any of them is made."""
+    if count > (most := limit_of(known)):
+        problem = f"must contain no more than {most} item(s)"
+        raise RequestTooLarge(f"{path} {problem}", violations=[Violation(path, problem)])
 
 
 def _is_map(known: FieldDescriptor) -> bool:

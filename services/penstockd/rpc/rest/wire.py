@@ -40,6 +40,8 @@ from penstockd.writes.incoming import populated_paths
 PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
 #: Bytes by which a call may exceed its body: its content type, and tags.
 _SPARE = 4096
+#: The most objects and arrays of a body, brackets in its texts among them: each costs memory.
+_MOST_NODES = 1_000_000
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
 _BOTH = (Action.CREATE, Action.UPDATE)
@@ -255,6 +257,8 @@ def _load_body(data: bytes) -> Any:
     """JSON of a body. Raises RequestMalformed."""
     if not data.strip():
         raise RequestMalformed("the body is empty; it must be a JSON object")
+    if data.count(b"{") + data.count(b"[") > _MOST_NODES:
+        raise RequestTooLarge("the body has too many objects and arrays; use an import")
     try:
         return load_json(data)
     except ValueRefused as refused:
