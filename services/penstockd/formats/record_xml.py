@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, Kind
 
+XML_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 #: A value of the parsed JSON -> the content of its element.
 Write = Callable[[Any], str]
 

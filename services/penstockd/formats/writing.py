@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import RequestTooLarge, ValueInvalid
+from penstockd.formats.record_xml import XML_DECLARATION
 from penstockd.native.abi import Status
 from penstockd.native.copy_types import COPY_TYPES
 from penstockd.native.errors import FormatError
@@ -268,7 +269,7 @@ class XmlWriter(DocumentWriter):
 
     def head(self) -> bytes:
         """The declaration and the root's opening tag."""
-        return f'<?xml version="1.0" encoding="UTF-8"?>\n<{self.dataset.name}>\n'.encode()
+        return f"{XML_DECLARATION}\n<{self.dataset.name}>\n".encode()
 
     def tail(self) -> bytes:
         """The root's closing tag; FormatError if the stream has not ended."""

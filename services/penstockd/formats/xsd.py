@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, FieldClass, Kind
+from penstockd.formats.record_xml import XML_DECLARATION
 
 _XS = "http://www.w3.org/2001/XMLSchema"
 _PLAIN = {
@@ -73,7 +74,7 @@ class _Schema:
         """The schema as a file."""
         ElementTree.indent(self._root)
         text: bytes = ElementTree.tostring(self._root, "utf-8")
-        return b'<?xml version="1.0" encoding="UTF-8"?>\n' + text + b"\n"
+        return f"{XML_DECLARATION}\n".encode() + text + b"\n"
 
     def _members(self, parent: Element, fields: Sequence[Field], depth: int) -> None:
         for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):

@@ -12,6 +12,7 @@ import orjson
 
 from penstockd.formats import WRITERS
 from penstockd.formats.columns import import_arrow
+from penstockd.formats.record_xml import XML_DECLARATION
 from penstockd.metering.counting import UsageCounts
 from penstockd.metering.report import UsageQuestion, UsageRow
 
@@ -64,7 +65,7 @@ def _write_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> byt
 
 
 def _write_xml(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
-    parts = ['<?xml version="1.0" encoding="UTF-8"?>', f"<{NAME}>"]
+    parts = [XML_DECLARATION, f"<{NAME}>"]
     for row in rows:
         values = "".join(f"<{name}>{escape(_write_text(row[name]))}</{name}>" for name in columns)
         parts.append(f"<row>{values}</row>")

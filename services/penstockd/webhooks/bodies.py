@@ -8,13 +8,11 @@ from typing import Any
 import orjson
 
 from penstockd.catalog.record_json import ColumnsJson
-from penstockd.formats.record_xml import RecordXml, xml_of
+from penstockd.formats.record_xml import XML_DECLARATION, RecordXml, xml_of
 from penstockd.policy.lens import Lens
 from penstockd.policy.rendering import record_json
 from penstockd.shapes.lens import ShapedLens
 from penstockd.webhooks.model import Body
-
-_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 class RecordWriter:
@@ -65,7 +63,7 @@ def encode_document(document: Mapping[str, Any], body: Body) -> bytes:
     if body is Body.JSON:
         return orjson.dumps(document)
     root = "webhook" if "type" in document and "data" in document else "data"
-    return f"{_DECLARATION}<{root}>{_xml_value(document)}</{root}>".encode()
+    return f"{XML_DECLARATION}\n<{root}>{_xml_value(document)}</{root}>".encode()
 
 
 def _xml_value(value: Any) -> str:

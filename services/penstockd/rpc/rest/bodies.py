@@ -17,7 +17,7 @@ from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import ValueRefused, type_name
 from penstockd.errors import RequestTooLarge, Violation
 from penstockd.rpc.bounds import limit_of
-from penstockd.rpc.rest.problems import Problems
+from penstockd.rpc.rest.problems import Problems, join_path
 from penstockd.rpc.rest.records import BlindReader, RecordBodies
 from penstockd.rpc.rest.values import fill_message, json_value, known_message, text_value
 
@@ -49,14 +49,14 @@ class BodyReading:
         members = _members_of(kind)
         given: dict[str, str] = {}
         for name, inner in value.items():
-            known, at = members.get(name), _join_path(path, name)
+            known, at = members.get(name), join_path(path, name)
             if known is None:
                 self.problems.unknown(at, (f.json_name for f in kind.fields))
             elif known.name in given:
                 self.problems.add(at, "is given twice, by both of its names")
             else:
                 given[known.name] = name
-                inside = None if mask is None else _join_path(mask, known.name)
+                inside = None if mask is None else join_path(mask, known.name)
                 self._read_member(known, inner, message, at, inside)
         self._check_oneofs(kind, value, given, path)
 
@@ -151,7 +151,7 @@ class BodyReading:
             names = [given[f.name] for f in oneof.fields if f.name in given]
             chosen = [name for name in names if value[name] is not None]
             if len(chosen) > 1:
-                self.problems.add(_join_path(path, oneof.name), several_set(iter(chosen)))
+                self.problems.add(join_path(path, oneof.name), several_set(iter(chosen)))
 
 
 @functools.cache
@@ -169,7 +169,3 @@ def _check_count(known: FieldDescriptor, path: str, count: int) -> None:
 
 def _is_map(known: FieldDescriptor) -> bool:
     return known.message_type is not None and known.message_type.GetOptions().map_entry
-
-
-def _join_path(path: str, name: str) -> str:
-    return f"{path}.{name[:80]}" if path else name[:80]

@@ -49,7 +49,7 @@ class RestDoor:
     """All methods by their paths."""
 
     def __init__(self, hub: Hub, served: Sequence[ServedRoute]) -> None:
-        find, self._hub = hub.catalog.pool.FindMethodByName, hub
+        find = hub.catalog.pool.FindMethodByName
         self.paths: Paths[HttpTarget] = Paths(
             (method, HttpTarget(one, _list_media(hub, one, method)))
             for one in served

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from penstockd.answers.problem import http_status, make_problem, usual_http_status, wants_problem
 from penstockd.answers.reasons import REASONS
-from penstockd.formats.record_xml import xml_of
+from penstockd.formats.record_xml import XML_DECLARATION, xml_of
 from penstockd.rpc.exchange import Exchange, Refusal
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.http_errors import NotAcceptable
@@ -18,8 +18,6 @@ from penstockd.rpc.rest.conditions import STATUS
 from penstockd.rpc.rest.media import JSON, PROBLEM, XML, choose_media
 from penstockd.rpc.rest.problems import json_path
 from penstockd.rpc.rest.replies import ReplyWriter
-
-_XML_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 async def refuse_call(
@@ -84,7 +82,7 @@ def encode_error(
         return PROBLEM, orjson.dumps(make_problem(status, http))
     if _prefers_xml(accept):
         told = xml_of(make_problem(status, http))
-        return XML, f"{_XML_HEAD}<problem>{told}</problem>\n".encode()
+        return XML, f"{XML_DECLARATION}\n<problem>{told}</problem>\n".encode()
     data = ReplyWriter({}, pool).data(status)
     return JSON, orjson.dumps({"message": status.message, **data})
 

@@ -61,6 +61,11 @@ class Problems:
         raise error
 
 
+def join_path(path: str, name: str) -> str:
+    """The path of a member of the object at ``path``; "" is the body. Long names are cut."""
+    return f"{path}.{name[:80]}" if path else name[:80]
+
+
 def json_path(path: str) -> str:
     """The path of a field as JSON writes it: ``billing_address.city`` is ``billingAddress.city``.
 
@@ -77,7 +82,10 @@ def _camel_name(found: re.Match[str]) -> str:
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """``: did you mean …?`` for a name that resembles a known one, else "". Costs are bounded."""
+    """A question such as ``; did you mean 'name'?`` if the name resembles a known one, else "".
+
+    It compares a bounded number of names of bounded length.
+    """
     candidates = list(known)[:_MOST_NAMES]
     found = difflib.get_close_matches(name[:_SHOWN], candidates, 1, _LIKENESS)
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RequestMalformed, ValueInvalid, Violation
 from penstockd.rpc.rest.problems import suggest_name
-from penstockd.rpc.rest.values import fill_message, known_message, text_value
+from penstockd.rpc.rest.values import fill_message, follow_steps, known_message, text_value
 
 #: The most parameters of a call, and of messages within messages that a name may lead through.
 MOST_PARAMETERS, MOST_DEPTH = 500, 4
@@ -59,7 +59,7 @@ class QueryReader:
             found[field] = found.get(field, 0) + 1
             if found[field] > 1 and not field.is_repeated:
                 raise ValueInvalid.of(name, "is given more than once")
-            holder = _find_holder(message, steps)
+            holder = follow_steps(message, steps)
             before = str(getattr(holder, field.name))
             try:
                 _put_text(holder, field, text)
@@ -85,12 +85,6 @@ def _list_fields(
             yield tuple(path.split(".")[:-1]), field, json_name, name
         elif not field.is_repeated and depth > 1 and inner.full_name.startswith("penstock."):
             yield from _list_fields(inner, name + ".", json_name + ".", depth - 1, taken)
-
-
-def _find_holder(message: Any, steps: Sequence[str]) -> Any:
-    for step in steps:
-        message = getattr(message, step)
-    return message
 
 
 def _put_text(holder: Any, field: FieldDescriptor, text: str) -> None:

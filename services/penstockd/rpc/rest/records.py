@@ -15,7 +15,8 @@ from penstockd.catalog.record import Codec
 from penstockd.catalog.scalars import ValueRefused, type_name
 from penstockd.catalog.values import Parser, json_parser
 from penstockd.policy.view import View
-from penstockd.rpc.rest.problems import Problems
+from penstockd.rpc.rest.problems import Problems, join_path
+from penstockd.rpc.rest.values import follow_steps
 from penstockd.store.rows import stored_row
 from penstockd.writes.incoming import check_fields
 
@@ -70,7 +71,7 @@ class RecordBodies:
         reading, before = _RecordReading(row, problems, bool(path)), problems.count
         self._members.fill(value, reading, path)
         for place, problem in self._oneofs.problems(row):
-            problems.add(f"{path}.{place}" if path else place, problem)
+            problems.add(join_path(path, place), problem)
         if problems.count > before:
             return None, reading.present
         message = self._codec.message(stored_row(self._fields, row))
@@ -122,7 +123,7 @@ class _RecordMembers:
             return
         given: set[str] = set()
         for name, inner in value.items():
-            at = f"{path}.{name[:80]}" if path else name[:80]
+            at = join_path(path, name)
             leaf, nested = self._leaves.get(name), self._nested.get(name)
             if leaf is not None:
                 own = leaf[1].steps[-1]
@@ -164,6 +165,4 @@ class _RecordMembers:
 
 
 def _put_text(message: Any, field: Field, text: str) -> None:
-    for step in field.steps[:-1]:
-        message = getattr(message, step)
-    setattr(message, field.steps[-1], text)
+    setattr(follow_steps(message, field.steps[:-1]), field.steps[-1], text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf import duration_pb2, field_mask_pb2, timestamp_pb2
@@ -58,6 +58,13 @@ def known_message(kind: Descriptor) -> Callable[[Any], Message] | None:
     It raises ValueRefused.
     """
     return _KNOWN.get(kind.full_name)
+
+
+def follow_steps(message: Any, steps: Sequence[str]) -> Any:
+    """The message that ``steps``, names of fields, lead to."""
+    for step in steps:
+        message = getattr(message, step)
+    return message
 
 
 def fill_message(held: Message, value: Message) -> None:

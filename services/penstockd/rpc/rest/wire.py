@@ -33,6 +33,7 @@ from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.queries import parse_query, query_reader
 from penstockd.rpc.rest.records import BlindReader, RecordBodies
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
+from penstockd.rpc.rest.values import follow_steps
 from penstockd.rpc.rest.xml_replies import NEXT_PAGE, XmlReplies
 from penstockd.writes.incoming import populated_paths
 
@@ -45,7 +46,7 @@ _MOST_NODES = 1_000_000
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
 _BOTH = (Action.CREATE, Action.UPDATE)
-#: What methods that take records do, by how their names begin; the others do both.
+#: What methods that take records do, by the first six letters of their names; the others do both.
 _ACTIONS = {"Create": (Action.CREATE,), "Update": (Action.UPDATE,)}
 
 
@@ -148,7 +149,7 @@ class RestWire:
             raise RequestMalformed("the body is nested too deeply") from None
         for path, named in bound.items():
             path_in_body = path if whole else path.removeprefix(f"{rule.body}.")
-            if path_in_body in reading.present and _value_at(request, path) != named:
+            if path_in_body in reading.present and follow_steps(request, path.split(".")) != named:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
         if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
@@ -159,10 +160,7 @@ class RestWire:
     def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
         for path, value in bound.items():
             *steps, last = path.split(".")
-            holder = request
-            for step in steps:
-                holder = getattr(holder, step)
-            setattr(holder, last, value)
+            setattr(follow_steps(request, steps), last, value)
 
     def _read_query(self, request: Any, given: Sequence[str]) -> None:
         rule = self.found.rule
@@ -270,12 +268,6 @@ def _etag_of(reply: Any) -> str:
     if isinstance(reply, JsonRecord):
         return reply.etag
     return str(reply.etag) if "etag" in type(reply).DESCRIPTOR.fields_by_name else ""
-
-
-def _value_at(message: Any, path: str) -> Any:
-    for step in path.split("."):
-        message = getattr(message, step)
-    return message
 
 
 def _record_readers(exchange: Exchange) -> FindReader:

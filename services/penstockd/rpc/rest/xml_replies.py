@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from penstockd.catalog import Dataset, Field
-from penstockd.formats.record_xml import RecordXml
+from penstockd.formats.record_xml import XML_DECLARATION, RecordXml
 from penstockd.policy.rendering import JsonPage
 
-_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+_HEAD = f"{XML_DECLARATION}\n".encode()
 #: The header that leads to the next page: a page in XML has records alone, as files have.
 NEXT_PAGE = "penstock-next-page-token"
 
@@ -22,10 +22,10 @@ class XmlReplies:
 
     def encode_record(self, record: bytes) -> bytes:
         """One record in JSON as a document."""
-        return _DECLARATION + self._record.encode(record).encode() + b"\n"
+        return _HEAD + self._record.encode(record).encode() + b"\n"
 
     def encode_page(self, page: JsonPage) -> bytes:
         """A page as a document, like a file of these records."""
         name = self._dataset.name.encode()
         rows = [self._record.encode(record.data).encode() + b"\n" for record in page.records]
-        return b"".join((_DECLARATION, b"<", name, b">\n", *rows, b"</", name, b">\n"))
+        return b"".join((_HEAD, b"<", name, b">\n", *rows, b"</", name, b">\n"))

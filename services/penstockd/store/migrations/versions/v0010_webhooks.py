@@ -154,7 +154,7 @@ CREATE TABLE hub.webhook_key (
     PRIMARY KEY (webhook_id, dataset, key)
 );
 
--- What the owner is told of its endpoints: that one fails, and for how long, and that it is off.
+-- Notices for the owner: an endpoint fails, for how long it has failed, or it is switched off.
 CREATE TABLE hub.webhook_notice (
     notice_id   bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     consumer_id text        NOT NULL REFERENCES hub.consumer ON DELETE CASCADE,
