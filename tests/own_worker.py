@@ -126,7 +126,9 @@ async def worker(
             patch.setattr(door, "Budget", Recorded)
             server = Server(organs, socket)
             await server.start()
-            running = asyncio.create_task(make_organs(organs, server, settings).run())
+            running = asyncio.create_task(
+                make_organs(organs, server, settings, Path(place) / "own.sock").run()
+            )
             # As a real worker does: otherwise the garbage collector charges calls for all objects
             # of the tests.
             gc.collect()

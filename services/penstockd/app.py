@@ -13,10 +13,12 @@ from penstockd.budget import share_interpreter
 from penstockd.config import Settings
 from penstockd.hub import Hub
 from penstockd.installation import node_id
+from penstockd.observe.exposition import metrics_socket, serve_metrics
 from penstockd.organs import Organ, Organs, end_tasks
 from penstockd.rpc.health import report_health, report_node_health
 from penstockd.rpc.server import Server
 from penstockd.store.shortages import Shortages
+from penstockd.vitals import WorkerReadings
 
 #: Seconds in which calls may end when a worker is stopped.
 STOP_GRACE = 10.0
@@ -36,17 +38,21 @@ async def serve_calls(settings: Settings, socket: Path) -> None:
         gc.collect()
         gc.freeze()
         await server.start()
-        running = asyncio.create_task(make_organs(hub, server, settings).run())
+        organs = make_organs(hub, server, settings, socket)
+        readings = WorkerReadings(hub, organs)
+        readings.register()
+        running = asyncio.create_task(organs.run())
         _log.info("worker_started", socket=str(socket))
         await stopping.wait()
         hub.feed.stop()
         await server.stop(STOP_GRACE)
         await end_tasks([running])
+        readings.unregister()
 
     await wiring.run_process(settings, f"worker {socket.stem}", wiring.worker_database, work)
 
 
-def make_organs(hub: Hub, server: Server, settings: Settings) -> Organs:
+def make_organs(hub: Hub, server: Server, settings: Settings, socket: Path) -> Organs:
     """Everything that a worker runs besides its calls."""
     node = node_id(settings)
     shortages = Shortages(settings.data_dir, settings.disk_reserve_mb << 20)
@@ -54,6 +60,7 @@ def make_organs(hub: Hub, server: Server, settings: Settings) -> Organs:
         [
             *wiring.worker_organs(hub),
             Organ("health", lambda: report_health(hub, server)),
+            Organ("metrics", lambda: serve_metrics(metrics_socket(socket.parent, socket.stem))),
             Organ(
                 "node-health",
                 lambda: report_node_health(hub, server, node, lambda: organs.failing, shortages),

@@ -18,6 +18,7 @@ from penstockd.audit.open_streams import OpenStream, OpenStreams
 from penstockd.audit.shown import Shown, insert_shown
 from penstockd.catalog import Catalog, Dataset
 from penstockd.errors import PermissionDenied
+from penstockd.observe.metrics import find_counter
 from penstockd.policy.model import Action, Permission, Principal
 from penstockd.policy.scopes import scopes_permit
 from penstockd.policy.snapshot import Policy, PolicySnapshot
@@ -276,6 +277,8 @@ class Call(ArrivingCall):
             count = 0
         if count and self.books.allowance is not None:
             self.books.allowance.take(self.entry, count)
+        if count:
+            find_counter("penstock_disclosed_records_total", self.entry.dataset or "-").inc(count)
         self.disclosed = (self.disclosed or 0) + count
 
     async def finish(self, work: Coroutine[Any, Any, T]) -> T:

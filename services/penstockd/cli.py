@@ -20,6 +20,7 @@ from penstock.client.cli.audit import group_of
 from penstock.client.cli.printing import print_outcome
 from penstockd.cli_audit import add_audit_commands
 from penstockd.cli_backups import back_up_hub, format_epoch, restore_hub
+from penstockd.cli_monitoring import add_monitoring_commands
 from penstockd.cli_secrets import add_secret_commands
 from penstockd.cli_settings import load_settings
 from penstockd.cli_usage import add_usage_commands
@@ -64,6 +65,7 @@ def commands(app: typer.Typer) -> None:
     cursors.callback()(_describe_cursors)
     cursors.command("rotate-key")(rotate_cursor_key)
     app.add_typer(cursors, name="cursors")
+    add_monitoring_commands(app)
     add_secret_commands(app)
     add_usage_commands(app)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -11,6 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from penstockd.addresses import is_loopback, is_origin
 
 
 class Settings(BaseSettings):
@@ -300,9 +301,23 @@ class Settings(BaseSettings):
         description="The log and health warn if the disk of the data folder has fewer free MiB "
         "than this, and imports that need the disk are refused with STORAGE_FULL.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port where Prometheus reads the node's metrics; none by default. It asks for "
+        "no credentials.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="Address that the port of the metrics listens on; only the operator's network "
+        "may reach it.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     otlp_endpoint: str | None = Field(
-        default=None, description="OTLP/gRPC endpoint that receives the hub's spans, if any."
+        default=None,
+        description="OTLP/gRPC endpoint that receives the hub's spans and, each minute, its "
+        "metrics, if any.",
     )
 
     @field_validator("database_url", "database_owner_url", "database_keeper_url")
@@ -333,7 +348,7 @@ class Settings(BaseSettings):
         """Scheme, host and port, without a slash at the end."""
         if url is None:
             return None
-        if not _is_origin(url := url.rstrip("/")):
+        if not is_origin(url := url.rstrip("/")):
             raise ValueError("must be a scheme, a host and a port, such as https://hub.example.com")
         return url
 
@@ -352,7 +367,7 @@ class Settings(BaseSettings):
         origins = given.split(",") if isinstance(given, str) else given
         origins = tuple(o.strip() for o in origins if o.strip())
         for origin in origins:
-            if not _is_origin(origin) or origin != origin.lower():
+            if not is_origin(origin) or origin != origin.lower():
                 raise ValueError(
                     f"'{origin}' is not an origin: give each in the form "
                     "https://app.example.com, in lower case"
@@ -392,7 +407,7 @@ class Settings(BaseSettings):
     @property
     def in_the_clear(self) -> bool:
         """Whether credentials and records leave this machine without TLS."""
-        return self.tls_dir is None and not _is_loopback(self.host)
+        return self.tls_dir is None and not is_loopback(self.host)
 
     @property
     def url(self) -> str:
@@ -421,29 +436,3 @@ class Settings(BaseSettings):
     def ready_file(self) -> Path:
         """Holds the process id of the supervisor while its hub is ready."""
         return self.data_dir / "ready"
-
-
-def _is_origin(text: str) -> bool:
-    """Whether a text consists of a scheme, a host and perhaps a port, and nothing else."""
-    try:
-        parts = urlsplit(text)
-        usable = (parts.port or 1) > 0
-    except ValueError:
-        return False
-    return (
-        usable
-        and parts.scheme in ("http", "https")
-        and bool(parts.hostname)
-        and text == f"{parts.scheme}://{parts.netloc}"
-        and parts.username is None
-        and "*" not in text
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

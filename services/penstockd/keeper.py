@@ -18,10 +18,13 @@ from penstockd.config import Settings
 from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.installation import node_id
-from penstockd.organs import Organs, end_tasks
+from penstockd.node.certificates import Certificates
+from penstockd.node.sockets import sockets_folder
+from penstockd.organs import Organ, Organs, end_tasks
 from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.nodes import Agreement
 from penstockd.store.singletons import Leases
+from penstockd.vitals import KeeperReadings
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +38,16 @@ async def run_keeper(settings: Settings) -> None:
         agreement = Agreement(
             hub.database, leases, shared_values(settings), _grave_settings(settings), hub.ring
         )
-        organs = Organs(wiring.keeper_organs(settings, hub, leases, agreement))
+        readings = _make_readings(settings, hub)
+        organs = Organs(
+            [
+                *wiring.keeper_organs(settings, hub, leases, agreement),
+                Organ("vitals", readings.follow),
+                *_metrics_organs(settings),
+            ]
+        )
+        readings.watch_organs(organs)
+        readings.register()
         running = asyncio.create_task(organs.run())
         _log.info("keeper_started")
         await stopping.wait()
@@ -44,8 +56,47 @@ async def run_keeper(settings: Settings) -> None:
         with contextlib.suppress(Refused):
             await agreement.leave()
         await leases.close()
+        readings.unregister()
 
     await wiring.run_process(settings, "keeper", wiring.keeper_database, work)
+
+
+def _make_readings(settings: Settings, hub: Hub) -> KeeperReadings:
+    """What the keeper reads for the node's metrics."""
+    certificates = None
+    if settings.tls_dir is not None:
+        certificates = Certificates(folder=settings.tls_dir, client_ca=settings.tls_client_ca)
+    return KeeperReadings(
+        hub.database,
+        settings.data_dir,
+        settings.disk_reserve_mb << 20,
+        settings.key_days * 86_400.0,
+        certificates,
+    )
+
+
+def _metrics_organs(settings: Settings) -> list[Organ]:
+    """What gives the node's metrics to the operator: a port to scrape, and exports by OTLP."""
+    port, endpoint, organs = settings.metrics_port, settings.otlp_endpoint, list[Organ]()
+    if port is None and not endpoint:
+        return organs
+    # They load an HTTP server and the joining, which a keeper need not have.
+    from penstockd.observe.joining import NodeMetrics
+
+    sockets = sockets_folder(settings.data_dir)
+    workers = [f"worker-{i}" for i in range(settings.workers)]
+    metrics = NodeMetrics(sockets, workers, sockets / "admin.sock")
+    if port is not None:
+        from penstockd.observe.port import serve_node_metrics
+
+        host = settings.metrics_host
+        organs.append(Organ("metrics", lambda: serve_node_metrics(host, port, metrics)))
+    if endpoint:
+        from penstockd.observe.otlp import push_metrics
+
+        node = node_id(settings)
+        organs.append(Organ("otlp-metrics", lambda: push_metrics(endpoint, metrics, node)))
+    return organs
 
 
 def _grave_settings(settings: Settings) -> Collection[str]:

@@ -55,6 +55,11 @@ class Organs:
         self._failing: dict[str, Exception] = {}
 
     @property
+    def names(self) -> Sequence[str]:
+        """The names of all of them."""
+        return [organ.name for organ in self._organs]
+
+    @property
     def failing(self) -> Mapping[str, str]:
         """The errors of the organs that are failing, by name."""
         return {name: _describe_error(error) for name, error in self._failing.items()}

@@ -72,6 +72,8 @@ SCOPES: Mapping[str, Scope] = {
     "connections": Scope.NODE,
     "resources": Scope.NODE,
     "disk_reserve_mb": Scope.NODE,
+    "metrics_port": Scope.NODE,
+    "metrics_host": Scope.NODE,
     "log_level": Scope.NODE,
     "otlp_endpoint": Scope.NODE,
 }

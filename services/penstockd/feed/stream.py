@@ -34,6 +34,7 @@ from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import snapshot_frames
 from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import ShapesInUse, Standings, Wanted, reconcile_of
+from penstockd.observe.metrics import find_histogram
 from penstockd.policy.lens import Lens
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.store.cursor import Cursor
@@ -137,6 +138,7 @@ class ChangeStream:
         self._cursor = Cursor("", 0)  # the last checkpoint
         self._clock = asyncio.get_running_loop().time
         self._begun = self._stalled = False
+        self._opened = datetime.now(UTC)
         self._receipt = self._new_receipt()
 
     async def run(self) -> None:
@@ -308,6 +310,7 @@ class ChangeStream:
     async def _send_block(self, block: Block, subscription: Subscriber) -> None:
         subscription.when_ahead(self._disclosure.begin)
         permit = await self._disclosure.block(block)
+        self._note_delay(block)
         for i, frame in enumerate(block.frames):
             self._standings.check()
             last = i + 1 == len(block.frames)
@@ -317,6 +320,14 @@ class ChangeStream:
             await self._send(frame, checkpoint, permit)
         if block.checkpoint:
             self._cursor = block.cursor
+
+    def _note_delay(self, block: Block) -> None:
+        """Measure how late changes are that were committed while the stream was open."""
+        at, now = block.commit_time, datetime.now(UTC)
+        if at is not None and at >= self._opened:
+            find_histogram("penstock_feed_delay_seconds").observe(
+                max(0.0, (now - at).total_seconds())
+            )
 
     async def _send(
         self,

@@ -193,6 +193,12 @@ class Database:
     def _each_lane(self) -> list[PoolLane]:
         return list(dict.fromkeys(self._lanes.values()))
 
+    @property
+    def usage(self) -> Mapping[str, tuple[int, int]]:
+        """How many connections of each lane are taken, of how many."""
+        shares = {lane.name: lane.shares for lane in self._each_lane}
+        return {name: (one.size - one.free, one.size) for name, one in shares.items()}
+
     async def open(self) -> None:
         """Connect. Raises DatabaseUnavailable if the database cannot be reached."""
         with translate_errors():

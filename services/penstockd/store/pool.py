@@ -107,7 +107,7 @@ class PoolLane:
     def __init__(
         self, dsn: str, name: str, terms: LaneTerms, prepare: Prepare, servers: NewestServer
     ) -> None:
-        self.limits = terms.limits
+        self.name, self.limits = name, terms.limits
         self.shares = Shares(terms.size, terms.shared, what=f"connections for {name}")
         self._dsn, self._terms, self._prepare = dsn, terms, prepare
         self._servers = servers

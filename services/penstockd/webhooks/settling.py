@@ -12,6 +12,7 @@ import structlog
 
 from penstockd.catalog.scalars import timestamp_text
 from penstockd.keyring import Seal
+from penstockd.observe.metrics import find_counter
 from penstockd.store.cursor import Cursor, read_extent
 from penstockd.store.database import Connection
 from penstockd.store.places import Places
@@ -179,6 +180,9 @@ def attempt_of(
     reply: Reply, at: datetime, headers: Mapping[str, str], url: str, body_bytes: int
 ) -> Attempt:
     """An attempt as it is stored. ``headers`` lacks the values of the owner's own headers."""
+    find_counter(
+        "penstock_webhook_attempts_total", "delivered" if reply.delivered else "failed"
+    ).inc()
     lines = [f"POST {url}", *(f"{name}: {value}" for name, value in headers.items())]
     return Attempt(
         start_time=at,

@@ -1,0 +1,144 @@
+"""Joins the metrics of a node: those of its workers, its keeper and its sidecar."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlencode
+
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.openmetrics.parser import text_fd_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_fd_to_metric_families as parse_text
+from prometheus_client.registry import Collector
+
+from penstockd.observe.exposition import metrics_socket
+from penstockd.observe.logs import RareLine
+from penstockd.observe.metrics import METRICS, REGISTRY, Metric
+
+#: Seconds that one process may take to answer, and the most bytes that it may send.
+PATIENCE = 2.0
+MOST_BYTES = 32 << 20
+#: Envoy's names of the metrics in the list.
+_ENVOY_STATS = (
+    r"^(http\.public\.downstream_(rq_[1-5]xx|rq_total|rq_time|rq_active|cx_active"
+    r"|cx_[rt]x_bytes_total)|[a-z]+\.http_local_rate_limit\.rate_limited"
+    r"|cluster\.hub\.membership_(healthy|total)|server\.memory_allocated)$"
+)
+#: Labels that say nothing: only one part of the sidecar is asked for.
+_ENVOY_LABELS = frozenset({"envoy_http_conn_manager_prefix", "envoy_cluster_name"})
+
+_missing = RareLine(structlog.get_logger(__name__), "metrics_missing", seconds=60.0)
+
+
+class NodeMetrics(Collector):
+    """All metrics of a node, collected in the process of its keeper.
+
+    A process that does not answer is left out, and ``penstock_scrape_failed`` says so.
+    """
+
+    def __init__(
+        self,
+        sockets: Path,
+        workers: Sequence[str],
+        envoy: Path,
+        own: CollectorRegistry = REGISTRY,
+    ) -> None:
+        """``envoy`` is the socket of the sidecar's administration."""
+        self._sockets, self._workers, self._envoy, self._own = sockets, workers, envoy, own
+
+    def collect(self) -> Iterable[Family]:
+        """The families of all processes; each sample names its process."""
+        joined: dict[str, Family] = {}
+        failed: dict[str, bool] = {}
+        _join_families(joined, "keeper", self._own.collect())
+        for worker in self._workers:
+            read = partial(_read_worker, metrics_socket(self._sockets, worker))
+            failed[worker] = not _join_answer(joined, worker, read)
+        failed["envoy"] = not _join_answer(joined, "envoy", self._read_envoy)
+        name = "penstock_scrape_failed"
+        family = Family(name, METRICS[name].help, "gauge")
+        for process, bad in failed.items():
+            family.add_sample(name, {"process": process}, float(bad))
+        return [*joined.values(), family]
+
+    def _read_envoy(self) -> Iterator[Family]:
+        query = urlencode({"filter": _ENVOY_STATS, "histogram_buckets": "cumulative"})
+        text = _fetch_text(self._envoy, f"/stats/prometheus?{query}")
+        for family in parse_text(io.StringIO(text)):  # type: ignore[no-untyped-call]
+            if (metric := _find_listed(family)) is not None:
+                yield _as_find_listed(family, metric)
+
+
+def _join_answer(
+    joined: dict[str, Family], process: str, read: Callable[[], Iterable[Family]]
+) -> bool:
+    """Join what a process answers; returns whether it did."""
+    try:
+        _join_families(joined, process, list(read()))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        _missing.warn(process=process, error=repr(error))
+        return False
+    return True
+
+
+def _join_families(joined: dict[str, Family], process: str, families: Iterable[Family]) -> None:
+    for family in families:
+        kept = joined.setdefault(
+            family.name, Family(family.name, family.documentation, family.type)
+        )
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            labels = {**sample.labels, "process": process}
+            kept.samples.append(sample._replace(labels=labels))
+
+
+def _read_worker(path: Path) -> Iterable[Family]:
+    """The families of a worker. Raises OSError, ValueError."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(str(path))
+        data = bytearray()
+        while piece := connection.recv(1 << 16):
+            data += piece
+            if len(data) > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES} bytes")
+    return list(parse_openmetrics(io.StringIO(data.decode())))
+
+
+def _fetch_text(path: Path, target: str) -> str:
+    """The body of a reply over a Unix socket. Raises OSError, HTTPException, ValueError."""
+    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.settimeout(PATIENCE)
+        connection.sock.connect(str(path))
+        connection.request("GET", target)
+        reply = connection.getresponse()
+        if reply.status != http.client.OK:
+            raise ValueError(f"status {reply.status}")
+        return reply.read(MOST_BYTES).decode()
+    finally:
+        connection.close()
+
+
+def _find_listed(family: Family) -> Metric | None:
+    """The metric of the list that a family of the sidecar is. The parser takes ``_total`` from the
+    names of counters."""
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    return METRICS.get(name)
+
+
+def _as_find_listed(family: Family, metric: Metric) -> Family:
+    """The family with its help text, without labels that say nothing."""
+    named = Family(family.name, metric.help, family.type)
+    for sample in family.samples:
+        labels = {k: v for k, v in sample.labels.items() if k not in _ENVOY_LABELS}
+        named.samples.append(sample._replace(labels=labels))
+    return named

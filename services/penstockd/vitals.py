@@ -1,0 +1,99 @@
+"""What a process reads for its metrics, besides what its calls count."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from penstockd.errors import Refused
+from penstockd.hub import Hub
+from penstockd.node.certificates import Certificates
+from penstockd.node.errors import CertificateUnusable
+from penstockd.observe.gauges import GaugeReadings
+from penstockd.organs import Organs
+from penstockd.store.database import Database
+from penstockd.store.vitals import read_vitals
+
+#: Seconds between two looks of a keeper at the database.
+INTERVAL = 5.0
+
+_Readings = dict[tuple[str, Sequence[str]], float]
+
+
+def read_organs(organs: Organs) -> _Readings:
+    """Whether each organ of a process fails."""
+    failing = organs.failing
+    return {("penstock_organ_failing", (n,)): float(n in failing) for n in organs.names}
+
+
+class WorkerReadings(GaugeReadings):
+    """The gauges of a worker."""
+
+    def __init__(self, hub: Hub, organs: Organs) -> None:
+        super().__init__(lambda: _read_worker(hub) | read_organs(organs))
+
+
+def _read_worker(hub: Hub) -> _Readings:
+    found: _Readings = {("penstock_streams_open", ()): float(hub.streams.held.total())}
+    for lane, (used, size) in hub.database.usage.items():
+        found[("penstock_pool_connections_in_use", (lane,))] = float(used)
+        found[("penstock_pool_connections", (lane,))] = float(size)
+    return found
+
+
+class KeeperReadings(GaugeReadings):
+    """The gauges of a keeper: the database as it last saw it, the disk and the certificate.
+
+    ``reserve`` is the number of bytes that should be free on the disk of ``folder``, and
+    ``key_seconds`` the age at which the key of tokens is replaced.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        reserve: int,
+        key_seconds: float,
+        certificates: Certificates | None,
+    ) -> None:
+        super().__init__(self._read)
+        self._database, self._folder, self._reserve = database, folder, reserve
+        self._key_seconds, self._certificates = key_seconds, certificates
+        self._seen: _Readings = {}
+        self._organs: Organs | None = None
+
+    def watch_organs(self, organs: Organs) -> None:
+        """Tell from now on whether each of these organs fails."""
+        self._organs = organs
+
+    async def follow(self) -> None:
+        """Look at the database every INTERVAL until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(INTERVAL), self._database.connection() as connection:
+                    self._seen = await read_vitals(connection)
+                self._seen[("penstock_database_answers", ())] = 1.0
+            except (Refused, TimeoutError):
+                self._seen = {("penstock_database_answers", ()): 0.0}
+            await asyncio.sleep(INTERVAL)
+
+    def _read(self) -> _Readings:
+        found = dict(self._seen)
+        found[("penstock_disk_free_bytes", ())] = float(shutil.disk_usage(self._folder).free)
+        found[("penstock_disk_reserve_bytes", ())] = float(self._reserve)
+        found[("penstock_signing_key_max_age_seconds", ())] = self._key_seconds
+        if self._certificates is not None:
+            found[("penstock_certificate_expiry_seconds", ())] = self._seconds_left(
+                self._certificates
+            )
+        return found | (read_organs(self._organs) if self._organs is not None else {})
+
+    def _seconds_left(self, certificates: Certificates) -> float:
+        """Seconds until the certificate expires; 0 for one that cannot be used."""
+        try:
+            return (certificates.check() - datetime.now(UTC)).total_seconds()
+        except CertificateUnusable:
+            return 0.0
