@@ -70,7 +70,7 @@ class NodeMetrics(Collector):
     def _read_envoy(self) -> Iterator[Family]:
         query = urlencode({"filter": _ENVOY_STATS, "histogram_buckets": "cumulative"})
         text = _fetch_text(self._envoy, f"/stats/prometheus?{query}")
-        for family in parse_text(io.StringIO(text)):  # type: ignore[no-untyped-call]
+        for family in parse_text(io.StringIO(text)):
             if (metric := _find_listed(family)) is not None:
                 yield _as_find_listed(family, metric)
 
@@ -109,7 +109,7 @@ def _read_worker(path: Path) -> Iterable[Family]:
             data += piece
             if len(data) > MOST_BYTES:
                 raise ValueError(f"more than {MOST_BYTES} bytes")
-    return list(parse_openmetrics(io.StringIO(data.decode())))
+    return list(parse_openmetrics(io.StringIO(data.decode())))  # type: ignore[no-untyped-call]
 
 
 def _fetch_text(path: Path, target: str) -> str:

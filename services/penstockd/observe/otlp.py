@@ -85,6 +85,8 @@ def _convert_family(family: Family, began: int, now: int) -> Metric | None:
 
 def _list_points(family: Family, began: int, now: int) -> Iterator[NumberDataPoint]:
     for sample in family.samples:
+        if sample.name.endswith("_created"):  # when counting began
+            continue
         yield NumberDataPoint(sample.labels, began, now, sample.value)
 
 
