@@ -80,6 +80,21 @@ def test_a_wrong_verb_is_told_the_right_ones(
     assert (options.status, options.headers["allow"], options.body) == (200, allow, b"")
 
 
+def test_how_a_status_is_told_is_not_shown(hub: RunningHub) -> None:
+    path, tag = "/v1/customers/c00000001", hub.get("/v1/customers/c00000001").headers["etag"]
+    for status, at, headers in [
+        (406, path, {"accept": "application/jsonl"}),
+        (406, path, {"accept": "text/csv;q=0.3"}),
+        (304, path, {"if-none-match": tag}),
+        (412, "/v1/customers/absent", {"if-match": tag}),
+        (405, "/v1/customers:import", {}),
+        (405, "/oauth2/token", {}),
+    ]:
+        for verb in ("GET", "HEAD"):
+            reply = hub.request(verb, at, consumer="admin", headers=headers)
+            assert (reply.status, "x-http-status" in reply.headers) == (status, False), at
+
+
 def test_errors_on_the_paths_of_streams_have_their_status(hub: RunningHub) -> None:
     for verb, path, consumer, status in [
         ("POST", "/v1/customers:export", None, 401),

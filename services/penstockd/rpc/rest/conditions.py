@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstockd.errors import RequestMalformed, ValueInvalid
+from penstockd.rpc.exchange import STATUS
 from penstockd.rpc.http_errors import PreconditionFailed
 
-#: The HTTP status of a reply, where it follows from no status of gRPC: the sidecar sets it.
-STATUS = "x-http-status"
 _NOT_MODIFIED, _FAILED = 304, 412
 _ETAG = "etag"
 
