@@ -236,6 +236,8 @@ class Exchange:
         if self.method.audited and not arriving.recorded:
             arriving.note_recorded()
             entry = arriving.entry
+            if self.wire.headers_only:
+                entry.shown, entry.row_count, entry.byte_count = None, 0, 0
             refused = entry.consumer_id is None and entry.outcome != "OK"
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)

@@ -98,10 +98,6 @@ def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequ
 
 
 def _head_of(served: ServedRoute) -> ServedRoute:
-    """The route of HEAD where the reply is a stream: it starts none."""
-
-    async def answer(request: Any, call: Any) -> bytes:
-        return b""
-
-    route = replace(served.route, handler=answer, streams_reply=False, documents=True)
-    return ServedRoute(served.hub, route)
+    """The route of HEAD where the reply is a stream: the command checks what it checks for GET, and
+    starts none (see ``Call.headers_only``)."""
+    return ServedRoute(served.hub, replace(served.route, streams_reply=False, documents=True))
