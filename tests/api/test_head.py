@@ -9,7 +9,7 @@ import pytest
 from harness import RunningHub
 from own_worker import worker
 from penstock.rest.v1 import rest_pb2
-from penstockd.commands import digest_records, list_changes, stream_export, watch_changes
+from penstockd.commands import digest_records, list_changes, watch_changes
 from penstockd.commands.audit import export_entries, verify_entries
 from penstockd.commands.subscriptions import watch_subscription
 from penstockd.commands.usage import export_usage
@@ -142,4 +142,3 @@ async def test_head_begins_nothing(
             ]
             assert pieces == [], path
     assert begun == []
-    assert stream_export.run_export, "what is patched is what runs"

@@ -51,7 +51,7 @@ class RestDoor:
     def __init__(self, hub: Hub, served: Sequence[ServedRoute]) -> None:
         find = hub.catalog.pool.FindMethodByName
         self.paths: Paths[HttpTarget] = Paths(
-            (method, HttpTarget(one, _list_media(hub, one, method)))
+            (method, HttpTarget(one, _list_media(hub, one, method), _has_etag(method)))
             for one in served
             for method in [find(f"{one.route.method.service}.{one.route.method.name}")]
         )
@@ -83,6 +83,11 @@ class RestDoor:
         if verb == "HEAD" and served.route.streams_reply:
             served = self._heads[served]
         return served, RestWire(found, verb, query)
+
+
+def _has_etag(method: MethodDescriptor) -> bool:
+    """Whether a method's reply is a resource with an etag."""
+    return not method.server_streaming and "etag" in method.output_type.fields_by_name
 
 
 def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequence[str]:
