@@ -74,6 +74,11 @@ class Wire(Protocol):
     def render(self) -> Render[Any]:
         """How replies show the rows of records that are read."""
 
+    @property
+    def page_format(self) -> str:
+        """The format of files in which a page of records leaves; "" if it is a reply like
+        others."""
+
     async def read(self, exchange: Exchange) -> Any:
         """The request of the call; an iterator of them if the method takes a stream."""
 

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from penstock.rest.v1 import rest_pb2
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
-from penstockd.rpc.rest.media import JSON, XML
+from penstockd.rpc.rest.media import CSV, JSON, XML
 from penstockd.rpc.rest.paths import Paths
 from penstockd.rpc.rest.queries import split_target
 from penstockd.rpc.rest.unknown import UnknownCall, UnknownWire, unknown_route
@@ -98,8 +98,9 @@ def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequ
     if dataset is None:
         return (JSON,)
     record = hub.catalog[dataset].message_type.full_name
-    shows = reply.full_name == record or dataset in reply.fields_by_name
-    return (JSON, XML) if shows else (JSON,)
+    if dataset in reply.fields_by_name:
+        return (JSON, XML, CSV)  # a page
+    return (JSON, XML) if reply.full_name == record else (JSON,)
 
 
 def _head_of(served: ServedRoute) -> ServedRoute:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from penstockd.formats import parse_accept
 from penstockd.rpc.http_errors import MediaTypeUnsupported, NotAcceptable
 
-JSON, XML = "application/json", "application/xml"
+JSON, XML, CSV = "application/json", "application/xml", "text/csv"
 PROBLEM = "application/problem+json"
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
 #: What clients send with JSON: some name no type, and curl names a form unless it is told.

@@ -20,23 +20,26 @@ from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
 from penstockd.rpc.exchange import Exchange, Refusal
-from penstockd.rpc.frames import http_body
+from penstockd.rpc.frames import NEXT_PAGE, http_body
+from penstockd.rpc.http_errors import HttpVersionUnsupported
 from penstockd.rpc.rest.bodies import BodyReading
 from penstockd.rpc.rest.conditions import Conditions
 from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
 from penstockd.rpc.rest.feeds import FeedLines
-from penstockd.rpc.rest.media import JSON, XML, check_json_type, choose_media, is_xml_type
+from penstockd.rpc.rest.media import CSV, JSON, XML, check_json_type, choose_media, is_xml_type
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.queries import parse_query, query_reader
 from penstockd.rpc.rest.readers import record_readers, xml_reader
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
 from penstockd.rpc.rest.values import follow_steps
-from penstockd.rpc.rest.xml_replies import NEXT_PAGE, XmlReplies
+from penstockd.rpc.rest.xml_replies import XmlReplies
 from penstockd.writes.incoming import populated_paths
 
 #: Headers by which the sidecar describes a call; it removes them from what callers send.
 PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
+#: On the paths of streams, the version of HTTP, such as HTTP/1.1.
+PROTOCOL = "x-penstock-protocol"
 #: Bytes by which a call may exceed its body: its content type, and tags.
 _SPARE = 4096
 #: The most objects and arrays of a body, brackets in its texts among them: each costs memory.
@@ -90,10 +93,17 @@ class RestWire:
         """Replies are made of JSON, in XML too."""
         return render_json
 
+    @property
+    def page_format(self) -> str:
+        """A page in CSV is a file; in XML it is made of JSON."""
+        return "CSV" if self.media == CSV else ""
+
     # --- requests ---------------------------------------------------------------------------
 
     async def read(self, exchange: Exchange) -> Any:
         """The request of the method, or an iterator of the requests of an upload."""
+        if self.found.target.route.streams_reply and exchange.metadata.get(PROTOCOL) == "HTTP/1.0":
+            raise HttpVersionUnsupported("over HTTP/1.0 there are no streams; use HTTP/1.1 or 2")
         self.conditions = Conditions.of(exchange.metadata)
         if self.found.target.route.streams_request:
             self.conditions.refuse("an import")
