@@ -75,6 +75,8 @@ class FakeHub(
             detail.Pack(error_details_pb2.ErrorInfo(reason="RECORD_NOT_FOUND", domain="penstock"))
             status.details.append(detail)
             await context.abort_with_status(rpc_status.to_status(status))
+        if request.customer_id.startswith(("told-", "bare-")):
+            await _tell_status(request.customer_id, context)
         if request.customer_id == "slow":
             self.slow.set()
             await asyncio.sleep(1.0)
@@ -117,7 +119,12 @@ class FakeHub(
         self, request: Any, context: Any
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         self.note_call(context)
+        if request.format.startswith(("told-", "bare-")):
+            await _tell_status(request.format, context)
         yield httpbody_pb2.HttpBody(content_type="text/csv", data=b"customer_id,name\n")
+        if request.format == "late":
+            trailers = (("x-http-status", "507"),)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is full", trailers)
         if request.format == "fail":
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database went away")
         frame = b"some customer,some name\n" * 1000
@@ -158,6 +165,16 @@ class FakeHub(
 
     async def GetJwks(self, request: Any, context: Any) -> httpbody_pb2.HttpBody:
         return httpbody_pb2.HttpBody(content_type="application/json", data=self.keys.jwks())
+
+
+async def _tell_status(wanted: str, context: Any) -> None:
+    """End a call with an HTTP status: "told-412" with a body, "bare-412" with trailers alone."""
+    way, _, status = wanted.partition("-")
+    header = (("x-http-status", status),)
+    if way == "told":
+        await context.send_initial_metadata(header)
+        await context.write(httpbody_pb2.HttpBody(content_type="text/plain", data=b"told"))
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "refused", header)
 
 
 def _check_handler(hub: FakeHub) -> grpc.GenericRpcHandler:

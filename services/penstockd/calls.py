@@ -129,7 +129,8 @@ class Call(ArrivingCall):
     #: Whether the reply to a write shows the record as the caller may read it, and not only the
     #: values that the call itself has set.
     shows_record: bool = False
-    #: Whether nothing but headers leaves: then no records are disclosed.
+    #: Whether nothing but headers leaves (HEAD): then no records are disclosed, and a command that
+    #: would hold a state, wait, or send a file or stream returns when it has checked the call.
     headers_only: bool = False
     _within: bool = False
     _stream: OpenStream | None = None
@@ -230,6 +231,8 @@ class Call(ArrivingCall):
     ) -> None:
         """Write entries for a reply in a transaction that ends before the reply leaves."""
         self._count(sum(entry.row_count or 0 for entry in entries))
+        if self.headers_only:
+            return
         await insert_shown(connection, rules)
         await insert_entries(connection, entries)
 
@@ -240,7 +243,8 @@ class Call(ArrivingCall):
         must not leave, and without the permit they cannot.
         """
         permit = self.permit(sum(g.count for g in given))
-        await self.write_parts(given)
+        if not self.headers_only:
+            await self.write_parts(given)
         return permit
 
     async def write_parts(self, given: Sequence[GivenRecords]) -> None:

@@ -81,6 +81,33 @@ def test_no_room_is_507_and_reads_go_on(hub: RunningHub, accept: str) -> None:
     assert hub.get("/v1/errors/STORAGE_FULL").json()["httpStatus"] == 507
 
 
+#: PostgreSQL's error if the audit cannot grow, for reads of one record.
+NO_AUDIT = """
+CREATE FUNCTION no_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.record_key = 'c00000007' THEN
+    RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER no_audit BEFORE INSERT ON hub.audit_entry FOR EACH ROW EXECUTE FUNCTION no_audit();
+"""
+
+
+def test_a_read_for_which_the_audit_has_no_room_is_507(hub: RunningHub) -> None:
+    hub.sql_script(NO_AUDIT)
+    try:
+        for accept in ("application/json", "application/xml", "*/*"):
+            reply = hub.request(
+                "GET", "/v1/customers/c00000007", consumer="admin", headers={"accept": accept}
+            )
+            assert (reply.status, "x-http-status" in reply.headers) == (507, False), reply.text
+            assert "c00000007" not in reply.text
+    finally:
+        hub.sql_script("DROP FUNCTION no_audit() CASCADE")
+    assert hub.get("/v1/customers/c00000007").status == 200
+
+
 def test_livez_and_readyz_need_no_credentials(hub: RunningHub) -> None:
     for path in ("/livez", "/readyz", "/healthz"):
         assert hub.request("GET", path).status == 200

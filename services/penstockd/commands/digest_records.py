@@ -10,7 +10,7 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.keys import key_paths
 from penstockd.digests.comparison import DigestComparison
 from penstockd.digests.parts import Asked, DigestReply, RangeCutter, digest_parts
-from penstockd.digests.state import held_state
+from penstockd.digests.state import check_state, held_state
 from penstockd.hub import Hub
 
 
@@ -23,6 +23,9 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
     call.asked(**asked.said)
     asked.check()
     owner = call.entry.consumer_id or ""
+    if call.headers_only:
+        check_state(hub.page_tokens, owner, asked.state)
+        return DigestReply([], "", "", asked.state, comparison.view_id)
     async with held_state(hub.states, hub.page_tokens, owner, asked.state) as (held, state):
         found, next_key = await digest_parts(hub.database, comparison, held, asked)
         cursor = hub.places.seal(held.cursor)

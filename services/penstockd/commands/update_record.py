@@ -14,10 +14,10 @@ from penstockd.catalog.rules import Rules
 from penstockd.errors import EtagMismatch
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
-from penstockd.writes.etags import ExpectedEtag
+from penstockd.writes.etags import ExpectedEtag, join_etags, read_etags
 from penstockd.writes.idempotency import Request, write_once
 from penstockd.writes.outgoing import ReplyView, WrittenRecord, record_form
-from penstockd.writes.updates import Update, check_whole, complete_key, expected_etag, fields_to_set
+from penstockd.writes.updates import Update, check_whole, complete_key, fields_to_set
 
 
 async def update_record(
@@ -33,8 +33,9 @@ async def update_record(
 ) -> Message:
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
-    A ``key``, as text, names the record if its own fields do not. An ``etag``, beside the record or
-    in it (AIP-154), must match the stored record's. Raises PermissionDenied, FieldUnknown,
+    A ``key``, as text, names the record if its own fields do not. The ``etag``, beside the record
+    or in it (AIP-154), must match the stored record's; beside it, one of several that commas
+    separate must. Raises PermissionDenied, FieldUnknown,
     ValueInvalid, RecordNotFound, EtagMismatch, and what ``write_once`` raises.
 
     With ``allow_missing`` the caller must also be allowed to create: a missing record is created
@@ -45,17 +46,17 @@ async def update_record(
     reply = ReplyView(call, dataset, *actions)
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
-    expected = expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
+    expected = join_etags(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
     call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
     fields = fields_to_set(reply.view, record, mask)
-    update = await offload_large(record.ByteSize(), Update, reply.view, record, fields, expected)
+    update = await offload_large(record.ByteSize(), Update, reply.view, record, fields)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)
-    shown = ExpectedEtag(call, reply, expected)
+    shown = ExpectedEtag(call, reply, read_etags(expected))
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         try:
-            update.etag = await shown.left(transaction, key)
+            update.etags = await shown.left(transaction, key)
             await (update.or_create if allow_missing and not expected else update.run)(transaction)
         except EtagMismatch as exc:
             raise await reply.mismatch(transaction, key, exc, update.given) from None

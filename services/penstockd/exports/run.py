@@ -83,10 +83,12 @@ async def run_export(
     organs: ExportOrgans, call: Call, plan: ExportPlan, reply: ExportReply
 ) -> None:
     """Send the file of a plan to ``reply``; see ``stream_export`` for errors."""
-    rule = call.rule(plan.view, plan.target.rule_fields)
-    call.entry.shown = rule
     resumes = plan.export.resume_receipt
     earlier = await find_earlier(organs.database, call, plan, resumes) if resumes else None
+    if call.headers_only:
+        return
+    rule = call.rule(plan.view, plan.target.rule_fields)
+    call.entry.shown = rule
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(organs.database.snapshot())
         if earlier is None:

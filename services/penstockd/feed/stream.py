@@ -61,6 +61,14 @@ class Watch:
     snapshot: bool = False
     heartbeat_seconds: int = 0
 
+    def check(self) -> None:
+        """Raise ValueInvalid for a cursor and a snapshot."""
+        if self.snapshot and self.cursor:
+            raise ValueInvalid(
+                "a snapshot begins where it is taken",
+                violations=[Violation("cursor", "cannot be given together with snapshot")],
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Begin:
@@ -154,11 +162,6 @@ class ChangeStream:
     async def _open(self) -> None:
         """Find the place where the stream begins. Nothing is sent yet."""
         if self._watch.snapshot:
-            if self._watch.cursor:
-                raise ValueInvalid(
-                    "a snapshot begins where it is taken",
-                    violations=[Violation("cursor", "cannot be given together with snapshot")],
-                )
             # Connect before taking a state: a consumer holds no more states than it may read.
             reading = self._organs.database.snapshot()
             connection = await self._stack.enter_async_context(reading)

@@ -37,6 +37,13 @@ from penstockd.store.shapes import find_shape
 MAX_CHANGES = 5000
 
 
+async def check_cursor(organs: FeedOrgans, source: FeedSource, cursor: str) -> None:
+    """Raise CursorInvalid or CursorExpired if a feed cannot go on from a cursor; "" always can."""
+    if cursor:
+        place = organs.places.open(cursor)
+        await organs.feed.read(source, place, place.number)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The changes that a caller requests. A ``batch_size`` of 0 means ``usual``."""

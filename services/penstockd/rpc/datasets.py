@@ -36,7 +36,7 @@ from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, re
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, show_lenses, wait_of, watch_of
-from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
+from penstockd.rpc.frames import FRAME_BYTES, NEXT_PAGE, attach_file, http_body
 from penstockd.rpc.routes import routes_of
 from penstockd.rpc.writes import (
     GrpcUpload,
@@ -107,7 +107,11 @@ class DatasetHandlers:
 
     async def list(self, request: Any, call: ServedCall) -> Any:
         """List…: one page."""
-        query = _read_query(request)
+        query, form = _read_query(request), call.exchange.wire.page_format
+        if form:
+            page, token = await export_page(call.hub, call, self.dataset, query, form)
+            await call.exchange.send_headers({NEXT_PAGE: token} if token else {})
+            return http_body(page.body, page.content_type)
         render = call.exchange.wire.render
         records, token = await list_records(call.hub, call, self.dataset, query, render)
         self._show(call, request.fields)
@@ -193,7 +197,7 @@ class DatasetHandlers:
         if not call.headers_only:  # they tell of the records, which HEAD does not disclose
             headers |= receipts.page_headers(page.body, page.rows, page.records)
         if next_token:
-            headers["penstock-next-page-token"] = next_token
+            headers[NEXT_PAGE] = next_token
         await call.exchange.send_headers(headers)
         return http_body(page.body, page.content_type)
 

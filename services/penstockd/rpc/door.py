@@ -91,6 +91,7 @@ class GrpcWire:
     """Calls of gRPC: requests and replies are messages."""
 
     holds_headers = headers_only = False
+    page_format = ""
 
     @property
     def render(self) -> Render[Message]:

@@ -30,6 +30,10 @@ from penstockd.rpc.http_errors import NotAcceptable
 #: and for anybody else, or without a body (the sidecar buffers a body that has no stated length).
 MESSAGE_SECONDS, OPEN_MESSAGE_SECONDS = 120.0, 10.0
 
+#: The header of a reply with its HTTP status, where that follows from no status of gRPC: the
+#: sidecar sets the status, and shows the header to no client.
+STATUS = "x-http-status"
+
 #: No message of protobuf begins with this byte: the field number would be zero.
 _UNPARSABLE = b"\x07"
 
@@ -69,6 +73,11 @@ class Wire(Protocol):
     @property
     def render(self) -> Render[Any]:
         """How replies show the rows of records that are read."""
+
+    @property
+    def page_format(self) -> str:
+        """The format of files in which a page of records leaves; "" if it is a reply like
+        others."""
 
     async def read(self, exchange: Exchange) -> Any:
         """The request of the call; an iterator of them if the method takes a stream."""
@@ -232,9 +241,15 @@ class Exchange:
         if self.method.audited and not arriving.recorded:
             arriving.note_recorded()
             entry = arriving.entry
+            if self.wire.headers_only:
+                entry.shown, entry.row_count, entry.byte_count = None, 0, 0
             refused = entry.consumer_id is None and entry.outcome != "OK"
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)
+
+    def tell_status(self, status: int) -> dict[str, str]:
+        """The header by which the sidecar sends an HTTP status; none for callers of gRPC."""
+        return {STATUS: str(status)} if "x-envoy-original-path" in self.metadata else {}
 
     def mark_brief(self, status: int) -> dict[str, str]:
         """The header of a refusal by which the sidecar sends it without its body, under this HTTP

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -105,10 +105,10 @@ class UpsertPlan:
         dataset: Dataset,
         fields: tuple[Field, ...],
         mode: Mode,
-        etag: str | None,
+        etags: Collection[str],
         lacking: Sequence[Violation],
     ) -> None:
-        self.dataset, self.mode, self.etag, self.lacking = dataset, mode, etag, lacking
+        self.dataset, self.mode, self.etags, self.lacking = dataset, mode, etags, lacking
         self.new_etag, self.time = new_etag, time
         position = {f.path: i for i, f in enumerate(dataset.fields)}
         self.targets = [position[f.path] for f in fields]
@@ -208,7 +208,7 @@ class UpsertPlan:
             raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
         if not current["~visible"]:
             raise RecordNotFound(f"{self.dataset.singular} '{key}' does not exist")
-        check_etag(self.dataset, key, current["etag"], self.etag)
+        check_etag(self.dataset, key, current["etag"], self.etags)
         if current["etag"] == self.new_etag:
             raise DuplicateKey(index, key)
         old = [current[i] for i in range(len(self.dataset.fields))]
@@ -237,13 +237,13 @@ class UpsertPlan:
                         full[i] = None
 
 
-def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
-    """Raise EtagMismatch if an etag is required and the record has another one.
+def check_etag(dataset: Dataset, key: str, current: int, wanted: Collection[str]) -> None:
+    """Raise EtagMismatch if etags are required and the record has none of them.
 
     The error does not reveal the current etag: ``writes.outgoing`` decides that, since it knows who
     may read it.
     """
-    if wanted and wanted != str(current):
+    if wanted and str(current) not in wanted:
         raise EtagMismatch(
             f"{dataset.singular} '{key}' changed since it was read",
             violations=[Violation("etag", "has changed")],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from google.protobuf.message import Message
 
@@ -27,9 +27,11 @@ _UNREAD = "breaks a rule together with fields that you may not read"
 class Update:
     """One record's new values, and how they are written."""
 
-    def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
+    def __init__(self, view: View, record: Message, fields: Sequence[Field]) -> None:
         """Raise ValueInvalid."""
-        self._view, self._record, self.etag = view, record, etag
+        self._view, self._record = view, record
+        #: The etags of which an existing record must have one; any will do, if there are none.
+        self.etags: Collection[str] = ()
         self._incoming = Incoming(view, fields)
         self._row = self._incoming.row(record)
         #: The values that are set: more for a new record than for an existing one.
@@ -38,8 +40,8 @@ class Update:
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
         dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
-        rows, etag = [self._row], self.etag
-        await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
+        rows, etags = [self._row], self.etags
+        await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etags=etags)
 
     async def or_create(self, transaction: WriteTransaction) -> None:
         """Update the record, or create it if it does not exist. Raises RecordNotFound."""
@@ -112,11 +114,3 @@ def complete_key(dataset: Dataset, record: Message, key: str) -> None:
         if given and given != part:
             raise ValueInvalid.of(f"{dataset.singular}.{field.path}", "differs from the key")
         setattr(record, field.path, part)
-
-
-def expected_etag(beside: str, inside: str) -> str:
-    """The etag sent beside the record or in it. Raises ValueInvalid if they differ."""
-    if beside and inside and beside != inside:
-        violation = Violation("etag", "differs from the etag in the record")
-        raise ValueInvalid("two different etags were given", violations=[violation])
-    return beside or inside

@@ -81,6 +81,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEDIA_TYPE_UNSUPPORTED: _ClassVar[ErrorReason]
     PRECONDITION_FAILED: _ClassVar[ErrorReason]
     NOT_ACCEPTABLE: _ClassVar[ErrorReason]
+    HTTP_VERSION_UNSUPPORTED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -155,3 +156,4 @@ METHOD_NOT_ALLOWED: ErrorReason
 MEDIA_TYPE_UNSUPPORTED: ErrorReason
 PRECONDITION_FAILED: ErrorReason
 NOT_ACCEPTABLE: ErrorReason
+HTTP_VERSION_UNSUPPORTED: ErrorReason

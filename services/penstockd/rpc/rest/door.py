@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from penstock.rest.v1 import rest_pb2
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
-from penstockd.rpc.rest.media import JSON, XML
+from penstockd.rpc.rest.media import CSV, JSON, XML
 from penstockd.rpc.rest.paths import Paths
 from penstockd.rpc.rest.queries import split_target
 from penstockd.rpc.rest.unknown import UnknownCall, UnknownWire, unknown_route
@@ -51,7 +51,7 @@ class RestDoor:
     def __init__(self, hub: Hub, served: Sequence[ServedRoute]) -> None:
         find = hub.catalog.pool.FindMethodByName
         self.paths: Paths[HttpTarget] = Paths(
-            (method, HttpTarget(one, _list_media(hub, one, method)))
+            (method, HttpTarget(one, _list_media(hub, one, method), _has_etag(method)))
             for one in served
             for method in [find(f"{one.route.method.service}.{one.route.method.name}")]
         )
@@ -85,6 +85,11 @@ class RestDoor:
         return served, RestWire(found, verb, query)
 
 
+def _has_etag(method: MethodDescriptor) -> bool:
+    """Whether a method's reply is a resource with an etag."""
+    return not method.server_streaming and "etag" in method.output_type.fields_by_name
+
+
 def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequence[str]:
     """The media types in which a method replies; () for files and streams."""
     reply, dataset = method.output_type, served.route.method.dataset
@@ -93,15 +98,12 @@ def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequ
     if dataset is None:
         return (JSON,)
     record = hub.catalog[dataset].message_type.full_name
-    shows = reply.full_name == record or dataset in reply.fields_by_name
-    return (JSON, XML) if shows else (JSON,)
+    if dataset in reply.fields_by_name:
+        return (JSON, XML, CSV)  # a page
+    return (JSON, XML) if reply.full_name == record else (JSON,)
 
 
 def _head_of(served: ServedRoute) -> ServedRoute:
-    """The route of HEAD where the reply is a stream: it starts none."""
-
-    async def answer(request: Any, call: Any) -> bytes:
-        return b""
-
-    route = replace(served.route, handler=answer, streams_reply=False, documents=True)
-    return ServedRoute(served.hub, route)
+    """The route of HEAD where the reply is a stream: the command checks what it checks for GET, and
+    starts none (see ``Call.headers_only``)."""
+    return ServedRoute(served.hub, replace(served.route, streams_reply=False, documents=True))

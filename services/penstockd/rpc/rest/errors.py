@@ -11,10 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 from penstockd.answers.problem import http_status, make_problem, usual_http_status, wants_problem
 from penstockd.answers.reasons import REASONS
 from penstockd.formats.record_xml import XML_DECLARATION, xml_of
-from penstockd.rpc.exchange import Exchange, Refusal
+from penstockd.rpc.exchange import STATUS, Exchange, Refusal
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.http_errors import NotAcceptable
-from penstockd.rpc.rest.conditions import STATUS
 from penstockd.rpc.rest.media import JSON, PROBLEM, XML, choose_media
 from penstockd.rpc.rest.problems import json_path
 from penstockd.rpc.rest.replies import ReplyWriter

@@ -93,6 +93,7 @@ class UnknownWire:
     #: Whether it came to the service of the door for streams.
     streams: bool = False
     holds_headers: bool = True
+    page_format: str = ""
 
     @property
     def headers_only(self) -> bool:

@@ -8,46 +8,44 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from google.api.httpbody_pb2 import HttpBody
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from penstock.rest.v1.rest_pb2 import HttpCall
 from penstockd.budget import offload_large
-from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.errors import PermissionDenied, RequestMalformed, RequestTooLarge, ValueInvalid
-from penstockd.policy.model import Action
+from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
 from penstockd.rpc.exchange import Exchange, Refusal
-from penstockd.rpc.frames import http_body
-from penstockd.rpc.rest.bodies import BodyReading, FindReader
+from penstockd.rpc.frames import NEXT_PAGE, http_body
+from penstockd.rpc.http_errors import HttpVersionUnsupported
+from penstockd.rpc.rest.bodies import BodyReading
 from penstockd.rpc.rest.conditions import Conditions
 from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
 from penstockd.rpc.rest.feeds import FeedLines
-from penstockd.rpc.rest.media import JSON, XML, check_json_type, choose_media
+from penstockd.rpc.rest.media import CSV, JSON, XML, check_json_type, choose_media, is_xml_type
 from penstockd.rpc.rest.paths import FoundPath, bound_values
+from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.queries import parse_query, query_reader
-from penstockd.rpc.rest.records import BlindReader, RecordBodies
+from penstockd.rpc.rest.readers import record_readers, xml_reader
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
 from penstockd.rpc.rest.values import follow_steps
-from penstockd.rpc.rest.xml_replies import NEXT_PAGE, XmlReplies
+from penstockd.rpc.rest.xml_replies import XmlReplies
 from penstockd.writes.incoming import populated_paths
 
 #: Headers by which the sidecar describes a call; it removes them from what callers send.
 PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
+#: On the paths of streams, the version of HTTP, such as HTTP/1.1.
+PROTOCOL = "x-penstock-protocol"
 #: Bytes by which a call may exceed its body: its content type, and tags.
 _SPARE = 4096
 #: The most objects and arrays of a body, brackets in its texts among them: each costs memory.
 _MOST_NODES = 1_000_000
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
-_BOTH = (Action.CREATE, Action.UPDATE)
-#: What methods that take records do, by the first six letters of their names; the others do both.
-_ACTIONS = {"Create": (Action.CREATE,), "Update": (Action.UPDATE,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,8 @@ class HttpTarget:
     served: ServedRoute
     #: The media types of its replies; () for files and streams, which choose by themselves.
     media: Sequence[str] = (JSON,)
+    #: Whether its replies have etags.
+    tagged: bool = False
 
     @property
     def route(self) -> Route:
@@ -79,6 +79,8 @@ class RestWire:
     holds_headers: bool = True
     conditions: Conditions = field(default_factory=Conditions)
     media: str = JSON
+    #: Whether the body is XML, so that errors name fields as the model does.
+    xml_body: bool = False
     _lines: FeedLines | None = None
 
     @property
@@ -91,13 +93,21 @@ class RestWire:
         """Replies are made of JSON, in XML too."""
         return render_json
 
+    @property
+    def page_format(self) -> str:
+        """A page in CSV is a file; in XML it is made of JSON."""
+        return "CSV" if self.media == CSV else ""
+
     # --- requests ---------------------------------------------------------------------------
 
     async def read(self, exchange: Exchange) -> Any:
         """The request of the method, or an iterator of the requests of an upload."""
-        if self.found.target.route.streams_request:
-            return self._read_upload(exchange)
+        if self.found.target.route.streams_reply and exchange.metadata.get(PROTOCOL) == "HTTP/1.0":
+            raise HttpVersionUnsupported("over HTTP/1.0 there are no streams; use HTTP/1.1 or 2")
         self.conditions = Conditions.of(exchange.metadata)
+        if self.found.target.route.streams_request:
+            self.conditions.refuse("an import")
+            return self._read_upload(exchange)
         if offered := self.found.target.media:
             self.media = choose_media(exchange.metadata.get("accept"), offered)
         request = await self._make_request(exchange, await self._receive(exchange))
@@ -126,7 +136,8 @@ class RestWire:
         self._bind_path(request, bound)
         self._read_query(request, given)
         creates = exchange.method.name.startswith("Create")
-        self.conditions.apply(request, self.verb, creates=creates)
+        tagged = self.found.target.tagged
+        self.conditions.apply(request, self.verb, creates=creates, tagged=tagged)
         return request
 
     async def _read_body(
@@ -135,14 +146,11 @@ class RestWire:
         """Put the body into the request; returns the fields that it has set."""
         rule = self.found.rule
         whole = rule.body == "*"
-        value: Any = {}
-        if body.data or not whole:
-            check_json_type(body.content_type, patch=self.verb == "PATCH")
-            value = await offload_large(len(body.data), _load_body, body.data)
         target = request if whole else getattr(request, rule.body)
         if not whole:
             target.SetInParent()
-        reading = BodyReading(_record_readers(exchange))
+        reading = BodyReading(record_readers(exchange))
+        value = await self._load_body(exchange, body, target, reading.problems)
         try:
             await offload_large(len(body.data), reading.read, value, target)
         except RecursionError:
@@ -156,6 +164,20 @@ class RestWire:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
+
+    async def _load_body(
+        self, exchange: Exchange, body: Any, target: Any, problems: Problems
+    ) -> Any:
+        """The data of a body, as JSON has it; XML for records alone."""
+        xml = xml_reader(exchange, target)
+        if xml is not None and is_xml_type(body.content_type):
+            self.xml_body = True
+            return await offload_large(len(body.data), xml, body.data, problems)
+        if not body.data and self.found.rule.body == "*":
+            return {}
+        patch = self.verb == "PATCH"
+        check_json_type(body.content_type, patch=patch, xml=xml is not None)
+        return await offload_large(len(body.data), _load_json, body.data)
 
     def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
         for path, value in bound.items():
@@ -239,8 +261,9 @@ class RestWire:
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
         """Answer with the error (see ``refuse_call``)."""
         http = self.conditions.status_of(refusal.reason)
-        if self.found.rule.body and not self.found.target.route.streams_request:
-            name_in_json(refusal.status, self.found.rule.body)
+        body, streams = self.found.rule.body, self.found.target.route.streams_request
+        if body and not streams and not self.xml_body:
+            name_in_json(refusal.status, body)
         await refuse_call(exchange, refusal, http, headers_only=self.headers_only)
 
 
@@ -251,7 +274,7 @@ def _parse_call(data: bytes) -> Any:
         raise RequestMalformed("the body cannot be read") from exc
 
 
-def _load_body(data: bytes) -> Any:
+def _load_json(data: bytes) -> Any:
     """JSON of a body. Raises RequestMalformed."""
     if not data.strip():
         raise RequestMalformed("the body is empty; it must be a JSON object")
@@ -268,23 +291,6 @@ def _etag_of(reply: Any) -> str:
     if isinstance(reply, JsonRecord):
         return reply.etag
     return str(reply.etag) if "etag" in type(reply).DESCRIPTOR.fields_by_name else ""
-
-
-def _record_readers(exchange: Exchange) -> FindReader:
-    """Finds the readers of records, by what the caller sees of those that it may write."""
-    datasets, call = {d.message_type.full_name: d for d in exchange.hub.catalog}, exchange.arriving
-
-    def find(kind: Descriptor) -> RecordBodies | BlindReader | None:
-        dataset = datasets.get(kind.full_name)
-        if dataset is None or not isinstance(call, Call):
-            return None
-        try:
-            view = call.view(dataset, *_ACTIONS.get(exchange.method.name[:6], _BOTH))
-        except PermissionDenied:
-            return BlindReader()
-        return view.prepared(RecordBodies)
-
-    return find
 
 
 def _reply_writer(exchange: Exchange) -> ReplyWriter:
