@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from penstockd import budget
 from penstockd.budget import run_offloaded
 from penstockd.catalog.keys import message_key
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
@@ -35,9 +36,16 @@ SMALL_BATCH = 100
 class WriteBatch:
     """The records of one call, on their way into the store."""
 
-    def __init__(self, view: View, records: Sequence[Message], *, partial: bool) -> None:
+    def __init__(
+        self,
+        view: View,
+        records: Sequence[Message],
+        *,
+        partial: bool,
+        leniency: Leniency = STRICT,
+    ) -> None:
         self._view, self._records, self._partial = view, records, partial
-        self._incoming = Incoming(view, view.writable)
+        self._incoming = Incoming(view, view.writable, leniency)
         self._bad: dict[int, list[Violation]] = {}
         self._fresh = FreshRows()
         self._numbers: list[int] = []

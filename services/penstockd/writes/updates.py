@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.keys import REQUEST_KEY, split_key
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
@@ -27,10 +28,18 @@ _UNREAD = "breaks a rule together with fields that you may not read"
 class Update:
     """One record's new values, and how they are written."""
 
-    def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
+    def __init__(
+        self,
+        view: View,
+        record: Message,
+        fields: Sequence[Field],
+        etag: str,
+        leniency: Leniency = STRICT,
+    ) -> None:
         """Raise ValueInvalid."""
         self._view, self._record, self.etag = view, record, etag
-        self._incoming = Incoming(view, fields)
+        self._leniency = leniency
+        self._incoming = Incoming(view, fields, leniency)
         self._row = self._incoming.row(record)
         #: The values that are set: more for a new record than for an existing one.
         self.given = SetValues(view.dataset, self._incoming.fields, self._row)
@@ -56,7 +65,7 @@ class Update:
     async def _create(self, transaction: WriteTransaction) -> None:
         dataset, guard = self._view.dataset, self._view.guard
         check_fields(self._view, populated_paths(dataset, self._record))
-        whole = Incoming(self._view, self._view.writable)
+        whole = Incoming(self._view, self._view.writable, self._leniency)
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
         whole_given = SetValues(dataset, whole.fields, rows[0])

@@ -15,6 +15,7 @@ from penstock.rest.v1.rest_pb2 import HttpCall
 from penstockd.budget import offload_large
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.catalog.leniency import TRUNCATE
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
@@ -31,7 +32,7 @@ from penstockd.rpc.rest.feeds import FeedLines
 from penstockd.rpc.rest.media import JSON, XML, check_json_type, choose_media
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.queries import parse_query, query_reader
-from penstockd.rpc.rest.records import BlindReader, RecordBodies
+from penstockd.rpc.rest.records import BlindReader, RecordBodies, TruncatingBodies
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
 from penstockd.rpc.rest.values import follow_steps
 from penstockd.rpc.rest.xml_replies import NEXT_PAGE, XmlReplies
@@ -45,6 +46,7 @@ _SPARE = 4096
 _MOST_NODES = 1_000_000
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
+_PRECISION = ("time_precision", "timePrecision")
 _BOTH = (Action.CREATE, Action.UPDATE)
 #: What methods that take records do, by the first six letters of their names; the others do both.
 _ACTIONS = {"Create": (Action.CREATE,), "Update": (Action.UPDATE,)}
@@ -142,7 +144,7 @@ class RestWire:
         target = request if whole else getattr(request, rule.body)
         if not whole:
             target.SetInParent()
-        reading = BodyReading(_record_readers(exchange))
+        reading = BodyReading(_record_readers(exchange, self._find_reader(value, whole=whole)))
         try:
             await offload_large(len(body.data), reading.read, value, target)
         except RecursionError:
@@ -156,6 +158,14 @@ class RestWire:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
+
+    def _find_reader(self, value: Any, *, whole: bool) -> type[RecordBodies]:
+        """The reader of the body's records, by the precision of times that the call names: in its
+        query, or in the body if that is the ``whole`` request."""
+        given = [text for name, text in parse_query(self.query) if name in _PRECISION]
+        if whole and type(value) is dict:
+            given += [str(value[name]) for name in _PRECISION if name in value]
+        return TruncatingBodies if TRUNCATE in map(str.upper, given) else RecordBodies
 
     def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
         for path, value in bound.items():
@@ -270,7 +280,7 @@ def _etag_of(reply: Any) -> str:
     return str(reply.etag) if "etag" in type(reply).DESCRIPTOR.fields_by_name else ""
 
 
-def _record_readers(exchange: Exchange) -> FindReader:
+def _record_readers(exchange: Exchange, reader: type[RecordBodies]) -> FindReader:
     """Finds the readers of records, by what the caller sees of those that it may write."""
     datasets, call = {d.message_type.full_name: d for d in exchange.hub.catalog}, exchange.arriving
 
@@ -282,7 +292,7 @@ def _record_readers(exchange: Exchange) -> FindReader:
             view = call.view(dataset, *_ACTIONS.get(exchange.method.name[:6], _BOTH))
         except PermissionDenied:
             return BlindReader()
-        return view.prepared(RecordBodies)
+        return view.prepared(reader)
 
     return find
 
