@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 
 #: By field: literals of JSON. What reads back is compared as parsed JSON.
-JSON = {
+JSON: dict[str, list[tuple[str, Any]]] = {
     "text": [('"a\\tb"', "a\tb"), ('""', ""), ('"a\\u0000"', NO), ('"\\ud800"', NO), ("7", NO)],
     "flag": [("true", True), ("false", False), ('"true"', NO), ("1", NO), ("0", NO)],
     "small": [
@@ -100,7 +100,7 @@ JSON = {
 }  # fmt: skip
 
 #: By field: texts of elements and cells.
-TEXTS = {
+TEXTS: dict[str, list[tuple[str, Any]]] = {
     "text": [("a b", "a b"), ("7", "7"), ("\ufffe", NO)],
     "flag": [("true", True), ("false", False), ("yes", NO), ("1", NO)],
     "small": [("-2147483648", -2147483648), ("2147483648", NO), ("1.0", NO), ("1e2", NO)],
@@ -127,7 +127,7 @@ TEXTS = {
 }  # fmt: skip
 
 #: What cells take in addition: spellings of PostgreSQL, polars and pandas, and JSON in a cell.
-CELLS = {
+CELLS: dict[str, list[tuple[str, Any]]] = {
     "flag": [("t", True), ("f", False), ("True", True)],
     "at": [
         ("2024-02-29 12:00:00.123456+00", SIX), (f"{SIX[:-1]}+0000", SIX),
@@ -214,7 +214,7 @@ def imported(samples: DatasetDoor, name: str, file: bytes, tried: list[Case]) ->
     """Import the rows that are good, and check that the others are reported with a reason."""
     reply = samples.send(name, file, partial="true")
     assert reply.status == 200, reply.text
-    bad = {int(e["row"]): e for e in reply.json()["rowErrors"]}
+    bad = {int(e["row"]): e for e in reply.json().get("rowErrors", [])}
     wanted = {i for i, case in enumerate(tried, 1) if case.reads is NO}
     assert {tried[i - 1] for i in bad.keys() ^ wanted} == set()
     assert all(e["description"] for e in bad.values())

@@ -262,8 +262,7 @@ class DatasetClient(DatasetFeeds):
         that no field has are ignored, and the counts name them. With ``preview`` nothing is
         written: the counts say what would be, and ``columns`` how each column is understood. With
         a ``shape`` (``id`` or ``id@version``) the file has the shape's columns, and the import
-        reads them back into fields. ``time_precision="TRUNCATE"`` cuts off the digits of a second
-        after the sixth; without it, times that have more are refused, unless these are zeros.
+        reads them back into fields. ``time_precision="truncate"`` cuts times to microseconds.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)

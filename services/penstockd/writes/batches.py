@@ -18,6 +18,7 @@ from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
+from penstockd.store.upsert import MAX_RECORD_BYTES
 from penstockd.store.writer import (
     Counts,
     DuplicateKey,
@@ -31,6 +32,8 @@ from penstockd.writes.report import Report, RowProblem
 
 #: Up to this many records are not worth the kernel's plan.
 SMALL_BATCH = 100
+#: A batch with a record of more bytes does not go through it: the writer looks at large records.
+LARGE_RECORD = MAX_RECORD_BYTES // 2
 
 
 class WriteBatch:
@@ -56,7 +59,7 @@ class WriteBatch:
         """Make rows from the records, before a transaction holds a connection. ``write`` reports
         their faults."""
         left: Sequence[int] = range(len(self._records))
-        if len(left) > SMALL_BATCH:
+        if len(left) > SMALL_BATCH and not self._any_large():
             stamp = await writer.stamp()
             self._fresh, left = await run_offloaded(self._made_natively, stamp)
             self._etag = stamp.etag
@@ -86,6 +89,9 @@ class WriteBatch:
         for index, path, description in refused.found if refused else ():
             self._bad.setdefault(index, []).append(Violation(path, description))
         return self._report(counts)
+
+    def _any_large(self) -> bool:
+        return any(record.ByteSize() > LARGE_RECORD for record in self._records)
 
     @property
     def _key(self) -> str:

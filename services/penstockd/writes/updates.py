@@ -14,7 +14,7 @@ from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
 from penstockd.policy.view import View
-from penstockd.query import parse_fields
+from penstockd.query import select_fields
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.incoming import Incoming, check_fields, populated_paths, refuse_values
 from penstockd.writes.outgoing import ReplyView, SetValues, known_record
@@ -97,7 +97,7 @@ async def check_whole(
 def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:
     """The fields to set, the key among them, in the order of the schema."""
     dataset = view.dataset
-    named = parse_fields(",".join(mask), view) if mask else None
+    named = select_fields(mask, view) if mask else None
     paths = [f.path for f in named] if named is not None else populated_paths(dataset, record)
     check_fields(view, paths)
     wanted = set(paths) | {f.path for f in dataset.key_fields}
