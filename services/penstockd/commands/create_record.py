@@ -8,6 +8,7 @@ from penstockd.budget import offload_large
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.catalog.keys import message_key
+from penstockd.formats.options import read_precision
 from penstockd.policy.model import Action
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.idempotency import Request, write_once
@@ -15,7 +16,9 @@ from penstockd.writes.incoming import Incoming, check_fields, populated_paths
 from penstockd.writes.outgoing import ReplyView, SetValues, WrittenRecord, record_form
 
 
-async def create_record(call: Call, dataset: Dataset, record: Message, request: Request) -> Message:
+async def create_record(
+    call: Call, dataset: Dataset, record: Message, request: Request, *, time_precision: str = ""
+) -> Message:
     """Write a new record and return the part of it that the caller may read.
 
     Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, even by a
@@ -25,8 +28,9 @@ async def create_record(call: Call, dataset: Dataset, record: Message, request: 
     view = reply.view
     key = message_key(dataset, record)
     call.entry.record_key = key
+    call.asked(time_precision=time_precision)
     check_fields(view, populated_paths(dataset, record))
-    incoming = Incoming(view, view.writable)
+    incoming = Incoming(view, view.writable, read_precision(time_precision))
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
     given = SetValues(dataset, incoming.fields, row).only(populated_paths(dataset, record))
     written = WrittenRecord(reply, key, given, dry=request.validate_only)

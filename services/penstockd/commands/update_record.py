@@ -12,6 +12,7 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.keys import message_key
 from penstockd.catalog.rules import Rules
 from penstockd.errors import EtagMismatch
+from penstockd.formats.options import read_precision
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
 from penstockd.writes.etags import ExpectedEtag, join_etags, read_etags
@@ -30,6 +31,7 @@ async def update_record(
     *,
     key: str = "",
     allow_missing: bool = False,
+    time_precision: str = "",
 ) -> Message:
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
@@ -47,9 +49,15 @@ async def update_record(
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
     expected = join_etags(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
-    call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
+    call.asked(
+        update_mask=",".join(mask),
+        etag=expected,
+        allow_missing=allow_missing,
+        time_precision=time_precision,
+    )
     fields = fields_to_set(reply.view, record, mask)
-    update = await offload_large(record.ByteSize(), Update, reply.view, record, fields)
+    making = (reply.view, record, fields, read_precision(time_precision))
+    update = await offload_large(record.ByteSize(), Update, *making)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)
     shown = ExpectedEtag(call, reply, read_etags(expected))

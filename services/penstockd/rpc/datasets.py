@@ -122,8 +122,8 @@ class DatasetHandlers:
     async def create(self, request: Any, call: ServedCall) -> Any:
         """Create…: a new record."""
         record = getattr(request, self.dataset.singular)
-        asked = write_request(request, call.exchange)
-        reply = await create_record(call, self.dataset, record, asked)
+        asked, precision = write_request(request, call.exchange), request.time_precision
+        reply = await create_record(call, self.dataset, record, asked, time_precision=precision)
         self._show_written(call, Action.CREATE)
         return await mark_replayed(call, reply)
 
@@ -139,6 +139,7 @@ class DatasetHandlers:
             write_request(request, call.exchange),
             key=request.key if self.dataset.joins_key else "",
             allow_missing=request.allow_missing,
+            time_precision=request.time_precision,
         )
         actions = (Action.UPDATE, Action.CREATE) if request.allow_missing else (Action.UPDATE,)
         self._show_written(call, *actions)
@@ -166,6 +167,7 @@ class DatasetHandlers:
             records,
             write_request(request, call.exchange),
             partial=request.partial,
+            time_precision=request.time_precision,
         )
         return await mark_replayed(call, fill_report(self._batch_reply, report))
 

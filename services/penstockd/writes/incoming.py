@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.keys import key_problems
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.record import Codec, byte_counter, item_counter
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.structs import MAX_STRUCT_WIRE_BYTES
@@ -26,14 +28,14 @@ MAX_ELEMENTS = 10_000
 class Incoming:
     """Reads records as rows of some fields for the store, with every value checked."""
 
-    def __init__(self, view: View, fields: Sequence[Field]) -> None:
+    def __init__(self, view: View, fields: Sequence[Field], leniency: Leniency = STRICT) -> None:
         dataset = view.dataset
         self.fields = tuple(fields)
         self._view = view
         self._key = [f.path for f in dataset.key_fields]
         self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
-        self._checkers = [value_checker(f) for f in fields]
+        self._checkers = [value_checker(f, leniency) for f in fields]
         self._counted = [
             (f.path, item_counter(f), *self._rules.most_items(f.path, MAX_ELEMENTS))
             for f in fields
@@ -80,7 +82,8 @@ class Incoming:
             return [], violations
         try:
             row = self._codec.row(record)
-        except (KeyError, OverflowError):  # a number in a repeated field that its type lacks
+        except (KeyError, OverflowError, ValueError, json_format.SerializeToJsonError):
+            # In a repeated field: a number that its type lacks, or a time.
             return [], [Violation("", "contains an enum value or a time that does not exist")]
         for i, (field, check) in enumerate(zip(self.fields, self._checkers, strict=True)):
             if row[i] is not None:

@@ -9,11 +9,12 @@ from google.protobuf.message import Message
 from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.keys import REQUEST_KEY, split_key
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
 from penstockd.policy.view import View
-from penstockd.query import parse_fields
+from penstockd.query import select_fields
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.incoming import Incoming, check_fields, populated_paths, refuse_values
 from penstockd.writes.outgoing import ReplyView, SetValues, known_record
@@ -27,12 +28,14 @@ _UNREAD = "breaks a rule together with fields that you may not read"
 class Update:
     """One record's new values, and how they are written."""
 
-    def __init__(self, view: View, record: Message, fields: Sequence[Field]) -> None:
+    def __init__(
+        self, view: View, record: Message, fields: Sequence[Field], leniency: Leniency = STRICT
+    ) -> None:
         """Raise ValueInvalid."""
-        self._view, self._record = view, record
+        self._view, self._record, self._leniency = view, record, leniency
         #: The etags of which an existing record must have one; any will do, if there are none.
         self.etags: Collection[str] = ()
-        self._incoming = Incoming(view, fields)
+        self._incoming = Incoming(view, fields, leniency)
         self._row = self._incoming.row(record)
         #: The values that are set: more for a new record than for an existing one.
         self.given = SetValues(view.dataset, self._incoming.fields, self._row)
@@ -58,7 +61,7 @@ class Update:
     async def _create(self, transaction: WriteTransaction) -> None:
         dataset, guard = self._view.dataset, self._view.guard
         check_fields(self._view, populated_paths(dataset, self._record))
-        whole = Incoming(self._view, self._view.writable)
+        whole = Incoming(self._view, self._view.writable, self._leniency)
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
         whole_given = SetValues(dataset, whole.fields, rows[0])
@@ -90,7 +93,7 @@ async def check_whole(
 def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:
     """The fields to set, the key among them, in the order of the schema."""
     dataset = view.dataset
-    named = parse_fields(",".join(mask), view) if mask else None
+    named = select_fields(mask, view) if mask else None
     paths = [f.path for f in named] if named is not None else populated_paths(dataset, record)
     check_fields(view, paths)
     wanted = set(paths) | {f.path for f in dataset.key_fields}

@@ -27,8 +27,8 @@ _BOTH = (Action.CREATE, Action.UPDATE)
 _ACTIONS = {"Create": (Action.CREATE,), "Update": (Action.UPDATE,)}
 
 
-def record_readers(exchange: Exchange) -> FindReader:
-    """Finds the readers of records."""
+def record_readers(exchange: Exchange, reader: type[RecordBodies]) -> FindReader:
+    """Finds the readers of records, of a class."""
     datasets = {d.message_type.full_name: d for d in exchange.hub.catalog}
 
     def find(kind: Descriptor) -> RecordBodies | BlindReader | None:
@@ -36,7 +36,7 @@ def record_readers(exchange: Exchange) -> FindReader:
         if dataset is None or not isinstance(exchange.arriving, Call):
             return None
         view = _written_view(exchange, dataset)
-        return BlindReader() if view is None else view.prepared(RecordBodies)
+        return BlindReader() if view is None else view.prepared(reader)
 
     return find
 

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from penstock.rest.v1.rest_pb2 import HttpCall
 from penstockd.budget import offload_large
 from penstockd.catalog import Dataset
+from penstockd.catalog.leniency import TRUNCATE
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
@@ -31,6 +32,7 @@ from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.queries import parse_query, query_reader
 from penstockd.rpc.rest.readers import record_readers, xml_reader
+from penstockd.rpc.rest.records import RecordBodies, TruncatingBodies
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
 from penstockd.rpc.rest.values import follow_steps
 from penstockd.rpc.rest.xml_replies import XmlReplies
@@ -46,6 +48,7 @@ _SPARE = 4096
 _MOST_NODES = 1_000_000
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
+_PRECISION = ("time_precision", "timePrecision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +152,10 @@ class RestWire:
         target = request if whole else getattr(request, rule.body)
         if not whole:
             target.SetInParent()
-        reading = BodyReading(record_readers(exchange))
-        value = await self._load_body(exchange, body, target, reading.problems)
+        problems = Problems()
+        value = await self._load_body(exchange, body, target, problems)
+        find = record_readers(exchange, self._find_reader(value, whole=whole))
+        reading = BodyReading(find, problems)
         try:
             await offload_large(len(body.data), reading.read, value, target)
         except RecursionError:
@@ -178,6 +183,14 @@ class RestWire:
         patch = self.verb == "PATCH"
         check_json_type(body.content_type, patch=patch, xml=xml is not None)
         return await offload_large(len(body.data), _load_json, body.data)
+
+    def _find_reader(self, value: Any, *, whole: bool) -> type[RecordBodies]:
+        """The reader of the body's records, by the precision of times that the call names: in its
+        query, or in the body if that is the ``whole`` request."""
+        given = [text for name, text in parse_query(self.query) if name in _PRECISION]
+        if whole and type(value) is dict:
+            given += [str(value[name]) for name in _PRECISION if name in value]
+        return TruncatingBodies if TRUNCATE in map(str.upper, given) else RecordBodies
 
     def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
         for path, value in bound.items():
