@@ -31,7 +31,8 @@ class Frame:
 
     ``lines`` are the receipt's digested lines, ``keys`` the records by dataset. If the ends of
     transactions are to be sent, all changes are of one ``transaction``, and ``ends`` states whether
-    they are its last.
+    they are its last. ``place`` is a place after these changes that is no checkpoint, from which a
+    stream can continue; None if none is known.
     """
 
     data: bytes
@@ -40,6 +41,7 @@ class Frame:
     keys: Mapping[str, Sequence[str]]
     transaction: int = 0
     ends: bool = False
+    place: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +145,8 @@ class FeedSource:
         """A batch of events in the source's form."""
         events = [e for e in batch.events if self.wants(e)]
         frames = self.frames(events, batch.cursor.number)
+        if frames:
+            frames = _place_frames(frames, events, start, batch)
         return Block(
             start=start.number,
             cursor=batch.cursor,
@@ -205,6 +209,25 @@ class FeedSource:
         transaction = self.sequences.transaction(events[0].transaction)
         lines = receipt_lines(events, sequences)
         return Frame(b"".join(pieces), len(events), lines, keys, transaction, ends)
+
+
+def _place_frames(
+    frames: Sequence[Frame], events: Sequence[Event], start: Cursor, batch: EventBatch
+) -> tuple[Frame, ...]:
+    """The frames of a batch with the places inside a transaction that end them.
+
+    Places within the batch are known only in its last transaction, whose mark it has. A batch after
+    a snapshot may pass transactions that the snapshot saw; then only its end is a place.
+    """
+    end, placed, count = batch.cursor, list[Frame](), 0
+    for frame in frames[:-1]:
+        count += frame.count
+        number, transaction = events[count - 1].number, events[count - 1].transaction
+        known = number <= end.end <= transaction and not start.ahead
+        if known and events[count].number > number:
+            frame = replace(frame, place=replace(end, number=number, told=None))
+        placed.append(frame)
+    return *placed, replace(frames[-1], place=None if batch.whole else end)
 
 
 def _shape_event(lens: ShapedLens, event: Event, *, include_before: bool) -> Event:

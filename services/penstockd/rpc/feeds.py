@@ -77,7 +77,7 @@ class StreamReply:
             receipt_id=begin.receipt_id,
             shapes=begin.shapes,
         )
-        return await self._say(begin=said)
+        return await self._say(begin.place, begin=said)
 
     async def changes(
         self,
@@ -86,10 +86,10 @@ class StreamReply:
         checkpoint: tuple[Cursor, datetime | None] | None,
         permit: Permit | None,
     ) -> int:
-        """Send changes, then the end of their transaction and the checkpoint, if any."""
+        """Send changes, then the end of their transaction and the place after them, if any."""
         data = frame.data
-        if checkpoint is not None or ends is not None:
-            rest = changes_pb2.WatchChangesResponse()
+        if checkpoint is not None or ends is not None or frame.place is not None:
+            rest = self._message(frame.place)
             if ends is not None:
                 rest.transaction_end.transaction_id = frame.transaction
                 rest.transaction_end.change_count = ends
@@ -102,11 +102,11 @@ class StreamReply:
         await self._exchange.send(data, permit)
         return len(data)
 
-    async def heartbeat(self, cursor: Cursor) -> int:
+    async def heartbeat(self, cursor: Cursor, place: Cursor | None) -> int:
         """Send a sign of life."""
         said = changes_pb2.Heartbeat(cursor=self._places.seal(cursor))
         said.time.FromDatetime(datetime.now(UTC))
-        return await self._say(heartbeat=said)
+        return await self._say(place, heartbeat=said)
 
     async def end(self, end: End) -> int:
         """Send the last record."""
@@ -117,9 +117,15 @@ class StreamReply:
             reconcile=int(end.reconcile),  # type: ignore[arg-type]  # an enum's number
             receipt=receipts.make_message(end.receipt, self._places),
         )
-        return await self._say(end=said)
+        return await self._say(None, end=said)
 
-    async def _say(self, **said: Any) -> int:
-        data = changes_pb2.WatchChangesResponse(**said).SerializeToString()
+    async def _say(self, place: Cursor | None, **said: Any) -> int:
+        data = self._message(place, **said).SerializeToString()
         await self._exchange.send(data)
         return len(data)
+
+    def _message(
+        self, place: Cursor | None, **said: Any
+    ) -> changes_pb2.WatchChangesResponse:
+        resume = "" if place is None else self._places.seal(place)
+        return changes_pb2.WatchChangesResponse(resume_cursor=resume, **said)
