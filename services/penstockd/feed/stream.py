@@ -63,8 +63,8 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first record of a stream. ``place`` is where to continue as long as nothing else came; for
-    a snapshot that begins it is None, since that begins again."""
+    """The first record of a stream. ``place`` is where to continue if nothing else comes; None
+    for a snapshot that begins, since that begins again."""
 
     cursor: Cursor
     place: Cursor | None
@@ -106,8 +106,8 @@ class FeedReply(Protocol):
         """
 
     async def heartbeat(self, cursor: Cursor, place: Cursor | None) -> int:
-        """Send a sign of life: nothing has happened. ``place`` is one after the checkpoint ``cursor``
-        from which the stream can continue."""
+        """Send a sign of life: nothing has happened. ``place`` is where to continue if that is
+        after the checkpoint ``cursor``."""
 
     async def end(self, end: End) -> int:
         """Send the last record."""
@@ -127,7 +127,8 @@ class ChangeStream:
     ) -> None:
         self._organs, self._call, self._wanted = organs, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
-        self._standings = Standings(organs.policy, call, source)
+        ends = call.principal.expires
+        self._standings = Standings(organs.policy, call, source, ends)
         self._shapes = ShapesInUse(organs, call, source)
         self._disclosure = FeedDisclosure(call, source)
         self._digest = hashlib.sha256()
@@ -181,9 +182,7 @@ class ChangeStream:
         try:
             held = await self._organs.snapshots.take()
             self._stack.callback(self._organs.snapshots.release, held)
-            frames = SnapshotFrames(
-                self._organs.catalog, self._source, self._wanted, held, since
-            )
+            frames = SnapshotFrames(self._organs.catalog, self._source, self._wanted, held, since)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -193,10 +192,11 @@ class ChangeStream:
 
     async def _send_all(self) -> None:
         """Send the snapshot, if it is requested, and then changes without end."""
-        whole = self._place is None
+        fresh = self._snapshot is not None and not self._again
+        start = self._cursor if fresh else (self._place or self._cursor)
         begin = Begin(
-            self._cursor,
-            self._cursor if whole else (self._place if self._again else None),
+            start,
+            None if fresh else start,
             self._source.view,
             self._call.policy.revision,
             self._receipt.receipt_id,

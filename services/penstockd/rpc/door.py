@@ -91,6 +91,7 @@ class GrpcWire:
     """Calls of gRPC: requests and replies are messages."""
 
     holds_headers = headers_only = False
+    ticket = None
 
     @property
     def render(self) -> Render[Message]:
@@ -110,7 +111,7 @@ class GrpcWire:
         """The reply itself: the server serialises it."""
         return reply
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """The message itself, which is serialised already."""
         return data
 

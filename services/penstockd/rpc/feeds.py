@@ -24,6 +24,11 @@ from penstockd.store.cursor import Cursor
 
 #: The header in which a reconnecting client sends its last cursor (WHATWG server-sent events).
 LAST_EVENT_ID = "last-event-id"
+#: What separates cursor and proof in an id.
+PROVES = "~"
+#: Headers of a stream. Without the first, nginx holds changes back until its buffer is full; by the
+#: second, other proxies and the browser keep nothing of it.
+STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache, no-store"}
 
 
 def watch_of(request: Any, exchange: Exchange) -> Watch:
@@ -32,7 +37,14 @@ def watch_of(request: Any, exchange: Exchange) -> Watch:
     # A client that reconnects repeats the URL with which it began.
     if last := exchange.metadata.get(LAST_EVENT_ID, ""):
         cursor, snapshot = last, False
-    return Watch(cursor, snapshot, request.heartbeat_seconds)
+    return Watch(split_id(cursor)[0], snapshot, request.heartbeat_seconds)
+
+
+def split_id(event_id: str) -> tuple[str, str]:
+    """The cursor in the id of a server-sent event, and the proof that follows it; "" unless the
+    stream began with a ticket."""
+    cursor, _, proof = event_id.partition(PROVES)
+    return cursor, proof
 
 
 def wait_of(request: Any) -> float:
@@ -67,9 +79,7 @@ class StreamReply:
     async def begin(self, begin: Begin) -> int:
         """Send the first record, and headers with the receipt's id."""
         show_lenses(self._exchange, begin.lenses)
-        # Without x-accel-buffering, nginx holds changes back until its buffer is full.
-        headers = {receipts.HEADER: begin.receipt_id, "x-accel-buffering": "no"}
-        await self._exchange.send_headers(headers)
+        await self._exchange.send_headers({receipts.HEADER: begin.receipt_id, **STREAM_HEADERS})
         said = changes_pb2.StreamBegin(
             cursor=self._places.seal(begin.cursor),
             view=begin.view,
@@ -124,8 +134,6 @@ class StreamReply:
         await self._exchange.send(data)
         return len(data)
 
-    def _message(
-        self, place: Cursor | None, **said: Any
-    ) -> changes_pb2.WatchChangesResponse:
+    def _message(self, place: Cursor | None, **said: Any) -> changes_pb2.WatchChangesResponse:
         resume = "" if place is None else self._places.seal(place)
         return changes_pb2.WatchChangesResponse(resume_cursor=resume, **said)

@@ -102,7 +102,8 @@ class Places:
         return self._text(self._sealing(), cursor)
 
     def open(self, text: str) -> Cursor:
-        """The cursor that a reader's text stands for, outside of snapshots. Raises CursorInvalid."""
+        """The cursor that a reader's text stands for, not inside a snapshot. Raises
+        CursorInvalid."""
         cursor = self.open_start(text)
         if cursor.last is not None:
             raise CursorInvalid(_IN_SNAPSHOT)

@@ -93,6 +93,7 @@ class UnknownWire:
     #: Whether it came to the service of the door for streams.
     streams: bool = False
     holds_headers: bool = True
+    ticket: None = None
 
     @property
     def headers_only(self) -> bool:
@@ -112,7 +113,7 @@ class UnknownWire:
         """The reply as it is."""
         return bytes(reply)
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """Nothing streams."""
         return data
 

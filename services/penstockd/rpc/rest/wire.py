@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from penstock.rest.v1.rest_pb2 import HttpCall
+from penstockd.auth.tickets import ShownTicket
 from penstockd.budget import offload_large
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
@@ -26,8 +27,13 @@ from penstockd.rpc.exchange import Exchange, Refusal
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.rest.bodies import BodyReading, FindReader
 from penstockd.rpc.rest.conditions import Conditions
-from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
-from penstockd.rpc.rest.feeds import FeedLines
+from penstockd.rpc.rest.errors import (
+    end_reconnection,
+    finish_call,
+    name_in_json,
+    refuse_call,
+)
+from penstockd.rpc.rest.feeds import FeedLines, ends_reconnection
 from penstockd.rpc.rest.media import JSON, XML, check_json_type, choose_media
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.queries import parse_query, query_reader
@@ -68,6 +74,11 @@ class HttpTarget:
         """Whether its request and its reply are streams."""
         return self.route.streams_request, self.route.streams_reply
 
+    @property
+    def is_feed(self) -> bool:
+        """Whether its reply is a stream of messages, not a file."""
+        return self.route.streams_reply and not self.route.method.sends_file
+
 
 @dataclass(slots=True)
 class RestWire:
@@ -76,6 +87,7 @@ class RestWire:
     found: FoundPath[HttpTarget]
     verb: str
     query: str
+    ticket: ShownTicket | None = None
     holds_headers: bool = True
     conditions: Conditions = field(default_factory=Conditions)
     media: str = JSON
@@ -226,18 +238,20 @@ class RestWire:
         """Send the reply of a method without a stream of them."""
         await finish_call(exchange, reply, headers_only=self.headers_only)
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """A message of a streaming reply: a piece of a file, or lines of a feed."""
         if exchange.method.sends_file:
             return data
         if self._lines is None:
             self._lines = FeedLines(exchange, lambda: _reply_writer(exchange))
-        return self._lines.frame(data)
+        return await self._lines.frame(data)
 
     # --- errors -----------------------------------------------------------------------------
 
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
         """Answer with the error (see ``refuse_call``)."""
+        if self.verb == "GET" and ends_reconnection(exchange, refusal):
+            await end_reconnection(exchange, refusal)
         http = self.conditions.status_of(refusal.reason)
         if self.found.rule.body and not self.found.target.route.streams_request:
             name_in_json(refusal.status, self.found.rule.body)
