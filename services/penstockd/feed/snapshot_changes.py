@@ -9,7 +9,7 @@ client has exactly the new state, as after a snapshot that never broke off.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,10 +18,10 @@ from penstockd.catalog.wire import WireCodec
 from penstockd.errors import CursorInvalid
 from penstockd.feed.event import Event, FeedOperation
 from penstockd.feed.reader import read_events_by
-from penstockd.feed.source import FRAME_BYTES, FeedSource, Frame
+from penstockd.feed.source import FRAME_BYTES, FeedSource, Frame, place_frames
 from penstockd.feed.watching import Wanted
 from penstockd.policy.read import Scan
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, read_marks
 from penstockd.store.database import Connection, Rows
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import Statement
@@ -94,19 +94,25 @@ class SnapshotFrames:
             )
             events = [e for e in batch.events if (e.dataset, e.key) <= self._last]
             self.cursor = batch.cursor
-            frames = await self._fit(events)
-            for frame in frames[:-1]:
+            for frame in await self._place(connection, await self._fit(events)):
                 yield frame
-            for frame in frames[-1:]:
-                yield replace(frame, place=self.place)
             if batch.cursor.told is None and batch.cursor.number >= head:
                 return
+
+    async def _place(self, connection: Connection, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Frames with their places, of which the last is the place so far."""
+        if not frames:
+            return ()
+        marks: Mapping[int, bytes] = {}
+        if len(frames) > 1 and not self.cursor.ahead:
+            marks = await read_marks(connection, [f.end.transaction for f in frames if f.end])
+        return place_frames(frames, self.place, marks, whole=False)
 
     async def _fit(self, events: Sequence[Event]) -> Sequence[Frame]:
         """Events as frames without places."""
         wanted = [e for e in events if self._source.wants(e)]
         parts = [part async for part in _shape_parts(self._source, wanted)]
-        return [frame for part in parts for frame in self._source.frames(part)]
+        return self._source.frames([event for part in parts for event in part])
 
     async def _records(
         self, connection: Connection, name: str, time: datetime

@@ -216,6 +216,16 @@ async def cursor_at(connection: Connection, number: int) -> Cursor:
     return Cursor(log.epoch, number, mark=mark)
 
 
+async def read_marks(connection: Connection, transactions: Sequence[int]) -> Mapping[int, bytes]:
+    """The marks of the transactions whose last changes have these numbers, as far as they are
+    kept."""
+    rows = await connection.fetch(
+        "SELECT last_number, mark FROM hub.log_transaction WHERE last_number = ANY ($1::bigint[])",
+        sorted(set(transactions)),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def check_cursor(connection: Connection, cursor: Cursor) -> Log:
     """Check that the log can be read from the cursor on; returns the log. Raises as
     ``check_place``."""

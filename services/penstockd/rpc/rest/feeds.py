@@ -69,9 +69,10 @@ class FeedLines:
         if name == "heartbeat" and not moved:
             return _HEARTBEAT
         lines = [b"event: %s\n" % name.encode()] if name else []
-        if moved:
-            self._id = place
-            lines.append(b"id: %s\n" % (place + self._proof).encode())
+        self._id = place or self._id
+        if self._id:
+            # An event keeps the id before it, but some clients forget that.
+            lines.append(b"id: %s\n" % (self._id + self._proof).encode())
         return b"".join((*lines, b"data: ", text, b"\n\n"))
 
 
