@@ -70,6 +70,12 @@ class Unauthenticated(Refused):
         super().__init__("valid credentials are required: a bearer token or an API key")
 
 
+class TokenExpired(Refused):
+    """The token or ticket of a stream has expired; a new one can continue it."""
+
+    reason = "UNAUTHENTICATED"
+
+
 class PermissionDenied(Refused):
     """No grant allows this."""
 

@@ -10,6 +10,7 @@ from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
+from penstockd.auth.tickets import Tickets
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
@@ -53,6 +54,7 @@ class Hub:
     credentials: Credentials
     uses: CredentialUses
     page_tokens: PageTokens
+    tickets: Tickets
     places: Places
     snapshots: Snapshots
     states: States

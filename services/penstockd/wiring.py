@@ -25,6 +25,7 @@ from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys, rotate_keys
+from penstockd.auth.tickets import Tickets
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
@@ -44,6 +45,7 @@ from penstockd.keyring import (
     MASKS,
     PAGE_TOKENS,
     SIGNING,
+    STREAM_TICKETS,
     WEBHOOKS,
     KeyRing,
     Seal,
@@ -168,6 +170,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         credentials=credentials,
         uses=CredentialUses(database, credentials),
         page_tokens=PageTokens(ring.keys(PAGE_TOKENS)),
+        tickets=Tickets(ring.keys(STREAM_TICKETS)),
         places=places,
         snapshots=snapshots,
         states=States(snapshots),

@@ -17,6 +17,7 @@ from penstockd.errors import (
     ShapeNotFound,
     StateGone,
     SubscriptionNotFound,
+    TokenExpired,
     ValueInvalid,
     ViewChanged,
 )
@@ -121,8 +122,11 @@ def list_readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequenc
 class Standings:
     """The conditions under which a stream or a poll began, in all its datasets."""
 
-    def __init__(self, policy: Policy, call: Call, source: FeedSource) -> None:
-        self._policy = policy
+    def __init__(
+        self, policy: Policy, call: Call, source: FeedSource, ends: float = math.inf
+    ) -> None:
+        """``ends`` is when the token of a stream expires. Polls are short: they go on."""
+        self._policy, self._ends = policy, ends
         self._standings = [
             (Standing(policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
@@ -133,12 +137,14 @@ class Standings:
     def check(self) -> PolicySnapshot:
         """The current policy, if everything still holds under it.
 
-        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if the caller cannot
-        continue.
+        Raises AccessRevoked, AccessChanged, ViewChanged, PolicyStale or TokenExpired if the caller
+        cannot continue.
         """
         now = self._policy.current
         if now is self._looked and time.time() < self._good_until:
             return now
+        if time.time() >= self._ends:
+            raise TokenExpired("the credentials have expired: continue with new ones")
         for standing, lens in self._standings:
             standing.check()
             moved = standing.view is not lens.view
@@ -162,7 +168,7 @@ class Standings:
             return None
 
     def _soonest_end(self) -> float:
-        return min((s.good_until for s, _ in self._standings), default=math.inf)
+        return min([self._ends, *(s.good_until for s, _ in self._standings)])
 
 
 class ShapesInUse:

@@ -37,7 +37,7 @@ from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, show_lenses, wait_of, watch_of
 from penstockd.rpc.frames import FRAME_BYTES, NEXT_PAGE, attach_file, http_body
-from penstockd.rpc.routes import routes_of
+from penstockd.rpc.routes import name_service, routes_of
 from penstockd.rpc.writes import (
     GrpcUpload,
     fill_import_report,
@@ -46,14 +46,11 @@ from penstockd.rpc.writes import (
     write_request,
 )
 
-PACKAGE = "penstock.api.v1"
-
 
 def list_routes(catalog: Catalog) -> Iterator[Route]:
     """The routes of every dataset's service. A method without a handler is a defect."""
     for dataset in catalog:
-        name = "".join(part.capitalize() for part in dataset.name.split("_"))
-        service = catalog.pool.FindServiceByName(f"{PACKAGE}.{name}")
+        service = catalog.pool.FindServiceByName(name_service(dataset))
         handlers = DatasetHandlers(dataset, service).by_method()
         yield from routes_of(service, handlers, dataset=dataset.name)
 

@@ -92,6 +92,7 @@ class GrpcWire:
 
     holds_headers = headers_only = False
     page_format = ""
+    ticket = None
 
     @property
     def render(self) -> Render[Message]:
@@ -111,7 +112,7 @@ class GrpcWire:
         """The reply itself: the server serialises it."""
         return reply
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """The message itself, which is serialised already."""
         return data
 

@@ -14,6 +14,7 @@ from google.rpc import status_pb2
 from penstockd import budget
 from penstockd.answers.edge import BRIEF
 from penstockd.audit.entry import Entry
+from penstockd.auth.tickets import ShownTicket
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
@@ -71,6 +72,10 @@ class Wire(Protocol):
         """Whether nothing but headers leaves."""
 
     @property
+    def ticket(self) -> ShownTicket | None:
+        """The ticket in the URL of the call, if it has one; only feeds over HTTP take them."""
+
+    @property
     def render(self) -> Render[Any]:
         """How replies show the rows of records that are read."""
 
@@ -85,7 +90,7 @@ class Wire(Protocol):
     async def pack(self, exchange: Exchange, reply: Any) -> Any:
         """A reply as it leaves: bytes, or a message that the server serialises."""
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """A message of a streaming reply as it leaves; b"" if it leaves nothing."""
 
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
@@ -288,7 +293,7 @@ class Exchange:
         if permit is None and self.guard is not None and self.guard.shows_records(frame):
             raise Undisclosed(f"{self.method.path} shows records that it did not disclose")
         await self.record()
-        frame = self.wire.frame(self, frame)
+        frame = await self.wire.frame(self, frame)
         if not frame:
             return
         if not self.begun and self.headers:

@@ -16,7 +16,7 @@ from penstockd.catalog import Catalog, FieldClass
 from penstockd.feed import dependents
 from penstockd.feed.event import Event, EventBatch, FeedOperation
 from penstockd.feed.reader import read_events
-from penstockd.feed.snapshot_changes import snapshot_frames
+from penstockd.feed.snapshot_changes import SnapshotFrames
 from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import Wanted
 from penstockd.policy.lens import Lens
@@ -69,7 +69,8 @@ class Store:
         wanted = Wanted([lens.dataset for lens in lenses.values()])
         try:
             async with self.database.snapshot() as connection:
-                frames = [f async for f in snapshot_frames(connection, source, wanted, held)]
+                reading = SnapshotFrames(self.catalog, source, wanted, held)
+                frames = [frame async for frame in reading.each(connection)]
             return [key for frame in frames for keys in frame.keys.values() for key in keys]
         finally:
             await snapshots.close()

@@ -282,20 +282,22 @@ class WatchOrdersRequest(_message.Message):
     def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class WatchOrdersResponse(_message.Message):
-    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
+    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end", "resume_cursor")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_END_FIELD_NUMBER: _ClassVar[int]
+    RESUME_CURSOR_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[OrderChange]
     checkpoint: _changes_pb2.FeedCheckpoint
     heartbeat: _changes_pb2.Heartbeat
     begin: _changes_pb2.StreamBegin
     end: _changes_pb2.StreamEnd
     transaction_end: _changes_pb2.TransactionEnd
-    def __init__(self, changes: _Optional[_Iterable[_Union[OrderChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ...) -> None: ...
+    resume_cursor: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[OrderChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ..., resume_cursor: _Optional[str] = ...) -> None: ...
 
 class ListOrderChangesRequest(_message.Message):
     __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before", "shape")

@@ -14,8 +14,9 @@ from penstock.rest.v1 import rest_pb2
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
 from penstockd.rpc.rest.media import CSV, JSON, XML
-from penstockd.rpc.rest.paths import Paths
+from penstockd.rpc.rest.paths import FoundPath, Paths
 from penstockd.rpc.rest.queries import split_target
+from penstockd.rpc.rest.tickets import read_ticket, split_ticket
 from penstockd.rpc.rest.unknown import UnknownCall, UnknownWire, unknown_route
 from penstockd.rpc.rest.wire import PATH, VERB, HttpTarget, RestWire
 
@@ -66,14 +67,24 @@ class RestDoor:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "only the sidecar calls this method")
         path, query = split_target(target)
         verb = metadata.get(VERB, "")
-        served, wire = self._choose(verb, path, query, ways)
+        found = self.paths.find("GET" if verb == "HEAD" else verb, path)
+        ticket = ""
+        if verb == "GET" and found is not None and found.target.is_feed:
+            query, ticket = split_ticket(query)
+        served, wire = self._choose(found, verb, path, query, ways)
+        if isinstance(wire, RestWire):
+            wire.ticket = read_ticket(path, query, ticket, metadata)
         await wire.finish(*await served.serve(requests, context, wire))
 
     def _choose(
-        self, verb: str, path: str, query: str, ways: tuple[bool, bool]
+        self,
+        found: FoundPath[HttpTarget] | None,
+        verb: str,
+        path: str,
+        query: str,
+        ways: tuple[bool, bool],
     ) -> tuple[ServedRoute, RestWire | UnknownWire]:
         """What serves a call, and its wire."""
-        found = self.paths.find("GET" if verb == "HEAD" else verb, path)
         if found is None or found.target.ways != ways:
             verbs = self.paths.verbs(path) if found is None else ()
             return self._unknown, UnknownWire(

@@ -53,6 +53,12 @@ async def refuse_call(
     await context.abort(refusal.code, text)
 
 
+async def end_reconnection(exchange: Exchange, refusal: Refusal) -> NoReturn:
+    """Answer a refused client of server-sent events with 204, after which it does not try again."""
+    await exchange.context.send_initial_metadata(((STATUS, "204"),))
+    await exchange.context.abort(refusal.code, refusal.status.message)
+
+
 async def finish_call(exchange: Exchange, reply: bytes | None, *, headers_only: bool) -> None:
     """Send the headers that wait, and the one reply of a call."""
     if exchange.headers and not exchange.begun:

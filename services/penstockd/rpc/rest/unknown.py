@@ -94,6 +94,7 @@ class UnknownWire:
     streams: bool = False
     holds_headers: bool = True
     page_format: str = ""
+    ticket: None = None
 
     @property
     def headers_only(self) -> bool:
@@ -113,7 +114,7 @@ class UnknownWire:
         """The reply as it is."""
         return bytes(reply)
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """Nothing streams."""
         return data
 

@@ -11,6 +11,7 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import DecodeError, Message
 
 from penstock.rest.v1.rest_pb2 import HttpCall
+from penstockd.auth.tickets import ShownTicket
 from penstockd.budget import offload_large
 from penstockd.catalog import Dataset
 from penstockd.catalog.leniency import TRUNCATE
@@ -25,8 +26,13 @@ from penstockd.rpc.frames import NEXT_PAGE, http_body
 from penstockd.rpc.http_errors import HttpVersionUnsupported
 from penstockd.rpc.rest.bodies import BodyReading
 from penstockd.rpc.rest.conditions import Conditions
-from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
-from penstockd.rpc.rest.feeds import FeedLines
+from penstockd.rpc.rest.errors import (
+    end_reconnection,
+    finish_call,
+    name_in_json,
+    refuse_call,
+)
+from penstockd.rpc.rest.feeds import FeedLines, ends_reconnection
 from penstockd.rpc.rest.media import CSV, JSON, XML, check_json_type, choose_media, is_xml_type
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.problems import Problems
@@ -71,6 +77,11 @@ class HttpTarget:
         """Whether its request and its reply are streams."""
         return self.route.streams_request, self.route.streams_reply
 
+    @property
+    def is_feed(self) -> bool:
+        """Whether its reply is a stream of messages, not a file."""
+        return self.route.streams_reply and not self.route.method.sends_file
+
 
 @dataclass(slots=True)
 class RestWire:
@@ -79,6 +90,7 @@ class RestWire:
     found: FoundPath[HttpTarget]
     verb: str
     query: str
+    ticket: ShownTicket | None = None
     holds_headers: bool = True
     conditions: Conditions = field(default_factory=Conditions)
     media: str = JSON
@@ -261,18 +273,20 @@ class RestWire:
         """Send the reply of a method without a stream of them."""
         await finish_call(exchange, reply, headers_only=self.headers_only)
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """A message of a streaming reply: a piece of a file, or lines of a feed."""
         if exchange.method.sends_file:
             return data
         if self._lines is None:
             self._lines = FeedLines(exchange, lambda: _reply_writer(exchange))
-        return self._lines.frame(data)
+        return await self._lines.frame(data)
 
     # --- errors -----------------------------------------------------------------------------
 
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
         """Answer with the error (see ``refuse_call``)."""
+        if self.verb == "GET" and ends_reconnection(exchange, refusal):
+            await end_reconnection(exchange, refusal)
         http = self.conditions.status_of(refusal.reason)
         body, streams = self.found.rule.body, self.found.target.route.streams_request
         if body and not streams and not self.xml_body:

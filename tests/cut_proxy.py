@@ -1,0 +1,79 @@
+"""A TCP port before a hub's, which cuts connections at random places."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+
+from harness import free_port
+
+
+class CutProxy:
+    """Passes connections on. While it ``cuts``, each reply ends after a random number of bytes."""
+
+    def __init__(self, target: int, chance: random.Random, most: int) -> None:
+        self.port, self.cuts, self.count = free_port(), True, 0
+        self._target, self._chance, self._most = target, chance, most
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        """The hub's address through the proxy."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self) -> None:
+        """Serve until ``stop``."""
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._ready.set()
+        await self._stopping.wait()
+        server.close()
+
+    def wait(self) -> None:
+        """Return once it serves."""
+        assert self._ready.wait(30)
+
+    def stop(self) -> None:
+        """Stop serving."""
+        assert self._loop is not None and self._stopping is not None, "it serves"
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_hub, to_hub = await asyncio.open_connection("127.0.0.1", self._target)
+        asking = asyncio.ensure_future(self._pass_on(reader, to_hub, None))
+        left = self._chance.randrange(self._most) if self.cuts else None
+        with contextlib.suppress(OSError):
+            await self._pass_on(from_hub, writer, left)
+        asking.cancel()
+        for end in (writer, to_hub):
+            end.transport.abort()
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data if left is None else data[:left])
+                await writer.drain()
+                if left is not None and (left := left - len(data)) <= 0:
+                    self.count += 1
+                    return
+
+
+@contextlib.contextmanager
+def cutting(target: int, chance: random.Random, most: int) -> Iterator[CutProxy]:
+    """A proxy before the port ``target``, whose connections end before ``most`` bytes of reply."""
+    proxy = CutProxy(target, chance, most)
+    thread = threading.Thread(target=asyncio.run, args=(proxy.serve(),))
+    thread.start()
+    proxy.wait()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
+        thread.join()
