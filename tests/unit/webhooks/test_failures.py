@@ -196,7 +196,9 @@ async def test_nobody_there(rig: Rig) -> None:
 
 
 async def test_410_disables_and_buries_what_waits(rig: Rig, receiver: Receiver) -> None:
-    receiver.answers["/in"] = status(410, **{"retry-after": f"Sun, 01 Mar 2026 12:05:00 +{'9' * 20}"})
+    receiver.answers["/in"] = status(
+        410, **{"retry-after": f"Sun, 01 Mar 2026 12:05:00 +{'9' * 20}"}
+    )
     name = await rig.endpoint(receiver.url + "/in", concurrency=1)
     told = await rig.endpoint(receiver.url + "/told", notices=True)
     await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(5)])
