@@ -361,6 +361,28 @@ def test_an_api_key_does_what_a_token_does(hub: RunningHub) -> None:
         assert mine["customers"] == other["customers"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("grpc-timeout", "1n"),
+        ("grpc-timeout", "soon"),
+        ("grpc-encoding", "unheard-of"),
+        ("x-trace-bin", "no base64!"),
+    ],
+)
+def test_headers_of_grpc_mean_nothing_over_http(hub: RunningHub, name: str, value: str) -> None:
+    """The hub reads calls over gRPC, which would refuse them."""
+    for verb, path, body in [
+        ("GET", "/v1/customers/c00000001", None),
+        ("GET", "/v1/customers:export?limit=1", None),
+        ("GET", "/v1/errors", None),
+        ("POST", "/v1/customers:batchUpsert", {"customers": [new_customer()]}),
+        ("POST", "/v1/customers:import?format=NDJSON", new_customer()),
+    ]:
+        reply = hub.request(verb, path, consumer="admin", json_body=body, headers={name: value})
+        assert reply.status == 200, (path, reply.text)
+
+
 def test_many_calls_share_a_connection(hub: RunningHub) -> None:
     """The hub answers three requests, written at once on one HTTP/1.1 connection, in order."""
     token = hub.token("admin")

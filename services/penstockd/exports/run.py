@@ -73,7 +73,10 @@ class ExportReply(Protocol):
         """Called once, just before the first data."""
 
     async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
-        """Some bytes of the file, or of its in-band receipt; returns when the client takes them."""
+        """Some bytes of the file, or of its in-band receipt; returns when the client takes them.
+
+        Of a file without bytes there is one call, with none.
+        """
 
     def end(self, receipt: Receipt) -> None:
         """The outcome, for the trailers. Not called before ``begin``."""
@@ -126,6 +129,7 @@ class ExportRun:
         self._encoder = Encoder(plan.target.writer, plan.export.resume_offset)
         self._timer = StallTimer(self._standing.check, organs.exports.stall_seconds)
         self._begun = self._disclosing = False
+        self._silent = True
         self._sent_rows = self._sent_records = 0
         self._sent_bytes = plan.export.resume_offset
 
@@ -190,6 +194,10 @@ class ExportRun:
         document = orjson.dumps(receipt.document(self._organs.places))
         if self._plan.export.inline_receipt:
             await self._send_bytes(self._plan.target.writer.receipt(document), self._call.permit(0))
+        if self._silent:
+            # An empty file has a type, too.
+            content_type = self._plan.target.writer.content_type
+            await self._reply.send(b"", content_type, self._call.permit(0))
         self._reply.end(receipt)
 
     async def _finish(self, keep_seconds: float) -> None:
@@ -258,6 +266,7 @@ class ExportRun:
         if not data:
             return
         await self._begin()
+        self._silent = False
         self._standing.check()
         content_type = self._plan.target.writer.content_type
         await self._timer.wait(self._reply.send(data, content_type, permit))

@@ -286,7 +286,7 @@ class _FileReply:
         await self._exchange.send_headers(headers)
 
     async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
-        for at in range(0, len(data), FRAME_BYTES):
+        for at in range(0, len(data) or 1, FRAME_BYTES):
             piece = data[at : at + FRAME_BYTES] if len(data) > FRAME_BYTES else data
             frame = http_body(piece, content_type if self._first else "")
             self._first = False
