@@ -3,8 +3,10 @@
 1. ``request_id``: everything after it, log lines and errors included, carries the id.
 2. ``trace_call``: its span sees the status that the client gets.
 3. ``answer_errors``: turns errors of the rest into a status; nothing inside aborts by itself.
-4. ``audit_call``: outside ``authenticate_call``, because denied calls are audited too.
-5. ``authenticate_call``: nothing behind it runs without a principal.
+4. ``settle_limits``: releases what a call held of its limits once its entry is written.
+5. ``audit_call``: outside ``authenticate_call``, because denied calls are audited too.
+6. ``authenticate_call``: nothing behind it runs without a principal.
+7. ``admit_call``: nothing behind it runs beyond the limits of the principal.
 
 Each is a function around the whole call, the iteration of streams included: it takes the exchange
 and the rest of the call, and returns the reply.
@@ -19,6 +21,7 @@ from penstockd.rpc.exchange import Exchange, Proceed
 from penstockd.rpc.interceptors.audit import audit_call
 from penstockd.rpc.interceptors.auth import authenticate_call
 from penstockd.rpc.interceptors.errors import answer_errors
+from penstockd.rpc.interceptors.limits import admit_call, settle_limits
 from penstockd.rpc.interceptors.request_id import request_id
 from penstockd.rpc.interceptors.telemetry import trace_call
 
@@ -28,8 +31,10 @@ ORDER: tuple[Interceptor, ...] = (
     request_id,
     trace_call,
     answer_errors,
+    settle_limits,
     audit_call,
     authenticate_call,
+    admit_call,
 )
 
 
