@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
-from feeds import Made, consumer_with, grant, watch
+from feeds import Made, consumer_with, grant, rest, watch
 from harness import PATIENCE, Reply, RunningHub, eventually
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
@@ -36,8 +36,18 @@ class Limited:
         assert reply.status == 200, reply.text
         self.hub.settle()
 
+    def ask(self, verb: str, path: str) -> Reply:
+        kinds = {
+            "/v1/customers": "application/json",
+            "/v1/customers:import": "application/x-ndjson",
+        }
+        headers = {"x-api-key": self.key}
+        if verb == "POST":
+            headers["content-type"] = kinds[path.partition("?")[0]]
+        return self.hub.request(verb, path, headers=headers, body=b"{}" * (verb == "POST") or None)
+
     def get(self, path: str = LIST) -> Reply:
-        return self.hub.request("GET", path, headers={"x-api-key": self.key})
+        return self.ask("GET", path)
 
     def flood(self, count: int, threads: int = 16, path: str = LIST) -> Counter[int]:
         """So many calls at once; the answers by status."""
@@ -160,6 +170,81 @@ def test_every_answer_tells_what_is_left(limited: Limited) -> None:
         )
         assert reply.status == 200 and "ratelimit" not in reply.headers
         assert "limits" not in reply.json()
+
+
+ANSWERS = [
+    ("GET", "/v1/customers?page_size=1", 200),
+    ("GET", "/v1/customers?page_size=1&format=XML", 400),
+    ("HEAD", "/v1/customers?page_size=1", 200),
+    ("OPTIONS", "/v1/customers", 200),
+    ("GET", "/v1", 200),
+    ("GET", "/v1/nothing/here", 404),
+    ("GET", "/v1/customers/nobody", 404),
+    ("PUT", "/v1/customers", 405),
+    ("GET", "/v1/customers?page_size=x", 400),
+    ("POST", "/v1/customers", 403),
+    ("GET", "/v1/customers:export?format=CSV", 200),
+    ("HEAD", "/v1/customers:export?format=CSV", 200),
+    ("GET", "/v1/customers:export?format=nonsense", 400),
+    ("GET", "/v1/orders:export?format=CSV", 403),
+    ("GET", "/v1/customers:watch?cursor=nonsense", 400),
+    ("GET", "/v1/orders:watch", 403),
+    ("POST", "/v1/customers:import?format=NDJSON", 403),
+    ("GET", "/v1/usage:export?format=CSV", 200),
+]
+
+
+def test_every_answer_of_http_tells_what_is_left(limited: Limited) -> None:
+    """Once each: from the hub, whatever kind of reply or error it is."""
+    limited.limit(quotas=[quota("calls", 1000), quota("records", 10**6, "day")])
+    for verb, path, status in ANSWERS:
+        reply = limited.ask(verb, path)
+        assert (verb, path, reply.status) == (verb, path, status)
+        state, policy = (fields(reply.headers[n]) for n in ("ratelimit", "ratelimit-policy"))
+        assert state.keys() == policy.keys() == {"calls-per-month", "records-per-day"}, path
+        left = int(state["calls-per-month"]["r"])
+        assert 900 < left < 1000
+        assert {n: v for n, v in reply.headers.items() if n.startswith("x-ratelimit-")} == {
+            "x-ratelimit-limit": "1000",
+            "x-ratelimit-remaining": str(left),
+            "x-ratelimit-reset": state["calls-per-month"]["t"],
+        }
+
+
+def test_no_answer_of_http_passes_a_quota(limited: Limited) -> None:
+    """Nothing but the refusal leaves, with when to come again, and in JSON."""
+    limited.limit(quotas=[quota("calls", 0, "day")])
+    for verb, path, _ in ANSWERS:
+        reply = limited.ask(verb, path)
+        assert (verb, path, reply.status) == (verb, path, 429)
+        assert fields(reply.headers["ratelimit"])["calls-per-day"]["r"] == "0"
+        assert reply.headers["x-ratelimit-remaining"] == "0"
+        seconds = reply.headers["retry-after"]
+        assert 0 < int(seconds) <= 86_400
+        if verb != "HEAD":
+            assert reply.headers["content-type"] == "application/json"
+            assert reply.reason == "QUOTA_EXHAUSTED"
+            assert detail(reply, "RetryInfo")["retryDelay"] == f"{seconds}s"
+            assert detail(reply, "QuotaFailure")["violations"]
+
+
+@pytest.mark.parametrize("accept", ["application/x-ndjson", "text/event-stream"])
+def test_a_feed_over_http_tells_what_is_left(limited: Limited, accept: str) -> None:
+    limited.limit(quotas=[quota("calls", 1000)])
+    with rest(limited.hub, "/v1/customers:watch", limited.made.key, accept) as reply:
+        assert "calls-per-month" in fields(reply.headers["ratelimit"])
+        assert int(reply.headers["x-ratelimit-remaining"]) < 1000
+
+
+def test_callers_of_no_plan_and_unknown_callers_are_told_nothing(hub: RunningHub) -> None:
+    told = ("ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining")
+    for reply in (
+        hub.request("GET", LIST),
+        hub.request("GET", LIST, headers={"x-api-key": "nonsense"}),
+        hub.request("GET", LIST, consumer="admin"),
+        hub.request("GET", "/v1/errors"),
+    ):
+        assert not set(told) & reply.headers.keys()
 
 
 def test_records_are_charged_as_they_are(limited: Limited) -> None:
