@@ -294,6 +294,7 @@ def keeper_organs(
         Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
+        Organ("allowances", hub.limiter.follow),
         Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
         Organ("disk", _watch_disk(settings, hub, leases).run),
         *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
@@ -370,6 +371,7 @@ async def _deliver_webhooks(
         hub.places,
         clock=leases.now,
         allowance=hub.allowance,
+        limiter=hub.limiter,
     )
     try:
         await database.open()

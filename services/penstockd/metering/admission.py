@@ -19,7 +19,7 @@ from penstockd.errors import OutcomeUnknown, RateLimited
 from penstockd.keyring import Keys
 from penstockd.metering.ledger import ALWAYS, ENDLESS, AllowanceKey, Ledger
 from penstockd.metering.periods import Period, find_zone
-from penstockd.metering.purses import Charge, Over, Spender, Spent
+from penstockd.metering.purses import PATIENCE, Charge, Over, Spender, Spent
 from penstockd.metering.rate_headers import REQUESTS, LimitState, format_headers
 from penstockd.metering.spikes import Spikes
 from penstockd.policy.errors import AllowanceLost, QuotaExhausted
@@ -28,7 +28,7 @@ from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 
 #: How long a call waits for a place among those under way that another process may return.
-_BRIEFLY = 0.1
+BRIEFLY = 0.1
 #: After how many seconds a call may try again that found no place.
 _SOON = 1.0
 #: Outcomes of calls that are not charged: the hub is to blame, or the call was never admitted.
@@ -91,6 +91,8 @@ class Admission:
     asked: AskedCall
     #: The rate that would have refused the call, if the plan only counts that.
     over_rate: str = ""
+    #: How long the call waits for what other processes hold of quotas, in seconds.
+    patience: float = PATIENCE
     #: Charges that the call's entry spends, and the place that the call holds.
     _charges: list[tuple[Countable, Charge]] = field(default_factory=list)
     _place: Charge | None = None
@@ -118,18 +120,23 @@ class Admission:
 
         Raises QuotaExhausted before anything is charged, and AllowanceLost.
         """
-        taken: list[Charge] = []
-        try:
-            for quota in self._quotas(what):
-                taken.append(await self._take_quota(quota, amount))
-        except BaseException:
-            for charge in taken:
-                charge.give_back()
-            raise
+        taken = await self.take(what, amount)
         if entry is None:
             return await self._spend(taken)
         self._charges += [(what, charge) for charge in taken]
         self._put_spends(entry)
+
+    async def take(self, what: Countable, amount: int, over: Over = Over.NO) -> list[Charge]:
+        """Take an amount of all quotas of its kind, or nothing. Raises QuotaExhausted."""
+        taken: list[Charge] = []
+        try:
+            for quota in self._quotas(what):
+                taken.append(await self._take_quota(quota, amount, over))
+        except BaseException:
+            for charge in taken:
+                charge.give_back()
+            raise
+        return taken
 
     async def charge_records(self, count: int, entry: Entry | None) -> None:
         """See ``charge``."""
@@ -154,7 +161,7 @@ class Admission:
         if rest <= 0:
             return
         over = Over.ALWAYS if ends else Over.FROM_SOME
-        taken = [await self._take_quota(q, rest, over) for q in self._quotas(Countable.BYTES)]
+        taken = await self.take(Countable.BYTES, rest, over)
         self._charged = self._charged[0], self._charged[1] + rest
         try:
             await self._spend(taken)
@@ -169,9 +176,8 @@ class Admission:
         """
         if not entry.byte_count:
             return
-        for quota in self._quotas(Countable.BYTES):
-            charge = await self._take_quota(quota, entry.byte_count, Over.FROM_SOME)
-            self._charges.append((Countable.BYTES, charge))
+        taken = await self.take(Countable.BYTES, entry.byte_count, Over.FROM_SOME)
+        self._charges += [(Countable.BYTES, charge) for charge in taken]
         self._put_spends(entry)
 
     def charge_failure(self, entry: Entry) -> None:
@@ -237,7 +243,7 @@ class Admission:
         if most <= 0:
             return
         account = AllowanceKey(self.asked.consumer_id, f"concurrent-{self.asked.kind}", *ALWAYS)
-        purse = self.limiter.spender.purse(account, hoards=False, patience=_BRIEFLY)
+        purse = self.limiter.spender.purse(account, hoards=False, patience=BRIEFLY)
         try:
             self._place = await purse.take(1, most)
         except Spent:
@@ -255,9 +261,11 @@ class Admission:
         cap = ENDLESS if quota.soft else quota.limit
         self._charged_to.setdefault(quota.key, account)
         try:
-            return await self.limiter.spender.purse(account).take(amount, cap, over)
+            purse = self.limiter.spender.purse(account, patience=self.patience)
+            return await purse.take(amount, cap, over)
         except Spent:
-            raise self._exhausted(quota, account) from None
+            partial = over is Over.NO and amount > 1
+            raise self._exhausted(quota, account, partial=partial) from None
 
     async def _return_unsent(self) -> None:
         """Return records that were charged to the stream, and did not leave."""
@@ -300,14 +308,18 @@ class Admission:
         for charge in charges:
             charge.settle()
 
-    def _exhausted(self, quota: PlanQuota, account: AllowanceKey) -> QuotaExhausted:
+    def _exhausted(
+        self, quota: PlanQuota, account: AllowanceKey, *, partial: bool
+    ) -> QuotaExhausted:
         now = self.limiter.spender.now
-        return QuotaExhausted(
+        refused = QuotaExhausted(
             f"the quota {quota.key} ({quota.limit}) is used up until"
             f" {account.end:%Y-%m-%dT%H:%M:%SZ}",
             metadata={"limit": quota.key},
             retry_after=max(1.0, (account.end - now).total_seconds()),
         )
+        refused.partial = partial or bool(quota.method or quota.dataset)
+        return refused
 
     def _list_states(self) -> Iterator[LimitState]:
         for rate in self._rates:

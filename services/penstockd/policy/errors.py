@@ -13,9 +13,10 @@ class PlanInUse(Refused):
 
 class QuotaExhausted(Refused):
     """The caller has used up a quota of its plan; ``retry_after`` is when its next period
-    begins."""
+    begins. ``partial``: something smaller, or of another method or dataset, may still fit."""
 
     reason = "QUOTA_EXHAUSTED"
+    partial = False
 
 
 class AllowanceLost(Refused):
