@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from penstockd.audit.entry import Entry
 from penstockd.errors import OutcomeUnknown, RateLimited
@@ -37,6 +38,8 @@ _UNCHARGED = frozenset(
      "OUTCOME_UNKNOWN", "POLICY_STALE", "RATE_LIMITED", "QUOTA_EXHAUSTED"}
 )  # fmt: skip
 _PARTITION_BYTES = 9
+#: So many accounts, and hashes of names, are remembered.
+_ACCOUNTS = 8192
 #: How the names of methods begin that import records.
 _IMPORTS = ("Import", "BatchUpsert")
 _UNITS = {
@@ -64,18 +67,28 @@ class Limiter:
     def __init__(self, database: Database, announcements: Announcements, keys: Keys) -> None:
         """``keys`` hash the names of consumers in headers."""
         self._keys = keys
+        self._accounts: dict[tuple[str, str, str], AllowanceKey] = {}
         self.ledger = Ledger(database)
         self.spender = Spender(self.ledger, announcements)
         self.spikes = Spikes(self.ledger)
 
     def hash_consumer(self, consumer_id: str) -> bytes:
         """A keyed hash of a consumer: it tells nothing, and is the same for all its calls."""
-        key = self._keys.sealing().key
-        return hmac.digest(key, consumer_id.encode(), "sha256")[:_PARTITION_BYTES]
+        return _hash_name(self._keys.sealing().key, consumer_id)
+
+    def account(self, consumer_id: str, quota: PlanQuota, terms: Terms) -> AllowanceKey:
+        """The account of a quota now (see ``account_of``). The latest are kept."""
+        now, place = self.spender.now, (consumer_id, quota.key, terms.plan.time_zone)
+        found = self._accounts.get(place)
+        if found is None or not found.start <= now < found.end:
+            if len(self._accounts) >= _ACCOUNTS:
+                self._accounts.clear()
+            found = self._accounts[place] = account_of(consumer_id, quota, terms, now)
+        return found
 
     async def follow(self) -> None:
         """Renew what this process holds until cancelled. Raises DatabaseUnavailable."""
-        await self.spender.follow()
+        await self.spender.follow(self.spikes.forget_idle)
 
     async def close(self) -> None:
         """Return everything that this process holds."""
@@ -101,6 +114,13 @@ class Admission:
     #: Records and bytes that a stream has sent, and that were charged at once for it.
     _sent: tuple[int, int] = (0, 0)
     _charged: tuple[int, int] = (0, 0)
+    #: The limits that count this call.
+    _rates: list[PlanRate] = field(init=False)
+    _counting: list[PlanQuota] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rates = [r for r in self.terms.limits.rates if self._counts(r)]
+        self._counting = [q for q in self.terms.limits.quotas if self._counts(q)]
 
     async def enter(self, entry: Entry) -> None:
         """Take what a call takes before its work.
@@ -209,14 +229,8 @@ class Admission:
         partition = self.limiter.hash_consumer(self.asked.consumer_id)
         return format_headers(self._list_states(), partition)
 
-    @property
-    def _rates(self) -> Iterator[PlanRate]:
-        return (r for r in self.terms.limits.rates if self._counts(r))
-
-    def _quotas(self, *what: Countable) -> Iterator[PlanQuota]:
-        return (
-            q for q in self.terms.limits.quotas if (not what or q.what in what) and self._counts(q)
-        )
+    def _quotas(self, what: Countable) -> list[PlanQuota]:
+        return [quota for quota in self._counting if quota.what is what]
 
     def _counts(self, limit: PlanRate | PlanQuota) -> bool:
         """Whether a limit counts this call."""
@@ -254,7 +268,7 @@ class Admission:
             ) from None
 
     def _account(self, quota: PlanQuota) -> AllowanceKey:
-        return account_of(self.asked.consumer_id, quota, self.terms, self.limiter.spender.now)
+        return self.limiter.account(self.asked.consumer_id, quota, self.terms)
 
     async def _take_quota(self, quota: PlanQuota, amount: int, over: Over = Over.NO) -> Charge:
         account = self._account(quota)
@@ -332,13 +346,13 @@ class Admission:
             account = AllowanceKey(self.asked.consumer_id, f"concurrent-{self.asked.kind}", *ALWAYS)
             left = self._tell_left(account, most)
             yield LimitState(account.name, most, 0, "concurrent-requests", left, 0)
-        for quota in self._quotas():
+        now = self.limiter.spender.now
+        for quota in self._counting:
             account = self._account(quota)
             window = int((account.end - account.start).total_seconds())
-            reset = math.ceil((account.end - self.limiter.spender.now).total_seconds())
+            reset = max(1, math.ceil((account.end - now).total_seconds()))
             left, unit = self._tell_left(account, quota.limit), _UNITS[quota.what]
-            state = LimitState(quota.key, quota.limit, window, unit, left, max(1, reset))
-            yield state._replace(soft=quota.soft)
+            yield LimitState(quota.key, quota.limit, window, unit, left, reset, quota.soft)
 
     def _tell_left(self, account: AllowanceKey, cap: int) -> int:
         """What is left of an allowance, as this process knows it."""
@@ -346,6 +360,11 @@ class Admission:
         if purse is None or purse.portion_id is None:
             return cap
         return max(0, min(cap, cap - purse.taken + purse.in_hand))
+
+
+@lru_cache(maxsize=_ACCOUNTS)
+def _hash_name(key: bytes, consumer_id: str) -> bytes:
+    return hmac.digest(key, consumer_id.encode(), "sha256")[:_PARTITION_BYTES]
 
 
 def account_of(consumer_id: str, quota: PlanQuota, terms: Terms, now: dt.datetime) -> AllowanceKey:

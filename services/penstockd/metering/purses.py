@@ -255,6 +255,8 @@ class Spender:
 
     async def identify(self) -> int:
         """The id of this process's term; a new one begins if there is none."""
+        if self._spender_id is not None:
+            return self._spender_id
         async with self._opening:
             if self._spender_id is None:
                 self._spender_id, now = await self.ledger.open()
@@ -269,8 +271,9 @@ class Spender:
         for purse in self._purses.values():
             purse.reset()
 
-    async def follow(self) -> None:
-        """Renew the term, and return what others need or nobody uses, until cancelled.
+    async def follow(self, then: Callable[[], None]) -> None:
+        """Renew the term, and return what others need or nobody uses, until cancelled; ``then``
+        follows each time.
 
         Raises DatabaseUnavailable.
         """
@@ -284,6 +287,7 @@ class Spender:
                     renewed = time.monotonic()
                     await self.renew()
                     await self._return_from(lambda purse: purse.stale)
+                    then()
 
     async def renew(self) -> None:
         """Renew the term, if there is one."""

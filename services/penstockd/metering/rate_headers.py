@@ -39,19 +39,15 @@ class LimitState(NamedTuple):
 
 def format_headers(states: Iterable[LimitState], partition: bytes) -> Mapping[str, str]:
     """The headers for limits, none without any."""
-    found = [_bound_state(state) for state in states]
+    found = list(states)
     if not found:
         return {}
     key = base64.b64encode(partition).decode()
     return {
-        POLICY: ", ".join(_format_policy(state, key) for state in found),
-        STATE: ", ".join(_format_state(state, key) for state in found),
+        POLICY: ", ".join([_format_policy(state, key) for state in found]),
+        STATE: ", ".join([_format_state(state, key) for state in found]),
         **_format_older(found),
     }
-
-
-def _bound_state(state: LimitState) -> LimitState:
-    return state._replace(quota=min(state.quota, _MOST), remaining=min(state.remaining, _MOST))
 
 
 def _format_older(states: Iterable[LimitState]) -> Mapping[str, str]:
@@ -70,9 +66,9 @@ def _format_older(states: Iterable[LimitState]) -> Mapping[str, str]:
 def _format_policy(state: LimitState, key: str) -> str:
     unit = f';qu="{state.unit}"' if state.unit != REQUESTS else ""
     window = f";w={state.window}" if state.window else ""
-    return f'"{state.name}";q={state.quota}{unit}{window};pk=:{key}:'
+    return f'"{state.name}";q={min(state.quota, _MOST)}{unit}{window};pk=:{key}:'
 
 
 def _format_state(state: LimitState, key: str) -> str:
     reset = f";t={state.reset}" if state.reset else ""
-    return f'"{state.name}";r={state.remaining}{reset};pk=:{key}:'
+    return f'"{state.name}";r={min(state.remaining, _MOST)}{reset};pk=:{key}:'

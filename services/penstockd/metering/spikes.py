@@ -11,6 +11,8 @@ from penstockd.policy.plans import PlanRate
 
 #: A portion lasts about this many seconds at the full rate, and is good for so many.
 PORTION, LASTS = 0.05, 1.0
+#: A rate that nobody used for so many seconds is forgotten.
+IDLE = 60.0
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Spikes:
         """Forget rates that nobody uses."""
         now = time.monotonic()
         for key, spike in list(self._known.items()):
-            if now - max(spike.good_until, spike.ready_at) > 60 and not spike.waiting:
+            if now - max(spike.good_until, spike.ready_at) > IDLE and not spike.waiting:
                 del self._known[key]
 
     def _has_some(self, spike: Spike) -> bool:

@@ -12,7 +12,10 @@ import pytest
 from harness import PATIENCE
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
+from penstockd.keyring import FixedKey
 from penstockd.metering import purses
+from penstockd.metering import spikes as spikes_module
+from penstockd.metering.admission import Limiter
 from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger
 from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.purses import Charge, Over, Purse, Spender, Spent
@@ -37,8 +40,8 @@ class Processes:
         database = await self._stack.enter_async_context(open_database(self._url, size=8))
         announcements = PostgresAnnouncements(database)
         spender = Spender(Ledger(database), announcements)
-        for work in (announcements.follow, spender.follow):
-            task = asyncio.create_task(work())
+        for work in (announcements.follow(), spender.follow(lambda: None)):
+            task = asyncio.create_task(work)
             self._stack.callback(task.cancel)
         return spender
 
@@ -243,3 +246,21 @@ async def test_a_rate_is_shared_by_processes(processes: Processes) -> None:
     most = 20 + 50 * taken
     assert 0.8 * most - 5 <= admitted <= most + 1
     assert await spikes[0].take("bi", rate) == 0, "another consumer has its own"
+
+
+async def test_a_rate_that_nobody_uses_is_forgotten(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what renews the process's term."""
+    monkeypatch.setattr(spikes_module, "IDLE", -1.0)
+    monkeypatch.setattr(purses, "RENEWAL", 0.01)
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    rate = PlanRate(50, 20)
+    used, waited = limiter.spikes.find("crm", rate), limiter.spikes.find("bi", rate)
+    waited.waiting = 1
+    following = asyncio.create_task(limiter.follow())
+    async with asyncio.timeout(PATIENCE):
+        while limiter.spikes.find("crm", rate) is used:  # noqa: ASYNC110  # the task forgets it
+            await asyncio.sleep(0.01)
+    following.cancel()
+    assert limiter.spikes.find("bi", rate) is waited
