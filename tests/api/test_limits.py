@@ -259,6 +259,15 @@ def test_records_are_charged_as_they_are(limited: Limited) -> None:
     assert limited.standing()["records-per-month:customers"]["used"] == "10"
 
 
+def test_what_does_not_leave_is_not_charged(limited: Limited) -> None:
+    """HEAD gets headers alone."""
+    limited.limit(quotas=[quota("bytes", 10**6), quota("records", 100)])
+    assert limited.ask("HEAD", "/v1/customers?page_size=5").status == 200
+    assert limited.ask("HEAD", "/v1/customers:export?format=CSV").status == 200
+    used = {name: found.get("used", "0") for name, found in limited.standing().items()}
+    assert used == {"bytes-per-month": "0", "records-per-month": "0"}
+
+
 def test_bytes_end_within_one_reply(limited: Limited) -> None:
     limited.limit(quotas=[quota("bytes", 3000)])
     replies = [limited.get("/v1/customers?page_size=5") for _ in range(30)]

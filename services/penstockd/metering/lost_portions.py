@@ -18,6 +18,9 @@ DELETE FROM hub.allowance AS a WHERE end_time < now() - $1::interval
 AND NOT EXISTS (SELECT FROM hub.portion AS p WHERE p.allowance_id = a.allowance_id)
 """
 
+#: A bucket that is full is as one that was never used.
+_PRUNE_RATES = "DELETE FROM hub.spike WHERE full_time < now() - interval '1 hour'"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -35,9 +38,14 @@ class LostPortions:
             await self.take_back()
             if loop.time() - pruned >= PRUNING:
                 pruned = loop.time()
-                async with self._database.transaction() as connection:
-                    await connection.execute(_PRUNE, KEPT)
+                await self.prune()
             await asyncio.sleep(RENEWAL)
+
+    async def prune(self) -> None:
+        """Delete what nobody asks for any more."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_PRUNE, KEPT)
+            await connection.execute(_PRUNE_RATES)
 
     async def take_back(self) -> int:
         """Take back what is due; returns from how many processes."""

@@ -2,8 +2,9 @@
 the older ``x-ratelimit-limit``, ``-remaining`` and ``-reset``.
 
 The first two are structured fields: lists of limits by name. The partition key is a keyed hash of
-the consumer: equal for its calls, and of no use to anybody else. The older headers have room for
-one limit: that of calls which would refuse one first.
+the consumer: equal for its calls, and of no use to anybody else. Of very many limits, those are
+listed of which the smallest share is left: gRPC bounds the metadata of a call. The older headers
+have room for one limit: that of calls which would refuse one first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ POLICY, STATE = "ratelimit-policy", "ratelimit"
 _OLDER = "x-ratelimit"
 #: The unit of limits that count calls.
 REQUESTS = "requests"
+#: The most limits that are listed.
+_LISTED = 20
 #: The largest number of a structured field (RFC 9651, 3.3.1).
 _MOST = 999_999_999_999_999
 
@@ -40,6 +43,9 @@ class LimitState(NamedTuple):
 def format_headers(states: Iterable[LimitState], partition: bytes) -> Mapping[str, str]:
     """The headers for limits, none without any."""
     found = list(states)
+    if len(found) > _LISTED:
+        found.sort(key=lambda state: state.remaining / max(1, state.quota))
+        del found[_LISTED:]
     if not found:
         return {}
     key = base64.b64encode(partition).decode()

@@ -102,3 +102,16 @@ def test_numbers_of_headers_fit_structured_fields() -> None:
     found = format_headers([LimitState("b", 1 << 62, 60, "content-bytes", 1 << 60, 5)], b"k")
     assert "q=999999999999999;" in found["ratelimit-policy"]
     assert "r=999999999999999;" in found["ratelimit"]
+
+
+def test_very_many_limits_fit_the_metadata_of_a_call() -> None:
+    """Those nearest to their ends are listed, in the older headers too."""
+    states = [
+        LimitState(f"calls-per-month:Customers/Method{n}", 100, 60, "requests", 100 - n, 5)
+        for n in range(60)
+    ]
+    found = format_headers(states, b"nine byte")
+    assert found["ratelimit"].count("Method") == found["ratelimit-policy"].count("Method") == 20
+    assert found["ratelimit"].startswith('"calls-per-month:Customers/Method59";r=41;')
+    assert found["x-ratelimit-remaining"] == "41"
+    assert sum(len(name) + len(value) for name, value in found.items()) < 4096

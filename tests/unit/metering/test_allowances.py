@@ -16,7 +16,7 @@ from penstockd.keyring import FixedKey
 from penstockd.metering import purses
 from penstockd.metering import spikes as spikes_module
 from penstockd.metering.admission import Limiter
-from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger
+from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger, Need
 from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.purses import Charge, Over, Purse, Spender, Spent
 from penstockd.metering.spikes import Spikes
@@ -264,3 +264,26 @@ async def test_a_rate_that_nobody_uses_is_forgotten(
             await asyncio.sleep(0.01)
     following.cancel()
     assert limiter.spikes.find("bi", rate) is waited
+
+
+async def test_what_is_over_is_pruned(database: Database) -> None:
+    """Old periods, and rates that were not used for long; nothing of which a portion is held."""
+    ledger = Ledger(database)
+    spender, _ = await ledger.open()
+    old = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    now = dt.datetime.now(dt.UTC)
+    for name, end, held in (("gone", old, False), ("held", old, True), ("new", now, False)):
+        account = AllowanceKey("crm", name, end - dt.timedelta(days=1), end)
+        portion = await ledger.lease(spender, account, 100, Need(1, 1, 0))
+        assert portion is not None
+        if not held:
+            await ledger.close(portion.portion_id)
+    for name in ("rate", "rate:old"):
+        await ledger.take_spike("crm", name, 5.0, 5, 1)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE hub.spike SET full_time = $1 WHERE name = 'rate:old'", old)
+    await LostPortions(database).prune()
+    async with database.connection() as connection:
+        kept = await connection.fetch("SELECT name FROM hub.allowance ORDER BY name")
+        rates = await connection.fetch("SELECT name FROM hub.spike")
+    assert [row[0] for row in kept] == ["held", "new"] and [row[0] for row in rates] == ["rate"]

@@ -9,12 +9,10 @@ from penstockd.rpc.exchange import Exchange, Method, Proceed
 
 
 async def settle_limits(exchange: Exchange, proceed: Proceed) -> Any:
-    """Tell the caller what is left, and release what the call held, once its entry is written."""
+    """Release what the call held, once its entry is written."""
     error: BaseException | None = None
     try:
-        reply = await proceed(exchange)
-        await exchange.begin_reply()
-        return reply
+        return await proceed(exchange)
     except BaseException as exc:
         error = exc
         raise
