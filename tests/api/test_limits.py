@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from feeds import Made, consumer_with, grant, rest, watch
 from harness import PATIENCE, Reply, RunningHub, eventually
 from penstock.api.v1 import customers_service_pb2 as api
 from penstock.api.v1.customers_service_pb2_grpc import CustomersStub
+from posted import receiving
 
 LIST = "/v1/customers?page_size=2"
 
@@ -391,3 +393,56 @@ def test_a_consumer_sees_its_own_limits(limited: Limited) -> None:
     assert {limit["name"] for limit in document} == {"calls-per-day", "records-per-hour"}
     missing = limited.hub.request("GET", "/v1/limits?consumer=nobody-at-all", consumer="admin")
     assert missing.reason == "RECORD_NOT_FOUND"
+
+
+def test_messages_to_webhooks_wait_while_a_quota_is_used_up(hub: RunningHub) -> None:
+    """Exactly as many are posted as there are attempts, and the others when there are more."""
+    key, path = f"k-{uuid.uuid4().hex[:8]}", f"/{uuid.uuid4().hex}"
+    selection = {"dataset": "customers", "filter": f'customer_id = "{key}*"'}
+
+    def limit(most: int) -> dict[str, Any]:
+        quotas = [quota("webhook_attempts", most)]
+        reply = hub.request(
+            "PATCH", "/v1/access/consumers/crm?update_mask=limits", consumer="admin",
+            json_body={"limits": {"quotas": quotas}},
+        )  # fmt: skip
+        assert reply.status == 200, reply.text
+        hub.settle()
+        (found,) = hub.get("/v1/limits", "crm").json()["limits"]
+        return dict(found)
+
+    with receiving() as posts:
+        made = hub.request(
+            "POST", "/v1/webhooks", consumer="crm",
+            json_body={"url": posts.url + path, "selections": [selection]},
+        ).json()["webhook"]  # fmt: skip
+        address = f"/v1/webhooks/{made['webhookId']}"
+        try:
+            before = int(limit(10**6).get("used", "0"))
+            limit(before + 2)
+            for n in range(5):
+                row = {"customerId": f"{key}{n}", "name": "W"}
+                reply = hub.request("POST", "/v1/customers", consumer="admin", json_body=row)
+                assert reply.status == 200, reply.text
+            posts.wait(path, 2)
+            listed = f"{address}/deliveries"
+            eventually(
+                lambda: len(hub.get(listed, "crm", state="DELIVERED").json()["deliveries"]) == 2
+            )
+            eventually(
+                lambda: len(hub.get(listed, "crm", state="PENDING").json()["deliveries"]) == 3
+            )
+            found = limit(before + 2)
+            assert (found["used"], found.get("remaining", "0")) == (str(before + 2), "0")
+            limit(before + 4)
+            posts.wait(path, 4)
+            limit(before + 5)
+            assert len(posts.wait(path, 5)) == 5
+            eventually(lambda: limit(before + 5)["used"] == str(before + 5))
+        finally:
+            hub.request("DELETE", address, consumer="crm")
+            hub.request(
+                "PATCH", "/v1/access/consumers/crm?update_mask=limits", consumer="admin",
+                json_body={},
+            )  # fmt: skip
+            hub.settle()
