@@ -20,6 +20,7 @@ from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.keyring import KeyRing
+from penstockd.metering.admission import Limiter
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import Announcements
@@ -65,5 +66,6 @@ class Hub:
     webhooks: WebhookDesk
     audit_file: CheckpointFile
     public_url: str
+    limiter: Limiter
     tasks: Tasks = field(default_factory=Tasks)
     allowance: Allowance | None = None

@@ -187,10 +187,8 @@ async def test_a_consumer_has_a_limit_of_its_own() -> None:
         counts = statuses(replies)
         assert counts == {200: 20, 429: 20}
         assert [status for status, _, _ in replies[:20]] == [200] * 20
-        remaining = [int(headers["x-ratelimit-remaining"]) for _, headers, _ in replies[:10]]
-        assert remaining[0] == 19 and remaining == sorted(remaining, reverse=True)
         _, headers, body = next(reply for reply in replies if reply[0] == 429)
-        assert (headers["x-ratelimit-limit"], headers["x-ratelimit-remaining"]) == ("20", "0")
+        assert "x-ratelimit-limit" not in headers, "those are the hub's, about the caller's plan"
         assert int(headers["retry-after"]) >= 1
         details = {d["@type"].rpartition(".")[2]: d for d in body["details"]}
         assert body["code"] == 8 and details["ErrorInfo"]["reason"] == "RATE_LIMITED"

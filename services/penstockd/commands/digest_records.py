@@ -29,13 +29,13 @@ async def digest_records(hub: Hub, call: Call, dataset: Dataset, asked: Asked) -
     async with held_state(hub.states, hub.page_tokens, owner, asked.state) as (held, state):
         found, next_key = await digest_parts(hub.database, comparison, held, asked)
         cursor = hub.places.seal(held.cursor)
-    _disclose_keys(call, comparison, found)
+    await _disclose_keys(call, comparison, found)
     return DigestReply(found.ranges, next_key, cursor, state, comparison.view_id)
 
 
-def _disclose_keys(call: Call, comparison: DigestComparison, found: RangeCutter) -> None:
+async def _disclose_keys(call: Call, comparison: DigestComparison, found: RangeCutter) -> None:
     """Disclose keys only: a digest names keys and shows no other values."""
     view = comparison.view
     keys = [r.start for r in found.ranges if r.start] if not found.keys else found.keys
     given = given_records(view.dataset.name, call.rule(view, key_paths(view.dataset)), keys)
-    call.disclose(replace(given, count=sum(r.count for r in found.ranges)))
+    await call.disclose(replace(given, count=sum(r.count for r in found.ranges)))

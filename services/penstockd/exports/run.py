@@ -193,11 +193,12 @@ class ExportRun:
         await self._begin()
         document = orjson.dumps(receipt.document(self._organs.places))
         if self._plan.export.inline_receipt:
-            await self._send_bytes(self._plan.target.writer.receipt(document), self._call.permit(0))
+            receipt_line = self._plan.target.writer.receipt(document)
+            await self._send_bytes(receipt_line, await self._call.permit(0))
         if self._silent:
             # An empty file has a type, too.
             content_type = self._plan.target.writer.content_type
-            await self._reply.send(b"", content_type, self._call.permit(0))
+            await self._reply.send(b"", content_type, await self._call.permit(0))
         self._reply.end(receipt)
 
     async def _finish(self, keep_seconds: float) -> None:
@@ -242,7 +243,7 @@ class ExportRun:
         # The call's entry names the first records and is durable before the first byte leaves. The
         # entry of the stream's end records how many there are in all.
         self._disclosing = True
-        permit = self._call.permit(count)
+        permit = await self._call.permit(count)
         self._call.entry.keys = given.keys
         return permit
 
@@ -288,7 +289,7 @@ class ExportRun:
             return
         try:
             content_type = self._plan.target.writer.content_type
-            sending = self._reply.send(data, content_type, self._call.permit(0))
+            sending = self._reply.send(data, content_type, await self._call.permit(0))
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
         # The client is gone: the receipt in the database and the status remain.
         except Exception as exc:

@@ -21,6 +21,8 @@ from penstockd.catalog.record_json import RecordJson
 from penstockd.errors import CallTimeout, FormatUnknown, RequestMalformed
 from penstockd.formats import pick_format
 from penstockd.hub import Hub
+from penstockd.metering.admission import Admission
+from penstockd.policy.errors import QuotaExhausted
 from penstockd.policy.model import Principal
 from penstockd.policy.rendering import Render
 from penstockd.policy.snapshot import PolicySnapshot
@@ -162,6 +164,8 @@ class Exchange:
     guard: ReplyGuard | None = None
     arriving: PublicCall | ServedCall = field(init=False)
     call: ServedCall = field(init=False)
+    #: What the caller's plan allows the call; None if nothing limits it.
+    admission: Admission | None = None
     _enters_refusal: bool | None = None
     #: The task that sends the latest piece of a file to the client.
     _piece: asyncio.Task[None] | None = None
@@ -244,13 +248,29 @@ class Exchange:
         """
         arriving = self.arriving
         if self.method.audited and not arriving.recorded:
-            arriving.note_recorded()
             entry = arriving.entry
             if self.wire.headers_only:
                 entry.shown, entry.row_count, entry.byte_count = None, 0, 0
+            await self._charge(entry)
+            arriving.note_recorded()
             refused = entry.consumer_id is None and entry.outcome != "OK"
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)
+                if self.admission is not None:
+                    self.admission.settle()
+
+    async def _charge(self, entry: Entry) -> None:
+        """Complete what the entry spends of quotas. Raises QuotaExhausted: then nothing leaves."""
+        if self.admission is None:
+            return
+        if entry.outcome != "OK":
+            return self.admission.charge_failure(entry)
+        try:
+            await self.admission.charge_reply(entry)
+        except QuotaExhausted:
+            entry.shown = entry.keys = entry.low_key = entry.high_key = None
+            entry.row_count = entry.byte_count = None
+            raise
 
     def tell_status(self, status: int) -> dict[str, str]:
         """The header by which the sidecar sends an HTTP status; none for callers of gRPC."""
@@ -276,9 +296,21 @@ class Exchange:
             await self.flush_headers()
 
     async def flush_headers(self) -> None:
-        """Send the headers that wait, or none. Raises an error of gRPC if the call was cut off."""
+        """Send the headers that wait, with those about the caller's limits. Raises an error of gRPC
+        if the call was cut off."""
         self.begun = True
-        await self.context.send_initial_metadata(tuple(self.headers.items()))
+        sent = {**self.headers, **self.limit_headers}
+        await self.context.send_initial_metadata(tuple(sent.items()))
+
+    async def begin_reply(self) -> None:
+        """Send the headers of the reply, if there are any and none were sent."""
+        if not self.begun and (self.headers or self.admission is not None):
+            await self.flush_headers()
+
+    @property
+    def limit_headers(self) -> Mapping[str, str]:
+        """The headers about the caller's limits."""
+        return {} if self.admission is None else self.admission.headers
 
     def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
         """Add metadata that follows the reply, whether it succeeds or fails."""
@@ -296,8 +328,7 @@ class Exchange:
         frame = await self.wire.frame(self, frame)
         if not frame:
             return
-        if not self.begun and self.headers:
-            await self.flush_headers()
+        await self.begin_reply()
         if not self.method.sends_file:
             self.sent = True
             await self.context.write(frame)

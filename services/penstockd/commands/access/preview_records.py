@@ -56,6 +56,6 @@ async def preview_records(
     page = await read_page(
         hub.database, view, query, size, render=render_message, surface=call.entry.surface
     )
-    call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
+    await call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     fields = parse_fields(query.fields, view)
     return RecordPreview(page.records, fields, page.end is not None, call.policy.revision)

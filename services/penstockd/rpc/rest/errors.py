@@ -61,8 +61,7 @@ async def end_reconnection(exchange: Exchange, refusal: Refusal) -> NoReturn:
 
 async def finish_call(exchange: Exchange, reply: bytes | None, *, headers_only: bool) -> None:
     """Send the headers that wait, and the one reply of a call."""
-    if exchange.headers and not exchange.begun:
-        await exchange.flush_headers()
+    await exchange.begin_reply()
     if reply is not None and not headers_only:
         exchange.sent = True
         await exchange.context.write(reply)

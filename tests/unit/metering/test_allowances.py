@@ -1,0 +1,289 @@
+"""Allowances: exactly what there is, whoever takes it, and whoever dies with it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from harness import PATIENCE
+from penstockd.audit.entry import Entry, insert_entries
+from penstockd.audit.journal import Journal
+from penstockd.keyring import FixedKey
+from penstockd.metering import purses
+from penstockd.metering import spikes as spikes_module
+from penstockd.metering.admission import Limiter
+from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger, Need
+from penstockd.metering.lost_portions import LostPortions
+from penstockd.metering.purses import Charge, Over, Purse, Spender, Spent
+from penstockd.metering.spikes import Spikes
+from penstockd.policy.errors import AllowanceLost
+from penstockd.policy.plans import PlanRate
+from penstockd.store.announcements import PostgresAnnouncements
+from penstockd.store.database import Database, open_database
+
+START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+KEY = AllowanceKey("crm", "calls-per-day", START, START + dt.timedelta(days=1))
+
+
+class Processes:
+    """Processes that share a database."""
+
+    def __init__(self, url: str, stack: AsyncExitStack) -> None:
+        self._url, self._stack = url, stack
+
+    async def start(self) -> Spender:
+        """A process that listens and renews."""
+        database = await self._stack.enter_async_context(open_database(self._url, size=8))
+        announcements = PostgresAnnouncements(database)
+        spender = Spender(Ledger(database), announcements)
+        for work in (announcements.follow(), spender.follow(lambda: None)):
+            task = asyncio.create_task(work)
+            self._stack.callback(task.cancel)
+        return spender
+
+
+@pytest.fixture
+async def processes(store_url: str) -> AsyncIterator[Processes]:
+    async with AsyncExitStack() as stack:
+        yield Processes(store_url, stack)
+
+
+async def spend(spender: Spender, charge: Charge) -> None:
+    """Spend a charge, as the entry of a call does."""
+    await spender.ledger.spend({charge.portion_id: charge.amount})
+    charge.settle()
+
+
+async def try_call(spender: Spender, cap: int, amount: int = 1) -> bool:
+    """A call: whether it is admitted."""
+    try:
+        charge = await spender.purse(KEY).take(amount, cap)
+    except Spent:
+        return False
+    await spend(spender, charge)
+    return True
+
+
+async def used(database: Database) -> int:
+    """What was spent, and what is held."""
+    async with database.connection() as connection:
+        return int(
+            await connection.fetchval("SELECT coalesce(sum(used), 0)::int FROM hub.allowance")
+        )
+
+
+async def settled(database: Database, amount: int) -> None:
+    """Wait until so much is used, with everything that is idle returned."""
+    async with asyncio.timeout(PATIENCE):
+        while await used(database) != amount:  # noqa: ASYNC110  # others return it
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("cap", [1, 37, 200])
+async def test_exactly_the_limit_is_admitted(
+    database: Database, processes: Processes, cap: int
+) -> None:
+    """By any number of calls at once, at several processes; and each of the first, too."""
+    spenders = [await processes.start() for _ in range(3)]
+    calls = [try_call(spenders[n % 3], cap) for n in range(cap + 100)]
+    assert sum(await asyncio.gather(*calls)) == cap
+    assert not any([await try_call(spender, cap) for spender in spenders])
+    await settled(database, cap)
+    assert await try_call(spenders[0], cap + 1), "a limit that was raised"
+
+
+async def test_no_call_is_refused_while_something_is_left(processes: Processes) -> None:
+    """One after the other, at alternating processes: portions must not strand anything."""
+    spenders = [await processes.start() for _ in range(3)]
+    for n in range(60):
+        assert await try_call(spenders[n % 3], 60), n
+    assert not await try_call(spenders[0], 60)
+
+
+async def test_amounts_are_taken_whole_or_not_at_all(processes: Processes) -> None:
+    spenders = [await processes.start() for _ in range(2)]
+    assert await try_call(spenders[0], 100, 60)
+    assert not await try_call(spenders[1], 100, 41)
+    assert await try_call(spenders[1], 100, 40)
+    assert not await try_call(spenders[0], 100, 1)
+
+
+async def test_bytes_go_over_the_limit_by_one_frame_at_most(processes: Processes) -> None:
+    spender = await processes.start()
+    purse = spender.purse(KEY)
+    for amount in (60, 30, 500):
+        await spend(spender, await purse.take(amount, 100, Over.FROM_SOME))
+    with pytest.raises(Spent):
+        await purse.take(1, 100, Over.FROM_SOME)
+    await spend(spender, await purse.take(7, 100, Over.ALWAYS))
+    found = await spender.ledger.read_used("crm", START)
+    assert found == [("calls-per-day", START, 597)]
+
+
+async def test_what_a_dead_process_held_comes_back(
+    database: Database, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it spent stays spent."""
+    dead, heir = Spender(Ledger(database), PostgresAnnouncements(database)), await processes.start()
+    purse = dead.purse(KEY)
+    for _ in range(3):
+        await spend(dead, await purse.take(1, 50))
+    unspent = await purse.take(1, 50)
+    assert purse.in_hand > 0
+    held = await used(database)
+    assert held == 4 + purse.in_hand
+    assert await LostPortions(database).take_back() == 0, "its term is not over"
+    monkeypatch.setattr(purses, "PATIENCE", 0)
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE hub.spender SET expire_time = now() WHERE spender_id = $1",
+            await dead.identify(),
+        )
+    assert await LostPortions(database).take_back() == 1
+    assert await used(database) == 3
+    assert sum([await try_call(heir, 50) for _ in range(60)]) == 47
+    # It was only frozen: what it held cannot be spent any more, beside an entry or in one.
+    with pytest.raises(AllowanceLost):
+        await dead.ledger.spend({unspent.portion_id: 1})
+    entry = Entry("r1", "/m", spends={unspent.portion_id: 1})
+    async with database.connection() as connection:
+        with pytest.raises(AllowanceLost):
+            await insert_entries(connection, [entry, Entry("r2", "/m")])
+        assert not await connection.fetchval("SELECT count(*) FROM hub.audit_entry")
+    unspent.give_back()
+    await dead.renew()  # it notices
+    assert purse.in_hand == 0
+    assert not await try_call(dead, 50)
+
+
+async def test_an_open_transaction_that_spends_delays_the_return(
+    database: Database, processes: Processes
+) -> None:
+    """What is being committed is never given to others."""
+    spender = await processes.start()
+    charge = await spender.purse(KEY).take(1, 10)
+    async with database.transaction() as connection:
+        await insert_entries(connection, [Entry("r1", "/m", spends={charge.portion_id: 1})])
+        closing = asyncio.create_task(spender.ledger.close(charge.portion_id))
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        async with asyncio.timeout(PATIENCE):
+            while not await connection.fetchval(waiting):  # noqa: ASYNC110  # the server waits
+                await asyncio.sleep(0.01)
+        assert not closing.done()
+    await closing
+    assert await used(database) == 1
+
+
+async def test_entries_spend_in_their_own_transaction(database: Database) -> None:
+    """A group of entries with and without, few and many; a refused one leaves its neighbours."""
+    spender = Spender(Ledger(database), PostgresAnnouncements(database))
+    journal = Journal(database)
+    purse = spender.purse(KEY)
+    charges = [await purse.take(1, ENDLESS) for _ in range(40)]
+    lost = Entry("lost", "/m", spends={1 << 40: 1})
+    entries = [Entry(f"r{n}", "/m", spends={c.portion_id: 1}) for n, c in enumerate(charges)]
+    results = await asyncio.gather(
+        *map(journal.record, [*entries, lost, Entry("none", "/m")]), return_exceptions=True
+    )
+    assert [r for r in results if r is not None and not isinstance(r, AllowanceLost)] == []
+    assert isinstance(results[40], AllowanceLost) and results.count(None) == 41
+    for charge in charges:
+        charge.settle()
+    await purse.return_idle()
+    assert await used(database) == 40
+    await journal.close()
+
+
+async def test_a_call_whose_fate_is_unknown_is_counted_as_the_database_has_it(
+    database: Database,
+) -> None:
+    spender = Spender(Ledger(database), PostgresAnnouncements(database))
+    purse = spender.purse(KEY)
+    written, lost, back = [await purse.take(1, 100) for _ in range(3)]
+    await spender.ledger.spend({written.portion_id: 1})
+    written.lose()
+    lost.lose()
+    back.give_back()
+    assert purse.stale, "it is closed as soon as nothing is reserved"
+    await purse.return_idle()
+    assert await used(database) == 1 and purse.portion_id is None
+    await spender.close()
+
+
+async def test_places_come_back_when_calls_end(processes: Processes) -> None:
+    one, other = await processes.start(), await processes.start()
+    first = [await one.purse(KEY, hoards=False, patience=PATIENCE).take(1, 3) for _ in range(2)]
+    last = await other.purse(KEY, hoards=False, patience=PATIENCE).take(1, 3)
+    with pytest.raises(Spent):
+        await Purse(one, KEY, hoards=False, patience=0).take(1, 3)
+    first.pop().give_back()
+    # The place is in the hands of the one, and the other gets it at once.
+    again = await other.purse(KEY).take(1, 3)
+    for charge in (*first, last, again):
+        charge.give_back()
+
+
+async def test_a_rate_is_shared_by_processes(processes: Processes) -> None:
+    """A flood at two processes gets the burst, and then the rate."""
+    rate = PlanRate(50, 20)
+    spikes = [Spikes((await processes.start()).ledger) for _ in range(2)]
+    loop = asyncio.get_running_loop()
+    admitted, began = 0, loop.time()
+
+    async def flood(spike: Spikes) -> None:
+        nonlocal admitted
+        while loop.time() - began < 2:
+            pause = await spike.take("crm", rate)
+            admitted += not pause
+            await asyncio.sleep(min(pause, 0.005))
+
+    await asyncio.gather(*(flood(spike) for spike in spikes))
+    taken = loop.time() - began
+    most = 20 + 50 * taken
+    assert 0.8 * most - 5 <= admitted <= most + 1
+    assert await spikes[0].take("bi", rate) == 0, "another consumer has its own"
+
+
+async def test_a_rate_that_nobody_uses_is_forgotten(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what renews the process's term."""
+    monkeypatch.setattr(spikes_module, "IDLE", -1.0)
+    monkeypatch.setattr(purses, "RENEWAL", 0.01)
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    rate = PlanRate(50, 20)
+    used, waited = limiter.spikes.find("crm", rate), limiter.spikes.find("bi", rate)
+    waited.waiting = 1
+    following = asyncio.create_task(limiter.follow())
+    async with asyncio.timeout(PATIENCE):
+        while limiter.spikes.find("crm", rate) is used:  # noqa: ASYNC110  # the task forgets it
+            await asyncio.sleep(0.01)
+    following.cancel()
+    assert limiter.spikes.find("bi", rate) is waited
+
+
+async def test_what_is_over_is_pruned(database: Database) -> None:
+    """Old periods, and rates that were not used for long; nothing of which a portion is held."""
+    ledger = Ledger(database)
+    spender, _ = await ledger.open()
+    old = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    now = dt.datetime.now(dt.UTC)
+    for name, end, held in (("gone", old, False), ("held", old, True), ("new", now, False)):
+        account = AllowanceKey("crm", name, end - dt.timedelta(days=1), end)
+        portion = await ledger.lease(spender, account, 100, Need(1, 1, 0))
+        assert portion is not None
+        if not held:
+            await ledger.close(portion.portion_id)
+    for name in ("rate", "rate:old"):
+        await ledger.take_spike("crm", name, 5.0, 5, 1)
+    async with database.connection() as connection:
+        await connection.execute("UPDATE hub.spike SET full_time = $1 WHERE name = 'rate:old'", old)
+    await LostPortions(database).prune()
+    async with database.connection() as connection:
+        kept = await connection.fetch("SELECT name FROM hub.allowance ORDER BY name")
+        rates = await connection.fetch("SELECT name FROM hub.spike")
+    assert [row[0] for row in kept] == ["held", "new"] and [row[0] for row in rates] == ["rate"]
