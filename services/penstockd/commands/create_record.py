@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
@@ -15,11 +17,14 @@ from penstockd.writes.incoming import Incoming, check_fields, populated_paths
 from penstockd.writes.outgoing import ReplyView, SetValues, WrittenRecord, record_form
 
 
-async def create_record(call: Call, dataset: Dataset, record: Message, request: Request) -> Message:
+async def create_record(
+    call: Call, dataset: Dataset, record: Message, request: Request, named: Sequence[str] = ()
+) -> Message:
     """Write a new record and return the part of it that the caller may read.
 
-    Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, even by a
-    record that the caller may not see, and what ``write_once`` raises.
+    ``named`` are paths of fields that the caller has set, if only to null or a default. Raises
+    PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, even by a record
+    that the caller may not see, and what ``write_once`` raises.
     """
     reply = ReplyView(call, dataset, Action.CREATE)
     view = reply.view
@@ -28,7 +33,8 @@ async def create_record(call: Call, dataset: Dataset, record: Message, request: 
     check_fields(view, populated_paths(dataset, record))
     incoming = Incoming(view, view.writable)
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
-    given = SetValues(dataset, incoming.fields, row).only(populated_paths(dataset, record))
+    paths = [*populated_paths(dataset, record), *named]
+    given = SetValues(dataset, incoming.fields, row).only(paths)
     written = WrittenRecord(reply, key, given, dry=request.validate_only)
     await written.introduce(call)
 

@@ -108,11 +108,12 @@ class ReplyView:
     async def own(self, given: SetValues, etag: str) -> Message:
         """The key, the etag, and the values that the call itself has set."""
         self.shows_record = False
-        record: Any = await given.message(
-            [f for f in given.fields if f.in_key or self._may_show(f)]
-        )
+        shown = [f for f in given.fields if f.in_key or self._may_show(f)]
+        record: Any = await given.message(shown)
         if etag and self._gives("etag"):
             record.etag = etag
+            shown.append(self.view.dataset.by_path["etag"])
+        self._call.own_fields = [f for f in self.view.dataset.fields if f in shown]
         message: Message = record
         return message
 

@@ -11,11 +11,12 @@ from penstockd.access.reach import check_reads
 from penstockd.access.subject import Subject, find_dataset
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
-from penstockd.catalog import Field
+from penstockd.catalog import Dataset, Field
+from penstockd.catalog.record_json import RecordJson
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Permission
 from penstockd.policy.pages import Query, read_page
-from penstockd.policy.rendering import render_message
+from penstockd.policy.rendering import SelectedJson, render_message
 from penstockd.query import page_size, parse_fields
 
 DEFAULT_RECORDS = 10
@@ -24,9 +25,12 @@ MAX_RECORDS = 100
 
 @dataclass(frozen=True, slots=True)
 class RecordPreview:
-    """Records, their fields, whether there are more, and the policy revision."""
+    """Records, what writes them as JSON, their fields, whether there are more, and the policy
+    revision."""
 
+    dataset: Dataset
     records: Sequence[Message]
+    writer: RecordJson
     fields: Sequence[Field]
     more: bool
     revision: int
@@ -58,4 +62,5 @@ async def preview_records(
     )
     call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     fields = parse_fields(query.fields, view)
-    return RecordPreview(page.records, fields, page.end is not None, call.policy.revision)
+    writer, more = view.prepared(SelectedJson, query.fields).writer, page.end is not None
+    return RecordPreview(dataset, page.records, writer, fields, more, call.policy.revision)

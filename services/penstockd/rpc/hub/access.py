@@ -54,6 +54,7 @@ async def _preview_records(
         more=preview.more,
         policy_revision=preview.revision,
     )
+    call.exchange.show(preview.dataset, preview.writer)
     for record in preview.records:
         packed = AnyMessage()
         packed.Pack(record)
