@@ -51,7 +51,11 @@ async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
     """
     if asked.path == ROOT and asked.verb in ("GET", "HEAD"):
         return http_body(orjson.dumps({"paths": _list_paths(asked.paths, call)}), JSON)
-    verbs = asked.paths.verbs(asked.path, lambda target: _sees(call, target)) if asked.known else ()
+    verbs = (
+        asked.paths.verbs(asked.path, lambda target: _sees_target(call, target))
+        if asked.known
+        else ()
+    )
     if verbs:
         if asked.verb != "OPTIONS":
             raise MethodNotAllowed(asked.verb[:_SHOWN], verbs)
@@ -60,7 +64,7 @@ async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
     raise MethodUnknown(f"no such method and path{_suggest_path(asked, call)}")
 
 
-def _sees(call: ServedCall, target: Any) -> bool:
+def _sees_target(call: ServedCall, target: Any) -> bool:
     """Whether a target is of the hub's own methods, or of a dataset with which the caller may do
     anything: any other dataset is like one that does not exist."""
     dataset = target.route.method.dataset
@@ -70,7 +74,7 @@ def _sees(call: ServedCall, target: Any) -> bool:
 def _visible_rules(paths: Paths[Any], call: ServedCall) -> Iterator[tuple[HttpRule, Any]]:
     """The rules that lead to what the caller sees."""
     for rule, target in paths.every_rule():
-        if _sees(call, target):
+        if _sees_target(call, target):
             yield rule, target
 
 
