@@ -102,6 +102,8 @@ class FakeHub(
         self.note_call(context)
         async for request in requests:
             self.uploaded += len(request.file.data)
+            if request.format == "late":
+                await _fail_late(context)
         return customers_service_pb2.ImportCustomersResponse(row_count=self.uploaded)
 
     async def CreateCustomer(self, request: Any, context: Any) -> customers_pb2.Customer:
@@ -175,6 +177,14 @@ async def _tell_status(wanted: str, context: Any) -> None:
         await context.send_initial_metadata(header)
         await context.write(httpbody_pb2.HttpBody(content_type="text/plain", data=b"told"))
     await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "refused", header)
+
+
+async def _fail_late(context: Any) -> None:
+    """Fail once the headers have left."""
+    await context.send_initial_metadata(())
+    await context.write(httpbody_pb2.HttpBody(content_type="text/plain", data=b"full"))
+    trailers = (("x-http-status", "507"),)
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is full", trailers)
 
 
 def _check_handler(hub: FakeHub) -> grpc.GenericRpcHandler:

@@ -23,6 +23,7 @@ import grpc
 
 from benchmark.database import database_url, load_customers, wait_until_quiet
 from benchmark.processes import usage
+from benchmark.sidecar import measure_scripts
 from benchmark.table import Row
 from harness import RunningHub, eventually, free_port
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
@@ -77,6 +78,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
         Row("GET: hub over REST to FastAPI", best["rest"] / best["fastapi"], "", 1.0),
         Row("GET p99, idle", idle * 1000, "ms"),
         Row("GET p99 during bulk exports, to idle", busy / idle, "", 3, at_most=True),
+        *measure_scripts(hub, keys, authorization, rounds),
     ]
 
 

@@ -16,7 +16,7 @@ from penstockd.audit.given import GivenRecords
 from penstockd.audit.journal import Journal
 from penstockd.audit.open_streams import OpenStream, OpenStreams
 from penstockd.audit.shown import Shown, insert_shown
-from penstockd.catalog import Catalog, Dataset
+from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.errors import PermissionDenied
 from penstockd.observe.metrics import find_counter
 from penstockd.policy.model import Action, Permission, Principal
@@ -148,6 +148,8 @@ class Call(ArrivingCall):
     #: Whether the reply to a write shows the record as the caller may read it, and not only the
     #: values that the call itself has set.
     shows_record: bool = False
+    #: The fields of these values, if the reply shows them alone.
+    own_fields: Sequence[Field] = ()
     #: Whether nothing but headers leaves (HEAD): then no records are disclosed, and a command that
     #: would hold a state, wait, or send a file or stream returns when it has checked the call.
     headers_only: bool = False

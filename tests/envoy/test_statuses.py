@@ -40,6 +40,15 @@ async def test_a_status_that_comes_too_late_is_told_to_nobody(door: Door) -> Non
     assert b"x-http-status" not in reply
 
 
+async def test_an_import_that_fails_late_has_its_status(door: Door) -> None:
+    for way, expected in (("late", 507), ("CSV", 200)):
+        status, headers, said = await door.call(
+            "POST", f"/v1/customers:import?format={way}", data=b"x"
+        )
+        assert (status, "x-http-status" in headers) == (expected, False)
+        assert said == b"full" if way == "late" else said["rowCount"] == "1"
+
+
 async def test_no_script_runs_for_other_replies(door: Door) -> None:
     """Nor fails: the sidecar would log that."""
     for path in ("/v1/customers/c1", "/v1/customers/missing", "/v1/customers/told-412"):

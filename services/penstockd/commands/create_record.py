@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
@@ -17,12 +19,19 @@ from penstockd.writes.outgoing import ReplyView, SetValues, WrittenRecord, recor
 
 
 async def create_record(
-    call: Call, dataset: Dataset, record: Message, request: Request, *, time_precision: str = ""
+    call: Call,
+    dataset: Dataset,
+    record: Message,
+    request: Request,
+    named: Sequence[str] = (),
+    *,
+    time_precision: str = "",
 ) -> Message:
     """Write a new record and return the part of it that the caller may read.
 
-    Raises PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, even by a
-    record that the caller may not see, and what ``write_once`` raises.
+    ``named`` are paths of fields that the caller has set, if only to null or a default. Raises
+    PermissionDenied, FieldUnknown, ValueInvalid, RecordExists if the key is taken, even by a record
+    that the caller may not see, and what ``write_once`` raises.
     """
     reply = ReplyView(call, dataset, Action.CREATE)
     view = reply.view
@@ -32,7 +41,8 @@ async def create_record(
     check_fields(view, populated_paths(dataset, record))
     incoming = Incoming(view, view.writable, read_precision(time_precision))
     row = await offload_large(record.ByteSize(), incoming.new_row, record)
-    given = SetValues(dataset, incoming.fields, row).only(populated_paths(dataset, record))
+    paths = [*populated_paths(dataset, record), *named]
+    given = SetValues(dataset, incoming.fields, row).only(paths)
     written = WrittenRecord(reply, key, given, dry=request.validate_only)
     await written.introduce(call)
 

@@ -35,10 +35,10 @@ async def update_record(
 ) -> Message:
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
-    A ``key``, as text, names the record if its own fields do not. The ``etag``, beside the record
-    or in it (AIP-154), must match the stored record's; beside it, one of several that commas
-    separate must. Raises PermissionDenied, FieldUnknown,
-    ValueInvalid, RecordNotFound, EtagMismatch, and what ``write_once`` raises.
+    A ``key``, as text, names the record if its own fields do not. An ``etag`` beside the record,
+    where commas may separate several, or in it (AIP-154) must match the stored record's. Raises
+    PermissionDenied, FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what
+    ``write_once`` raises.
 
     With ``allow_missing`` the caller must also be allowed to create: a missing record is created
     from all populated fields, whatever the mask says, unless there is an etag. An existing record

@@ -12,6 +12,7 @@ from penstockd.budget import offload_large
 from penstockd.calls import Permit
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.keys import REQUEST_KEY
+from penstockd.catalog.record_json import RecordJson
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
@@ -120,7 +121,10 @@ class DatasetHandlers:
         """Create…: a new record."""
         record = getattr(request, self.dataset.singular)
         asked, precision = write_request(request, call.exchange), request.time_precision
-        reply = await create_record(call, self.dataset, record, asked, time_precision=precision)
+        named = call.exchange.named
+        reply = await create_record(
+            call, self.dataset, record, asked, named, time_precision=precision
+        )
         self._show_written(call, Action.CREATE)
         return await mark_replayed(call, reply)
 
@@ -272,6 +276,8 @@ class DatasetHandlers:
         view = call.reply_view(self.dataset, *actions)
         if view is not None and call.shows_record:
             call.exchange.show(self.dataset, view.prepared(SelectedJson, "").writer)
+        elif call.own_fields:
+            call.exchange.show(self.dataset, RecordJson(self.dataset, call.own_fields))
 
 
 class _FileReply:

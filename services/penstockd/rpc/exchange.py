@@ -156,6 +156,8 @@ class Exchange:
     shown: dict[str, RecordJson] = field(default_factory=dict)
     #: The columns of the shapes in which the reply shows records, by dataset.
     columns: dict[str, Sequence[str]] = field(default_factory=dict)
+    #: The paths of the fields that the body of a write names, whatever their values.
+    named: Sequence[str] = ()
     #: Headers of the reply, sent or waiting; whether they were sent; whether a piece was.
     headers: dict[str, str] = field(default_factory=dict)
     begun: bool = False

@@ -65,7 +65,8 @@ class Update:
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
         whole_given = SetValues(dataset, whole.fields, rows[0])
-        self.given = whole_given.only(populated_paths(dataset, self._record))
+        named = [f.path for f in self._incoming.fields]
+        self.given = whole_given.only([*populated_paths(dataset, self._record), *named])
 
 
 async def check_whole(

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from penstockd.access.changes import (
-    ChangeTerms,
-    change_plans,
-    check_mask,
-    plans_document,
-    put_diff,
-)
+from penstockd.access.changes import ChangeTerms, change_plans, check_mask, plans_document, put_diff
 from penstockd.access.stored import find_plan
 from penstockd.calls import Call
 from penstockd.hub import Hub

@@ -9,11 +9,12 @@ from typing import Any
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
 
 from penstock.rest.v1 import rest_pb2
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
-from penstockd.rpc.rest.media import CSV, JSON, XML
+from penstockd.rpc.rest.media import CSV, JSON, NOTHING, XML
 from penstockd.rpc.rest.paths import FoundPath, Paths
 from penstockd.rpc.rest.queries import split_target
 from penstockd.rpc.rest.tickets import read_ticket, split_ticket
@@ -86,10 +87,8 @@ class RestDoor:
     ) -> tuple[ServedRoute, RestWire | UnknownWire]:
         """What serves a call, and its wire."""
         if found is None or found.target.ways != ways:
-            verbs = self.paths.verbs(path) if found is None else ()
-            return self._unknown, UnknownWire(
-                UnknownCall(verb, path, verbs, self.paths), streams=ways[1]
-            )
+            asked = UnknownCall(verb, path, self.paths, known=found is None)
+            return self._unknown, UnknownWire(asked, streams=ways[1])
         served = found.target.served
         if verb == "HEAD" and served.route.streams_reply:
             served = self._heads[served]
@@ -106,6 +105,8 @@ def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequ
     reply, dataset = method.output_type, served.route.method.dataset
     if method.server_streaming or reply.full_name == HttpBody.DESCRIPTOR.full_name:
         return ()
+    if reply.full_name == Empty.DESCRIPTOR.full_name:
+        return (JSON, NOTHING)
     if dataset is None:
         return (JSON,)
     record = hub.catalog[dataset].message_type.full_name

@@ -37,8 +37,12 @@ async def refuse_call(
     brief = exchange.mark_brief(status)
     if exchange.sent and exchange.method.sends_file:
         await exchange.break_off()
+    accept = exchange.metadata.get("accept")
+    kind, body = encode_error(refusal.status, status, accept, exchange.hub.catalog.pool)
     if exchange.sent or exchange.begun or brief:
-        # The sidecar makes a body of the status where one can still be sent.
+        late = exchange.begun and not exchange.sent and not brief
+        if late and not exchange.method.streams:  # the sidecar still holds the headers back
+            await context.write(http_body(body, kind))
         trailers = (*refusal.trailers, (STATUS, str(status)), *brief.items())
         await context.abort(refusal.code, text, trailers)
     usual = usual_http_status(refusal.status.code)
@@ -47,8 +51,6 @@ async def refuse_call(
     told = [(STATUS, str(status))] if odd else []
     await context.send_initial_metadata((*refusal.headers, *told))
     if not headers_only:
-        accept = exchange.metadata.get("accept")
-        kind, body = encode_error(refusal.status, status, accept, exchange.hub.catalog.pool)
         await context.write(http_body(body, kind))
     await context.abort(refusal.code, text)
 

@@ -8,6 +8,8 @@ from penstockd.formats import parse_accept
 from penstockd.rpc.http_errors import MediaTypeUnsupported, NotAcceptable
 
 JSON, XML, CSV = "application/json", "application/xml", "text/csv"
+#: The form of a reply that says nothing, for who takes no JSON: it has no body.
+NOTHING = ""
 PROBLEM = "application/problem+json"
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
 #: What clients send with JSON: some name no type, and curl names a form unless it is told.
@@ -61,7 +63,8 @@ def choose_media(accept: str | None, offered: Sequence[str]) -> str:
     """The media type of a reply: of those ``offered`` the one that the header ``Accept`` ranks
     highest (RFC 9110, 12.5.1), the first of equal ones.
 
-    Who asks for problems takes JSON if there is none. Raises NotAcceptable.
+    Who asks for problems takes JSON if there is none. Raises NotAcceptable, unless NOTHING is
+    offered.
     """
     if not accept:
         return offered[0]
@@ -73,6 +76,8 @@ def choose_media(accept: str | None, offered: Sequence[str]) -> str:
         kinds = (media, media.partition("/")[0] + "/*", "*/*")
         ranks[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
     best = max(offered, key=ranks.__getitem__)
+    if ranks[best] == nothing and NOTHING in offered:
+        return NOTHING
     if ranks[best] == nothing:
         raise NotAcceptable(f"the reply can be {' or '.join(offered)}, not '{accept[:200]}'")
     return best

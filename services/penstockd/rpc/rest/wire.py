@@ -33,7 +33,15 @@ from penstockd.rpc.rest.errors import (
     refuse_call,
 )
 from penstockd.rpc.rest.feeds import FeedLines, ends_reconnection
-from penstockd.rpc.rest.media import CSV, JSON, XML, check_json_type, choose_media, is_xml_type
+from penstockd.rpc.rest.media import (
+    CSV,
+    JSON,
+    NOTHING,
+    XML,
+    check_json_type,
+    choose_media,
+    is_xml_type,
+)
 from penstockd.rpc.rest.paths import FoundPath, bound_values
 from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.queries import parse_query, query_reader
@@ -177,6 +185,7 @@ class RestWire:
             if path_in_body in reading.present and follow_steps(request, path.split(".")) != named:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
+        exchange.named = () if whole else reading.present
         if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
@@ -245,6 +254,8 @@ class RestWire:
         """The reply as a serialised HttpBody."""
         if isinstance(reply, bytes):
             return reply
+        if self.media == NOTHING:
+            return http_body(b"")
         if isinstance(reply, JsonPage):
             return await self._pack_page(exchange, reply)
         form = "-xml" if self.media == XML else ""
