@@ -173,7 +173,7 @@ def test_a_poisoned_row_is_named(hub: RunningHub, row: bytes, name: str, field: 
     if name == "CSV":
         body = b"customer_id,name,credit_limit\n" + key + b"-1,fine,1\n"
     else:
-        body = json.dumps({"customerId": f"{key.decode()}-1"}).encode() + b"\n"
+        body = json.dumps({"customerId": f"{key.decode()}-1", "name": "fine"}).encode() + b"\n"
     body += row.replace(b"{key}", key + b"-2") + b"\n"
     reply = import_(hub, body, name)
     assert (reply.status, reply.reason) == (400, "IMPORT_ROW_INVALID"), reply.text[:300]

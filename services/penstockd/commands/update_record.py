@@ -48,12 +48,8 @@ async def update_record(
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
     expected = expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
-    call.asked(
-        update_mask=",".join(mask),
-        etag=expected,
-        allow_missing=allow_missing,
-        time_precision=time_precision,
-    )
+    said = {"update_mask": ",".join(mask), "etag": expected, "time_precision": time_precision}
+    call.asked(**said, allow_missing=allow_missing)
     fields = fields_to_set(reply.view, record, mask)
     making = (reply.view, record, fields, expected, read_precision(time_precision))
     update = await offload_large(record.ByteSize(), Update, *making)

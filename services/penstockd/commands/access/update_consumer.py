@@ -12,6 +12,8 @@ from penstockd.access.changes import (
     consumers_document,
     put_diff,
 )
+from penstockd.access.limits import changed_limits
+from penstockd.access.masks import put_paths
 from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -20,7 +22,7 @@ from penstockd.policy.checks import check_consumer
 from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Consumer, Permission
 from penstockd.policy.plan_admin import plan_ids
-from penstockd.policy.plan_checks import LimitsDraft, checked_limits
+from penstockd.policy.plan_checks import LimitsDraft
 
 #: The fields that an update may change.
 FIELDS = ("title", "active", "roles", "claims", "plan", "limits")
@@ -37,13 +39,15 @@ async def update_consumer(
     """Set a consumer's fields in ``mask``. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
     call.require(Permission.ACCESS_WRITE)
     check_mask(mask, FIELDS)
+    of_limits = [path for path in mask if path.partition(".")[0] == "limits"]
     key = f"consumers/{consumer.consumer_id}"
 
     async def update(under_way: PolicyChange) -> StoredConsumer:
         connection = under_way.connection
         before = (await find_consumer(connection, consumer.consumer_id)).consumer
-        given = replace(consumer, limits=checked_limits(limits, hub.catalog))
-        after = replace(before, **{name: getattr(given, name) for name in mask})
+        after = put_paths(before, consumer, [p for p in mask if p not in of_limits])
+        own = changed_limits(before.limits, limits, of_limits, hub.catalog)
+        after = replace(after, limits=own)
         roles, plans = await role_ids(connection), await plan_ids(connection)
         check_consumer(after, roles, "consumer.", plans=plans)
         if after != before:

@@ -144,7 +144,8 @@ class RestWire:
         target = request if whole else getattr(request, rule.body)
         if not whole:
             target.SetInParent()
-        reading = BodyReading(_record_readers(exchange, self._find_reader(value, whole=whole)))
+        reader = self._find_reader(value, whole=whole)
+        reading = BodyReading(_record_readers(exchange, reader), patches=self._patches(request))
         try:
             await offload_large(len(body.data), reading.read, value, target)
         except RecursionError:
@@ -154,10 +155,16 @@ class RestWire:
             if path_in_body in reading.present and follow_steps(request, path.split(".")) != named:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
-        if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
+        if reading.patches:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
+
+    def _patches(self, request: Any) -> bool:
+        """Whether the call is a merge patch: it names no fields itself."""
+        if self.verb != "PATCH" or _MASK not in type(request).DESCRIPTOR.fields_by_name:
+            return False
+        return not any(name in (_MASK, "updateMask") for name, _ in parse_query(self.query))
 
     def _find_reader(self, value: Any, *, whole: bool) -> type[RecordBodies]:
         """The reader of the body's records, by the precision of times that the call names: in its
@@ -180,9 +187,6 @@ class RestWire:
         for name, text in parameters:
             if name in (_MASK, "updateMask") and not text.replace(",", "").strip():
                 raise ValueInvalid.of(name, "is empty")
-        named = any(name in (_MASK, "updateMask") for name, _ in parameters)
-        if named and _MASK in type(request).DESCRIPTOR.fields_by_name:
-            request.ClearField(_MASK)
         if parameters:
             reader = query_reader(type(request).DESCRIPTOR, tuple(taken))
             reader.read(parameters, request, given)
