@@ -161,8 +161,8 @@ def test_rows_out_of_sight_stay_and_none_leaves(hub: RunningHub) -> None:
 
 def test_a_thousand_problems_are_told_and_all_are_counted(hub: RunningHub) -> None:
     prefix = new_customer()["customerId"]
-    lines = [f"{prefix}-{i},{'x' if i % 10 else '1'}" for i in range(25_000)]
-    data = "\n".join(["customer_id,credit_limit", *lines]).encode()
+    lines = [f"{prefix}-{i},N,{'x' if i % 10 else '1'}" for i in range(25_000)]
+    data = "\n".join(["customer_id,name,credit_limit", *lines]).encode()
     reply = import_(hub, data)
     body = reply.json()
     assert (body["rowCount"], body["createdCount"], body["refusedCount"]) == (

@@ -155,15 +155,15 @@ def test_a_patch_merges(hub: RunningHub, name: str) -> None:
     assert unknown.reason == "FIELD_UNKNOWN"
     with consumer_with(hub) as made:
         path = f"/v1/access/consumers/{made.name}"
-        first = {"claims": {"region": {"values": ["EU"]}, "a.b`": {"values": ["x"]}}}
+        first = {"claims": {"region": {"values": ["EU"]}, "team": {"values": ["x"]}}}
         quota = {"what": "calls", "per": "hour", "limit": "5000"}
         limits = {"concurrent": {"calls": 3, "exports": 1}, "quotas": [quota]}
         assert changed({**first, "limits": limits}, path)["limits"] == limits
         more = {"limits": {"concurrent": {"calls": 5}}, "claims": {"unit": {"values": ["1"]}}}
         found = changed(more, path)
         assert found["limits"] == {**limits, "concurrent": {"calls": 5, "exports": 1}}
-        assert set(found["claims"]) == {"region", "a.b`", "unit"}
-        found = changed({"claims": {"a.b`": None, "none": None}, "limits": {}}, path)
+        assert set(found["claims"]) == {"region", "team", "unit"}
+        found = changed({"claims": {"team": None, "none": None}, "limits": {}}, path)
         assert set(found["claims"]) == {"region", "unit"} and "quotas" in found["limits"]
         assert "limits" not in changed({"limits": None}, path)
         masked = changed({"claims": {"x": {"values": ["1"]}}}, path, update_mask="claims")
