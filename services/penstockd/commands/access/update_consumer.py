@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from penstockd.access.changes import (
     ChangeTerms,
@@ -12,8 +11,7 @@ from penstockd.access.changes import (
     consumers_document,
     put_diff,
 )
-from penstockd.access.limits import changed_limits
-from penstockd.access.masks import put_paths
+from penstockd.access.limits import change_consumer
 from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -39,15 +37,12 @@ async def update_consumer(
     """Set a consumer's fields in ``mask``. Raises RecordNotFound, FieldUnknown, ValueInvalid."""
     call.require(Permission.ACCESS_WRITE)
     check_mask(mask, FIELDS)
-    of_limits = [path for path in mask if path.partition(".")[0] == "limits"]
     key = f"consumers/{consumer.consumer_id}"
 
     async def update(under_way: PolicyChange) -> StoredConsumer:
         connection = under_way.connection
         before = (await find_consumer(connection, consumer.consumer_id)).consumer
-        after = put_paths(before, consumer, [p for p in mask if p not in of_limits])
-        own = changed_limits(before.limits, limits, of_limits, hub.catalog)
-        after = replace(after, limits=own)
+        after = change_consumer(before, consumer, limits, mask, hub.catalog)
         roles, plans = await role_ids(connection), await plan_ids(connection)
         check_consumer(after, roles, "consumer.", plans=plans)
         if after != before:
