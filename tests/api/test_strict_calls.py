@@ -280,12 +280,12 @@ def test_members_that_are_present_change_and_no_others(hub: RunningHub) -> None:
     ), "objects merge"
     assert patch({"tags": ["c"]})["tags"] == ["c"], "lists are replaced"
     assert patch({"tags": []})["tags"] == []
-    assert patch({"name": ""})["name"] == ""
+    assert patch({"source": ""})["source"] == ""
     assert patch({"email": None})["email"] is None, "null clears"
     assert patch({"billingAddress": None})["billingAddress"] is None
-    assert apart(patch({})) == apart(after, "tags", "name", "email", "billingAddress") | {
+    assert apart(patch({})) == apart(after, "tags", "source", "email", "billingAddress") | {
         "tags": [],
-        "name": "",
+        "source": "",
         "email": None,
         "billingAddress": None,
     }, "an empty patch changes nothing"

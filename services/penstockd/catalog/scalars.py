@@ -433,7 +433,7 @@ def check_precision(text: str) -> None:
     if len(text) > len("2024-02-29T12:00:00.123456") and _EXCESS.search(text):
         raise ValueRefused(
             f"is {_quote_text(text)}, with more than six digits of a second, the most that are "
-            "kept: set time_precision=truncate to cut off the others"
+            "kept; time_precision=truncate of writes and imports cuts off the others"
         )
 
 

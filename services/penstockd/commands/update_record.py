@@ -36,16 +36,13 @@ async def update_record(
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
     A ``key``, as text, names the record if its own fields do not. An ``etag`` beside the record,
-    where commas may separate several, or in it (AIP-154) must match the stored record's. Raises
-    PermissionDenied, FieldUnknown, ValueInvalid, RecordNotFound, EtagMismatch, and what
-    ``write_once`` raises.
-
-    With ``allow_missing`` the caller must also be allowed to create: a missing record is created
-    from all populated fields, whatever the mask says, unless there is an etag. An existing record
-    that the caller may not see is left unchanged, and RecordNotFound is raised.
+    where commas may separate several, or in it (AIP-154) must match the stored record's. With
+    ``allow_missing`` the caller must also be allowed to create: a missing record is created from
+    all populated fields, whatever the mask says, unless there is an etag. Raises PermissionDenied,
+    FieldUnknown, ValueInvalid, RecordNotFound (also for a record out of sight), EtagMismatch, and
+    what ``write_once`` raises.
     """
-    actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
-    reply = ReplyView(call, dataset, *actions)
+    reply = ReplyView(call, dataset, Action.UPDATE, *[Action.CREATE] * allow_missing)
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
     expected = join_etags(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset

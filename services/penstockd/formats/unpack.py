@@ -346,10 +346,11 @@ def _count_nanos(t: Any) -> Any:
     if pa.types.is_struct(t):
         return pa.struct([f.with_type(_count_nanos(f.type)) for f in t])
     if pa.types.is_map(t):
-        return pa.map_(t.key_type, _count_nanos(t.item_type))
+        item = t.item_field.with_type(_count_nanos(t.item_type))
+        return pa.map_(t.key_field, item, t.keys_sorted)
     for known, make in _LISTS:
         if known(t):
-            return make(_count_nanos(t.value_type))
+            return make(t.value_field.with_type(_count_nanos(t.value_type)))
     return t
 
 

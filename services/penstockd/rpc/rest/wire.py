@@ -175,7 +175,7 @@ class RestWire:
         problems = Problems()
         value = await self._load_body(exchange, body, target, problems)
         find = record_readers(exchange, self._find_reader(value, whole=whole))
-        reading = BodyReading(find, problems)
+        reading = BodyReading(find, problems, patches=self._patches(request))
         try:
             await offload_large(len(body.data), reading.read, value, target)
         except RecursionError:
@@ -186,7 +186,7 @@ class RestWire:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
         exchange.named = () if whole else reading.present
-        if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
+        if reading.patches:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
@@ -204,6 +204,12 @@ class RestWire:
         patch = self.verb == "PATCH"
         check_json_type(body.content_type, patch=patch, xml=xml is not None)
         return await offload_large(len(body.data), _load_json, body.data)
+
+    def _patches(self, request: Any) -> bool:
+        """Whether the call is a merge patch: it names no fields itself."""
+        if self.verb != "PATCH" or _MASK not in type(request).DESCRIPTOR.fields_by_name:
+            return False
+        return not any(name in (_MASK, "updateMask") for name, _ in parse_query(self.query))
 
     def _find_reader(self, value: Any, *, whole: bool) -> type[RecordBodies]:
         """The reader of the body's records, by the precision of times that the call names: in its
@@ -226,9 +232,6 @@ class RestWire:
         for name, text in parameters:
             if name in (_MASK, "updateMask") and not text.replace(",", "").strip():
                 raise ValueInvalid.of(name, "is empty")
-        named = any(name in (_MASK, "updateMask") for name, _ in parameters)
-        if named and _MASK in type(request).DESCRIPTOR.fields_by_name:
-            request.ClearField(_MASK)
         if parameters:
             reader = query_reader(type(request).DESCRIPTOR, tuple(taken))
             reader.read(parameters, request, given)
