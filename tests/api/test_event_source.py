@@ -217,7 +217,10 @@ def test_a_snapshot_that_the_hub_ends_says_where_it_goes_on(hub: RunningHub) -> 
     """Before the end of a snapshot there is no checkpoint: its cursor would lose the rest."""
     prefix = key()
     with consumer_with(hub, grant("customers")) as made:
-        put(hub, "customers", *[customer(f"{prefix}-{i}", "x" * 2000) for i in range(1000)])
+        # More than all buffers between hub and client hold.
+        for part in range(4):
+            keys = [f"{prefix}-{part}-{i:04}" for i in range(4000)]
+            put(hub, "customers", *[customer(k, "x" * 500) for k in keys])
         chosen = f'customer_id:"{prefix}*"'
         with watch(
             hub, made.key, dataset="customers", snapshot=True, filter=chosen, batch_size=1
