@@ -190,7 +190,7 @@ def test_a_snapshot_through_references_that_is_cut_anywhere_ends_as_the_table(
     orders = [{"orderId": f"{prefix}-{i:03}", "customerId": owners[i % 4]} for i in range(40)]
     put(hub, "orders", *orders)
     chosen = f'order_id:"{prefix}*"'
-    with consumer_with(hub, grant("orders", "customer_id.status = ACTIVE")) as made:
+    with consumer_with(hub, grant("orders", "customer.status = ACTIVE")) as made:
         headers = dict(credentials(hub, made.key))
         query = {"snapshot": "true", "filter": chosen, "batch_size": 2, "heartbeat_seconds": 1}
         events = EventSource(hub, "/v1/orders:watch", query, headers)
