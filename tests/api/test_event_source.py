@@ -18,6 +18,7 @@ from feeds import (
     grant,
     here,
     number,
+    patch,
     put,
     rest,
     watch,
@@ -26,6 +27,8 @@ from harness import RunningHub
 from places import PLACES
 
 PATH = "/v1/customers:watch"
+#: Of customers: whose orders are seen, and whose are not.
+STATES = ("ACTIVE", "LEAD")
 
 
 def key() -> str:
@@ -46,12 +49,13 @@ def place_of(event_id: str) -> int:
 
 @dataclass
 class Copy:
-    """A copy of records from the events of one source.
+    """A copy of one field of records from the events of one source.
 
     ``settled`` are the changes before the last id, which never come again, and ``open`` those after
     it, which may.
     """
 
+    shown: str = "name"
     records: dict[str, str] = field(default_factory=dict)
     settled: set[tuple[str, str]] = field(default_factory=set)
     open: set[tuple[str, str]] = field(default_factory=set)
@@ -76,7 +80,7 @@ class Copy:
             return
         self.open.add(place)
         if "after" in change:
-            self.records[change["key"]] = change["after"]["name"]
+            self.records[change["key"]] = change["after"][self.shown]
         else:
             self.records.pop(change["key"], None)
 
@@ -175,6 +179,34 @@ def test_a_snapshot_that_is_cut_anywhere_ends_as_the_table(hub: RunningHub, shif
     assert cuts, "no connection was cut inside the snapshot"
 
 
+def test_a_snapshot_through_references_that_is_cut_anywhere_ends_as_the_table(
+    hub: RunningHub,
+) -> None:
+    """One change of a customer brings all its orders into the View, or takes them out."""
+    print(f"PENSTOCK_FUZZ_SEED={SEED}")
+    chance, prefix = random.Random(SEED), key()
+    owners = [f"{prefix}-{i}" for i in range(4)]
+    put(hub, "customers", *[customer(k) | {"status": "ACTIVE"} for k in owners])
+    orders = [{"orderId": f"{prefix}-{i:03}", "customerId": owners[i % 4]} for i in range(40)]
+    put(hub, "orders", *orders)
+    chosen = f'order_id:"{prefix}*"'
+    with consumer_with(hub, grant("orders", "customer.status = ACTIVE")) as made:
+        headers = dict(credentials(hub, made.key))
+        query = {"snapshot": "true", "filter": chosen, "batch_size": 2, "heartbeat_seconds": 1}
+        events = EventSource(hub, "/v1/orders:watch", query, headers)
+        copy, cuts = Copy("customerId"), 0
+        while not follow(events, copy, chance.randrange(300, 6000), hub.head()):
+            if events.last_id and PLACES.open_start(events.last_id).last is not None and cuts < 12:
+                cuts += 1
+                patch(hub, "customers", chance.choice(owners), status=chance.choice(STATES))
+        assert cuts, "no connection was cut inside the snapshot"
+        listed = hub.request(
+            "GET", "/v1/orders", headers=headers, query={"filter": chosen, "page_size": 100}
+        )
+        found = {o["orderId"]: o["customerId"] for o in listed.json()["orders"]}
+    assert copy.records == found
+
+
 def test_a_large_transaction_that_is_cut_anywhere_comes_once(hub: RunningHub) -> None:
     print(f"PENSTOCK_FUZZ_SEED={SEED}")
     chance, prefix, start = random.Random(SEED), key(), here(hub)
@@ -217,7 +249,10 @@ def test_a_snapshot_that_the_hub_ends_says_where_it_goes_on(hub: RunningHub) -> 
     """Before the end of a snapshot there is no checkpoint: its cursor would lose the rest."""
     prefix = key()
     with consumer_with(hub, grant("customers")) as made:
-        put(hub, "customers", *[customer(f"{prefix}-{i}", "x" * 2000) for i in range(1000)])
+        # More than all buffers between hub and client hold.
+        for part in range(4):
+            keys = [f"{prefix}-{part}-{i:04}" for i in range(4000)]
+            put(hub, "customers", *[customer(k, "x" * 500) for k in keys])
         chosen = f'customer_id:"{prefix}*"'
         with watch(
             hub, made.key, dataset="customers", snapshot=True, filter=chosen, batch_size=1

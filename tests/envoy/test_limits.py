@@ -281,6 +281,18 @@ async def test_credentials_that_only_the_hub_can_check_count_by_address(kind: st
         assert statuses(good) == {200: 3}
 
 
+async def test_tickets_in_urls_count_like_tokens_that_only_the_hub_can_check() -> None:
+    async with limited() as door:
+        counts: Counter[int] = Counter()
+        for number in range(25):
+            path = f"/v1/customers:watch?filter=a&ticket=t{number}"
+            counts[(await door.call("GET", path))[0]] += 1
+        assert counts == {200: 20, 429: 5}
+        # Elsewhere it is no credential.
+        elsewhere = [await door.call("GET", f"{PATH}?ticket=x") for _ in range(8)]
+        assert statuses(elsewhere) == {400: 2, 429: 6}, "the hub knows no such parameter"
+
+
 async def preflight(door: Door) -> int:
     headers = {"origin": "https://a.example", "access-control-request-method": "GET"}
     return (await door.call("OPTIONS", PATH, headers=headers))[0]

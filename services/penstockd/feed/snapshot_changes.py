@@ -94,25 +94,31 @@ class SnapshotFrames:
             )
             events = [e for e in batch.events if (e.dataset, e.key) <= self._last]
             self.cursor = batch.cursor
-            for frame in await self._place(connection, await self._fit(events)):
+            async for frame in self._fit(connection, events):
                 yield frame
             if batch.cursor.told is None and batch.cursor.number >= head:
                 return
 
+    async def _fit(self, connection: Connection, events: Sequence[Event]) -> AsyncIterator[Frame]:
+        """Events as frames, of which the last ends at the place so far."""
+        last: Frame | None = None
+        async for part in _shape_parts(self._source, [e for e in events if self._source.wants(e)]):
+            if last is not None:
+                yield replace(last, place=None)  # the next part may begin in the same place
+            if not part:
+                continue
+            *frames, last = await self._place(connection, self._source.frames(part))
+            for frame in frames:
+                yield frame
+        if last is not None:
+            yield last
+
     async def _place(self, connection: Connection, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """Frames with their places, of which the last is the place so far."""
-        if not frames:
-            return ()
+        """Frames with their places."""
         marks: Mapping[int, bytes] = {}
         if len(frames) > 1 and not self.cursor.ahead:
             marks = await read_marks(connection, [f.end.transaction for f in frames if f.end])
         return place_frames(frames, self.place, marks, whole=False)
-
-    async def _fit(self, events: Sequence[Event]) -> Sequence[Frame]:
-        """Events as frames without places."""
-        wanted = [e for e in events if self._source.wants(e)]
-        parts = [part async for part in _shape_parts(self._source, wanted)]
-        return self._source.frames([event for part in parts for event in part])
 
     async def _records(
         self, connection: Connection, name: str, time: datetime

@@ -1,5 +1,6 @@
 // Follows a feed with npm's EventSource, which reconnects by itself, until the key in the second
-// argument has come, or the hub has ended it. Prints what arrived, as one JSON document.
+// argument has come, or the hub has ended it. Prints a line once it is open, and then what arrived,
+// as one JSON document.
 import { EventSource } from "eventsource";
 
 const [url, last] = process.argv.slice(2);
@@ -11,7 +12,9 @@ function finish() {
   process.stdout.write(JSON.stringify(told), () => process.exit(0));
 }
 
-source.onopen = () => (told.connections += 1);
+source.onopen = () => {
+  if (!told.connections++) process.stdout.write("open\n");
+};
 source.onmessage = (event) => {
   const changes = JSON.parse(event.data).changes;
   told.messages.push({ id: event.lastEventId, changes });

@@ -253,6 +253,7 @@ async def test_cursors_of_before_there_were_marks_are_good_for_what_was_then(
 
 
 MARK = st.binary(min_size=8, max_size=8)
+RECORDS = st.none() | st.tuples(st.text(max_size=40), st.text(max_size=40))
 CURSORS = st.builds(
     Cursor,
     st.text(st.sampled_from("0123456789abcdef"), min_size=12, max_size=12),
@@ -260,8 +261,9 @@ CURSORS = st.builds(
     st.dictionaries(st.integers(1, 2**40), MARK, max_size=MAX_SKIPPED).map(
         lambda found: tuple(Ahead(*item) for item in sorted(found.items()))
     ),
-    st.none() | st.tuples(st.text(max_size=40), st.text(max_size=40)),
+    RECORDS,
     MARK,
+    RECORDS,
 )
 
 
