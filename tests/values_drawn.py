@@ -50,7 +50,8 @@ KNOWN_FAULTS: frozenset[str] = frozenset(
 TEXTS = [
     "", " ", "a", "O'Neill", '"', "\\", "\\u0041", "a,b;c", "<b>&amp;</b>", "{}", "null", "true",
     "0", "1e5", "é", "e\u0301", "日本語", "\u202eabc", "\ufeff", "\u2028",
-    "\U0001f469\u200d\U0001f4bb",    "\U0010fffd", "\ud7ff\ue000", "%00%2F%7E", "~", "a\nb\tc\r", "x" * 199, "NaN", "\U0001d7d9\U0001d7da", "ß" * 40,
+    "\U0001f469\u200d\U0001f4bb", "\U0010fffd", "\ud7ff\ue000", "%00%2F%7E", "~", "a\nb\tc\r",
+    "x" * 199, "NaN", "\U0001d7d9\U0001d7da", "ß" * 40,
 ]  # fmt: skip
 #: Texts that no surface holds, as JSON escapes them.
 FORBIDDEN = ["\\u0000", "\\u0001", "\\ud800", "\\udc00\\ud800", "\\uffff", "\\ufffe", "\\u000b"]

@@ -9,6 +9,7 @@ calls; ``values_drawn.KNOWN_FAULTS`` names the faults that are left out.
 from __future__ import annotations
 
 import collections
+import gzip
 import http.client
 import json
 import os
@@ -88,7 +89,10 @@ class Line:
             self.close()
             self._connection = self._open()
             return Reply(reply.status, head, b"")
-        return Reply(reply.status, head, reply.read())
+        body = reply.read()
+        if head.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        return Reply(reply.status, head, body)
 
     def close(self) -> None:
         """Close it."""
@@ -134,7 +138,7 @@ def check_error(call: HttpCall, reply: Reply) -> None:
         return
     if kind == "application/xml":
         told = {child.tag: child.text or "" for child in ET.fromstring(reply.body)}
-        reason, request_id, code = told["reason"], told["requestId"], told["status"]
+        reason, request_id, code = told["reason"], told["requestId"], int(told["status"])
     elif kind == "application/problem+json":
         problem = reply.json()
         reason, request_id, code = problem["reason"], problem["requestId"], problem["status"]
@@ -142,7 +146,7 @@ def check_error(call: HttpCall, reply: Reply) -> None:
         assert kind == "application/json", f"an error of type {kind!r}: {reply.body[:300]!r}"
         reason, request_id, code = read_status(reply)
     assert request_id == reply.headers["x-request-id"], reply.text
-    assert int(code) == reply.status
+    assert code == reply.status
     allowed = {http_status(REASONS[reason])}
     if call.header("if-match") is not None or call.header("if-none-match") is not None:
         allowed.add(412)
