@@ -218,6 +218,8 @@ class Binding:
 def bindings(catalog: Catalog, descriptors: Path) -> list[Binding]:
     """All ways to call methods, but those that are not called."""
     files = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes())
+    names = {m.name for file in files.file for s in file.service for m in s.method}
+    assert names >= UNCALLED.keys(), "UNCALLED names a method that does not exist"
     return list(_bindings(catalog, files))
 
 
