@@ -121,10 +121,10 @@ def check_answer(call: HttpCall, reply: Reply) -> None:
         assert not reply.body, f"{status} with a body"
     elif status >= 400:
         check_error(call, reply)
-    elif head.get("content-type") == "application/json" and not call.endless:
-        # A part of a file is no document.
-        if "resume" not in call.target:
-            plain.load(reply.body)
+    elif head.get("content-type") == "application/json" and not (
+        call.endless or "resume" in call.target  # a part of a file
+    ):
+        plain.load(reply.body)
 
 
 def is_grpc(call: HttpCall) -> bool:
