@@ -450,19 +450,35 @@ def _merge(message: Descriptor, tree: Tree, value: Any, *, maps: bool) -> None:
 
 
 def _merge_map(fd: FieldDescriptor, before: Mapping[Any, Any], value: Any) -> Any:
-    gone = {name for name, item in value.items() if item is None}
-    kept = meaning(fd, {name: item for name, item in value.items() if name not in gone})
-    lost = meaning(fd, dict.fromkeys(gone, _filler(fd)))
-    return {**{k: v for k, v in before.items() if k not in lost}, **kept}
+    if type(value) is not dict:
+        raise Unfit(f"{fd.full_name}: {value!r} is no object")
+    kinds, found = fd.message_type.fields_by_name, dict(before)
+    for name, item in value.items():
+        key = name if kind_of(kinds["key"]) == "string" else _of_key(kinds["key"], name)
+        of = inner(kinds["value"])
+        if item is None:
+            found.pop(key, None)
+        elif of is not None:
+            found[key] = _merge_element(of, found.get(key), item)
+        else:
+            found[key] = _of_item(kinds["value"], item)
+    return found
 
 
-def _filler(fd: FieldDescriptor) -> Any:
-    """Some value that the map may hold."""
-    kind = kind_of(fd.message_type.fields_by_name["value"])
-    texts = {"whole": Number("0"), "float": Number("0"), "decimal": "0", "date": "2000-01-01"}
-    return {**texts, "bool": False, "enum": "0", "time": "2000-01-01T00:00:00Z", "message": {}}.get(
-        kind, ""
-    )
+def _merge_element(message: Descriptor, before: Tree | None, value: Any) -> Tree:
+    """A message in a map after a merge."""
+    found = dict(before or {})
+    for fd, given in members(message, value):
+        of = inner(fd)
+        if given is None:
+            found.pop(fd.name, None)
+        elif of is not None:
+            found[fd.name] = _merge_element(of, found.get(fd.name), given)
+        elif is_map(fd):
+            found[fd.name] = _merge_map(fd, found.get(fd.name, {}), given)
+        else:
+            found[fd.name] = meaning(fd, given)
+    return element(message, {}) | found
 
 
 def _merge_json(before: Any, value: Any) -> Any:

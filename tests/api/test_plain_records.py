@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from penstock.model.v1.customers_pb2 import Customer
 from penstock.model.v1.interactions_pb2 import Interaction
 from penstock.model.v1.orders_pb2 import Order
 from plain_records import Unfit, blank, created, load, masked, merged, shown
+from workshops import MODELS
+from worlds import compiled
 
 CUSTOMER: Any = Customer.DESCRIPTOR
 ORDER: Any = Order.DESCRIPTOR
@@ -151,3 +154,16 @@ def test_elements_have_their_defaults() -> None:
     first, second = merged(ORDER, blank(ORDER), load(text))["lines"]
     assert (first["quantity"], str(first["unit_price"]), "discount" in first) == (2, "1.10", False)
     assert (second["quantity"], second["product_id"]) == (0, "")
+
+
+def test_maps_merge_if_they_are_to(tmp_path: Path) -> None:
+    catalog = compiled(tmp_path, (MODELS / "films.proto").read_text(), "films")
+    films: Any = catalog["films"].message_type
+    first = merged(films, blank(films), load('{"extras": {"a": {"title": "A", "kept": true}}}'))
+    change = load('{"extras": {"a": {"kept": null}, "b": {"frames": 3}}, "counters": {"1": 2}}')
+    both = merged(films, first, change, maps=True)["extras"]
+    assert (both["a"]["title"], both["a"]["kept"], both["b"]["frames"]) == ("A", False, 3)
+    one = merged(films, first, change)["extras"]
+    assert one["a"]["title"] == ""
+    gone = merged(films, first, load('{"extras": {"a": null}}'), maps=True)["extras"]
+    assert gone == {}
