@@ -46,7 +46,7 @@ async def test_an_import_that_fails_late_has_its_status(door: Door) -> None:
             "POST", f"/v1/customers:import?format={way}", data=b"x"
         )
         assert (status, "x-http-status" in headers) == (expected, False)
-        assert said == b"full" if way == "late" else said["rowCount"] == "1"
+        assert said == b"full" if way == "late" else "rowCount" in said
 
 
 async def test_no_script_runs_for_other_replies(door: Door) -> None:
