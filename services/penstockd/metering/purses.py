@@ -112,6 +112,16 @@ class Purse:
                 self._wanted -= amount
         return self._reserve(amount)
 
+    async def look(self, cap: int) -> None:
+        """Find out what is left, if nothing is known. Raises DatabaseUnavailable."""
+        self.used_at = time.monotonic()
+        if self.portion_id is None:
+            if cap != self._cap:
+                await self._adopt(cap)
+            async with self._turn:
+                if self.portion_id is None:
+                    await self._lease(0, cap)
+
     def end_charge(self, charge: Charge, back: int, unclear: bool) -> None:
         """See ``Charge``. What was taken from an earlier portion is none of this one's."""
         if charge.portion_id == self.portion_id:
