@@ -256,12 +256,15 @@ def test_records_are_charged_as_they_are(limited: Limited) -> None:
     refused = limited.get("/v1/customers?page_size=3")
     assert refused.reason == "QUOTA_EXHAUSTED" and "customers" not in refused.json()
     assert limited.get("/v1/customers?page_size=2").status == 200
-    for _ in range(6):  # at both workers, whichever has shown the records
-        missing = limited.get("/v1/customers/nobody")
-        assert missing.status == 404, "it shows no record"
-        assert fields(missing.headers["ratelimit"])["records-per-month:customers"]["r"] == "0"
+    eventually(lambda: {_records_left(limited) for _ in range(6)} == {"0"})  # at both workers
     assert limited.audited("OK") == (2, 10) and limited.audited("QUOTA_EXHAUSTED") == (1, 0)
     assert limited.standing()["records-per-month:customers"]["used"] == "10"
+
+
+def _records_left(limited: Limited) -> str:
+    missing = limited.get("/v1/customers/nobody")
+    assert missing.status == 404, "it shows no record"
+    return fields(missing.headers["ratelimit"])["records-per-month:customers"]["r"]
 
 
 def test_what_does_not_leave_is_not_charged(limited: Limited) -> None:
@@ -308,7 +311,7 @@ def test_limits_of_one_method_or_dataset(limited: Limited) -> None:
 
 def test_a_rate_is_kept_by_all_workers(limited: Limited) -> None:
     """The burst, and then the rate: a flood of both workers gets no more, however long it takes."""
-    limited.limit(rates=[{"perSecond": 20, "burst": 10}])
+    limited.limit(rates=[{"perSecond": 2, "burst": 10}])
     stop, answers = threading.Event(), Counter[int]()
 
     def call() -> None:
@@ -320,7 +323,7 @@ def test_a_rate_is_kept_by_all_workers(limited: Limited) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         calling = [pool.submit(call) for _ in range(4)]
-        eventually(lambda: answers[200] >= 60)
+        eventually(lambda: answers[200] >= 20)
         stop.set()
         for each in calling:
             each.result(PATIENCE)
@@ -330,7 +333,7 @@ def test_a_rate_is_kept_by_all_workers(limited: Limited) -> None:
         limited.made.name,
     )
     assert admitted == answers[200] and answers[429] > 0
-    assert admitted <= 10 + 20 * seconds * 1.1 + 2
+    assert admitted <= 10 + 2 * seconds * 1.1 + 2
 
 
 def test_a_rate_in_shadow_only_counts(limited: Limited) -> None:
