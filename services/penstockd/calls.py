@@ -156,6 +156,8 @@ class Call(ArrivingCall):
     #: Charges what the call uses; None if no quota counts it.
     gauge: Gauge | None = None
     _within: bool = False
+    #: The records that were charged as imported.
+    _imported: int = 0
     _stream: OpenStream | None = None
 
     def renew(self, policy: PolicySnapshot) -> None:
@@ -372,8 +374,16 @@ class Call(ArrivingCall):
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""
+        await self.charge_import(rows)
         self.entry.row_count = rows
-        if self.gauge is not None:
-            await self.gauge.charge_import(rows, self.entry)
         await insert_entries(connection, [self.entry])
         self._within = True
+
+    async def charge_import(self, rows: int) -> None:
+        """Charge the records that the call writes, if it imports them; once, if it is repeated.
+
+        Raises QuotaExhausted: then nothing may be written.
+        """
+        if self.gauge is not None and rows > self._imported:
+            await self.gauge.charge_import(rows - self._imported, self.entry)
+            self._imported = rows

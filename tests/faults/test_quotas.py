@@ -194,6 +194,8 @@ def test_imports_are_charged_when_they_commit(own_hub: RunningHub) -> None:
         assert load(0, 3).status == 200
         refused = load(3, 3)
         assert (refused.status, refused.reason) == (429, "QUOTA_EXHAUSTED")
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.headers["ratelimit"].startswith('"import_records-per-month";r=')
         stored = "SELECT count(*) FROM data.customers WHERE customer_id LIKE $1"
         assert own_hub.sql(stored, f"i-{run}-%") == [(3,)], "nothing of a refused import stays"
         assert load(3, 2).status == 200

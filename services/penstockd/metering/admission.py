@@ -20,7 +20,7 @@ from penstockd.errors import OutcomeUnknown, RateLimited
 from penstockd.keyring import Keys
 from penstockd.metering.ledger import ALWAYS, ENDLESS, AllowanceKey, Ledger
 from penstockd.metering.periods import Period, find_zone
-from penstockd.metering.purses import PATIENCE, Charge, Over, Spender, Spent
+from penstockd.metering.purses import PATIENCE, Charge, Over, Purse, Spender, Spent
 from penstockd.metering.rate_headers import REQUESTS, LimitState, format_headers
 from penstockd.metering.spikes import Spikes
 from penstockd.policy.errors import AllowanceLost, QuotaExhausted
@@ -132,8 +132,11 @@ class Admission:
             await self._take_rate(rate)
         await self._take_place()
         await self.charge(Countable.CALLS, 1, entry)
-        for quota in self._quotas(Countable.BYTES):
-            (await self._take_quota(quota, 1)).give_back()  # if nothing is left, no work begins
+        for quota in self._told:
+            if quota.what is Countable.BYTES:
+                (await self._take_quota(quota, 1)).give_back()  # if nothing is left, no work begins
+            elif quota.what is not Countable.CALLS:
+                await self._purse(self._account(quota)).look(_cap_of(quota))
 
     async def charge(self, what: Countable, amount: int, entry: Entry | None) -> None:
         """Charge an amount to all quotas of its kind: to the call's entry, or at once without it.
@@ -165,7 +168,7 @@ class Admission:
 
     async def charge_import(self, count: int, entry: Entry) -> None:
         """See ``charge``; records that are written otherwise are not imported."""
-        if self.asked.method.rpartition("/")[2].startswith(_IMPORTS):
+        if self._imports:
             await self.charge(Countable.IMPORT_RECORDS, count, entry)
 
     def note_sent(self, rows: int, size: int) -> None:
@@ -229,6 +232,18 @@ class Admission:
         partition = self.limiter.hash_consumer(self.asked.consumer_id)
         return format_headers(self._list_states(), partition)
 
+    @property
+    def _imports(self) -> bool:
+        return self.asked.method.rpartition("/")[2].startswith(_IMPORTS)
+
+    @property
+    def _told(self) -> list[PlanQuota]:
+        """The quotas that the call may use, of which its caller is told."""
+        others = {Countable.WEBHOOK_ATTEMPTS} | (
+            set() if self._imports else {Countable.IMPORT_RECORDS}
+        )
+        return [quota for quota in self._counting if quota.what not in others]
+
     def _quotas(self, what: Countable) -> list[PlanQuota]:
         return [quota for quota in self._counting if quota.what is what]
 
@@ -270,13 +285,14 @@ class Admission:
     def _account(self, quota: PlanQuota) -> AllowanceKey:
         return self.limiter.account(self.asked.consumer_id, quota, self.terms)
 
+    def _purse(self, account: AllowanceKey) -> Purse:
+        return self.limiter.spender.purse(account, patience=self.patience)
+
     async def _take_quota(self, quota: PlanQuota, amount: int, over: Over = Over.NO) -> Charge:
         account = self._account(quota)
-        cap = ENDLESS if quota.soft else quota.limit
         self._charged_to.setdefault(quota.key, account)
         try:
-            purse = self.limiter.spender.purse(account, patience=self.patience)
-            return await purse.take(amount, cap, over)
+            return await self._purse(account).take(amount, _cap_of(quota), over)
         except Spent:
             partial = over is Over.NO and amount > 1
             raise self._exhausted(quota, account, partial=partial) from None
@@ -347,7 +363,7 @@ class Admission:
             left = self._tell_left(account, most)
             yield LimitState(account.name, most, 0, "concurrent-requests", left, 0)
         now = self.limiter.spender.now
-        for quota in self._counting:
+        for quota in self._told:
             account = self._account(quota)
             window = int((account.end - account.start).total_seconds())
             reset = max(1, math.ceil((account.end - now).total_seconds()))
@@ -360,6 +376,10 @@ class Admission:
         if purse is None or purse.portion_id is None:
             return cap
         return max(0, min(cap, cap - purse.taken + purse.in_hand))
+
+
+def _cap_of(quota: PlanQuota) -> int:
+    return ENDLESS if quota.soft else quota.limit
 
 
 @lru_cache(maxsize=_ACCOUNTS)

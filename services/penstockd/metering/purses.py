@@ -29,6 +29,8 @@ PATIENCE, LOOK = 2.0, 0.02
 REFUSED = 0.1
 #: A purse that nobody used for so many seconds is emptied.
 IDLE = 2.0
+#: For how long a look at what is left is good, in seconds.
+KNOWN = 1.0
 #: The first portion, in multiples of what is needed, and the most.
 _FIRST, _MOST = 16, 1 << 14
 
@@ -88,6 +90,7 @@ class Purse:
         #: What of the allowance was taken by anybody, what is in hand included, at the last lease.
         self.taken = 0
         self.used_at = self._leased_at = time.monotonic()
+        self._known_at = -KNOWN
         self._unclear = False
         self._factor = _FIRST
         self._wanted = 0
@@ -111,6 +114,22 @@ class Purse:
             finally:
                 self._wanted -= amount
         return self._reserve(amount)
+
+    async def look(self, cap: int) -> None:
+        """Find out what is left, unless that is known. Raises DatabaseUnavailable."""
+        self.used_at = time.monotonic()
+        if self._knows:
+            return
+        if cap != self._cap:
+            await self._adopt(cap)
+        async with self._turn:
+            if not self._knows:
+                await self._lease(0, cap)
+
+    @property
+    def _knows(self) -> bool:
+        """Whether it has looked not long ago."""
+        return self.portion_id is not None and time.monotonic() - self._known_at < KNOWN
 
     def end_charge(self, charge: Charge, back: int, unclear: bool) -> None:
         """See ``Charge``. What was taken from an earlier portion is none of this one's."""
@@ -207,7 +226,7 @@ class Purse:
             self.reset()
         self.portion_id = given.portion_id
         self.in_hand += given.granted
-        self.taken = cap - given.room
+        self.taken, self._known_at = cap - given.room, time.monotonic()
         return given
 
     def _look_ahead(self, amount: int) -> int:

@@ -287,3 +287,17 @@ async def test_what_is_over_is_pruned(database: Database) -> None:
         kept = await connection.fetch("SELECT name FROM hub.allowance ORDER BY name")
         rates = await connection.fetch("SELECT name FROM hub.spike")
     assert [row[0] for row in kept] == ["held", "new"] and [row[0] for row in rates] == ["rate"]
+
+
+async def test_a_look_takes_nothing_from_others(processes: Processes, database: Database) -> None:
+    one, other = await processes.start(), await processes.start()
+    await spend(one, await one.purse(KEY).take(5, 100))
+    held = one.purse(KEY).in_hand
+    assert held > 0
+    purse = other.purse(KEY)
+    await purse.look(100)
+    assert (purse.taken, purse.in_hand) == (5 + held, 0), "what others hold may be used by them"
+    assert await used(database) == 5 + held and one.purse(KEY).in_hand == held
+    portion = purse.portion_id
+    await purse.look(100)
+    assert purse.portion_id == portion is not None

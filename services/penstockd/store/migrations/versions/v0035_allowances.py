@@ -61,8 +61,9 @@ $$;
 
 -- Leases ``least`` at least of an allowance, ``wanted`` if there is enough, and up to ``ahead`` if
 -- there is plenty; nothing, if there is less than ``least``. Then the other processes are asked to
--- return what they do not need. ``leased`` is NULL if the term of the spender is over. ``room`` is
--- what is left for anybody, and ``elsewhere`` what other portions hold and have not spent.
+-- return what they do not need, unless ``least`` is 0: that only asks what is left. ``leased`` is
+-- NULL if the term of the spender is over. ``room`` is what is left for anybody, and ``elsewhere``
+-- what other portions hold and have not spent.
 CREATE FUNCTION hub.lease_allowance(
     lessee bigint, consumer text, named text, started timestamptz, ended timestamptz,
     most bigint, least_wanted bigint, wanted bigint, ahead bigint,
@@ -102,7 +103,7 @@ BEGIN
     SELECT coalesce(sum(p.held - coalesce((
         SELECT sum(amount) FROM hub.spending AS s WHERE s.portion_id = p.portion_id), 0)), 0)
     INTO elsewhere FROM hub.portion AS p WHERE p.allowance_id = account AND p.portion_id <> leased;
-    IF granted = 0 AND elsewhere > 0 THEN
+    IF granted = 0 AND least_wanted > 0 AND elsewhere > 0 THEN
         PERFORM pg_notify('penstock_allowance', account::text);
     END IF;
 END $$;
