@@ -30,19 +30,11 @@ from plain_records import (
 #: the check, leaves them out. Remove a name when its fault is cured.
 KNOWN_FAULTS: frozenset[str] = frozenset(
     {
-        "more than six digits of a second",
-        "a number nearer to 0 than any double",
-        "a whole number that no double holds",
-        "a whole number that no float holds",
-        "spare bits in base64",
         # Patches replace maps and Structs, which RFC 7396 merges.
         "maps and Structs in patches",
         # An unset message becomes one with empty lists once another part of the message around it
         # is set (``store.rows.Defaults`` knows the outermost messages only).
         "messages within messages",
-        # On some routes the sidecar does not turn the hub's x-http-status into the status: the
-        # header reaches the caller, and 406, 412 and 304 do not.
-        "statuses that the sidecar does not set",
     }
 )
 

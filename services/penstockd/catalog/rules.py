@@ -42,7 +42,7 @@ class Problem(NamedTuple):
     description: str
 
 
-class Need(NamedTuple):
+class RequiredRule(NamedTuple):
     """Whether a field is required, and how many characters or items it has at least."""
 
     required: bool
@@ -62,7 +62,7 @@ class Rules:
         #: checked.
         self.over_several = False
         #: The rules of fields that need no look at a value: what a record must have.
-        self.needs: dict[str, Need] = {}
+        self.needs: dict[str, RequiredRule] = {}
         self.any = self._read(dataset)
         try:
             self._empty = self._violations(dataset.message_class()) if self.any else []
@@ -268,13 +268,13 @@ class _OptionReader:
         return options.Extensions[extension] if options.HasExtension(extension) else None
 
 
-def _find_need(rules: Any) -> Need | None:
+def _find_need(rules: Any) -> RequiredRule | None:
     if rules is None or rules.ignore == IGNORE_ALWAYS:
         return None
     kind = rules.WhichOneof("type") or ""
     name = {"string": "min_len", "repeated": "min_items", "map": "min_pairs"}.get(kind)
     least = getattr(getattr(rules, kind), name) if name else 0
-    return Need(rules.required, least) if rules.required or least else None
+    return RequiredRule(rules.required, least) if rules.required or least else None
 
 
 def _nested_message(fd: FieldDescriptor) -> Descriptor | None:
