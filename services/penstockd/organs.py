@@ -62,7 +62,7 @@ class Organs:
     @property
     def failing(self) -> Mapping[str, str]:
         """The errors of the organs that are failing, by name."""
-        return {name: _describe_error(error) for name, error in self._failing.items()}
+        return {name: _describe_error(error) for name, error in [*self._failing.items()]}
 
     async def run(self) -> None:
         """Run all of them until cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +38,9 @@ class WorkerReadings(GaugeReadings):
 
 
 def _read_worker(hub: Hub) -> _Readings:
-    found: _Readings = {("penstock_streams_open", ()): float(hub.streams.held.total())}
+    # A copy, made at once: calls change the counts while the thread of a scrape adds them.
+    held = [*hub.streams.held.values()]
+    found: _Readings = {("penstock_streams_open", ()): float(sum(held))}
     for lane, (used, size) in hub.database.usage.items():
         found[("penstock_pool_connections_in_use", (lane,))] = float(used)
         found[("penstock_pool_connections", (lane,))] = float(size)
@@ -82,7 +85,8 @@ class KeeperReadings(GaugeReadings):
 
     def _read(self) -> _Readings:
         found = dict(self._seen)
-        found[("penstock_disk_free_bytes", ())] = float(shutil.disk_usage(self._folder).free)
+        with contextlib.suppress(OSError):  # without the folder the figure is absent
+            found[("penstock_disk_free_bytes", ())] = float(shutil.disk_usage(self._folder).free)
         found[("penstock_disk_reserve_bytes", ())] = float(self._reserve)
         found[("penstock_signing_key_max_age_seconds", ())] = self._key_seconds
         if self._certificates is not None:
