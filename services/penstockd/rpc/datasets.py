@@ -108,7 +108,7 @@ class DatasetHandlers:
         query, form = _read_query(request), call.exchange.wire.page_format
         if form:
             page, token = await export_page(call.hub, call, self.dataset, query, form)
-            await call.exchange.send_headers({NEXT_PAGE: token} if token else {})
+            await call.exchange.send_headers(_tell_next(call, token))
             return http_body(page.body, page.content_type)
         render = call.exchange.wire.render
         records, token = await list_records(call.hub, call, self.dataset, query, render)
@@ -199,9 +199,7 @@ class DatasetHandlers:
         headers = {"content-disposition": attach_file(page.file_name)}
         if not call.headers_only:  # they tell of the records, which HEAD does not disclose
             headers |= receipts.page_headers(page.body, page.rows, page.records)
-        if next_token:
-            headers[NEXT_PAGE] = next_token
-        await call.exchange.send_headers(headers)
+        await call.exchange.send_headers({**headers, **_tell_next(call, next_token)})
         return http_body(page.body, page.content_type)
 
     async def stream_export(self, request: Any, call: ServedCall) -> None:
@@ -300,6 +298,12 @@ class _FileReply:
 
     def end(self, receipt: Receipt) -> None:
         self._exchange.add_trailers(receipts.make_trailers(receipt, self._exchange.hub.places))
+
+
+def _tell_next(call: ServedCall, token: str) -> dict[str, str]:
+    """The header with the token of the next page. That there is one tells of records, which HEAD
+    does not disclose."""
+    return {NEXT_PAGE: token} if token and not call.headers_only else {}
 
 
 def _list_shape(request: Any) -> list[str]:

@@ -14,8 +14,10 @@ from penstockd.writes.outgoing import ReplyView
 
 
 def read_etags(text: str) -> Sequence[str]:
-    """The etags of a request, which are separated by commas."""
-    return [etag for part in text.split(",") if (etag := part.strip())]
+    """The etags of a request, which are separated by commas. A text without any is one that no
+    record has: what names no etag must not count as naming none."""
+    found = [etag for part in text.split(",") if (etag := part.strip())]
+    return found or ([text] if text else [])
 
 
 def join_etags(beside: str, inside: str) -> str:

@@ -112,7 +112,8 @@ class Conditions:
 def strong_etags(header: str) -> Sequence[str]:
     """The etags of records that a header If-Match names, without the form of the reply."""
     strong = [tag.text.partition("-")[0] for tag in read_tags("If-Match", header) if not tag.weak]
-    return list(dict.fromkeys(text for text in strong if text))
+    # No record has one with a comma, which would separate two in the request.
+    return list(dict.fromkeys(text for text in strong if text and "," not in text))
 
 
 def read_tags(name: str, header: str) -> Sequence[EntityTag]:

@@ -277,7 +277,7 @@ class RestWire:
     async def _pack_page(self, exchange: Exchange, page: JsonPage) -> bytes:
         if self.media != XML:
             return http_body(page.encode(), JSON)
-        if page.token:
+        if page.token and not self.headers_only:  # it tells of records, as a body would
             exchange.headers[NEXT_PAGE] = page.token
         size = sum(len(record.data) for record in page.records)
         encode = _xml_replies(exchange, page).encode_page

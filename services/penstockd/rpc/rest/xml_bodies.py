@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
+from penstockd.budget import check_budget
 from penstockd.catalog.model import Field, Kind
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
@@ -31,7 +32,13 @@ _SCHEMA = "http://www.w3.org/2001/XMLSchema-instance "
 _NIL = (f"{_SCHEMA}nil", "true")
 #: Where a validator finds the schema.
 _LOCATIONS = (f"{_SCHEMA}schemaLocation", f"{_SCHEMA}noNamespaceSchemaLocation")
+#: The most bytes of a namespace's name, and declarations of a document: names repeat the former.
+_NAMESPACE_BYTES, _NAMESPACES = 200, 100
+#: The most attributes of an element.
+_ATTRIBUTES = 100
 _STRUCT = XmlNode("struct")
+#: A field that the caller may not write: the command refuses it, whatever it holds.
+_OPAQUE = XmlNode("opaque")
 _BOOLS: Mapping[str, Any] = {"true": True, "false": False}
 
 
@@ -41,7 +48,7 @@ class XmlRecords:
 
     def __init__(self, view: View) -> None:
         self._singular, self._plural = view.dataset.singular, view.dataset.name
-        self._node = _message_node(view.fields(), 0)
+        self._node = _message_node(view, view.fields(), 0)
 
     def read_one(self, data: bytes, problems: Problems) -> Any:
         """The members of a document that is one record. Raises RequestMalformed and
@@ -88,6 +95,8 @@ class _Element:
             return None
         if kind == "struct":
             return load_json(text)
+        if kind == "opaque":
+            return ""
         if kind == "bool":
             return _BOOLS.get(text, text)
         return text if kind == "text" else self.held
@@ -100,12 +109,24 @@ class _Document:
         """``name`` is that of the root."""
         self._name, self._root, self._problems = name, root, problems
         self._open: list[_Element] = []
-        self._depth = 0
+        self._depth = self._namespaces = 0
         self._skip = 0  # depth of an element that is skipped with all its content
+
+    def declare(self, _: str | None, namespace: str | None) -> None:
+        """A namespace is declared."""
+        self._namespaces += 1
+        if self._namespaces > _NAMESPACES or len(namespace or "") > _NAMESPACE_BYTES:
+            raise RequestTooLarge(
+                f"the body declares more than {_NAMESPACES} namespaces, or one of more than"
+                f" {_NAMESPACE_BYTES} characters"
+            )
 
     def start(self, name: str, attributes: Sequence[str]) -> None:
         """An element begins."""
+        check_budget()
         self._depth += 1
+        if len(attributes) > 2 * _ATTRIBUTES:
+            raise RequestTooLarge(f"an element of the body has more than {_ATTRIBUTES} attributes")
         if self._depth > DEPTH_LIMIT:
             raise RequestMalformed(f"the body is nested deeper than {DEPTH_LIMIT} elements")
         if self._skip:
@@ -113,6 +134,8 @@ class _Document:
         pairs = dict(zip(attributes[::2], attributes[1::2], strict=True))
         if not self._open:
             self._begin(name, pairs)
+        elif self._open[-1].node.kind == "opaque":
+            pass
         elif self._open[-1].node.kind == "message":
             self._enter_member(self._open[-1], name, pairs)
         else:
@@ -173,7 +196,7 @@ class _Document:
         element = self._open[-1]
         if element.node.kind in ("text", "bool", "struct"):
             element.pieces.append(text)
-        elif not text.isspace():
+        elif element.node.kind != "opaque" and not text.isspace():
             self._problems.add(element.path, "has text beside its elements")
             self._skip = self._depth
 
@@ -202,7 +225,7 @@ class _Document:
             above.held[element.name] = value
 
 
-def _message_node(fields: Sequence[Field], depth: int) -> XmlNode:
+def _message_node(view: View, fields: Sequence[Field], depth: int) -> XmlNode:
     """The node of a record, or of a message within it."""
     node = XmlNode("message")
     below: dict[str, list[Field]] = {}
@@ -210,13 +233,15 @@ def _message_node(fields: Sequence[Field], depth: int) -> XmlNode:
         if len(each.steps) > depth + 1:
             below.setdefault(each.steps[depth], []).append(each)
         else:
-            node.members[each.steps[depth]] = _leaf_node(each)
+            node.members[each.steps[depth]] = _leaf_node(view, each)
     for name, members in below.items():
-        node.members[name] = _message_node(members, depth + 1)
+        node.members[name] = _message_node(view, members, depth + 1)
     return node
 
 
-def _leaf_node(field: Field) -> XmlNode:
+def _leaf_node(view: View, field: Field) -> XmlNode:
+    if field.repeated and not view.is_whole(field):
+        return _OPAQUE  # of its members some may be hidden, and no fault names those
     if field.kind is Kind.STRUCT:
         return _STRUCT
     if field.repeated:
@@ -229,11 +254,15 @@ def _parse_document(data: bytes, document: _Document) -> None:
         raise RequestMalformed("the body is empty; it must be an XML document")
     if data.count(b"<") - data.count(b"</") > MOST_NODES:
         raise RequestTooLarge("the body has too many elements; use an import")
-    parser = expat.ParserCreate(namespace_separator=" ")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:
+        raise RequestMalformed("the body must be in UTF-8, not UTF-16")
+    # Names are not interned: with long namespaces each would be kept for good.
+    parser = expat.ParserCreate(None, " ", None)
     parser.buffer_text = parser.ordered_attributes = True
     parser.StartElementHandler, parser.EndElementHandler = document.start, document.end
     parser.CharacterDataHandler = document.text
     parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartNamespaceDeclHandler = document.declare
     parser.XmlDeclHandler = _check_declaration
     try:
         parser.Parse(data, True)

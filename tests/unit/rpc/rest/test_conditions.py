@@ -44,3 +44,5 @@ def test_a_list_is_bounded() -> None:
 def test_only_strong_etags_name_what_a_write_expects() -> None:
     assert strong_etags('"1-xml", W/"2", "1", "3"') == ["1", "3"]
     assert strong_etags('W/"2", "-xml"') == []
+    # One with a comma would be two in the request.
+    assert strong_etags('",", "a,5", "7"') == ["7"]

@@ -135,3 +135,34 @@ def test_a_body_of_too_many_elements_is_refused_before_they_are_made(
     assert read(catalog, of("<tags>" + "<item></item>" * 10 + "</tags>"))[1] == {}
     with pytest.raises(RequestTooLarge):
         read(catalog, of("<tags>" + "<item/>" * 11 + "</tags>"))
+
+
+def test_namespaces_and_attributes_are_bounded(catalog: Catalog) -> None:
+    """An element's name repeats its namespace, so that a small body could fill the memory."""
+    long = f'<customer xmlns:p="{"u" * 201}"><p:a/></customer>'
+    many = "".join(f' xmlns:n{i}="u"' for i in range(101))
+    attributes = "".join(f' a{i}=""' for i in range(101))
+    for text in (long, f"<customer{many}/>", f"<customer{attributes}/>"):
+        with pytest.raises(RequestTooLarge):
+            read(catalog, text)
+    # The control: what tools declare and never use.
+    schema = 'xmlns:xsd="http://www.w3.org/2001/XMLSchema"'
+    assert read(catalog, f"<customer {schema}><name>n</name></customer>") == ({"name": "n"}, {})
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_body_in_another_encoding_is_refused(catalog: Catalog, encoding: str) -> None:
+    records, problems = XmlRecords(unrestricted(catalog, "customers")), Problems()
+    with pytest.raises(RequestMalformed, match="UTF-8"):
+        records.read_one("<customer/>".encode(encoding), problems)
+
+
+def test_a_list_of_which_members_are_hidden_names_none_of_them(catalog: Catalog) -> None:
+    """The command refuses the field: a fault within would tell which members there are."""
+    view = unrestricted(catalog, "orders", hidden=["lines.discount"])
+    for member in ("discount", "discuont", "quantity"):
+        records, problems = XmlRecords(view), Problems()
+        text = f"<order><lines><item>x<{member}>1</{member}></item></lines></order>"
+        value = records.read_one(text.encode(), problems)
+        problems.raise_any()
+        assert value == {"lines": ""}
