@@ -9,17 +9,23 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
+
 from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import CertificateUnusable
+from penstockd.observe import RareLine
 from penstockd.observe.gauges import GaugeReadings
 from penstockd.organs import Organs
 from penstockd.store.database import Database
-from penstockd.store.vitals import read_vitals
+from penstockd.store.own_session import OwnSession
+from penstockd.store.vitals import FIGURES, check_answer, prepare_reading
 
 #: Seconds between two looks of a keeper at the database.
 INTERVAL = 5.0
+
+_missing = RareLine(structlog.get_logger(__name__), "figures_missing", seconds=60.0)
 
 _Readings = dict[tuple[str, Sequence[str]], float]
 
@@ -63,7 +69,8 @@ class KeeperReadings(GaugeReadings):
         certificates: Certificates | None,
     ) -> None:
         super().__init__(self._read)
-        self._database, self._folder, self._reserve = database, folder, reserve
+        self._session = OwnSession(database, prepare_reading)
+        self._folder, self._reserve = folder, reserve
         self._key_seconds, self._certificates = key_seconds, certificates
         self._seen: _Readings = {}
         self._organs: Organs | None = None
@@ -74,14 +81,27 @@ class KeeperReadings(GaugeReadings):
 
     async def follow(self) -> None:
         """Look at the database every INTERVAL until cancelled."""
-        while True:
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(INTERVAL)
+        finally:
+            self._session.drop()
+
+    async def look(self) -> None:
+        """Read all figures; one that fails or is slow is left out."""
+        found: _Readings = {("penstock_database_answers", ()): 0.0}
+        try:
+            found |= await self._session.ask(check_answer)
+        except Refused:
+            self._seen = found
+            return
+        for read in FIGURES:
             try:
-                async with asyncio.timeout(INTERVAL), self._database.connection() as connection:
-                    self._seen = await read_vitals(connection)
-                self._seen[("penstock_database_answers", ())] = 1.0
-            except (Refused, TimeoutError):
-                self._seen = {("penstock_database_answers", ()): 0.0}
-            await asyncio.sleep(INTERVAL)
+                found |= await self._session.ask(read)
+            except Exception as error:  # the others must still be told
+                _missing.warn(error=repr(error), cause=repr(error.__cause__))
+        self._seen = found
 
     def _read(self) -> _Readings:
         found = dict(self._seen)

@@ -29,12 +29,14 @@ async def serve_metrics(path: Path, registry: CollectorRegistry = REGISTRY) -> N
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The reader has gone, or reads nothing: its next scrape begins anew.
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_TAKEN):
-                writer.write(await asyncio.to_thread(generate_latest, registry))
-                await writer.drain()
-        writer.close()
+        try:
+            # The reader has gone, or reads nothing: its next scrape begins anew.
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_TAKEN):
+                    writer.write(await asyncio.to_thread(generate_latest, registry))
+                    await writer.drain()
+        finally:
+            writer.close()
 
     async with await asyncio.start_unix_server(answer, sock=_bind_socket(path)) as server:
         await server.serve_forever()

@@ -6,6 +6,7 @@ import http.client
 import io
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -24,6 +25,8 @@ from penstockd.observe.metrics import METRICS, REGISTRY, Metric
 #: Seconds that one process may take to answer, and the most bytes that it may send.
 PATIENCE = 2.0
 MOST_BYTES = 32 << 20
+#: Processes that are asked at one time.
+_THREADS = 32
 #: Envoy's names of the metrics in the list.
 _ENVOY_STATS = (
     r"^(http\.public\.downstream_(rq_[1-5]xx|rq_total|rq_time|rq_active|cx_active"
@@ -56,11 +59,15 @@ class NodeMetrics(Collector):
         """The families of all processes; each sample names its process."""
         joined: dict[str, Family] = {}
         failed: dict[str, bool] = {}
-        _join_families(joined, "keeper", self._own.collect())
+        reads: dict[str, Callable[[], Iterable[Family]]] = {"keeper": self._own.collect}
         for worker in self._workers:
-            read = partial(_read_worker, metrics_socket(self._sockets, worker))
-            failed[worker] = not _join_answer(joined, worker, read)
-        failed["envoy"] = not _join_answer(joined, "envoy", self._read_envoy)
+            reads[worker] = partial(_read_worker, metrics_socket(self._sockets, worker))
+        reads["envoy"] = self._read_envoy
+        # At once: several that are stuck together take no longer than one.
+        with ThreadPoolExecutor(min(len(reads), _THREADS)) as pool:
+            answers = {process: pool.submit(read) for process, read in reads.items()}
+        for process, answer in answers.items():
+            failed[process] = not _join_answer(joined, process, answer.result)
         name = "penstock_scrape_failed"
         family = Family(name, METRICS[name].help, "gauge")
         for process, bad in failed.items():
@@ -81,7 +88,7 @@ def _join_answer(
     """Join what a process answers; returns whether it did."""
     try:
         _join_families(joined, process, list(read()))
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except Exception as error:  # of one process: those of the others must still be told
         _missing.warn(process=process, error=repr(error))
         return False
     return True

@@ -165,7 +165,11 @@ METRICS: Mapping[str, Metric] = {
             ),
             ("penstock_usage_lag_entries", "", "Sealed audit entries that usage does not count."),
             ("penstock_webhooks", "state", "Webhooks by state."),
-            ("penstock_webhook_deliveries_waiting", "", "Deliveries that wait to be sent."),
+            (
+                "penstock_webhook_deliveries_waiting",
+                "",
+                "Deliveries that wait to be posted; of one webhook 10,000 are counted at most.",
+            ),
             (
                 "penstock_webhook_delivery_lag_seconds",
                 "",

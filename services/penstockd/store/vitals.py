@@ -3,11 +3,19 @@ full the server is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from penstockd.store.database import Connection
 
-#: The figures of a statement without a label: a column of its one row for each metric.
+#: The value of each series: by the metric's name and the values of its labels.
+Figures = Mapping[tuple[str, Sequence[str]], float]
+#: Reads some figures; one of which there is nothing yet is left out. Raises the driver's errors.
+ReadFigures = Callable[[Connection], Awaitable[Figures]]
+
+#: The most deliveries of one webhook that are counted.
+MOST_COUNTED = 10_000
+
+#: Statements whose columns are named like the metrics.
 _PLAIN: Sequence[str] = (
     """
 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(write_time)), 0)::float8
@@ -15,15 +23,9 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - min(write_time)), 0)::flo
 FROM hub.pending
 """,
     """
-SELECT coalesce(extract(epoch FROM clock_timestamp() - min(e.entry_time)), 0)::float8
-         AS penstock_sealer_lag_seconds
-FROM hub.audit_head AS h JOIN hub.audit_entry AS e ON e.day >= (current_date - 1)
-     AND e.txid >= pg_snapshot_xmin(h.snapshot) AND NOT pg_visible_in_snapshot(e.txid, h.snapshot)
-""",
-    """
-SELECT extract(epoch FROM clock_timestamp() - max(checkpoint_time))::float8
+SELECT extract(epoch FROM clock_timestamp() - checkpoint_time)::float8
          AS penstock_checkpoint_age_seconds
-FROM hub.audit_checkpoint
+FROM hub.audit_checkpoint ORDER BY number DESC LIMIT 1
 """,
     """
 SELECT coalesce(sum(greatest(c.last_sequence - coalesce(p.folded, 0), 0)), 0)::float8
@@ -31,11 +33,24 @@ SELECT coalesce(sum(greatest(c.last_sequence - coalesce(p.folded, 0), 0)), 0)::f
 FROM hub.audit_chain AS c
      LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
 """,
-    """
-SELECT count(*)::float8 AS penstock_webhook_deliveries_waiting,
-       coalesce(extract(epoch FROM clock_timestamp() - min(next_time)), 0)::float8
+    # Of webhooks that the hub posts to now: others keep what is due until they are resumed, or
+    # until their owner pulls.
+    f"""
+SELECT coalesce(sum(counted.n), 0)::float8 AS penstock_webhook_deliveries_waiting,
+       greatest(extract(epoch FROM clock_timestamp() - min(first.next_time)), 0)::float8
          AS penstock_webhook_delivery_lag_seconds
-FROM hub.webhook_delivery WHERE state = 'PENDING'
+FROM hub.webhook AS w
+     CROSS JOIN LATERAL (
+         SELECT count(*) AS n FROM (
+             SELECT FROM hub.webhook_delivery AS d
+             WHERE d.webhook_id = w.webhook_id AND d.state = 'PENDING' LIMIT {MOST_COUNTED}
+         ) AS bounded
+     ) AS counted
+     LEFT JOIN LATERAL (
+         SELECT next_time FROM hub.webhook_delivery AS d
+         WHERE d.webhook_id = w.webhook_id AND d.state = 'PENDING' ORDER BY next_time LIMIT 1
+     ) AS first ON true
+WHERE w.state = 'ACTIVE' AND w.kind = 'HTTP'
 """,
     """
 SELECT extract(epoch FROM clock_timestamp() - max(sign_time))::float8
@@ -46,25 +61,36 @@ FROM hub.signing_key WHERE sign_time <= clock_timestamp()
 SELECT count(*)::float8 AS penstock_nodes_alive FROM hub.node
 WHERE expire_time > clock_timestamp()
 """,
+    "SELECT pg_database_size(current_database())::float8 AS penstock_database_size_bytes",
     """
-SELECT pg_database_size(current_database())::float8 AS penstock_database_size_bytes,
-       (SELECT sum(numbackends) FROM pg_stat_database)::float8 AS penstock_database_connections,
+SELECT sum(numbackends)::float8 AS penstock_database_connections,
        (current_setting('max_connections')::int
          - current_setting('superuser_reserved_connections')::int)::float8
-         AS penstock_database_connections_usable,
-       (SELECT count(*) FROM pg_locks WHERE NOT granted)::float8
-         AS penstock_database_waiting_locks,
-       (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)
-        FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
-       )::float8 AS penstock_database_oldest_transaction_seconds,
-       (SELECT coalesce(max(n_dead_tup::float8 / (n_live_tup + n_dead_tup)), 0)
-        FROM pg_stat_user_tables WHERE n_live_tup + n_dead_tup >= 10000
-       )::float8 AS penstock_database_dead_rows_ratio
+         AS penstock_database_connections_usable
+FROM pg_stat_database
+""",
+    """
+SELECT count(*)::float8 AS penstock_database_waiting_locks FROM pg_locks WHERE NOT granted
+""",
+    """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::float8
+         AS penstock_database_oldest_transaction_seconds
+FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'
+""",
+    """
+SELECT coalesce(max(n_dead_tup::float8 / (n_live_tup + n_dead_tup)), 0)::float8
+         AS penstock_database_dead_rows_ratio
+FROM pg_stat_user_tables WHERE n_live_tup + n_dead_tup >= 10000
 """,
 )
-#: Those with a label: rows of the label's value and the figure.
+#: Statements with rows of a label's value and a figure.
 _LABELLED: Mapping[str, str] = {
-    "penstock_webhooks": "SELECT state, count(*)::float8 FROM hub.webhook GROUP BY state",
+    "penstock_webhooks": """
+SELECT s.state, count(w.webhook_id)::float8
+FROM unnest(ARRAY['ACTIVE', 'PAUSED', 'DISABLED']) AS s (state)
+     LEFT JOIN hub.webhook AS w ON w.state = s.state
+GROUP BY s.state
+""",
     "penstock_singleton_held": """
 SELECT name, CASE WHEN expire_time > clock_timestamp() THEN 1 ELSE 0 END::float8
 FROM hub.singleton
@@ -78,23 +104,57 @@ SELECT coalesce(nullif(application_name, ''), 'standby') || '/' || pid::text,
 FROM pg_stat_replication WHERE replay_lsn IS NOT NULL
 """,
 }
-#: States that are told even if no webhook is in them.
-_STATES = ("ACTIVE", "PAUSED", "DISABLED")
+_SEALED = """
+SELECT pg_snapshot_xmax(snapshot), ARRAY(SELECT pg_snapshot_xip(snapshot)), foreign_id
+FROM hub.audit_head
+"""
+#: The oldest entry that the sealer's last pass did not see (see ``audit.sealer``).
+_UNSEALED = """
+SELECT coalesce(extract(epoch FROM clock_timestamp() - min(entry_time)), 0)::float8
+FROM hub.audit_entry AS e
+WHERE e.entry_id > $3 AND (e.txid >= $1 OR e.txid = ANY ($2::xid8[]))
+"""
 
 
-async def read_vitals(connection: Connection) -> dict[tuple[str, Sequence[str]], float]:
-    """All figures, by the name of their metric and the value of its label.
+async def _read_sealer(connection: Connection) -> Figures:
+    row = await connection.fetchrow(_SEALED)
+    assert row is not None, "the migration made it"
+    end, under_way, foreign = row
+    lag = await connection.fetchval(_UNSEALED, end, list(under_way), foreign)
+    return {("penstock_sealer_lag_seconds", ()): lag}
 
-    A figure of which there is nothing yet is left out. Raises DatabaseUnavailable.
-    """
-    found: dict[tuple[str, Sequence[str]], float] = {
-        ("penstock_webhooks", (state,)): 0.0 for state in _STATES
-    }
-    for statement in _PLAIN:
+
+def _make_plain(statement: str) -> ReadFigures:
+    async def read(connection: Connection) -> Figures:
         row = await connection.fetchrow(statement)
-        assert row is not None, "an aggregate has a row"
-        found |= {(name, ()): value for name, value in row.items() if value is not None}
-    for name, statement in _LABELLED.items():
+        found = row.items() if row is not None else ()
+        return {(name, ()): value for name, value in found if value is not None}
+
+    return read
+
+
+def _make_labelled(name: str, statement: str) -> ReadFigures:
+    async def read(connection: Connection) -> Figures:
         rows = await connection.fetch(statement)
-        found |= {(name, (label,)): value for label, value in rows}
-    return found
+        return {(name, (label,)): value for label, value in rows}
+
+    return read
+
+
+#: Everything that there is to read, each by itself: one that is slow delays no other.
+FIGURES: Sequence[ReadFigures] = (
+    _read_sealer,
+    *map(_make_plain, _PLAIN),
+    *(_make_labelled(name, statement) for name, statement in _LABELLED.items()),
+)
+
+
+async def check_answer(connection: Connection) -> Figures:
+    """That the database answers."""
+    await connection.fetchval("SELECT 1")
+    return {("penstock_database_answers", ()): 1.0}
+
+
+async def prepare_reading(connection: Connection) -> None:
+    """Let the server end a figure that takes too long for ``OwnSession.ask``."""
+    await connection.execute("SET statement_timeout = '1400ms'")
