@@ -382,8 +382,8 @@ class Call(ArrivingCall):
     async def charge_import(self, rows: int) -> None:
         """Charge the records that the call writes, if it imports them; once, if it is repeated.
 
-        Raises QuotaExhausted: then nothing may be written.
+        A replay writes none. Raises QuotaExhausted: then nothing may be written.
         """
-        if self.gauge is not None and rows > self._imported:
+        if self.gauge is not None and not self.replayed and rows > self._imported:
             await self.gauge.charge_import(rows - self._imported, self.entry)
             self._imported = rows

@@ -201,3 +201,26 @@ def test_require_takes_one_of_several_and_names_the_first() -> None:
         call("access.read").require(*both)
     with pytest.raises(PermissionDenied, match=r"you need the permission access\.write"):
         call("webhooks.read").require(Permission.ACCESS_WRITE)
+
+
+class Gauge:
+    """Notes what a call charges."""
+
+    def __init__(self) -> None:
+        self.imported: list[int] = []
+
+    async def charge_import(self, count: int, entry: Entry) -> None:
+        self.imported.append(count)
+
+
+@pytest.mark.parametrize(("replayed", "charged"), [(False, [3]), (True, [])])
+async def test_a_replay_imports_nothing(replayed: bool, charged: list[int]) -> None:
+    """The call whose reply is repeated has paid for the records."""
+    gauge: Any = Gauge()
+    policy: Any = Policy()
+    books: Any = None
+    principal = Principal("c", "k", frozenset())
+    call = Call(Entry("r", "/m"), policy, books, principal, replayed=replayed, gauge=gauge)
+    await call.charge_import(3)
+    await call.charge_import(3)
+    assert gauge.imported == charged
