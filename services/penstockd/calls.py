@@ -54,6 +54,9 @@ class Gauge(Protocol):
     async def charge_import(self, count: int, entry: Entry) -> None:
         """Charge records that were written to the entry; only those of imports count."""
 
+    async def charge_reply(self, entry: Entry) -> None:
+        """Charge the bytes of a reply to its entry, if it has any."""
+
     def note_sent(self, rows: int, size: int) -> None:
         """Note the records and bytes that a stream has sent so far, in all."""
 
@@ -375,6 +378,8 @@ class Call(ArrivingCall):
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""
         await self.charge_import(rows)
+        if self.gauge is not None:
+            await self.gauge.charge_reply(self.entry)
         self.entry.row_count = rows
         await insert_entries(connection, [self.entry])
         self._within = True

@@ -276,9 +276,19 @@ def test_what_does_not_leave_is_not_charged(limited: Limited) -> None:
     assert used == {"bytes-per-month": "0", "records-per-month": "0"}
 
 
-def test_bytes_end_within_one_reply(limited: Limited) -> None:
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/v1/customers?page_size=5", "application/json"),
+        ("/v1/customers?page_size=5", "text/csv"),
+        ("/v1/customers:exportPage?page_size=5&format=CSV", "*/*"),
+    ],
+)
+def test_bytes_end_within_one_reply(limited: Limited, path: str, accept: str) -> None:
+    """Whether a page leaves as a reply like others or as a file."""
     limited.limit(quotas=[quota("bytes", 3000)])
-    replies = [limited.get("/v1/customers?page_size=5") for _ in range(30)]
+    headers = {"x-api-key": limited.key, "accept": accept}
+    replies = [limited.hub.request("GET", path, headers=headers) for _ in range(30)]
     statuses = [reply.status for reply in replies]
     admitted = statuses.index(429)
     assert admitted > 0 and set(statuses[admitted:]) == {429}

@@ -108,8 +108,8 @@ class DatasetHandlers:
         query, form = _read_query(request), call.exchange.wire.page_format
         if form:
             page, token = await export_page(call.hub, call, self.dataset, query, form)
-            await call.exchange.send_headers({NEXT_PAGE: token} if token else {})
-            return http_body(page.body, page.content_type)
+            reply = http_body(page.body, page.content_type)
+            return await call.exchange.head_reply(reply, {NEXT_PAGE: token} if token else {})
         render = call.exchange.wire.render
         records, token = await list_records(call.hub, call, self.dataset, query, render)
         self._show(call, request.fields)
@@ -201,8 +201,7 @@ class DatasetHandlers:
             headers |= receipts.page_headers(page.body, page.rows, page.records)
         if next_token:
             headers[NEXT_PAGE] = next_token
-        await call.exchange.send_headers(headers)
-        return http_body(page.body, page.content_type)
+        return await call.exchange.head_reply(http_body(page.body, page.content_type), headers)
 
     async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""
