@@ -28,7 +28,8 @@ from penstockd.policy.plans import Countable, PlanQuota, PlanRate, Terms
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 
-#: How long a call waits for a place among those under way that another process may return.
+#: How long a call waits for what another process may return, if it holds rows meanwhile, or has a
+#: place among those under way to wait for, in seconds.
 BRIEFLY = 0.1
 #: After how many seconds a call may try again that found no place.
 _SOON = 1.0
@@ -104,7 +105,7 @@ class Admission:
     asked: AskedCall
     #: The rate that would have refused the call, if the plan only counts that.
     over_rate: str = ""
-    #: How long the call waits for what other processes hold of quotas, in seconds.
+    #: How long the call waits for what other processes hold of quotas before its work, in seconds.
     patience: float = PATIENCE
     #: Charges that the call's entry spends, and the place that the call holds.
     _charges: list[tuple[Countable, Charge]] = field(default_factory=list)
@@ -168,6 +169,7 @@ class Admission:
 
     async def charge_import(self, count: int, entry: Entry) -> None:
         """See ``charge``; records that are written otherwise are not imported."""
+        self.patience = BRIEFLY  # from here on, a transaction holds rows
         if self._imports:
             await self.charge(Countable.IMPORT_RECORDS, count, entry)
 
@@ -210,7 +212,7 @@ class Admission:
         for what, charge in self._charges:
             if not (keeps and what is Countable.CALLS):
                 # The database alone knows whether a write of unknown outcome was charged.
-                charge.lose() if entry.outcome == OutcomeUnknown.reason else charge.give_back()
+                _undo(charge, entry.outcome)
         self._charges = [(what, charge) for what, charge in self._charges if charge.open]
         self._put_spends(entry)
 
@@ -224,7 +226,12 @@ class Admission:
         if self._place is not None:
             self._place.give_back()
         for _, charge in self._charges:
-            charge.settle() if error is None else charge.lose()
+            if error is None:
+                charge.settle()
+            elif isinstance(error, AllowanceLost):
+                charge.doubt()
+            else:
+                charge.lose()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -272,9 +279,9 @@ class Admission:
         if most <= 0:
             return
         account = AllowanceKey(self.asked.consumer_id, f"concurrent-{self.asked.kind}", *ALWAYS)
-        purse = self.limiter.spender.purse(account, hoards=False, patience=BRIEFLY)
+        purse = self.limiter.spender.purse(account, hoards=False)
         try:
-            self._place = await purse.take(1, most)
+            self._place = await purse.take(1, most, patience=BRIEFLY)
         except Spent:
             raise RateLimited(
                 f"{most} of your {self.asked.kind} are under way already; wait for one to end",
@@ -286,13 +293,13 @@ class Admission:
         return self.limiter.account(self.asked.consumer_id, quota, self.terms)
 
     def _purse(self, account: AllowanceKey) -> Purse:
-        return self.limiter.spender.purse(account, patience=self.patience)
+        return self.limiter.spender.purse(account)
 
     async def _take_quota(self, quota: PlanQuota, amount: int, over: Over = Over.NO) -> Charge:
         account = self._account(quota)
         self._charged_to.setdefault(quota.key, account)
         try:
-            return await self._purse(account).take(amount, _cap_of(quota), over)
+            return await self._purse(account).take(amount, _cap_of(quota), over, self.patience)
         except Spent:
             partial = over is Over.NO and amount > 1
             raise self._exhausted(quota, account, partial=partial) from None
@@ -310,7 +317,7 @@ class Admission:
                 if charge.purse.account == self._charged_to.get(quota.key):
                     await self.limiter.ledger.spend({charge.portion_id: -unsent})
             except AllowanceLost:
-                continue  # what was spent stays spent
+                charge.doubt()  # what was spent stays spent
             finally:
                 charge.give_back()
 
@@ -331,6 +338,10 @@ class Admission:
             return
         try:
             await self.limiter.ledger.spend(spends)
+        except AllowanceLost:
+            for charge in charges:
+                charge.doubt()
+            raise
         except BaseException:
             for charge in charges:
                 charge.lose()
@@ -376,6 +387,16 @@ class Admission:
         if purse is None or purse.portion_id is None:
             return cap
         return max(0, min(cap, cap - purse.taken + purse.in_hand))
+
+
+def _undo(charge: Charge, outcome: str) -> None:
+    """Put back what a call took that failed, as far as its outcome tells that it was not spent."""
+    if outcome == OutcomeUnknown.reason:
+        charge.lose()
+    elif outcome == AllowanceLost.reason:
+        charge.doubt()
+    else:
+        charge.give_back()
 
 
 def _cap_of(quota: PlanQuota) -> int:
