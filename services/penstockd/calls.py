@@ -158,6 +158,10 @@ class Call(ArrivingCall):
     headers_only: bool = False
     #: Charges what the call uses; None if no quota counts it.
     gauge: Gauge | None = None
+    #: Makes the gauge of the call under a policy; None if nothing is limited.
+    meter: Callable[[PolicySnapshot], Gauge | None] | None = None
+    #: The policy whose limits the gauge knows.
+    _metered: PolicySnapshot | None = None
     _within: bool = False
     #: The records that were charged as imported.
     _imported: int = 0
@@ -171,6 +175,12 @@ class Call(ArrivingCall):
         self.principal = renew_caller(self.principal, self.policy, policy)
         self.policy = policy
         self.entry.policy_revision = policy.revision
+        self.adopt_terms(policy)
+
+    def adopt_terms(self, policy: PolicySnapshot) -> None:
+        """Charge the rest of the call by the limits of a policy."""
+        if self.meter is not None and policy is not self._metered:
+            self.gauge, self._metered = self.meter(policy), policy
 
     def permits(self, permission: Permission) -> bool:
         """Whether the caller has a permission on the hub itself: by a role and by its scopes."""
@@ -293,6 +303,11 @@ class Call(ArrivingCall):
         self._stream.row_count, self._stream.byte_count = rows, size
         if self.gauge is not None:
             self.gauge.note_sent(rows, size)
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        """The records and bytes that the call's stream has sent so far."""
+        return (self._stream.row_count, self._stream.byte_count) if self._stream else (0, 0)
 
     async def record_end(self, outcome: str, rows: int, size: int) -> None:
         """Write the entry of how a stream of the call ended, with the totals that left the hub."""

@@ -267,3 +267,24 @@ async def test_headers_of_a_reply_leave_when_the_audit_has_its_size() -> None:
     exchange.admit(hub.policy.newest, Principal("c", "k", frozenset()))
     assert await exchange.head_reply(b"a page", {"h": "v"}) == b"a page"
     assert context.before == [6]
+
+
+def test_the_rest_of_a_call_has_the_gauge_of_the_policy_that_holds_now() -> None:
+    """Made anew when the policy is another, and only then."""
+    first: Any = Policy()
+    then: Any = Policy()
+    books: Any = None
+    made: list[Any] = []
+    call = Call(Entry("r", "/m"), first, books, Principal("c", "k", frozenset()))
+    call.adopt_terms(first)
+    assert call.gauge is None, "nothing is limited"
+
+    def meter(policy: Any) -> Any:
+        made.append(policy)
+        return policy
+
+    call.meter = meter
+    for policy in (first, first, then, then):
+        call.adopt_terms(policy)
+        assert call.gauge is policy
+    assert made == [first, then]

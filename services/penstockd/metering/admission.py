@@ -24,7 +24,7 @@ from penstockd.metering.purses import PATIENCE, Charge, Over, Purse, Spender, Sp
 from penstockd.metering.rate_headers import REQUESTS, LimitState, format_headers
 from penstockd.metering.spikes import Spikes
 from penstockd.policy.errors import AllowanceLost, QuotaExhausted
-from penstockd.policy.plans import Countable, PlanQuota, PlanRate, Terms
+from penstockd.policy.plans import Countable, Plan, PlanLimits, PlanQuota, PlanRate, Terms
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 
@@ -39,6 +39,8 @@ _UNCHARGED = frozenset(
      "OUTCOME_UNKNOWN", "POLICY_STALE", "RATE_LIMITED", "QUOTA_EXHAUSTED"}
 )  # fmt: skip
 _PARTITION_BYTES = 9
+#: The terms of a consumer that has none any more.
+_UNLIMITED = Terms(Plan(""), PlanLimits())
 #: So many accounts, and hashes of names, are remembered.
 _ACCOUNTS = 8192
 #: How the names of methods begin that import records.
@@ -54,12 +56,14 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class AskedCall:
-    """What admission must know about a call. ``kind``: calls, streams or exports."""
+    """What admission must know about a call. ``kind``: calls, streams or exports. No quota counts
+    one that is ``exempt``."""
 
     consumer_id: str
     method: str
     dataset: str
     kind: str
+    exempt: bool = False
 
 
 class Limiter:
@@ -120,8 +124,17 @@ class Admission:
     _counting: list[PlanQuota] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.renew(self.terms)
+
+    def renew(self, terms: Terms | None) -> None:
+        """Charge by other terms from now on."""
+        self.terms = terms or _UNLIMITED
         self._rates = [r for r in self.terms.limits.rates if self._counts(r)]
         self._counting = [q for q in self.terms.limits.quotas if self._counts(q)]
+
+    def begin_at(self, rows: int, size: int) -> None:
+        """Leave uncharged what a stream had sent before it was limited."""
+        self._sent = self._charged = rows, size
 
     async def enter(self, entry: Entry) -> None:
         """Take what a call takes before its work.
@@ -134,7 +147,9 @@ class Admission:
         await self._take_place()
         await self.charge(Countable.CALLS, 1, entry)
         for quota in self._told:
-            if quota.what is Countable.BYTES:
+            if self.asked.exempt:
+                await self._purse(self._account(quota)).look(_cap_of(quota))
+            elif quota.what is Countable.BYTES:
                 (await self._take_quota(quota, 1)).give_back()  # if nothing is left, no work begins
             elif quota.what is not Countable.CALLS:
                 await self._purse(self._account(quota)).look(_cap_of(quota))
@@ -252,7 +267,8 @@ class Admission:
         return [quota for quota in self._counting if quota.what not in others]
 
     def _quotas(self, what: Countable) -> list[PlanQuota]:
-        return [quota for quota in self._counting if quota.what is what]
+        counting = () if self.asked.exempt else self._counting
+        return [quota for quota in counting if quota.what is what]
 
     def _counts(self, limit: PlanRate | PlanQuota) -> bool:
         """Whether a limit counts this call."""
@@ -311,6 +327,8 @@ class Admission:
             return
         self._charged = self._sent[0], self._charged[1]
         for quota in self._quotas(Countable.RECORDS):
+            if quota.key not in self._charged_to:
+                continue  # it is newer than the charge
             charge = await self._take_quota(quota, 1, Over.ALWAYS)
             try:
                 # In a new period nothing is returned: the old one is over.

@@ -13,7 +13,7 @@ import pytest
 from harness import PATIENCE
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
-from penstockd.errors import DatabaseUnavailable
+from penstockd.errors import DatabaseUnavailable, RateLimited
 from penstockd.keyring import FixedKey
 from penstockd.metering import purses
 from penstockd.metering import spikes as spikes_module
@@ -22,7 +22,7 @@ from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger, Need, Porti
 from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.purses import Charge, Over, Purse, Spender, Spent
 from penstockd.metering.spikes import Spikes
-from penstockd.policy.errors import AllowanceLost
+from penstockd.policy.errors import AllowanceLost, QuotaExhausted
 from penstockd.policy.plans import (
     Countable,
     Plan,
@@ -432,3 +432,62 @@ async def test_a_portion_that_is_gone_fails_the_calls_that_hold_it_alone(
     await call()
     await limiter.close()
     assert await used(database) == 2
+
+
+def terms_of(*quotas: PlanQuota) -> Terms:
+    return Terms(Plan("p"), PlanLimits(quotas=quotas))
+
+
+async def spent_of(limiter: Limiter) -> dict[str, int]:
+    """What crm has spent, by the names of quotas."""
+    found = await limiter.ledger.read_used("crm", limiter.spender.now)
+    return {name: amount for name, _, amount in found if amount}
+
+
+async def test_a_stream_is_charged_by_the_terms_that_hold_now(database: Database) -> None:
+    """Not by those of its start; what it sent before a quota counts for none of it."""
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    month = PlanQuota(Countable.BYTES, QuotaPeriod.MONTH, 1000)
+    day = PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 100)
+    admission = Admission(limiter, terms_of(month), AskedCall("crm", "/m", "", "streams"))
+    admission.begin_at(3, 500)
+    admission.note_sent(4, 560)
+    await admission.charge_sent()
+    admission.renew(terms_of(day))
+    admission.note_sent(5, 660)
+    await admission.charge_sent()
+    assert await spent_of(limiter) == {month.key: 60, day.key: 100}
+    admission.note_sent(6, 661)
+    with pytest.raises(QuotaExhausted):
+        await admission.charge_sent()
+    admission.renew(None)
+    await admission.charge_sent()
+    admission.end(None)
+    assert await spent_of(limiter) == {month.key: 60, day.key: 100}
+
+
+async def test_who_asks_for_limits_or_raises_them_is_refused_by_no_quota(
+    database: Database,
+) -> None:
+    """And is told what is left; but its rate is kept."""
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    calls = PlanQuota(Countable.CALLS, QuotaPeriod.MONTH, 1)
+    size = PlanQuota(Countable.BYTES, QuotaPeriod.MONTH, 1)
+    limits = PlanLimits(rates=(PlanRate(0.001, 2),), quotas=(calls, size))
+
+    def admit(*, exempt: bool) -> Admission:
+        asked = AskedCall("crm", "/m", "", "calls", exempt=exempt)
+        return Admission(limiter, Terms(Plan("p"), limits), asked)
+
+    first, entry = admit(exempt=False), Entry("r", "/m", byte_count=5)
+    await first.enter(entry)
+    await first.charge_reply(entry)
+    await limiter.ledger.spend(entry.spends)
+    first.settle()
+    exempt, entry = admit(exempt=True), Entry("r", "/m", byte_count=5)
+    await exempt.enter(entry)
+    await exempt.charge_reply(entry)
+    assert entry.spends == {} and await spent_of(limiter) == {calls.key: 1, size.key: 5}
+    assert f'"{calls.key}";r=0;' in exempt.headers["ratelimit"]
+    with pytest.raises(RateLimited):
+        await admit(exempt=True).enter(entry)
