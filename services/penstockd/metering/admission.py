@@ -227,7 +227,7 @@ class Admission:
         for what, charge in self._charges:
             if not (keeps and what is Countable.CALLS):
                 # The database alone knows whether a write of unknown outcome was charged.
-                _undo(charge, entry.outcome)
+                _undo_charge(charge, entry.outcome)
         self._charges = [(what, charge) for what, charge in self._charges if charge.open]
         self._put_spends(entry)
 
@@ -407,7 +407,7 @@ class Admission:
         return max(0, min(cap, cap - purse.taken + purse.in_hand))
 
 
-def _undo(charge: Charge, outcome: str) -> None:
+def _undo_charge(charge: Charge, outcome: str) -> None:
     """Put back what a call took that failed, as far as its outcome tells that it was not spent."""
     if outcome == OutcomeUnknown.reason:
         charge.lose()
