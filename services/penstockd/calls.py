@@ -54,6 +54,9 @@ class Gauge(Protocol):
     async def charge_import(self, count: int, entry: Entry) -> None:
         """Charge records that were written to the entry; only those of imports count."""
 
+    async def charge_reply(self, entry: Entry) -> None:
+        """Charge the bytes of a reply to its entry, if it has any."""
+
     def note_sent(self, rows: int, size: int) -> None:
         """Note the records and bytes that a stream has sent so far, in all."""
 
@@ -155,6 +158,10 @@ class Call(ArrivingCall):
     headers_only: bool = False
     #: Charges what the call uses; None if no quota counts it.
     gauge: Gauge | None = None
+    #: Makes the gauge of the call under a policy; None if nothing is limited.
+    meter: Callable[[PolicySnapshot], Gauge | None] | None = None
+    #: The policy whose limits the gauge knows.
+    _metered: PolicySnapshot | None = None
     _within: bool = False
     #: The records that were charged as imported.
     _imported: int = 0
@@ -168,6 +175,12 @@ class Call(ArrivingCall):
         self.principal = renew_caller(self.principal, self.policy, policy)
         self.policy = policy
         self.entry.policy_revision = policy.revision
+        self.adopt_terms(policy)
+
+    def adopt_terms(self, policy: PolicySnapshot) -> None:
+        """Charge the rest of the call by the limits of a policy."""
+        if self.meter is not None and policy is not self._metered:
+            self.gauge, self._metered = self.meter(policy), policy
 
     def permits(self, permission: Permission) -> bool:
         """Whether the caller has a permission on the hub itself: by a role and by its scopes."""
@@ -291,6 +304,11 @@ class Call(ArrivingCall):
         if self.gauge is not None:
             self.gauge.note_sent(rows, size)
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """The records and bytes that the call's stream has sent so far."""
+        return (self._stream.row_count, self._stream.byte_count) if self._stream else (0, 0)
+
     async def record_end(self, outcome: str, rows: int, size: int) -> None:
         """Write the entry of how a stream of the call ended, with the totals that left the hub."""
         stream, self._stream = self._stream, None
@@ -375,6 +393,8 @@ class Call(ArrivingCall):
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""
         await self.charge_import(rows)
+        if self.gauge is not None:
+            await self.gauge.charge_reply(self.entry)
         self.entry.row_count = rows
         await insert_entries(connection, [self.entry])
         self._within = True
@@ -382,8 +402,8 @@ class Call(ArrivingCall):
     async def charge_import(self, rows: int) -> None:
         """Charge the records that the call writes, if it imports them; once, if it is repeated.
 
-        Raises QuotaExhausted: then nothing may be written.
+        A replay writes none. Raises QuotaExhausted: then nothing may be written.
         """
-        if self.gauge is not None and rows > self._imported:
+        if self.gauge is not None and not self.replayed and rows > self._imported:
             await self.gauge.charge_import(rows - self._imported, self.entry)
             self._imported = rows

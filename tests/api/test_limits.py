@@ -276,9 +276,19 @@ def test_what_does_not_leave_is_not_charged(limited: Limited) -> None:
     assert used == {"bytes-per-month": "0", "records-per-month": "0"}
 
 
-def test_bytes_end_within_one_reply(limited: Limited) -> None:
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/v1/customers?page_size=5", "application/json"),
+        ("/v1/customers?page_size=5", "text/csv"),
+        ("/v1/customers:exportPage?page_size=5&format=CSV", "*/*"),
+    ],
+)
+def test_bytes_end_within_one_reply(limited: Limited, path: str, accept: str) -> None:
+    """Whether a page leaves as a reply like others or as a file."""
     limited.limit(quotas=[quota("bytes", 3000)])
-    replies = [limited.get("/v1/customers?page_size=5") for _ in range(30)]
+    headers = {"x-api-key": limited.key, "accept": accept}
+    replies = [limited.hub.request("GET", path, headers=headers) for _ in range(30)]
     statuses = [reply.status for reply in replies]
     admitted = statuses.index(429)
     assert admitted > 0 and set(statuses[admitted:]) == {429}
@@ -464,3 +474,31 @@ def test_messages_to_webhooks_wait_while_a_quota_is_used_up(posted: Posted) -> N
     eventually(lambda: posted.states() == {"DELIVERED": 5})
     assert len(posted.posts.wait(posted.path, 5)) == 5
     eventually(lambda: posted.limit(before + 5)["used"] == str(before + 5))
+
+
+def test_limits_are_told_when_they_are_used_up(limited: Limited) -> None:
+    limited.limit(quotas=[quota("calls", 1), quota("bytes", 1)])
+    assert limited.get().status == 200
+    assert limited.get().reason == "QUOTA_EXHAUSTED"
+    for _ in range(3):
+        told = limited.get("/v1/limits")
+        assert told.status == 200
+        assert told.headers["x-ratelimit-remaining"] == "0"
+    found = {limit["name"]: limit.get("remaining", "0") for limit in told.json()["limits"]}
+    assert found == {"calls-per-month": "0", "bytes-per-month": "0"}
+
+
+def test_a_stream_is_charged_by_limits_that_are_newer(limited: Limited) -> None:
+    """It began without any, and ends when they are used up."""
+    with watch(limited.hub, limited.made.key, "customers") as feed:
+        limited.limit(quotas=[quota("records", 1)])
+        keys = [f"n-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+        for key in keys:
+            row = {"customerId": key, "name": "N"}
+            reply = limited.hub.request("POST", "/v1/customers", consumer="admin", json_body=row)
+            assert reply.status == 200, reply.text
+        with pytest.raises(grpc.RpcError) as ended:
+            feed.until(lambda: False)
+    error: Any = ended.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert limited.standing()["records-per-month"]["used"] == "1"

@@ -269,6 +269,7 @@ class ExportRun:
         await self._begin()
         self._silent = False
         self._standing.check()
+        self._call.adopt_terms(self._organs.policy.current)
         content_type = self._plan.target.writer.content_type
         await self._timer.wait(self._reply.send(data, content_type, permit))
 

@@ -126,7 +126,7 @@ class Standings:
         self, policy: Policy, call: Call, source: FeedSource, ends: float = math.inf
     ) -> None:
         """``ends`` is when the token of a stream expires. Polls are short: they go on."""
-        self._policy, self._ends = policy, ends
+        self._policy, self._call, self._ends = policy, call, ends
         self._standings = [
             (Standing(policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
@@ -150,6 +150,7 @@ class Standings:
             moved = standing.view is not lens.view
             if moved and lens.in_view(standing.view).view_id != lens.view_id:
                 raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
+        self._call.adopt_terms(now)
         self._looked = now
         self._good_until = self._soonest_end()
         return now

@@ -24,11 +24,12 @@ from penstockd.metering.purses import PATIENCE, Charge, Over, Purse, Spender, Sp
 from penstockd.metering.rate_headers import REQUESTS, LimitState, format_headers
 from penstockd.metering.spikes import Spikes
 from penstockd.policy.errors import AllowanceLost, QuotaExhausted
-from penstockd.policy.plans import Countable, PlanQuota, PlanRate, Terms
+from penstockd.policy.plans import Countable, Plan, PlanLimits, PlanQuota, PlanRate, Terms
 from penstockd.store.announcements import Announcements
 from penstockd.store.database import Database
 
-#: How long a call waits for a place among those under way that another process may return.
+#: How long a call waits for what another process may return, if it holds rows meanwhile, or has a
+#: place among those under way to wait for, in seconds.
 BRIEFLY = 0.1
 #: After how many seconds a call may try again that found no place.
 _SOON = 1.0
@@ -38,6 +39,8 @@ _UNCHARGED = frozenset(
      "OUTCOME_UNKNOWN", "POLICY_STALE", "RATE_LIMITED", "QUOTA_EXHAUSTED"}
 )  # fmt: skip
 _PARTITION_BYTES = 9
+#: The terms of a consumer that has none any more.
+_UNLIMITED = Terms(Plan(""), PlanLimits())
 #: So many accounts, and hashes of names, are remembered.
 _ACCOUNTS = 8192
 #: How the names of methods begin that import records.
@@ -53,12 +56,14 @@ _UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class AskedCall:
-    """What admission must know about a call. ``kind``: calls, streams or exports."""
+    """What admission must know about a call. ``kind``: calls, streams or exports. No quota counts
+    one that is ``exempt``."""
 
     consumer_id: str
     method: str
     dataset: str
     kind: str
+    exempt: bool = False
 
 
 class Limiter:
@@ -104,7 +109,7 @@ class Admission:
     asked: AskedCall
     #: The rate that would have refused the call, if the plan only counts that.
     over_rate: str = ""
-    #: How long the call waits for what other processes hold of quotas, in seconds.
+    #: How long the call waits for what other processes hold of quotas before its work, in seconds.
     patience: float = PATIENCE
     #: Charges that the call's entry spends, and the place that the call holds.
     _charges: list[tuple[Countable, Charge]] = field(default_factory=list)
@@ -119,8 +124,17 @@ class Admission:
     _counting: list[PlanQuota] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.renew(self.terms)
+
+    def renew(self, terms: Terms | None) -> None:
+        """Charge by other terms from now on."""
+        self.terms = terms or _UNLIMITED
         self._rates = [r for r in self.terms.limits.rates if self._counts(r)]
         self._counting = [q for q in self.terms.limits.quotas if self._counts(q)]
+
+    def begin_at(self, rows: int, size: int) -> None:
+        """Leave uncharged what a stream had sent before it was limited."""
+        self._sent = self._charged = rows, size
 
     async def enter(self, entry: Entry) -> None:
         """Take what a call takes before its work.
@@ -133,7 +147,9 @@ class Admission:
         await self._take_place()
         await self.charge(Countable.CALLS, 1, entry)
         for quota in self._told:
-            if quota.what is Countable.BYTES:
+            if self.asked.exempt:
+                await self._purse(self._account(quota)).look(_cap_of(quota))
+            elif quota.what is Countable.BYTES:
                 (await self._take_quota(quota, 1)).give_back()  # if nothing is left, no work begins
             elif quota.what is not Countable.CALLS:
                 await self._purse(self._account(quota)).look(_cap_of(quota))
@@ -168,6 +184,7 @@ class Admission:
 
     async def charge_import(self, count: int, entry: Entry) -> None:
         """See ``charge``; records that are written otherwise are not imported."""
+        self.patience = BRIEFLY  # from here on, a transaction holds rows
         if self._imports:
             await self.charge(Countable.IMPORT_RECORDS, count, entry)
 
@@ -210,7 +227,7 @@ class Admission:
         for what, charge in self._charges:
             if not (keeps and what is Countable.CALLS):
                 # The database alone knows whether a write of unknown outcome was charged.
-                charge.lose() if entry.outcome == OutcomeUnknown.reason else charge.give_back()
+                _undo_charge(charge, entry.outcome)
         self._charges = [(what, charge) for what, charge in self._charges if charge.open]
         self._put_spends(entry)
 
@@ -224,7 +241,12 @@ class Admission:
         if self._place is not None:
             self._place.give_back()
         for _, charge in self._charges:
-            charge.settle() if error is None else charge.lose()
+            if error is None:
+                charge.settle()
+            elif isinstance(error, AllowanceLost):
+                charge.doubt()
+            else:
+                charge.lose()
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -245,7 +267,8 @@ class Admission:
         return [quota for quota in self._counting if quota.what not in others]
 
     def _quotas(self, what: Countable) -> list[PlanQuota]:
-        return [quota for quota in self._counting if quota.what is what]
+        counting = () if self.asked.exempt else self._counting
+        return [quota for quota in counting if quota.what is what]
 
     def _counts(self, limit: PlanRate | PlanQuota) -> bool:
         """Whether a limit counts this call."""
@@ -272,9 +295,9 @@ class Admission:
         if most <= 0:
             return
         account = AllowanceKey(self.asked.consumer_id, f"concurrent-{self.asked.kind}", *ALWAYS)
-        purse = self.limiter.spender.purse(account, hoards=False, patience=BRIEFLY)
+        purse = self.limiter.spender.purse(account, hoards=False)
         try:
-            self._place = await purse.take(1, most)
+            self._place = await purse.take(1, most, patience=BRIEFLY)
         except Spent:
             raise RateLimited(
                 f"{most} of your {self.asked.kind} are under way already; wait for one to end",
@@ -286,13 +309,13 @@ class Admission:
         return self.limiter.account(self.asked.consumer_id, quota, self.terms)
 
     def _purse(self, account: AllowanceKey) -> Purse:
-        return self.limiter.spender.purse(account, patience=self.patience)
+        return self.limiter.spender.purse(account)
 
     async def _take_quota(self, quota: PlanQuota, amount: int, over: Over = Over.NO) -> Charge:
         account = self._account(quota)
         self._charged_to.setdefault(quota.key, account)
         try:
-            return await self._purse(account).take(amount, _cap_of(quota), over)
+            return await self._purse(account).take(amount, _cap_of(quota), over, self.patience)
         except Spent:
             partial = over is Over.NO and amount > 1
             raise self._exhausted(quota, account, partial=partial) from None
@@ -304,13 +327,15 @@ class Admission:
             return
         self._charged = self._sent[0], self._charged[1]
         for quota in self._quotas(Countable.RECORDS):
+            if quota.key not in self._charged_to:
+                continue  # it is newer than the charge
             charge = await self._take_quota(quota, 1, Over.ALWAYS)
             try:
                 # In a new period nothing is returned: the old one is over.
                 if charge.purse.account == self._charged_to.get(quota.key):
                     await self.limiter.ledger.spend({charge.portion_id: -unsent})
             except AllowanceLost:
-                continue  # what was spent stays spent
+                charge.doubt()  # what was spent stays spent
             finally:
                 charge.give_back()
 
@@ -331,6 +356,10 @@ class Admission:
             return
         try:
             await self.limiter.ledger.spend(spends)
+        except AllowanceLost:
+            for charge in charges:
+                charge.doubt()
+            raise
         except BaseException:
             for charge in charges:
                 charge.lose()
@@ -376,6 +405,16 @@ class Admission:
         if purse is None or purse.portion_id is None:
             return cap
         return max(0, min(cap, cap - purse.taken + purse.in_hand))
+
+
+def _undo_charge(charge: Charge, outcome: str) -> None:
+    """Put back what a call took that failed, as far as its outcome tells that it was not spent."""
+    if outcome == OutcomeUnknown.reason:
+        charge.lose()
+    elif outcome == AllowanceLost.reason:
+        charge.doubt()
+    else:
+        charge.give_back()
 
 
 def _cap_of(quota: PlanQuota) -> int:

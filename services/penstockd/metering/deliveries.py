@@ -13,6 +13,7 @@ from typing import Self
 from penstockd.audit.entry import DELIVERIES, Entry
 from penstockd.metering.admission import BRIEFLY, Admission, AskedCall, Limiter
 from penstockd.metering.purses import Charge, Over
+from penstockd.policy.errors import AllowanceLost
 from penstockd.policy.plans import Countable, Terms
 
 
@@ -39,7 +40,12 @@ class DeliveryCharges:
     ) -> None:
         self.give_back()
         for charge in self._entered:
-            charge.settle() if error is None else charge.lose()
+            if error is None:
+                charge.settle()
+            elif isinstance(error, AllowanceLost):
+                charge.doubt()
+            else:
+                charge.lose()
 
     async def take(
         self, terms: Terms | None, consumer_id: str, records: Mapping[str, int], size: int

@@ -36,8 +36,8 @@ UPDATE hub.spender SET expire_time = clock_timestamp() + $2
 WHERE spender_id = $1 AND expire_time > clock_timestamp() RETURNING clock_timestamp()
 """
 _LEASE = """
-SELECT leased, granted, room, elsewhere
-FROM hub.lease_allowance($1, $2, $3, $4, $5, $6, $7, $8, $9)
+SELECT leased, account, granted, room, elsewhere
+FROM hub.lease_allowance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _SPEND = """
 INSERT INTO hub.spending (portion_id, amount) SELECT * FROM unnest($1::bigint[], $2::bigint[])
@@ -67,17 +67,20 @@ class AllowanceKey(NamedTuple):
 
 class Need(NamedTuple):
     """How much of an allowance is needed: ``least`` at once, ``wanted`` by all who wait now, and
-    ``ahead`` for those to come."""
+    ``ahead`` for those to come. ``asks``: whether others shall return what they do not need of the
+    allowance, if there is not enough."""
 
     least: int
     wanted: int
     ahead: int
+    asks: bool = False
 
 
 class Portion(NamedTuple):
     """What a lease gave: ``room`` is left for anybody, and ``elsewhere`` others hold unspent."""
 
     portion_id: int
+    allowance_id: int
     granted: int
     room: int
     elsewhere: int
@@ -144,7 +147,7 @@ class Ledger:
     async def end(self, spender: int) -> None:
         """End a spender: what was not spent of its portions returns."""
         async with self._connected() as connection:
-            await connection.execute("SELECT hub.end_spenders($1)", spender)
+            await connection.execute("SELECT hub.end_spender($1)", spender)
 
     async def take_spike(
         self, consumer_id: str, name: str, rate: float, burst: int, wanted: int

@@ -49,8 +49,15 @@ class LostPortions:
 
     async def take_back(self) -> int:
         """Take back what is due; returns from how many processes."""
-        async with self._database.transaction() as connection:
-            ended: int = await connection.fetchval("SELECT hub.end_spenders(NULL)")
+        ended = 0
+        while await self._end_next():
+            ended += 1
         if ended:
             _log.warning("allowances_taken_back", spenders=ended)
+        return ended
+
+    async def _end_next(self) -> bool:
+        """Each in a transaction of its own: see the migration."""
+        async with self._database.transaction() as connection:
+            ended: bool = await connection.fetchval("SELECT hub.end_spender(NULL)")
         return ended

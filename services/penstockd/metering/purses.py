@@ -12,7 +12,7 @@ import contextlib
 import datetime as dt
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import structlog
@@ -22,9 +22,9 @@ from penstockd.errors import Refused
 from penstockd.metering.ledger import ENDLESS, RENEWAL, AllowanceKey, Ledger, Need, Portion
 from penstockd.store.announcements import ALLOWANCE_CHANNEL, Announcements
 
-#: How long a call waits for what other processes hold and may return, in seconds, and how often it
-#: looks.
-PATIENCE, LOOK = 2.0, 0.02
+#: How long a call waits for what other processes hold and may return, in seconds, how often it
+#: looks, and how often it asks them.
+PATIENCE, LOOK, ASK = 2.0, 0.02, 0.1
 #: For how long a refusal is repeated without a look, in seconds.
 REFUSED = 0.1
 #: A purse that nobody used for so many seconds is emptied.
@@ -70,6 +70,13 @@ class Charge:
         """Note that it is not known whether the amount was spent: only the database can tell."""
         self._end(0, True)
 
+    def doubt(self) -> None:
+        """Put the amount back, and look whether its portion still exists before more is taken of
+        it: the database refused to spend it."""
+        if self.open:
+            self.purse.doubt(self.portion_id)
+        self.give_back()
+
     def _end(self, back: int, unclear: bool) -> None:
         if self.open:
             self.open = False
@@ -79,37 +86,46 @@ class Charge:
 class Purse:
     """What this process holds of one allowance. Belongs to one event loop."""
 
-    def __init__(
-        self, spender: Spender, account: AllowanceKey, *, hoards: bool, patience: float
-    ) -> None:
+    def __init__(self, spender: Spender, account: AllowanceKey, *, hoards: bool) -> None:
         """``hoards``: whether it leases ahead of need."""
-        self.account, self._spender = account, spender
-        self._hoards, self._patience = hoards, patience
+        self.account, self._spender, self._hoards = account, spender, hoards
         self.portion_id: int | None = None
+        self.allowance_id: int | None = None
         self.in_hand = self.reserved = 0
         #: What of the allowance was taken by anybody, what is in hand included, at the last lease.
         self.taken = 0
         self.used_at = self._leased_at = time.monotonic()
         self._known_at = -KNOWN
-        self._unclear = False
+        #: Whether only the database knows what of the portion is spent; whether it may be gone.
+        self._unclear = self._doubted = False
+        #: How many leases are under way; one goes on if its caller leaves.
+        self._leasing = 0
         self._factor = _FIRST
         self._wanted = 0
         self._cap: int | None = None
-        #: The amount that was refused last, and until when it is refused without a look.
-        self._refused, self._refused_until = 0, 0.0
+        #: The amount that was refused last, with how much patience, and until when it is refused
+        #: without a look.
+        self._refused, self._refused_patience, self._refused_until = 0, 0.0, 0.0
         self._turn = asyncio.Lock()
 
-    async def take(self, amount: int, cap: int, over: Over = Over.NO) -> Charge:
-        """Take an amount. Raises Spent, and DatabaseUnavailable."""
+    async def take(
+        self, amount: int, cap: int, over: Over = Over.NO, patience: float = PATIENCE
+    ) -> Charge:
+        """Take an amount; waits for other processes as long as it has ``patience``.
+
+        Raises Spent, and DatabaseUnavailable.
+        """
         self.used_at = time.monotonic()
         if cap != self._cap:
             await self._adopt(cap)
-        if self.in_hand < amount or self._turn.locked():
+        if self._doubted or self.in_hand < amount or self._turn.locked():
             self._wanted += amount
             try:
                 async with self._turn:
+                    if self._doubted:
+                        await self._lease(0, cap)
                     if self.in_hand < amount:
-                        await self._fill_over(amount, cap, over)
+                        await self._fill_over(amount, cap, over, patience)
                     return self._reserve(amount)
             finally:
                 self._wanted -= amount
@@ -138,20 +154,35 @@ class Purse:
             self.in_hand += back
             self._unclear = self._unclear or unclear
 
+    def doubt(self, portion_id: int) -> None:
+        """See ``Charge``."""
+        self._doubted = self._doubted or portion_id == self.portion_id
+
     def reset(self) -> None:
         """Forget the portion: it was taken back."""
-        self.portion_id, self.in_hand, self.reserved, self._unclear = None, 0, 0, False
+        self.portion_id, self.in_hand, self.reserved = None, 0, 0
+        self._unclear = self._doubted = False
 
     async def return_idle(self) -> None:
-        """Return what is in hand; close the portion if nothing is reserved."""
-        portion_id, amount = self.portion_id, self.in_hand
-        if portion_id is None or self._turn.locked():
+        """Return what is in hand; close the portion if nothing is reserved.
+
+        Meanwhile nothing is leased: that would be of the same portion.
+        """
+        portion_id = self.portion_id
+        if portion_id is None or self._turn.locked() or self._leasing:
             return
-        if not self.reserved:
+        async with self._turn:
+            if not self.reserved:
+                await self._close(portion_id)
+            elif self.in_hand:
+                await self._give_back(portion_id, self.in_hand)
+
+    async def _close(self, portion_id: int) -> None:
+        # If this fails, the portion may exist or not: it is closed again.
+        self.in_hand, self._unclear = 0, True
+        await self._spender.ledger.close(portion_id)
+        if self.portion_id == portion_id:
             self.reset()
-            await self._spender.ledger.close(portion_id)
-        elif amount:
-            await self._give_back(portion_id, amount)
 
     @property
     def stale(self) -> bool:
@@ -181,39 +212,54 @@ class Purse:
         self.reserved += amount
         return Charge(self, self.portion_id or 0, amount)
 
-    async def _fill_over(self, amount: int, cap: int, over: Over) -> None:
+    async def _fill_over(self, amount: int, cap: int, over: Over, patience: float) -> None:
         if over is Over.NO:
-            return await self._fill(amount, cap)
+            return await self._fill(amount, cap, patience)
         if over is Over.FROM_SOME and not self.in_hand:
-            await self._fill(1, cap)
+            await self._fill(1, cap, patience)
         if self.in_hand < amount:
             self._refused_until = 0.0
-            await self._fill(amount, ENDLESS)
+            await self._fill(amount, ENDLESS, patience)
 
-    async def _fill(self, amount: int, cap: int) -> None:
+    def _repeats_refusal(self, amount: int, patience: float) -> bool:
+        """Whether as much was refused a moment ago to somebody as patient."""
+        refused = amount >= self._refused and patience <= self._refused_patience
+        return refused and time.monotonic() < self._refused_until
+
+    async def _fill(self, amount: int, cap: int, patience: float) -> None:
         """Lease until there is enough. Raises Spent."""
-        if amount >= self._refused and time.monotonic() < self._refused_until:
+        if self._repeats_refusal(amount, patience):
             raise Spent
-        ends = time.monotonic() + self._patience
+        ends, asks_at = time.monotonic() + patience, 0.0
         while True:
+            if asks := time.monotonic() >= asks_at:
+                asks_at = time.monotonic() + ASK
             # If the caller leaves, what was leased is still noted.
-            leasing = shared_task(self._lease(amount, cap))
+            leasing = shared_task(self._lease(amount, cap, asks=asks))
             leasing.add_done_callback(_retrieve_error)
             given = await asyncio.shield(leasing)
             if self.in_hand >= amount:
                 return
             if given is not None and (given.elsewhere <= 0 or time.monotonic() >= ends):
-                self._refused, self._refused_until = amount, time.monotonic() + REFUSED
+                self._refused, self._refused_patience = amount, patience
+                self._refused_until = time.monotonic() + REFUSED
                 raise Spent
             await asyncio.sleep(LOOK)
 
-    async def _lease(self, amount: int, cap: int) -> Portion | None:
-        spender = await self._spender.identify()
+    async def _lease(self, amount: int, cap: int, *, asks: bool = False) -> Portion | None:
+        self._leasing += 1
+        try:
+            return await self._lease_of(await self._spender.identify(), amount, cap, asks=asks)
+        finally:
+            self._leasing -= 1
+
+    async def _lease_of(self, spender: int, amount: int, cap: int, *, asks: bool) -> Portion | None:
         short = amount - self.in_hand
         if cap == ENDLESS != self._cap:
             need = Need(short, short, 0)  # no more is taken over the cap than is needed
         else:
-            need = Need(short, max(short, self._wanted - self.in_hand), self._look_ahead(amount))
+            wanted = max(short, self._wanted - self.in_hand)
+            need = Need(short, wanted, self._look_ahead(amount), asks)
         try:
             given = await self._spender.ledger.lease(spender, self.account, cap, need)
         except Refused:
@@ -224,8 +270,9 @@ class Purse:
             return None
         if self.portion_id != given.portion_id:
             self.reset()
-        self.portion_id = given.portion_id
+        self.portion_id, self.allowance_id = given.portion_id, given.allowance_id
         self.in_hand += given.granted
+        self._doubted = False
         self.taken, self._known_at = cap - given.room, time.monotonic()
         return given
 
@@ -259,13 +306,11 @@ class Spender:
         known, then = self._known
         return known + dt.timedelta(seconds=time.monotonic() - then)
 
-    def purse(
-        self, account: AllowanceKey, *, hoards: bool = True, patience: float = PATIENCE
-    ) -> Purse:
+    def purse(self, account: AllowanceKey, *, hoards: bool = True) -> Purse:
         """The purse of an account."""
         key = account[:3]
         if (found := self._purses.get(key)) is None:
-            found = self._purses[key] = Purse(self, account, hoards=hoards, patience=patience)
+            found = self._purses[key] = Purse(self, account, hoards=hoards)
         return found
 
     def find_purse(self, account: AllowanceKey) -> Purse | None:
@@ -296,17 +341,26 @@ class Spender:
 
         Raises DatabaseUnavailable.
         """
+        # What others need, however much it is, never delays the renewal.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._return_asked())
+            group.create_task(self._keep_term(then))
+
+    async def _return_asked(self) -> None:
         with self._announcements.subscribe(ALLOWANCE_CHANNEL) as mailbox:
-            renewed = 0.0
             while True:
                 news = await mailbox.take(RENEWAL)
-                if news.announcements:
-                    await self._return_from(lambda _: True)
-                if time.monotonic() - renewed >= RENEWAL:
-                    renewed = time.monotonic()
-                    await self.renew()
-                    await self._return_from(lambda purse: purse.stale)
-                    then()
+                await self._return_named({a.payload for a in news.announcements})
+
+    async def _return_named(self, asked: Container[str]) -> None:
+        await self._return_from(lambda purse: str(purse.allowance_id) in asked)
+
+    async def _keep_term(self, then: Callable[[], None]) -> None:
+        while True:
+            await self.renew()
+            await self._return_from(lambda purse: purse.stale)
+            then()
+            await asyncio.sleep(RENEWAL)
 
     async def renew(self) -> None:
         """Renew the term, if there is one."""

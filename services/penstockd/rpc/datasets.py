@@ -108,8 +108,8 @@ class DatasetHandlers:
         query, form = _read_query(request), call.exchange.wire.page_format
         if form:
             page, token = await export_page(call.hub, call, self.dataset, query, form)
-            await call.exchange.send_headers(_tell_next(call, token))
-            return http_body(page.body, page.content_type)
+            reply = http_body(page.body, page.content_type)
+            return await call.exchange.head_reply(reply, _tell_next(call, token))
         render = call.exchange.wire.render
         records, token = await list_records(call.hub, call, self.dataset, query, render)
         self._show(call, request.fields)
@@ -199,8 +199,8 @@ class DatasetHandlers:
         headers = {"content-disposition": attach_file(page.file_name)}
         if not call.headers_only:  # they tell of the records, which HEAD does not disclose
             headers |= receipts.page_headers(page.body, page.rows, page.records)
-        await call.exchange.send_headers({**headers, **_tell_next(call, next_token)})
-        return http_body(page.body, page.content_type)
+        headers |= _tell_next(call, next_token)
+        return await call.exchange.head_reply(http_body(page.body, page.content_type), headers)
 
     async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""

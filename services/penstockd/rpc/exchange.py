@@ -253,6 +253,8 @@ class Exchange:
             entry = arriving.entry
             if self.wire.headers_only:
                 entry.shown, entry.row_count, entry.byte_count = None, 0, 0
+            if entry.outcome != "OK":
+                entry.byte_count = None  # no reply leaves that was ready
             await self._charge(entry)
             arriving.note_recorded()
             refused = entry.consumer_id is None and entry.outcome != "OK"
@@ -296,6 +298,12 @@ class Exchange:
         self.headers.update(headers)
         if not self.wire.holds_headers:
             await self.flush_headers()
+
+    async def head_reply(self, reply: bytes, headers: Mapping[str, str]) -> bytes:
+        """Send headers of a reply that is ready; returns it. The audit has its size before them."""
+        self.arriving.entry.byte_count = len(reply)
+        await self.send_headers(headers)
+        return reply
 
     async def flush_headers(self) -> None:
         """Send the headers that wait, with those about the caller's limits. Raises an error of gRPC

@@ -6,22 +6,32 @@ import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
 import pytest
 
 from harness import PATIENCE
 from penstockd.audit.entry import Entry, insert_entries
 from penstockd.audit.journal import Journal
+from penstockd.errors import DatabaseUnavailable, RateLimited
 from penstockd.keyring import FixedKey
 from penstockd.metering import purses
 from penstockd.metering import spikes as spikes_module
-from penstockd.metering.admission import Limiter
-from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger, Need
+from penstockd.metering.admission import Admission, AskedCall, Limiter
+from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger, Need, Portion
 from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.purses import Charge, Over, Purse, Spender, Spent
 from penstockd.metering.spikes import Spikes
-from penstockd.policy.errors import AllowanceLost
-from penstockd.policy.plans import PlanRate
+from penstockd.policy.errors import AllowanceLost, QuotaExhausted
+from penstockd.policy.plans import (
+    Countable,
+    Plan,
+    PlanLimits,
+    PlanQuota,
+    PlanRate,
+    QuotaPeriod,
+    Terms,
+)
 from penstockd.store.announcements import PostgresAnnouncements
 from penstockd.store.database import Database, open_database
 
@@ -216,10 +226,10 @@ async def test_a_call_whose_fate_is_unknown_is_counted_as_the_database_has_it(
 
 async def test_places_come_back_when_calls_end(processes: Processes) -> None:
     one, other = await processes.start(), await processes.start()
-    first = [await one.purse(KEY, hoards=False, patience=PATIENCE).take(1, 3) for _ in range(2)]
-    last = await other.purse(KEY, hoards=False, patience=PATIENCE).take(1, 3)
+    first = [await one.purse(KEY, hoards=False).take(1, 3) for _ in range(2)]
+    last = await other.purse(KEY, hoards=False).take(1, 3)
     with pytest.raises(Spent):
-        await Purse(one, KEY, hoards=False, patience=0).take(1, 3)
+        await Purse(one, KEY, hoards=False).take(1, 3, patience=0)
     first.pop().give_back()
     # The place is in the hands of the one, and the other gets it at once.
     again = await other.purse(KEY).take(1, 3)
@@ -301,3 +311,183 @@ async def test_a_look_takes_nothing_from_others(processes: Processes, database: 
     portion = purse.portion_id
     await purse.look(100)
     assert purse.portion_id == portion is not None
+
+
+async def test_others_return_what_is_asked_for_and_nothing_else(processes: Processes) -> None:
+    """A consumer at its limit takes no other's portion away."""
+    one, other = await processes.start(), await processes.start()
+    neighbour = KEY._replace(consumer_id="bi")
+    for account in (KEY, neighbour):
+        (await one.purse(account).take(1, 100)).give_back()
+    held, kept = one.purse(KEY), one.purse(neighbour)
+    in_hand, portion_id = kept.in_hand, kept.portion_id
+    assert held.in_hand > 0 and in_hand > 0
+    assert await try_call(other, 100, 100), "it needs all that the one holds"
+    assert held.in_hand == 0
+    assert (kept.in_hand, kept.portion_id) == (in_hand, portion_id)
+
+
+@dataclass(frozen=True)
+class Watched(Ledger):
+    """A ledger whose closing waits until it ``closes``, or fails while it ``fails``; it notes what
+    leases need."""
+
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    closes: asyncio.Event = field(default_factory=asyncio.Event)
+    fails: asyncio.Event = field(default_factory=asyncio.Event)
+    needs: list[Need] = field(default_factory=list)
+
+    async def lease(
+        self, spender: int, account: AllowanceKey, cap: int, need: Need
+    ) -> Portion | None:
+        self.needs.append(need)
+        return await super().lease(spender, account, cap, need)
+
+    async def close(self, portion_id: int) -> None:
+        self.closing.set()
+        if self.fails.is_set():
+            raise DatabaseUnavailable("the database is away")
+        await self.closes.wait()
+        await super().close(portion_id)
+
+
+async def test_a_call_asks_others_rarely_though_it_looks_often(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purses, "ASK", 60.0)
+    holder = Spender(Ledger(database), PostgresAnnouncements(database))
+    charge = await holder.purse(KEY).take(100, 100)
+    ledger = Watched(database)
+    spender = Spender(ledger, PostgresAnnouncements(database))
+    with pytest.raises(Spent):
+        await spender.purse(KEY).take(1, 100, patience=0.2)
+    asks = [need.asks for need in ledger.needs]
+    assert len(asks) > 1 and asks == [True] + [False] * (len(asks) - 1)
+    charge.give_back()
+
+
+async def test_nothing_is_leased_of_a_portion_that_is_being_closed(database: Database) -> None:
+    ledger = Watched(database)
+    spender = Spender(ledger, PostgresAnnouncements(database))
+    purse = spender.purse(KEY)
+    await spend(spender, await purse.take(1, 100))
+    returning = asyncio.create_task(purse.return_idle())
+    await ledger.closing.wait()
+    taking = asyncio.create_task(purse.take(1, 100))
+    ledger.closes.set()
+    await returning
+    await spend(spender, await taking)
+    await purse.return_idle()
+    assert await used(database) == 2
+
+
+async def test_a_portion_whose_close_failed_is_closed_later(database: Database) -> None:
+    """Its process renews its term, so nobody else would take it back."""
+    ledger = Watched(database)
+    ledger.closes.set()
+    spender = Spender(ledger, PostgresAnnouncements(database))
+    purse = spender.purse(KEY)
+    await spend(spender, await purse.take(1, 100))
+    ledger.fails.set()
+    with pytest.raises(DatabaseUnavailable):
+        await purse.return_idle()
+    assert await used(database) > 1 and purse.stale
+    ledger.fails.clear()
+    await purse.return_idle()
+    assert await used(database) == 1 and purse.portion_id is None
+
+
+@pytest.mark.parametrize("writes", [True, False])
+async def test_a_portion_that_is_gone_fails_the_calls_that_hold_it_alone(
+    database: Database, writes: bool
+) -> None:
+    """Writes spend in their own transaction, whose entry is refused with it; others in one that
+    follows."""
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    quota = PlanQuota(Countable.CALLS, QuotaPeriod.MONTH, 100)
+    terms = Terms(Plan("p"), PlanLimits(quotas=(quota,)))
+
+    async def call() -> None:
+        entry = Entry("r", "/m")
+        admission = Admission(limiter, terms, AskedCall("crm", "/m", "", "calls"))
+        await admission.enter(entry)
+        try:
+            async with database.transaction() as connection:
+                await insert_entries(connection, [entry])
+        except AllowanceLost as lost:
+            entry.outcome = lost.reason
+            if writes:
+                admission.charge_failure(entry)
+            admission.end(lost)
+            raise
+        admission.settle()
+        admission.end(None)
+
+    await call()
+    async with database.connection() as connection:
+        for (portion,) in await connection.fetch("SELECT portion_id FROM hub.portion"):
+            await limiter.ledger.close(portion)
+    with pytest.raises(AllowanceLost):
+        await call()
+    await call()
+    await limiter.close()
+    assert await used(database) == 2
+
+
+def terms_of(*quotas: PlanQuota) -> Terms:
+    return Terms(Plan("p"), PlanLimits(quotas=quotas))
+
+
+async def spent_of(limiter: Limiter) -> dict[str, int]:
+    """What crm has spent, by the names of quotas."""
+    found = await limiter.ledger.read_used("crm", limiter.spender.now)
+    return {name: amount for name, _, amount in found if amount}
+
+
+async def test_a_stream_is_charged_by_the_terms_that_hold_now(database: Database) -> None:
+    """Not by those of its start; what it sent before a quota counts for none of it."""
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    month = PlanQuota(Countable.BYTES, QuotaPeriod.MONTH, 1000)
+    day = PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 100)
+    admission = Admission(limiter, terms_of(month), AskedCall("crm", "/m", "", "streams"))
+    admission.begin_at(3, 500)
+    admission.note_sent(4, 560)
+    await admission.charge_sent()
+    admission.renew(terms_of(day))
+    admission.note_sent(5, 660)
+    await admission.charge_sent()
+    assert await spent_of(limiter) == {month.key: 60, day.key: 100}
+    admission.note_sent(6, 661)
+    with pytest.raises(QuotaExhausted):
+        await admission.charge_sent()
+    admission.renew(None)
+    await admission.charge_sent()
+    admission.end(None)
+    assert await spent_of(limiter) == {month.key: 60, day.key: 100}
+
+
+async def test_who_asks_for_limits_or_raises_them_is_refused_by_no_quota(
+    database: Database,
+) -> None:
+    """And is told what is left; but its rate is kept."""
+    limiter = Limiter(database, PostgresAnnouncements(database), FixedKey(b"p" * 32))
+    calls = PlanQuota(Countable.CALLS, QuotaPeriod.MONTH, 1)
+    size = PlanQuota(Countable.BYTES, QuotaPeriod.MONTH, 1)
+    limits = PlanLimits(rates=(PlanRate(0.001, 2),), quotas=(calls, size))
+
+    def admit(*, exempt: bool) -> Admission:
+        asked = AskedCall("crm", "/m", "", "calls", exempt=exempt)
+        return Admission(limiter, Terms(Plan("p"), limits), asked)
+
+    first, entry = admit(exempt=False), Entry("r", "/m", byte_count=5)
+    await first.enter(entry)
+    await first.charge_reply(entry)
+    await limiter.ledger.spend(entry.spends)
+    first.settle()
+    exempt, entry = admit(exempt=True), Entry("r", "/m", byte_count=5)
+    await exempt.enter(entry)
+    await exempt.charge_reply(entry)
+    assert entry.spends == {} and await spent_of(limiter) == {calls.key: 1, size.key: 5}
+    assert f'"{calls.key}";r=0;' in exempt.headers["ratelimit"]
+    with pytest.raises(RateLimited):
+        await admit(exempt=True).enter(entry)

@@ -141,7 +141,7 @@ async def test_nothing_leaves_on_portions_that_were_taken_back(
     await limit(rig, quota("webhook_attempts", 100))
     await queue(rig, 1)
     await rig.dispatcher.drain()
-    await rig.rows("SELECT hub.end_spenders($1)", await limiter.spender.identify())
+    await rig.rows("SELECT hub.end_spender($1)", await limiter.spender.identify())
     await rig.log(("d1", None, customer("d1")))
     await rig.take_in()
     assert await rig.dispatcher.claim() == 0

@@ -61,16 +61,16 @@ $$;
 
 -- Leases ``least`` at least of an allowance, ``wanted`` if there is enough, and up to ``ahead`` if
 -- there is plenty; nothing, if there is less than ``least``. Then the other processes are asked to
--- return what they do not need, unless ``least`` is 0: that only asks what is left. ``leased`` is
--- NULL if the term of the spender is over. ``room`` is what is left for anybody, and ``elsewhere``
--- what other portions hold and have not spent.
+-- return what they do not need of the allowance, if the spender ``asks`` for that. ``leased`` is
+-- NULL if the term of the spender is over. ``account`` is the allowance, ``room`` what is left for
+-- anybody, and ``elsewhere`` what other portions hold and have not spent.
 CREATE FUNCTION hub.lease_allowance(
     lessee bigint, consumer text, named text, started timestamptz, ended timestamptz,
-    most bigint, least_wanted bigint, wanted bigint, ahead bigint,
-    OUT leased bigint, OUT granted bigint, OUT room bigint, OUT elsewhere bigint
+    most bigint, least_wanted bigint, wanted bigint, ahead bigint, asks boolean,
+    OUT leased bigint, OUT account bigint, OUT granted bigint, OUT room bigint,
+    OUT elsewhere bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    account bigint;
     taken bigint;
     spent bigint;
 BEGIN
@@ -103,7 +103,7 @@ BEGIN
     SELECT coalesce(sum(p.held - coalesce((
         SELECT sum(amount) FROM hub.spending AS s WHERE s.portion_id = p.portion_id), 0)), 0)
     INTO elsewhere FROM hub.portion AS p WHERE p.allowance_id = account AND p.portion_id <> leased;
-    IF granted = 0 AND least_wanted > 0 AND elsewhere > 0 THEN
+    IF asks AND granted = 0 AND elsewhere > 0 THEN
         PERFORM pg_notify('penstock_allowance', account::text);
     END IF;
 END $$;
@@ -142,24 +142,23 @@ BEGIN
     DELETE FROM hub.portion WHERE portion_id = closed;
 END $$;
 
--- Ends the portions of spenders whose term is over, or of one spender; returns how many spenders.
-CREATE FUNCTION hub.end_spenders(only_one bigint) RETURNS integer LANGUAGE plpgsql AS $$
+-- Ends the portions of one spender, or of the next one whose term is over; returns whether there
+-- was one. One transaction ends one spender: each locks its allowances in the same order.
+CREATE FUNCTION hub.end_spender(only_one bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     gone bigint;
-    ended integer := 0;
 BEGIN
-    FOR gone IN
-        SELECT spender_id FROM hub.spender
-        WHERE CASE WHEN only_one IS NULL THEN expire_time <= clock_timestamp()
-            ELSE spender_id = only_one END
-        ORDER BY spender_id FOR UPDATE SKIP LOCKED
-    LOOP
-        PERFORM hub.close_portion(portion_id) FROM (
-            SELECT portion_id FROM hub.portion WHERE spender_id = gone ORDER BY allowance_id) AS p;
-        DELETE FROM hub.spender WHERE spender_id = gone;
-        ended := ended + 1;
-    END LOOP;
-    RETURN ended;
+    SELECT spender_id INTO gone FROM hub.spender
+    WHERE CASE WHEN only_one IS NULL THEN expire_time <= clock_timestamp()
+        ELSE spender_id = only_one END
+    ORDER BY spender_id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF gone IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM hub.close_portion(portion_id) FROM (
+        SELECT portion_id FROM hub.portion WHERE spender_id = gone ORDER BY allowance_id) AS p;
+    DELETE FROM hub.spender WHERE spender_id = gone;
+    RETURN true;
 END $$;
 
 -- Takes up to ``wanted`` calls from the bucket of a rate; ``level`` is what is left in it, and
