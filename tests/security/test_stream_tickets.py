@@ -75,10 +75,12 @@ def test_a_page_follows_a_feed_and_reconnects_with_its_ticket(hub: RunningHub) -
             put(hub, "customers", {"customerId": one, "name": key()})
             found = first_change(events)
             assert [c["key"] for c in found.data["changes"]] == [one]
-            # The browser reconnects with the last id; that goes on, and so does it as a cursor.
+            # The browser reconnects with the last id; that goes on, and so does its cursor.
             put(hub, "customers", {"customerId": one, "name": key()})
             again = first_change(events)
-            fresh = source(hub, f"{ticket['url']}&cursor={found.last_id}")
+            cursor, _, proof = found.last_id.partition("~")
+            assert cursor and proof
+            fresh = source(hub, f"{ticket['url']}&cursor={cursor}")
             assert first_change(fresh).data["changes"] == again.data["changes"]
             start = here(hub)
 
@@ -135,6 +137,7 @@ def test_after_a_minute_it_only_continues_a_stream(hub: RunningHub) -> None:
         assert next(source(hub, old, f"{cursor}~{proof}").connect()).name == "begin"
         for last_id in ("", cursor, f"{cursor}~", begun.last_id, f"{cursor}~{'A' * 22}"):
             assert refused(source(hub, old, last_id)) == UNKNOWN, last_id
+        assert refused(source(hub, f"{old}&cursor={cursor}~{proof}")) == UNKNOWN
         expired = crafted(principal, PATH, 3601)
         proof = Tickets(keys).prove(dict(parse_qsl(expired.partition("?")[2]))["ticket"])
         assert refused(source(hub, expired, f"{cursor}~{proof}")) == UNKNOWN
@@ -245,8 +248,26 @@ def test_a_stream_ends_when_its_token_expires(hub: RunningHub, way: str) -> None
     assert refused(events) == UNKNOWN
     put(hub, "customers", {"customerId": key(), "name": "Afterwards"})
     fresh = ask(hub, feed, bearer(hub.token("crm"))).json()["url"]
-    going_on = source(hub, f"{fresh}&cursor={events.last_id}")
+    cursor, _, proof = events.last_id.partition("~")
+    assert bool(proof) == (way == "ticket")
+    going_on = source(hub, f"{fresh}&cursor={cursor}")
     assert first_change(going_on).data["changes"]
+
+
+def test_a_page_goes_on_in_a_snapshot_with_a_new_ticket(hub: RunningHub) -> None:
+    """As the guide does it: with a ticket for the feed without a snapshot, and the cursor alone."""
+    prefix = key()
+    put(hub, "customers", *[{"customerId": f"{prefix}-{i}", "name": "n"} for i in range(3)])
+    feed = f"{PATH}?filter=customer_id:%22{prefix}*%22&batch_size=1"
+    begun = source(hub, ask(hub, f"{feed}&snapshot=true", bearer(hub.token("crm"))).json()["url"])
+    found = first_change(begun)
+    fresh = ask(hub, feed, bearer(hub.token("crm"))).json()["url"]
+    cursor, _, proof = found.last_id.partition("~")
+    going_on = source(hub, f"{fresh}&cursor={cursor}")
+    assert [c["key"] for c in first_change(going_on).data["changes"]] == [f"{prefix}-1"]
+    # The proof does not belong into a URL, where logs have it.
+    assert proof
+    assert refused(source(hub, f"{fresh}&cursor={found.last_id}")) == (400, "CURSOR_INVALID")
 
 
 def test_so_does_the_stream_of_a_subscription(hub: RunningHub) -> None:
