@@ -245,6 +245,29 @@ def test_a_place_in_a_snapshot_serves_streams_of_that_feed_alone(hub: RunningHub
         assert (reply.status, json.load(reply)["details"][0]["reason"]) == (400, "CURSOR_INVALID")
 
 
+def test_a_snapshot_that_goes_on_after_a_long_time_is_not_silent(hub: RunningHub) -> None:
+    """Most of the log since then is not for this stream, but each part of it moves the id on."""
+    prefix, others = key(), key()
+    put(hub, "customers", *[customer(f"{prefix}-{i}") for i in range(3)])
+    query = {"snapshot": "true", "filter": f'customer_id:"{prefix}*"', "batch_size": 1}
+    events = EventSource(hub, PATH, query, dict(credentials(hub, "admin")))
+    next(e for e in events.connect() if e.name == "message")
+    for part in range(3):
+        put(hub, "customers", *[customer(f"{others}-{part}-{i}") for i in range(1500)])
+    places = [place_of(events.last_id)]
+    for _ in range(2):  # a proxy cuts the connection each time
+        beat = next(e for e in events.connect() if e.name != "begin")
+        assert beat.name == "heartbeat"
+        assert beat.data["heartbeat"]["cursor"] == beat.data["resumeCursor"] == beat.last_id
+        places.append(place_of(events.last_id))
+    assert places == sorted(set(places))
+    found = [e for e, _ in zip(events.connect(), range(6), strict=False) if e.name == "message"]
+    assert [c["key"] for e in found[:2] for c in e.data["changes"]] == [
+        f"{prefix}-1",
+        f"{prefix}-2",
+    ]
+
+
 def test_a_snapshot_that_the_hub_ends_says_where_it_goes_on(hub: RunningHub) -> None:
     """Before the end of a snapshot there is no checkpoint: its cursor would lose the rest."""
     prefix = key()

@@ -17,12 +17,12 @@ from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.wire import WireCodec
 from penstockd.errors import CursorInvalid
 from penstockd.feed.event import Event, FeedOperation
-from penstockd.feed.reader import read_events_by
+from penstockd.feed.reader import read_events
 from penstockd.feed.source import FRAME_BYTES, FeedSource, Frame, place_frames
 from penstockd.feed.watching import Wanted
 from penstockd.policy.read import Scan
 from penstockd.store.cursor import Cursor, read_marks
-from penstockd.store.database import Connection, Rows
+from penstockd.store.database import Connection, Database, Rows
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import Statement
 
@@ -44,6 +44,7 @@ class SnapshotFrames:
 
     def __init__(
         self,
+        database: Database,
         catalog: Catalog,
         source: FeedSource,
         wanted: Wanted,
@@ -51,8 +52,8 @@ class SnapshotFrames:
         since: Cursor | None = None,
     ) -> None:
         """Raises CursorInvalid if ``since`` is in a dataset that the source does not have."""
-        self._catalog, self._source, self._wanted, self._held = catalog, source, wanted, held
-        self._since = since
+        self._database, self._catalog, self._source = database, catalog, source
+        self._wanted, self._held, self._since = wanted, held, since
         self._last = FIRST_PLACE
         self.cursor = held.cursor
         if since is not None and since.last is not None:
@@ -67,7 +68,11 @@ class SnapshotFrames:
 
     async def each(self, connection: Connection) -> AsyncGenerator[Frame, None]:
         """The frames, read in the connection's transaction, which must not have read anything
-        before. Raises DatabaseUnavailable, and CursorInvalid and CursorExpired for ``since``."""
+        before. A frame without changes only moves the place on.
+
+        Raises DatabaseUnavailable, and ShareExhausted, CursorInvalid and CursorExpired for
+        ``since``.
+        """
         await self._held.share(connection)
         if self._since is not None:
             async for frame in self._changes(connection):
@@ -88,14 +93,21 @@ class SnapshotFrames:
         """
         source, head = self._source, self._held.cursor.number
         while True:
+            # The log may be long, and each read of it waits for its turn like those of all feeds.
+            # Meanwhile the held state's reader must not fall silent.
+            await connection.execute("SELECT 1")
             upto = Cursor(self.cursor.epoch, min(head, self.cursor.number + _STRIDE))
-            batch = await read_events_by(
-                connection, self._catalog, source.lenses, self.cursor, upto
+            batch = await read_events(
+                self._database, self._catalog, source.lenses, self.cursor, upto
             )
             events = [e for e in batch.events if (e.dataset, e.key) <= self._last]
-            self.cursor = batch.cursor
+            self.cursor, told = batch.cursor, False
             async for frame in self._fit(connection, events):
                 yield frame
+                told = True
+            if not told:
+                # A client that is cut off now does not begin this read again.
+                yield Frame(b"", 0, b"", {}, ends=batch.whole, place=self.place)
             if batch.cursor.told is None and batch.cursor.number >= head:
                 return
 

@@ -167,11 +167,7 @@ class ChangeStream:
 
     async def _open(self) -> None:
         """Find the place where the stream begins. Nothing is sent yet."""
-        if self._watch.snapshot and self._watch.cursor:
-            raise ValueInvalid(
-                "a snapshot begins where it is taken",
-                violations=[Violation("cursor", "cannot be given together with snapshot")],
-            )
+        self._watch.check()
         start = None
         if self._watch.cursor:
             start = self._organs.places.open_start(self._watch.cursor)
@@ -192,7 +188,10 @@ class ChangeStream:
         try:
             held = await self._organs.snapshots.take()
             self._stack.callback(self._organs.snapshots.release, held)
-            frames = SnapshotFrames(self._organs.catalog, self._source, self._wanted, held, since)
+            organs, source = self._organs, self._source
+            frames = SnapshotFrames(
+                organs.database, organs.catalog, source, self._wanted, held, since
+            )
         except BaseException:
             await self._stack.aclose()
             raise
@@ -293,27 +292,43 @@ class ChangeStream:
             async with held.in_time(), aclosing(disclosing) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
-                    await self._send(frame, None, permit)
+                    if self._organs.feed.stopping.is_set():
+                        raise HubStopping("this worker stops; continue from the last place")
+                    if permit is None:
+                        await self._move_on(frame)
+                    else:
+                        await self._send(frame, None, permit)
         self._snapshot = None
         await self._stack.aclose()
         self._cursor = snapshot.reading.cursor
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)
 
+    async def _move_on(self, frame: Frame) -> None:
+        """Send the place of a frame without changes."""
+        if frame.ends:
+            await self._end_transaction()
+        assert frame.place is not None, "it holds nothing else"
+        self._place = frame.place
+        self._bytes += await self._in_time(self._reply.heartbeat(frame.place, frame.place))
+        self._call.note_sent(self._rows, self._bytes)
+
     async def _disclosed(
         self, frames: AsyncGenerator[Frame, None], held: Held
-    ) -> AsyncGenerator[tuple[Frame, Permit], None]:
-        """Frames with their permits.
+    ) -> AsyncGenerator[tuple[Frame, Permit | None], None]:
+        """Frames with their permits, None for a frame without changes.
 
         While one is being sent, the next one is read, and its audit entry is written. Raises
         RecordUnreadable.
         """
 
-        async def following() -> tuple[Frame, Permit] | None:
+        async def following() -> tuple[Frame, Permit | None] | None:
             async with name_unreadable(lambda: self._find_unreadable(held)):
                 frame = await anext(frames, None)
             if frame is None:
                 return None
+            if not frame.count:
+                return frame, None
             return frame, await self._disclosure.records(frame.keys)
 
         coming = budget.create_task(following())
