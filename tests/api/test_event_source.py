@@ -233,6 +233,11 @@ def test_a_place_in_a_snapshot_serves_streams_of_that_feed_alone(hub: RunningHub
     found = [e for e, _ in zip(events.connect(), range(3), strict=False)]
     place = found[-1].last_id
     assert place
+    # HEAD says what GET would.
+    headers = {**credentials(hub, "admin"), "accept": "text/event-stream"}
+    for path, status in ((PATH, 200), ("/v1/orders:watch", 400)):
+        asked = hub.request("HEAD", path, headers=headers, query={"cursor": place})
+        assert asked.status == status, path
     # Over gRPC it is the same place.
     with watch(hub, dataset="customers", cursor=place, filter=chosen) as stream:
         stream.until(lambda: stream.marks)

@@ -15,13 +15,12 @@ from datetime import datetime
 
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.wire import WireCodec
-from penstockd.errors import CursorInvalid
 from penstockd.feed.event import Event, FeedOperation
 from penstockd.feed.reader import read_events
 from penstockd.feed.source import FRAME_BYTES, FeedSource, Frame, place_frames
 from penstockd.feed.watching import Wanted
 from penstockd.policy.read import Scan
-from penstockd.store.cursor import Cursor, read_marks
+from penstockd.store.cursor import Cursor, leave_snapshot, read_marks, scope_of
 from penstockd.store.database import Connection, Database, Rows
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import Statement
@@ -51,20 +50,18 @@ class SnapshotFrames:
         held: Held,
         since: Cursor | None = None,
     ) -> None:
-        """Raises CursorInvalid if ``since`` is in a dataset that the source does not have."""
+        """``since`` is in a snapshot of the source's datasets (see ``watching.open_start``)."""
         self._database, self._catalog, self._source = database, catalog, source
         self._wanted, self._held, self._since = wanted, held, since
-        self._last = FIRST_PLACE
-        self.cursor = held.cursor
+        self._last, self.cursor = FIRST_PLACE, held.cursor
+        self._scope = scope_of(source.lenses)
         if since is not None and since.last is not None:
-            self.cursor, self._last = replace(since, last=None), since.last
-            if self._last != FIRST_PLACE and self._last[0] not in source.lenses:
-                raise CursorInvalid("the cursor is of a stream of other datasets")
+            self._last, self.cursor = since.last, leave_snapshot(since)
 
     @property
     def place(self) -> Cursor:
         """The place at which the stream begins, and after the last frame that was read."""
-        return replace(self.cursor, last=self._last)
+        return replace(self.cursor, last=self._last, scope=self._scope)
 
     async def each(self, connection: Connection) -> AsyncGenerator[Frame, None]:
         """The frames, read in the connection's transaction, which must not have read anything

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -33,11 +33,11 @@ from penstockd.feed.event import Reconcile
 from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import SnapshotFrames
 from penstockd.feed.source import Block, FeedSource, Frame
-from penstockd.feed.watching import ShapesInUse, Standings, Wanted, reconcile_of
+from penstockd.feed.watching import ShapesInUse, Standings, Wanted, open_start, reconcile_of
 from penstockd.observe.metrics import find_histogram
 from penstockd.policy.lens import Lens
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, leave_snapshot
 from penstockd.store.database import translate_errors
 from penstockd.store.snapshots import Held
 
@@ -170,10 +170,8 @@ class ChangeStream:
         self._watch.check()
         start = None
         if self._watch.cursor:
-            start = self._organs.places.open_start(self._watch.cursor)
-        if start is not None:
-            self._cursor = replace(start, last=None)
-            await self._organs.feed.read(self._source, self._cursor, start.number)
+            start = await open_start(self._organs, self._source, self._watch.cursor)
+            self._cursor = leave_snapshot(start)
         if self._watch.snapshot or (start is not None and start.last is not None):
             await self._open_snapshot(start)
         elif start is None:

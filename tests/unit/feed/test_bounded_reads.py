@@ -22,7 +22,7 @@ from penstockd.feed.watching import Wanted
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View
-from penstockd.store.cursor import Cursor, read_extent
+from penstockd.store.cursor import Cursor, read_extent, scope_of
 from penstockd.store.database import Database
 from penstockd.store.log import STRETCH_BYTES
 from penstockd.store.sequencer import Sequencer
@@ -291,7 +291,7 @@ async def test_a_snapshot_that_goes_on_moves_on_in_a_log_without_news(
     await store.write("customers", *[customer(f"c{i}") for i in range(3)])
     await store.head()
     first = next(f.place for f in await store.frames(lenses) if f.place is not None)
-    since = replace(first, last=("customers", "c0"))
+    since = replace(first, last=("customers", "c0"), scope=scope_of(lenses))
     await store.write("customers", customer("c0", name="Renamed"))
     for i in range(25):
         await store.write("interactions", talk(f"t{i}", "c0", "small"))
