@@ -91,7 +91,7 @@ def test_it_opens_one_feed(hub: RunningHub) -> None:
         ticket = ask(hub, feed, as_key(made)).json()
         text = ticket["ticket"]
         assert next(source(hub, ticket["url"]).connect()).name == "begin"
-        assert next(source(hub, f"{ticket['url']}&snapshot=true").connect()).name == "begin"
+        assert next(source(hub, f"{ticket['url']}&cursor={here(hub)}").connect()).name == "begin"
         shown = f"ticket={text}"
         for url in (
             f"{PATH}?{shown}",
@@ -101,6 +101,7 @@ def test_it_opens_one_feed(hub: RunningHub) -> None:
             f"/v1/orders:watch?{shown}",
             f"/v1/changes:watch?{shown}",
             f"{ticket['url']}&{shown}",
+            f"{ticket['url']}&snapshot=true",
             f"{PATH}?{FILTER.format('c1')}&fields=name&ticket={text[:-2]}AA",
             f"{PATH}?{FILTER.format('c1')}&fields=name&ticket=nonsense",
             f"{PATH}?{FILTER.format('c1')}&fields=name&ticket=%F0%9F%90%98",
@@ -188,6 +189,19 @@ def test_it_lives_no_longer_than_its_token(hub: RunningHub) -> None:
 def test_what_is_no_feed_gets_none(hub: RunningHub, feed: str) -> None:
     reply = ask(hub, feed, bearer(hub.token("crm")))
     assert (reply.status, reply.reason) == (400, "VALUE_INVALID")
+
+
+def test_a_hidden_dataset_is_like_one_that_does_not_exist(hub: RunningHub) -> None:
+    with consumer_with(hub, grant("customers")) as made:
+        for query in ("", "?fliter=x", "?fields=no_such", "?ticket=x", "?%FF"):
+            hidden, unknown = (
+                ask(hub, f"/v1/{name}:watch{query}", as_key(made)) for name in ("orders", "no_such")
+            )
+            assert (hidden.status, hidden.reason) == (400, "VALUE_INVALID"), query
+            assert hidden.violations() == unknown.violations() and hidden.violations()
+            assert hidden.json()["message"] == unknown.json()["message"]
+        assert ask(hub, f"{PATH}?fields=name", as_key(made)).status == 200
+        assert ask(hub, "/v1/changes:watch", as_key(made)).status == 200
 
 
 def test_a_page_learns_from_the_ticket_what_is_wrong_with_its_feed(hub: RunningHub) -> None:
