@@ -288,5 +288,10 @@ def test_a_damaged_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> Non
 
 def test_the_scope_is_that_of_a_set_of_datasets() -> None:
     assert scope_of(["orders", "customers"]) == scope_of(["customers", "orders"])
-    others = (["orders"], ["customersorders"], ["customers", "orders", "contacts"], [])
+    others: tuple[list[str], ...] = (
+        ["orders"],
+        ["customersorders"],
+        ["customers", "orders", "contacts"],
+        [],
+    )
     assert scope_of(["customers", "orders"]) not in [scope_of(names) for names in others]
