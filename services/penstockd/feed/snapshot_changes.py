@@ -29,7 +29,7 @@ from penstockd.store.sql import Statement
 #: ends, including the row that reaches them.
 FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 #: The most numbers of the log that are read at a time.
-_STRIDE = 2000
+STRIDE = 2000
 #: The place before all records.
 FIRST_PLACE = ("", "")
 
@@ -93,7 +93,7 @@ class SnapshotFrames:
             # The log may be long, and each read of it waits for its turn like those of all feeds.
             # Meanwhile the held state's reader must not fall silent.
             await connection.execute("SELECT 1")
-            upto = Cursor(self.cursor.epoch, min(head, self.cursor.number + _STRIDE))
+            upto = Cursor(self.cursor.epoch, min(head, self.cursor.number + STRIDE))
             batch = await read_events(
                 self._database, self._catalog, source.lenses, self.cursor, upto
             )

@@ -286,7 +286,7 @@ async def test_a_snapshot_that_goes_on_moves_on_in_a_log_without_news(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each stride has a place, so that a client that is cut off goes on from there."""
-    monkeypatch.setattr(snapshot_changes, "_STRIDE", 10)
+    monkeypatch.setattr(snapshot_changes, "STRIDE", 10)
     lenses = store.lenses(customers="")
     await store.write("customers", *[customer(f"c{i}") for i in range(3)])
     await store.head()
