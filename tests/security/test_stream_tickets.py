@@ -169,7 +169,10 @@ def test_it_ends_with_the_access_that_made_it(hub: RunningHub, way: str) -> None
 
 def test_a_narrowed_token_stays_narrow(hub: RunningHub) -> None:
     token = own_forger(hub).signed(scope="orders:read")
-    ticket = ask(hub, PATH, bearer(token)).json()
+    # With it, the other datasets are like those that do not exist, for tickets and for their use.
+    hidden = ask(hub, PATH, bearer(token))
+    assert (hidden.status, hidden.reason) == (400, "VALUE_INVALID")
+    ticket = ask(hub, "/v1/changes:watch?datasets=customers", bearer(token)).json()
     assert refused(source(hub, ticket["url"])) == (403, "PERMISSION_DENIED")
     orders = ask(hub, "/v1/orders:watch", bearer(token)).json()
     assert next(source(hub, orders["url"]).connect()).name == "begin"
