@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import uuid
@@ -233,6 +234,11 @@ def test_a_place_in_a_snapshot_serves_streams_of_that_feed_alone(hub: RunningHub
     found = [e for e, _ in zip(events.connect(), range(3), strict=False)]
     place = found[-1].last_id
     assert place
+    # HEAD says what GET would.
+    headers = {**dict(credentials(hub, "admin")), "accept": "text/event-stream"}
+    for path, status in ((PATH, 200), ("/v1/orders:watch", 400)):
+        asked = hub.request("HEAD", path, headers=headers, query={"cursor": place})
+        assert asked.status == status, path
     # Over gRPC it is the same place.
     with watch(hub, dataset="customers", cursor=place, filter=chosen) as stream:
         stream.until(lambda: stream.marks)
@@ -243,6 +249,27 @@ def test_a_place_in_a_snapshot_serves_streams_of_that_feed_alone(hub: RunningHub
     assert (refused.status, refused.reason) == (400, "CURSOR_INVALID")
     with rest(hub, "/v1/orders:watch", cursor=place) as reply:
         assert (reply.status, json.load(reply)["details"][0]["reason"]) == (400, "CURSOR_INVALID")
+
+
+def test_a_snapshot_that_goes_on_after_a_long_time_is_not_silent(hub: RunningHub) -> None:
+    """Most of the log since then is not for this stream, but each part of it moves the id on."""
+    prefix, others = key(), key()
+    put(hub, "customers", *[customer(f"{prefix}-{i}") for i in range(3)])
+    query = {"snapshot": "true", "filter": f'customer_id:"{prefix}*"', "batch_size": 1}
+    events = EventSource(hub, PATH, query, dict(credentials(hub, "admin")))
+    next(e for e in events.connect() if e.name == "message")
+    for part in range(3):
+        put(hub, "customers", *[customer(f"{others}-{part}-{i}") for i in range(1500)])
+    places = [place_of(events.last_id)]
+    for _ in range(2):  # a proxy cuts the connection each time
+        beat = next(e for e in events.connect() if e.name != "begin")
+        assert beat.name == "heartbeat"
+        assert beat.data["heartbeat"]["cursor"] == beat.data["resumeCursor"] == beat.last_id
+        places.append(place_of(events.last_id))
+    assert places == sorted(set(places))
+    rest_of_it = itertools.takewhile(lambda e: e.name != "checkpoint", events.connect())
+    found = [c["key"] for e in rest_of_it for c in e.data.get("changes", ())]
+    assert found == [f"{prefix}-1", f"{prefix}-2"]
 
 
 def test_a_snapshot_that_the_hub_ends_says_where_it_goes_on(hub: RunningHub) -> None:

@@ -75,10 +75,12 @@ def test_a_page_follows_a_feed_and_reconnects_with_its_ticket(hub: RunningHub) -
             put(hub, "customers", {"customerId": one, "name": key()})
             found = first_change(events)
             assert [c["key"] for c in found.data["changes"]] == [one]
-            # The browser reconnects with the last id; that goes on, and so does it as a cursor.
+            # The browser reconnects with the last id; that goes on, and so does its cursor.
             put(hub, "customers", {"customerId": one, "name": key()})
             again = first_change(events)
-            fresh = source(hub, f"{ticket['url']}&cursor={found.last_id}")
+            cursor, _, proof = found.last_id.partition("~")
+            assert cursor and proof
+            fresh = source(hub, f"{ticket['url']}&cursor={cursor}")
             assert first_change(fresh).data["changes"] == again.data["changes"]
             start = here(hub)
 
@@ -89,7 +91,7 @@ def test_it_opens_one_feed(hub: RunningHub) -> None:
         ticket = ask(hub, feed, as_key(made)).json()
         text = ticket["ticket"]
         assert next(source(hub, ticket["url"]).connect()).name == "begin"
-        assert next(source(hub, f"{ticket['url']}&snapshot=true").connect()).name == "begin"
+        assert next(source(hub, f"{ticket['url']}&cursor={here(hub)}").connect()).name == "begin"
         shown = f"ticket={text}"
         for url in (
             f"{PATH}?{shown}",
@@ -99,6 +101,7 @@ def test_it_opens_one_feed(hub: RunningHub) -> None:
             f"/v1/orders:watch?{shown}",
             f"/v1/changes:watch?{shown}",
             f"{ticket['url']}&{shown}",
+            f"{ticket['url']}&snapshot=true",
             f"{PATH}?{FILTER.format('c1')}&fields=name&ticket={text[:-2]}AA",
             f"{PATH}?{FILTER.format('c1')}&fields=name&ticket=nonsense",
             f"{PATH}?{FILTER.format('c1')}&fields=name&ticket=%F0%9F%90%98",
@@ -135,6 +138,7 @@ def test_after_a_minute_it_only_continues_a_stream(hub: RunningHub) -> None:
         assert next(source(hub, old, f"{cursor}~{proof}").connect()).name == "begin"
         for last_id in ("", cursor, f"{cursor}~", begun.last_id, f"{cursor}~{'A' * 22}"):
             assert refused(source(hub, old, last_id)) == UNKNOWN, last_id
+        assert refused(source(hub, f"{old}&cursor={cursor}~{proof}")) == UNKNOWN
         expired = crafted(principal, PATH, 3601)
         proof = Tickets(keys).prove(dict(parse_qsl(expired.partition("?")[2]))["ticket"])
         assert refused(source(hub, expired, f"{cursor}~{proof}")) == UNKNOWN
@@ -165,7 +169,10 @@ def test_it_ends_with_the_access_that_made_it(hub: RunningHub, way: str) -> None
 
 def test_a_narrowed_token_stays_narrow(hub: RunningHub) -> None:
     token = own_forger(hub).signed(scope="orders:read")
-    ticket = ask(hub, PATH, bearer(token)).json()
+    # With it, the other datasets are like those that do not exist, for tickets and for their use.
+    hidden = ask(hub, PATH, bearer(token))
+    assert (hidden.status, hidden.reason) == (400, "VALUE_INVALID")
+    ticket = ask(hub, "/v1/changes:watch?datasets=customers", bearer(token)).json()
     assert refused(source(hub, ticket["url"])) == (403, "PERMISSION_DENIED")
     orders = ask(hub, "/v1/orders:watch", bearer(token)).json()
     assert next(source(hub, orders["url"]).connect()).name == "begin"
@@ -185,6 +192,19 @@ def test_it_lives_no_longer_than_its_token(hub: RunningHub) -> None:
 def test_what_is_no_feed_gets_none(hub: RunningHub, feed: str) -> None:
     reply = ask(hub, feed, bearer(hub.token("crm")))
     assert (reply.status, reply.reason) == (400, "VALUE_INVALID")
+
+
+def test_a_hidden_dataset_is_like_one_that_does_not_exist(hub: RunningHub) -> None:
+    with consumer_with(hub, grant("customers")) as made:
+        for query in ("", "?fliter=x", "?fields=no_such", "?ticket=x", "?%FF"):
+            hidden, unknown = (
+                ask(hub, f"/v1/{name}:watch{query}", as_key(made)) for name in ("orders", "no_such")
+            )
+            assert (hidden.status, hidden.reason) == (400, "VALUE_INVALID"), query
+            assert hidden.violations() == unknown.violations() and hidden.violations()
+            assert hidden.json()["message"] == unknown.json()["message"]
+        assert ask(hub, f"{PATH}?fields=name", as_key(made)).status == 200
+        assert ask(hub, "/v1/changes:watch", as_key(made)).status == 200
 
 
 def test_a_page_learns_from_the_ticket_what_is_wrong_with_its_feed(hub: RunningHub) -> None:
@@ -245,8 +265,26 @@ def test_a_stream_ends_when_its_token_expires(hub: RunningHub, way: str) -> None
     assert refused(events) == UNKNOWN
     put(hub, "customers", {"customerId": key(), "name": "Afterwards"})
     fresh = ask(hub, feed, bearer(hub.token("crm"))).json()["url"]
-    going_on = source(hub, f"{fresh}&cursor={events.last_id}")
+    cursor, _, proof = events.last_id.partition("~")
+    assert bool(proof) == (way == "ticket")
+    going_on = source(hub, f"{fresh}&cursor={cursor}")
     assert first_change(going_on).data["changes"]
+
+
+def test_a_page_goes_on_in_a_snapshot_with_a_new_ticket(hub: RunningHub) -> None:
+    """As the guide does it: with a ticket for the feed without a snapshot, and the cursor alone."""
+    prefix = key()
+    put(hub, "customers", *[{"customerId": f"{prefix}-{i}", "name": "n"} for i in range(3)])
+    feed = f"{PATH}?filter=customer_id:%22{prefix}*%22&batch_size=1"
+    begun = source(hub, ask(hub, f"{feed}&snapshot=true", bearer(hub.token("crm"))).json()["url"])
+    found = first_change(begun)
+    fresh = ask(hub, feed, bearer(hub.token("crm"))).json()["url"]
+    cursor, _, proof = found.last_id.partition("~")
+    going_on = source(hub, f"{fresh}&cursor={cursor}")
+    assert [c["key"] for c in first_change(going_on).data["changes"]] == [f"{prefix}-1"]
+    # The proof does not belong into a URL, where logs have it.
+    assert proof
+    assert refused(source(hub, f"{fresh}&cursor={found.last_id}")) == (400, "CURSOR_INVALID")
 
 
 def test_so_does_the_stream_of_a_subscription(hub: RunningHub) -> None:

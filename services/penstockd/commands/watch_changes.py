@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, FeedReply, Watch
-from penstockd.feed.watching import Wanted, check_cursor
+from penstockd.feed.watching import Wanted, open_start
 from penstockd.hub import Hub
 
 
@@ -26,7 +26,8 @@ async def watch_changes(
     watch.check()
     call.asked(cursor=watch.cursor, snapshot=watch.snapshot)
     if call.headers_only:
-        await check_cursor(hub, source, watch.cursor)
+        if watch.cursor:
+            await open_start(hub, source, watch.cursor)
         return
     with hub.streams.one_more(call.entry.consumer_id or ""):
         await ChangeStream(hub, call, wanted, source, watch, reply).run()

@@ -15,14 +15,13 @@ from datetime import datetime
 
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.wire import WireCodec
-from penstockd.errors import CursorInvalid
 from penstockd.feed.event import Event, FeedOperation
-from penstockd.feed.reader import read_events_by
+from penstockd.feed.reader import read_events
 from penstockd.feed.source import FRAME_BYTES, FeedSource, Frame, place_frames
 from penstockd.feed.watching import Wanted
 from penstockd.policy.read import Scan
-from penstockd.store.cursor import Cursor, read_marks
-from penstockd.store.database import Connection, Rows
+from penstockd.store.cursor import Cursor, leave_snapshot, read_marks, scope_of
+from penstockd.store.database import Connection, Database, Rows
 from penstockd.store.snapshots import Held
 from penstockd.store.sql import Statement
 
@@ -30,7 +29,7 @@ from penstockd.store.sql import Statement
 #: ends, including the row that reaches them.
 FIRST_ROWS, ROWS, ROWS_BYTES = 20, 1000, 2 * 1024 * 1024
 #: The most numbers of the log that are read at a time.
-_STRIDE = 2000
+STRIDE = 2000
 #: The place before all records.
 FIRST_PLACE = ("", "")
 
@@ -44,30 +43,33 @@ class SnapshotFrames:
 
     def __init__(
         self,
+        database: Database,
         catalog: Catalog,
         source: FeedSource,
         wanted: Wanted,
         held: Held,
         since: Cursor | None = None,
     ) -> None:
-        """Raises CursorInvalid if ``since`` is in a dataset that the source does not have."""
-        self._catalog, self._source, self._wanted, self._held = catalog, source, wanted, held
-        self._since = since
-        self._last = FIRST_PLACE
-        self.cursor = held.cursor
+        """``since`` is in a snapshot of the source's datasets (see ``watching.open_start``)."""
+        self._database, self._catalog, self._source = database, catalog, source
+        self._wanted, self._held, self._since = wanted, held, since
+        self._last, self.cursor = FIRST_PLACE, held.cursor
+        self._scope = scope_of(source.lenses)
         if since is not None and since.last is not None:
-            self.cursor, self._last = replace(since, last=None), since.last
-            if self._last != FIRST_PLACE and self._last[0] not in source.lenses:
-                raise CursorInvalid("the cursor is of a stream of other datasets")
+            self._last, self.cursor = since.last, leave_snapshot(since)
 
     @property
     def place(self) -> Cursor:
         """The place at which the stream begins, and after the last frame that was read."""
-        return replace(self.cursor, last=self._last)
+        return replace(self.cursor, last=self._last, scope=self._scope)
 
     async def each(self, connection: Connection) -> AsyncGenerator[Frame, None]:
         """The frames, read in the connection's transaction, which must not have read anything
-        before. Raises DatabaseUnavailable, and CursorInvalid and CursorExpired for ``since``."""
+        before. A frame without changes only moves the place on.
+
+        Raises DatabaseUnavailable, and ShareExhausted, CursorInvalid and CursorExpired for
+        ``since``.
+        """
         await self._held.share(connection)
         if self._since is not None:
             async for frame in self._changes(connection):
@@ -88,14 +90,21 @@ class SnapshotFrames:
         """
         source, head = self._source, self._held.cursor.number
         while True:
-            upto = Cursor(self.cursor.epoch, min(head, self.cursor.number + _STRIDE))
-            batch = await read_events_by(
-                connection, self._catalog, source.lenses, self.cursor, upto
+            # The log may be long, and each read of it waits for its turn like those of all feeds.
+            # Meanwhile the held state's reader must not fall silent.
+            await connection.execute("SELECT 1")
+            upto = Cursor(self.cursor.epoch, min(head, self.cursor.number + STRIDE))
+            batch = await read_events(
+                self._database, self._catalog, source.lenses, self.cursor, upto
             )
             events = [e for e in batch.events if (e.dataset, e.key) <= self._last]
-            self.cursor = batch.cursor
+            self.cursor, told = batch.cursor, False
             async for frame in self._fit(connection, events):
                 yield frame
+                told = True
+            if not told:
+                # A client that is cut off now does not begin this read again.
+                yield Frame(b"", 0, b"", {}, ends=batch.whole, place=self.place)
             if batch.cursor.told is None and batch.cursor.number >= head:
                 return
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -33,11 +33,11 @@ from penstockd.feed.event import Reconcile
 from penstockd.feed.organs import StreamOrgans
 from penstockd.feed.snapshot_changes import SnapshotFrames
 from penstockd.feed.source import Block, FeedSource, Frame
-from penstockd.feed.watching import ShapesInUse, Standings, Wanted, reconcile_of
+from penstockd.feed.watching import ShapesInUse, Standings, Wanted, open_start, reconcile_of
 from penstockd.observe.metrics import find_histogram
 from penstockd.policy.lens import Lens
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, leave_snapshot
 from penstockd.store.database import translate_errors
 from penstockd.store.snapshots import Held
 
@@ -167,17 +167,11 @@ class ChangeStream:
 
     async def _open(self) -> None:
         """Find the place where the stream begins. Nothing is sent yet."""
-        if self._watch.snapshot and self._watch.cursor:
-            raise ValueInvalid(
-                "a snapshot begins where it is taken",
-                violations=[Violation("cursor", "cannot be given together with snapshot")],
-            )
+        self._watch.check()
         start = None
         if self._watch.cursor:
-            start = self._organs.places.open_start(self._watch.cursor)
-        if start is not None:
-            self._cursor = replace(start, last=None)
-            await self._organs.feed.read(self._source, self._cursor, start.number)
+            start = await open_start(self._organs, self._source, self._watch.cursor)
+            self._cursor = leave_snapshot(start)
         if self._watch.snapshot or (start is not None and start.last is not None):
             await self._open_snapshot(start)
         elif start is None:
@@ -192,7 +186,10 @@ class ChangeStream:
         try:
             held = await self._organs.snapshots.take()
             self._stack.callback(self._organs.snapshots.release, held)
-            frames = SnapshotFrames(self._organs.catalog, self._source, self._wanted, held, since)
+            organs, source = self._organs, self._source
+            frames = SnapshotFrames(
+                organs.database, organs.catalog, source, self._wanted, held, since
+            )
         except BaseException:
             await self._stack.aclose()
             raise
@@ -293,27 +290,43 @@ class ChangeStream:
             async with held.in_time(), aclosing(disclosing) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
-                    await self._send(frame, None, permit)
+                    if self._organs.feed.stopping.is_set():
+                        raise HubStopping("this worker stops; continue from the last place")
+                    if permit is None:
+                        await self._move_on(frame)
+                    else:
+                        await self._send(frame, None, permit)
         self._snapshot = None
         await self._stack.aclose()
         self._cursor = snapshot.reading.cursor
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)
 
+    async def _move_on(self, frame: Frame) -> None:
+        """Send the place of a frame without changes."""
+        if frame.ends:
+            await self._end_transaction()
+        assert frame.place is not None, "it holds nothing else"
+        self._place = frame.place
+        self._bytes += await self._in_time(self._reply.heartbeat(frame.place, frame.place))
+        self._call.note_sent(self._rows, self._bytes)
+
     async def _disclosed(
         self, frames: AsyncGenerator[Frame, None], held: Held
-    ) -> AsyncGenerator[tuple[Frame, Permit], None]:
-        """Frames with their permits.
+    ) -> AsyncGenerator[tuple[Frame, Permit | None], None]:
+        """Frames with their permits, None for a frame without changes.
 
         While one is being sent, the next one is read, and its audit entry is written. Raises
         RecordUnreadable.
         """
 
-        async def following() -> tuple[Frame, Permit] | None:
+        async def following() -> tuple[Frame, Permit | None] | None:
             async with name_unreadable(lambda: self._find_unreadable(held)):
                 frame = await anext(frames, None)
             if frame is None:
                 return None
+            if not frame.count:
+                return frame, None
             return frame, await self._disclosure.records(frame.keys)
 
         coming = budget.create_task(following())

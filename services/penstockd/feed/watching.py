@@ -32,6 +32,7 @@ from penstockd.policy.standing import Standing
 from penstockd.policy.view import View
 from penstockd.shapes.lens import ShapedLens
 from penstockd.shapes.using import ChosenShape, choose_shapes
+from penstockd.store.cursor import REPAIR, Cursor, leave_snapshot, scope_of
 from penstockd.store.shapes import find_shape
 
 #: The most changes in one message or page.
@@ -39,10 +40,27 @@ MAX_CHANGES = 5000
 
 
 async def check_cursor(organs: FeedOrgans, source: FeedSource, cursor: str) -> None:
-    """Raise CursorInvalid or CursorExpired if a feed cannot go on from a cursor; "" always can."""
+    """Raise CursorInvalid or CursorExpired if a poll cannot go on from a cursor; "" always can."""
     if cursor:
         place = organs.places.open(cursor)
         await organs.feed.read(source, place, place.number)
+
+
+async def open_start(organs: FeedOrgans, source: FeedSource, cursor: str) -> Cursor:
+    """The place where a stream goes on, also inside a snapshot.
+
+    Raises CursorExpired, and CursorInvalid also if the snapshot has other datasets than the source:
+    what it had not sent of them, or of those that are new, would never come.
+    """
+    start = organs.places.open_start(cursor)
+    if start.last is not None and start.scope != scope_of(source.lenses):
+        raise CursorInvalid(
+            "the cursor is in a snapshot of other datasets than this stream has, which are"
+            f" {', '.join(sorted(source.lenses))}: begin with a new snapshot",
+            metadata=REPAIR,
+        )
+    await organs.feed.read(source, leave_snapshot(start), start.number)
+    return start
 
 
 @dataclass(frozen=True, slots=True)

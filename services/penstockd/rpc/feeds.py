@@ -12,6 +12,7 @@ from typing import Any
 
 from penstock.hub.v1 import changes_pb2
 from penstockd.calls import Permit
+from penstockd.errors import CursorInvalid
 from penstockd.feed.poll import ChangePage
 from penstockd.feed.source import Frame
 from penstockd.feed.stream import Begin, End, Watch
@@ -26,18 +27,27 @@ from penstockd.store.cursor import Cursor
 LAST_EVENT_ID = "last-event-id"
 #: What separates cursor and proof in an id.
 PROVES = "~"
+_WHOLE_ID = (
+    "the cursor has the id of an event, whose part after '~' is a secret for the header"
+    " Last-Event-ID: give only what stands before '~'"
+)
 #: Headers of a stream. Without the first, nginx holds changes back until its buffer is full; by the
 #: second, other proxies and the browser keep nothing of it.
 STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache, no-store"}
 
 
 def watch_of(request: Any, exchange: Exchange) -> Watch:
-    """The start and the options of a stream."""
-    cursor, snapshot = request.cursor, request.snapshot
+    """The start and the options of a stream.
+
+    Raises CursorInvalid for an id in place of a cursor: its proof is a secret, which counts in the
+    header alone, and does not belong into a URL.
+    """
     # A client that reconnects repeats the URL with which it began.
     if last := exchange.metadata.get(LAST_EVENT_ID, ""):
-        cursor, snapshot = last, False
-    return Watch(split_id(cursor)[0], snapshot, request.heartbeat_seconds)
+        return Watch(split_id(last)[0], False, request.heartbeat_seconds)
+    if PROVES in request.cursor:
+        raise CursorInvalid(_WHOLE_ID)
+    return Watch(request.cursor, request.snapshot, request.heartbeat_seconds)
 
 
 def split_id(event_id: str) -> tuple[str, str]:

@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import itertools
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -41,14 +42,15 @@ from penstockd.store.log import LOG, Change, Log, read_changes
 #: The most transactions without a number that a cursor names.
 MAX_SKIPPED = 100
 #: The version byte says whether the cursor stands in the middle of a transaction's events, or of a
-#: snapshot. (5 is the first byte of sealed texts.)
-_VERSION, _WITHIN, _PARTIAL = b"\x03", b"\x04", b"\x06"
+#: snapshot. (5 is the first byte of sealed texts; 6 was a snapshot that did not name its datasets.)
+_VERSION, _WITHIN, _PARTIAL = b"\x03", b"\x04", b"\x07"
 #: Versions from before marks existed.
 _OLD_VERSION, _OLD_WITHIN = b"\x01", b"\x02"
 _VERSIONS = (_VERSION, _WITHIN, _PARTIAL, _OLD_VERSION, _OLD_WITHIN)
 _MAX_TEXT = 4096
 _CHECKSUM = 4
 _MARK = 8
+_SCOPE = 16
 #: Numbers of the log and revisions of transactions are below this.
 _MAX_NUMBER = 2**63
 #: Tells a client, in the metadata of an error, how to repair its data.
@@ -86,7 +88,8 @@ class Cursor:
     a key, the cursor also covers the change after ``number``, which ends its transaction, and the
     resulting events up to that record. With ``last``, a dataset and a key, it covers only the
     records up to that one, in order of dataset and key: a stream has not sent the rest of its
-    snapshot. ``mark`` is that of the transaction that has the number ``end``. It is empty in
+    snapshot of the datasets whose ``scope`` it has (see ``scope_of``). ``mark`` is that of the
+    transaction that has the number ``end``. It is empty in
     cursors of earlier versions and in those made only for comparison, which never go out.
     ``unsealed`` means that the cursor arrived in the form that the store keeps.
     """
@@ -97,6 +100,7 @@ class Cursor:
     told: tuple[str, str] | None = None
     mark: bytes = b""
     last: tuple[str, str] | None = None
+    scope: bytes = b""
     unsealed: bool = field(default=False, compare=False)
 
     @property
@@ -127,7 +131,8 @@ class Cursor:
             version = _OLD_VERSION if self.told is None else _OLD_WITHIN
         if self.last is not None:
             assert self.mark, "no snapshot is of an earlier version"
-            version = _PARTIAL + encode_varint(len(names))
+            assert len(self.scope) == _SCOPE, "a place in a snapshot is one in some datasets"
+            version = _PARTIAL + encode_varint(len(names)) + self.scope
         head = (version, encode_varint(self.number), encode_varint(len(epoch)), epoch, self.mark)
         steps = itertools.pairwise((0, *(t.revision for t in self.ahead)))
         ahead = [encode_varint(b - a) + t.mark for (a, b), t in zip(steps, self.ahead, strict=True)]
@@ -147,9 +152,9 @@ class Cursor:
         """Parse a serialised cursor. Raises CursorInvalid."""
         version, data = _check_cursor(data)
         numbers = _Numbers(data)
-        count = 2 if version in (_WITHIN, _OLD_WITHIN) else 0
+        count, scope = 2 if version in (_WITHIN, _OLD_WITHIN) else 0, b""
         if version == _PARTIAL:
-            count = numbers.take()
+            count, scope = numbers.take(), numbers.bytes(_SCOPE)
         number = numbers.take()
         epoch = numbers.bytes(numbers.take())
         old = version in (_OLD_VERSION, _OLD_WITHIN)
@@ -168,9 +173,22 @@ class Cursor:
         try:
             pairs = _pair_up([name.decode() for name in names])
             last = next(pairs, None) if version == _PARTIAL else None
-            return cls(epoch.decode(), number, tuple(ahead), next(pairs, None), mark, last)
+            told = next(pairs, None)
+            return cls(epoch.decode(), number, tuple(ahead), told, mark, last, scope)
         except UnicodeDecodeError:
             raise CursorInvalid(BROKEN) from None
+
+
+def scope_of(datasets: Iterable[str]) -> bytes:
+    """What a place in a snapshot keeps of the datasets that the snapshot has."""
+    names = sorted(datasets)
+    text = b"".join(part for name in names for part in _prefix_size(name))
+    return hashlib.sha256(text).digest()[:_SCOPE]
+
+
+def leave_snapshot(cursor: Cursor) -> Cursor:
+    """The place in the log of a cursor that may be in a snapshot."""
+    return replace(cursor, last=None, scope=b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,16 @@ def test_the_url_of_a_feed() -> None:
     # However the browser writes the query, it is the same feed.
     feed = name_feed(path, 'filter=name = "ä"&fields=name')
     assert name_feed(path, rest) == feed
-    assert name_feed(path, "snapshot=true&" + rest + "&cursor=x") == feed
-    for other in ("filter=name&fields=name", rest + "&fields=name", ""):
+    assert name_feed(path, rest + "&cursor=x") == name_feed(path, "cursor=y&" + rest) == feed
+    # Who saw the ticket of a feed of changes gets no dump of all records with it.
+    for other in (
+        "snapshot=true&" + rest,
+        rest + "&snapshot=true",
+        rest + "&snapshot=false",
+        "filter=name&fields=name",
+        rest + "&fields=name",
+        "",
+    ):
         assert name_feed(path, other) != feed
     assert split_ticket("a=1&ticket=x&ticket=y") == ("a=1", "x,y")
     assert read_ticket(path, "a=1", "", {}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from penstockd.store.cursor import (
     cursor_at,
     place_snapshot,
     read_after,
+    scope_of,
 )
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import read_changes
@@ -264,7 +266,7 @@ CURSORS = st.builds(
     RECORDS,
     MARK,
     RECORDS,
-)
+).map(lambda c: c if c.last is None else replace(c, scope=scope_of([c.last[0], "customers"])))
 
 
 @given(CURSORS)
@@ -282,3 +284,14 @@ def test_a_damaged_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> Non
     for damaged in (text[:place] + other + text[place + 1 :], text[:place], text + other, ""):
         with pytest.raises(CursorInvalid):
             Cursor.parse(damaged)
+
+
+def test_the_scope_is_that_of_a_set_of_datasets() -> None:
+    assert scope_of(["orders", "customers"]) == scope_of(["customers", "orders"])
+    others: tuple[list[str], ...] = (
+        ["orders"],
+        ["customersorders"],
+        ["customers", "orders", "contacts"],
+        [],
+    )
+    assert scope_of(["customers", "orders"]) not in [scope_of(names) for names in others]

@@ -21,7 +21,7 @@ from chance import SEED
 from penstockd.auth.secret import RootSecret
 from penstockd.errors import CursorInvalid
 from penstockd.keyring import KeyRing
-from penstockd.store.cursor import Ahead, Cursor
+from penstockd.store.cursor import Ahead, Cursor, scope_of
 from penstockd.store.places import CursorKey, Places
 from penstockd.store.sequences import Sequences
 
@@ -60,7 +60,7 @@ def test_a_cursor_is_the_same_text_in_every_process() -> None:
 
 def test_a_place_in_a_snapshot_is_for_streams_alone() -> None:
     ours = places(Clock())
-    within = replace(CURSOR, last=("customers", "c1"))
+    within = replace(CURSOR, last=("customers", "c1"), scope=scope_of(["customers"]))
     text = ours.seal(within)
     assert ours.open_start(text) == within
     with pytest.raises(CursorInvalid, match="only a stream"):

@@ -38,10 +38,9 @@ class StreamTicketsStub:
     CreateStreamTicket: _grpc.UnaryUnaryMultiCallable[_stream_tickets_pb2.CreateStreamTicketRequest, _stream_tickets_pb2.StreamTicket]
     """Makes a ticket for one feed, which a page passes to `EventSource` as a part
     of the URL. It is valid for that feed alone: for the same path with the same
-    parameters, except `cursor` and `snapshot`. It contains no rights: with each
-    use, the credentials with which it was made are judged again, so that it
-    ends with them, and what the stream shows follows the caller's current
-    access.
+    parameters, except `cursor`. It contains no rights: with each use, the
+    credentials with which it was made are judged again, so that it ends with
+    them, and what the stream shows follows the caller's current access.
     """
 
 @_typing.type_check_only
@@ -54,10 +53,9 @@ class StreamTicketsAsyncStub(StreamTicketsStub):
     CreateStreamTicket: _aio.UnaryUnaryMultiCallable[_stream_tickets_pb2.CreateStreamTicketRequest, _stream_tickets_pb2.StreamTicket]  # type: ignore[assignment]
     """Makes a ticket for one feed, which a page passes to `EventSource` as a part
     of the URL. It is valid for that feed alone: for the same path with the same
-    parameters, except `cursor` and `snapshot`. It contains no rights: with each
-    use, the credentials with which it was made are judged again, so that it
-    ends with them, and what the stream shows follows the caller's current
-    access.
+    parameters, except `cursor`. It contains no rights: with each use, the
+    credentials with which it was made are judged again, so that it ends with
+    them, and what the stream shows follows the caller's current access.
     """
 
 class StreamTicketsServicer(metaclass=_abc_1.ABCMeta):
@@ -73,10 +71,9 @@ class StreamTicketsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_stream_tickets_pb2.StreamTicket, _abc.Awaitable[_stream_tickets_pb2.StreamTicket]]:
         """Makes a ticket for one feed, which a page passes to `EventSource` as a part
         of the URL. It is valid for that feed alone: for the same path with the same
-        parameters, except `cursor` and `snapshot`. It contains no rights: with each
-        use, the credentials with which it was made are judged again, so that it
-        ends with them, and what the stream shows follows the caller's current
-        access.
+        parameters, except `cursor`. It contains no rights: with each use, the
+        credentials with which it was made are judged again, so that it ends with
+        them, and what the stream shows follows the caller's current access.
         """
 
 def add_StreamTicketsServicer_to_server(servicer: StreamTicketsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,8 +14,9 @@ from penstockd.rpc.rest.queries import parse_query
 
 #: The parameter of a feed that holds a ticket.
 TICKET = "ticket"
-#: The parameters that say where a stream begins, not what it shows.
-_STARTS = frozenset({"cursor", "snapshot"})
+#: The parameter that says where a stream goes on. (``snapshot`` also decides what it shows: all
+#: that there is, not only what changes.)
+_CURSOR = "cursor"
 
 
 def name_feed(path: str, query: str) -> str:
@@ -23,7 +24,7 @@ def name_feed(path: str, query: str) -> str:
 
     Raises RequestMalformed.
     """
-    pairs = [pair for pair in parse_query(query) if pair[0] not in _STARTS]
+    pairs = [pair for pair in parse_query(query) if pair[0] != _CURSOR]
     return orjson.dumps([path, pairs]).decode()
 
 

@@ -52,7 +52,8 @@ export const FeedCheckpointSchema: GenMessage<FeedCheckpoint> = /*@__PURE__*/
  */
 export type Heartbeat = Message<"penstock.hub.v1.Heartbeat"> & {
   /**
-   * Where to continue.
+   * Where to continue; before the end of a snapshot, the last place in it (see
+   * `resume_cursor`).
    *
    * @generated from field: string cursor = 1;
    */
@@ -431,8 +432,8 @@ export type WatchChangesResponse = Message<"penstock.hub.v1.WatchChangesResponse
   /**
    * Where to continue after this message if that is no checkpoint: inside a
    * snapshot or inside a large transaction. A stream, and nothing else, takes it
-   * as its `cursor`. In the first record it is where the stream begins; a
-   * snapshot that begins has none.
+   * as its `cursor`; inside a snapshot, a stream of the same datasets. In the
+   * first record it is where the stream begins; a snapshot that begins has none.
    *
    * @generated from field: string resume_cursor = 7;
    */

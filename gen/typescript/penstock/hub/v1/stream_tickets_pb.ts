@@ -91,10 +91,9 @@ export const StreamTickets: GenService<{
   /**
    * Makes a ticket for one feed, which a page passes to `EventSource` as a part
    * of the URL. It is valid for that feed alone: for the same path with the same
-   * parameters, except `cursor` and `snapshot`. It contains no rights: with each
-   * use, the credentials with which it was made are judged again, so that it
-   * ends with them, and what the stream shows follows the caller's current
-   * access.
+   * parameters, except `cursor`. It contains no rights: with each use, the
+   * credentials with which it was made are judged again, so that it ends with
+   * them, and what the stream shows follows the caller's current access.
    *
    * @generated from rpc penstock.hub.v1.StreamTickets.CreateStreamTicket
    */
