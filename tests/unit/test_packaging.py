@@ -148,6 +148,7 @@ SERVER_COMMANDS = [
     *(["audit", "archives"],),
     *(["audit", "archive"], ["audit", "archive", "--days", "9"]),
     *(["backup", "x"], ["restore", "x"]),
+    *(["monitoring", "metrics"], ["monitoring", "rules"], ["monitoring", "dashboard"]),
     *(["secret", "status"], ["secret", "rotate"], ["secret", "retire", "x"]),
 ]
 
