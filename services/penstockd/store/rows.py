@@ -32,19 +32,16 @@ class Defaults:
 
     def __init__(self, dataset: Dataset) -> None:
         self._template = [None if f.nullable else _empty_value(f) for f in dataset.fields]
-        prefixes = dict.fromkeys(f.steps[:-1] for f in dataset.fields if len(f.steps) > 1)
-        # For each message: all leaves in it or deeper, and those of its own that have a default.
-        # One within another is present only if something in itself is.
+        groups: dict[str, list[int]] = {}
+        for i, f in enumerate(dataset.fields):
+            if len(f.steps) > 1:
+                groups.setdefault(f.steps[0], []).append(i)
         self._nested = [
             (
-                [i for i, f in enumerate(dataset.fields) if f.steps[: len(prefix)] == prefix],
-                [
-                    (i, _empty_value(f))
-                    for i, f in enumerate(dataset.fields)
-                    if f.steps[:-1] == prefix and not f.presence
-                ],
+                members,
+                [(i, _empty_value(f)) for i in members if not (f := dataset.fields[i]).presence],
             )
-            for prefix in prefixes
+            for members in groups.values()
         ]
 
     @classmethod
