@@ -67,6 +67,5 @@ def _describe_group() -> None:
 
 
 def _print_document(document: Any) -> None:
-    """Print JSON, which YAML contains."""
-    json.dump(document, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    """Write a file of JSON, which YAML contains, to standard output."""
+    sys.stdout.buffer.write(json.dumps(document, indent=2).encode() + b"\n")

@@ -36,6 +36,8 @@ LEFT_OUT = {
     ("secret", "rotate"): "other tests open cursors with the first secret",
     ("secret", "retire"): "other tests open cursors with the first secret",
     ("administrator",): "makes an administrator",
+    ("monitoring", "rules"): "writes a file of Prometheus",
+    ("monitoring", "dashboard"): "writes a file of Grafana",
     ("login",): "see test_commands",
     ("logout",): "see test_commands",
     ("profiles", "use"): "see test_commands",

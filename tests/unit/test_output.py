@@ -81,7 +81,7 @@ def test_no_way_to_write_a_line_ends_a_process() -> None:
 
 def test_without_the_guard_it_would_end() -> None:
     """The negative control."""
-    assert _exit_code("import penstockd.observe as o; o.guard_output = lambda: None") != 7
+    assert _exit_code("import penstockd.observe.logs as o; o.guard_output = lambda: None") != 7
 
 
 def test_every_process_has_the_guard_before_it_writes() -> None:
