@@ -15,6 +15,7 @@ from penstockd.catalog.load import load_catalog
 from penstockd.config import Settings
 from penstockd.keyring import KeyRing
 from penstockd.node import lock
+from penstockd.node.certificates import Certificates
 from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.sockets import sockets_folder
 from penstockd.resources import find_descriptors
@@ -89,3 +90,10 @@ async def find_database(settings: Settings, *, alone: bool = False) -> AsyncIter
             yield FoundDatabase(await postgres.start(), hub_runs=False)
         finally:
             await postgres.stop()
+
+
+def find_certificates(settings: Settings) -> Certificates | None:
+    """The certificate of the public port, and the authorities of its clients; None without TLS."""
+    if settings.tls_dir is None:
+        return None
+    return Certificates(folder=settings.tls_dir, client_ca=settings.tls_client_ca)

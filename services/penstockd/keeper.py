@@ -17,8 +17,7 @@ from penstockd import wiring
 from penstockd.config import Settings
 from penstockd.errors import Refused
 from penstockd.hub import Hub
-from penstockd.installation import node_id
-from penstockd.node.certificates import Certificates
+from penstockd.installation import find_certificates, node_id
 from penstockd.node.sockets import sockets_folder
 from penstockd.organs import Organ, Organs, end_tasks
 from penstockd.shared_settings import SCOPES, Scope, shared_values
@@ -63,15 +62,12 @@ async def run_keeper(settings: Settings) -> None:
 
 def _make_readings(settings: Settings, hub: Hub) -> KeeperReadings:
     """What the keeper reads for the node's metrics."""
-    certificates = None
-    if settings.tls_dir is not None:
-        certificates = Certificates(folder=settings.tls_dir, client_ca=settings.tls_client_ca)
     return KeeperReadings(
         hub.database,
         settings.data_dir,
         settings.disk_reserve_mb << 20,
         settings.key_days * 86_400.0,
-        certificates,
+        find_certificates(settings),
     )
 
 

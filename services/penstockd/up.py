@@ -22,9 +22,8 @@ from penstockd.config import Settings
 from penstockd.demo.company import Demo, DemoFailed
 from penstockd.egress import LOOPBACK
 from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
-from penstockd.installation import find_database, open_ring, read_catalog
+from penstockd.installation import find_certificates, find_database, open_ring, read_catalog
 from penstockd.keyring import CREDENTIALS, SIGNING, KeyRing, Seal, SecretMismatch
-from penstockd.node.certificates import Certificates
 from penstockd.node.envoy import Edge, RateLimit
 from penstockd.node.errors import FolderUnusable, NodeError
 from penstockd.node.sockets import sockets_folder
@@ -365,14 +364,11 @@ def _make_edge(settings: Settings) -> Edge:
     limit = None
     if settings.rate_limit:
         limit = RateLimit(settings.rate_limit, settings.rate_burst or 2 * settings.rate_limit)
-    certificates = None
-    if settings.tls_dir is not None:
-        certificates = Certificates(folder=settings.tls_dir, client_ca=settings.tls_client_ca)
     return Edge(
         host=settings.host,
         port=settings.port,
         public_url=settings.url,
-        certificates=certificates,
+        certificates=find_certificates(settings),
         rate_limit=limit,
         cors_origins=settings.cors_origins,
         trusted_proxies=settings.trusted_proxies,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from penstockd.hub import Hub
 from penstockd.node.certificates import Certificates
 from penstockd.node.errors import CertificateUnusable
 from penstockd.observe import RareLine
-from penstockd.observe.gauges import GaugeReadings
+from penstockd.observe.gauges import GaugeReadings, Readings
 from penstockd.organs import Organs
 from penstockd.store.database import Database
 from penstockd.store.own_session import OwnSession
@@ -27,10 +26,8 @@ INTERVAL = 5.0
 
 _missing = RareLine(structlog.get_logger(__name__), "figures_missing", seconds=60.0)
 
-_Readings = dict[tuple[str, Sequence[str]], float]
 
-
-def read_organs(organs: Organs) -> _Readings:
+def read_organs(organs: Organs) -> Readings:
     """Whether each organ of a process fails."""
     failing = organs.failing
     return {("penstock_organ_failing", (n,)): float(n in failing) for n in organs.names}
@@ -43,10 +40,10 @@ class WorkerReadings(GaugeReadings):
         super().__init__(lambda: _read_worker(hub) | read_organs(organs))
 
 
-def _read_worker(hub: Hub) -> _Readings:
+def _read_worker(hub: Hub) -> Readings:
     # A copy, made at once: calls change the counts while the thread of a scrape adds them.
     held = [*hub.streams.held.values()]
-    found: _Readings = {("penstock_streams_open", ()): float(sum(held))}
+    found: Readings = {("penstock_streams_open", ()): float(sum(held))}
     for lane, (used, size) in hub.database.usage.items():
         found[("penstock_pool_connections_in_use", (lane,))] = float(used)
         found[("penstock_pool_connections", (lane,))] = float(size)
@@ -72,7 +69,7 @@ class KeeperReadings(GaugeReadings):
         self._session = OwnSession(database, prepare_reading)
         self._folder, self._reserve = folder, reserve
         self._key_seconds, self._certificates = key_seconds, certificates
-        self._seen: _Readings = {}
+        self._seen: Readings = {}
         self._organs: Organs | None = None
 
     def watch_organs(self, organs: Organs) -> None:
@@ -90,7 +87,7 @@ class KeeperReadings(GaugeReadings):
 
     async def look(self) -> None:
         """Read all figures; one that fails or is slow is left out."""
-        found: _Readings = {("penstock_database_answers", ()): 0.0}
+        found: Readings = {("penstock_database_answers", ()): 0.0}
         try:
             found |= await self._session.ask(check_answer)
         except Refused:
@@ -103,21 +100,21 @@ class KeeperReadings(GaugeReadings):
                 _missing.warn(error=repr(error), cause=repr(error.__cause__))
         self._seen = found
 
-    def _read(self) -> _Readings:
+    def _read(self) -> Readings:
         found = dict(self._seen)
         with contextlib.suppress(OSError):  # without the folder the figure is absent
             found[("penstock_disk_free_bytes", ())] = float(shutil.disk_usage(self._folder).free)
         found[("penstock_disk_reserve_bytes", ())] = float(self._reserve)
         found[("penstock_signing_key_max_age_seconds", ())] = self._key_seconds
         if self._certificates is not None:
-            found[("penstock_certificate_expiry_seconds", ())] = self._seconds_left(
-                self._certificates
-            )
+            left = _find_seconds_left(self._certificates)
+            found[("penstock_certificate_expiry_seconds", ())] = left
         return found | (read_organs(self._organs) if self._organs is not None else {})
 
-    def _seconds_left(self, certificates: Certificates) -> float:
-        """Seconds until the certificate expires; 0 for one that cannot be used."""
-        try:
-            return (certificates.check() - datetime.now(UTC)).total_seconds()
-        except CertificateUnusable:
-            return 0.0
+
+def _find_seconds_left(certificates: Certificates) -> float:
+    """Seconds until the certificate expires; 0 for one that cannot be used."""
+    try:
+        return (certificates.check() - datetime.now(UTC)).total_seconds()
+    except CertificateUnusable:
+        return 0.0

@@ -7,7 +7,7 @@ second. An alert whose severity is ``page`` needs somebody now, ``ticket`` withi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,10 @@ def _list_burns() -> Iterator[Alert]:
         )
 
 
-def _find_burning(share: Any, windows: Any, budget: float) -> str:
+def _find_burning(
+    share: Callable[[str], str], windows: Iterable[tuple[str, str, float]], budget: float
+) -> str:
+    """The query of a budget that burns too fast in a long and a short window."""
     return " or ".join(
         f"({share(long)} > {factor * budget:g} and {share(short)} > {factor * budget:g})"
         for long, short, factor in windows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from penstockd.observe.metrics import METRICS, REGISTRY
 
 #: The value of each series: by the metric's name and the values of its labels.
-Readings = Mapping[tuple[str, Sequence[str]], float]
+Readings = dict[tuple[str, Sequence[str]], float]
 
 
 class GaugeReadings(Collector):

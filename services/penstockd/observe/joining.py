@@ -65,7 +65,7 @@ class NodeMetrics(Collector):
         reads["envoy"] = self._read_envoy
         # At once: several that are stuck together take no longer than one.
         with ThreadPoolExecutor(min(len(reads), _THREADS)) as pool:
-            answers = {process: pool.submit(read) for process, read in reads.items()}
+            answers = {process: pool.submit(_collect_all, read) for process, read in reads.items()}
         for process, answer in answers.items():
             failed[process] = not _join_answer(joined, process, answer.result)
         name = "penstock_scrape_failed"
@@ -79,15 +79,20 @@ class NodeMetrics(Collector):
         text = _fetch_text(self._envoy, f"/stats/prometheus?{query}")
         for family in parse_text(io.StringIO(text)):
             if (metric := _find_listed(family)) is not None:
-                yield _as_find_listed(family, metric)
+                yield _describe_family(family, metric)
+
+
+def _collect_all(read: Callable[[], Iterable[Family]]) -> Sequence[Family]:
+    """What a process answers, read to its end in the thread that asks."""
+    return list(read())
 
 
 def _join_answer(
-    joined: dict[str, Family], process: str, read: Callable[[], Iterable[Family]]
+    joined: dict[str, Family], process: str, answer: Callable[[], Sequence[Family]]
 ) -> bool:
     """Join what a process answers; returns whether it did."""
     try:
-        _join_families(joined, process, list(read()))
+        _join_families(joined, process, answer())
     except Exception as error:  # of one process: those of the others must still be told
         _missing.warn(process=process, error=repr(error))
         return False
@@ -100,8 +105,6 @@ def _join_families(joined: dict[str, Family], process: str, families: Iterable[F
             family.name, Family(family.name, family.documentation, family.type)
         )
         for sample in family.samples:
-            if sample.name.endswith("_created"):
-                continue
             labels = {**sample.labels, "process": process}
             kept.samples.append(sample._replace(labels=labels))
 
@@ -142,7 +145,7 @@ def _find_listed(family: Family) -> Metric | None:
     return METRICS.get(name)
 
 
-def _as_find_listed(family: Family, metric: Metric) -> Family:
+def _describe_family(family: Family, metric: Metric) -> Family:
     """The family with its help text, without labels that say nothing."""
     named = Family(family.name, metric.help, family.type)
     for sample in family.samples:

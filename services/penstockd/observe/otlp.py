@@ -66,7 +66,7 @@ def convert_metrics(metrics: Collector, node: str, began: int) -> MetricsData:
 
 
 def _convert_family(family: Family, began: int, now: int) -> Metric | None:
-    """One family; None for one of a type that OTLP has not, or without samples."""
+    """One family; None for a type that OTLP does not have, or without samples."""
     data: Any
     if not family.samples:
         return None
@@ -85,8 +85,6 @@ def _convert_family(family: Family, began: int, now: int) -> Metric | None:
 
 def _list_points(family: Family, began: int, now: int) -> Iterator[NumberDataPoint]:
     for sample in family.samples:
-        if sample.name.endswith("_created"):  # when counting began
-            continue
         yield NumberDataPoint(sample.labels, began, now, sample.value)
 
 
@@ -97,8 +95,9 @@ def _list_histogram_points(family: Family, began: int, now: int) -> Iterator[His
         counts = [int(s.value) for s in samples if "le" in s.labels]
         total = next((s.value for s in samples if s.name.endswith("_sum")), 0.0)
         own = [b - a for a, b in zip([0, *counts], counts, strict=False)]
+        unknown: Any = None  # the least and the greatest value: Prometheus does not keep them
         yield HistogramDataPoint(
-            dict(labels), began, now, counts[-1], total, own, bounds[:-1], min=0.0, max=0.0
+            dict(labels), began, now, counts[-1], total, own, bounds[:-1], unknown, unknown
         )
 
 

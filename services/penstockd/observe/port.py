@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.registry import Collector
 
@@ -16,6 +18,8 @@ from prometheus_client.registry import Collector
 MOST_SCRAPES = 4
 #: Seconds that a client may take for its request, and for each piece of the answer.
 STALLED = 10.0
+
+_log = structlog.get_logger(__name__)
 
 
 async def serve_node_metrics(host: str, port: int, metrics: Collector) -> None:
@@ -67,7 +71,9 @@ class _MetricsServer(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone, or takes too long, is no fault of the hub."""
+        """Log a defect; a client that has gone, or takes too long, is none."""
+        if not isinstance(sys.exception(), OSError):
+            _log.error("scrape_failed", exc_info=True)
 
 
 class _MetricsServer6(_MetricsServer):

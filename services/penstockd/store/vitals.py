@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from penstockd.observe.gauges import Readings
 from penstockd.store.database import Connection
 
-#: The value of each series: by the metric's name and the values of its labels.
-Figures = Mapping[tuple[str, Sequence[str]], float]
 #: Reads some figures; one of which there is nothing yet is left out. Raises the driver's errors.
-ReadFigures = Callable[[Connection], Awaitable[Figures]]
+ReadFigures = Callable[[Connection], Awaitable[Readings]]
 
 #: The most deliveries of one webhook that are counted.
 MOST_COUNTED = 10_000
@@ -116,7 +115,7 @@ WHERE e.entry_id > $3 AND (e.txid >= $1 OR e.txid = ANY ($2::xid8[]))
 """
 
 
-async def _read_sealer(connection: Connection) -> Figures:
+async def _read_sealer(connection: Connection) -> Readings:
     row = await connection.fetchrow(_SEALED)
     assert row is not None, "the migration made it"
     end, under_way, foreign = row
@@ -125,7 +124,7 @@ async def _read_sealer(connection: Connection) -> Figures:
 
 
 def _make_plain(statement: str) -> ReadFigures:
-    async def read(connection: Connection) -> Figures:
+    async def read(connection: Connection) -> Readings:
         row = await connection.fetchrow(statement)
         found = row.items() if row is not None else ()
         return {(name, ()): value for name, value in found if value is not None}
@@ -134,14 +133,14 @@ def _make_plain(statement: str) -> ReadFigures:
 
 
 def _make_labelled(name: str, statement: str) -> ReadFigures:
-    async def read(connection: Connection) -> Figures:
+    async def read(connection: Connection) -> Readings:
         rows = await connection.fetch(statement)
         return {(name, (label,)): value for label, value in rows}
 
     return read
 
 
-#: Everything that there is to read, each by itself: one that is slow delays no other.
+#: What a keeper reads. It asks for each by itself, so that a slow one delays no other.
 FIGURES: Sequence[ReadFigures] = (
     _read_sealer,
     *map(_make_plain, _PLAIN),
@@ -149,8 +148,8 @@ FIGURES: Sequence[ReadFigures] = (
 )
 
 
-async def check_answer(connection: Connection) -> Figures:
-    """That the database answers."""
+async def check_answer(connection: Connection) -> Readings:
+    """Ask for nothing, to see whether the database answers."""
     await connection.fetchval("SELECT 1")
     return {("penstock_database_answers", ()): 1.0}
 

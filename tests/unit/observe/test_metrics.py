@@ -214,3 +214,4 @@ def test_otlp_has_the_values_of_prometheus() -> None:
     (series,) = found["c"].data_points
     assert (list(series.bucket_counts), list(series.explicit_bounds)) == ([1, 2, 1], [0.1, 1.0])
     assert (series.count, series.sum) == (4, pytest.approx(6.15))
+    assert (series.min, series.max) == (None, None), "Prometheus does not keep them"
