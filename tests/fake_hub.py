@@ -75,6 +75,8 @@ class FakeHub(
             detail.Pack(error_details_pb2.ErrorInfo(reason="RECORD_NOT_FOUND", domain="penstock"))
             status.details.append(detail)
             await context.abort_with_status(rpc_status.to_status(status))
+        if request.customer_id.startswith(("told-", "bare-")):
+            await _tell_status(request.customer_id, context)
         if request.customer_id == "slow":
             self.slow.set()
             await asyncio.sleep(1.0)
@@ -100,6 +102,8 @@ class FakeHub(
         self.note_call(context)
         async for request in requests:
             self.uploaded += len(request.file.data)
+            if request.format == "late":
+                await _fail_late(context)
         return customers_service_pb2.ImportCustomersResponse(row_count=self.uploaded)
 
     async def CreateCustomer(self, request: Any, context: Any) -> customers_pb2.Customer:
@@ -117,7 +121,12 @@ class FakeHub(
         self, request: Any, context: Any
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         self.note_call(context)
+        if request.format.startswith(("told-", "bare-")):
+            await _tell_status(request.format, context)
         yield httpbody_pb2.HttpBody(content_type="text/csv", data=b"customer_id,name\n")
+        if request.format == "late":
+            trailers = (("x-http-status", "507"),)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is full", trailers)
         if request.format == "fail":
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the database went away")
         frame = b"some customer,some name\n" * 1000
@@ -158,6 +167,24 @@ class FakeHub(
 
     async def GetJwks(self, request: Any, context: Any) -> httpbody_pb2.HttpBody:
         return httpbody_pb2.HttpBody(content_type="application/json", data=self.keys.jwks())
+
+
+async def _tell_status(wanted: str, context: Any) -> None:
+    """End a call with an HTTP status: "told-412" with a body, "bare-412" with trailers alone."""
+    way, _, status = wanted.partition("-")
+    header = (("x-http-status", status),)
+    if way == "told":
+        await context.send_initial_metadata(header)
+        await context.write(httpbody_pb2.HttpBody(content_type="text/plain", data=b"told"))
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "refused", header)
+
+
+async def _fail_late(context: Any) -> None:
+    """Fail once the headers have left."""
+    await context.send_initial_metadata(())
+    await context.write(httpbody_pb2.HttpBody(content_type="text/plain", data=b"full"))
+    trailers = (("x-http-status", "507"),)
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is full", trailers)
 
 
 def _check_handler(hub: FakeHub) -> grpc.GenericRpcHandler:

@@ -22,6 +22,7 @@ from penstockd.catalog import Catalog
 from penstockd.demo.access import put_demo_access
 from penstockd.egress import EgressGuard, Network
 from penstockd.keyring import FixedKey, Seal
+from penstockd.metering.admission import Limiter
 from penstockd.policy.snapshot import Policy
 from penstockd.store.database import Database
 from penstockd.store.migrate import apply_migration
@@ -261,6 +262,7 @@ def make(
     chance: Callable[[], float] = lambda: 0.5,
     clock: FakeClock | None = None,
     allowance: Allowance | None = None,
+    limiter: Limiter | None = None,
     wrap_sender: Callable[[Sender], Any] = lambda sender: sender,
     wrap_policy: Callable[[Policy], Any] = lambda policy: policy,
     **sending: Any,
@@ -284,5 +286,6 @@ def make(
         clock=clock,
         chance=chance,
         allowance=allowance,
+        limiter=limiter,
     )
     return Rig(database, catalog, policy, seal, clock, sender, intake, dispatcher)

@@ -66,6 +66,11 @@ def _row(name: str, found: list[float], alone: list[float]) -> Row:
 
 def percentile(hub: RunningHub, dataset: str) -> float:
     """The 99th percentile of the victim's GETs, one at a time, in seconds."""
+    return statistics.quantiles(get_one_by_one(hub, dataset), n=100)[98]
+
+
+def get_one_by_one(hub: RunningHub, dataset: str) -> list[float]:
+    """The seconds of each of the victim's GETs of one record."""
     place = urlsplit(hub.url)
     headers = {"authorization": f"Bearer {hub.token(VICTIM)}"}
     (key,) = hub.sql(f"SELECT {dataset[:-1]}_id FROM data.{dataset} LIMIT 1")[0]
@@ -81,4 +86,4 @@ def percentile(hub: RunningHub, dataset: str) -> float:
             assert reply.status == 200, told
             # A caller's own pace: back to back, one connection would measure throughput.
             time.sleep(_PAUSE)
-    return statistics.quantiles(seconds[_WARM:], n=100)[98]
+    return seconds[_WARM:]

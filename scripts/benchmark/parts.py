@@ -42,4 +42,5 @@ PARTS = (
     Part("get", "benchmark.unary", (*HUB, *REFERENCES, H2LOAD)),
     Part("webhooks", "benchmark.webhooks", HUB),
     Part("fair", "benchmark.fairness", (*HUB, H2LOAD)),
+    Part("manage", "benchmark.manage", (*HUB, H2LOAD)),
 )

@@ -23,6 +23,7 @@ import grpc
 
 from benchmark.database import database_url, load_customers, wait_until_quiet
 from benchmark.processes import usage
+from benchmark.sidecar import measure_scripts
 from benchmark.table import Row
 from harness import RunningHub, eventually, free_port
 from penstock.api.v1 import customers_service_pb2, customers_service_pb2_grpc
@@ -37,7 +38,7 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
     """All in turn, so that they meet the same machine; ratios are to Starlette with asyncpg."""
     load_customers(hub, rows)
     wait_until_quiet(hub)
-    keys = _keys(hub)
+    keys = list_keys(hub)
     authorization = f"authorization: Bearer {hub.token('admin')}"
     found: dict[str, list[float]] = {}
     cpu = ""
@@ -47,13 +48,13 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
 
     for _ in range(rounds):
         with _reference(hub, "starlette_asyncpg") as url:
-            note("starlette", _rest(url, keys))
+            note("starlette", load_rest(url, keys))
         with _reference(hub, "fastapi_sqlalchemy") as url:
-            note("fastapi", _rest(url, keys))
+            note("fastapi", load_rest(url, keys))
         with usage(hub) as used:
-            note("rest", _rest(hub.url, keys, authorization))
+            note("rest", load_rest(hub.url, keys, authorization))
         cpu = used.text()
-        note("grpc", _grpc(hub, keys[0], authorization))
+        note("grpc", load_grpc(hub, keys[0], authorization))
     best = {name: statistics.median(rates) for name, rates in found.items()}
     bare = best["starlette"]
     idle, busy = _latencies(hub, keys)
@@ -77,11 +78,13 @@ def measure(hub: RunningHub, rows: int, rounds: int) -> list[Row]:
         Row("GET: hub over REST to FastAPI", best["rest"] / best["fastapi"], "", 1.0),
         Row("GET p99, idle", idle * 1000, "ms"),
         Row("GET p99 during bulk exports, to idle", busy / idle, "", 3, at_most=True),
+        *measure_scripts(hub, keys, authorization, rounds),
     ]
 
 
-def _keys(hub: RunningHub) -> list[str]:
-    reply = hub.get(f"/v1/customers?pageSize={_KEYS}&fields=customer_id")
+def list_keys(hub: RunningHub, consumer: str = "admin") -> list[str]:
+    """Keys of customers that a consumer may read."""
+    reply = hub.get(f"/v1/customers?pageSize={_KEYS}&fields=customer_id", consumer)
     return [c["customerId"] for c in reply.json()["customers"]]
 
 
@@ -116,16 +119,16 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _rest(url: str, keys: list[str], *headers: str) -> float:
-    """Calls a second over HTTP/1.1."""
+def load_rest(url: str, keys: list[str], *headers: str) -> float:
+    """Reads by key over HTTP/1.1, a second."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as uris:
         uris.write("".join(f"{url}/v1/customers/{key}\n" for key in keys))
         uris.flush()
         return _load("--h1", "-c", str(_CLIENTS), "-i", uris.name, headers=headers)
 
 
-def _grpc(hub: RunningHub, key: str, *headers: str) -> float:
-    """Calls a second straight to one worker; a real client checks its answer once."""
+def load_grpc(hub: RunningHub, key: str, *headers: str) -> float:
+    """Reads a second straight from one worker; a real client checks its answer once."""
     socket = min(sockets_folder(hub.data).glob("worker-*.sock"))
     request = customers_service_pb2.GetCustomerRequest(customer_id=key)
     metadata = [(name, value.strip()) for name, _, value in (h.partition(":") for h in headers)]

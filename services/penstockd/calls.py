@@ -16,7 +16,7 @@ from penstockd.audit.given import GivenRecords
 from penstockd.audit.journal import Journal
 from penstockd.audit.open_streams import OpenStream, OpenStreams
 from penstockd.audit.shown import Shown, insert_shown
-from penstockd.catalog import Catalog, Dataset
+from penstockd.catalog import Catalog, Dataset, Field
 from penstockd.errors import PermissionDenied
 from penstockd.observe.metrics import find_counter
 from penstockd.policy.model import Action, Permission, Principal
@@ -40,6 +40,28 @@ class Allowance(Protocol):
         Raises Refused to keep them in. Then no entry reports them as sent, and a stream ends before
         them; it can be resumed if the error's reason has a time to retry.
         """
+
+
+class Gauge(Protocol):
+    """Charges a call for what it uses of its consumer's quotas.
+
+    All raise QuotaExhausted and DatabaseUnavailable, and AllowanceLost what is charged at once.
+    """
+
+    async def charge_records(self, count: int, entry: Entry | None) -> None:
+        """Charge records that are about to leave, to an entry, or at once without one."""
+
+    async def charge_import(self, count: int, entry: Entry) -> None:
+        """Charge records that were written to the entry; only those of imports count."""
+
+    async def charge_reply(self, entry: Entry) -> None:
+        """Charge the bytes of a reply to its entry, if it has any."""
+
+    def note_sent(self, rows: int, size: int) -> None:
+        """Note the records and bytes that a stream has sent so far, in all."""
+
+    async def charge_sent(self, *, ends: bool = False) -> None:
+        """Charge what a stream has sent since the last time; it ``ends`` without an error."""
 
 
 class Books(Protocol):
@@ -129,9 +151,20 @@ class Call(ArrivingCall):
     #: Whether the reply to a write shows the record as the caller may read it, and not only the
     #: values that the call itself has set.
     shows_record: bool = False
-    #: Whether nothing but headers leaves: then no records are disclosed.
+    #: The fields of these values, if the reply shows them alone.
+    own_fields: Sequence[Field] = ()
+    #: Whether nothing but headers leaves (HEAD): then no records are disclosed, and a command that
+    #: would hold a state, wait, or send a file or stream returns when it has checked the call.
     headers_only: bool = False
+    #: Charges what the call uses; None if no quota counts it.
+    gauge: Gauge | None = None
+    #: Makes the gauge of the call under a policy; None if nothing is limited.
+    meter: Callable[[PolicySnapshot], Gauge | None] | None = None
+    #: The policy whose limits the gauge knows.
+    _metered: PolicySnapshot | None = None
     _within: bool = False
+    #: The records that were charged as imported.
+    _imported: int = 0
     _stream: OpenStream | None = None
 
     def renew(self, policy: PolicySnapshot) -> None:
@@ -142,6 +175,12 @@ class Call(ArrivingCall):
         self.principal = renew_caller(self.principal, self.policy, policy)
         self.policy = policy
         self.entry.policy_revision = policy.revision
+        self.adopt_terms(policy)
+
+    def adopt_terms(self, policy: PolicySnapshot) -> None:
+        """Charge the rest of the call by the limits of a policy."""
+        if self.meter is not None and policy is not self._metered:
+            self.gauge, self._metered = self.meter(policy), policy
 
     def permits(self, permission: Permission) -> bool:
         """Whether the caller has a permission on the hub itself: by a role and by its scopes."""
@@ -200,12 +239,12 @@ class Call(ArrivingCall):
 
     # --- disclosures: all data that leaves passes here, so that it is audited first ----------
 
-    def disclose(self, given: GivenRecords) -> None:
+    async def disclose(self, given: GivenRecords) -> None:
         """Note the records of a reply in the call's entry, which is durable before they leave.
 
         All disclosures raise Refused if the caller may receive no more (see ``Allowance``).
         """
-        self._count(given.count)
+        await self._count(given.count)
         if self.headers_only:
             return
         self.entry.shown = given.rule
@@ -213,23 +252,25 @@ class Call(ArrivingCall):
         self.entry.keys = given.keys
         self.entry.low_key, self.entry.high_key = given.low_key, given.high_key
 
-    def disclose_one(self, rule: bytes) -> None:
+    async def disclose_one(self, rule: bytes) -> None:
         """Note that a reply shows the record whose key is in the call's entry."""
-        self._count(1)
+        await self._count(1)
         if not self.headers_only:
             self.entry.shown, self.entry.row_count = rule, 1
 
     async def will_disclose(self, view: View, fields: str = "") -> None:
         """Note that a reply shows the record that the call writes; the write's transaction will
         contain the entry. Raises DatabaseUnavailable."""
-        self._count(1)
+        await self._count(1)
         self.entry.shown = await self.books.journal.store(view.prepared(Shown, fields))
 
     async def disclose_within(
         self, connection: Connection, entries: Sequence[Entry], rules: Sequence[Shown]
     ) -> None:
         """Write entries for a reply in a transaction that ends before the reply leaves."""
-        self._count(sum(entry.row_count or 0 for entry in entries))
+        await self._count(sum(entry.row_count or 0 for entry in entries))
+        if self.headers_only:
+            return
         await insert_shown(connection, rules)
         await insert_entries(connection, entries)
 
@@ -239,8 +280,9 @@ class Call(ArrivingCall):
         Raises DatabaseUnavailable, and the store's error if it refuses an entry: then the frames
         must not leave, and without the permit they cannot.
         """
-        permit = self.permit(sum(g.count for g in given))
-        await self.write_parts(given)
+        permit = await self.permit(sum(g.count for g in given))
+        if not self.headers_only:
+            await self.write_parts(given)
         return permit
 
     async def write_parts(self, given: Sequence[GivenRecords]) -> None:
@@ -259,24 +301,39 @@ class Call(ArrivingCall):
         if self._stream is None:
             self._stream = self.books.open_streams.open(self.entry)
         self._stream.row_count, self._stream.byte_count = rows, size
+        if self.gauge is not None:
+            self.gauge.note_sent(rows, size)
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        """The records and bytes that the call's stream has sent so far."""
+        return (self._stream.row_count, self._stream.byte_count) if self._stream else (0, 0)
 
     async def record_end(self, outcome: str, rows: int, size: int) -> None:
         """Write the entry of how a stream of the call ended, with the totals that left the hub."""
         stream, self._stream = self._stream, None
-        await self.books.open_streams.end(stream, self.entry.end(outcome, rows, size))
+        try:
+            await self.books.open_streams.end(stream, self.entry.end(outcome, rows, size))
+        finally:
+            if self.gauge is not None:
+                self.gauge.note_sent(rows, size)
+                await self.gauge.charge_sent(ends=True)
 
-    def permit(self, count: int) -> Permit:
+    async def permit(self, count: int) -> Permit:
         """The permit to send records once their entries are durable (see ``disclose_part``)."""
-        self._count(count)
+        await self._count(count)
         return _PERMIT
 
-    def _count(self, count: int) -> None:
+    async def _count(self, count: int) -> None:
         """The one place that counts the records that leave by calls, before any entry reports
         them."""
         if self.headers_only:
             count = 0
         if count and self.books.allowance is not None:
             self.books.allowance.take(self.entry, count)
+        if count and self.gauge is not None:
+            await self.gauge.charge_sent()
+            await self.gauge.charge_records(count, None if self.recorded else self.entry)
         if count:
             find_counter("penstock_disclosed_records_total", self.entry.dataset or "-").inc(count)
         self.disclosed = (self.disclosed or 0) + count
@@ -335,6 +392,18 @@ class Call(ArrivingCall):
 
     async def audit_within(self, connection: Connection, rows: int) -> None:
         """Write the entry in the transaction of the call's own writes (see ``writing``)."""
+        await self.charge_import(rows)
+        if self.gauge is not None:
+            await self.gauge.charge_reply(self.entry)
         self.entry.row_count = rows
         await insert_entries(connection, [self.entry])
         self._within = True
+
+    async def charge_import(self, rows: int) -> None:
+        """Charge the records that the call writes, if it imports them; once, if it is repeated.
+
+        A replay writes none. Raises QuotaExhausted: then nothing may be written.
+        """
+        if self.gauge is not None and not self.replayed and rows > self._imported:
+            await self.gauge.charge_import(rows - self._imported, self.entry)
+            self._imported = rows

@@ -2,9 +2,9 @@
 
 All are Refused. Each class names its reason in ``penstock.hub.v1.ErrorReason``, whose options
 define how it is sent: to add an error, add it here and there, and nowhere else. Errors that only
-webhooks raise are in ``webhooks.errors``, those of HTTP in ``rpc.http_errors``, those of queries in
-``query.errors``, since the query language is independent. Any other exception is a defect: it is
-logged and reaches the client as INTERNAL without its text.
+webhooks raise are in ``webhooks.errors``, those of plans in ``policy.errors``, those of HTTP in
+``rpc.http_errors``, those of queries in ``query.errors``, since the query language is independent.
+Any other exception is a defect: it is logged and reaches the client as INTERNAL without its text.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ class Refused(Exception):
 
     The message and all values are bounded here, since they may repeat what the caller sent.
     ``places`` are cursors, which belong to the metadata and are sealed before they leave.
+    ``retry_after`` is after how many seconds the call may succeed, if that is known better than by
+    the reason.
     """
 
     reason: ClassVar[str] = "INTERNAL"
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Refused(Exception):
         violations: Sequence[Violation] = (),
         metadata: Mapping[str, str] | None = None,
         places: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
     ) -> None:
         self.message = shorten_text(message, MAX_MESSAGE)
         super().__init__(self.message)
@@ -59,6 +63,7 @@ class Refused(Exception):
             name: shorten_text(value, MAX_METADATA) for name, value in (metadata or {}).items()
         }
         self.places = dict(places or {})
+        self.retry_after = retry_after
 
 
 class Unauthenticated(Refused):
@@ -68,6 +73,12 @@ class Unauthenticated(Refused):
 
     def __init__(self) -> None:
         super().__init__("valid credentials are required: a bearer token or an API key")
+
+
+class TokenExpired(Refused):
+    """The token or ticket of a stream has expired; a new one can continue it."""
+
+    reason = "UNAUTHENTICATED"
 
 
 class PermissionDenied(Refused):
@@ -405,12 +416,6 @@ class RoleInUse(Refused):
     """A role that consumers have cannot be deleted."""
 
     reason = "ROLE_IN_USE"
-
-
-class PlanInUse(Refused):
-    """A plan that consumers have cannot be deleted."""
-
-    reason = "PLAN_IN_USE"
 
 
 class RollbackImpossible(Refused):

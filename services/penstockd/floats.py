@@ -6,18 +6,27 @@ than every number, as in PostgreSQL. There is one zero and one NaN: every way in
 through ``settle_float``, so -0.0 becomes 0, as it does in decimals, whole numbers and Structs, and
 etags, digests, comparisons and the order of records agree. Decimals, whole numbers and Structs
 refuse numbers that are not finite.
+
+Texts of numbers are rounded to the nearest float, as everywhere. Two kinds are refused instead,
+since nobody means what would be kept: numbers other than 0 that become 0, and whole numbers that
+become others (see ``keeps_number``).
 """
 
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 
 #: NaN and the infinities, by their names in texts and JSON.
 ODD_FLOATS: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+#: From here on, not every whole number is a float of 32 and of 64 bits.
+_WHOLE_SINGLE, _WHOLE_DOUBLE = 2.0**24, 2.0**53
+_NOT_ZERO = re.compile("[^1-9eE]*[1-9]")
 
 
 def settle_float(value: float) -> float:
@@ -28,6 +37,22 @@ def settle_float(value: float) -> float:
 def name_odd_float(value: float) -> str:
     """The name of NaN or an infinity."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def keeps_number(text: str, value: float, *, single: bool) -> bool:
+    """Whether the nearest float to a number's text still stands for that number.
+
+    A whole number must be the float, rounded to as many digits as the text has: so texts of a
+    float's shortest digits are kept, with zeros behind them too, and texts of all its digits.
+    """
+    if abs(value) < (_WHOLE_SINGLE if single else _WHOLE_DOUBLE):
+        return value != 0 or not _NOT_ZERO.match(text)
+    number = Decimal(text)
+    if number != number.to_integral_value():
+        return True
+    digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
+    rounded = Context(prec=len(digits)).create_decimal(Decimal(value))
+    return number in (rounded, Decimal(_shortest_text(value, single)))
 
 
 def format_float(value: float, single: bool) -> str:

@@ -10,6 +10,7 @@ from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.refusals import UnknownCallers
 from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
+from penstockd.auth.tickets import Tickets
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
@@ -19,6 +20,7 @@ from penstockd.exports.limits import ExportLimits
 from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.keyring import KeyRing
+from penstockd.metering.admission import Limiter
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import Announcements
@@ -53,6 +55,7 @@ class Hub:
     credentials: Credentials
     uses: CredentialUses
     page_tokens: PageTokens
+    tickets: Tickets
     places: Places
     snapshots: Snapshots
     states: States
@@ -63,5 +66,6 @@ class Hub:
     webhooks: WebhookDesk
     audit_file: CheckpointFile
     public_url: str
+    limiter: Limiter
     tasks: Tasks = field(default_factory=Tasks)
     allowance: Allowance | None = None

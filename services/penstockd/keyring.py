@@ -22,8 +22,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 #: The purposes of the keys derived from a secret.
 SIGNING, WEBHOOKS, LASTING = "signing-key", "webhooks", "lasting-keys"
+#: Names consumers in headers, by hashes that tell nothing.
+PARTITIONS = "partitions"
 CREDENTIALS, PAGE_TOKENS, CURSORS = "credentials", "page-tokens", "cursors"
-CHECKPOINTS = "audit-checkpoint"
+CHECKPOINTS, STREAM_TICKETS = "audit-checkpoint", "stream-tickets"
 #: The lasting keys: sequences must keep their order, and consumers join records by masked hashes.
 SEQUENCES, MASKS = "sequences", "mask"
 LASTING_KEYS = (SEQUENCES, MASKS)

@@ -25,6 +25,7 @@ from penstockd.auth.credentials import Credentials
 from penstockd.auth.issuers import Issuers
 from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKeys, rotate_keys
+from penstockd.auth.tickets import Tickets
 from penstockd.auth.tokens import Tokens
 from penstockd.auth.trust import Trust
 from penstockd.auth.uses import CredentialUses
@@ -43,13 +44,17 @@ from penstockd.keyring import (
     CREDENTIALS,
     MASKS,
     PAGE_TOKENS,
+    PARTITIONS,
     SIGNING,
+    STREAM_TICKETS,
     WEBHOOKS,
     KeyRing,
     Seal,
 )
+from penstockd.metering.admission import Limiter
 from penstockd.metering.days import UsageDays
 from penstockd.metering.fold import UsageFold
+from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.rollups import UsageLevel
 from penstockd.observe import flush_spans, set_up
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
@@ -127,6 +132,7 @@ async def open_hub(settings: Settings, database: Database) -> AsyncIterator[Hub]
         await hub.tasks.drain()
     finally:
         await hub.uses.close()
+        await hub.limiter.close()
         await hub.refusals.close()
         await hub.failed_sign_ins.close()
         hub.policy.close()
@@ -157,6 +163,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         database=database,
         announcements=announcements,
         policy=policy,
+        limiter=Limiter(database, announcements, ring.keys(PARTITIONS)),
         writer=Writer(database, Sequencer(database)),
         journal=journal,
         open_streams=OpenStreams(database, journal),
@@ -168,6 +175,7 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         credentials=credentials,
         uses=CredentialUses(database, credentials),
         page_tokens=PageTokens(ring.keys(PAGE_TOKENS)),
+        tickets=Tickets(ring.keys(STREAM_TICKETS)),
         places=places,
         snapshots=snapshots,
         states=States(snapshots),
@@ -269,6 +277,7 @@ def worker_organs(hub: Hub) -> list[Organ]:
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
         Organ("open-streams", hub.open_streams.follow),
+        Organ("allowances", hub.limiter.follow),
         Organ("credential-uses", hub.uses.follow),
         Organ("refused-calls", hub.refusals.follow),
         Organ("failed-sign-ins", hub.failed_sign_ins.follow),
@@ -288,6 +297,7 @@ def keeper_organs(
         Organ("database-server", hub.database.follow_server),
         Organ("announcements", hub.announcements.follow),
         Organ("policy", hub.policy.follow),
+        Organ("allowances", hub.limiter.follow),
         Organ("checkpoint-file", CheckpointWitness(hub.database, hub.audit_file).run),
         Organ("disk", _watch_disk(settings, hub, leases).run),
         *(make_singleton(name, leases, hub.database, work[name]) for name in SINGLETONS),
@@ -331,6 +341,7 @@ def list_singletons(settings: Settings, hub: Hub, leases: Leases) -> Mapping[str
         "webhooks": lambda fenced: _deliver_webhooks(settings, hub, fenced, leases),
         "webhook-retention": lambda fenced: _forget_deliveries(fenced, delivery_age, leases),
         "lost-streams": lambda fenced: LostStreams(fenced).run(),
+        "lost-portions": lambda fenced: LostPortions(fenced).run(),
         "usage": lambda fenced: UsageFold(fenced).run(),
         "usage-days": lambda fenced: UsageDays(fenced, kept).run(),
     }
@@ -363,6 +374,7 @@ async def _deliver_webhooks(
         hub.places,
         clock=leases.now,
         allowance=hub.allowance,
+        limiter=hub.limiter,
     )
     try:
         await database.open()

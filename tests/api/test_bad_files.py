@@ -173,7 +173,7 @@ def test_a_poisoned_row_is_named(hub: RunningHub, row: bytes, name: str, field: 
     if name == "CSV":
         body = b"customer_id,name,credit_limit\n" + key + b"-1,fine,1\n"
     else:
-        body = json.dumps({"customerId": f"{key.decode()}-1"}).encode() + b"\n"
+        body = json.dumps({"customerId": f"{key.decode()}-1", "name": "fine"}).encode() + b"\n"
     body += row.replace(b"{key}", key + b"-2") + b"\n"
     reply = import_(hub, body, name)
     assert (reply.status, reply.reason) == (400, "IMPORT_ROW_INVALID"), reply.text[:300]
@@ -216,11 +216,11 @@ def test_a_byte_order_mark_is_no_part_of_the_data(
 
 def test_files_that_look_odd_and_are_right(hub: RunningHub) -> None:
     key = new_customer()["customerId"]
-    body = f'name,"customer_id",etag,notes\r\n\r\n"a\n""b""",{key},999,\r\n"",{key}-2,,""'
+    body = f'name,"customer_id",etag,notes\r\n\r\n"a\n""b""",{key},999,\r\n" ",{key}-2,,""'
     assert import_(hub, body.encode()).json() == {"rowCount": "2", "createdCount": "2"}
     first, second = (hub.get(f"/v1/customers/{k}").json() for k in (key, f"{key}-2"))
     assert first["name"] == 'a\n"b"' and first["notes"] is None and first["etag"] != "999"
-    assert second["notes"] == "" and second["name"] == ""
+    assert second["notes"] == "" and second["name"] == " "
     assert import_(hub, b"customer_id,name\n").json() == {}
     assert import_(hub, b"[]", "JSON").json() == {}
     assert import_(hub, b"\n\n", "NDJSON").json() == {}

@@ -236,7 +236,7 @@ def test_whole_numbers_beyond_64_bits(hub: RunningHub, value: Any) -> None:
 def test_whole_numbers_at_the_limits_of_64_bits(hub: RunningHub) -> None:
     for value in (2**63 - 1, -(2**63), 2**53 + 1):
         key = new_customer()["customerId"]
-        made = create(hub, "products", productId=key, unitsInStock=str(value))
+        made = create(hub, "products", productId=key, name="n", unitsInStock=str(value))
         assert made.json()["unitsInStock"] == str(value)
 
 

@@ -78,9 +78,9 @@ NEEDS: dict[str, dict[str, Any]] = {
     "StreamExportCustomers": {"format": "NDJSON"},
     "ExportCustomers": {"format": "NDJSON"},
     "RepairCustomers": {"ranges": [{}]},
-    "BatchUpsertCustomers": {"customers": [{"customerId": "walk"}]},
-    "CreateCustomer": {"customer": {"customerId": "walk"}},
-    "UpdateCustomer": {"customer": {"customerId": "walk"}, "allowMissing": True},
+    "BatchUpsertCustomers": {"customers": [{"customerId": "walk", "name": "W"}]},
+    "CreateCustomer": {"customer": {"customerId": "walk", "name": "W"}},
+    "UpdateCustomer": {"customer": {"customerId": "walk", "name": "W"}, "allowMissing": True},
     "AcknowledgeDeliveries": {"outcomes": [{"deliveryId": "walk", "status": 200}]},
 }
 NEEDS |= {

@@ -81,6 +81,68 @@ def test_no_room_is_507_and_reads_go_on(hub: RunningHub, accept: str) -> None:
     assert hub.get("/v1/errors/STORAGE_FULL").json()["httpStatus"] == 507
 
 
+#: The same error when the transaction ends: an import has begun to reply by then.
+FULL_AT_COMMIT = """
+CREATE FUNCTION full_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.notes = 'full_at_commit' THEN
+    RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE CONSTRAINT TRIGGER full_at_commit AFTER INSERT ON data.customers
+  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION full_at_commit();
+"""
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/problem+json"])
+def test_an_import_that_finds_no_room_at_its_end_is_507(hub: RunningHub, accept: str) -> None:
+    record = new_customer(notes="full_at_commit")
+    hub.sql_script(FULL_AT_COMMIT)
+    try:
+        reply = hub.request(
+            "POST",
+            "/v1/customers:import?format=NDJSON",
+            consumer="admin",
+            body=json.dumps(record).encode(),
+            headers={"accept": accept, "content-type": "application/x-ndjson"},
+        )
+    finally:
+        hub.sql_script("DROP FUNCTION full_at_commit() CASCADE")
+    assert (reply.status, "x-http-status" in reply.headers) == (507, False), reply.text
+    assert reply.headers["content-type"] == accept
+    told = reply.json()
+    assert (told["reason"] if accept.endswith("problem+json") else reply.reason) == "STORAGE_FULL"
+    assert hub.get(f"/v1/customers/{record['customerId']}").status == 404
+
+
+#: PostgreSQL's error if the audit cannot grow, for reads of one record.
+NO_AUDIT = """
+CREATE FUNCTION no_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.record_key = 'c00000007' THEN
+    RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER no_audit BEFORE INSERT ON hub.audit_entry FOR EACH ROW EXECUTE FUNCTION no_audit();
+"""
+
+
+def test_a_read_for_which_the_audit_has_no_room_is_507(hub: RunningHub) -> None:
+    hub.sql_script(NO_AUDIT)
+    try:
+        for accept in ("application/json", "application/xml", "*/*"):
+            reply = hub.request(
+                "GET", "/v1/customers/c00000007", consumer="admin", headers={"accept": accept}
+            )
+            assert (reply.status, "x-http-status" in reply.headers) == (507, False), reply.text
+            assert "c00000007" not in reply.text
+    finally:
+        hub.sql_script("DROP FUNCTION no_audit() CASCADE")
+    assert hub.get("/v1/customers/c00000007").status == 200
+
+
 def test_livez_and_readyz_need_no_credentials(hub: RunningHub) -> None:
     for path in ("/livez", "/readyz", "/healthz"):
         assert hub.request("GET", path).status == 200

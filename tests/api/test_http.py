@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import subprocess
 from typing import Any
 
 import pytest
@@ -78,6 +79,21 @@ def test_a_wrong_verb_is_told_the_right_ones(
         assert reply.reason == "METHOD_NOT_ALLOWED"
     options = hub.request("OPTIONS", path, consumer="admin")
     assert (options.status, options.headers["allow"], options.body) == (200, allow, b"")
+
+
+def test_how_a_status_is_told_is_not_shown(hub: RunningHub) -> None:
+    path, tag = "/v1/customers/c00000001", hub.get("/v1/customers/c00000001").headers["etag"]
+    for status, at, headers in [
+        (406, path, {"accept": "application/jsonl"}),
+        (406, path, {"accept": "text/csv;q=0.3"}),
+        (304, path, {"if-none-match": tag}),
+        (412, "/v1/customers/absent", {"if-match": tag}),
+        (405, "/v1/customers:import", {}),
+        (405, "/oauth2/token", {}),
+    ]:
+        for verb in ("GET", "HEAD"):
+            reply = hub.request(verb, at, consumer="admin", headers=headers)
+            assert (reply.status, "x-http-status" in reply.headers) == (status, False), at
 
 
 def test_errors_on_the_paths_of_streams_have_their_status(hub: RunningHub) -> None:
@@ -345,6 +361,28 @@ def test_an_api_key_does_what_a_token_does(hub: RunningHub) -> None:
         assert mine["customers"] == other["customers"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("grpc-timeout", "1n"),
+        ("grpc-timeout", "soon"),
+        ("grpc-encoding", "unheard-of"),
+        ("x-trace-bin", "no base64!"),
+    ],
+)
+def test_headers_of_grpc_mean_nothing_over_http(hub: RunningHub, name: str, value: str) -> None:
+    """The hub reads calls over gRPC, which would refuse them."""
+    for verb, path, body in [
+        ("GET", "/v1/customers/c00000001", None),
+        ("GET", "/v1/customers:export?limit=1", None),
+        ("GET", "/v1/errors", None),
+        ("POST", "/v1/customers:batchUpsert", {"customers": [new_customer()]}),
+        ("POST", "/v1/customers:import?format=NDJSON", new_customer()),
+    ]:
+        reply = hub.request(verb, path, consumer="admin", json_body=body, headers={name: value})
+        assert reply.status == 200, (path, reply.text)
+
+
 def test_many_calls_share_a_connection(hub: RunningHub) -> None:
     """The hub answers three requests, written at once on one HTTP/1.1 connection, in order."""
     token = hub.token("admin")
@@ -361,6 +399,81 @@ def test_many_calls_share_a_connection(hub: RunningHub) -> None:
     places = [received.index(f'{{"customerId":"c0000000{i}"}}'.encode()) for i in (1, 2, 3)]
     assert places == sorted(places)
     assert received.count(b"HTTP/1.1 200 OK") == 3
+
+
+def over_http_10(
+    hub: RunningHub, line: str, *headers: str, body: str = ""
+) -> tuple[int, dict[str, str], bytes]:
+    """The status, the headers and the body of a call over HTTP/1.0, which names no host."""
+    head = [f"{line} HTTP/1.0", f"authorization: Bearer {hub.token('admin')}", *headers, "", body]
+    with socket.create_connection(("127.0.0.1", hub.port), timeout=PATIENCE) as connection:
+        connection.sendall("\r\n".join(head).encode())
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    told, _, content = received.partition(b"\r\n\r\n")
+    first, *rest = told.decode().split("\r\n")
+    found = {name.lower(): value for name, value in (line.split(": ", 1) for line in rest)}
+    return int(first.split()[1]), found, content
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_http_10_gets_whole_replies(hub: RunningHub, encoding: str) -> None:
+    for path in (
+        "/v1/customers/c00000001",
+        "/v1/customers?page_size=200",
+        "/v1/customers:exportPage?format=CSV&page_size=200",
+        "/v1/customers/absent",
+    ):
+        now = hub.request("GET", path, consumer="admin")
+        status, headers, body = over_http_10(hub, f"GET {path}", f"accept-encoding: {encoding}")
+        packed = headers.get("content-encoding") == "gzip"
+        plain = gzip.decompress(body) if packed else body
+        assert status == now.status and "transfer-encoding" not in headers
+        assert packed or int(headers["content-length"]) == len(body)
+        if status == 200:
+            assert plain == now.body, path
+
+
+def test_http_10_writes(hub: RunningHub) -> None:
+    record = new_customer()
+    body = json.dumps(record)
+    for line, status in [
+        ("POST /v1/customers", 200),
+        ("POST /v1/customers:import?format=NDJSON", 200),
+    ]:
+        headers = ["content-type: application/json", f"content-length: {len(body)}"]
+        got, _, reply = over_http_10(hub, line, *headers, body=body)
+        assert got == status, reply
+    assert hub.get(f"/v1/customers/{record['customerId']}").status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/customers:export",
+        "/v1/customers:watch",
+        "/v1/changes:watch",
+        "/v1/audit/entries:export",
+        "/v1/usage:export",
+    ],
+)
+def test_http_10_gets_no_streams(hub: RunningHub, path: str) -> None:
+    for verb in ("GET", "HEAD"):
+        # A caller cannot claim another version.
+        claim = "x-penstock-protocol: HTTP/1.1"
+        status, headers, body = over_http_10(hub, f"{verb} {path}", claim)
+        assert (status, "x-http-status" in headers) == (505, False), body
+        assert verb == "HEAD" or b"HTTP_VERSION_UNSUPPORTED" in body
+    assert hub.request("HEAD", path, consumer="admin").status == 200
+
+
+def test_curl_may_speak_http_10(hub: RunningHub) -> None:
+    token = f"authorization: Bearer {hub.token('admin')}"
+    for path, status in [("/v1/customers/c00000001", 200), ("/v1/customers:export", 505)]:
+        command = ["curl", "-0", "-s", "-o", "-", "-w", "%{http_code}", "-H", token]
+        done = subprocess.run([*command, hub.url + path], capture_output=True, check=True)
+        assert done.stdout.endswith(str(status).encode()), done.stdout
 
 
 def test_the_datasets_that_are_served_are_those_of_the_model() -> None:

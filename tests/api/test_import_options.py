@@ -158,14 +158,14 @@ def test_a_repeated_import_reports_what_it_ignored(hub: RunningHub) -> None:
 
 #: Files of two records; the credit limit of the second is not a number.
 PREVIEWED = {
-    "csv": "customer_id;creditLimit;stone\n{key};12.50;x\n{key}-2;much;y\n",
-    "ndjson": '{{"customerId":"{key}","stone":"x","creditLimit":"12.50"}}\n'
-    '{{"customerId":"{key}-2","stone":"y","creditLimit":"much"}}\n',
-    "json": '[{{"customerId":"{key}","stone":"x","credit_limit":"12.50"}},'
-    '{{"customerId":"{key}-2","stone":"y","credit_limit":"much"}}]',
-    "xml": "<customers><customer><customer_id>{key}</customer_id><stone>x</stone>"
+    "csv": "customer_id;name;creditLimit;stone\n{key};n;12.50;x\n{key}-2;n;much;y\n",
+    "ndjson": '{{"customerId":"{key}","name":"n","stone":"x","creditLimit":"12.50"}}\n'
+    '{{"customerId":"{key}-2","name":"n","stone":"y","creditLimit":"much"}}\n',
+    "json": '[{{"customerId":"{key}","name":"n","stone":"x","credit_limit":"12.50"}},'
+    '{{"customerId":"{key}-2","name":"n","stone":"y","credit_limit":"much"}}]',
+    "xml": "<customers><customer><customer_id>{key}</customer_id><name>n</name><stone>x</stone>"
     "<credit_limit>12.50</credit_limit></customer><customer><customer_id>{key}-2</customer_id>"
-    "<stone>y</stone><credit_limit>much</credit_limit></customer></customers>",
+    "<name>n</name><stone>y</stone><credit_limit>much</credit_limit></customer></customers>",
 }
 
 
@@ -173,6 +173,7 @@ def columnar(name: str, key: str) -> bytes:
     """The same in a format that is not text."""
     values = {
         "customer_id": [key, f"{key}-2"],
+        "name": ["n", "n"],
         "creditLimit": ["12.50", "much"],
         "stone": ["x", "y"],
     }
@@ -235,5 +236,5 @@ def test_a_preview_by_command(hub: RunningHub, unchanged: None, tmp_path: Path) 
     )
     assert failed.returncode == 1 and b"1 bad row; the others were checked" in failed.stderr
     shown = json.loads(failed.stdout)
-    assert [c["column"] for c in shown] == ["customer_id", "creditLimit", "stone"]
-    assert shown[1]["refused"] == 1
+    assert [c["column"] for c in shown] == ["customer_id", "name", "creditLimit", "stone"]
+    assert shown[2]["refused"] == 1

@@ -77,11 +77,13 @@ def test_a_batch_with_every_kind_of_bad_row(hub: RunningHub, fill: int) -> None:
 @pytest.mark.parametrize("format", ["csv", "ndjson", "json"])
 def test_an_import_with_every_kind_of_bad_row(hub: RunningHub, format: str) -> None:
     prefix = new_customer()["customerId"]
-    wrong = [{"customerId": f"{prefix}-bad{i}", **v} for i, (v, _, _) in enumerate(WRONG)]
+    wrong = [
+        {"customerId": f"{prefix}-bad{i}", "name": "Bad", **v} for i, (v, _, _) in enumerate(WRONG)
+    ]
     records = [
         {"customerId": f"{prefix}-0", "name": "First"},
         *wrong,
-        {"customerId": "a\tb"},
+        {"customerId": "a\tb", "name": "Tab"},
         {"customerId": f"{prefix}-0", "name": "Later"},
         {"customerId": f"{prefix}-1", "name": "Last"},
     ]
@@ -159,8 +161,8 @@ def test_rows_out_of_sight_stay_and_none_leaves(hub: RunningHub) -> None:
 
 def test_a_thousand_problems_are_told_and_all_are_counted(hub: RunningHub) -> None:
     prefix = new_customer()["customerId"]
-    lines = [f"{prefix}-{i},{'x' if i % 10 else '1'}" for i in range(25_000)]
-    data = "\n".join(["customer_id,credit_limit", *lines]).encode()
+    lines = [f"{prefix}-{i},N,{'x' if i % 10 else '1'}" for i in range(25_000)]
+    data = "\n".join(["customer_id,name,credit_limit", *lines]).encode()
     reply = import_(hub, data)
     body = reply.json()
     assert (body["rowCount"], body["createdCount"], body["refusedCount"]) == (
@@ -188,7 +190,7 @@ def test_what_the_caller_may_not_write_refuses_all(hub: RunningHub) -> None:
 def test_the_command_shows_the_bad_rows_and_fails(hub: RunningHub, tmp_path: Any) -> None:
     prefix = new_customer()["customerId"]
     file = tmp_path / "some.csv"
-    file.write_text(f"customer_id,email\n{prefix}-0,a@b.c\n{prefix}-1,nobody\n")
+    file.write_text(f"customer_id,name,email\n{prefix}-0,A,a@b.c\n{prefix}-1,B,nobody\n")
     command = ("import", "customers", str(file), "--partial")
     checked = hub.command(*command, "--validate-only", check=False)
     assert checked.returncode == 1 and keys(hub, prefix) == set()

@@ -133,6 +133,45 @@ def test_a_consumer_has_a_plan_and_limits_of_its_own(
         assert set(wrong.violations()) == {"limits.quotas[0].per"}
 
 
+def test_a_patch_merges(hub: RunningHub, name: str) -> None:
+    """RFC 7396: members that are present change, objects merge, lists replace, null clears."""
+    rate = {"perSecond": 5, "burst": 10}
+    plan = {"planId": name, "concurrent": {"calls": 3, "streams": 2}, "rates": [rate]}
+    done(call(hub, "POST", "/v1/plans", plan))
+    path = f"/v1/plans/{name}"
+
+    def changed(body: Any, path: str = path, **query: Any) -> Any:
+        return done(call(hub, "PATCH", path, body, **query))
+
+    assert changed({"concurrent": {"calls": 4}})["concurrent"] == {"calls": 4, "streams": 2}
+    assert changed({"concurrent": {}})["concurrent"] == {"calls": 4, "streams": 2}
+    assert changed({})["concurrent"] == {"calls": 4, "streams": 2}
+    assert changed({"concurrent": {"calls": None}})["concurrent"] == {"streams": 2}
+    assert changed({"rates": [{**rate, "burst": 20}]})["rates"] == [{**rate, "burst": 20}]
+    masked = changed({"concurrent": {"calls": 1}}, update_mask="concurrent")
+    assert masked["concurrent"] == {"calls": 1}, "a mask replaces what it names"
+    assert "concurrent" not in changed({"concurrent": None})
+    unknown = call(hub, "PATCH", path, {"concurrent": {}}, update_mask="concurrent.pace")
+    assert unknown.reason == "FIELD_UNKNOWN"
+    with consumer_with(hub) as made:
+        path = f"/v1/access/consumers/{made.name}"
+        first = {"claims": {"region": {"values": ["EU"]}, "team": {"values": ["x"]}}}
+        quota = {"what": "calls", "per": "hour", "limit": "5000"}
+        limits = {"concurrent": {"calls": 3, "exports": 1}, "quotas": [quota]}
+        assert changed({**first, "limits": limits}, path)["limits"] == limits
+        more = {"limits": {"concurrent": {"calls": 5}}, "claims": {"unit": {"values": ["1"]}}}
+        found = changed(more, path)
+        assert found["limits"] == {**limits, "concurrent": {"calls": 5, "exports": 1}}
+        assert set(found["claims"]) == {"region", "team", "unit"}
+        found = changed({"claims": {"team": None, "none": None}, "limits": {}}, path)
+        assert set(found["claims"]) == {"region", "unit"} and "quotas" in found["limits"]
+        assert "limits" not in changed({"limits": None}, path)
+        masked = changed({"claims": {"x": {"values": ["1"]}}}, path, update_mask="claims")
+        assert set(masked["claims"]) == {"x"}
+        null = call(hub, "PATCH", path, {"claims": {"x": None}}, update_mask="claims")
+        assert (null.status, null.reason) == (400, "VALUE_INVALID")
+
+
 def test_who_may_see_and_change_plans(hub: RunningHub, name: str) -> None:
     with consumer_with(hub) as made:
         headers = {"x-api-key": made.key.removeprefix("key:")}

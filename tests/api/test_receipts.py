@@ -170,6 +170,8 @@ def test_an_empty_export_has_a_receipt_too(hub: RunningHub) -> None:
         found = receipt(hub, reply)
         assert found["state"] == "COMPLETE" and "rowCount" not in found
         assert found["sha256"] == hashlib.sha256(reply.body).hexdigest()
+        full = export(hub, format=name, limit=1)
+        assert reply.headers["content-type"] == full.headers["content-type"]
 
 
 def test_what_is_refused_at_once_leaves_no_receipt(hub: RunningHub) -> None:

@@ -48,7 +48,7 @@ def odd(hub: RunningHub) -> None:
     records = [
         new_customer(notes=long, name=text, tags=[text, ""], billingAddress={"city": text}),
         new_customer(notes="", phone="", email=None, creditLimit="0.0000", lifetimeValue="-0.5"),
-        new_customer(name="", birthDate="0001-01-01", billingAddress={}),
+        new_customer(name=" ", birthDate="0001-01-01", billingAddress={}),
         new_customer(name="NULL", notes="null", creditLimit="99999999999999.9999"),
     ]
     for record in records:
@@ -56,6 +56,7 @@ def odd(hub: RunningHub) -> None:
         assert reply.status == 200, reply.text
     product = {
         "productId": records[0]["customerId"],
+        "name": "Odd",
         "attributes": {"a\n": long, "": "empty", "k": ""},
         "weightKg": 0.1,
         "unitsInStock": "-9223372036854775808",
@@ -161,7 +162,13 @@ def test_names_of_many_scripts_come_back_byte_for_byte(hub: RunningHub) -> None:
     assert sum(not name.isascii() for name, _ in pairs) > 1500
     # Contacts, because no other test depends on their number.
     records = [
-        {"contactId": f"ml-{i:05}", "givenName": name, "familyName": roman, "source": "ml"}
+        {
+            "contactId": f"ml-{i:05}",
+            "customerId": "c00000001",
+            "givenName": name,
+            "familyName": roman,
+            "source": "ml",
+        }
         for i, (name, roman) in enumerate(pairs)
     ]
     body = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()

@@ -280,12 +280,12 @@ def test_members_that_are_present_change_and_no_others(hub: RunningHub) -> None:
     ), "objects merge"
     assert patch({"tags": ["c"]})["tags"] == ["c"], "lists are replaced"
     assert patch({"tags": []})["tags"] == []
-    assert patch({"name": ""})["name"] == ""
+    assert patch({"source": ""})["source"] == ""
     assert patch({"email": None})["email"] is None, "null clears"
     assert patch({"billingAddress": None})["billingAddress"] is None
-    assert apart(patch({})) == apart(after, "tags", "name", "email", "billingAddress") | {
+    assert apart(patch({})) == apart(after, "tags", "source", "email", "billingAddress") | {
         "tags": [],
-        "name": "",
+        "source": "",
         "email": None,
         "billingAddress": None,
     }, "an empty patch changes nothing"
@@ -361,12 +361,27 @@ def test_a_write_can_name_what_it_expects(hub: RunningHub) -> None:
     assert changed.status == 200
     new = changed.headers["etag"]
     assert new == f'"{changed.json()["etag"]}"' and new != tag
-    for header in (tag, f"W/{new}", f"{tag}, {new}", '"nothing"', '""', '"-xml"'):
+    for header in (tag, f"W/{new}", f"W/{new}, {tag}", '"nothing"', '""', '"-xml"', f"{tag}, *"):
         refused = patch("two", if_match=header)
+        if header.endswith("*"):
+            assert (refused.status, refused.reason) == (400, "REQUEST_MALFORMED")
+            continue
         assert refused.status == 412, (header, refused.text)
         assert refused.reason in ("ETAG_MISMATCH", "PRECONDITION_FAILED")
     assert hub.get(path).json()["name"] == "one"
     assert patch("three", if_match="*").status == 200
+    listed = f'"a" , {hub.get(path).headers["etag"]},"b"'
+    assert patch("one of several", if_match=listed).status == 200
+    assert patch("none of several", if_match=listed).status == 412
+    narrow = hub.get(path, "crm").headers["etag"]
+    mine = hub.request(
+        "PATCH",
+        path,
+        consumer="crm",
+        json_body={"name": "of a narrower View"},
+        headers={"if-match": f'"b", {narrow}'},
+    )
+    assert mine.status == 200, mine.text
     refused = hub.request("DELETE", path, consumer="admin", headers={"if-match": tag})
     assert refused.status == 412
     now = hub.get(path).headers["etag"]
@@ -377,6 +392,40 @@ def test_a_write_can_name_what_it_expects(hub: RunningHub) -> None:
     gone = hub.request("DELETE", path, consumer="admin", headers={"if-match": now})
     assert gone.status == 200
     assert patch("four", if_match="*").status == 412, "there is nothing that matches"
+
+
+def test_a_read_can_name_what_it_expects(hub: RunningHub) -> None:
+    path, record = made(hub)
+    for header, status in [
+        (f'"{record["etag"]}"', 200),
+        (f'"a", "{record["etag"]}"', 200),
+        ("*", 200),
+        ('"a", "b"', 412),
+        (f'W/"{record["etag"]}"', 412),
+        (f'"{record["etag"]}-xml"', 412),
+    ]:
+        for verb in ("GET", "HEAD"):
+            reply = hub.request(verb, path, consumer="admin", headers={"if-match": header})
+            assert (reply.status, "x-http-status" in reply.headers) == (status, False), header
+    # If-Match comes before If-None-Match.
+    both = {"if-match": '"a"', "if-none-match": f'"{record["etag"]}"'}
+    assert hub.request("GET", path, consumer="admin", headers=both).status == 412
+    refused = hub.request("GET", "/v1/customers", consumer="admin", headers={"if-match": '"a"'})
+    assert (refused.status, refused.reason) == (400, "REQUEST_MALFORMED")
+
+
+@pytest.mark.parametrize("header", ["if-match", "if-none-match"])
+def test_an_import_has_no_preconditions(hub: RunningHub, header: str, unchanged: None) -> None:
+    for value in ("*", '"a"'):
+        reply = hub.request(
+            "POST",
+            "/v1/customers:import?format=NDJSON",
+            consumer="admin",
+            body=json.dumps(new_customer()).encode(),
+            headers={header: value, "content-type": "application/x-ndjson"},
+        )
+        assert (reply.status, reply.reason) == (400, "REQUEST_MALFORMED")
+        assert "an import has no precondition If-" in reply.json()["message"]
 
 
 def test_a_sync_learns_what_differs_and_merges(hub: RunningHub) -> None:

@@ -259,6 +259,11 @@ def test_an_update_changes_what_it_names(hub: RunningHub, webhook: dict[str, Any
     assert (found["title"], found["options"]["rate"], found["url"]) == ("new", 5, webhook["url"])
     assert found["headers"] == {"x-a": ""}
     assert found["options"]["batchSize"] == 1
+    for headers, kept in (({"X-B": "2"}, {"x-a": "", "X-B": ""}), ({"x-a": None}, {"X-B": ""})):
+        body = {"headers": headers, "options": {}}
+        reply = hub.request("PATCH", f"/v1/webhooks/{name}", consumer="crm", json_body=body)
+        assert reply.json()["headers"] == kept, reply.text
+        assert reply.json()["options"]["rate"] == 5
     mask = {"update_mask": "options.thin"}
     reply = hub.request(
         "PATCH",

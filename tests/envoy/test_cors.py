@@ -56,7 +56,7 @@ async def test_a_named_origin_may_ask(door: Door, path: str) -> None:
         allowed = headers["access-control-allow-headers"].split(", ")
         wanted = {"authorization", "content-type", "x-api-key", "idempotency-key", "x-grpc-web"}
         assert wanted <= set(allowed)
-        assert headers["access-control-allow-methods"] == "GET, HEAD, POST, PATCH, DELETE"
+        assert headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS, POST, PATCH, DELETE"
         assert "access-control-allow-credentials" not in headers, "no cookies"
     assert door.hub.calls == calls, "a preflight is not the hub's business"
 
@@ -75,6 +75,8 @@ async def test_replies_and_errors_may_be_read(door: Door, path: str) -> None:
     assert headers["access-control-allow-origin"] == KNOWN
     exposed = headers["access-control-expose-headers"].split(", ")
     assert {"x-request-id", "retry-after", "grpc-status", "x-ratelimit-remaining"} <= set(exposed)
+    assert {"etag", "location", "link", "ratelimit", "ratelimit-policy", "allow"} <= set(exposed)
+    assert {"content-disposition", "penstock-next-page-token", "penstock-receipt"} <= set(exposed)
     assert "access-control-allow-credentials" not in headers
 
 

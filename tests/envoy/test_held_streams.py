@@ -223,12 +223,14 @@ async def test_only_streams_last_as_long_as_they_like() -> None:
         for route in manager["route_config"]["virtual_hosts"][0]["routes"]
         if not 0 < total_seconds(route) <= 120
     ]
-    # Once for gRPC, once for gRPC-Web, once for REST; the feeds of REST are matched by their verbs.
+    # Once for gRPC, once for gRPC-Web; those of REST are matched by their verbs.
     by_path = Counter(match["path"] for match in endless if "path" in match)
-    rest = dict.fromkeys(inputs["stream_paths"] + inputs["upload_paths"], 1)
-    assert by_path == rest | dict.fromkeys(inputs["grpc_streams"], 2)
+    assert by_path == dict.fromkeys(inputs["grpc_streams"], 2)
     patterns = {match["safe_regex"]["regex"] for match in endless if "path" not in match}
-    assert patterns == {"/v1/[^:]+:(watch)"}
+    of_datasets = {f"/v1/(data/)?[^:/]+:{verb}" for verb in ("export", "import")}
+    assert patterns == {"/v1/[^:]+:(watch)", "/v1/audit/entries:export", *of_datasets}
+    for path in inputs["stream_paths"] + inputs["upload_paths"]:
+        assert any(re.fullmatch(pattern, path) for pattern in patterns), path
     assert all(path.endswith(":watch") for path in inputs["feed_paths"])
     assert total_seconds({"route": {"timeout": "0s"}}) == 0
 

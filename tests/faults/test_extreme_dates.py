@@ -93,7 +93,7 @@ def test_exports_show_them(own_hub: RunningHub, format: str) -> None:
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
 def test_the_two_times_that_stand_for_infinity_are_refused(own_hub: RunningHub, time: str) -> None:
-    record = {"interactionId": f"i-{time[:4]}", "occurTime": time}
+    record = {"interactionId": f"i-{time[:4]}", "customerId": "c", "occurTime": time}
     reply = own_hub.request("POST", "/v1/interactions", consumer="admin", json_body=record)
     assert (reply.status, reply.reason) == (400, "VALUE_INVALID")
     assert "occurTime" in reply.violations()

@@ -49,6 +49,8 @@ def reads(dataset: str, key: str) -> dict[str, str]:
 def writes(dataset: Dataset, key: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
     """Verb, path and body of all writes of a record; each leaves it as it is."""
     name, record = f"/v1/{dataset.name}", {camel(dataset.key.path): key}
+    if "name" in dataset.by_path:
+        record["name"] = "n"  # it must have one
     dry = {"query": {"validate_only": "true"}}
     line = json.dumps(record).encode()
     return {

@@ -29,6 +29,7 @@ def entry(hub: RunningHub, request_id: str) -> dict[str, Any]:
     return dict(zip(names, rows[0], strict=True))
 
 
+NAMED = {"customerId": "c00000001", "name": "n"}
 #: Method, path after /v1/customers, consumer, body; the method and outcome in the entry.
 CALLS: list[tuple[str, str, str | None, Any, str, str]] = [
     ("GET", "/c00000001", "bi", None, "GetCustomer", "OK"),
@@ -45,7 +46,7 @@ CALLS: list[tuple[str, str, str | None, Any, str, str]] = [
     ("GET", ":exportPage?page_size=2", "bi", None, "ExportCustomers", "OK"),
     ("POST", "", "bi", {}, "CreateCustomer", "PERMISSION_DENIED"),
     ("POST", "", "crm", {}, "CreateCustomer", "VALUE_INVALID"),
-    ("POST", "", "crm", {"customerId": "c00000001"}, "CreateCustomer", "RECORD_EXISTS"),
+    ("POST", "", "crm", NAMED, "CreateCustomer", "RECORD_EXISTS"),
     ("PATCH", "/absent", "crm", {"name": "x"}, "UpdateCustomer", "RECORD_NOT_FOUND"),
     ("PATCH", "/c00000001?etag=0", "crm", {"name": "x"}, "UpdateCustomer", "ETAG_MISMATCH"),
     ("DELETE", "/absent", "crm", None, "DeleteCustomer", "RECORD_NOT_FOUND"),

@@ -287,6 +287,18 @@ def test_failed_sign_ins_are_bounded_by_address_and_by_client(strict: RunningHub
     assert len(long) < 200 and long.startswith("nnn")
 
 
+def test_a_password_is_taken_over_tls_or_from_this_machine(strict: RunningHub) -> None:
+    text = f"crm:{strict.consumers['crm']['client_secret']}"
+    basic = f"Basic {base64.b64encode(text.encode()).decode()}"
+    for address, scheme, status in [
+        ("203.0.113.150", "http", 401),
+        ("203.0.113.150", "https", 200),
+        ("127.0.0.1", "http", 200),
+    ]:
+        reply = ask(strict, address, authorization=basic, x_forwarded_proto=scheme)
+        assert reply.status == status, (address, scheme, reply.text)
+
+
 def test_a_malformed_request_for_a_token_costs_as_much(strict: RunningHub) -> None:
     def call() -> Reply:
         headers = {"x-forwarded-for": "203.0.113.70"}

@@ -97,5 +97,15 @@ def test_a_swapped_secret_never_stands_in_the_audit(hub: RunningHub) -> None:
 
 
 def test_tokens_name_their_client(hub: RunningHub) -> None:
+    """RFC 9068."""
     claims = jwt.decode(hub.token("crm"), options={"verify_signature": False})
     assert claims["client_id"] == claims["sub"] == "crm"
+    assert jwt.get_unverified_header(hub.token("crm"))["typ"] == "at+jwt"
+
+
+def test_the_issuer_is_where_its_metadata_is(hub: RunningHub) -> None:
+    """RFC 8414, 3.3: the two must be the same, and tokens name it."""
+    found = hub.request("GET", "/.well-known/oauth-authorization-server").json()
+    claims = jwt.decode(hub.token("crm"), options={"verify_signature": False})
+    assert found["issuer"] == claims["iss"] == hub.url
+    assert found["token_endpoint"] == f"{hub.url}/oauth2/token"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import penstockd
+from fake_organs import FakeConnection
 from penstockd.audit.entry import Entry
 from penstockd.calls import Call
 from penstockd.errors import PermissionDenied
@@ -201,3 +202,89 @@ def test_require_takes_one_of_several_and_names_the_first() -> None:
         call("access.read").require(*both)
     with pytest.raises(PermissionDenied, match=r"you need the permission access\.write"):
         call("webhooks.read").require(Permission.ACCESS_WRITE)
+
+
+class Gauge:
+    """Notes what a call charges."""
+
+    def __init__(self) -> None:
+        self.imported: list[int] = []
+
+    async def charge_import(self, count: int, entry: Entry) -> None:
+        self.imported.append(count)
+
+    async def charge_reply(self, entry: Entry) -> None:
+        entry.spends[7] = entry.byte_count or 0
+
+
+@pytest.mark.parametrize(("replayed", "charged"), [(False, [3]), (True, [])])
+async def test_a_replay_imports_nothing(replayed: bool, charged: list[int]) -> None:
+    """The call whose reply is repeated has paid for the records."""
+    gauge: Any = Gauge()
+    policy: Any = Policy()
+    books: Any = None
+    principal = Principal("c", "k", frozenset())
+    call = Call(Entry("r", "/m"), policy, books, principal, replayed=replayed, gauge=gauge)
+    await call.charge_import(3)
+    await call.charge_import(3)
+    assert gauge.imported == charged
+
+
+async def test_the_entry_of_a_write_spends_the_bytes_of_its_reply() -> None:
+    """It is written before the reply leaves, and no other entry could be charged for it."""
+    gauge: Any = Gauge()
+    policy: Any = Policy()
+    books: Any = None
+    entry = Entry("r", "/m", byte_count=42)
+    call = Call(entry, policy, books, Principal("c", "k", frozenset()), gauge=gauge)
+    connection: Any = FakeConnection()
+    await call.audit_within(connection, 1)
+    assert entry.spends == {7: 42}
+    assert any(7 in a or [7] in a for _, a in connection.statements), connection.statements
+
+
+class Sending(Context):
+    """A context that notes, for each time headers are sent, what the journal has by then."""
+
+    def __init__(self, journal: list[int | None]) -> None:
+        self.journal, self.before = journal, list[int | None]()
+
+    async def send_initial_metadata(self, sent: Any) -> None:
+        self.before = list(self.journal)
+
+
+async def test_headers_of_a_reply_leave_when_the_audit_has_its_size() -> None:
+    recorded: list[int | None] = []
+
+    async def record(entry: Entry) -> None:
+        recorded.append(entry.byte_count)
+
+    hub: Any = SimpleNamespace(policy=Policy(), journal=SimpleNamespace(record=record))
+    hub.policy.newest = hub.policy
+    context: Any = Sending(recorded)
+    wire: Any = SimpleNamespace(headers_only=False, holds_headers=False)
+    exchange = Exchange(hub, Method("penstock.api.v1.Customers", "ExportCustomers"), context, wire)
+    exchange.admit(hub.policy.newest, Principal("c", "k", frozenset()))
+    assert await exchange.head_reply(b"a page", {"h": "v"}) == b"a page"
+    assert context.before == [6]
+
+
+def test_the_rest_of_a_call_has_the_gauge_of_the_policy_that_holds_now() -> None:
+    """Made anew when the policy is another, and only then."""
+    first: Any = Policy()
+    then: Any = Policy()
+    books: Any = None
+    made: list[Any] = []
+    call = Call(Entry("r", "/m"), first, books, Principal("c", "k", frozenset()))
+    call.adopt_terms(first)
+    assert call.gauge is None, "nothing is limited"
+
+    def meter(policy: Any) -> Any:
+        made.append(policy)
+        return policy
+
+    call.meter = meter
+    for policy in (first, first, then, then):
+        call.adopt_terms(policy)
+        assert call.gauge is policy
+    assert made == [first, then]

@@ -59,6 +59,7 @@ WORK = {
     "lost-streams": """
         INSERT INTO hub.open_stream VALUES ('s1', 'w1', 'r1',
             '{"request_id": "r1", "method": "/Watch", "shown": null, "phase": "END"}', 1, 1)""",
+    "lost-portions": "INSERT INTO hub.spender (expire_time) VALUES (now())",
     "usage": """
         INSERT INTO hub.audit_chain VALUES (current_date, 0, 1, '', 1);
         INSERT INTO hub.audit_seal VALUES (current_date, 1, '{1}', '')""",

@@ -243,6 +243,7 @@ class DatasetClient(DatasetFeeds):
         ignore_unknown: bool = False,
         preview: bool = False,
         shape: str = "",
+        time_precision: str = "",
     ) -> Counts:
         """Creates or replaces the records of a file, in one transaction.
 
@@ -261,7 +262,7 @@ class DatasetClient(DatasetFeeds):
         that no field has are ignored, and the counts name them. With ``preview`` nothing is
         written: the counts say what would be, and ``columns`` how each column is understood. With
         a ``shape`` (``id`` or ``id@version``) the file has the shape's columns, and the import
-        reads them back into fields.
+        reads them back into fields. ``time_precision="truncate"`` cuts times to microseconds.
         """
         name = format.upper() or format_of(source)
         method = self._stubs.method("Import", many=True)
@@ -275,6 +276,7 @@ class DatasetClient(DatasetFeeds):
             "ignore_unknown": ignore_unknown,
             "preview": preview,
             "shape": shape,
+            "time_precision": time_precision,
         }
         requests = self._uploads(method, first, read_frames(source), progress)
         reply = self._link.upload(getattr(self._stub, method), requests, timeout=timeout)

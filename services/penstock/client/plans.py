@@ -67,6 +67,12 @@ class PlansClient:
         request = api.RollbackPlansRequest(revision=revision, **terms.fields())
         return self._call(self._stub.RollbackPlans, request)
 
+    def limits(self, consumer: str = "") -> api.GetLimitsResponse:
+        """The limits of a consumer, the caller itself by default, and what is left of them."""
+        stub = stubs.LimitsStub(self._link.channel)
+        request = api.GetLimitsRequest(consumer=consumer)
+        return self._call(stub.GetLimits, request, safe=True)
+
     def _call(
         self, method: grpc.UnaryUnaryMultiCallable[Any, T], request: Any, *, safe: bool = False
     ) -> T:

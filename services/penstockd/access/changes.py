@@ -111,9 +111,10 @@ async def _within_scopes(
 
 
 def check_mask(mask: Sequence[str], fields: Sequence[str]) -> None:
-    """Raise FieldUnknown for the first path of an update mask that is not in ``fields``."""
+    """Raise FieldUnknown for the first path of an update mask that does not begin with one of
+    ``fields``."""
     for path in mask:
-        if path not in fields:
+        if path.partition(".")[0] not in fields:
             raise FieldUnknown(path)
 
 

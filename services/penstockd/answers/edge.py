@@ -45,6 +45,26 @@ CHALLENGE = 'Bearer realm="penstock"'
 #: sidecar sends no body with them, because it would hold a body that the client never takes.
 BRIEF = "x-penstock-brief"
 
+#: The headers of replies that pages of other origins may read (besides those that the Fetch
+#: standard lets them read), in the sidecar's answer to a browser.
+EXPOSED_HEADERS = (
+    *(
+        "allow",
+        "content-disposition",
+        "content-encoding",
+        "etag",
+        "link",
+        "location",
+        "retry-after",
+    ),
+    *("ratelimit", "ratelimit-policy", "www-authenticate", "x-request-id"),
+    *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+    *("penstock-import-problems", "penstock-next-page-token", "penstock-replayed"),
+    *("penstock-receipt", "penstock-receipt-bytes", "penstock-receipt-records"),
+    *("penstock-receipt-rows", "penstock-receipt-sha256"),
+    *("grpc-status", "grpc-message", "grpc-status-details-bin"),
+)
+
 #: Envoy's operators that replace these parts of a text in an answer.
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _OWN_TEXT = "%LOCAL_REPLY_BODY%"

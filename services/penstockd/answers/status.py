@@ -3,6 +3,7 @@ forms."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -48,7 +49,13 @@ def status_of(
     info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)
     request = error_details_pb2.RequestInfo(request_id=request_id)
     status = status_pb2.Status(code=reason.code, message=message)
-    for detail in (info, *details, *_advice_details(reason), request, _help_link(reason.name, url)):
+    for detail in (
+        info,
+        *details,
+        *_advice_details(reason, error),
+        request,
+        _help_link(reason.name, url),
+    ):
         status.details.add().Pack(detail)
     return status
 
@@ -58,11 +65,17 @@ def help_url(reason: str, url: str) -> str:
     return f"{url}/v1/errors/{reason}"
 
 
-def _advice_details(reason: ErrorReason) -> Iterator[Message]:
+def retry_seconds(error: BaseException) -> int:
+    """After how many seconds the call may succeed, rounded up; 0 if repeating it does not help."""
+    known = error.retry_after if isinstance(error, errors.Refused) else None
+    return REASONS[reason_of(error)].retry_seconds if known is None else max(1, math.ceil(known))
+
+
+def _advice_details(reason: ErrorReason, error: BaseException) -> Iterator[Message]:
     """Details that state when to retry and which limit was reached."""
-    if reason.retry_seconds:
+    if seconds := retry_seconds(error):
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.seconds = reason.retry_seconds
+        retry.retry_delay.seconds = seconds
         yield retry
     if reason.quota is not None:
         failure = error_details_pb2.QuotaFailure()

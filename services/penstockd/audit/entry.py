@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -18,6 +18,7 @@ import orjson
 
 from penstockd.audit.bounds import KEY_BYTES, QUERY_BYTES, TEXT_BYTES, bounded_json, bounded_text
 from penstockd.audit.given import GivenRecords
+from penstockd.policy.errors import AllowanceLost
 from penstockd.store.database import Connection
 
 #: The approximate bytes of an entry without its keys and its query.
@@ -77,6 +78,9 @@ class Entry:
     low_key: str | None = None
     high_key: str | None = None
     keys: bytes | None = None
+    #: What the call spends of portions of quotas (see ``hub.spending``), by portion. It is written
+    #: in the same statement, and is no part of the entry.
+    spends: dict[int, int] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -132,6 +136,7 @@ class Entry:
             high_key=given.high_key,
             row_count=None,
             byte_count=None,
+            spends={},
         )
 
     def end(self, outcome: str, rows: int, size: int) -> Entry:
@@ -145,6 +150,7 @@ class Entry:
             keys=None,
             low_key=None,
             high_key=None,
+            spends={},
         )
 
 
@@ -172,14 +178,18 @@ _COLUMNS = (
 )
 #: Fails, and so stores nothing, unless all entries were stored.
 _ALL_KEPT = (
-    "WITH kept AS ({insert} RETURNING 1)"
+    "WITH {spent}kept AS ({insert} RETURNING 1)"
     " SELECT 1 / (CASE WHEN count(*) = {count} THEN 1 ELSE 0 END) FROM kept"
 )
 _INTO = f"INSERT INTO hub.audit_entry ({', '.join(name for name, _ in _COLUMNS)})"
-_INSERT_MANY = _ALL_KEPT.format(
-    insert=f"{_INTO} SELECT * FROM"
-    f" unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})",
-    count="cardinality($1)",
+#: What the entries spend, before them; the place of its first argument.
+_SPENT = (
+    "spent AS (INSERT INTO hub.spending (portion_id, amount)"
+    " SELECT * FROM unnest(${0}::bigint[], ${1}::bigint[])), "
+)
+_FROM_ARRAYS = (
+    f"{_INTO} SELECT * FROM"
+    f" unnest({', '.join(f'${i}::{t}[]' for i, (_, t) in enumerate(_COLUMNS, 1))})"
 )
 #: Up to this many entries are sent as single values: that halves the driver's time.
 _FEW = 16
@@ -187,25 +197,55 @@ _VALUES = attrgetter(*(name for name, _ in _COLUMNS))
 
 
 async def insert_entries(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Write entries in the connection's transaction or in one of their own; all or none.
+    """Write entries in the connection's transaction or in one of their own; all or none, with what
+    they spend.
 
-    Bounds them first. Raises EntryNotKept if the database does not keep one.
+    Bounds them first. Raises EntryNotKept if the database does not keep one, and AllowanceLost if
+    one spends of a portion that was taken back.
     """
     for entry in entries:
         entry.bound()
     rows = map(_VALUES, entries)
+    spends = sum_spends(entries)
+    spent = (list(spends), list(spends.values())) if spends else ()
     try:
         if len(entries) <= _FEW:
-            await connection.execute(_insert_few(len(entries)), *chain.from_iterable(rows))
+            sql = _insert_few(len(entries), bool(spends))
+            await connection.execute(sql, *chain.from_iterable(rows), *spent)
         else:
-            await connection.execute(_INSERT_MANY, *zip(*rows, strict=True))
+            sql = _insert_many(bool(spends))
+            await connection.execute(sql, *zip(*rows, strict=True), *spent)
     except asyncpg.DivisionByZeroError as exc:
         raise EntryNotKept(f"the database kept fewer than {len(entries)} entries") from exc
+    except asyncpg.ForeignKeyViolationError as exc:
+        if exc.constraint_name != "spending_portion":
+            raise
+        raise AllowanceLost("this worker was out of reach for too long; repeat the call") from exc
+
+
+def sum_spends(entries: Sequence[Entry]) -> dict[int, int]:
+    """What entries spend together, by portion."""
+    spends: dict[int, int] = {}
+    for entry in entries:
+        for portion, amount in entry.spends.items():
+            spends[portion] = spends.get(portion, 0) + amount
+    return spends
 
 
 @cache
-def _insert_few(count: int) -> str:
+def _insert_few(count: int, spends: bool) -> str:
     place = iter(range(1, count * len(_COLUMNS) + 1))
     rows = (", ".join(f"${next(place)}::{t}" for _, t in _COLUMNS) for _ in range(count))
     insert = f"{_INTO} VALUES {', '.join(f'({row})' for row in rows)}"
-    return _ALL_KEPT.format(insert=insert, count=count)
+    return _compose_insert(insert, str(count), count * len(_COLUMNS) if spends else None)
+
+
+@cache
+def _insert_many(spends: bool) -> str:
+    return _compose_insert(_FROM_ARRAYS, "cardinality($1)", len(_COLUMNS) if spends else None)
+
+
+def _compose_insert(insert: str, count: str, arguments: int | None) -> str:
+    """The statement for ``count`` entries; ``arguments`` precede those of what they spend."""
+    spent = "" if arguments is None else _SPENT.format(arguments + 1, arguments + 2)
+    return _ALL_KEPT.format(spent=spent, insert=insert, count=count)

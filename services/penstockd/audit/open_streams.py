@@ -84,6 +84,7 @@ class OpenStream:
     def document(self) -> str:
         """The END entry for the case that the worker dies, as JSON; its counts are apart."""
         values = asdict(self.name_in(self.entry.end(LOST, 0, 0)))
+        del values["spends"]
         shown: bytes | None = values["shown"]
         values["shown"] = shown.hex() if shown is not None else None
         return orjson.dumps(values).decode()

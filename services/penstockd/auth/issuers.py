@@ -102,6 +102,7 @@ class Identity:
             consumer.roles,
             {**self.claims, **consumer.claims, **self.overriding},
             self.scopes,
+            self.expires,
         )
 
 

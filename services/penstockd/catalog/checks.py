@@ -22,7 +22,8 @@ from penstockd.floats import name_odd_float
 
 Holds = Callable[[Any], bool]
 
-_IGNORE_IF_ZERO, _IGNORE_ALWAYS = 1, 3
+IGNORE_ALWAYS = 3
+_IGNORE_IF_ZERO = 1
 _EMAIL = re.compile(
     r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
     r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*"
@@ -118,7 +119,7 @@ def compile_rules(fd: FieldDescriptor, field: Field, options: RuleOptions) -> Fi
     if kind not in (None, "repeated", "map"):
         raise NoPlainForm
     _refuse_odd(rules, {"required", "ignore", kind or ""})
-    if rules.ignore == _IGNORE_ALWAYS:
+    if rules.ignore == IGNORE_ALWAYS:
         return None
     items, keys, checks = within, None, []
     if kind is not None:
@@ -206,7 +207,7 @@ def _value_rules(
     """The rules of a single value."""
     kind = rules.WhichOneof("type")
     _refuse_odd(rules, {"required", "ignore", "cel", kind or ""})
-    if rules.ignore == _IGNORE_ALWAYS:
+    if rules.ignore == IGNORE_ALWAYS:
         return None
     checks = [_compile_expression(rule) for rule in rules.cel]
     if kind in _TABLES:

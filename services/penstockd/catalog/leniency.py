@@ -1,5 +1,5 @@
-"""Deviations that a reader of files accepts on its caller's request: times without a zone, and
-names that no field has."""
+"""Deviations that a reader accepts on its caller's request: times without a zone, times with more
+digits than are kept, and names that no field has."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import zoneinfo
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
-from penstockd.catalog.scalars import Parser, ValueRefused, convert_utc, parse_timestamp
+from penstockd.catalog.scalars import (
+    Parser,
+    ValueRefused,
+    check_precision,
+    convert_utc,
+    parse_timestamp,
+)
 
 #: The most names of unknown columns and members that are reported, and the characters of each.
 MOST_NAMES, NAME_CHARACTERS = 100, 200
 _OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3]):?([0-5][0-9])")
 _LOCAL_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-    r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
+    r"(?:[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]+)?)?)?"
 )
+_PAST_SIXTH = re.compile(r"(\.[0-9]{6})[0-9]+")
+#: What ``time_precision`` may say, in any case.
+TRUNCATE = "TRUNCATE"
 #: Names in the time zone database that are not zones of their own.
 _NO_ZONES = ("Factory", "localtime", "posixrules")
 
@@ -40,6 +49,7 @@ class LocalZone:
             moment = datetime.fromisoformat(text)
         except ValueError:
             return parse_timestamp(text)  # raises the error with the reason
+        check_precision(text)
         try:
             early = moment.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
             late = moment.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
@@ -91,15 +101,31 @@ class UnknownNames:
 
 @dataclass(frozen=True, slots=True)
 class Leniency:
-    """The accepted deviations in a file; STRICT accepts none."""
+    """The accepted deviations; STRICT accepts none. ``truncates`` says that the digits of a second
+    after the sixth are cut off."""
 
     zone: LocalZone | None = None
     unknown: UnknownNames | None = None
+    truncates: bool = False
 
     @property
     def times(self) -> Parser | None:
-        """A parser of times; None for the usual one, which refuses times without a zone."""
-        return None if self.zone is None else self.zone.parse
+        """A parser of times; None for the usual one, which refuses times without a zone and times
+        that microseconds do not hold."""
+        parse = parse_timestamp if self.zone is None else self.zone.parse
+        if self.truncates:
+            return lambda text: parse(_PAST_SIXTH.sub(r"\1", text))
+        return None if self.zone is None else parse
 
 
 STRICT = Leniency()
+TRUNCATING = Leniency(truncates=True)
+
+
+def choose_precision(text: str) -> Leniency:
+    """The leniency of a call with records, by its ``time_precision``. Raises ValueRefused."""
+    if not text:
+        return STRICT
+    if text.upper() == TRUNCATE:
+        return TRUNCATING
+    raise ValueRefused(f"is {text[:40]!r}, not {TRUNCATE}")

@@ -31,6 +31,8 @@ Getter = Callable[[Any], Any]
 UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, json_format.ParseError)
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+#: Seconds since then at the begin of year 1 and at the end of year 9999.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 class Codec:
@@ -71,8 +73,8 @@ class Codec:
 
     def row(self, message: Message) -> list[Any]:
         """The value of each field in a message, unchecked: enums as numbers, decimals and dates as
-        text, repeated fields and Structs as proto JSON data, None where an optional field is not
-        set."""
+        text, times that no datetime holds as text, repeated fields and Structs as proto JSON data,
+        None where an optional field is not set."""
         return [get(message) for get in self._getters]
 
 
@@ -303,13 +305,22 @@ def _enum_name(field: Field) -> dict[int, str]:
     return {number: name for name, number in field.enum_values.items()}
 
 
-def _read_time(stamp: Any) -> dt.datetime:
-    return _EPOCH + dt.timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+def _read_time(stamp: Any) -> dt.datetime | str:
+    """The time of a message of type Timestamp; a text if no datetime holds it."""
+    seconds, nanos = stamp.seconds, stamp.nanos
+    if not 0 <= nanos < 1_000_000_000 or not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        return f"{seconds} s and {nanos} ns"
+    moment = _EPOCH + dt.timedelta(seconds=seconds, microseconds=nanos // 1000)
+    return f"{_print_time(moment)[:-1]}{nanos % 1000:03}Z" if nanos % 1000 else moment
 
 
 def time_of(stamp: Any) -> str:
-    """The text of a message of type Timestamp; digits after the sixth are cut off."""
+    """The text of a message of type Timestamp: six digits of a second, or nine if it needs them."""
     moment = _read_time(stamp)
+    return moment if isinstance(moment, str) else _print_time(moment)
+
+
+def _print_time(moment: dt.datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

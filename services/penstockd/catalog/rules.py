@@ -20,7 +20,13 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from penstockd.catalog.checks import FieldRules, NoPlainForm, compile_rules, format_subscript
+from penstockd.catalog.checks import (
+    IGNORE_ALWAYS,
+    FieldRules,
+    NoPlainForm,
+    compile_rules,
+    format_subscript,
+)
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, ModelError
 from penstockd.catalog.oneofs import OneofCheck, oneofs_of
 from penstockd.catalog.record import Codec
@@ -36,6 +42,13 @@ class Problem(NamedTuple):
     description: str
 
 
+class RequiredRule(NamedTuple):
+    """Whether a field is required, and how many characters or items it has at least."""
+
+    required: bool
+    least: int
+
+
 class Rules:
     """The rules of one dataset."""
 
@@ -48,6 +61,8 @@ class Rules:
         #: Whether there are rules over several fields, by which a part of a record cannot be
         #: checked.
         self.over_several = False
+        #: The rules of fields that need no look at a value: what a record must have.
+        self.needs: dict[str, RequiredRule] = {}
         self.any = self._read(dataset)
         try:
             self._empty = self._violations(dataset.message_class()) if self.any else []
@@ -69,6 +84,9 @@ class Rules:
             if field.output_only:
                 continue
             fd = descriptor_of(dataset, field)
+            for one in field.walk():
+                if need := _find_need(options.field(descriptor_of(dataset, one))):
+                    self.needs[one.path] = need
             try:
                 rules = compile_rules(fd, field, options)
             except NoPlainForm:
@@ -163,12 +181,15 @@ class RowRules:
 
 
 def descriptor_of(dataset: Dataset, field: Field) -> FieldDescriptor:
-    """The descriptor from which a field was made."""
+    """The descriptor from which a field, or a member of a list or map, was made."""
     message: Descriptor = dataset.message_type
     *parents, name = field.steps
     for step in parents:
         inner = message.fields_by_name[step].message_type
         assert inner is not None, "a path goes through messages only"
+        if inner.GetOptions().map_entry:
+            inner = inner.fields_by_name["value"].message_type
+            assert inner is not None, "members are those of messages"
         message = inner
     return message.fields_by_name[name]
 
@@ -245,6 +266,15 @@ class _OptionReader:
             return None
         options: Any = self._classes[kind].FromString(raw)
         return options.Extensions[extension] if options.HasExtension(extension) else None
+
+
+def _find_need(rules: Any) -> RequiredRule | None:
+    if rules is None or rules.ignore == IGNORE_ALWAYS:
+        return None
+    kind = rules.WhichOneof("type") or ""
+    name = {"string": "min_len", "repeated": "min_items", "map": "min_pairs"}.get(kind)
+    least = getattr(getattr(rules, kind), name) if name else 0
+    return RequiredRule(rules.required, least) if rules.required or least else None
 
 
 def _nested_message(fd: FieldDescriptor) -> Descriptor | None:

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from penstockd.catalog.model import Field, Kind
-from penstockd.floats import ODD_FLOATS, format_float, settle_float
+from penstockd.floats import ODD_FLOATS, format_float, keeps_number, settle_float
 
 Parser = Callable[[Any], Any]
 
@@ -52,8 +52,10 @@ _FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
     # PostgreSQL writes the offset as +00, and polars as +0000.
-    r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
+    r"(?:\.[0-9]+)?(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 )
+#: Digits after the sixth of a fraction that are not all zeros.
+_EXCESS = re.compile(r"\.[0-9]{6}0*[1-9]")
 _BASE64 = str.maketrans("-_", "+/")
 _WHOLE = {
     Kind.INT32: (-(2**31), 2**31 - 1),
@@ -137,12 +139,13 @@ def json_parser(field: Field, times: Parser | None = None) -> Parser:
     return lambda value: parse(value if type(value) is str else _check_string(value))
 
 
-def make_checker(field: Field) -> Parser:
+def make_checker(field: Field, times: Parser | None = None) -> Parser:
     """A checker of values that are canonical already, or come from a protobuf message.
 
-    There a decimal or date that was never set is "": the result is 0, or None.
+    There a decimal or date that was never set is "": the result is 0, or None. A time that no
+    datetime holds is a text, which ``times`` reads (see ``text_parser``).
     """
-    parse = text_parser(field)
+    parse = text_parser(field, times)
     if field.kind in (Kind.DECIMAL, Kind.DATE) and not field.presence:
         given = parse
         unset = Decimal(0) if field.kind is Kind.DECIMAL else None
@@ -310,11 +313,20 @@ def _parse_double(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueRefused("is out of range of double")
-    return settle_float(value)
+    return _check_kept(text, value, Kind.DOUBLE)
 
 
 def _parse_single(text: str) -> float:
-    return _to_single(_parse_double(text))
+    value = _to_single(_parse_double(text))
+    return value if text in ODD_FLOATS else _check_kept(text, value, Kind.FLOAT)
+
+
+def _check_kept(text: str, value: float, kind: Kind) -> float:
+    """The value that is stored for a text. Raises ValueRefused if it is another number."""
+    if keeps_number(text, value, single=kind is Kind.FLOAT):
+        return settle_float(value)
+    kept = format_float(value, single=kind is Kind.FLOAT)
+    raise ValueRefused(f"is {_quote_text(text)}, of which a {kind.name.lower()} would keep {kept}")
 
 
 def _to_single(value: float) -> float:
@@ -337,9 +349,13 @@ def _parse_bytes(text: str) -> bytes:
     try:
         if len(text) - len(plain) > 2 or not plain.isascii():
             raise binascii.Error
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except binascii.Error:
         raise ValueRefused("is not base64") from None
+    rest = len(data) % 3
+    if rest and not plain.endswith(base64.b64encode(data[-rest:]).decode().rstrip("=")):
+        raise ValueRefused("is base64 with bits after its last byte that are not 0")
+    return data
 
 
 def _indexed_bytes(text: str) -> bytes:
@@ -399,15 +415,26 @@ def _parse_date(text: str) -> date:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """A time with its zone, in UTC and microseconds. Raises ValueRefused."""
+    """A time with its zone, in UTC and microseconds. Raises ValueRefused, also for a time that
+    microseconds do not hold."""
     if _TIMESTAMP.fullmatch(text) or _TIMESTAMP.fullmatch(text := text.upper()):
         try:
-            moment = datetime.fromisoformat(text)  # digits after the sixth are cut off
+            moment = datetime.fromisoformat(text)  # cuts off digits after the sixth
         except ValueError:
             pass
         else:
+            check_precision(text)
             return convert_utc(moment)
     raise ValueRefused(f"is {_quote_text(text)}, not a time such as 2024-02-29T12:00:00Z")
+
+
+def check_precision(text: str) -> None:
+    """Raise ValueRefused for a time with more than six digits of a second that are not zeros."""
+    if len(text) > len("2024-02-29T12:00:00.123456") and _EXCESS.search(text):
+        raise ValueRefused(
+            f"is {_quote_text(text)}, with more than six digits of a second, the most that are "
+            "kept; time_precision=truncate of writes and imports cuts off the others"
+        )
 
 
 def convert_utc(value: datetime) -> datetime:

@@ -64,14 +64,16 @@ def json_parser(field: Field, leniency: Leniency = STRICT) -> Parser:
     return scalars.json_parser(field, leniency.times)
 
 
-def value_checker(field: Field) -> Parser:
+def value_checker(field: Field, leniency: Leniency = STRICT) -> Parser:
     """Canonical values, and what a message holds in their place -> canonical value.
 
-    A message holds decimals and dates as text, enum numbers, aware datetimes of any offset, and
-    what ``record.json_ready`` and ``structs.read_struct`` make of its repeated fields and Structs.
-    The closure raises ValueRefused.
+    A message holds decimals and dates as text, enum numbers, aware datetimes of any offset or texts
+    of times, and what ``record.json_ready`` and ``structs.read_struct`` make of its repeated fields
+    and Structs. The closure raises ValueRefused.
     """
-    return json_parser(field) if field.is_json else scalars.make_checker(field)
+    if field.is_json:
+        return json_parser(field, leniency)
+    return scalars.make_checker(field, leniency.times)
 
 
 def from_text(field: Field, text: str) -> Any:

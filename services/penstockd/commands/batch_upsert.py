@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from penstockd.calls import Call
 from penstockd.catalog import Dataset
 from penstockd.errors import RequestTooLarge
+from penstockd.formats.options import read_precision
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
 from penstockd.writes.batches import WriteBatch
@@ -27,6 +28,7 @@ async def batch_upsert(
     request: Request,
     *,
     partial: bool = False,
+    time_precision: str = "",
 ) -> Report:
     """Create the records whose keys are new and update the others where they differ.
 
@@ -39,9 +41,10 @@ async def batch_upsert(
     reply = ReplyView(call, dataset, Action.CREATE, Action.UPDATE)
     if len(records) > MAX_RECORDS:
         raise RequestTooLarge(f"a batch holds at most {MAX_RECORDS} records")
-    call.asked(partial=partial)
+    call.asked(partial=partial, time_precision=time_precision)
+    leniency = read_precision(time_precision)
     check_settable(reply.view, records)
-    batch = WriteBatch(reply.view, records, partial=partial)
+    batch = WriteBatch(reply.view, records, partial=partial, leniency=leniency)
     await batch.prepare(call.books.writer)
 
     async def work(transaction: WriteTransaction) -> tuple[Report, int]:

@@ -7,7 +7,7 @@ from penstockd.catalog import Dataset
 from penstockd.errors import EtagMismatch, RecordNotFound
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
-from penstockd.writes.etags import ExpectedEtag
+from penstockd.writes.etags import ExpectedEtag, read_etags
 from penstockd.writes.idempotency import Form, Request, write_once
 from penstockd.writes.outgoing import ReplyView
 
@@ -32,12 +32,12 @@ async def delete_record(
     reply = ReplyView(call, dataset, Action.DELETE)
     call.entry.record_key = key
     call.asked(etag=etag, allow_missing=allow_missing)
-    shown = ExpectedEtag(call, reply, etag)
+    shown = ExpectedEtag(call, reply, read_etags(etag))
 
     async def work(transaction: WriteTransaction) -> tuple[None, int]:
         try:
             left = await shown.left(transaction, key)
-            await transaction.delete(dataset, key, reply.view.guard, etag=left)
+            await transaction.delete(dataset, key, reply.view.guard, etags=left)
         except EtagMismatch as exc:
             raise await reply.mismatch(transaction, key, exc) from None
         except RecordNotFound:

@@ -38,5 +38,5 @@ async def export_page(
     choices["surface"] = call.entry.surface
     page = await read_file_page(hub.database, view, query, size, after, format, shaped, **choices)
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
-    call.disclose(page.given(call, view))
+    await call.disclose(page.given(call, view))
     return page, token

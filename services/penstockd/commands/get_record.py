@@ -30,5 +30,5 @@ async def get_record(
     record = await read_record(hub.database, view, key, fields, render)
     if record is None:
         raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
-    call.disclose_one(call.rule(view, fields))
+    await call.disclose_one(call.rule(view, fields))
     return record

@@ -6,7 +6,7 @@ from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.poll import MAX_WAIT, USUAL_PAGE, ChangePage, read_page
-from penstockd.feed.watching import Standings, Wanted
+from penstockd.feed.watching import Standings, Wanted, check_cursor
 from penstockd.hub import Hub
 
 
@@ -23,6 +23,9 @@ async def list_changes(
     if not 0 <= wait_seconds <= MAX_WAIT:
         raise ValueInvalid.of("wait", f"must be from 0 to {MAX_WAIT:g} s")
     call.asked(cursor=cursor)
+    if call.headers_only:
+        await check_cursor(hub, source, cursor)
+        return ChangePage(b"", cursor, source.view, False, shapes=source.shape_names)
     disclosure = FeedDisclosure(call, source)
     if not cursor:
         head = await hub.feed.head()

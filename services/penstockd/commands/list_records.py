@@ -32,6 +32,6 @@ async def list_records(
     page = await read_page(
         hub.database, view, query, size, position, render=render, surface=surface
     )
-    call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
+    await call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
     token = hub.page_tokens.issue(bound, page.end) if page.end is not None else ""
     return page.records, token

@@ -33,7 +33,7 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
 async def _disclose_repair(call: Call, view: View, fields: str, found: Repaired) -> None:
     """Disclose the records shown, and the keys where ranges begin, without those records."""
     name = view.dataset.name
-    call.disclose(given_records(name, call.rule(view, fields), found.keys))
+    await call.disclose(given_records(name, call.rule(view, fields), found.keys))
     starts = [r.start for r in found.differing if r.start]
     rule = call.rule(view, key_paths(view.dataset))
     await call.disclose_part(given_records(name, rule, starts))

@@ -12,12 +12,13 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.keys import message_key
 from penstockd.catalog.rules import Rules
 from penstockd.errors import EtagMismatch
+from penstockd.formats.options import read_precision
 from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
-from penstockd.writes.etags import ExpectedEtag
+from penstockd.writes.etags import ExpectedEtag, join_etags, read_etags
 from penstockd.writes.idempotency import Request, write_once
 from penstockd.writes.outgoing import ReplyView, WrittenRecord, record_form
-from penstockd.writes.updates import Update, check_whole, complete_key, expected_etag, fields_to_set
+from penstockd.writes.updates import Update, check_whole, complete_key, fields_to_set
 
 
 async def update_record(
@@ -30,32 +31,37 @@ async def update_record(
     *,
     key: str = "",
     allow_missing: bool = False,
+    time_precision: str = "",
 ) -> Message:
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
-    A ``key``, as text, names the record if its own fields do not. An ``etag``, beside the record or
-    in it (AIP-154), must match the stored record's. Raises PermissionDenied, FieldUnknown,
-    ValueInvalid, RecordNotFound, EtagMismatch, and what ``write_once`` raises.
-
-    With ``allow_missing`` the caller must also be allowed to create: a missing record is created
-    from all populated fields, whatever the mask says, unless there is an etag. An existing record
-    that the caller may not see is left unchanged, and RecordNotFound is raised.
+    A ``key``, as text, names the record if its own fields do not. An ``etag`` beside the record,
+    where commas may separate several, or in it (AIP-154) must match the stored record's. With
+    ``allow_missing`` the caller must also be allowed to create: a missing record is created from
+    all populated fields, whatever the mask says, unless there is an etag. Raises PermissionDenied,
+    FieldUnknown, ValueInvalid, RecordNotFound (also for a record out of sight), EtagMismatch, and
+    what ``write_once`` raises.
     """
-    actions = (Action.UPDATE, Action.CREATE) if allow_missing else (Action.UPDATE,)
-    reply = ReplyView(call, dataset, *actions)
+    reply = ReplyView(call, dataset, Action.UPDATE, *[Action.CREATE] * allow_missing)
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
-    expected = expected_etag(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
-    call.asked(update_mask=",".join(mask), etag=expected, allow_missing=allow_missing)
+    expected = join_etags(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
+    call.asked(
+        update_mask=",".join(mask),
+        etag=expected,
+        allow_missing=allow_missing,
+        time_precision=time_precision,
+    )
     fields = fields_to_set(reply.view, record, mask)
-    update = await offload_large(record.ByteSize(), Update, reply.view, record, fields, expected)
+    making = (reply.view, record, fields, read_precision(time_precision))
+    update = await offload_large(record.ByteSize(), Update, *making)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)
-    shown = ExpectedEtag(call, reply, expected)
+    shown = ExpectedEtag(call, reply, read_etags(expected))
 
     async def work(transaction: WriteTransaction) -> tuple[Message, int]:
         try:
-            update.etag = await shown.left(transaction, key)
+            update.etags = await shown.left(transaction, key)
             await (update.or_create if allow_missing and not expected else update.run)(transaction)
         except EtagMismatch as exc:
             raise await reply.mismatch(transaction, key, exc, update.given) from None

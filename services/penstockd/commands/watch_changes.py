@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
 from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, FeedReply, Watch
-from penstockd.feed.watching import Wanted
+from penstockd.feed.watching import Wanted, open_start
 from penstockd.hub import Hub
 
 
@@ -23,6 +23,11 @@ async def watch_changes(
     source = await wanted.open_source(hub, call, USUAL_BATCH)
     if not 0 <= watch.heartbeat_seconds <= MAX_HEARTBEAT:
         raise ValueInvalid.of("heartbeat_seconds", f"must be from 1 to {MAX_HEARTBEAT}")
+    watch.check()
     call.asked(cursor=watch.cursor, snapshot=watch.snapshot)
+    if call.headers_only:
+        if watch.cursor:
+            await open_start(hub, source, watch.cursor)
+        return
     with hub.streams.one_more(call.entry.consumer_id or ""):
         await ChangeStream(hub, call, wanted, source, watch, reply).run()

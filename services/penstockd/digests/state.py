@@ -12,6 +12,8 @@ from penstockd.store.cursor import Cursor
 from penstockd.store.snapshots import Held, SnapshotGone
 from penstockd.store.states import StateName, States
 
+_GONE = "the state is no longer kept; start again without one"
+
 
 @asynccontextmanager
 async def held_state(
@@ -23,15 +25,28 @@ async def held_state(
     ``owner`` is the consumer. Raises ValueInvalid for a token of another consumer, StateGone and
     DatabaseUnavailable.
     """
-    # The state covers all datasets, since a client may follow several of them with one cursor.
-    bound = query_digest(dataset="", filter="", order_by="state", fields="", scope=owner)
+    bound = _bind_token(owner)
     try:
         name = _read_token(tokens, token, bound) if token else None
         async with states.use(owner, name) as (held, named):
             position = (named.origin, named.name, named.cursor.stored, named.taken)
             yield held, tokens.issue(bound, position)
     except SnapshotGone as exc:
-        raise StateGone("the state is no longer kept; start again without one") from exc
+        raise StateGone(_GONE) from exc
+
+
+def check_state(tokens: PageTokens, owner: str, token: str) -> None:
+    """Raise ValueInvalid for a token of another consumer, and StateGone for one of an earlier
+    version; nothing is held, so that the state may end at any time."""
+    try:
+        _ = _read_token(tokens, token, _bind_token(owner)) if token else None
+    except SnapshotGone as exc:
+        raise StateGone(_GONE) from exc
+
+
+def _bind_token(owner: str) -> bytes:
+    # The state covers all datasets, since a client may follow several of them with one cursor.
+    return query_digest(dataset="", filter="", order_by="state", fields="", scope=owner)
 
 
 def _read_token(tokens: PageTokens, token: str, bound: bytes) -> StateName:

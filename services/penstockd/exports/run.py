@@ -73,7 +73,10 @@ class ExportReply(Protocol):
         """Called once, just before the first data."""
 
     async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
-        """Some bytes of the file, or of its in-band receipt; returns when the client takes them."""
+        """Some bytes of the file, or of its in-band receipt; returns when the client takes them.
+
+        Of a file without bytes there is one call, with none.
+        """
 
     def end(self, receipt: Receipt) -> None:
         """The outcome, for the trailers. Not called before ``begin``."""
@@ -83,10 +86,12 @@ async def run_export(
     organs: ExportOrgans, call: Call, plan: ExportPlan, reply: ExportReply
 ) -> None:
     """Send the file of a plan to ``reply``; see ``stream_export`` for errors."""
-    rule = call.rule(plan.view, plan.target.rule_fields)
-    call.entry.shown = rule
     resumes = plan.export.resume_receipt
     earlier = await find_earlier(organs.database, call, plan, resumes) if resumes else None
+    if call.headers_only:
+        return
+    rule = call.rule(plan.view, plan.target.rule_fields)
+    call.entry.shown = rule
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(organs.database.snapshot())
         if earlier is None:
@@ -124,6 +129,7 @@ class ExportRun:
         self._encoder = Encoder(plan.target.writer, plan.export.resume_offset)
         self._timer = StallTimer(self._standing.check, organs.exports.stall_seconds)
         self._begun = self._disclosing = False
+        self._silent = True
         self._sent_rows = self._sent_records = 0
         self._sent_bytes = plan.export.resume_offset
 
@@ -187,7 +193,12 @@ class ExportRun:
         await self._begin()
         document = orjson.dumps(receipt.document(self._organs.places))
         if self._plan.export.inline_receipt:
-            await self._send_bytes(self._plan.target.writer.receipt(document), self._call.permit(0))
+            receipt_line = self._plan.target.writer.receipt(document)
+            await self._send_bytes(receipt_line, await self._call.permit(0))
+        if self._silent:
+            # An empty file has a type, too.
+            content_type = self._plan.target.writer.content_type
+            await self._reply.send(b"", content_type, await self._call.permit(0))
         self._reply.end(receipt)
 
     async def _finish(self, keep_seconds: float) -> None:
@@ -232,7 +243,7 @@ class ExportRun:
         # The call's entry names the first records and is durable before the first byte leaves. The
         # entry of the stream's end records how many there are in all.
         self._disclosing = True
-        permit = self._call.permit(count)
+        permit = await self._call.permit(count)
         self._call.entry.keys = given.keys
         return permit
 
@@ -256,7 +267,9 @@ class ExportRun:
         if not data:
             return
         await self._begin()
+        self._silent = False
         self._standing.check()
+        self._call.adopt_terms(self._organs.policy.current)
         content_type = self._plan.target.writer.content_type
         await self._timer.wait(self._reply.send(data, content_type, permit))
 
@@ -277,7 +290,7 @@ class ExportRun:
             return
         try:
             content_type = self._plan.target.writer.content_type
-            sending = self._reply.send(data, content_type, self._call.permit(0))
+            sending = self._reply.send(data, content_type, await self._call.permit(0))
             await asyncio.wait_for(sending, LAST_WORD_SECONDS)
         # The client is gone: the receipt in the database and the status remain.
         except Exception as exc:

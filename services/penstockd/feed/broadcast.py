@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -22,11 +22,11 @@ from penstockd.catalog import Catalog
 from penstockd.errors import Refused, ShareExhausted
 from penstockd.feed.event import EventBatch
 from penstockd.feed.reader import read_events
-from penstockd.feed.source import Block, FeedSource
+from penstockd.feed.source import Block, FeedSource, place_frames
 from penstockd.feed.tail import Tail
 from penstockd.shares import for_the_hub
 from penstockd.store.announcements import Announcements
-from penstockd.store.cursor import Cursor, Extent, read_extent
+from penstockd.store.cursor import Cursor, Extent, read_extent, read_marks
 from penstockd.store.database import Database
 
 #: A subscriber that catches up reads to the next multiple of this number.
@@ -196,7 +196,18 @@ class Broadcast:
         return task, own
 
     async def _encode(self, source: FeedSource, cursor: Cursor, upto: int) -> Block:
-        return source.block(cursor, await self.read_shaped(source, cursor, upto))
+        block = source.block(cursor, await self.read_shaped(source, cursor, upto))
+        if not block.frames:
+            return block
+        marks: Mapping[int, bytes] = {}
+        # Transactions that a snapshot saw before they had a number complicate the places within.
+        if len(block.frames) > 1 and not cursor.ahead:
+            async with self._database.connection() as connection:
+                marks = await read_marks(
+                    connection, [f.end.transaction for f in block.frames if f.end]
+                )
+        frames = place_frames(block.frames, block.cursor, marks, whole=block.checkpoint)
+        return replace(block, frames=frames)
 
     def _keep(self, key: tuple[object, ...], task: asyncio.Task[Block]) -> None:
         if self._kept.get(key) is not task:

@@ -47,7 +47,7 @@ class FeedDisclosure:
 
     async def block(self, block: Block) -> Permit:
         """The same for a block that other streams share (see ``SHARED_SECONDS``)."""
-        permit = self._call.permit(block.count)
+        permit = await self._call.permit(block.count)
         await asyncio.shield(self.begin(block))
         return permit
 

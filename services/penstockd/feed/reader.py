@@ -56,25 +56,32 @@ async def read_events(
     end = upto if isinstance(upto, Cursor) else Cursor(cursor.epoch, upto)
     # The rest of a transaction comes first.
     last = end.end if cursor.told is None else min(end.end, cursor.number + 1)
-    follows = any(lens.follows for lens in lenses.values())
     async with AsyncExitStack() as stack:
         weight = 1 + max(0, last - cursor.number) // PLACE_CHANGES
         connection = await stack.enter_async_context(database.connection(weight=weight))
-        if follows:
+        if any(lens.follows for lens in lenses.values()):
             # Past states of records are read by several statements, which must see one state.
             single = connection.transaction(isolation="repeatable_read", readonly=True)
             await stack.enter_async_context(single)
-        names = _needed_datasets(lenses)
-        stretch = await read_stretch(connection, cursor.number, last, names, place=cursor.end)
-        check_place(cursor, stretch.log, stretch.place_mark)
-        places = await find_numbered(connection, cursor)
-        reading = _Reading(lenses, stretch, cursor, end, frozenset(places.values()))
-        events = await reading.events(connection, catalog)
-        number, told = reading.reached
-        ahead = still_ahead(cursor, places, number)
-        following = replace(cursor, number=number, ahead=ahead, told=told)
-        mark = await _mark_place(connection, following, cursor, stretch)
-    following, log = replace(following, mark=mark), stretch.log
+        return await read_events_by(connection, catalog, lenses, cursor, end)
+
+
+async def read_events_by(
+    connection: Connection, catalog: Catalog, lenses: Lenses, cursor: Cursor, end: Cursor
+) -> EventBatch:
+    """As ``read_events``, on a connection that sees a single state if a lens follows references."""
+    last = end.end if cursor.told is None else min(end.end, cursor.number + 1)
+    names = _needed_datasets(lenses)
+    stretch = await read_stretch(connection, cursor.number, last, names, place=cursor.end)
+    check_place(cursor, stretch.log, stretch.place_mark)
+    places = await find_numbered(connection, cursor)
+    reading = _Reading(lenses, stretch, cursor, end, frozenset(places.values()))
+    events = await reading.events(connection, catalog)
+    number, told = reading.reached
+    ahead = still_ahead(cursor, places, number)
+    following = replace(cursor, number=number, ahead=ahead, told=told)
+    following = replace(following, mark=await _mark_place(connection, following, cursor, stretch))
+    log = stretch.log
     return EventBatch(events, following, reading.whole, number < log.head, newest_cursor(log))
 
 

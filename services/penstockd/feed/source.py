@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstockd.budget import let_others_run
 from penstockd.catalog.structs import members_wire
@@ -25,13 +25,22 @@ FRAME_BYTES = 256 * 1024
 SHAPED_BYTES, MAX_TOGETHER = 2 << 20, 16 << 20
 
 
+class FrameEnd(NamedTuple):
+    """The number of a change, and that of the last change of its transaction."""
+
+    number: int
+    transaction: int
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Changes that are sent as one message: ``data`` is their encoded list.
 
     ``lines`` are the receipt's digested lines, ``keys`` the records by dataset. If the ends of
     transactions are to be sent, all changes are of one ``transaction``, and ``ends`` states whether
-    they are its last.
+    they are its last. ``end`` is where its last change ends in the log; None if the next frame
+    begins in the same place. ``place`` is a place after these changes that is no checkpoint, from
+    which a stream can continue; None if none is known.
     """
 
     data: bytes
@@ -40,6 +49,8 @@ class Frame:
     keys: Mapping[str, Sequence[str]]
     transaction: int = 0
     ends: bool = False
+    end: FrameEnd | None = None
+    place: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +183,10 @@ class FeedSource:
             whole = ends or len(pieces) >= self.batch_size or size >= FRAME_BYTES
             if whole or i + 1 == len(events):
                 part = slice(start, i + 1)
-                frames.append(self._frame(pieces, events[part], sequences[part], ends=ends))
+                frame = self._frame(pieces, events[part], sequences[part], ends=ends)
+                if i + 1 < len(events) and events[i + 1].number == event.number:
+                    frame = replace(frame, end=None)
+                frames.append(frame)
                 pieces, start, size = [], i + 1, 0
         return tuple(frames)
 
@@ -204,7 +218,23 @@ class FeedSource:
         }
         transaction = self.sequences.transaction(events[0].transaction)
         lines = receipt_lines(events, sequences)
-        return Frame(b"".join(pieces), len(events), lines, keys, transaction, ends)
+        end = FrameEnd(events[-1].number, events[-1].transaction)
+        return Frame(b"".join(pieces), len(events), lines, keys, transaction, ends, end)
+
+
+def place_frames(
+    frames: Sequence[Frame], end: Cursor, marks: Mapping[int, bytes], *, whole: bool
+) -> tuple[Frame, ...]:
+    """Frames with the places after them. The last ends at ``end``, a checkpoint if it is ``whole``;
+    ``marks`` are those of the transactions of the others."""
+    placed = [replace(frame, place=_place_after(frame, end, marks)) for frame in frames[:-1]]
+    return *placed, replace(frames[-1], place=None if whole else end)
+
+
+def _place_after(frame: Frame, end: Cursor, marks: Mapping[int, bytes]) -> Cursor | None:
+    if frame.end is None or frame.end.transaction not in marks:
+        return None
+    return replace(end, number=frame.end.number, told=None, mark=marks[frame.end.transaction])
 
 
 def _shape_event(lens: ShapedLens, event: Event, *, include_before: bool) -> Event:

@@ -31,13 +31,13 @@ from penstockd.feed.broadcast import Subscriber
 from penstockd.feed.disclosing import FeedDisclosure
 from penstockd.feed.event import Reconcile
 from penstockd.feed.organs import StreamOrgans
-from penstockd.feed.snapshot_changes import snapshot_frames
+from penstockd.feed.snapshot_changes import SnapshotFrames
 from penstockd.feed.source import Block, FeedSource, Frame
-from penstockd.feed.watching import ShapesInUse, Standings, Wanted, reconcile_of
+from penstockd.feed.watching import ShapesInUse, Standings, Wanted, open_start, reconcile_of
 from penstockd.observe.metrics import find_histogram
 from penstockd.policy.lens import Lens
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
-from penstockd.store.cursor import Cursor
+from penstockd.store.cursor import Cursor, leave_snapshot
 from penstockd.store.database import translate_errors
 from penstockd.store.snapshots import Held
 
@@ -61,12 +61,22 @@ class Watch:
     snapshot: bool = False
     heartbeat_seconds: int = 0
 
+    def check(self) -> None:
+        """Raise ValueInvalid for a cursor and a snapshot."""
+        if self.snapshot and self.cursor:
+            raise ValueInvalid(
+                "a snapshot begins where it is taken",
+                violations=[Violation("cursor", "cannot be given together with snapshot")],
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first record of a stream."""
+    """The first record of a stream. ``place`` is where to continue if nothing else comes; None
+    for a snapshot that begins, since that begins again."""
 
     cursor: Cursor
+    place: Cursor | None
     view: str
     policy_revision: int
     receipt_id: str
@@ -104,8 +114,9 @@ class FeedReply(Protocol):
         needs no permit.
         """
 
-    async def heartbeat(self, cursor: Cursor) -> int:
-        """Send a sign of life: nothing has happened."""
+    async def heartbeat(self, cursor: Cursor, place: Cursor | None) -> int:
+        """Send a sign of life: nothing has happened. ``place`` is where to continue if that is
+        after the checkpoint ``cursor``."""
 
     async def end(self, end: End) -> int:
         """Send the last record."""
@@ -125,17 +136,20 @@ class ChangeStream:
     ) -> None:
         self._organs, self._call, self._wanted = organs, call, wanted
         self._source, self._watch, self._reply = source, watch, reply
-        self._standings = Standings(organs.policy, call, source)
+        ends = call.principal.expires
+        self._standings = Standings(organs.policy, call, source, ends)
         self._shapes = ShapesInUse(organs, call, source)
         self._disclosure = FeedDisclosure(call, source)
         self._digest = hashlib.sha256()
         self._rows = self._bytes = 0
         # The transaction whose changes were sent last, and their number, until its end is sent.
         self._transaction = self._of_transaction = 0
-        self._snapshot = _no_frames()
-        self._held: Held | None = None  # the state of the snapshot, until it is sent
+        self._snapshot: _Snapshot | None = None  # until it is sent
         self._stack = AsyncExitStack()  # holds what reads the snapshot, until it is sent
-        self._cursor = Cursor("", 0)  # the last checkpoint
+        # The last checkpoint, and the last place in a snapshot or a transaction after it, if any.
+        self._cursor = Cursor("", 0)
+        self._place: Cursor | None = None
+        self._again = False  # whether a snapshot continues an earlier one
         self._clock = asyncio.get_running_loop().time
         self._begun = self._stalled = False
         self._opened = datetime.now(UTC)
@@ -153,34 +167,43 @@ class ChangeStream:
 
     async def _open(self) -> None:
         """Find the place where the stream begins. Nothing is sent yet."""
-        if self._watch.snapshot:
-            if self._watch.cursor:
-                raise ValueInvalid(
-                    "a snapshot begins where it is taken",
-                    violations=[Violation("cursor", "cannot be given together with snapshot")],
-                )
-            # Connect before taking a state: a consumer holds no more states than it may read.
-            reading = self._organs.database.snapshot()
-            connection = await self._stack.enter_async_context(reading)
-            try:
-                held = await self._organs.snapshots.take()
-            except BaseException:
-                await self._stack.aclose()
-                raise
-            self._stack.callback(self._organs.snapshots.release, held)
-            self._held = held
-            self._snapshot = snapshot_frames(connection, self._source, self._wanted, held)
-            self._cursor = held.cursor
-        elif self._watch.cursor:
-            self._cursor = self._organs.places.open(self._watch.cursor)
-            await self._organs.feed.read(self._source, self._cursor, self._cursor.number)
-        else:
+        self._watch.check()
+        start = None
+        if self._watch.cursor:
+            start = await open_start(self._organs, self._source, self._watch.cursor)
+            self._cursor = leave_snapshot(start)
+        if self._watch.snapshot or (start is not None and start.last is not None):
+            await self._open_snapshot(start)
+        elif start is None:
             self._cursor = await self._organs.feed.head()
+
+    async def _open_snapshot(self, since: Cursor | None) -> None:
+        """Take a state to send all records of, or what a stream still needs since a place in an
+        earlier state."""
+        # Connect before taking a state: a consumer holds no more states than it may read.
+        reading = self._organs.database.snapshot()
+        connection = await self._stack.enter_async_context(reading)
+        try:
+            held = await self._organs.snapshots.take()
+            self._stack.callback(self._organs.snapshots.release, held)
+            organs, source = self._organs, self._source
+            frames = SnapshotFrames(
+                organs.database, organs.catalog, source, self._wanted, held, since
+            )
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._snapshot = _Snapshot(held, frames, frames.each(connection))
+        self._cursor, self._place = frames.cursor, frames.place
+        self._again = since is not None
 
     async def _send_all(self) -> None:
         """Send the snapshot, if it is requested, and then changes without end."""
+        fresh = self._snapshot is not None and not self._again
+        start = self._cursor if fresh else (self._place or self._cursor)
         begin = Begin(
-            self._cursor,
+            start,
+            None if fresh else start,
             self._source.view,
             self._call.policy.revision,
             self._receipt.receipt_id,
@@ -192,8 +215,8 @@ class ChangeStream:
         self._bytes += await self._in_time(self._reply.begin(begin))
         self._begun = True
         self._call.note_sent(self._rows, self._bytes)
-        if self._held is not None:
-            await self._send_snapshot(self._held)
+        if self._snapshot is not None:
+            await self._send_snapshot(self._snapshot)
         subscription = self._organs.feed.subscribe(self._source, self._cursor)
         try:
             heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
@@ -210,8 +233,9 @@ class ChangeStream:
                 elif self._clock() >= silent:
                     if subscription.whole:
                         await self._end_transaction()
-                        self._cursor = subscription.cursor
-                    self._bytes += await self._in_time(self._reply.heartbeat(self._cursor))
+                        self._cursor, self._place = subscription.cursor, None
+                    beating = self._reply.heartbeat(self._cursor, self._place)
+                    self._bytes += await self._in_time(beating)
                 else:
                     continue
                 silent = self._clock() + heartbeat
@@ -251,38 +275,58 @@ class ChangeStream:
         message = "internal error; search the hub's log for the request id"
         if isinstance(error, Refused):
             message = error.message
-        end = End(_reason_of(error), message, self._cursor, reconcile_of(error), self._receipt)
+        # Before the end of a snapshot there is no checkpoint.
+        cursor = self._cursor if self._snapshot is None else (self._place or self._cursor)
+        end = End(_reason_of(error), message, cursor, reconcile_of(error), self._receipt)
         try:
             await asyncio.wait_for(self._reply.end(end), LAST_WORD_SECONDS)
         except Exception as exc:  # the client has gone: the status and the receipt remain
             _log.info("end_not_sent", receipt=self._receipt.receipt_id, error=repr(exc))
 
-    async def _send_snapshot(self, held: Held) -> None:
+    async def _send_snapshot(self, snapshot: _Snapshot) -> None:
+        held = snapshot.held
         with translate_errors():
-            disclosing = self._disclosed(self._snapshot, held)
+            disclosing = self._disclosed(snapshot.frames, held)
             async with held.in_time(), aclosing(disclosing) as disclosed:
                 async for frame, permit in disclosed:
                     self._standings.check()
-                    await self._send(frame, None, permit)
-        self._held = None
+                    if self._organs.feed.stopping.is_set():
+                        raise HubStopping("this worker stops; continue from the last place")
+                    if permit is None:
+                        await self._move_on(frame)
+                    else:
+                        await self._send(frame, None, permit)
+        self._snapshot = None
         await self._stack.aclose()
+        self._cursor = snapshot.reading.cursor
         nothing = Frame(b"", 0, b"", {})
         await self._send(nothing, (self._cursor, None), None)
 
+    async def _move_on(self, frame: Frame) -> None:
+        """Send the place of a frame without changes."""
+        if frame.ends:
+            await self._end_transaction()
+        assert frame.place is not None, "it holds nothing else"
+        self._place = frame.place
+        self._bytes += await self._in_time(self._reply.heartbeat(frame.place, frame.place))
+        self._call.note_sent(self._rows, self._bytes)
+
     async def _disclosed(
         self, frames: AsyncGenerator[Frame, None], held: Held
-    ) -> AsyncGenerator[tuple[Frame, Permit], None]:
-        """Frames with their permits.
+    ) -> AsyncGenerator[tuple[Frame, Permit | None], None]:
+        """Frames with their permits, None for a frame without changes.
 
         While one is being sent, the next one is read, and its audit entry is written. Raises
         RecordUnreadable.
         """
 
-        async def following() -> tuple[Frame, Permit] | None:
+        async def following() -> tuple[Frame, Permit | None] | None:
             async with name_unreadable(lambda: self._find_unreadable(held)):
                 frame = await anext(frames, None)
             if frame is None:
                 return None
+            if not frame.count:
+                return frame, None
             return frame, await self._disclosure.records(frame.keys)
 
         coming = budget.create_task(following())
@@ -342,6 +386,7 @@ class ChangeStream:
             self._of_transaction += frame.count
         ends = self._of_transaction if frame.ends else None
         self._bytes += await self._in_time(self._reply.changes(frame, ends, checkpoint, permit))
+        self._place = None if checkpoint is not None else (frame.place or self._place)
         if frame.ends:
             self._of_transaction = 0
         self._rows += frame.count
@@ -381,11 +426,13 @@ class ChangeStream:
         )
 
 
-async def _no_frames() -> AsyncGenerator[Frame, None]:
-    """No frames: for a stream that begins with a cursor."""
-    none: Sequence[Frame] = ()
-    for frame in none:
-        yield frame
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A snapshot that is being sent: its state, what reads it, and the frames read."""
+
+    held: Held
+    reading: SnapshotFrames
+    frames: AsyncGenerator[Frame, None]
 
 
 def _reason_of(error: BaseException) -> str:

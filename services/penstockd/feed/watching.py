@@ -17,6 +17,7 @@ from penstockd.errors import (
     ShapeNotFound,
     StateGone,
     SubscriptionNotFound,
+    TokenExpired,
     ValueInvalid,
     ViewChanged,
 )
@@ -31,10 +32,35 @@ from penstockd.policy.standing import Standing
 from penstockd.policy.view import View
 from penstockd.shapes.lens import ShapedLens
 from penstockd.shapes.using import ChosenShape, choose_shapes
+from penstockd.store.cursor import REPAIR, Cursor, leave_snapshot, scope_of
 from penstockd.store.shapes import find_shape
 
 #: The most changes in one message or page.
 MAX_CHANGES = 5000
+
+
+async def check_cursor(organs: FeedOrgans, source: FeedSource, cursor: str) -> None:
+    """Raise CursorInvalid or CursorExpired if a poll cannot go on from a cursor; "" always can."""
+    if cursor:
+        place = organs.places.open(cursor)
+        await organs.feed.read(source, place, place.number)
+
+
+async def open_start(organs: FeedOrgans, source: FeedSource, cursor: str) -> Cursor:
+    """The place where a stream goes on, also inside a snapshot.
+
+    Raises CursorExpired, and CursorInvalid also if the snapshot has other datasets than the source:
+    what it had not sent of them, or of those that are new, would never come.
+    """
+    start = organs.places.open_start(cursor)
+    if start.last is not None and start.scope != scope_of(source.lenses):
+        raise CursorInvalid(
+            "the cursor is in a snapshot of other datasets than this stream has, which are"
+            f" {', '.join(sorted(source.lenses))}: begin with a new snapshot",
+            metadata=REPAIR,
+        )
+    await organs.feed.read(source, leave_snapshot(start), start.number)
+    return start
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +140,11 @@ def list_readable(catalog: Catalog, call: Call, names: Sequence[str]) -> Sequenc
 class Standings:
     """The conditions under which a stream or a poll began, in all its datasets."""
 
-    def __init__(self, policy: Policy, call: Call, source: FeedSource) -> None:
-        self._policy = policy
+    def __init__(
+        self, policy: Policy, call: Call, source: FeedSource, ends: float = math.inf
+    ) -> None:
+        """``ends`` is when the token of a stream expires. Polls are short: they go on."""
+        self._policy, self._call, self._ends = policy, call, ends
         self._standings = [
             (Standing(policy, call.policy, call.principal, lens.view), lens)
             for lens in source.lenses.values()
@@ -126,17 +155,20 @@ class Standings:
     def check(self) -> PolicySnapshot:
         """The current policy, if everything still holds under it.
 
-        Raises AccessRevoked, AccessChanged, ViewChanged or PolicyStale if the caller cannot
-        continue.
+        Raises AccessRevoked, AccessChanged, ViewChanged, PolicyStale or TokenExpired if the caller
+        cannot continue.
         """
         now = self._policy.current
         if now is self._looked and time.time() < self._good_until:
             return now
+        if time.time() >= self._ends:
+            raise TokenExpired("the credentials have expired: continue with new ones")
         for standing, lens in self._standings:
             standing.check()
             moved = standing.view is not lens.view
             if moved and lens.in_view(standing.view).view_id != lens.view_id:
                 raise ViewChanged(f"what you may see of {lens.dataset.name} has changed")
+        self._call.adopt_terms(now)
         self._looked = now
         self._good_until = self._soonest_end()
         return now
@@ -155,7 +187,7 @@ class Standings:
             return None
 
     def _soonest_end(self) -> float:
-        return min((s.good_until for s, _ in self._standings), default=math.inf)
+        return min([self._ends, *(s.good_until for s, _ in self._standings)])
 
 
 class ShapesInUse:

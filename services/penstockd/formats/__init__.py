@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 
+from werkzeug.http import parse_accept_header
+
 from penstockd.catalog.model import Dataset, Field
 from penstockd.errors import FormatUnknown, ValueInvalid
 from penstockd.formats.columnar_reader import ArrowReader, ParquetReader, XlsxReader
@@ -53,6 +55,8 @@ __all__ = [
     "pick_format",
 ]
 
+#: The most bytes of an Accept header that is read: a longer one costs too much time.
+ACCEPT_BYTES = 4096
 #: By name, in the order of preference for `Accept: */*` and of listings in messages.
 WRITERS: dict[str, type[DocumentWriter]] = {
     "JSON": JsonWriter,
@@ -210,21 +214,19 @@ def format_of_suffix(file_name: str) -> str:
 
 
 def parse_accept(accept: str) -> dict[str, tuple[float, int]]:
-    """The media ranges of an Accept header, each with its quality and, to rank those of equal
-    quality, its place from the end."""
+    """The media ranges of an Accept header (RFC 9110, 12.5.1), each with its quality and, to rank
+    those of equal quality, its place from the end. A range of quality 0 is (0, 0): it excludes.
+
+    Malformed ranges are left out. A header of more than ACCEPT_BYTES has no range.
+    """
     found = dict[str, tuple[float, int]]()
-    items = accept.lower().split(",")
-    for place, item in enumerate(items):
-        media, *parameters = [part.strip() for part in item.split(";")]
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    quality = float(parameter[2:])
-                except ValueError:
-                    quality = 0.0
+    if len(accept) > ACCEPT_BYTES:
+        return found
+    items = parse_accept_header(accept.lower())
+    for place, (item, quality) in enumerate(items):
+        media = item.partition(";")[0].strip()
         if media:
-            rank = (quality, len(items) - place) if quality > 0 else (0.0, 0)
+            rank = (float(quality), len(items) - place) if quality > 0 else (0.0, 0)
             found[media] = max(found.get(media, rank), rank)
     return found
 

@@ -56,8 +56,8 @@ class ColumnarReader(CsvReader):
 
     Floats in a decimal field count as the shortest text that reads back as the same number, and
     keys and references may be whole numbers. Times must have a time zone, unless the options name
-    one; they are truncated to microseconds. A struct is read as columns with dotted names. Trailing
-    zeros of a decimal come from its column's scale and are dropped.
+    one. A struct is read as columns with dotted names. Trailing zeros of a decimal come from its
+    column's scale and are dropped.
 
     RequestTooLarge for a file above ``file_limit``, StorageFull if the disk has no room for it.
     """

@@ -13,7 +13,7 @@ import math
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -297,12 +297,17 @@ def _without_zeros(text: str) -> str:
 
 
 def _time_text(kind: str, column: Any) -> Any:
-    """RFC 3339, truncated to microseconds: in UTC, or without a zone if the column has none."""
+    """RFC 3339 with the digits that a time needs: in UTC, or without a zone if it names none."""
     unit, zone = column.type.unit, "Z" if column.type.tz is not None else ""
     column = column.view(pa.timestamp(unit))  # the same moments, without looking up a time zone
     if unit == "ns":
-        column = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"))
-        unit = "us"
+        micros = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"))
+        exact = pc.equal(micros.cast(pa.timestamp("ns")), column)
+        if pc.all(exact).as_py() is False:
+            # Nine digits; the years of nanoseconds need no look.
+            text = pc.if_else(exact, micros.cast(pa.utf8()), column.cast(pa.utf8()))
+            return _join_time(text, zone)
+        column, unit = micros, "us"
     per = {"s": 1, "ms": 1000, "us": 1_000_000}[unit]
     number = column.cast(pa.int64())
     known = pc.and_(
@@ -310,26 +315,61 @@ def _time_text(kind: str, column: Any) -> Any:
     )
     moments = pc.if_else(known, number, pa.scalar(0, pa.int64())).cast(pa.timestamp(unit))
     text = moments.cast(pa.timestamp("us")).cast(pa.utf8())
-    text = pc.binary_join_element_wise(
-        pc.utf8_slice_codeunits(text, 0, 10), pc.utf8_slice_codeunits(text, 11), "T"
-    )
-    text = pc.binary_join_element_wise(text, "", zone)
+    text = _join_time(text, zone)
     return text if pc.all(known).as_py() is not False else pc.if_else(
         known, text, number.cast(pa.utf8())
     )  # fmt: skip
+
+
+def _join_time(text: Any, zone: str) -> Any:
+    """Times as Arrow prints them, with a T and their zone."""
+    text = pc.binary_join_element_wise(
+        pc.utf8_slice_codeunits(text, 0, 10), pc.utf8_slice_codeunits(text, 11), "T"
+    )
+    return pc.binary_join_element_wise(text, "", zone)
 
 
 def _list_text(kind: str, column: Any) -> Any:
     """Lists, maps and their contents as JSON."""
     encode = functools.partial(json.dumps, default=_plain_value, ensure_ascii=False)
     plain = functools.partial(_dict_members, t=column.type)
+    bare = _count_nanos(column.type)
+    if not bare.equals(column.type):
+        column = column.cast(bare)
     return _map_values(column, lambda v: encode(plain(v)).encode(errors="surrogatepass"))
+
+
+def _count_nanos(t: Any) -> Any:
+    """A type with whole numbers for times in nanoseconds, which Python's own do not hold."""
+    if pa.types.is_timestamp(t) and t.unit == "ns":
+        return pa.int64()
+    if pa.types.is_struct(t):
+        return pa.struct([f.with_type(_count_nanos(f.type)) for f in t])
+    if pa.types.is_map(t):
+        item = t.item_field.with_type(_count_nanos(t.item_type))
+        return pa.map_(t.key_field, item, t.keys_sorted)
+    for known, make in _LISTS:
+        if known(t):
+            return make(t.value_field.with_type(_count_nanos(t.value_type)))
+    return t
+
+
+_LISTS = ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list))
+
+
+def _nano_text(value: int, zone: str | None) -> str:
+    """A time in nanoseconds since 1970."""
+    seconds, nanos = divmod(value, 10**9)
+    moment = datetime(1970, 1, 1) + timedelta(seconds=seconds)
+    return f"{moment.isoformat()}.{nanos:09}{'' if zone is None else 'Z'}"
 
 
 def _dict_members(value: Any, t: Any) -> Any:
     """A value of ``to_pylist`` with maps as dicts."""
     if value is None:
         return None
+    if type(value) is int and pa.types.is_timestamp(t):
+        return _nano_text(value, t.tz)
     if pa.types.is_map(t):
         keys = [str(k).lower() if isinstance(k, bool) else str(k) for k, _ in value]
         members = {k: _dict_members(v, t.item_type) for k, (_, v) in zip(keys, value, strict=True)}

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from penstock.options.v1 import options_pb2
 from penstockd.catalog.load import load_leaf
 from penstockd.catalog.model import VALUE_MESSAGES, Dataset, Field, FieldClass, Kind
+from penstockd.catalog.rules import Rules
 from penstockd.formats.record_xml import XML_DECLARATION
 
 _XS = "http://www.w3.org/2001/XMLSchema"
@@ -50,14 +51,14 @@ def xml_schema(dataset: Dataset, fields: Sequence[Field], hidden: Container[Fiel
 
     They lack the ``hidden`` members of repeated messages and maps. ``fields`` are in the dataset's
     order. Every element is optional, since an absent one is NULL and a caller may have chosen
-    fields.
+    fields; their documentation says which are required in a record that is written.
     """
     return _Schema(dataset, fields, hidden).document()
 
 
 class _Schema:
     def __init__(self, dataset: Dataset, fields: Sequence[Field], hidden: Container[Field]) -> None:
-        self._hidden = hidden
+        self._hidden, self._needs = hidden, Rules.of(dataset).needs
         self._root = Element("xs:schema", {"xmlns:xs": _XS, "elementFormDefault": "qualified"})
         self._messages: dict[str, Descriptor] = {}
         self._simples: dict[str, tuple[str, _Facets]] = {
@@ -85,8 +86,18 @@ class _Schema:
                     _add_element(_add_element(element, "complexType"), "all"), members, depth + 1
                 )
             else:
-                _add_documentation(element, members[0].description)
+                _add_documentation(element, self._describe(members[0]))
                 self._value(element, members[0])
+
+    def _describe(self, field: Field) -> str:
+        """What a field means, and what a record that is written must have in it."""
+        said, need = [field.description], self._needs.get(field.path)
+        if need is not None and need.required:
+            said.append("Required.")
+        if need is not None and need.least:
+            what = "item(s)" if field.repeated else "character(s)"
+            said.append(f"At least {need.least} {what}.")
+        return " ".join(said).strip()
 
     def _value(self, element: Element, field: Field) -> None:
         """Declare the content of a field's element."""

@@ -33,7 +33,7 @@ BATCH = 50_000
 #: The chains that have unfolded entries. An archived day can get another chain, which hangs from
 #: another checkpoint. The seals decide, not the stated length of a chain: one that states more than
 #: it has must not hold up the days after it.
-_UNFOLDED = """
+UNFOLDED = """
 hub.audit_chain AS c
 LEFT JOIN hub.usage_place AS p ON p.day = c.day AND p.anchor = c.anchor
 WHERE EXISTS (
@@ -41,7 +41,7 @@ WHERE EXISTS (
     WHERE s.day = c.day AND s.first_sequence > coalesce(p.folded, 0))
 """
 _NEXT = f"""
-SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded FROM {_UNFOLDED} ORDER BY c.day LIMIT 1
+SELECT c.day, c.anchor, coalesce(p.folded, 0) AS folded FROM {UNFOLDED} ORDER BY c.day LIMIT 1
 """
 _SEALED = """
 SELECT first_sequence, entry_ids FROM hub.audit_seal
@@ -64,8 +64,8 @@ WHERE EXISTS (
     SELECT FROM hub.usage_level WHERE level = '{UsageLevel.DAY}' AND oldest_day IS NOT NULL)
 AND NOT EXISTS (SELECT FROM {UsageLevel.DAY.table} AS u WHERE u.series_id = s.series_id)
 """
-_UNFOLDED_DAY = f"SELECT EXISTS (SELECT FROM {_UNFOLDED} AND c.day = $1)"
-_NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {_UNFOLDED}), max(day) FROM hub.audit_chain"
+_UNFOLDED_DAY = f"SELECT EXISTS (SELECT FROM {UNFOLDED} AND c.day = $1)"
+_NEWEST_FOLDED = f"SELECT (SELECT min(c.day) FROM {UNFOLDED}), max(day) FROM hub.audit_chain"
 
 _log = structlog.get_logger(__name__)
 

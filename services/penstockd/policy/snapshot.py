@@ -71,6 +71,7 @@ class PolicySnapshot:
     accesses: OrderedDict[Any, Access | None] = field(default_factory=OrderedDict)
     views: OrderedDict[Any, View] = field(default_factory=OrderedDict)
     _reads: Reads = field(default_factory=OrderedDict)
+    _terms: dict[str, Terms | None] = field(default_factory=dict)
 
     def view(self, principal: Principal, dataset: str, *actions: Action) -> View:
         """The principal's View of a dataset for actions, all of which must be allowed.
@@ -116,10 +117,12 @@ class PolicySnapshot:
 
     def terms(self, consumer_id: str) -> Terms | None:
         """What a consumer may use; None if nothing limits it."""
-        consumer = self.consumers.get(consumer_id)
-        if consumer is None:
-            return None
-        return terms_of(self.plans.get(consumer.plan), consumer.limits)
+        if consumer_id not in self._terms:
+            consumer = self.consumers.get(consumer_id)
+            self._terms[consumer_id] = (
+                terms_of(self.plans.get(consumer.plan), consumer.limits) if consumer else None
+            )
+        return self._terms[consumer_id]
 
     def administers(self, consumer: Consumer) -> bool:
         """Whether a role of the consumer lets it change access."""

@@ -11,7 +11,7 @@ from penstockd.query.errors import (
     QueryError,
     SelectionError,
 )
-from penstockd.query.fields import parse_fields
+from penstockd.query.fields import parse_fields, select_fields
 from penstockd.query.filter import (
     And,
     Expression,
@@ -55,4 +55,5 @@ __all__ = [
     "parse_filter",
     "parse_rule",
     "query_digest",
+    "select_fields",
 ]

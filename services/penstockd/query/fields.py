@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from penstockd.catalog import Field, Kind
@@ -20,19 +21,34 @@ def parse_fields(text: str, names: Names) -> tuple[Field, ...]:
     """
     if len(text) > MAX_BYTES:
         raise SelectionError(f"a selection of fields may be at most {MAX_BYTES} bytes long")
-    visible = names.fields()
     if text.strip() in ("", "*"):
-        return tuple(visible)
+        return tuple(names.fields())
+    return _choose_fields(text.split(","), names)
+
+
+def select_fields(paths: Iterable[str], names: Names) -> tuple[Field, ...]:
+    """The same for the paths of a mask, of which ``*`` stands for all fields.
+
+    The text may be of any length: what it costs is bounded by the names that the caller may see,
+    since the first other one raises FieldUnknown.
+    """
+    chosen = dict.fromkeys(paths)
+    if list(chosen) == ["*"]:
+        return tuple(names.fields())
+    return _choose_fields(chosen, names)
+
+
+def _choose_fields(parts: Iterable[str], names: Names) -> tuple[Field, ...]:
     wanted: set[str] = set()
     position = 0
-    for part in text.split(","):
+    for part in parts:
         name = part.strip()
         at = position + len(part) - len(part.lstrip())
         if not name:
             raise SelectionError("a selection of fields contains an empty name", position)
         wanted.update(_leaf_paths(name, at, names))
         position += len(part) + 1
-    return tuple(f for f in visible if f.path in wanted)
+    return tuple(f for f in names.fields() if f.path in wanted)
 
 
 def _leaf_paths(name: str, position: int, names: Names) -> list[str]:

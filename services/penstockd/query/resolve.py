@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from penstockd.catalog import Field, Kind
+from penstockd.catalog.leniency import TRUNCATING
 from penstockd.catalog.values import ValueRefused, default_value, text_parser
 from penstockd.query.errors import FieldUnknown, FilterError, shorten_input
 from penstockd.query.matches import Compare, Match, Present, make_pattern
@@ -279,12 +280,13 @@ def _refuse_claim(literal: Literal) -> None:
 @lru_cache(maxsize=4096)
 def _value_reader(leaf: Field) -> Callable[[str], Any]:
     """From a literal to a value of the leaf's kind, made once per field."""
-    # Rules for stored values, apart from the kind, do not apply to the literal.
+    # Rules for stored values, apart from the kind, do not apply to the literal, whose times are cut
+    # to the digits that are stored.
     if leaf.in_key:
         leaf = replace(leaf, in_key=False)
     elif leaf.kind is Kind.DECIMAL:
         leaf = replace(leaf, precision=76, scale=38)
-    return text_parser(leaf)
+    return text_parser(leaf, TRUNCATING)
 
 
 def _read_value(comparison: Comparison, leaf: Field) -> Any:

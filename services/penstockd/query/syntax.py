@@ -210,7 +210,10 @@ def _join_terms(node: type[And] | type[Or], parts: list[Any]) -> Any:
     return node(tuple(terms))
 
 
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+#: JSON writes a character beyond U+FFFF as two escapes (RFC 8259, 7).
+_ESCAPE = re.compile(
+    r"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)", re.DOTALL
+)
 _ESCAPES = {"\\": "\\", '"': '"', "'": "'", "*": "*", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -224,7 +227,7 @@ def _make_literal(token: Token) -> Literal:
 
     def resolve(match: re.Match[str]) -> str:
         code = match[1]
-        text = chr(int(code[1:], 16)) if len(code) > 1 else _ESCAPES.get(code)
+        text = _decode_units(code) if len(code) > 1 else _ESCAPES.get(code)
         if text is None:
             raise FilterError(f"unknown escape '\\{code}'", position + 1 + match.start())
         if _find_unfit(text):
@@ -243,6 +246,12 @@ def _make_literal(token: Token) -> Literal:
         leading=raw.startswith("*"),
         trailing=raw.endswith("*") and backslashes % 2 == 0,
     )
+
+
+def _decode_units(code: str) -> str:
+    """The character of ``u…``, or of a pair of surrogates."""
+    units = b"".join(bytes.fromhex(unit) for unit in code.replace("\\", "").split("u")[1:])
+    return units.decode("utf-16-be", "surrogatepass")
 
 
 def _starred_literal(text: str, position: int, *, quoted: bool) -> Literal:

@@ -38,6 +38,8 @@ FIELDS: Mapping[str, int] = {
     _HUB + "AcknowledgeDeliveriesRequest.outcomes": MAX_DELIVERIES,
     _HUB + "RangeDigest.records": MAX_DIGESTS,
     "google.api.HttpBody.data": LARGE_MESSAGE,
+    # Each column of a table, of which PostgreSQL allows 1,600, and each message around them.
+    "google.protobuf.FieldMask.paths": 3200,
 }
 #: Exceptions for the methods of datasets, by the ends of their names.
 DATASET_FIELDS: Mapping[str, int] = {

@@ -12,6 +12,7 @@ from penstockd.budget import offload_large
 from penstockd.calls import Permit
 from penstockd.catalog import Catalog, Dataset
 from penstockd.catalog.keys import REQUEST_KEY
+from penstockd.catalog.record_json import RecordJson
 from penstockd.commands.batch_upsert import batch_upsert
 from penstockd.commands.create_record import create_record
 from penstockd.commands.delete_record import delete_record
@@ -36,8 +37,8 @@ from penstockd.rpc.digests import digest_reply, digest_request, repair_reply, re
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, Handler, ServedCall
 from penstockd.rpc.feeds import StreamReply, poll_reply, show_lenses, wait_of, watch_of
-from penstockd.rpc.frames import FRAME_BYTES, attach_file, http_body
-from penstockd.rpc.routes import routes_of
+from penstockd.rpc.frames import FRAME_BYTES, NEXT_PAGE, attach_file, http_body
+from penstockd.rpc.routes import name_service, routes_of
 from penstockd.rpc.writes import (
     GrpcUpload,
     fill_import_report,
@@ -46,14 +47,11 @@ from penstockd.rpc.writes import (
     write_request,
 )
 
-PACKAGE = "penstock.api.v1"
-
 
 def list_routes(catalog: Catalog) -> Iterator[Route]:
     """The routes of every dataset's service. A method without a handler is a defect."""
     for dataset in catalog:
-        name = "".join(part.capitalize() for part in dataset.name.split("_"))
-        service = catalog.pool.FindServiceByName(f"{PACKAGE}.{name}")
+        service = catalog.pool.FindServiceByName(name_service(dataset))
         handlers = DatasetHandlers(dataset, service).by_method()
         yield from routes_of(service, handlers, dataset=dataset.name)
 
@@ -107,7 +105,11 @@ class DatasetHandlers:
 
     async def list(self, request: Any, call: ServedCall) -> Any:
         """List…: one page."""
-        query = _read_query(request)
+        query, form = _read_query(request), call.exchange.wire.page_format
+        if form:
+            page, token = await export_page(call.hub, call, self.dataset, query, form)
+            reply = http_body(page.body, page.content_type)
+            return await call.exchange.head_reply(reply, _tell_next(call, token))
         render = call.exchange.wire.render
         records, token = await list_records(call.hub, call, self.dataset, query, render)
         self._show(call, request.fields)
@@ -118,8 +120,11 @@ class DatasetHandlers:
     async def create(self, request: Any, call: ServedCall) -> Any:
         """Create…: a new record."""
         record = getattr(request, self.dataset.singular)
-        asked = write_request(request, call.exchange)
-        reply = await create_record(call, self.dataset, record, asked)
+        asked, precision = write_request(request, call.exchange), request.time_precision
+        named = call.exchange.named
+        reply = await create_record(
+            call, self.dataset, record, asked, named, time_precision=precision
+        )
         self._show_written(call, Action.CREATE)
         return await mark_replayed(call, reply)
 
@@ -135,6 +140,7 @@ class DatasetHandlers:
             write_request(request, call.exchange),
             key=request.key if self.dataset.joins_key else "",
             allow_missing=request.allow_missing,
+            time_precision=request.time_precision,
         )
         actions = (Action.UPDATE, Action.CREATE) if request.allow_missing else (Action.UPDATE,)
         self._show_written(call, *actions)
@@ -162,6 +168,7 @@ class DatasetHandlers:
             records,
             write_request(request, call.exchange),
             partial=request.partial,
+            time_precision=request.time_precision,
         )
         return await mark_replayed(call, fill_report(self._batch_reply, report))
 
@@ -192,10 +199,8 @@ class DatasetHandlers:
         headers = {"content-disposition": attach_file(page.file_name)}
         if not call.headers_only:  # they tell of the records, which HEAD does not disclose
             headers |= receipts.page_headers(page.body, page.rows, page.records)
-        if next_token:
-            headers["penstock-next-page-token"] = next_token
-        await call.exchange.send_headers(headers)
-        return http_body(page.body, page.content_type)
+        headers |= _tell_next(call, next_token)
+        return await call.exchange.head_reply(http_body(page.body, page.content_type), headers)
 
     async def stream_export(self, request: Any, call: ServedCall) -> None:
         """StreamExport…: a file of any size."""
@@ -269,6 +274,8 @@ class DatasetHandlers:
         view = call.reply_view(self.dataset, *actions)
         if view is not None and call.shows_record:
             call.exchange.show(self.dataset, view.prepared(SelectedJson, "").writer)
+        elif call.own_fields:
+            call.exchange.show(self.dataset, RecordJson(self.dataset, call.own_fields))
 
 
 class _FileReply:
@@ -283,7 +290,7 @@ class _FileReply:
         await self._exchange.send_headers(headers)
 
     async def send(self, data: bytes, content_type: str, permit: Permit) -> None:
-        for at in range(0, len(data), FRAME_BYTES):
+        for at in range(0, len(data) or 1, FRAME_BYTES):
             piece = data[at : at + FRAME_BYTES] if len(data) > FRAME_BYTES else data
             frame = http_body(piece, content_type if self._first else "")
             self._first = False
@@ -291,6 +298,12 @@ class _FileReply:
 
     def end(self, receipt: Receipt) -> None:
         self._exchange.add_trailers(receipts.make_trailers(receipt, self._exchange.hub.places))
+
+
+def _tell_next(call: ServedCall, token: str) -> dict[str, str]:
+    """The header with the token of the next page. That there is one tells of records, which HEAD
+    does not disclose."""
+    return {NEXT_PAGE: token} if token and not call.headers_only else {}
 
 
 def _list_shape(request: Any) -> list[str]:

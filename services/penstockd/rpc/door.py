@@ -82,7 +82,7 @@ class ServedRoute:
             if guard is not None and call.disclosed is None and guard.shows_records(reply):
                 raise Undisclosed(f"{route.method.path} shows records that it did not disclose")
             reply = await exchange.wire.pack(exchange, reply)
-            call.entry.byte_count = len(reply) if isinstance(reply, bytes) else reply.ByteSize()
+            call.entry.byte_count = 0 if exchange.wire.headers_only else _size_of(reply)
         await exchange.record()
         return reply
 
@@ -91,6 +91,8 @@ class GrpcWire:
     """Calls of gRPC: requests and replies are messages."""
 
     holds_headers = headers_only = False
+    page_format = ""
+    ticket = None
 
     @property
     def render(self) -> Render[Message]:
@@ -110,7 +112,7 @@ class GrpcWire:
         """The reply itself: the server serialises it."""
         return reply
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """The message itself, which is serialised already."""
         return data
 
@@ -118,6 +120,10 @@ class GrpcWire:
         """End the call with the status, and its details as a trailer."""
         text = refusal.status.message
         await exchange.context.abort(refusal.code, text, tuple(refusal.trailers))
+
+
+def _size_of(reply: Any) -> int:
+    return len(reply) if isinstance(reply, bytes) else int(reply.ByteSize())
 
 
 def install_routes(server: grpc.aio.Server, served: Iterable[ServedRoute]) -> None:
@@ -141,11 +147,14 @@ def _grpc_handler(served: ServedRoute) -> grpc.RpcMethodHandler[Any, Any]:
     wire = GrpcWire(served.reader, streams=route.streams_request)
 
     async def unary(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        return (await served.serve(requests, context, wire))[1]
+        exchange, reply = await served.serve(requests, context, wire)
+        await exchange.begin_reply()
+        return reply
 
     async def stream(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         # Frames are written, not yielded: a cancelled call is cancelled in the handler itself.
-        await served.serve(requests, context, wire)
+        exchange, _ = await served.serve(requests, context, wire)
+        await exchange.begin_reply()
 
     # Requests arrive as bytes: see ``reading``.
     ways: dict[str, Any] = {"request_deserializer": None, "response_serializer": route.serialize}

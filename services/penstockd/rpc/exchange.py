@@ -14,12 +14,15 @@ from google.rpc import status_pb2
 from penstockd import budget
 from penstockd.answers.edge import BRIEF
 from penstockd.audit.entry import Entry
+from penstockd.auth.tickets import ShownTicket
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.catalog import Dataset
 from penstockd.catalog.record_json import RecordJson
 from penstockd.errors import CallTimeout, FormatUnknown, RequestMalformed
 from penstockd.formats import pick_format
 from penstockd.hub import Hub
+from penstockd.metering.admission import Admission
+from penstockd.policy.errors import QuotaExhausted
 from penstockd.policy.model import Principal
 from penstockd.policy.rendering import Render
 from penstockd.policy.snapshot import PolicySnapshot
@@ -29,6 +32,10 @@ from penstockd.rpc.http_errors import NotAcceptable
 #: The seconds that the message of a call may take to arrive: for a caller with valid credentials;
 #: and for anybody else, or without a body (the sidecar buffers a body that has no stated length).
 MESSAGE_SECONDS, OPEN_MESSAGE_SECONDS = 120.0, 10.0
+
+#: The header of a reply with its HTTP status, where that follows from no status of gRPC: the
+#: sidecar sets the status, and shows the header to no client.
+STATUS = "x-http-status"
 
 #: No message of protobuf begins with this byte: the field number would be zero.
 _UNPARSABLE = b"\x07"
@@ -67,8 +74,17 @@ class Wire(Protocol):
         """Whether nothing but headers leaves."""
 
     @property
+    def ticket(self) -> ShownTicket | None:
+        """The ticket in the URL of the call, if it has one; only feeds over HTTP take them."""
+
+    @property
     def render(self) -> Render[Any]:
         """How replies show the rows of records that are read."""
+
+    @property
+    def page_format(self) -> str:
+        """The format of files in which a page of records leaves; "" if it is a reply like
+        others."""
 
     async def read(self, exchange: Exchange) -> Any:
         """The request of the call; an iterator of them if the method takes a stream."""
@@ -76,7 +92,7 @@ class Wire(Protocol):
     async def pack(self, exchange: Exchange, reply: Any) -> Any:
         """A reply as it leaves: bytes, or a message that the server serialises."""
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """A message of a streaming reply as it leaves; b"" if it leaves nothing."""
 
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
@@ -140,6 +156,8 @@ class Exchange:
     shown: dict[str, RecordJson] = field(default_factory=dict)
     #: The columns of the shapes in which the reply shows records, by dataset.
     columns: dict[str, Sequence[str]] = field(default_factory=dict)
+    #: The paths of the fields that the body of a write names, whatever their values.
+    named: Sequence[str] = ()
     #: Headers of the reply, sent or waiting; whether they were sent; whether a piece was.
     headers: dict[str, str] = field(default_factory=dict)
     begun: bool = False
@@ -148,6 +166,8 @@ class Exchange:
     guard: ReplyGuard | None = None
     arriving: PublicCall | ServedCall = field(init=False)
     call: ServedCall = field(init=False)
+    #: What the caller's plan allows the call; None if nothing limits it.
+    admission: Admission | None = None
     _enters_refusal: bool | None = None
     #: The task that sends the latest piece of a file to the client.
     _piece: asyncio.Task[None] | None = None
@@ -230,11 +250,35 @@ class Exchange:
         """
         arriving = self.arriving
         if self.method.audited and not arriving.recorded:
-            arriving.note_recorded()
             entry = arriving.entry
+            if self.wire.headers_only:
+                entry.shown, entry.row_count, entry.byte_count = None, 0, 0
+            if entry.outcome != "OK":
+                entry.byte_count = None  # no reply leaves that was ready
+            await self._charge(entry)
+            arriving.note_recorded()
             refused = entry.consumer_id is None and entry.outcome != "OK"
             if not refused or self.enters_refusal():
                 await self.hub.journal.record(entry)
+                if self.admission is not None:
+                    self.admission.settle()
+
+    async def _charge(self, entry: Entry) -> None:
+        """Complete what the entry spends of quotas. Raises QuotaExhausted: then nothing leaves."""
+        if self.admission is None:
+            return
+        if entry.outcome != "OK":
+            return self.admission.charge_failure(entry)
+        try:
+            await self.admission.charge_reply(entry)
+        except QuotaExhausted:
+            entry.shown = entry.keys = entry.low_key = entry.high_key = None
+            entry.row_count = entry.byte_count = None
+            raise
+
+    def tell_status(self, status: int) -> dict[str, str]:
+        """The header by which the sidecar sends an HTTP status; none for callers of gRPC."""
+        return {STATUS: str(status)} if "x-envoy-original-path" in self.metadata else {}
 
     def mark_brief(self, status: int) -> dict[str, str]:
         """The header of a refusal by which the sidecar sends it without its body, under this HTTP
@@ -255,10 +299,28 @@ class Exchange:
         if not self.wire.holds_headers:
             await self.flush_headers()
 
+    async def head_reply(self, reply: bytes, headers: Mapping[str, str]) -> bytes:
+        """Send headers of a reply that is ready; returns it. The audit has its size before them."""
+        self.arriving.entry.byte_count = len(reply)
+        await self.send_headers(headers)
+        return reply
+
     async def flush_headers(self) -> None:
-        """Send the headers that wait, or none. Raises an error of gRPC if the call was cut off."""
+        """Send the headers that wait, with those about the caller's limits. Raises an error of gRPC
+        if the call was cut off."""
         self.begun = True
-        await self.context.send_initial_metadata(tuple(self.headers.items()))
+        sent = {**self.headers, **self.limit_headers}
+        await self.context.send_initial_metadata(tuple(sent.items()))
+
+    async def begin_reply(self) -> None:
+        """Send the headers of the reply, if there are any and none were sent."""
+        if not self.begun and (self.headers or self.admission is not None):
+            await self.flush_headers()
+
+    @property
+    def limit_headers(self) -> Mapping[str, str]:
+        """The headers about the caller's limits."""
+        return {} if self.admission is None else self.admission.headers
 
     def add_trailers(self, trailers: Mapping[str, str | bytes]) -> None:
         """Add metadata that follows the reply, whether it succeeds or fails."""
@@ -273,11 +335,10 @@ class Exchange:
         if permit is None and self.guard is not None and self.guard.shows_records(frame):
             raise Undisclosed(f"{self.method.path} shows records that it did not disclose")
         await self.record()
-        frame = self.wire.frame(self, frame)
+        frame = await self.wire.frame(self, frame)
         if not frame:
             return
-        if not self.begun and self.headers:
-            await self.flush_headers()
+        await self.begin_reply()
         if not self.method.sends_file:
             self.sent = True
             await self.context.write(frame)

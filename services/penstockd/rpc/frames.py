@@ -7,6 +7,8 @@ from penstockd.catalog.varint import encode_varint
 _CONTENT_TYPE_TAG = b"\x0a"  # field 1, length-delimited
 _DATA_TAG = b"\x12"  # field 2, length-delimited
 
+#: The header that leads to the next page of a reply that has records alone, as files have.
+NEXT_PAGE = "penstock-next-page-token"
 #: Bytes in one frame of a stream: the fastest size for gRPC, and below Envoy's 1 MiB.
 FRAME_BYTES = 256 * 1024
 

@@ -29,6 +29,13 @@ class MediaTypeUnsupported(Refused):
     reason = "MEDIA_TYPE_UNSUPPORTED"
 
 
+class HttpVersionUnsupported(Refused):
+    """A call over HTTP/1.0 asks for a stream, of which its client could not tell whether it is
+    whole."""
+
+    reason = "HTTP_VERSION_UNSUPPORTED"
+
+
 class PreconditionFailed(Refused):
     """A precondition of a call names a state that its resource does not have."""
 

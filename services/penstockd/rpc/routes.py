@@ -8,10 +8,18 @@ from typing import Any
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
+from penstockd.catalog import Dataset
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Handler, Method, PublicHandler
 
-_BODY = "google.api.HttpBody"
+#: The message whose stream is a file.
+FILE = "google.api.HttpBody"
+_PACKAGE = "penstock.api.v1"
+
+
+def name_service(dataset: Dataset) -> str:
+    """The full name of a dataset's service, as the generator makes it."""
+    return f"{_PACKAGE}.{''.join(part.capitalize() for part in dataset.name.split('_'))}"
 
 
 def routes_of(
@@ -49,7 +57,7 @@ def public_routes_of(
 
 def _name_method(method: MethodDescriptor, **known: Any) -> Method:
     streams = bool(method.server_streaming)
-    file = streams and method.output_type.full_name == _BODY
+    file = streams and method.output_type.full_name == FILE
     service = method.containing_service.full_name
     return Method(service, method.name, streams=streams, sends_file=file, **known)
 
@@ -62,7 +70,7 @@ def _make_route(
     documents: bool,
 ) -> Route:
     # Files and streams are encoded by hand: see frames and feeds.
-    raw = method.output_type.full_name == _BODY or method.server_streaming
+    raw = method.output_type.full_name == FILE or method.server_streaming
     reply = message_factory.GetMessageClass(method.output_type)
     return Route(
         named,

@@ -25,6 +25,8 @@ LOG_CHANNEL = "penstock_log"
 POLICY_CHANNEL = "penstock_policy"
 #: Webhooks have changed, or deliveries are due.
 WEBHOOK_CHANNEL = "penstock_webhook"
+#: A process needs more of an allowance than is left; the payload is the allowance's id.
+ALLOWANCE_CHANNEL = "penstock_allowance"
 #: There may be work for queued calls; the payload names it (see ``feed.bells``).
 BELL_CHANNEL = "penstock_bell"
 

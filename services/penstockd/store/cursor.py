@@ -8,6 +8,9 @@ yet; a cursor names them, so that reading on from it does not return them a seco
 For a reader who sees records by what they refer to, one transaction may cause more events than fit
 in one answer. A cursor may therefore stand in the middle of them.
 
+A stream that begins with all records takes time. A cursor of it may therefore cover only the first
+records, in order of dataset and key; only streams continue from such a cursor.
+
 A database can go back in time: a lagging standby takes over, or a backup is restored. It then
 assigns numbers again that it assigned before, to other changes. So each numbering of a transaction
 draws a random mark, and a cursor carries the mark at its number. Numbering the same transaction
@@ -23,9 +26,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import itertools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -37,14 +41,16 @@ from penstockd.store.log import LOG, Change, Log, read_changes
 
 #: The most transactions without a number that a cursor names.
 MAX_SKIPPED = 100
-#: The version byte says whether the cursor stands in the middle of a transaction's events.
-_VERSION, _WITHIN = b"\x03", b"\x04"
+#: The version byte says whether the cursor stands in the middle of a transaction's events, or of a
+#: snapshot. (5 is the first byte of sealed texts; 6 was a snapshot that did not name its datasets.)
+_VERSION, _WITHIN, _PARTIAL = b"\x03", b"\x04", b"\x07"
 #: Versions from before marks existed.
 _OLD_VERSION, _OLD_WITHIN = b"\x01", b"\x02"
-_VERSIONS = (_VERSION, _WITHIN, _OLD_VERSION, _OLD_WITHIN)
+_VERSIONS = (_VERSION, _WITHIN, _PARTIAL, _OLD_VERSION, _OLD_WITHIN)
 _MAX_TEXT = 4096
 _CHECKSUM = 4
 _MARK = 8
+_SCOPE = 16
 #: Numbers of the log and revisions of transactions are below this.
 _MAX_NUMBER = 2**63
 #: Tells a client, in the metadata of an error, how to repair its data.
@@ -80,9 +86,12 @@ class Cursor:
 
     ``epoch`` is that of the log: a recreated database has another one. With ``told``, a dataset and
     a key, the cursor also covers the change after ``number``, which ends its transaction, and the
-    resulting events up to that record. ``mark`` is that of the transaction that has the number
-    ``end``. It is empty in cursors of earlier versions and in those made only for comparison, which
-    never go out. ``unsealed`` means that the cursor arrived in the form that the store keeps.
+    resulting events up to that record. With ``last``, a dataset and a key, it covers only the
+    records up to that one, in order of dataset and key: a stream has not sent the rest of its
+    snapshot of the datasets whose ``scope`` it has (see ``scope_of``). ``mark`` is that of the
+    transaction that has the number ``end``. It is empty in
+    cursors of earlier versions and in those made only for comparison, which never go out.
+    ``unsealed`` means that the cursor arrived in the form that the store keeps.
     """
 
     epoch: str
@@ -90,6 +99,8 @@ class Cursor:
     ahead: tuple[Ahead, ...] = ()
     told: tuple[str, str] | None = None
     mark: bytes = b""
+    last: tuple[str, str] | None = None
+    scope: bytes = b""
     unsealed: bool = field(default=False, compare=False)
 
     @property
@@ -113,14 +124,19 @@ class Cursor:
     def to_bytes(self) -> bytes:
         """The serialised cursor, with its checksum."""
         epoch = self.epoch.encode()
-        told = [text for name in self.told or () for text in _prefix_size(name)]
+        names = [*(self.last or ()), *(self.told or ())]
+        texts = [text for name in names for text in _prefix_size(name)]
         version = _VERSION if self.told is None else _WITHIN
         if not self.mark:
             version = _OLD_VERSION if self.told is None else _OLD_WITHIN
+        if self.last is not None:
+            assert self.mark, "no snapshot is of an earlier version"
+            assert len(self.scope) == _SCOPE, "a place in a snapshot is one in some datasets"
+            version = _PARTIAL + encode_varint(len(names)) + self.scope
         head = (version, encode_varint(self.number), encode_varint(len(epoch)), epoch, self.mark)
         steps = itertools.pairwise((0, *(t.revision for t in self.ahead)))
         ahead = [encode_varint(b - a) + t.mark for (a, b), t in zip(steps, self.ahead, strict=True)]
-        data = b"".join((*head, *told, *ahead))
+        data = b"".join((*head, *texts, *ahead))
         return data + zlib.crc32(data).to_bytes(_CHECKSUM)
 
     @classmethod
@@ -136,12 +152,16 @@ class Cursor:
         """Parse a serialised cursor. Raises CursorInvalid."""
         version, data = _check_cursor(data)
         numbers = _Numbers(data)
+        count, scope = 2 if version in (_WITHIN, _OLD_WITHIN) else 0, b""
+        if version == _PARTIAL:
+            count, scope = numbers.take(), numbers.bytes(_SCOPE)
         number = numbers.take()
         epoch = numbers.bytes(numbers.take())
         old = version in (_OLD_VERSION, _OLD_WITHIN)
         mark = b"" if old else numbers.bytes(_MARK)
-        within = version in (_WITHIN, _OLD_WITHIN)
-        told = [numbers.bytes(numbers.take()) for _ in range(2 if within else 0)]
+        if count not in ((2, 4) if version == _PARTIAL else (0, 2)):
+            raise CursorInvalid(BROKEN)
+        names = [numbers.bytes(numbers.take()) for _ in range(count)]
         if old and numbers.left:  # it names transactions by ids that no longer exist
             raise CursorInvalid(_UNMARKED, metadata=REPAIR)
         ahead, revision = [], 0
@@ -151,10 +171,24 @@ class Cursor:
         if number >= _MAX_NUMBER or revision >= _MAX_NUMBER:
             raise CursorInvalid(BROKEN)
         try:
-            names = (told[0].decode(), told[1].decode()) if within else None
-            return cls(epoch.decode(), number, tuple(ahead), names, mark)
+            pairs = _pair_up([name.decode() for name in names])
+            last = next(pairs, None) if version == _PARTIAL else None
+            told = next(pairs, None)
+            return cls(epoch.decode(), number, tuple(ahead), told, mark, last, scope)
         except UnicodeDecodeError:
             raise CursorInvalid(BROKEN) from None
+
+
+def scope_of(datasets: Iterable[str]) -> bytes:
+    """What a place in a snapshot keeps of the datasets that the snapshot has."""
+    names = sorted(datasets)
+    text = b"".join(part for name in names for part in _prefix_size(name))
+    return hashlib.sha256(text).digest()[:_SCOPE]
+
+
+def leave_snapshot(cursor: Cursor) -> Cursor:
+    """The place in the log of a cursor that may be in a snapshot."""
+    return replace(cursor, last=None, scope=b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +232,16 @@ async def cursor_at(connection: Connection, number: int) -> Cursor:
     if mark is None:
         raise _cursor_expired(log)
     return Cursor(log.epoch, number, mark=mark)
+
+
+async def read_marks(connection: Connection, transactions: Sequence[int]) -> Mapping[int, bytes]:
+    """The marks of the transactions whose last changes have these numbers, as far as they are
+    kept."""
+    rows = await connection.fetch(
+        "SELECT last_number, mark FROM hub.log_transaction WHERE last_number = ANY ($1::bigint[])",
+        sorted(set(transactions)),
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 async def check_cursor(connection: Connection, cursor: Cursor) -> Log:
@@ -352,6 +396,11 @@ class _Numbers:
     def left(self) -> bool:
         """Whether there is more."""
         return self._at < len(self._data)
+
+
+def _pair_up(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names as pairs of a dataset and a key."""
+    return zip(names[::2], names[1::2], strict=True)
 
 
 def _prefix_size(text: str) -> tuple[bytes, bytes]:

@@ -50,6 +50,9 @@ _RETIRED = (
     "the cursor was sealed under a key that is no longer kept: repair what you have, or read all"
     " anew"
 )
+_IN_SNAPSHOT = (
+    "the cursor is of a stream that has not sent all records yet: only a stream continues from it"
+)
 #: The kind of a text, authenticated so that no kind is accepted as another.
 _CURSOR, _LEASE = b"cursor", b"lease"
 
@@ -99,7 +102,15 @@ class Places:
         return self._text(self._sealing(), cursor)
 
     def open(self, text: str) -> Cursor:
-        """The cursor that a reader's text stands for. Raises CursorInvalid."""
+        """The cursor that a reader's text stands for, not inside a snapshot. Raises
+        CursorInvalid."""
+        cursor = self.open_start(text)
+        if cursor.last is not None:
+            raise CursorInvalid(_IN_SNAPSHOT)
+        return cursor
+
+    def open_start(self, text: str) -> Cursor:
+        """The same for a stream, which also continues in the middle of a snapshot."""
         data = _decode_text(text)
         if data[:1] != _VERSION:
             return self._unsealed(text)
@@ -130,6 +141,7 @@ class Places:
         cursor = Cursor.parse(text)
         first = self._keys.get(1)
         known = first is not None and self._opens(1) and cursor.end <= first.log_number
+        known = known and cursor.last is None
         if not known or not any(cursor.mark):  # an all-zero mark can be guessed
             raise CursorInvalid(UNSEALED, metadata=REPAIR)
         return replace(cursor, unsealed=True)

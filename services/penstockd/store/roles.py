@@ -69,10 +69,12 @@ TABLES: Mapping[str, Granted] = {
     "change": Granted(EXTEND, EXTEND),
     **dict.fromkeys(
         (
-            "consumer", "consumer_role", "credential", "credential_digest", "credential_use",
+            "allowance", "consumer", "consumer_role",
+            "credential", "credential_digest", "credential_use",
             "grant", "issuer", "plan",
             "log_head", "log_transaction", "lost_reference", "node", "pending", "policy",
-            "policy_document", "policy_revision", "receipt", "role", "signing_key",
+            "policy_document", "policy_revision", "portion", "receipt", "role", "signing_key",
+            "spender", "spending", "spike",
             "stored_reply", "subscription", "subscription_lease", "trust", "webhook",
             "webhook_attempt", "webhook_delivery", "webhook_event", "webhook_head", "webhook_key",
             "webhook_notice", "webhook_revision", "webhook_secret",

@@ -21,6 +21,7 @@ SINGLETONS = (
     "webhooks",
     "webhook-retention",
     "lost-streams",
+    "lost-portions",
     "usage",
     "usage-days",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
@@ -21,12 +21,15 @@ from penstockd.errors import (
     Violation,
 )
 from penstockd.store.rows import Defaults, is_unchanged
-from penstockd.store.staging import Staged, Stager
+from penstockd.store.staging import Column, Staged, Stager
 
 _ODD = (Kind.FLOAT, Kind.DOUBLE, Kind.LIST, Kind.MAP, Kind.STRUCT)
 #: Faults of a row that its writer could no longer see, or whose key repeats.
 LEAVES = "would leave the rows that you may see"
 TWICE = "occurs twice"
+#: The most bytes of a record as a message: any reply must have room for one.
+MAX_RECORD_BYTES = 7 << 19
+_TOO_LARGE = "is larger than 3.5 MiB, the most of a record"
 
 
 class Mode(enum.Enum):
@@ -105,10 +108,10 @@ class UpsertPlan:
         dataset: Dataset,
         fields: tuple[Field, ...],
         mode: Mode,
-        etag: str | None,
+        etags: Collection[str],
         lacking: Sequence[Violation],
     ) -> None:
-        self.dataset, self.mode, self.etag, self.lacking = dataset, mode, etag, lacking
+        self.dataset, self.mode, self.etags, self.lacking = dataset, mode, etags, lacking
         self.new_etag, self.time = new_etag, time
         position = {f.path: i for i, f in enumerate(dataset.fields)}
         self.targets = [position[f.path] for f in fields]
@@ -159,16 +162,16 @@ class UpsertPlan:
     ) -> Staged:
         """The rows to merge, given the existing ones; counts rows without a change as unchanged."""
         stager, staged = Stager.of(self.dataset), Staged()
-        new: list[Sequence[Any]] = []
-        changed: list[tuple[Sequence[Any], Sequence[Any]]] = []
+        new: dict[int, Sequence[Any]] = {}
+        changed: dict[int, tuple[Sequence[Any], Sequence[Any]]] = {}
         for index, row in pending:
             current = existing.get(self.key_of(row))
             try:
                 if current is None:
                     self.check_new(row)
-                    new.append(row)
+                    new[index] = row
                 elif (pair := self.change(index, row, current)) is not None:
-                    changed.append(pair)
+                    changed[index] = pair
                 else:
                     counts.unchanged += 1
             except (Refused, DuplicateKey) as exc:
@@ -176,9 +179,11 @@ class UpsertPlan:
                     raise
                 self._note(refused, index, exc)
         if new:
-            staged.add(stager.new(self.fields, new, self.time, self.new_etag))
+            columns = stager.new(self.fields, [*new.values()], self.time, self.new_etag)
+            staged.add(_without_large(columns, [*new], refused))
         if changed:
-            staged.add(stager.changed(changed))
+            columns = stager.changed([*changed.values()])
+            staged.add(_without_large(columns, [*changed], refused))
         return staged
 
     def _note(self, refused: Refusals, index: int, exc: Refused | DuplicateKey) -> None:
@@ -208,7 +213,7 @@ class UpsertPlan:
             raise RecordExists(f"{self.dataset.singular} '{key}' exists already")
         if not current["~visible"]:
             raise RecordNotFound(f"{self.dataset.singular} '{key}' does not exist")
-        check_etag(self.dataset, key, current["etag"], self.etag)
+        check_etag(self.dataset, key, current["etag"], self.etags)
         if current["etag"] == self.new_etag:
             raise DuplicateKey(index, key)
         old = [current[i] for i in range(len(self.dataset.fields))]
@@ -237,13 +242,28 @@ class UpsertPlan:
                         full[i] = None
 
 
-def check_etag(dataset: Dataset, key: str, current: int, wanted: str | None) -> None:
-    """Raise EtagMismatch if an etag is required and the record has another one.
+def _without_large(
+    columns: list[Column], indexes: Sequence[int], refused: Refusals | None
+) -> list[Column]:
+    """The staged rows whose records are not too large; ValueInvalid for others without
+    ``refused``."""
+    large = {at for at, image in enumerate(columns[1]) if len(image) > MAX_RECORD_BYTES}
+    if not large:
+        return columns
+    if refused is None:
+        raise ValueInvalid(f"the record {_TOO_LARGE}", violations=[Violation("", _TOO_LARGE)])
+    for at in large:
+        refused.add(indexes[at], "", _TOO_LARGE)
+    return [[v for at, v in enumerate(column) if at not in large] for column in columns]
+
+
+def check_etag(dataset: Dataset, key: str, current: int, wanted: Collection[str]) -> None:
+    """Raise EtagMismatch if etags are required and the record has none of them.
 
     The error does not reveal the current etag: ``writes.outgoing`` decides that, since it knows who
     may read it.
     """
-    if wanted and wanted != str(current):
+    if wanted and str(current) not in wanted:
         raise EtagMismatch(
             f"{dataset.singular} '{key}' changed since it was read",
             violations=[Violation("etag", "has changed")],

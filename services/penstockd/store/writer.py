@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import io
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -140,7 +140,7 @@ class WriteTransaction:
         guard: Guard,
         *,
         mode: Mode = Mode.UPSERT,
-        etag: str | None = None,
+        etags: Collection[str] = (),
         lacking: Sequence[Violation] = (),
         refused: Refusals | None = None,
     ) -> Counts:
@@ -155,7 +155,7 @@ class WriteTransaction:
         noted there instead; Conflict is still raised, and ValueTaken if more than MOST_UNSEEN
         values are taken by records that the writer may not read.
         """
-        plan = UpsertPlan(self.time, self.etag, dataset, tuple(fields), mode, etag, lacking)
+        plan = UpsertPlan(self.time, self.etag, dataset, tuple(fields), mode, etags, lacking)
         if refused is None:
             await _work_through(rows, plan.check_keys, rows)
             pending: Sequence[tuple[int, Sequence[Any]]] = list(enumerate(rows))
@@ -228,7 +228,7 @@ class WriteTransaction:
         raise Conflict("the visibility of these rows depends on each other; write fewer at once")
 
     async def delete(
-        self, dataset: Dataset, key: str, guard: Guard, *, etag: str | None = None
+        self, dataset: Dataset, key: str, guard: Guard, *, etags: Collection[str] = ()
     ) -> None:
         """Delete one record. Raises RecordNotFound and EtagMismatch."""
         existing = await self._lock(guard, [key])
@@ -236,7 +236,7 @@ class WriteTransaction:
         if row is None or not row["~visible"]:
             raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
         values = [row[i] for i in range(len(dataset.fields))]
-        check_etag(dataset, key, row["etag"], etag)
+        check_etag(dataset, key, row["etag"], etags)
         before = Stager.of(dataset).image(values)
         await self.connection.execute(
             Merge.of(dataset).delete, key, self.logged, dataset.name, int(Operation.DELETED), before

@@ -85,7 +85,9 @@ class LeaseStream:
     async def _begin(self) -> None:
         """Find the subscription before anything is sent."""
         self._cursor = await self._taking.open()
-        self._standings = Standings(self._organs.policy, self._call, self._taking.source)
+        self._standings = Standings(
+            self._organs.policy, self._call, self._taking.source, self._call.principal.expires
+        )
         self._disclosure = FeedDisclosure(self._call, self._taking.source)
 
     async def _send_all(self) -> None:
@@ -94,8 +96,7 @@ class LeaseStream:
         await self._send(self._reply.begin(self._cursor, source, revision))
         silent = self._clock() + self._heartbeat
         while True:
-            if self._taking.outdated:
-                self._taking.judged = self._standings.check()
+            self._taking.judged = self._standings.check()
             taken = await self._next()
             if taken is not None:
                 await self._give(taken)

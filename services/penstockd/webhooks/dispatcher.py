@@ -11,17 +11,18 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from penstockd.audit.entry import Entry, insert_entries
-from penstockd.audit.shown import KnownDigests, Shown, insert_shown
 from penstockd.calls import Allowance
-from penstockd.errors import PolicyStale, Refused
+from penstockd.errors import PolicyStale
 from penstockd.keyring import Seal
+from penstockd.metering.admission import Limiter
+from penstockd.policy.errors import AllowanceLost
 from penstockd.policy.snapshot import Policy, PolicySnapshot
 from penstockd.store.database import Connection
 from penstockd.store.fences import SingletonLease, Transactions
+from penstockd.webhooks.departures import Departures
 from penstockd.webhooks.endpoints import NOTHING_LOADED, Endpoint
 from penstockd.webhooks.lanes import MESSAGE_OVERHEAD, Holding, Lane
-from penstockd.webhooks.messages import Composed, Composer, make_entries
+from penstockd.webhooks.messages import Composed, Composer
 from penstockd.webhooks.model import (
     Chance,
     Clock,
@@ -48,8 +49,6 @@ from penstockd.webhooks.settling import Settling, attempt_of, judge_attempt, res
 GROUP = 500
 #: How often to look for due deliveries without an announcement, in seconds.
 POLL_SECONDS = 1.0
-#: How long deliveries wait if their owner may receive no more records now, in seconds.
-ALLOWANCE_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -70,9 +69,11 @@ class Dispatcher:
         chance: Chance = random.random,
         lease: SingletonLease | None = None,
         allowance: Allowance | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         """``lease`` is the one that ``database`` checks; None if nothing else delivers."""
-        self._lease, self._allowance = lease, allowance
+        self._lease = lease
+        self._departures = Departures(roster, clock, allowance=allowance, limiter=limiter)
         self._database, self._policy, self._roster = database, policy, roster
         self._sender, self._composer = sender, composer
         self._clock, self._chance = clock, chance
@@ -85,7 +86,6 @@ class Dispatcher:
         self._settling = Settling(seal, clock)
         # Whether more deliveries may be due than the last claim took.
         self._more = False
-        self._shown = KnownDigests()
 
     async def start(self) -> None:
         """Release the deliveries that a dead keeper had claimed. Raises DatabaseUnavailable."""
@@ -142,38 +142,67 @@ class Dispatcher:
 
     async def claim(self) -> int:
         """Claim what is due, as far as there is room, and start to send it; returns the number."""
+        try:
+            return await self._claim()
+        except AllowanceLost:
+            _log.warning("webhook_quotas_lost")  # nothing was claimed; it stays due
+            return 0
+
+    async def _claim(self) -> int:
         policy = self._policy.current
-        async with self._database.transaction() as connection:
-            await self._refresh(connection)
-            room = self._room()
-            # A full lane may have more to claim once some of it is settled.
-            self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
-            if not room:
-                return 0
-            due = await list_due(connection, room, self._clock())
-            chosen = self._chosen(due)
-            listed = Counter(d.webhook_id for d in due)
-            self._more |= any(listed[name] == most for name, most in room.items())
-            self._more |= len(chosen) < len(due)
-            if not chosen:
-                return 0
-            found = await claim_listed(connection, chosen, self._term)
-            sizes = {d.delivery_id: d.stored_bytes for d in due}
-            composed, dead = await self._compose(policy, found, sizes)
-            composed, kept_in, shown = await self._audit(connection, policy, composed)
-            dead += kept_in
-            if dead:
-                await self._settling.write(connection, dead, self._endpoints())
-                self.wake()  # deliveries may be parked behind them
-        for digest in shown:
-            self._shown.add(digest)
+        with self._departures.charging() as charges:
+            async with self._database.transaction() as connection:
+                await self._refresh(connection)
+                found, sizes = await self._claim_due(connection, policy)
+                if not found:
+                    return 0
+                composed, dead = await self._compose(policy, found, sizes)
+                groups = self._group(composed)
+                cleared = await self._departures.clear(connection, policy, groups, charges)
+                dead += cleared.kept_in
+                if dead:
+                    await self._settling.write(connection, dead, self._endpoints())
+                    self.wake()  # deliveries may be parked behind them
+        self._departures.confirm(cleared)
+        for name, seconds in cleared.rests.items():
+            self._lanes[name].rest_under(policy, seconds)
+        self._take(cleared.leaving)
+        return len(found)
+
+    async def _claim_due(
+        self, connection: Connection, policy: PolicySnapshot
+    ) -> tuple[Sequence[Delivery], Mapping[str, int]]:
+        """Claim what there is room for; the deliveries, and the stored bytes of those listed."""
+        for lane in self._lanes.values():
+            lane.apply(policy)
+        room = self._room()
+        # A full lane may have more to claim once some of it is settled.
+        self._more = any(lane.held for n, lane in self._lanes.items() if n not in room)
+        due = await list_due(connection, room, self._clock()) if room else []
+        chosen = self._chosen(due)
+        listed = Counter(d.webhook_id for d in due)
+        self._more |= any(listed[name] == most for name, most in room.items())
+        self._more |= len(chosen) < len(due)
+        if not chosen:
+            return [], {}
+        found = await claim_listed(connection, chosen, self._term)
+        return found, {d.delivery_id: d.stored_bytes for d in due}
+
+    def _group(self, composed: Sequence[Composed]) -> list[tuple[Endpoint, list[Composed]]]:
+        """Messages by their endpoints."""
+        groups: dict[str, list[Composed]] = {}
+        for each in composed:
+            groups.setdefault(each.delivery.webhook_id, []).append(each)
+        return [(self._lanes[name].endpoint, group) for name, group in groups.items()]
+
+    def _take(self, composed: Sequence[Composed]) -> None:
+        """Send messages as soon as their lanes have places for them."""
         for each in composed:
             lane = self._lanes[each.delivery.webhook_id]
             lane.held += 1
             self._holding.hold(*self._place(lane), len(each.message.body))
         for each in composed:
             self._lanes[each.delivery.webhook_id].take(each)
-        return len(found)
 
     @property
     def _term(self) -> int | None:
@@ -237,7 +266,7 @@ class Dispatcher:
         if revision == self._revision:
             return
         if revision[0] != self._revision[0]:
-            self._shown.clear()  # stored rules may be undone
+            self._departures.forget()
         self._revision = revision
         for name, endpoint in found.items():
             if name in self._lanes:
@@ -250,49 +279,6 @@ class Dispatcher:
 
     def _endpoints(self) -> Mapping[str, Endpoint]:
         return {name: lane.endpoint for name, lane in self._lanes.items()}
-
-    async def _audit(
-        self, connection: Connection, policy: PolicySnapshot, composed: Sequence[Composed]
-    ) -> tuple[list[Composed], list[SendResult], set[bytes]]:
-        """Record the messages that will leave, under the policy that they were made with.
-
-        Returns the messages that may leave, the results of those that may not leave yet, and the
-        digests of the rules that were new.
-        """
-        by_endpoint: dict[str, list[Composed]] = {}
-        for each in composed:
-            by_endpoint.setdefault(each.delivery.webhook_id, []).append(each)
-        made: list[Entry] = []
-        shown: dict[bytes, Shown] = {}
-        leaving: list[Composed] = []
-        kept_in: list[SendResult] = []
-        for name, group in by_endpoint.items():
-            endpoint = self._lanes[name].endpoint
-            told, rules = make_entries(
-                endpoint, self._roster.sights(policy, endpoint.webhook), group
-            )
-            if not self._allows(told):
-                later = self._clock() + timedelta(seconds=ALLOWANCE_SECONDS)
-                waiting = DeliveryState.PENDING
-                kept_in += [SendResult(c.delivery, waiting, next_time=later) for c in group]
-                continue
-            leaving += group
-            made += told
-            shown |= {r.digest: r for r in rules if r.digest not in self._shown}
-        if shown:
-            await insert_shown(connection, list(shown.values()))
-        if made:
-            await insert_entries(connection, made)
-        return leaving, kept_in, set(shown)
-
-    def _allows(self, entries: Sequence[Entry]) -> bool:
-        """Whether the owner of an endpoint may receive the records of these entries."""
-        if self._allowance is not None:
-            try:
-                self._allowance.take(entries[0], sum(e.row_count or 0 for e in entries))
-            except Refused:
-                return False
-        return True
 
     async def _send(self, lane: Lane, composed: Composed) -> None:
         """Make one attempt and have its result settled, whatever happens on the way."""

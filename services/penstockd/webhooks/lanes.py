@@ -57,7 +57,8 @@ class Lane:
         self._send, self._clock = send, clock
         self._waiting: deque[Composed] = deque()
         self._sending: set[asyncio.Task[None]] = set()
-        self._rested = 0.0
+        self._rested = self._spent_until = 0.0
+        self._spent_under: object = None
         self._tokens, self._filled = 1.0, clock()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -76,8 +77,7 @@ class Lane:
     @property
     def room(self) -> int:
         """How many more may be claimed now."""
-        rests = self._clock() < self._rested
-        if not self.open or rests:
+        if not self.open or self._clock() < max(self._rested, self._spent_until):
             return 0
         if self.width == 1:
             return max(0, 1 - self.held)
@@ -87,8 +87,8 @@ class Lane:
 
     @property
     def ready_in(self) -> float | None:
-        """Seconds until the pause that the receiver requested is over; None outside a pause."""
-        left = self._rested - self._clock()
+        """Seconds until a pause is over, the receiver's or that of a quota; None outside one."""
+        left = max(self._rested, self._spent_until) - self._clock()
         return left if self.open and left > 0 else None
 
     def take(self, composed: Composed) -> None:
@@ -99,6 +99,15 @@ class Lane:
     def rest(self, seconds: float) -> None:
         """Claim nothing for a while."""
         self._rested = max(self._rested, self._clock() + seconds)
+
+    def rest_under(self, policy: object, seconds: float) -> None:
+        """Claim nothing for a while, as long as this policy applies."""
+        self._spent_under, self._spent_until = policy, self._clock() + seconds
+
+    def apply(self, policy: object) -> None:
+        """Note which policy applies: another one ends a pause under the last."""
+        if self._spent_under is not policy:
+            self._spent_under, self._spent_until = None, 0.0
 
     def settled(self, delivered: bool | None) -> None:
         """Note that a claimed message is settled: delivered, failed, or returned unsent (None)."""

@@ -15,6 +15,7 @@ from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard, Network
 from penstockd.errors import CursorExpired
 from penstockd.keyring import Seal
+from penstockd.metering.admission import Limiter
 from penstockd.policy.snapshot import Policy
 from penstockd.store.announcements import LOG_CHANNEL, WEBHOOK_CHANNEL, Announcements
 from penstockd.store.database import Database
@@ -81,8 +82,10 @@ class Webhooks:
         clock: Clock = read_clock,
         chance: Chance = random.random,
         allowance: Allowance | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
-        self._database, self._fenced, self._allowance = database, fenced, allowance
+        self._database, self._fenced = database, fenced
+        self._allowance, self._limiter = allowance, limiter
         self._announcements = announcements
         self._catalog, self._policy = catalog, policy
         self._places = places
@@ -117,6 +120,7 @@ class Webhooks:
                 chance=self._chance,
                 lease=self._fenced.lease,
                 allowance=self._allowance,
+                limiter=self._limiter,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(dispatcher.run())

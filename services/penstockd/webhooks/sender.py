@@ -163,7 +163,7 @@ def retry_after(text: str | None, at: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(text.strip()[:9]), 86400))
     try:
         when = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or an offset beyond what Python can hold
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from penstockd import budget
 from penstockd.budget import run_offloaded
 from penstockd.catalog.keys import message_key
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.rules import RowRules
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.native.records import RecordReader
@@ -17,6 +18,7 @@ from penstockd.policy.view import View
 from penstockd.store.fresh import FreshRows
 from penstockd.store.loading import Load
 from penstockd.store.rows import stored_row
+from penstockd.store.upsert import MAX_RECORD_BYTES
 from penstockd.store.writer import (
     Counts,
     DuplicateKey,
@@ -30,14 +32,23 @@ from penstockd.writes.report import Report, RowProblem
 
 #: Up to this many records are not worth the kernel's plan.
 SMALL_BATCH = 100
+#: A batch with a record of more bytes does not go through it: the writer looks at large records.
+LARGE_RECORD = MAX_RECORD_BYTES // 2
 
 
 class WriteBatch:
     """The records of one call, on their way into the store."""
 
-    def __init__(self, view: View, records: Sequence[Message], *, partial: bool) -> None:
+    def __init__(
+        self,
+        view: View,
+        records: Sequence[Message],
+        *,
+        partial: bool,
+        leniency: Leniency = STRICT,
+    ) -> None:
         self._view, self._records, self._partial = view, records, partial
-        self._incoming = Incoming(view, view.writable)
+        self._incoming = Incoming(view, view.writable, leniency)
         self._bad: dict[int, list[Violation]] = {}
         self._fresh = FreshRows()
         self._numbers: list[int] = []
@@ -48,7 +59,7 @@ class WriteBatch:
         """Make rows from the records, before a transaction holds a connection. ``write`` reports
         their faults."""
         left: Sequence[int] = range(len(self._records))
-        if len(left) > SMALL_BATCH:
+        if len(left) > SMALL_BATCH and not self._any_large():
             stamp = await writer.stamp()
             self._fresh, left = await run_offloaded(self._made_natively, stamp)
             self._etag = stamp.etag
@@ -78,6 +89,9 @@ class WriteBatch:
         for index, path, description in refused.found if refused else ():
             self._bad.setdefault(index, []).append(Violation(path, description))
         return self._report(counts)
+
+    def _any_large(self) -> bool:
+        return any(record.ByteSize() > LARGE_RECORD for record in self._records)
 
     @property
     def _key(self) -> str:

@@ -122,6 +122,7 @@ class Once:
         reply = form.decode(stored.reply or b"")
         if form.again is not None and (stored.reply is None or stored.sight != self._sight):
             reply = await form.again(transaction, reply)
+        _note_size(self._call, reply)
         await self._call.audit_within(transaction.connection, stored.row_count)
         return reply
 
@@ -164,8 +165,7 @@ async def write_once(
             if stored is not None:
                 return await once.replay(transaction, stored, request.digest, form)
             reply, rows = await work(transaction)
-            if isinstance(reply, Message):
-                call.entry.byte_count = reply.ByteSize()
+            _note_size(call, reply)
             if request.validate_only:
                 call.entry.row_count = rows
                 return reply
@@ -174,3 +174,9 @@ async def write_once(
         return reply
 
     return await call.finish(write())
+
+
+def _note_size(call: Call, reply: object) -> None:
+    """Note the bytes of a reply that is a message already; what is still a report has none here."""
+    if isinstance(reply, Message):
+        call.entry.byte_count = reply.ByteSize()

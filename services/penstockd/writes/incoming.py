@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from penstockd.catalog import Dataset, Field, Kind
 from penstockd.catalog.keys import key_problems
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.record import Codec, byte_counter, item_counter
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.structs import MAX_STRUCT_WIRE_BYTES
@@ -26,14 +28,15 @@ MAX_ELEMENTS = 10_000
 class Incoming:
     """Reads records as rows of some fields for the store, with every value checked."""
 
-    def __init__(self, view: View, fields: Sequence[Field]) -> None:
+    def __init__(self, view: View, fields: Sequence[Field], leniency: Leniency = STRICT) -> None:
         dataset = view.dataset
         self.fields = tuple(fields)
         self._view = view
         self._key = [f.path for f in dataset.key_fields]
         self._rules = Rules.of(dataset)
         self._codec = Codec(dataset, fields)
-        self._checkers = [value_checker(f) for f in fields]
+        self._needed = list(_find_needed(dataset, self._rules, self.fields))
+        self._checkers = [value_checker(f, leniency) for f in fields]
         self._counted = [
             (f.path, item_counter(f), *self._rules.most_items(f.path, MAX_ELEMENTS))
             for f in fields
@@ -54,9 +57,10 @@ class Incoming:
         """
         row, violations = self.values(record)
         if not violations:
+            violations = self._find_cleared(row)
             row = stored_row(self.fields, row)
             problems = self._rules.row(self.fields, self._codec, row)
-            violations = [Violation(*p) for p in problems if p.path or whole]
+            violations += [Violation(*p) for p in problems if p.path or whole]
         if violations:
             raise refuse_values(violations)
         return row
@@ -67,6 +71,14 @@ class Incoming:
         if violations := find_lacking(self._view, self.fields):
             raise refuse_values(violations)
         return row
+
+    def _find_cleared(self, row: Sequence[Any]) -> list[Violation]:
+        """The required members that are cleared in a message that may stay."""
+        return [
+            Violation(path, "value is required")
+            for at, path, beside in self._needed
+            if row[at] is None and (beside is None or any(row[i] is not None for i in beside))
+        ]
 
     def values(self, record: Message) -> tuple[list[Any], list[Violation]]:
         """The canonical values of a record, and its faults apart from rules."""
@@ -80,7 +92,8 @@ class Incoming:
             return [], violations
         try:
             row = self._codec.row(record)
-        except (KeyError, OverflowError):  # a number in a repeated field that its type lacks
+        except (KeyError, OverflowError, ValueError, json_format.SerializeToJsonError):
+            # In a repeated field: a number that its type lacks, or a time.
             return [], [Violation("", "contains an enum value or a time that does not exist")]
         for i, (field, check) in enumerate(zip(self.fields, self._checkers, strict=True)):
             if row[i] is not None:
@@ -91,6 +104,20 @@ class Incoming:
         found = key_problems(self._view.dataset, [getattr(record, path) for path in self._key])
         violations[:0] = [Violation(*problem) for problem in found]
         return row, violations
+
+
+def _find_needed(
+    dataset: Dataset, rules: Rules, fields: Sequence[Field]
+) -> Iterator[tuple[int, str, list[int] | None]]:
+    """The required members of messages among ``fields``: each with its place, its path and the
+    places of all leaves of its message; None in place of these if some are not among ``fields``."""
+    for at, field in enumerate(fields):
+        need, (holder, dot, _) = rules.needs.get(field.path), field.path.rpartition(".")
+        if not dot or need is None or not need.required:
+            continue
+        every = [f for f in dataset.fields if f.path.startswith(f"{holder}.")]
+        beside = [i for i, f in enumerate(fields) if f in every]
+        yield at, field.path, beside if len(beside) == len(every) else None
 
 
 def refuse_values(violations: Sequence[Violation]) -> ValueInvalid:

@@ -19,7 +19,7 @@ from penstockd.policy.view import View
 from penstockd.store.rows import is_unchanged, stored_row
 from penstockd.store.writer import Counts, WriteTransaction
 from penstockd.writes.idempotency import Form
-from penstockd.writes.incoming import Incoming
+from penstockd.writes.incoming import Incoming, populated_paths
 from penstockd.writes.report import Report
 
 #: Begins a stored reply that has only what the call itself has set: no message begins with zero,
@@ -108,13 +108,22 @@ class ReplyView:
     async def own(self, given: SetValues, etag: str) -> Message:
         """The key, the etag, and the values that the call itself has set."""
         self.shows_record = False
-        record: Any = await given.message(
-            [f for f in given.fields if f.in_key or self._may_show(f)]
-        )
+        record: Any = await given.message(self._showable(given))
         if etag and self._gives("etag"):
             record.etag = etag
+        self.note_own(given, record)
         message: Message = record
         return message
+
+    def note_own(self, given: SetValues, record: Message) -> None:
+        """Note which fields a record has that shows only what the call itself has set: also those
+        that it has set to a default or null."""
+        dataset, shown = self.view.dataset, set(self._showable(given))
+        shown |= {dataset.by_path[path] for path in populated_paths(dataset, record)}
+        self._call.own_fields = [f for f in dataset.fields if f in shown]
+
+    def _showable(self, given: SetValues) -> Sequence[Field]:
+        return [f for f in given.fields if f.in_key or self._may_show(f)]
 
     def _may_show(self, field: Field) -> bool:
         """Whether a value of the caller's own may be shown to it: no mask for reading is undone."""
@@ -214,7 +223,10 @@ class WrittenRecord:
     def decode(self, stored: bytes) -> Message:
         """A stored reply."""
         self._reply.shows_record = not stored.startswith(_OWN)
-        return self._reply.view.dataset.message_class.FromString(stored.removeprefix(_OWN))
+        found = self._reply.view.dataset.message_class.FromString(stored.removeprefix(_OWN))
+        if not self._reply.shows_record:
+            self._reply.note_own(self.given, found)
+        return found
 
     def _etag_path(self) -> Sequence[str]:
         return ("etag",) if self._reply.view.field("etag") is not None else ()

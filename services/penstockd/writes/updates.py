@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
 from penstockd.catalog.keys import REQUEST_KEY, split_key
+from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import RecordExists, RecordNotFound, ValueInvalid, Violation
 from penstockd.policy.view import View
-from penstockd.query import parse_fields
+from penstockd.query import select_fields
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.incoming import Incoming, check_fields, populated_paths, refuse_values
 from penstockd.writes.outgoing import ReplyView, SetValues, known_record
@@ -27,10 +28,14 @@ _UNREAD = "breaks a rule together with fields that you may not read"
 class Update:
     """One record's new values, and how they are written."""
 
-    def __init__(self, view: View, record: Message, fields: Sequence[Field], etag: str) -> None:
+    def __init__(
+        self, view: View, record: Message, fields: Sequence[Field], leniency: Leniency = STRICT
+    ) -> None:
         """Raise ValueInvalid."""
-        self._view, self._record, self.etag = view, record, etag
-        self._incoming = Incoming(view, fields)
+        self._view, self._record, self._leniency = view, record, leniency
+        #: The etags of which an existing record must have one; any will do, if there are none.
+        self.etags: Collection[str] = ()
+        self._incoming = Incoming(view, fields, leniency)
         self._row = self._incoming.row(record)
         #: The values that are set: more for a new record than for an existing one.
         self.given = SetValues(view.dataset, self._incoming.fields, self._row)
@@ -38,8 +43,8 @@ class Update:
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
         dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
-        rows, etag = [self._row], self.etag
-        await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etag=etag)
+        rows, etags = [self._row], self.etags
+        await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etags=etags)
 
     async def or_create(self, transaction: WriteTransaction) -> None:
         """Update the record, or create it if it does not exist. Raises RecordNotFound."""
@@ -56,11 +61,12 @@ class Update:
     async def _create(self, transaction: WriteTransaction) -> None:
         dataset, guard = self._view.dataset, self._view.guard
         check_fields(self._view, populated_paths(dataset, self._record))
-        whole = Incoming(self._view, self._view.writable)
+        whole = Incoming(self._view, self._view.writable, self._leniency)
         rows = [await offload_large(self._record.ByteSize(), whole.new_row, self._record)]
         await transaction.upsert(dataset, whole.fields, rows, guard, mode=Mode.CREATE)
         whole_given = SetValues(dataset, whole.fields, rows[0])
-        self.given = whole_given.only(populated_paths(dataset, self._record))
+        named = [f.path for f in self._incoming.fields]
+        self.given = whole_given.only([*populated_paths(dataset, self._record), *named])
 
 
 async def check_whole(
@@ -88,7 +94,7 @@ async def check_whole(
 def fields_to_set(view: View, record: Message, mask: Sequence[str]) -> tuple[Field, ...]:
     """The fields to set, the key among them, in the order of the schema."""
     dataset = view.dataset
-    named = parse_fields(",".join(mask), view) if mask else None
+    named = select_fields(mask, view) if mask else None
     paths = [f.path for f in named] if named is not None else populated_paths(dataset, record)
     check_fields(view, paths)
     wanted = set(paths) | {f.path for f in dataset.key_fields}
@@ -112,11 +118,3 @@ def complete_key(dataset: Dataset, record: Message, key: str) -> None:
         if given and given != part:
             raise ValueInvalid.of(f"{dataset.singular}.{field.path}", "differs from the key")
         setattr(record, field.path, part)
-
-
-def expected_etag(beside: str, inside: str) -> str:
-    """The etag sent beside the record or in it. Raises ValueInvalid if they differ."""
-    if beside and inside and beside != inside:
-        violation = Violation("etag", "differs from the etag in the record")
-        raise ValueInvalid("two different etags were given", violations=[violation])
-    return beside or inside

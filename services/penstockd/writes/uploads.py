@@ -123,6 +123,9 @@ async def load_once(
                 if stored is None:
                     async with _in_time(file.limits.seconds), aclosing(file.read()) as data:
                         report = await load.run(transaction, data)
+                    if not request.validate_only:
+                        # Before headers are sent: a refusal has headers of its own.
+                        await call.charge_import(report.counts.total)
                     await upload.confirm_whole()
                     await _record_load(call, transaction, once, report, file, request)
                     return report

@@ -48,10 +48,10 @@ def test_reasons_classes_and_statuses_are_the_same_set() -> None:
     assert set(REASONS) == set(describe_reasons()) == CONTRACT
 
 
-def test_errors_have_one_home_but_those_of_queries_webhooks_and_http() -> None:
+def test_errors_have_one_home_but_those_of_plans_queries_webhooks_and_http() -> None:
     homes = {error.__module__ for error in every_error()}
-    more = {f"penstockd.{part}" for part in ("query.errors", "webhooks.errors", "rpc.http_errors")}
-    assert homes == {"penstockd.errors", *more}
+    more = ("policy.errors", "query.errors", "webhooks.errors", "rpc.http_errors")
+    assert homes == {"penstockd.errors", *(f"penstockd.{part}" for part in more)}
     of_queries = {e for e in every_error() if e.__module__ == QueryError.__module__}
     assert of_queries == {e for e in every_error() if issubclass(e, QueryError)}
 

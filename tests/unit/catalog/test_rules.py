@@ -335,7 +335,9 @@ def test_the_kernel_knows_the_limits(column: str, good: str, bad: str) -> None:
     dataset = load_catalog(find_descriptors())["customers"]
     source = open_reader("CSV", dataset, dataset.fields)
     source.write_as(TIME, 1)
-    data = csv_of(["customer_id", column], ["a", good], ["b", bad])
+    named = ["name"] if column == "name" else ["name", column]  # customers must have a name
+    rest = [] if column == "name" else ["n"]
+    data = csv_of(["customer_id", *named], ["a", *rest, good], ["b", *rest, bad])
     batches = list(source.feed(data)) + list(source.close())
     assert [n for b in batches if b.fresh for n in b.fresh.numbers] == [1]
     rows = [row for b in batches for row in b.rows]

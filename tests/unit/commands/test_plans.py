@@ -8,17 +8,19 @@ from typing import Any
 import orjson
 import pytest
 
-from fake_organs import HubLike
+from fake_organs import NOBODY, HubLike
 from penstockd.access.changes import ChangeTerms
 from penstockd.commands.plans.compare_plan_revisions import compare_plan_revisions
 from penstockd.commands.plans.create_plan import create_plan
 from penstockd.commands.plans.delete_plan import delete_plan
+from penstockd.commands.plans.get_limits import get_limits
 from penstockd.commands.plans.get_plan import get_plan
 from penstockd.commands.plans.list_plan_revisions import list_plan_revisions
 from penstockd.commands.plans.list_plans import list_plans
 from penstockd.commands.plans.roll_back_plans import roll_back_plans
 from penstockd.commands.plans.update_plan import update_plan
-from penstockd.errors import PlanInUse, RecordExists, RecordNotFound, ValueInvalid
+from penstockd.errors import PermissionDenied, RecordExists, RecordNotFound, ValueInvalid
+from penstockd.policy.errors import PlanInUse
 from penstockd.policy.plan_checks import PlanDraft, QuotaDraft
 from penstockd.query.errors import FieldUnknown
 
@@ -114,3 +116,14 @@ async def test_roll_back_plans(hub: HubLike) -> None:
     found, revision = await roll_back_plans(hub, hub.call(), 6, PLAIN)
     assert {d.subject for d in found} == {"plan gold", "consumer crm"} and revision == 7
     assert hub.asked("DELETE FROM hub.plan") == [(["gold"],)]
+
+
+async def test_get_limits(hub: HubLike) -> None:
+    own = hub.call()
+    name, terms, found = await get_limits(hub, own, "")
+    assert (name, terms, found) == (own.principal.consumer_id, None, [])
+    with pytest.raises(RecordNotFound):
+        await get_limits(hub, hub.call(), "nobody-at-all")
+    with pytest.raises(PermissionDenied, match=r"plans\.read"):
+        await get_limits(hub, hub.call(caller=NOBODY), own.principal.consumer_id)
+    assert (await get_limits(hub, hub.call(caller=NOBODY), NOBODY))[0] == NOBODY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import asyncpg
@@ -13,16 +13,16 @@ import pytest
 from access import unrestricted
 from chance import SEED
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.feed import dependents
+from penstockd.feed import dependents, snapshot_changes
 from penstockd.feed.event import Event, EventBatch, FeedOperation
 from penstockd.feed.reader import read_events
-from penstockd.feed.snapshot_changes import snapshot_frames
-from penstockd.feed.source import FeedSource
+from penstockd.feed.snapshot_changes import SnapshotFrames
+from penstockd.feed.source import FeedSource, Frame
 from penstockd.feed.watching import Wanted
 from penstockd.policy.lens import Lens
 from penstockd.policy.model import Action, Grant, Mask
 from penstockd.policy.view import View
-from penstockd.store.cursor import Cursor, read_extent
+from penstockd.store.cursor import Cursor, read_extent, scope_of
 from penstockd.store.database import Database
 from penstockd.store.log import STRETCH_BYTES
 from penstockd.store.sequencer import Sequencer
@@ -61,6 +61,11 @@ class Store:
 
     async def snapshot(self, lenses: dict[str, Lens]) -> list[str]:
         """The keys of a snapshot, with which a stream begins."""
+        frames = await self.frames(lenses)
+        return [key for frame in frames for keys in frame.keys.values() for key in keys]
+
+    async def frames(self, lenses: dict[str, Lens], since: Cursor | None = None) -> list[Frame]:
+        """The frames of a snapshot, or what a stream still needs since a place in one."""
         source, snapshots = (
             FeedSource(lenses, PLACES.sequences),
             Snapshots(self.database, seconds=1, most_seconds=60),
@@ -69,8 +74,8 @@ class Store:
         wanted = Wanted([lens.dataset for lens in lenses.values()])
         try:
             async with self.database.snapshot() as connection:
-                frames = [f async for f in snapshot_frames(connection, source, wanted, held)]
-            return [key for frame in frames for keys in frame.keys.values() for key in keys]
+                reading = SnapshotFrames(self.database, self.catalog, source, wanted, held, since)
+                return [frame async for frame in reading.each(connection)]
         finally:
             await snapshots.close()
 
@@ -275,3 +280,29 @@ async def test_a_snapshot_whose_records_turn_large(store: Store, first: int) -> 
     assert await store.snapshot(store.lenses(customers="")) == keys
     assert max(store.read) <= MOST
     assert sum(size > 1000 for size in store.read) < 10
+
+
+async def test_a_snapshot_that_goes_on_moves_on_in_a_log_without_news(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stride has a place, so that a client that is cut off goes on from there."""
+    monkeypatch.setattr(snapshot_changes, "STRIDE", 10)
+    lenses = store.lenses(customers="")
+    await store.write("customers", *[customer(f"c{i}") for i in range(3)])
+    await store.head()
+    first = next(f.place for f in await store.frames(lenses) if f.place is not None)
+    since = replace(first, last=("customers", "c0"), scope=scope_of(lenses))
+    await store.write("customers", customer("c0", name="Renamed"))
+    for i in range(25):
+        await store.write("interactions", talk(f"t{i}", "c0", "small"))
+    await store.write("customers", customer("c2", name="Later"))
+    head = await store.head()
+    found = await store.frames(lenses, since)
+    told = [(f.count, f.place.number) for f in found if f.place is not None]
+    start = since.number
+    moves = [(1, start + 10), (0, start + 20), (0, head.number)]
+    assert head.number == start + 27
+    assert told[:3] == moves and sum(count for count, _ in told) == 3
+    assert [f.ends for f in found if not f.count] == [True, True]
+    again = await store.frames(lenses, found[1].place)
+    assert [f.keys for f in again] == [f.keys for f in found[2:]]

@@ -138,7 +138,7 @@ def column(path: str, *items: Any, type: Any = None) -> pa.Table:
         ("seen_at", pa.array([DAY], pa.timestamp("us", "Asia/Tokyo")), [DAY]),
         ("seen_at", pa.array([DAY.replace(microsecond=0)], pa.timestamp("s", "UTC")),
          [DAY.replace(microsecond=0)]),
-        ("seen_at", pa.array([1709208000123456999, -1], pa.timestamp("ns", "UTC")),
+        ("seen_at", pa.array([1709208000123456000, -1000], pa.timestamp("ns", "UTC")),
          [DAY, datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)]),
         ("raw_data", pa.array([b"\xff\x00", b""]), [b"\xff\x00", b""]),
         ("raw_data", pa.array(["/wA="]), [b"\xff\x00"]),

@@ -142,6 +142,9 @@ def test_leaves_of_a_message_stand_together(things: Dataset) -> None:
         ("", "application/json;q=0, */*", "NDJSON"),
         ("", "*/*, application/*;q=0", "CSV"),
         ("", "text/csv, text/csv;q=0", "CSV"),
+        ("", 'text/csv;note="a, application/xml;q=1";q=0.5, application/xml;q=0.4', "CSV"),
+        # A quality that is no number from 0 to 1 spoils its range alone (RFC 9110, 12.4.2).
+        ("", "application/xml;q=nan, application/xml;q=2, text/csv;q=0.1", "CSV"),
     ],
 )
 def test_pick(format: str, accept: str | None, name: str) -> None:
@@ -149,7 +152,8 @@ def test_pick(format: str, accept: str | None, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "accept"), [("YAML", None), ("", "text/html"), ("", "a;q=x"), ("", "*/*;q=0")]
+    ("format", "accept"),
+    [("YAML", None), ("", "text/html"), ("", "a;q=x"), ("", "*/*;q=0"), ("", "*/*," * 1025)],
 )
 def test_an_unknown_format_lists_those_there_are(format: str, accept: str | None) -> None:
     with pytest.raises(FormatUnknown, match="JSON, NDJSON, CSV, XML"):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column
 
 from penstockd.catalog import Field, FieldClass, Kind
-from penstockd.query import FieldUnknown, Names, SelectionError, parse_fields
+from penstockd.query import FieldUnknown, Names, SelectionError, parse_fields, select_fields
 
 PATHS = [
     ("record_id", "recordId"),
@@ -68,3 +68,14 @@ def test_refusals(names: Names, text: str, message: str, position: int | None) -
     assert caught.value.message == said(message, position)
     assert caught.value.position == position
     assert isinstance(caught.value, FieldUnknown) is message.startswith("unknown")
+
+
+def test_a_mask_may_be_of_any_length(names: Names) -> None:
+    mask = ["homeAddress.city", "tags", "home_address"] * 1000
+    found = [f.path for f in select_fields(mask, names)]
+    assert found == ["home_address.city", "home_address.geo.lat", "tags"]
+    assert [f.path for f in select_fields(["*"], names)] == [p for p, _ in PATHS]
+    with pytest.raises(FieldUnknown, match="nmae"):
+        select_fields([*mask, "nmae"], names)
+    with pytest.raises(SelectionError, match="empty name"):
+        select_fields([""], names)

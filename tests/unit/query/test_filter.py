@@ -86,6 +86,7 @@ def words(node: Expression) -> str:
         ("status = (A OR -5 OR 'x y')", "(status=A OR status=-5 OR status=x y)"),
         ("tags:(a NOT b)", "(tags:a AND NOT tags:b)"),
         (r"a = 'it\'s' b = " + r'"q\"\\\n\u00e9"', "(a=it's AND b=q\"\\\né)"),
+        (r"a = '\ud83d\ude00 \uD83D\uDE00' b = '\\ud83d'", r"(a=😀 😀 AND b=\ud83d)"),
         ("a <= 1 a >= 2 a != 3 a < 4 a > 5", "(a<=1 AND a>=2 AND a!=3 AND a<4 AND a>5)"),
     ],
 )
@@ -120,6 +121,8 @@ BARE = "; compare a field with it, as name = value"
         (r"a = '\q'", r"unknown escape '\q'", 5),
         (r"a = '\u0000'", r"the escape '\u0000' is of a character that no value can have", 5),
         (r"a = '\ud800'", r"the escape '\ud800' is of a character that no value can have", 5),
+        (r"a = '\ude00\ud83d'", r"the escape '\ude00' is of a character that no value can have", 5),
+        (r"a = '\ud83d\u0041'", r"the escape '\ud83d' is of a character that no value can have", 5),
         ("a = '\0'", "a filter cannot contain a character that no value can have", 5),
         ("f(x)", "functions are not supported: 'f'", 0),
         ("a = cohort(request.user, 3)", "functions are not supported: 'cohort'", 4),

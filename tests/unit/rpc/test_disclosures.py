@@ -137,7 +137,7 @@ async def test_a_frame_of_records_needs_a_permit() -> None:
     policy: Any = Policy.newest
     exchange.admit(policy, Principal("c", "k", frozenset()))
     call = exchange.call
-    await exchange.send(CHANGE.SerializeToString(), call.permit(1))
+    await exchange.send(CHANGE.SerializeToString(), await call.permit(1))
     assert len(context.written) == 2 and call.disclosed == 1
 
 

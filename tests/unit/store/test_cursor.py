@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from penstockd.store.cursor import (
     cursor_at,
     place_snapshot,
     read_after,
+    scope_of,
 )
 from penstockd.store.database import Connection, Database
 from penstockd.store.log import read_changes
@@ -253,6 +255,7 @@ async def test_cursors_of_before_there_were_marks_are_good_for_what_was_then(
 
 
 MARK = st.binary(min_size=8, max_size=8)
+RECORDS = st.none() | st.tuples(st.text(max_size=40), st.text(max_size=40))
 CURSORS = st.builds(
     Cursor,
     st.text(st.sampled_from("0123456789abcdef"), min_size=12, max_size=12),
@@ -260,9 +263,10 @@ CURSORS = st.builds(
     st.dictionaries(st.integers(1, 2**40), MARK, max_size=MAX_SKIPPED).map(
         lambda found: tuple(Ahead(*item) for item in sorted(found.items()))
     ),
-    st.none() | st.tuples(st.text(max_size=40), st.text(max_size=40)),
+    RECORDS,
     MARK,
-)
+    RECORDS,
+).map(lambda c: c if c.last is None else replace(c, scope=scope_of([c.last[0], "customers"])))
 
 
 @given(CURSORS)
@@ -280,3 +284,14 @@ def test_a_damaged_cursor_is_refused(cursor: Cursor, data: st.DataObject) -> Non
     for damaged in (text[:place] + other + text[place + 1 :], text[:place], text + other, ""):
         with pytest.raises(CursorInvalid):
             Cursor.parse(damaged)
+
+
+def test_the_scope_is_that_of_a_set_of_datasets() -> None:
+    assert scope_of(["orders", "customers"]) == scope_of(["customers", "orders"])
+    others: tuple[list[str], ...] = (
+        ["orders"],
+        ["customersorders"],
+        ["customers", "orders", "contacts"],
+        [],
+    )
+    assert scope_of(["customers", "orders"]) not in [scope_of(names) for names in others]

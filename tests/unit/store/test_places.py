@@ -9,6 +9,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from chance import SEED
 from penstockd.auth.secret import RootSecret
 from penstockd.errors import CursorInvalid
 from penstockd.keyring import KeyRing
-from penstockd.store.cursor import Ahead, Cursor
+from penstockd.store.cursor import Ahead, Cursor, scope_of
 from penstockd.store.places import CursorKey, Places
 from penstockd.store.sequences import Sequences
 
@@ -55,6 +56,19 @@ def test_a_cursor_is_the_same_text_in_every_process() -> None:
     ours, theirs = places(Clock()), places(Clock())
     assert ours.seal(CURSOR) == theirs.seal(CURSOR)
     assert theirs.open(ours.seal(CURSOR)) == CURSOR
+
+
+def test_a_place_in_a_snapshot_is_for_streams_alone() -> None:
+    ours = places(Clock())
+    within = replace(CURSOR, last=("customers", "c1"), scope=scope_of(["customers"]))
+    text = ours.seal(within)
+    assert ours.open_start(text) == within
+    with pytest.raises(CursorInvalid, match="only a stream"):
+        ours.open(text)
+    # Nobody was ever given one that is not sealed.
+    for opened in (ours.open, ours.open_start):
+        with pytest.raises(CursorInvalid, match="earlier version"):
+            opened(within.stored)
 
 
 def test_what_differs_in_number_alone_shares_no_part() -> None:

@@ -57,15 +57,17 @@ class Store:
         values = [[row[f.path] for f in fields] for row in rows]
         chosen = guard or self.guard
         if within is not None:
-            return await within.upsert(self.dataset, fields, values, chosen, mode=mode, etag=etag)
+            return await within.upsert(
+                self.dataset, fields, values, chosen, mode=mode, etags=[etag] if etag else ()
+            )
         async with self.writer.transaction() as transaction:
             return await transaction.upsert(
-                self.dataset, fields, values, chosen, mode=mode, etag=etag
+                self.dataset, fields, values, chosen, mode=mode, etags=[etag] if etag else ()
             )
 
     async def delete(self, key: str, *, etag: str | None = None) -> None:
         async with self.writer.transaction() as transaction:
-            await transaction.delete(self.dataset, key, self.guard, etag=etag)
+            await transaction.delete(self.dataset, key, self.guard, etags=[etag] if etag else ())
 
     async def row(self, key: str) -> dict[str, Any] | None:
         async with self.database.connection() as connection:

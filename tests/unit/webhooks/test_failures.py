@@ -196,7 +196,9 @@ async def test_nobody_there(rig: Rig) -> None:
 
 
 async def test_410_disables_and_buries_what_waits(rig: Rig, receiver: Receiver) -> None:
-    receiver.answers["/in"] = status(410)
+    receiver.answers["/in"] = status(
+        410, **{"retry-after": f"Sun, 01 Mar 2026 12:05:00 +{'9' * 20}"}
+    )
     name = await rig.endpoint(receiver.url + "/in", concurrency=1)
     told = await rig.endpoint(receiver.url + "/told", notices=True)
     await rig.log(*[(f"c{i}", None, customer(f"c{i}")) for i in range(5)])
@@ -247,7 +249,13 @@ def test_what_retry_after_may_say() -> None:
     assert retry_after("Sun, 01 Mar 2026 12:05:00 GMT", START) == timedelta(minutes=5)
     assert retry_after("Sun, 01 Mar 2020 12:05:00 GMT", START) == timedelta()
     assert retry_after("9" * 400, START) == timedelta(days=1)
-    for text in (None, "", "soon", "-5", "1e9"):
+    beyond = "9" * 20
+    for text in (
+        *(None, "", "soon", "-5", "1e9"),
+        f"Sun, 01 Mar 2026 12:05:00 +{beyond}",
+        f"Sun, {beyond} Mar 2026 12:05:00 GMT",
+        f"Sun, 01 Mar {beyond} 12:05:00 GMT",
+    ):
         assert retry_after(text, START) is None
 
 

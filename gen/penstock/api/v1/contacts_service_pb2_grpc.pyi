@@ -67,7 +67,8 @@ class ContactsStub:
     WatchContacts: _grpc.UnaryStreamMultiCallable[_contacts_service_pb2.WatchContactsRequest, _contacts_service_pb2.WatchContactsResponse]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListContactChanges: _grpc.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -118,7 +119,8 @@ class ContactsAsyncStub(ContactsStub):
     WatchContacts: _aio.UnaryStreamMultiCallable[_contacts_service_pb2.WatchContactsRequest, _contacts_service_pb2.WatchContactsResponse]  # type: ignore[assignment]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListContactChanges: _aio.UnaryUnaryMultiCallable[_contacts_service_pb2.ListContactChangesRequest, _contacts_service_pb2.ListContactChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -226,7 +228,8 @@ class ContactsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_contacts_service_pb2.WatchContactsResponse], _abc.AsyncIterator[_contacts_service_pb2.WatchContactsResponse]]:
         """A stream of changes, or of all records and then changes: see
         `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-        `accept` asks for `text/event-stream`.
+        `accept` asks for `text/event-stream`; for browsers see
+        `penstock.hub.v1.StreamTickets`.
         """
 
     @_abc_1.abstractmethod

@@ -68,7 +68,8 @@ class CustomersStub:
     WatchCustomers: _grpc.UnaryStreamMultiCallable[_customers_service_pb2.WatchCustomersRequest, _customers_service_pb2.WatchCustomersResponse]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListCustomerChanges: _grpc.UnaryUnaryMultiCallable[_customers_service_pb2.ListCustomerChangesRequest, _customers_service_pb2.ListCustomerChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -120,7 +121,8 @@ class CustomersAsyncStub(CustomersStub):
     WatchCustomers: _aio.UnaryStreamMultiCallable[_customers_service_pb2.WatchCustomersRequest, _customers_service_pb2.WatchCustomersResponse]  # type: ignore[assignment]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListCustomerChanges: _aio.UnaryUnaryMultiCallable[_customers_service_pb2.ListCustomerChangesRequest, _customers_service_pb2.ListCustomerChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -229,7 +231,8 @@ class CustomersServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_customers_service_pb2.WatchCustomersResponse], _abc.AsyncIterator[_customers_service_pb2.WatchCustomersResponse]]:
         """A stream of changes, or of all records and then changes: see
         `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-        `accept` asks for `text/event-stream`.
+        `accept` asks for `text/event-stream`; for browsers see
+        `penstock.hub.v1.StreamTickets`.
         """
 
     @_abc_1.abstractmethod

@@ -68,7 +68,8 @@ class InteractionsStub:
     WatchInteractions: _grpc.UnaryStreamMultiCallable[_interactions_service_pb2.WatchInteractionsRequest, _interactions_service_pb2.WatchInteractionsResponse]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListInteractionChanges: _grpc.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -120,7 +121,8 @@ class InteractionsAsyncStub(InteractionsStub):
     WatchInteractions: _aio.UnaryStreamMultiCallable[_interactions_service_pb2.WatchInteractionsRequest, _interactions_service_pb2.WatchInteractionsResponse]  # type: ignore[assignment]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListInteractionChanges: _aio.UnaryUnaryMultiCallable[_interactions_service_pb2.ListInteractionChangesRequest, _interactions_service_pb2.ListInteractionChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -229,7 +231,8 @@ class InteractionsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_interactions_service_pb2.WatchInteractionsResponse], _abc.AsyncIterator[_interactions_service_pb2.WatchInteractionsResponse]]:
         """A stream of changes, or of all records and then changes: see
         `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-        `accept` asks for `text/event-stream`.
+        `accept` asks for `text/event-stream`; for browsers see
+        `penstock.hub.v1.StreamTickets`.
         """
 
     @_abc_1.abstractmethod

@@ -54,30 +54,34 @@ class ListOrdersResponse(_message.Message):
     def __init__(self, orders: _Optional[_Iterable[_Union[_orders_pb2.Order, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CreateOrderRequest(_message.Message):
-    __slots__ = ("order", "request_id", "validate_only")
+    __slots__ = ("order", "request_id", "validate_only", "time_precision")
     ORDER_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    TIME_PRECISION_FIELD_NUMBER: _ClassVar[int]
     order: _orders_pb2.Order
     request_id: str
     validate_only: bool
-    def __init__(self, order: _Optional[_Union[_orders_pb2.Order, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ...) -> None: ...
+    time_precision: str
+    def __init__(self, order: _Optional[_Union[_orders_pb2.Order, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., time_precision: _Optional[str] = ...) -> None: ...
 
 class UpdateOrderRequest(_message.Message):
-    __slots__ = ("order", "update_mask", "etag", "request_id", "validate_only", "allow_missing")
+    __slots__ = ("order", "update_mask", "etag", "request_id", "validate_only", "allow_missing", "time_precision")
     ORDER_FIELD_NUMBER: _ClassVar[int]
     UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     ALLOW_MISSING_FIELD_NUMBER: _ClassVar[int]
+    TIME_PRECISION_FIELD_NUMBER: _ClassVar[int]
     order: _orders_pb2.Order
     update_mask: _field_mask_pb2.FieldMask
     etag: str
     request_id: str
     validate_only: bool
     allow_missing: bool
-    def __init__(self, order: _Optional[_Union[_orders_pb2.Order, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
+    time_precision: str
+    def __init__(self, order: _Optional[_Union[_orders_pb2.Order, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_missing: _Optional[bool] = ..., time_precision: _Optional[str] = ...) -> None: ...
 
 class DeleteOrderRequest(_message.Message):
     __slots__ = ("order_id", "etag", "request_id", "validate_only", "allow_missing")
@@ -94,16 +98,18 @@ class DeleteOrderRequest(_message.Message):
     def __init__(self, order_id: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., allow_missing: _Optional[bool] = ...) -> None: ...
 
 class BatchUpsertOrdersRequest(_message.Message):
-    __slots__ = ("orders", "request_id", "validate_only", "partial")
+    __slots__ = ("orders", "request_id", "validate_only", "partial", "time_precision")
     ORDERS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    TIME_PRECISION_FIELD_NUMBER: _ClassVar[int]
     orders: _containers.RepeatedCompositeFieldContainer[_orders_pb2.Order]
     request_id: str
     validate_only: bool
     partial: bool
-    def __init__(self, orders: _Optional[_Iterable[_Union[_orders_pb2.Order, _Mapping]]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ...) -> None: ...
+    time_precision: str
+    def __init__(self, orders: _Optional[_Iterable[_Union[_orders_pb2.Order, _Mapping]]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., time_precision: _Optional[str] = ...) -> None: ...
 
 class BatchUpsertOrdersResponse(_message.Message):
     __slots__ = ("created_count", "updated_count", "unchanged_count", "refused_count", "row_errors")
@@ -120,7 +126,7 @@ class BatchUpsertOrdersResponse(_message.Message):
     def __init__(self, created_count: _Optional[int] = ..., updated_count: _Optional[int] = ..., unchanged_count: _Optional[int] = ..., refused_count: _Optional[int] = ..., row_errors: _Optional[_Iterable[_Union[_row_error_pb2.RowError, _Mapping]]] = ...) -> None: ...
 
 class ImportOrdersRequest(_message.Message):
-    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview", "shape")
+    __slots__ = ("format", "file", "request_id", "validate_only", "partial", "compression", "complete", "delimiter", "time_zone", "ignore_unknown", "preview", "shape", "time_precision")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +139,7 @@ class ImportOrdersRequest(_message.Message):
     IGNORE_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    TIME_PRECISION_FIELD_NUMBER: _ClassVar[int]
     format: str
     file: _httpbody_pb2.HttpBody
     request_id: str
@@ -145,7 +152,8 @@ class ImportOrdersRequest(_message.Message):
     ignore_unknown: bool
     preview: bool
     shape: str
-    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ..., shape: _Optional[str] = ...) -> None: ...
+    time_precision: str
+    def __init__(self, format: _Optional[str] = ..., file: _Optional[_Union[_httpbody_pb2.HttpBody, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: _Optional[bool] = ..., partial: _Optional[bool] = ..., compression: _Optional[str] = ..., complete: _Optional[_Union[_upload_complete_pb2.UploadComplete, _Mapping]] = ..., delimiter: _Optional[str] = ..., time_zone: _Optional[str] = ..., ignore_unknown: _Optional[bool] = ..., preview: _Optional[bool] = ..., shape: _Optional[str] = ..., time_precision: _Optional[str] = ...) -> None: ...
 
 class ImportOrdersResponse(_message.Message):
     __slots__ = ("row_count", "created_count", "updated_count", "unchanged_count", "refused_count", "row_errors", "ignored_names", "ignored_value_count", "columns")
@@ -274,20 +282,22 @@ class WatchOrdersRequest(_message.Message):
     def __init__(self, cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., filter: _Optional[str] = ..., fields: _Optional[str] = ..., operations: _Optional[_Iterable[_Union[_changes_pb2.Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class WatchOrdersResponse(_message.Message):
-    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
+    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end", "resume_cursor")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_END_FIELD_NUMBER: _ClassVar[int]
+    RESUME_CURSOR_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[OrderChange]
     checkpoint: _changes_pb2.FeedCheckpoint
     heartbeat: _changes_pb2.Heartbeat
     begin: _changes_pb2.StreamBegin
     end: _changes_pb2.StreamEnd
     transaction_end: _changes_pb2.TransactionEnd
-    def __init__(self, changes: _Optional[_Iterable[_Union[OrderChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ...) -> None: ...
+    resume_cursor: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[OrderChange, _Mapping]]] = ..., checkpoint: _Optional[_Union[_changes_pb2.FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[_changes_pb2.Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[_changes_pb2.StreamBegin, _Mapping]] = ..., end: _Optional[_Union[_changes_pb2.StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[_changes_pb2.TransactionEnd, _Mapping]] = ..., resume_cursor: _Optional[str] = ...) -> None: ...
 
 class ListOrderChangesRequest(_message.Message):
     __slots__ = ("cursor", "wait", "filter", "fields", "operations", "page_size", "include_before", "shape")

@@ -67,7 +67,8 @@ class OrdersStub:
     WatchOrders: _grpc.UnaryStreamMultiCallable[_orders_service_pb2.WatchOrdersRequest, _orders_service_pb2.WatchOrdersResponse]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListOrderChanges: _grpc.UnaryUnaryMultiCallable[_orders_service_pb2.ListOrderChangesRequest, _orders_service_pb2.ListOrderChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -118,7 +119,8 @@ class OrdersAsyncStub(OrdersStub):
     WatchOrders: _aio.UnaryStreamMultiCallable[_orders_service_pb2.WatchOrdersRequest, _orders_service_pb2.WatchOrdersResponse]  # type: ignore[assignment]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListOrderChanges: _aio.UnaryUnaryMultiCallable[_orders_service_pb2.ListOrderChangesRequest, _orders_service_pb2.ListOrderChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -226,7 +228,8 @@ class OrdersServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_orders_service_pb2.WatchOrdersResponse], _abc.AsyncIterator[_orders_service_pb2.WatchOrdersResponse]]:
         """A stream of changes, or of all records and then changes: see
         `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-        `accept` asks for `text/event-stream`.
+        `accept` asks for `text/event-stream`; for browsers see
+        `penstock.hub.v1.StreamTickets`.
         """
 
     @_abc_1.abstractmethod

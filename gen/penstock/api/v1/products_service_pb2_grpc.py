@@ -184,7 +184,8 @@ class ProductsServicer:
     def WatchProducts(self, request, context):
         """A stream of changes, or of all records and then changes: see
         `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-        `accept` asks for `text/event-stream`.
+        `accept` asks for `text/event-stream`; for browsers see
+        `penstock.hub.v1.StreamTickets`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

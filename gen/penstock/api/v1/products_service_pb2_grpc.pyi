@@ -67,7 +67,8 @@ class ProductsStub:
     WatchProducts: _grpc.UnaryStreamMultiCallable[_products_service_pb2.WatchProductsRequest, _products_service_pb2.WatchProductsResponse]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListProductChanges: _grpc.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -118,7 +119,8 @@ class ProductsAsyncStub(ProductsStub):
     WatchProducts: _aio.UnaryStreamMultiCallable[_products_service_pb2.WatchProductsRequest, _products_service_pb2.WatchProductsResponse]  # type: ignore[assignment]
     """A stream of changes, or of all records and then changes: see
     `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-    `accept` asks for `text/event-stream`.
+    `accept` asks for `text/event-stream`; for browsers see
+    `penstock.hub.v1.StreamTickets`.
     """
     ListProductChanges: _aio.UnaryUnaryMultiCallable[_products_service_pb2.ListProductChangesRequest, _products_service_pb2.ListProductChangesResponse]  # type: ignore[assignment]
     """The changes after a cursor, for tools that cannot hold a stream."""
@@ -226,7 +228,8 @@ class ProductsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_products_service_pb2.WatchProductsResponse], _abc.AsyncIterator[_products_service_pb2.WatchProductsResponse]]:
         """A stream of changes, or of all records and then changes: see
         `penstock.hub.v1.Changes`. Over REST it is NDJSON, or server-sent events if
-        `accept` asks for `text/event-stream`.
+        `accept` asks for `text/event-stream`; for browsers see
+        `penstock.hub.v1.StreamTickets`.
         """
 
     @_abc_1.abstractmethod

@@ -146,20 +146,22 @@ class WatchChangesRequest(_message.Message):
     def __init__(self, datasets: _Optional[_Iterable[str]] = ..., cursor: _Optional[str] = ..., snapshot: _Optional[bool] = ..., operations: _Optional[_Iterable[_Union[Operation, str]]] = ..., batch_size: _Optional[int] = ..., include_before: _Optional[bool] = ..., transaction_boundaries: _Optional[bool] = ..., heartbeat_seconds: _Optional[int] = ..., shapes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchChangesResponse(_message.Message):
-    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end")
+    __slots__ = ("changes", "checkpoint", "heartbeat", "begin", "end", "transaction_end", "resume_cursor")
     CHANGES_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_END_FIELD_NUMBER: _ClassVar[int]
+    RESUME_CURSOR_FIELD_NUMBER: _ClassVar[int]
     changes: _containers.RepeatedCompositeFieldContainer[Change]
     checkpoint: FeedCheckpoint
     heartbeat: Heartbeat
     begin: StreamBegin
     end: StreamEnd
     transaction_end: TransactionEnd
-    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., checkpoint: _Optional[_Union[FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[StreamBegin, _Mapping]] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[TransactionEnd, _Mapping]] = ...) -> None: ...
+    resume_cursor: str
+    def __init__(self, changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., checkpoint: _Optional[_Union[FeedCheckpoint, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., begin: _Optional[_Union[StreamBegin, _Mapping]] = ..., end: _Optional[_Union[StreamEnd, _Mapping]] = ..., transaction_end: _Optional[_Union[TransactionEnd, _Mapping]] = ..., resume_cursor: _Optional[str] = ...) -> None: ...
 
 class ListChangesRequest(_message.Message):
     __slots__ = ("datasets", "cursor", "wait", "operations", "page_size", "include_before", "shapes")

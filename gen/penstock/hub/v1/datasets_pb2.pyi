@@ -43,7 +43,7 @@ class Dataset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., actions: _Optional[_Iterable[str]] = ..., fields: _Optional[_Iterable[_Union[Field, _Mapping]]] = ...) -> None: ...
 
 class Field(_message.Message):
-    __slots__ = ("path", "json_path", "type", "nullable", "output_only", "mask", "description", "members", "optional", "values")
+    __slots__ = ("path", "json_path", "type", "nullable", "output_only", "mask", "description", "members", "optional", "values", "required", "min_length")
     class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TYPE_UNSPECIFIED: _ClassVar[Field.Type]
@@ -101,6 +101,8 @@ class Field(_message.Message):
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     OPTIONAL_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     path: str
     json_path: str
     type: Field.Type
@@ -111,4 +113,6 @@ class Field(_message.Message):
     members: _containers.RepeatedCompositeFieldContainer[Field]
     optional: bool
     values: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[str] = ..., json_path: _Optional[str] = ..., type: _Optional[_Union[Field.Type, str]] = ..., nullable: _Optional[bool] = ..., output_only: _Optional[bool] = ..., mask: _Optional[_Union[Field.Mask, str]] = ..., description: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., optional: _Optional[bool] = ..., values: _Optional[_Iterable[str]] = ..., **kwargs) -> None: ...
+    required: bool
+    min_length: int
+    def __init__(self, path: _Optional[str] = ..., json_path: _Optional[str] = ..., type: _Optional[_Union[Field.Type, str]] = ..., nullable: _Optional[bool] = ..., output_only: _Optional[bool] = ..., mask: _Optional[_Union[Field.Mask, str]] = ..., description: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., optional: _Optional[bool] = ..., values: _Optional[_Iterable[str]] = ..., required: _Optional[bool] = ..., min_length: _Optional[int] = ..., **kwargs) -> None: ...

@@ -44,6 +44,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REHEARSAL_TOO_LONG: _ClassVar[ErrorReason]
     POLICY_STALE: _ClassVar[ErrorReason]
     RATE_LIMITED: _ClassVar[ErrorReason]
+    QUOTA_EXHAUSTED: _ClassVar[ErrorReason]
     METHOD_UNKNOWN: _ClassVar[ErrorReason]
     REQUEST_MALFORMED: _ClassVar[ErrorReason]
     HUB_UNAVAILABLE: _ClassVar[ErrorReason]
@@ -81,6 +82,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEDIA_TYPE_UNSUPPORTED: _ClassVar[ErrorReason]
     PRECONDITION_FAILED: _ClassVar[ErrorReason]
     NOT_ACCEPTABLE: _ClassVar[ErrorReason]
+    HTTP_VERSION_UNSUPPORTED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 UNAUTHENTICATED: ErrorReason
 PERMISSION_DENIED: ErrorReason
@@ -118,6 +120,7 @@ CREDENTIAL_ENDED: ErrorReason
 REHEARSAL_TOO_LONG: ErrorReason
 POLICY_STALE: ErrorReason
 RATE_LIMITED: ErrorReason
+QUOTA_EXHAUSTED: ErrorReason
 METHOD_UNKNOWN: ErrorReason
 REQUEST_MALFORMED: ErrorReason
 HUB_UNAVAILABLE: ErrorReason
@@ -155,3 +158,4 @@ METHOD_NOT_ALLOWED: ErrorReason
 MEDIA_TYPE_UNSUPPORTED: ErrorReason
 PRECONDITION_FAILED: ErrorReason
 NOT_ACCEPTABLE: ErrorReason
+HTTP_VERSION_UNSUPPORTED: ErrorReason

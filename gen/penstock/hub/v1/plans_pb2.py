@@ -27,11 +27,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from penstock.hub.v1 import access_pb2 as penstock_dot_hub_dot_v1_dot_access__pb2
 from penstock.hub.v1 import limits_pb2 as penstock_dot_hub_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpenstock/hub/v1/plans.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cpenstock/hub/v1/access.proto\x1a\x1cpenstock/hub/v1/limits.proto\"\xfe\x01\n\x04Plan\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x0e\n\x06shadow\x18\x04 \x01(\x08\x12)\n\x05rates\x18\x05 \x03(\x0b\x32\x1a.penstock.hub.v1.RateLimit\x12\x35\n\nconcurrent\x18\x06 \x01(\x0b\x32!.penstock.hub.v1.ConcurrencyLimit\x12&\n\x06quotas\x18\x07 \x03(\x0b\x32\x16.penstock.hub.v1.Quota\x12\x1d\n\x0fpolicy_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\"E\n\x10ListPlansRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x11ListPlansResponse\x12$\n\x05plans\x18\x01 \x03(\x0b\x32\x15.penstock.hub.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x0eGetPlanRequest\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x91\x01\n\x11\x43reatePlanRequest\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x15.penstock.hub.v1.PlanB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xc8\x01\n\x11UpdatePlanRequest\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x15.penstock.hub.v1.PlanB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"}\n\x11\x44\x65letePlanRequest\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"M\n\x18ListPlanRevisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x19ListPlanRevisionsResponse\x12\x32\n\trevisions\x18\x01 \x03(\x0b\x32\x1f.penstock.hub.v1.PolicyRevision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x1b\x43omparePlanRevisionsRequest\x12\x1b\n\rfrom_revision\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x19\n\x0bto_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"V\n\x1c\x43omparePlanRevisionsResponse\x12\x36\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32!.penstock.hub.v1.PolicyDifference\"\x81\x01\n\x14RollbackPlansRequest\x12\x16\n\x08revision\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"a\n\x15RollbackPlansResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x36\n\x0b\x64ifferences\x18\x02 \x03(\x0b\x32!.penstock.hub.v1.PolicyDifference2\xd5\x07\n\x05Plans\x12h\n\tListPlans\x12!.penstock.hub.v1.ListPlansRequest\x1a\".penstock.hub.v1.ListPlansResponse\"\x14\xda\x41\x00\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/plans\x12h\n\x07GetPlan\x12\x1f.penstock.hub.v1.GetPlanRequest\x1a\x15.penstock.hub.v1.Plan\"%\xda\x41\x07plan_id\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/plans/{plan_id}\x12g\n\nCreatePlan\x12\".penstock.hub.v1.CreatePlanRequest\x1a\x15.penstock.hub.v1.Plan\"\x1e\xda\x41\x04plan\x82\xd3\xe4\x93\x02\x11\"\t/v1/plans:\x04plan\x12\x82\x01\n\nUpdatePlan\x12\".penstock.hub.v1.UpdatePlanRequest\x1a\x15.penstock.hub.v1.Plan\"9\xda\x41\x10plan,update_mask\x82\xd3\xe4\x93\x02 2\x18/v1/plans/{plan.plan_id}:\x04plan\x12o\n\nDeletePlan\x12\".penstock.hub.v1.DeletePlanRequest\x1a\x16.google.protobuf.Empty\"%\xda\x41\x07plan_id\x82\xd3\xe4\x93\x02\x15*\x13/v1/plans/{plan_id}\x12\x88\x01\n\x11ListPlanRevisions\x12).penstock.hub.v1.ListPlanRevisionsRequest\x1a*.penstock.hub.v1.ListPlanRevisionsResponse\"\x1c\xda\x41\x00\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/plans:history\x12\x8e\x01\n\x14\x43omparePlanRevisions\x12,.penstock.hub.v1.ComparePlanRevisionsRequest\x1a-.penstock.hub.v1.ComparePlanRevisionsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/plans:compare\x12}\n\rRollbackPlans\x12%.penstock.hub.v1.RollbackPlansRequest\x1a&.penstock.hub.v1.RollbackPlansResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/plans:rollback:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpenstock/hub/v1/plans.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cpenstock/hub/v1/access.proto\x1a\x1cpenstock/hub/v1/limits.proto\"\xfe\x01\n\x04Plan\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x0e\n\x06shadow\x18\x04 \x01(\x08\x12)\n\x05rates\x18\x05 \x03(\x0b\x32\x1a.penstock.hub.v1.RateLimit\x12\x35\n\nconcurrent\x18\x06 \x01(\x0b\x32!.penstock.hub.v1.ConcurrencyLimit\x12&\n\x06quotas\x18\x07 \x03(\x0b\x32\x16.penstock.hub.v1.Quota\x12\x1d\n\x0fpolicy_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\"E\n\x10ListPlansRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"R\n\x11ListPlansResponse\x12$\n\x05plans\x18\x01 \x03(\x0b\x32\x15.penstock.hub.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x0eGetPlanRequest\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x91\x01\n\x11\x43reatePlanRequest\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x15.penstock.hub.v1.PlanB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xc8\x01\n\x11UpdatePlanRequest\x12)\n\x04plan\x18\x01 \x01(\x0b\x32\x15.penstock.hub.v1.PlanB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"}\n\x11\x44\x65letePlanRequest\x12\x15\n\x07plan_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"M\n\x18ListPlanRevisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"h\n\x19ListPlanRevisionsResponse\x12\x32\n\trevisions\x18\x01 \x03(\x0b\x32\x1f.penstock.hub.v1.PolicyRevision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x1b\x43omparePlanRevisionsRequest\x12\x1b\n\rfrom_revision\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x19\n\x0bto_revision\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"V\n\x1c\x43omparePlanRevisionsResponse\x12\x36\n\x0b\x64ifferences\x18\x01 \x03(\x0b\x32!.penstock.hub.v1.PolicyDifference\"\x81\x01\n\x14RollbackPlansRequest\x12\x16\n\x08revision\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63omment\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0fpolicy_revision\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"a\n\x15RollbackPlansResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x36\n\x0b\x64ifferences\x18\x02 \x03(\x0b\x32!.penstock.hub.v1.PolicyDifference\"*\n\x10GetLimitsRequest\x12\x16\n\x08\x63onsumer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"w\n\x11GetLimitsResponse\x12\x13\n\x0b\x63onsumer_id\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12,\n\x06limits\x18\x04 \x03(\x0b\x32\x1c.penstock.hub.v1.LimitStatus\"\x9c\x02\n\x0bLimitStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x03\x12\x0c\n\x04used\x18\x04 \x01(\x03\x12\x11\n\tremaining\x18\x05 \x01(\x03\x12\x0c\n\x04soft\x18\x06 \x01(\x08\x12\x12\n\nper_second\x18\x07 \x01(\x01\x12\x0b\n\x03per\x18\x08 \x01(\t\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nreset_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x65xhausted_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xd5\x07\n\x05Plans\x12h\n\tListPlans\x12!.penstock.hub.v1.ListPlansRequest\x1a\".penstock.hub.v1.ListPlansResponse\"\x14\xda\x41\x00\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/plans\x12h\n\x07GetPlan\x12\x1f.penstock.hub.v1.GetPlanRequest\x1a\x15.penstock.hub.v1.Plan\"%\xda\x41\x07plan_id\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/plans/{plan_id}\x12g\n\nCreatePlan\x12\".penstock.hub.v1.CreatePlanRequest\x1a\x15.penstock.hub.v1.Plan\"\x1e\xda\x41\x04plan\x82\xd3\xe4\x93\x02\x11\"\t/v1/plans:\x04plan\x12\x82\x01\n\nUpdatePlan\x12\".penstock.hub.v1.UpdatePlanRequest\x1a\x15.penstock.hub.v1.Plan\"9\xda\x41\x10plan,update_mask\x82\xd3\xe4\x93\x02 2\x18/v1/plans/{plan.plan_id}:\x04plan\x12o\n\nDeletePlan\x12\".penstock.hub.v1.DeletePlanRequest\x1a\x16.google.protobuf.Empty\"%\xda\x41\x07plan_id\x82\xd3\xe4\x93\x02\x15*\x13/v1/plans/{plan_id}\x12\x88\x01\n\x11ListPlanRevisions\x12).penstock.hub.v1.ListPlanRevisionsRequest\x1a*.penstock.hub.v1.ListPlanRevisionsResponse\"\x1c\xda\x41\x00\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/plans:history\x12\x8e\x01\n\x14\x43omparePlanRevisions\x12,.penstock.hub.v1.ComparePlanRevisionsRequest\x1a-.penstock.hub.v1.ComparePlanRevisionsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/plans:compare\x12}\n\rRollbackPlans\x12%.penstock.hub.v1.RollbackPlansRequest\x1a&.penstock.hub.v1.RollbackPlansResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/plans:rollback:\x01*2s\n\x06Limits\x12i\n\tGetLimits\x12!.penstock.hub.v1.GetLimitsRequest\x1a\".penstock.hub.v1.GetLimitsResponse\"\x15\xda\x41\x00\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/limitsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -90,6 +91,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLBACKPLANSREQUEST'].fields_by_name['policy_revision']._serialized_options = b'\342A\001\001'
   _globals['_ROLLBACKPLANSREQUEST'].fields_by_name['validate_only']._loaded_options = None
   _globals['_ROLLBACKPLANSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
+  _globals['_GETLIMITSREQUEST'].fields_by_name['consumer']._loaded_options = None
+  _globals['_GETLIMITSREQUEST'].fields_by_name['consumer']._serialized_options = b'\342A\001\001'
   _globals['_PLANS'].methods_by_name['ListPlans']._loaded_options = None
   _globals['_PLANS'].methods_by_name['ListPlans']._serialized_options = b'\332A\000\202\323\344\223\002\013\022\t/v1/plans'
   _globals['_PLANS'].methods_by_name['GetPlan']._loaded_options = None
@@ -106,32 +109,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANS'].methods_by_name['ComparePlanRevisions']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/plans:compare'
   _globals['_PLANS'].methods_by_name['RollbackPlans']._loaded_options = None
   _globals['_PLANS'].methods_by_name['RollbackPlans']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/plans:rollback:\001*'
-  _globals['_PLAN']._serialized_start=260
-  _globals['_PLAN']._serialized_end=514
-  _globals['_LISTPLANSREQUEST']._serialized_start=516
-  _globals['_LISTPLANSREQUEST']._serialized_end=585
-  _globals['_LISTPLANSRESPONSE']._serialized_start=587
-  _globals['_LISTPLANSRESPONSE']._serialized_end=669
-  _globals['_GETPLANREQUEST']._serialized_start=671
-  _globals['_GETPLANREQUEST']._serialized_end=710
-  _globals['_CREATEPLANREQUEST']._serialized_start=713
-  _globals['_CREATEPLANREQUEST']._serialized_end=858
-  _globals['_UPDATEPLANREQUEST']._serialized_start=861
-  _globals['_UPDATEPLANREQUEST']._serialized_end=1061
-  _globals['_DELETEPLANREQUEST']._serialized_start=1063
-  _globals['_DELETEPLANREQUEST']._serialized_end=1188
-  _globals['_LISTPLANREVISIONSREQUEST']._serialized_start=1190
-  _globals['_LISTPLANREVISIONSREQUEST']._serialized_end=1267
-  _globals['_LISTPLANREVISIONSRESPONSE']._serialized_start=1269
-  _globals['_LISTPLANREVISIONSRESPONSE']._serialized_end=1373
-  _globals['_COMPAREPLANREVISIONSREQUEST']._serialized_start=1375
-  _globals['_COMPAREPLANREVISIONSREQUEST']._serialized_end=1460
-  _globals['_COMPAREPLANREVISIONSRESPONSE']._serialized_start=1462
-  _globals['_COMPAREPLANREVISIONSRESPONSE']._serialized_end=1548
-  _globals['_ROLLBACKPLANSREQUEST']._serialized_start=1551
-  _globals['_ROLLBACKPLANSREQUEST']._serialized_end=1680
-  _globals['_ROLLBACKPLANSRESPONSE']._serialized_start=1682
-  _globals['_ROLLBACKPLANSRESPONSE']._serialized_end=1779
-  _globals['_PLANS']._serialized_start=1782
-  _globals['_PLANS']._serialized_end=2763
+  _globals['_LIMITS'].methods_by_name['GetLimits']._loaded_options = None
+  _globals['_LIMITS'].methods_by_name['GetLimits']._serialized_options = b'\332A\000\202\323\344\223\002\014\022\n/v1/limits'
+  _globals['_PLAN']._serialized_start=293
+  _globals['_PLAN']._serialized_end=547
+  _globals['_LISTPLANSREQUEST']._serialized_start=549
+  _globals['_LISTPLANSREQUEST']._serialized_end=618
+  _globals['_LISTPLANSRESPONSE']._serialized_start=620
+  _globals['_LISTPLANSRESPONSE']._serialized_end=702
+  _globals['_GETPLANREQUEST']._serialized_start=704
+  _globals['_GETPLANREQUEST']._serialized_end=743
+  _globals['_CREATEPLANREQUEST']._serialized_start=746
+  _globals['_CREATEPLANREQUEST']._serialized_end=891
+  _globals['_UPDATEPLANREQUEST']._serialized_start=894
+  _globals['_UPDATEPLANREQUEST']._serialized_end=1094
+  _globals['_DELETEPLANREQUEST']._serialized_start=1096
+  _globals['_DELETEPLANREQUEST']._serialized_end=1221
+  _globals['_LISTPLANREVISIONSREQUEST']._serialized_start=1223
+  _globals['_LISTPLANREVISIONSREQUEST']._serialized_end=1300
+  _globals['_LISTPLANREVISIONSRESPONSE']._serialized_start=1302
+  _globals['_LISTPLANREVISIONSRESPONSE']._serialized_end=1406
+  _globals['_COMPAREPLANREVISIONSREQUEST']._serialized_start=1408
+  _globals['_COMPAREPLANREVISIONSREQUEST']._serialized_end=1493
+  _globals['_COMPAREPLANREVISIONSRESPONSE']._serialized_start=1495
+  _globals['_COMPAREPLANREVISIONSRESPONSE']._serialized_end=1581
+  _globals['_ROLLBACKPLANSREQUEST']._serialized_start=1584
+  _globals['_ROLLBACKPLANSREQUEST']._serialized_end=1713
+  _globals['_ROLLBACKPLANSRESPONSE']._serialized_start=1715
+  _globals['_ROLLBACKPLANSRESPONSE']._serialized_end=1812
+  _globals['_GETLIMITSREQUEST']._serialized_start=1814
+  _globals['_GETLIMITSREQUEST']._serialized_end=1856
+  _globals['_GETLIMITSRESPONSE']._serialized_start=1858
+  _globals['_GETLIMITSRESPONSE']._serialized_end=1977
+  _globals['_LIMITSTATUS']._serialized_start=1980
+  _globals['_LIMITSTATUS']._serialized_end=2264
+  _globals['_PLANS']._serialized_start=2267
+  _globals['_PLANS']._serialized_end=3248
+  _globals['_LIMITS']._serialized_start=3250
+  _globals['_LIMITS']._serialized_end=3365
 # @@protoc_insertion_point(module_scope)

@@ -1,8 +1,11 @@
+import datetime
+
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import client_pb2 as _client_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from penstock.hub.v1 import access_pb2 as _access_pb2
 from penstock.hub.v1 import limits_pb2 as _limits_pb2
 from google.protobuf.internal import containers as _containers
@@ -142,3 +145,47 @@ class RollbackPlansResponse(_message.Message):
     revision: int
     differences: _containers.RepeatedCompositeFieldContainer[_access_pb2.PolicyDifference]
     def __init__(self, revision: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_access_pb2.PolicyDifference, _Mapping]]] = ...) -> None: ...
+
+class GetLimitsRequest(_message.Message):
+    __slots__ = ("consumer",)
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    consumer: str
+    def __init__(self, consumer: _Optional[str] = ...) -> None: ...
+
+class GetLimitsResponse(_message.Message):
+    __slots__ = ("consumer_id", "plan", "time_zone", "limits")
+    CONSUMER_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    consumer_id: str
+    plan: str
+    time_zone: str
+    limits: _containers.RepeatedCompositeFieldContainer[LimitStatus]
+    def __init__(self, consumer_id: _Optional[str] = ..., plan: _Optional[str] = ..., time_zone: _Optional[str] = ..., limits: _Optional[_Iterable[_Union[LimitStatus, _Mapping]]] = ...) -> None: ...
+
+class LimitStatus(_message.Message):
+    __slots__ = ("name", "what", "limit", "used", "remaining", "soft", "per_second", "per", "start_time", "reset_time", "exhausted_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    SOFT_FIELD_NUMBER: _ClassVar[int]
+    PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    PER_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    RESET_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXHAUSTED_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    what: str
+    limit: int
+    used: int
+    remaining: int
+    soft: bool
+    per_second: float
+    per: str
+    start_time: _timestamp_pb2.Timestamp
+    reset_time: _timestamp_pb2.Timestamp
+    exhausted_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., what: _Optional[str] = ..., limit: _Optional[int] = ..., used: _Optional[int] = ..., remaining: _Optional[int] = ..., soft: _Optional[bool] = ..., per_second: _Optional[float] = ..., per: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reset_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., exhausted_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

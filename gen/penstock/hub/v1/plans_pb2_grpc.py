@@ -433,3 +433,87 @@ class Plans:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class LimitsStub:
+    """What a consumer may use, and has used. Every answer to a consumer with limits
+    also has them in the headers `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetLimits = channel.unary_unary(
+                '/penstock.hub.v1.Limits/GetLimits',
+                request_serializer=penstock_dot_hub_dot_v1_dot_plans__pb2.GetLimitsRequest.SerializeToString,
+                response_deserializer=penstock_dot_hub_dot_v1_dot_plans__pb2.GetLimitsResponse.FromString,
+                _registered_method=True)
+
+
+class LimitsServicer:
+    """What a consumer may use, and has used. Every answer to a consumer with limits
+    also has them in the headers `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    def GetLimits(self, request, context):
+        """The caller's limits, what is left of them, and when each will be used up if
+        it goes on like this. Those of another consumer need the permission
+        plans.read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_LimitsServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLimits,
+                    request_deserializer=penstock_dot_hub_dot_v1_dot_plans__pb2.GetLimitsRequest.FromString,
+                    response_serializer=penstock_dot_hub_dot_v1_dot_plans__pb2.GetLimitsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'penstock.hub.v1.Limits', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('penstock.hub.v1.Limits', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Limits:
+    """What a consumer may use, and has used. Every answer to a consumer with limits
+    also has them in the headers `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    @staticmethod
+    def GetLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.hub.v1.Limits/GetLimits',
+            penstock_dot_hub_dot_v1_dot_plans__pb2.GetLimitsRequest.SerializeToString,
+            penstock_dot_hub_dot_v1_dot_plans__pb2.GetLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

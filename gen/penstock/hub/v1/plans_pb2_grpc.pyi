@@ -195,3 +195,52 @@ class PlansServicer(metaclass=_abc_1.ABCMeta):
         """
 
 def add_PlansServicer_to_server(servicer: PlansServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class LimitsStub:
+    """What a consumer may use, and has used. Every answer to a consumer with limits
+    also has them in the headers `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> LimitsAsyncStub: ...
+    GetLimits: _grpc.UnaryUnaryMultiCallable[_plans_pb2.GetLimitsRequest, _plans_pb2.GetLimitsResponse]
+    """The caller's limits, what is left of them, and when each will be used up if
+    it goes on like this. Those of another consumer need the permission
+    plans.read.
+    """
+
+@_typing.type_check_only
+class LimitsAsyncStub(LimitsStub):
+    """What a consumer may use, and has used. Every answer to a consumer with limits
+    also has them in the headers `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    GetLimits: _aio.UnaryUnaryMultiCallable[_plans_pb2.GetLimitsRequest, _plans_pb2.GetLimitsResponse]  # type: ignore[assignment]
+    """The caller's limits, what is left of them, and when each will be used up if
+    it goes on like this. Those of another consumer need the permission
+    plans.read.
+    """
+
+class LimitsServicer(metaclass=_abc_1.ABCMeta):
+    """What a consumer may use, and has used. Every answer to a consumer with limits
+    also has them in the headers `RateLimit-Policy` and `RateLimit`
+    (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    @_abc_1.abstractmethod
+    def GetLimits(
+        self,
+        request: _plans_pb2.GetLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plans_pb2.GetLimitsResponse, _abc.Awaitable[_plans_pb2.GetLimitsResponse]]:
+        """The caller's limits, what is left of them, and when each will be used up if
+        it goes on like this. Those of another consumer need the permission
+        plans.read.
+        """
+
+def add_LimitsServicer_to_server(servicer: LimitsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -16,6 +16,7 @@ from penstock.client.cli import (
     access,
     audit,
     feeds,
+    limits,
     plans,
     records,
     replicas,
@@ -79,6 +80,7 @@ def build_app() -> Any:
     subscriptions.register(app)
     shapes.register(app)
     plans.register(app)
+    limits.register(app)
     usage.register(app)
     webhooks.register(app)
     # By name: an environment may still hold the distribution under its earlier name.

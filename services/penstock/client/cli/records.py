@@ -217,6 +217,7 @@ def _describe_field(field: Any) -> dict[str, Any]:
     from penstock.options.v1 import options_pb2
 
     facts = [options_pb2.FieldClass.Name(getattr(field, "class"))]
+    facts += ["required"] * field.required
     facts += ["nullable"] * field.nullable + ["output only"] * field.output_only
     if field.mask:
         facts.append(f"mask {field.Mask.Name(field.mask).lower()}")

@@ -212,6 +212,14 @@ def import_records(
             " back; other fields keep their values.",
         ),
     ] = "",
+    time_precision: Annotated[
+        str,
+        typer.Option(
+            metavar="truncate",
+            help="truncate: cut off the digits of a second after the sixth; by default, times that"
+            " have more are refused.",
+        ),
+    ] = "",
     report: Annotated[
         OutputFormat, typer.Option(help="How the result is printed; --format is the file's.")
     ] = OutputFormat.table,
@@ -229,6 +237,7 @@ def import_records(
         "ignore_unknown": ignore_unknown,
         "preview": preview,
         "shape": shape,
+        "time_precision": time_precision,
     }
     if mapping:
         if file is not None or format or any(how.values()):

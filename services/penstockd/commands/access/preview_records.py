@@ -11,12 +11,12 @@ from penstockd.access.reach import check_reads
 from penstockd.access.subject import Subject, find_dataset
 from penstockd.audit.given import given_records
 from penstockd.calls import Call
-from penstockd.catalog import Field
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Permission
 from penstockd.policy.pages import Query, read_page
 from penstockd.policy.rendering import render_message
-from penstockd.query import page_size, parse_fields
+from penstockd.policy.view import View
+from penstockd.query import page_size
 
 DEFAULT_RECORDS = 10
 MAX_RECORDS = 100
@@ -24,10 +24,10 @@ MAX_RECORDS = 100
 
 @dataclass(frozen=True, slots=True)
 class RecordPreview:
-    """Records, their fields, whether there are more, and the policy revision."""
+    """Records, the View that shows them, whether there are more, and the policy revision."""
 
     records: Sequence[Message]
-    fields: Sequence[Field]
+    view: View
     more: bool
     revision: int
 
@@ -44,18 +44,14 @@ async def preview_records(
     call.require(Permission.ACCESS_WRITE)
     dataset = find_dataset(hub.catalog, call, dataset_name)
     principal, _ = subject.principal(call)
-    call.asked(
-        consumer_id=subject.consumer_id,
-        roles=sorted(principal.roles),
-        claims={name: list(values) for name, values in principal.claims.items()},
-        **query.said,
-    )
+    claims = {name: list(values) for name, values in principal.claims.items()}
+    roles = sorted(principal.roles)
+    call.asked(consumer_id=subject.consumer_id, roles=roles, claims=claims, **query.said)
     view = call.policy.view(principal, dataset.name, Action.READ)
     check_reads(call, dataset.name, view.grants)
     size = min(page_size(query.page_size) if query.page_size else DEFAULT_RECORDS, MAX_RECORDS)
     page = await read_page(
         hub.database, view, query, size, render=render_message, surface=call.entry.surface
     )
-    call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
-    fields = parse_fields(query.fields, view)
-    return RecordPreview(page.records, fields, page.end is not None, call.policy.revision)
+    await call.disclose(given_records(dataset.name, call.rule(view, query.fields), page.keys))
+    return RecordPreview(page.records, view, page.end is not None, call.policy.revision)

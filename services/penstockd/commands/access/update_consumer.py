@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from penstockd.access.changes import (
     ChangeTerms,
@@ -12,6 +11,7 @@ from penstockd.access.changes import (
     consumers_document,
     put_diff,
 )
+from penstockd.access.limits import change_consumer
 from penstockd.access.stored import find_consumer
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -20,7 +20,7 @@ from penstockd.policy.checks import check_consumer
 from penstockd.policy.history import PolicyChange
 from penstockd.policy.model import Consumer, Permission
 from penstockd.policy.plan_admin import plan_ids
-from penstockd.policy.plan_checks import LimitsDraft, checked_limits
+from penstockd.policy.plan_checks import LimitsDraft
 
 #: The fields that an update may change.
 FIELDS = ("title", "active", "roles", "claims", "plan", "limits")
@@ -42,8 +42,7 @@ async def update_consumer(
     async def update(under_way: PolicyChange) -> StoredConsumer:
         connection = under_way.connection
         before = (await find_consumer(connection, consumer.consumer_id)).consumer
-        given = replace(consumer, limits=checked_limits(limits, hub.catalog))
-        after = replace(before, **{name: getattr(given, name) for name in mask})
+        after = change_consumer(before, consumer, limits, mask, hub.catalog)
         roles, plans = await role_ids(connection), await plan_ids(connection)
         check_consumer(after, roles, "consumer.", plans=plans)
         if after != before:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from penstockd.access.changes import (
     ChangeTerms,
@@ -12,6 +11,7 @@ from penstockd.access.changes import (
     put_diff,
     roles_document,
 )
+from penstockd.access.masks import put_paths
 from penstockd.access.stored import find_role
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -34,7 +34,7 @@ async def update_role(
 
     async def update(under_way: PolicyChange) -> Role:
         before = await find_role(under_way.connection, draft.role_id)
-        wanted = replace(draft_of(before), **{name: getattr(draft, name) for name in mask})
+        wanted = put_paths(draft_of(before), draft, mask)
         after = checked_role(wanted, hub.catalog, call.policy.tables)
         if after != before:
             await put_role(under_way.connection, after)

@@ -26,6 +26,8 @@ async def export_entries(
     call.asked(start_day=start, end_day=end)
     first = parse_day("start_day", start, dt.date(1970, 1, 1))
     last = parse_day("end_day", end, dt.date(9999, 1, 1))
+    if call.headers_only:
+        return
     written, sent = Written(), 0
     async with (
         sending_document(call, hub.exports.stall_seconds, send) as send_piece,

@@ -21,6 +21,8 @@ async def verify_entries(hub: Hub, call: Call) -> tuple[VerificationReport, Arch
     It takes about ten seconds for each million entries. Raises PermissionDenied.
     """
     call.require(Permission.AUDIT_READ)
+    if call.headers_only:
+        return VerificationReport([], 0, 0, 0, 0, 0.0), None
     # Read the file first: its checkpoints are then in the database when the snapshot is taken.
     outside = await asyncio.to_thread(read_filed, hub.audit_file)
     async with hub.database.snapshot() as connection:

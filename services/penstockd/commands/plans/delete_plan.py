@@ -5,8 +5,8 @@ from __future__ import annotations
 from penstockd.access.changes import ChangeTerms, change_plans, plans_document, put_diff
 from penstockd.access.stored import find_plan
 from penstockd.calls import Call
-from penstockd.errors import PlanInUse
 from penstockd.hub import Hub
+from penstockd.policy.errors import PlanInUse
 from penstockd.policy.history import PolicyChange
 from penstockd.policy.plan_admin import list_plan_holders, remove_plans
 

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from penstockd.access.changes import (
-    ChangeTerms,
-    change_plans,
-    check_mask,
-    plans_document,
-    put_diff,
-)
+from penstockd.access.changes import ChangeTerms, change_plans, check_mask, plans_document, put_diff
+from penstockd.access.masks import put_paths
 from penstockd.access.stored import find_plan
 from penstockd.calls import Call
 from penstockd.hub import Hub
@@ -35,8 +29,7 @@ async def update_plan(
 
     async def update(under_way: PolicyChange) -> Plan:
         before = await find_plan(under_way.connection, draft.plan_id)
-        wanted = replace(plan_draft(before), **{name: getattr(draft, name) for name in mask})
-        after = checked_plan(wanted, hub.catalog)
+        after = checked_plan(put_paths(plan_draft(before), draft, mask), hub.catalog)
         if after != before:
             await put_plan(under_way.connection, after)
         put_diff(under_way, plans_document(before), plans_document(after))

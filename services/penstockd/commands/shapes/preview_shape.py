@@ -35,5 +35,5 @@ async def preview_shape(
     page = await read_file_page(
         hub.database, view, query, size, None, format, shaped, surface=call.entry.surface
     )
-    call.disclose(page.given(call, view))
+    await call.disclose(page.given(call, view))
     return page, list_import_problems(call, definition.dataset, shaped.document)

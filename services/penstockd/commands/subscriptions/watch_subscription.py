@@ -31,5 +31,8 @@ async def watch_subscription(
     bounds, ack = Bounds(most, FRAME_BYTES), ack_time(flow.ack_seconds)
     taking = Taking(hub, call, subscription_id, bounds, ack)
     call.asked(subscription=subscription_id)
+    if call.headers_only:
+        await taking.open()
+        return
     with hub.streams.one_more(call.entry.consumer_id or ""):
         await LeaseStream(hub, call, taking, room - most, flow, reply).run()

@@ -36,6 +36,8 @@ async def export_usage(
         raise ValueInvalid.of(
             "group_by", f"the report has more than {MAX_ROWS:,} rows; group by less"
         )
+    if call.headers_only:
+        return
     data = await asyncio.to_thread(write_report, form, question, report.rows)
     async with sending_document(call, hub.exports.stall_seconds, send) as send_piece:
         for at in range(0, len(data) or 1, PIECE_BYTES):

@@ -304,6 +304,8 @@ static u8 *binary(u8 *o, u8 **row, const Op *op, const u8 *s, int32_t n) {
     double number;
     uint64_t bits;
   } wide = {(double)v / power[after]};
+  // From there on, a whole number may become another.
+  if (op->code == FLOAT && wide.number > 16777216.0) return left = 1, o;
   if (minus && v) wide.number = -wide.number; // there is one zero
   union {
     float number;

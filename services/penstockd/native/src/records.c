@@ -146,8 +146,9 @@ static u8 *moment(u8 *o, const u8 *p, int64_t n) {
     else if (tag == 0x10) nanos = (int64_t)v;
     else return none(o);
   }
-  // From 0001-01-01 to 9999-12-31.
-  if (seconds < -62135596800 || seconds > 253402300799 || nanos < 0 || nanos > 999999999)
+  // From 0001-01-01 to 9999-12-31, in whole microseconds.
+  if (seconds < -62135596800 || seconds > 253402300799 || nanos < 0 || nanos > 999999999 ||
+      nanos % 1000)
     return none(o);
   return timestamp(o, (seconds - 946684800) * 1000000 + nanos / 1000);
 }

@@ -14,6 +14,8 @@ from penstockd.commands.access.rehearse_access import rehearse_access
 from penstockd.policy.explain import FieldAnswer, RecordAnswer, RowAnswer
 from penstockd.policy.pages import Query
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
+from penstockd.policy.rendering import SelectedJson
+from penstockd.query import parse_fields
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import claims_of, difference_message, draft_of, put_claims
@@ -50,10 +52,12 @@ async def _preview_records(
     query = Query(request.filter, request.order_by, request.fields, request.limit)
     preview = await preview_records(call.hub, call, request.dataset, _read_subject(request), query)
     reply = api.PreviewRecordsResponse(
-        fields=[f.path for f in preview.fields],
+        fields=[f.path for f in parse_fields(request.fields, preview.view)],
         more=preview.more,
         policy_revision=preview.revision,
     )
+    writer = preview.view.prepared(SelectedJson, request.fields).writer
+    call.exchange.show(preview.view.dataset, writer)
     for record in preview.records:
         packed = AnyMessage()
         packed.Pack(record)

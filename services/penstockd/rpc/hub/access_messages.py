@@ -149,8 +149,7 @@ def revision_message(revision: Revision) -> access_pb2.PolicyRevision:
 def mask_of(mask: FieldMask, message: Message, fields: tuple[str, ...]) -> list[str]:
     """The fields that an update changes: those of its mask, or those that are set; ``*`` means
     all."""
-    # A message in a field is one value: over REST, the members of a body name paths into it.
-    paths = list(dict.fromkeys(path.partition(".")[0] for path in mask.paths))
+    paths = list(dict.fromkeys(mask.paths))
     if not paths:
         return [fd.name for fd, _ in message.ListFields() if fd.name in fields]
     return list(fields) if paths == ["*"] else paths

@@ -51,14 +51,14 @@ async def _issue_token(request: HttpBody, call: PublicCall) -> bytes:
         token = issue_token(call.hub, call, request.data, authorization)
     except TokenRefused as exc:
         call.entry.outcome = exc.code.upper()
-        headers = {"x-http-status": "400", **_UNSTORED}
+        status, headers = 400, dict(_UNSTORED)
         code, text = exc.code, str(exc)
         if code == "invalid_client":
-            headers |= {"x-http-status": "401", "www-authenticate": 'Basic realm="penstock"'}
+            status, headers["www-authenticate"] = 401, 'Basic realm="penstock"'
         if call.entry.consumer_id is None and not call.exchange.enters_refusal():
-            headers |= {"x-http-status": "429", "retry-after": _RETRY}
+            status, headers["retry-after"] = 429, _RETRY
             code, text = "slow_down", TOO_MANY_REFUSED  # as RFC 8628 names it
-        headers |= call.exchange.mark_brief(int(headers["x-http-status"]))
+        headers |= call.exchange.tell_status(status) | call.exchange.mark_brief(status)
         await call.exchange.send_headers(headers)
         return http_body(orjson.dumps({"error": code, "error_description": text}), _JSON)
     await call.exchange.send_headers(_UNSTORED)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from penstock.hub.v1 import datasets_pb2
 from penstockd.catalog import Field
+from penstockd.catalog.rules import Rules
 from penstockd.commands.list_datasets import list_datasets
 from penstockd.commands.xml_schema import xml_schema
 from penstockd.policy.model import Mask
@@ -54,7 +55,7 @@ def _dataset_message(view: View) -> datasets_pb2.Dataset:
 
 
 def _field_message(field: Field, view: View) -> datasets_pb2.Field:
-    mask = view.mask(field)
+    mask, need = view.mask(field), Rules.of(view.dataset).needs.get(field.path)
     return datasets_pb2.Field(
         path=field.path,
         json_path=field.json_path,
@@ -71,6 +72,8 @@ def _field_message(field: Field, view: View) -> datasets_pb2.Field:
         ],
         optional=field.presence,
         values=_list_values(field),
+        required=need is not None and need.required,
+        min_length=0 if need is None else need.least,
     )
 
 

@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from penstock.hub.v1 import issuers_pb2 as pb
+from penstockd.access.masks import put_entries, split_path
 from penstockd.auth.issuers import ClaimMapping, Issuer
 from penstockd.auth.keys import ALGORITHM, SigningKeys
 from penstockd.commands.access.create_issuer import create_issuer
@@ -60,15 +61,18 @@ async def _update_issuer(request: pb.UpdateIssuerRequest, call: ServedCall) -> p
     paths = list(mask.paths) or [f.name for f, _ in given.ListFields()]
     known = {f.name for f in pb.Issuer.DESCRIPTOR.fields}
     for path in paths:
-        if path not in known:
+        top, *key = split_path(path)
+        if top not in known or len(key) > (top == "consumers"):
             violation = Violation("update_mask", f"no field '{path}'")
             raise ValueInvalid(f"an issuer has no field '{path}'", violations=[violation])
 
     def change(stored: Issuer) -> Issuer:
         changed = _issuer_message(stored)
-        for path in paths:
+        plain = [path for path in paths if path.partition(".")[0] != "consumers"]
+        for path in plain:
             changed.ClearField(path)
-        FieldMask(paths=paths).MergeMessage(given, changed, replace_repeated_field=True)
+        FieldMask(paths=plain).MergeMessage(given, changed, replace_repeated_field=True)
+        put_entries("consumers", given, changed, paths)
         changed.issuer_id = stored.issuer_id
         return _read_issuer(changed)
 

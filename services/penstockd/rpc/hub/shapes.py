@@ -106,8 +106,7 @@ async def _preview_shape(request: pb.PreviewShapeRequest, call: ServedCall) -> b
         "content-disposition": attach_file(page.file_name),
         **receipts.page_headers(page.body, page.rows, page.records),
     }
-    await call.exchange.send_headers(headers)
-    return http_body(page.body, page.content_type)
+    return await call.exchange.head_reply(http_body(page.body, page.content_type), headers)
 
 
 def _read_definition(message: pb.Shape) -> ShapeDefinition:

@@ -26,7 +26,7 @@ from penstockd.feed.source import FeedSource
 from penstockd.feed.watching import reconcile_of
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import Exchange, ServedCall
-from penstockd.rpc.feeds import show_lenses, wait_of
+from penstockd.rpc.feeds import STREAM_HEADERS, show_lenses, wait_of
 from penstockd.rpc.routes import routes_of
 from penstockd.store.cursor import Cursor
 from penstockd.store.leases import Lease
@@ -167,6 +167,7 @@ class _LeaseStreamReply:
     async def begin(self, cursor: Cursor, source: FeedSource, revision: int) -> int:
         """Send the first record."""
         show_lenses(self._exchange, source.lenses)
+        await self._exchange.send_headers(STREAM_HEADERS)
         return await self._say(
             begin=changes_pb2.StreamBegin(
                 cursor=self._exchange.hub.places.seal(cursor),

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from penstock.hub.v1 import webhooks_pb2 as pb
+from penstockd.access.masks import put_entries, split_path
 from penstockd.query import FieldUnknown
 from penstockd.rpc.hub.messages import put_time
 from penstockd.store.places import Places
@@ -88,20 +89,16 @@ def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
     set."""
     given, paths = request.webhook, set_paths(request)
     for path in paths:
-        top, _, part = path.partition(".")
-        known = top in _CHANGEABLE and (not part or top == "options")
-        if not known or (part and part not in _Options.DESCRIPTOR.fields_by_name):
-            raise FieldUnknown(path)
+        _check_path(path)
 
     def change(webhook: Webhook) -> Webhook:
         message = _settable_message(webhook)
         for path in paths:
             if "." not in path:
                 message.ClearField(path)
-        plain = [p for p in paths if p != "headers"]
+        plain = [p for p in paths if p.partition(".")[0] != "headers"]
         FieldMask(paths=plain).MergeMessage(given, message, replace_repeated_field=True)
-        if "headers" in paths:
-            message.headers.update(given.headers)
+        put_entries("headers", given, message, paths)
         wanted = webhook_of(message)
         return replace(
             webhook,
@@ -113,6 +110,14 @@ def change_of(request: pb.UpdateWebhookRequest) -> Callable[[Webhook], Webhook]:
         )
 
     return change
+
+
+def _check_path(path: str) -> None:
+    """Raise FieldUnknown for a path that no update of a webhook may name."""
+    top, *parts = split_path(path)
+    members = {"options": _Options.DESCRIPTOR.fields_by_name, "headers": parts}.get(top, ())
+    if top not in _CHANGEABLE or len(parts) > 1 or any(p not in members for p in parts):
+        raise FieldUnknown(path)
 
 
 def set_paths(request: pb.UpdateWebhookRequest) -> list[str]:

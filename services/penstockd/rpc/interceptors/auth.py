@@ -8,7 +8,8 @@ from typing import Any
 
 from penstockd.auth.credentials import API_KEY, CLIENT_SECRET, principal_of
 from penstockd.auth.presented import Presented, SignInWay, read_presented
-from penstockd.errors import RateLimited, Unauthenticated
+from penstockd.auth.tickets import Ticket
+from penstockd.errors import AccessRevoked, RateLimited, Refused, Unauthenticated
 from penstockd.hub import Hub
 from penstockd.policy.model import Principal
 from penstockd.policy.snapshot import PolicySnapshot
@@ -34,17 +35,45 @@ async def authenticate_call(exchange: Exchange, proceed: Proceed) -> Any:
         arriving.policy = exchange.hub.policy.current
         arriving.entry.policy_revision = arriving.policy.revision
     if not method.public:
-        principal = await find_principal(exchange.hub, arriving.policy, exchange.metadata)
+        principal, ended = await _find_caller(exchange)
         if principal is None:
             _note_presented(exchange)
             if not exchange.enters_refusal():
                 raise RateLimited(TOO_MANY_REFUSED)
-            raise Unauthenticated()
+            raise ended or Unauthenticated()
         exchange.admit(arriving.policy, principal)
         exchange.hub.uses.note(principal.credential_id)
         # From here on the consumer pays for the call's work; the task ends with the call.
         payer_var.set(Payer(principal.consumer_id, method.dataset))
     return await proceed(exchange)
+
+
+async def _find_caller(exchange: Exchange) -> tuple[Principal | None, Refused | None]:
+    """The principal of a call; None if there is none, and why if the call may know."""
+    hub, policy, shown = exchange.hub, exchange.arriving.policy, exchange.wire.ticket
+    if shown is None:
+        return await find_principal(hub, policy, exchange.metadata), None
+    # One call shows one credential.
+    both = "authorization" in exchange.metadata or "x-api-key" in exchange.metadata
+    ticket = None if both else hub.tickets.open(shown)
+    if ticket is None:
+        return None, None
+    principal = await _ticket_principal(hub, policy, ticket)
+    if principal is None:
+        # No consumer is claimed: a page that reconnects is no attempt to sign in.
+        exchange.arriving.note_claim("ticket_of", ticket.consumer_id, None)
+        return None, AccessRevoked("the access with which the ticket was made was revoked")
+    return replace(principal, expires=min(principal.expires, ticket.expires)), None
+
+
+async def _ticket_principal(hub: Hub, policy: PolicySnapshot, ticket: Ticket) -> Principal | None:
+    """The principal of the credential with which a ticket was made."""
+    if ticket.token:
+        return await _bearer_principal(hub, policy, ticket.token)
+    credential = policy.credentials.get(ticket.credential_id)
+    if credential is None or credential.consumer_id != ticket.consumer_id:
+        return None
+    return principal_of(policy, credential)
 
 
 async def find_principal(
@@ -104,6 +133,6 @@ async def _bearer_principal(hub: Hub, policy: PolicySnapshot, token: str) -> Pri
     if credential is None or credential.consumer_id != claims.subject:
         return None
     principal = principal_of(policy, credential)
-    if principal is None or claims.scopes is None:
-        return principal
-    return replace(principal, scopes=claims.scopes)
+    if principal is None:
+        return None
+    return replace(principal, scopes=claims.scopes, expires=claims.expires)

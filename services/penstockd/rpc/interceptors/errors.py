@@ -7,8 +7,7 @@ from typing import Any
 import grpc
 import structlog
 
-from penstockd.answers.reasons import REASONS
-from penstockd.answers.status import reason_of, status_of
+from penstockd.answers.status import reason_of, retry_seconds, status_of
 from penstockd.auth.presented import list_challenges
 from penstockd.observe import RareLine
 from penstockd.rpc.exchange import Exchange, Proceed, Refusal
@@ -42,8 +41,10 @@ def _make_refusal(exchange: Exchange, error: Exception) -> Refusal:
         headers += [("www-authenticate", way) for way in list_challenges(exchange.metadata)]
     if isinstance(error, MethodNotAllowed):
         headers.append(("allow", ", ".join(error.verbs)))
-    if seconds := REASONS[reason].retry_seconds:
+    if seconds := retry_seconds(error):
         headers.append(("retry-after", str(seconds)))
+    if not exchange.begun:
+        headers += exchange.limit_headers.items()
     trailers: list[tuple[str, str | bytes]] = [
         ("grpc-status-details-bin", status.SerializeToString()),
         *exchange.trailers.items(),

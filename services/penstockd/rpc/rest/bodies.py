@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from penstockd.access.masks import quote_step
 from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import ValueRefused, type_name
 from penstockd.errors import RequestTooLarge, Violation
@@ -33,6 +34,9 @@ class BodyReading:
     problems: Problems = field(default_factory=Problems)
     #: The paths of the members that are present, by proto names: what a merge patch changes.
     present: list[str] = field(default_factory=list)
+    #: Whether the body is a merge patch (RFC 7396): then maps merge, too, in which null clears, and
+    #: an object without members changes nothing.
+    patches: bool = False
 
     def read(self, value: Any, message: Message, path: str = "", mask: str | None = "") -> None:
         """Put the members of an object into a message. ``path`` is where the object stands in the
@@ -79,8 +83,12 @@ class BodyReading:
     ) -> None:
         of = known.message_type
         merged = not known.is_repeated and value is not None and of and not known_message(of)
-        if mask is not None and not merged:
+        by_entry = self.patches and _is_map(known) and type(value) is dict and mask is not None
+        if mask is not None and not merged and not by_entry:
             self.present.append(mask)
+        if by_entry and mask is not None:
+            self.present += [f"{mask}.{quote_step(name)}" for name in value]
+            value = {name: item for name, item in value.items() if item is not None}
         if known.is_repeated:
             if value is not None:
                 read = self._read_map if _is_map(known) else self._read_list
@@ -89,7 +97,8 @@ class BodyReading:
             self._put(known, value, message, path)
         elif merged:
             inner = getattr(message, known.name)
-            inner.SetInParent()
+            if not self.patches:
+                inner.SetInParent()
             self.read(value, inner, path, mask)
 
     def _put(self, known: FieldDescriptor, value: Any, message: Message, path: str) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.empty_pb2 import Empty
 
 from penstock.rest.v1 import rest_pb2
 from penstockd.hub import Hub
 from penstockd.rpc.door import ServedRoute
-from penstockd.rpc.rest.media import JSON, XML
-from penstockd.rpc.rest.paths import Paths
+from penstockd.rpc.rest.media import CSV, JSON, NOTHING, XML
+from penstockd.rpc.rest.paths import FoundPath, Paths
 from penstockd.rpc.rest.queries import split_target
+from penstockd.rpc.rest.tickets import read_ticket, split_ticket
 from penstockd.rpc.rest.unknown import UnknownCall, UnknownWire, unknown_route
 from penstockd.rpc.rest.wire import PATH, VERB, HttpTarget, RestWire
 
@@ -51,7 +53,7 @@ class RestDoor:
     def __init__(self, hub: Hub, served: Sequence[ServedRoute]) -> None:
         find = hub.catalog.pool.FindMethodByName
         self.paths: Paths[HttpTarget] = Paths(
-            (method, HttpTarget(one, _list_media(hub, one, method)))
+            (method, HttpTarget(one, _list_media(hub, one, method), _has_etag(method)))
             for one in served
             for method in [find(f"{one.route.method.service}.{one.route.method.name}")]
         )
@@ -66,23 +68,36 @@ class RestDoor:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "only the sidecar calls this method")
         path, query = split_target(target)
         verb = metadata.get(VERB, "")
-        served, wire = self._choose(verb, path, query, ways)
+        found = self.paths.find("GET" if verb == "HEAD" else verb, path)
+        ticket = ""
+        if verb == "GET" and found is not None and found.target.is_feed:
+            query, ticket = split_ticket(query)
+        served, wire = self._choose(found, verb, path, query, ways)
+        if isinstance(wire, RestWire):
+            wire.ticket = read_ticket(path, query, ticket, metadata)
         await wire.finish(*await served.serve(requests, context, wire))
 
     def _choose(
-        self, verb: str, path: str, query: str, ways: tuple[bool, bool]
+        self,
+        found: FoundPath[HttpTarget] | None,
+        verb: str,
+        path: str,
+        query: str,
+        ways: tuple[bool, bool],
     ) -> tuple[ServedRoute, RestWire | UnknownWire]:
         """What serves a call, and its wire."""
-        found = self.paths.find("GET" if verb == "HEAD" else verb, path)
         if found is None or found.target.ways != ways:
-            verbs = self.paths.verbs(path) if found is None else ()
-            return self._unknown, UnknownWire(
-                UnknownCall(verb, path, verbs, self.paths), streams=ways[1]
-            )
+            asked = UnknownCall(verb, path, self.paths, known=found is None)
+            return self._unknown, UnknownWire(asked, streams=ways[1])
         served = found.target.served
         if verb == "HEAD" and served.route.streams_reply:
             served = self._heads[served]
         return served, RestWire(found, verb, query)
+
+
+def _has_etag(method: MethodDescriptor) -> bool:
+    """Whether a method's reply is a resource with an etag."""
+    return not method.server_streaming and "etag" in method.output_type.fields_by_name
 
 
 def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequence[str]:
@@ -90,18 +105,17 @@ def _list_media(hub: Hub, served: ServedRoute, method: MethodDescriptor) -> Sequ
     reply, dataset = method.output_type, served.route.method.dataset
     if method.server_streaming or reply.full_name == HttpBody.DESCRIPTOR.full_name:
         return ()
+    if reply.full_name == Empty.DESCRIPTOR.full_name:
+        return (JSON, NOTHING)
     if dataset is None:
         return (JSON,)
     record = hub.catalog[dataset].message_type.full_name
-    shows = reply.full_name == record or dataset in reply.fields_by_name
-    return (JSON, XML) if shows else (JSON,)
+    if dataset in reply.fields_by_name:
+        return (JSON, XML, CSV)  # a page
+    return (JSON, XML) if reply.full_name == record else (JSON,)
 
 
 def _head_of(served: ServedRoute) -> ServedRoute:
-    """The route of HEAD where the reply is a stream: it starts none."""
-
-    async def answer(request: Any, call: Any) -> bytes:
-        return b""
-
-    route = replace(served.route, handler=answer, streams_reply=False, documents=True)
-    return ServedRoute(served.hub, route)
+    """The route of HEAD where the reply is a stream: the command checks what it checks for GET, and
+    starts none (see ``Call.headers_only``)."""
+    return ServedRoute(served.hub, replace(served.route, streams_reply=False, documents=True))

@@ -11,10 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 from penstockd.answers.problem import http_status, make_problem, usual_http_status, wants_problem
 from penstockd.answers.reasons import REASONS
 from penstockd.formats.record_xml import XML_DECLARATION, xml_of
-from penstockd.rpc.exchange import Exchange, Refusal
+from penstockd.rpc.exchange import STATUS, Exchange, Refusal
 from penstockd.rpc.frames import http_body
 from penstockd.rpc.http_errors import NotAcceptable
-from penstockd.rpc.rest.conditions import STATUS
 from penstockd.rpc.rest.media import JSON, PROBLEM, XML, choose_media
 from penstockd.rpc.rest.problems import json_path
 from penstockd.rpc.rest.replies import ReplyWriter
@@ -38,8 +37,12 @@ async def refuse_call(
     brief = exchange.mark_brief(status)
     if exchange.sent and exchange.method.sends_file:
         await exchange.break_off()
+    accept = exchange.metadata.get("accept")
+    kind, body = encode_error(refusal.status, status, accept, exchange.hub.catalog.pool)
     if exchange.sent or exchange.begun or brief:
-        # The sidecar makes a body of the status where one can still be sent.
+        late = exchange.begun and not exchange.sent and not brief
+        if late and not exchange.method.streams:  # the sidecar still holds the headers back
+            await context.write(http_body(body, kind))
         trailers = (*refusal.trailers, (STATUS, str(status)), *brief.items())
         await context.abort(refusal.code, text, trailers)
     usual = usual_http_status(refusal.status.code)
@@ -48,16 +51,19 @@ async def refuse_call(
     told = [(STATUS, str(status))] if odd else []
     await context.send_initial_metadata((*refusal.headers, *told))
     if not headers_only:
-        accept = exchange.metadata.get("accept")
-        kind, body = encode_error(refusal.status, status, accept, exchange.hub.catalog.pool)
         await context.write(http_body(body, kind))
     await context.abort(refusal.code, text)
 
 
+async def end_reconnection(exchange: Exchange, refusal: Refusal) -> NoReturn:
+    """Answer a refused client of server-sent events with 204, after which it does not try again."""
+    await exchange.context.send_initial_metadata(((STATUS, "204"),))
+    await exchange.context.abort(refusal.code, refusal.status.message)
+
+
 async def finish_call(exchange: Exchange, reply: bytes | None, *, headers_only: bool) -> None:
     """Send the headers that wait, and the one reply of a call."""
-    if exchange.headers and not exchange.begun:
-        await exchange.flush_headers()
+    await exchange.begin_reply()
     if reply is not None and not headers_only:
         exchange.sent = True
         await exchange.context.write(reply)

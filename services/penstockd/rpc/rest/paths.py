@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -104,9 +104,9 @@ class Paths(Generic[T]):
                 return FoundPath(target, rule, match.groups())
         return None
 
-    def verbs(self, path: str) -> list[str]:
-        """The verbs with which a path can be called, in order."""
-        found = {rule.verb for rule, _, _ in self._matching(path)}
+    def verbs(self, path: str, sees: Callable[[T], bool]) -> list[str]:
+        """The verbs with which a caller who ``sees`` some targets can call a path, in order."""
+        found = {rule.verb for rule, target, _ in self._matching(path) if sees(target)}
         if "GET" in found:
             found.add("HEAD")
         return sorted(found | {"OPTIONS"}) if found else []

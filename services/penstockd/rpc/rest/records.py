@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from penstockd.catalog.leniency import STRICT, TRUNCATING, Leniency
 from penstockd.catalog.model import Field, Kind
 from penstockd.catalog.oneofs import OneofCheck
 from penstockd.catalog.record import Codec
@@ -52,12 +53,15 @@ class RecordBodies:
     the etag, which states what the caller expects (AIP-154).
     """
 
+    #: What is accepted beyond the rules.
+    leniency = STRICT
+
     def __init__(self, view: View) -> None:
         self._fields = view.dataset.fields
         self._codec = Codec(view.dataset, self._fields)
         places = {f: i for i, f in enumerate(self._fields)}
         self._oneofs = OneofCheck(view.dataset, self._fields)
-        self._members = _RecordMembers(view.fields(), places, view, 0)
+        self._members = _RecordMembers(view.fields(), places, view, self.leniency, 0)
 
     def read(
         self, value: Any, problems: Problems, path: str
@@ -80,6 +84,12 @@ class RecordBodies:
         return message, reading.present
 
 
+class TruncatingBodies(RecordBodies):
+    """The same, but digits of a second after the sixth are cut off."""
+
+    leniency = TRUNCATING
+
+
 class BlindReader:
     """Reads nothing of a record of which the caller sees nothing: the command refuses the call."""
 
@@ -94,7 +104,12 @@ class _RecordMembers:
     """The members of a message at one level of a record."""
 
     def __init__(
-        self, fields: Sequence[Field], places: dict[Field, int], view: View, depth: int
+        self,
+        fields: Sequence[Field],
+        places: dict[Field, int],
+        view: View,
+        leniency: Leniency,
+        depth: int,
     ) -> None:
         self._view = view
         self.prefix = ".".join(fields[0].steps[:depth]) if fields else ""
@@ -108,11 +123,11 @@ class _RecordMembers:
                 below.setdefault(names, []).append(field)
                 continue
             read = field.is_etag or (view.is_whole(field) and not field.output_only)
-            parse = json_parser(field) if read else None
+            parse = json_parser(field, leniency) if read else None
             self._leaves |= dict.fromkeys(names, (places[field], field, parse))
             self._names.append(names[0])
         for names, members in below.items():
-            nested = _RecordMembers(members, places, view, depth + 1)
+            nested = _RecordMembers(members, places, view, leniency, depth + 1)
             self._nested |= dict.fromkeys(names, (names[1], nested))
             self._names.append(names[0])
 

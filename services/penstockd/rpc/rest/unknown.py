@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -28,12 +28,13 @@ _SHOWN = 120  # characters of a path in messages
 
 @dataclass(frozen=True, slots=True)
 class UnknownCall:
-    """A call that no method serves: its verb, its path, and the verbs that the path has."""
+    """A call that no method serves: its verb, its path, and all paths, of which its own may be
+    ``known`` with other verbs."""
 
     verb: str
     path: str
-    verbs: Sequence[str]
     paths: Paths[Any]
+    known: bool
 
 
 def unknown_route() -> Route:
@@ -50,19 +51,30 @@ async def _answer_unknown(asked: UnknownCall, call: ServedCall) -> bytes:
     """
     if asked.path == ROOT and asked.verb in ("GET", "HEAD"):
         return http_body(orjson.dumps({"paths": _list_paths(asked.paths, call)}), JSON)
-    if asked.verbs:
+    verbs = (
+        asked.paths.verbs(asked.path, lambda target: _sees_target(call, target))
+        if asked.known
+        else ()
+    )
+    if verbs:
         if asked.verb != "OPTIONS":
-            raise MethodNotAllowed(asked.verb[:_SHOWN], asked.verbs)
-        call.exchange.headers["allow"] = ", ".join(asked.verbs)
+            raise MethodNotAllowed(asked.verb[:_SHOWN], verbs)
+        call.exchange.headers["allow"] = ", ".join(verbs)
         return http_body(b"")
     raise MethodUnknown(f"no such method and path{_suggest_path(asked, call)}")
 
 
+def _sees_target(call: ServedCall, target: Any) -> bool:
+    """Whether a target is of the hub's own methods, or of a dataset with which the caller may do
+    anything: any other dataset is like one that does not exist."""
+    dataset = target.route.method.dataset
+    return dataset is None or call.policy.visible(call.principal, dataset) is not None
+
+
 def _visible_rules(paths: Paths[Any], call: ServedCall) -> Iterator[tuple[HttpRule, Any]]:
-    """The rules of the hub's own methods, and of datasets with which the caller may do anything."""
+    """The rules that lead to what the caller sees."""
     for rule, target in paths.every_rule():
-        dataset = target.route.method.dataset
-        if dataset is None or call.policy.visible(call.principal, dataset) is not None:
+        if _sees_target(call, target):
             yield rule, target
 
 
@@ -93,6 +105,8 @@ class UnknownWire:
     #: Whether it came to the service of the door for streams.
     streams: bool = False
     holds_headers: bool = True
+    page_format: str = ""
+    ticket: None = None
 
     @property
     def headers_only(self) -> bool:
@@ -112,7 +126,7 @@ class UnknownWire:
         """The reply as it is."""
         return bytes(reply)
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """Nothing streams."""
         return data
 

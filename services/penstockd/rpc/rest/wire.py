@@ -8,46 +8,61 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from google.api.httpbody_pb2 import HttpBody
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from penstock.rest.v1.rest_pb2 import HttpCall
+from penstockd.auth.tickets import ShownTicket
 from penstockd.budget import offload_large
-from penstockd.calls import Call
 from penstockd.catalog import Dataset
+from penstockd.catalog.leniency import TRUNCATE
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.errors import PermissionDenied, RequestMalformed, RequestTooLarge, ValueInvalid
-from penstockd.policy.model import Action
+from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid
 from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
 from penstockd.rpc.exchange import Exchange, Refusal
-from penstockd.rpc.frames import http_body
-from penstockd.rpc.rest.bodies import BodyReading, FindReader
+from penstockd.rpc.frames import NEXT_PAGE, http_body
+from penstockd.rpc.http_errors import HttpVersionUnsupported
+from penstockd.rpc.rest.bodies import BodyReading
 from penstockd.rpc.rest.conditions import Conditions
-from penstockd.rpc.rest.errors import finish_call, name_in_json, refuse_call
-from penstockd.rpc.rest.feeds import FeedLines
-from penstockd.rpc.rest.media import JSON, XML, check_json_type, choose_media
+from penstockd.rpc.rest.errors import (
+    end_reconnection,
+    finish_call,
+    name_in_json,
+    refuse_call,
+)
+from penstockd.rpc.rest.feeds import FeedLines, ends_reconnection
+from penstockd.rpc.rest.media import (
+    CSV,
+    JSON,
+    NOTHING,
+    XML,
+    check_json_type,
+    choose_media,
+    is_xml_type,
+)
 from penstockd.rpc.rest.paths import FoundPath, bound_values
+from penstockd.rpc.rest.problems import Problems
 from penstockd.rpc.rest.queries import parse_query, query_reader
-from penstockd.rpc.rest.records import BlindReader, RecordBodies
+from penstockd.rpc.rest.readers import record_readers, xml_reader
+from penstockd.rpc.rest.records import RecordBodies, TruncatingBodies
 from penstockd.rpc.rest.replies import EncodeRecord, ReplyWriter
 from penstockd.rpc.rest.values import follow_steps
-from penstockd.rpc.rest.xml_replies import NEXT_PAGE, XmlReplies
+from penstockd.rpc.rest.xml_replies import XmlReplies
 from penstockd.writes.incoming import populated_paths
 
 #: Headers by which the sidecar describes a call; it removes them from what callers send.
 PATH, VERB = "x-envoy-original-path", "x-envoy-original-method"
+#: On the paths of streams, the version of HTTP, such as HTTP/1.1.
+PROTOCOL = "x-penstock-protocol"
 #: Bytes by which a call may exceed its body: its content type, and tags.
 _SPARE = 4096
 #: The most objects and arrays of a body, brackets in its texts among them: each costs memory.
 _MOST_NODES = 1_000_000
 _HTTP_BODY = HttpBody.DESCRIPTOR.full_name
 _MASK = "update_mask"
-_BOTH = (Action.CREATE, Action.UPDATE)
-#: What methods that take records do, by the first six letters of their names; the others do both.
-_ACTIONS = {"Create": (Action.CREATE,), "Update": (Action.UPDATE,)}
+_PRECISION = ("time_precision", "timePrecision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,8 @@ class HttpTarget:
     served: ServedRoute
     #: The media types of its replies; () for files and streams, which choose by themselves.
     media: Sequence[str] = (JSON,)
+    #: Whether its replies have etags.
+    tagged: bool = False
 
     @property
     def route(self) -> Route:
@@ -68,6 +85,11 @@ class HttpTarget:
         """Whether its request and its reply are streams."""
         return self.route.streams_request, self.route.streams_reply
 
+    @property
+    def is_feed(self) -> bool:
+        """Whether its reply is a stream of messages, not a file."""
+        return self.route.streams_reply and not self.route.method.sends_file
+
 
 @dataclass(slots=True)
 class RestWire:
@@ -76,9 +98,12 @@ class RestWire:
     found: FoundPath[HttpTarget]
     verb: str
     query: str
+    ticket: ShownTicket | None = None
     holds_headers: bool = True
     conditions: Conditions = field(default_factory=Conditions)
     media: str = JSON
+    #: Whether the body is XML, so that errors name fields as the model does.
+    xml_body: bool = False
     _lines: FeedLines | None = None
 
     @property
@@ -91,13 +116,21 @@ class RestWire:
         """Replies are made of JSON, in XML too."""
         return render_json
 
+    @property
+    def page_format(self) -> str:
+        """A page in CSV is a file; in XML it is made of JSON."""
+        return "CSV" if self.media == CSV else ""
+
     # --- requests ---------------------------------------------------------------------------
 
     async def read(self, exchange: Exchange) -> Any:
         """The request of the method, or an iterator of the requests of an upload."""
-        if self.found.target.route.streams_request:
-            return self._read_upload(exchange)
+        if self.found.target.route.streams_reply and exchange.metadata.get(PROTOCOL) == "HTTP/1.0":
+            raise HttpVersionUnsupported("over HTTP/1.0 there are no streams; use HTTP/1.1 or 2")
         self.conditions = Conditions.of(exchange.metadata)
+        if self.found.target.route.streams_request:
+            self.conditions.refuse("an import")
+            return self._read_upload(exchange)
         if offered := self.found.target.media:
             self.media = choose_media(exchange.metadata.get("accept"), offered)
         request = await self._make_request(exchange, await self._receive(exchange))
@@ -126,7 +159,8 @@ class RestWire:
         self._bind_path(request, bound)
         self._read_query(request, given)
         creates = exchange.method.name.startswith("Create")
-        self.conditions.apply(request, self.verb, creates=creates)
+        tagged = self.found.target.tagged
+        self.conditions.apply(request, self.verb, creates=creates, tagged=tagged)
         return request
 
     async def _read_body(
@@ -135,14 +169,13 @@ class RestWire:
         """Put the body into the request; returns the fields that it has set."""
         rule = self.found.rule
         whole = rule.body == "*"
-        value: Any = {}
-        if body.data or not whole:
-            check_json_type(body.content_type, patch=self.verb == "PATCH")
-            value = await offload_large(len(body.data), _load_body, body.data)
         target = request if whole else getattr(request, rule.body)
         if not whole:
             target.SetInParent()
-        reading = BodyReading(_record_readers(exchange))
+        problems = Problems()
+        value = await self._load_body(exchange, body, target, problems)
+        find = record_readers(exchange, self._find_reader(value, whole=whole))
+        reading = BodyReading(find, problems, patches=self._patches(request))
         try:
             await offload_large(len(body.data), reading.read, value, target)
         except RecursionError:
@@ -152,10 +185,39 @@ class RestWire:
             if path_in_body in reading.present and follow_steps(request, path.split(".")) != named:
                 reading.problems.add(path_in_body, "differs from the path of the call")
         reading.problems.raise_any()
-        if self.verb == "PATCH" and _MASK in type(request).DESCRIPTOR.fields_by_name:
+        exchange.named = () if whole else reading.present
+        if reading.patches:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
+
+    async def _load_body(
+        self, exchange: Exchange, body: Any, target: Any, problems: Problems
+    ) -> Any:
+        """The data of a body, as JSON has it; XML for records alone."""
+        xml = xml_reader(exchange, target)
+        if xml is not None and is_xml_type(body.content_type):
+            self.xml_body = True
+            return await offload_large(len(body.data), xml, body.data, problems)
+        if not body.data and self.found.rule.body == "*":
+            return {}
+        patch = self.verb == "PATCH"
+        check_json_type(body.content_type, patch=patch, xml=xml is not None)
+        return await offload_large(len(body.data), _load_json, body.data)
+
+    def _patches(self, request: Any) -> bool:
+        """Whether the call is a merge patch: it names no fields itself."""
+        if self.verb != "PATCH" or _MASK not in type(request).DESCRIPTOR.fields_by_name:
+            return False
+        return not any(name in (_MASK, "updateMask") for name, _ in parse_query(self.query))
+
+    def _find_reader(self, value: Any, *, whole: bool) -> type[RecordBodies]:
+        """The reader of the body's records, by the precision of times that the call names: in its
+        query, or in the body if that is the ``whole`` request."""
+        given = [text for name, text in parse_query(self.query) if name in _PRECISION]
+        if whole and type(value) is dict:
+            given += [str(value[name]) for name in _PRECISION if name in value]
+        return TruncatingBodies if TRUNCATE in map(str.upper, given) else RecordBodies
 
     def _bind_path(self, request: Any, bound: Mapping[str, str | int]) -> None:
         for path, value in bound.items():
@@ -170,9 +232,6 @@ class RestWire:
         for name, text in parameters:
             if name in (_MASK, "updateMask") and not text.replace(",", "").strip():
                 raise ValueInvalid.of(name, "is empty")
-        named = any(name in (_MASK, "updateMask") for name, _ in parameters)
-        if named and _MASK in type(request).DESCRIPTOR.fields_by_name:
-            request.ClearField(_MASK)
         if parameters:
             reader = query_reader(type(request).DESCRIPTOR, tuple(taken))
             reader.read(parameters, request, given)
@@ -198,6 +257,8 @@ class RestWire:
         """The reply as a serialised HttpBody."""
         if isinstance(reply, bytes):
             return reply
+        if self.media == NOTHING:
+            return http_body(b"")
         if isinstance(reply, JsonPage):
             return await self._pack_page(exchange, reply)
         form = "-xml" if self.media == XML else ""
@@ -216,7 +277,7 @@ class RestWire:
     async def _pack_page(self, exchange: Exchange, page: JsonPage) -> bytes:
         if self.media != XML:
             return http_body(page.encode(), JSON)
-        if page.token:
+        if page.token and not self.headers_only:  # it tells of records, as a body would
             exchange.headers[NEXT_PAGE] = page.token
         size = sum(len(record.data) for record in page.records)
         encode = _xml_replies(exchange, page).encode_page
@@ -226,21 +287,24 @@ class RestWire:
         """Send the reply of a method without a stream of them."""
         await finish_call(exchange, reply, headers_only=self.headers_only)
 
-    def frame(self, exchange: Exchange, data: bytes) -> bytes:
+    async def frame(self, exchange: Exchange, data: bytes) -> bytes:
         """A message of a streaming reply: a piece of a file, or lines of a feed."""
         if exchange.method.sends_file:
             return data
         if self._lines is None:
             self._lines = FeedLines(exchange, lambda: _reply_writer(exchange))
-        return self._lines.frame(data)
+        return await self._lines.frame(data)
 
     # --- errors -----------------------------------------------------------------------------
 
     async def refuse(self, exchange: Exchange, refusal: Refusal) -> NoReturn:
         """Answer with the error (see ``refuse_call``)."""
+        if self.verb == "GET" and ends_reconnection(exchange, refusal):
+            await end_reconnection(exchange, refusal)
         http = self.conditions.status_of(refusal.reason)
-        if self.found.rule.body and not self.found.target.route.streams_request:
-            name_in_json(refusal.status, self.found.rule.body)
+        body, streams = self.found.rule.body, self.found.target.route.streams_request
+        if body and not streams and not self.xml_body:
+            name_in_json(refusal.status, body)
         await refuse_call(exchange, refusal, http, headers_only=self.headers_only)
 
 
@@ -251,7 +315,7 @@ def _parse_call(data: bytes) -> Any:
         raise RequestMalformed("the body cannot be read") from exc
 
 
-def _load_body(data: bytes) -> Any:
+def _load_json(data: bytes) -> Any:
     """JSON of a body. Raises RequestMalformed."""
     if not data.strip():
         raise RequestMalformed("the body is empty; it must be a JSON object")
@@ -268,23 +332,6 @@ def _etag_of(reply: Any) -> str:
     if isinstance(reply, JsonRecord):
         return reply.etag
     return str(reply.etag) if "etag" in type(reply).DESCRIPTOR.fields_by_name else ""
-
-
-def _record_readers(exchange: Exchange) -> FindReader:
-    """Finds the readers of records, by what the caller sees of those that it may write."""
-    datasets, call = {d.message_type.full_name: d for d in exchange.hub.catalog}, exchange.arriving
-
-    def find(kind: Descriptor) -> RecordBodies | BlindReader | None:
-        dataset = datasets.get(kind.full_name)
-        if dataset is None or not isinstance(call, Call):
-            return None
-        try:
-            view = call.view(dataset, *_ACTIONS.get(exchange.method.name[:6], _BOTH))
-        except PermissionDenied:
-            return BlindReader()
-        return view.prepared(RecordBodies)
-
-    return find
 
 
 def _reply_writer(exchange: Exchange) -> ReplyWriter:

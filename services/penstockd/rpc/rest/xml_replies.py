@@ -9,8 +9,6 @@ from penstockd.formats.record_xml import XML_DECLARATION, RecordXml
 from penstockd.policy.rendering import JsonPage
 
 _HEAD = f"{XML_DECLARATION}\n".encode()
-#: The header that leads to the next page: a page in XML has records alone, as files have.
-NEXT_PAGE = "penstock-next-page-token"
 
 
 class XmlReplies:

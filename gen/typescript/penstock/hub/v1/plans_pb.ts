@@ -4,8 +4,8 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { EmptySchema, FieldMask } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_empty, file_google_protobuf_field_mask } from "@bufbuild/protobuf/wkt";
+import type { EmptySchema, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { PolicyDifference, PolicyRevision } from "./access_pb";
 import { file_penstock_hub_v1_access } from "./access_pb";
 import type { ConcurrencyLimit, Quota, RateLimit } from "./limits_pb";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/plans.proto.
  */
 export const file_penstock_hub_v1_plans: GenFile = /*@__PURE__*/
-  fileDesc("ChtwZW5zdG9jay9odWIvdjEvcGxhbnMucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSLyAQoEUGxhbhIPCgdwbGFuX2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhEKCXRpbWVfem9uZRgDIAEoCRIOCgZzaGFkb3cYBCABKAgSKQoFcmF0ZXMYBSADKAsyGi5wZW5zdG9jay5odWIudjEuUmF0ZUxpbWl0EjUKCmNvbmN1cnJlbnQYBiABKAsyIS5wZW5zdG9jay5odWIudjEuQ29uY3VycmVuY3lMaW1pdBImCgZxdW90YXMYByADKAsyFi5wZW5zdG9jay5odWIudjEuUXVvdGESFwoPcG9saWN5X3JldmlzaW9uGAggASgDIjkKEExpc3RQbGFuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoRTGlzdFBsYW5zUmVzcG9uc2USJAoFcGxhbnMYASADKAsyFS5wZW5zdG9jay5odWIudjEuUGxhbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoOR2V0UGxhblJlcXVlc3QSDwoHcGxhbl9pZBgBIAEoCSJ5ChFDcmVhdGVQbGFuUmVxdWVzdBIjCgRwbGFuGAEgASgLMhUucGVuc3RvY2suaHViLnYxLlBsYW4SDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCKqAQoRVXBkYXRlUGxhblJlcXVlc3QSIwoEcGxhbhgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIImUKEURlbGV0ZVBsYW5SZXF1ZXN0Eg8KB3BsYW5faWQYASABKAkSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCJBChhMaXN0UGxhblJldmlzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiaAoZTGlzdFBsYW5SZXZpc2lvbnNSZXNwb25zZRIyCglyZXZpc2lvbnMYASADKAsyHy5wZW5zdG9jay5odWIudjEuUG9saWN5UmV2aXNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkkKG0NvbXBhcmVQbGFuUmV2aXNpb25zUmVxdWVzdBIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDIlYKHENvbXBhcmVQbGFuUmV2aXNpb25zUmVzcG9uc2USNgoLZGlmZmVyZW5jZXMYASADKAsyIS5wZW5zdG9jay5odWIudjEuUG9saWN5RGlmZmVyZW5jZSJpChRSb2xsYmFja1BsYW5zUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIPCgdjb21tZW50GAIgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgDIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIImEKFVJvbGxiYWNrUGxhbnNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI2CgtkaWZmZXJlbmNlcxgCIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Qb2xpY3lEaWZmZXJlbmNlMrsFCgVQbGFucxJSCglMaXN0UGxhbnMSIS5wZW5zdG9jay5odWIudjEuTGlzdFBsYW5zUmVxdWVzdBoiLnBlbnN0b2NrLmh1Yi52MS5MaXN0UGxhbnNSZXNwb25zZRJBCgdHZXRQbGFuEh8ucGVuc3RvY2suaHViLnYxLkdldFBsYW5SZXF1ZXN0GhUucGVuc3RvY2suaHViLnYxLlBsYW4SRwoKQ3JlYXRlUGxhbhIiLnBlbnN0b2NrLmh1Yi52MS5DcmVhdGVQbGFuUmVxdWVzdBoVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEkcKClVwZGF0ZVBsYW4SIi5wZW5zdG9jay5odWIudjEuVXBkYXRlUGxhblJlcXVlc3QaFS5wZW5zdG9jay5odWIudjEuUGxhbhJICgpEZWxldGVQbGFuEiIucGVuc3RvY2suaHViLnYxLkRlbGV0ZVBsYW5SZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EmoKEUxpc3RQbGFuUmV2aXNpb25zEikucGVuc3RvY2suaHViLnYxLkxpc3RQbGFuUmV2aXNpb25zUmVxdWVzdBoqLnBlbnN0b2NrLmh1Yi52MS5MaXN0UGxhblJldmlzaW9uc1Jlc3BvbnNlEnMKFENvbXBhcmVQbGFuUmV2aXNpb25zEiwucGVuc3RvY2suaHViLnYxLkNvbXBhcmVQbGFuUmV2aXNpb25zUmVxdWVzdBotLnBlbnN0b2NrLmh1Yi52MS5Db21wYXJlUGxhblJldmlzaW9uc1Jlc3BvbnNlEl4KDVJvbGxiYWNrUGxhbnMSJS5wZW5zdG9jay5odWIudjEuUm9sbGJhY2tQbGFuc1JlcXVlc3QaJi5wZW5zdG9jay5odWIudjEuUm9sbGJhY2tQbGFuc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_penstock_hub_v1_access, file_penstock_hub_v1_limits]);
+  fileDesc("ChtwZW5zdG9jay9odWIvdjEvcGxhbnMucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSLyAQoEUGxhbhIPCgdwbGFuX2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhEKCXRpbWVfem9uZRgDIAEoCRIOCgZzaGFkb3cYBCABKAgSKQoFcmF0ZXMYBSADKAsyGi5wZW5zdG9jay5odWIudjEuUmF0ZUxpbWl0EjUKCmNvbmN1cnJlbnQYBiABKAsyIS5wZW5zdG9jay5odWIudjEuQ29uY3VycmVuY3lMaW1pdBImCgZxdW90YXMYByADKAsyFi5wZW5zdG9jay5odWIudjEuUXVvdGESFwoPcG9saWN5X3JldmlzaW9uGAggASgDIjkKEExpc3RQbGFuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoRTGlzdFBsYW5zUmVzcG9uc2USJAoFcGxhbnMYASADKAsyFS5wZW5zdG9jay5odWIudjEuUGxhbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoOR2V0UGxhblJlcXVlc3QSDwoHcGxhbl9pZBgBIAEoCSJ5ChFDcmVhdGVQbGFuUmVxdWVzdBIjCgRwbGFuGAEgASgLMhUucGVuc3RvY2suaHViLnYxLlBsYW4SDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCKqAQoRVXBkYXRlUGxhblJlcXVlc3QSIwoEcGxhbhgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIImUKEURlbGV0ZVBsYW5SZXF1ZXN0Eg8KB3BsYW5faWQYASABKAkSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCJBChhMaXN0UGxhblJldmlzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiaAoZTGlzdFBsYW5SZXZpc2lvbnNSZXNwb25zZRIyCglyZXZpc2lvbnMYASADKAsyHy5wZW5zdG9jay5odWIudjEuUG9saWN5UmV2aXNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkkKG0NvbXBhcmVQbGFuUmV2aXNpb25zUmVxdWVzdBIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDIlYKHENvbXBhcmVQbGFuUmV2aXNpb25zUmVzcG9uc2USNgoLZGlmZmVyZW5jZXMYASADKAsyIS5wZW5zdG9jay5odWIudjEuUG9saWN5RGlmZmVyZW5jZSJpChRSb2xsYmFja1BsYW5zUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIPCgdjb21tZW50GAIgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgDIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIImEKFVJvbGxiYWNrUGxhbnNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI2CgtkaWZmZXJlbmNlcxgCIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Qb2xpY3lEaWZmZXJlbmNlIiQKEEdldExpbWl0c1JlcXVlc3QSEAoIY29uc3VtZXIYASABKAkidwoRR2V0TGltaXRzUmVzcG9uc2USEwoLY29uc3VtZXJfaWQYASABKAkSDAoEcGxhbhgCIAEoCRIRCgl0aW1lX3pvbmUYAyABKAkSLAoGbGltaXRzGAQgAygLMhwucGVuc3RvY2suaHViLnYxLkxpbWl0U3RhdHVzIpwCCgtMaW1pdFN0YXR1cxIMCgRuYW1lGAEgASgJEgwKBHdoYXQYAiABKAkSDQoFbGltaXQYAyABKAMSDAoEdXNlZBgEIAEoAxIRCglyZW1haW5pbmcYBSABKAMSDAoEc29mdBgGIAEoCBISCgpwZXJfc2Vjb25kGAcgASgBEgsKA3BlchgIIAEoCRIuCgpzdGFydF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXNldF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5leGhhdXN0ZWRfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAyuwUKBVBsYW5zElIKCUxpc3RQbGFucxIhLnBlbnN0b2NrLmh1Yi52MS5MaXN0UGxhbnNSZXF1ZXN0GiIucGVuc3RvY2suaHViLnYxLkxpc3RQbGFuc1Jlc3BvbnNlEkEKB0dldFBsYW4SHy5wZW5zdG9jay5odWIudjEuR2V0UGxhblJlcXVlc3QaFS5wZW5zdG9jay5odWIudjEuUGxhbhJHCgpDcmVhdGVQbGFuEiIucGVuc3RvY2suaHViLnYxLkNyZWF0ZVBsYW5SZXF1ZXN0GhUucGVuc3RvY2suaHViLnYxLlBsYW4SRwoKVXBkYXRlUGxhbhIiLnBlbnN0b2NrLmh1Yi52MS5VcGRhdGVQbGFuUmVxdWVzdBoVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEkgKCkRlbGV0ZVBsYW4SIi5wZW5zdG9jay5odWIudjEuRGVsZXRlUGxhblJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSagoRTGlzdFBsYW5SZXZpc2lvbnMSKS5wZW5zdG9jay5odWIudjEuTGlzdFBsYW5SZXZpc2lvbnNSZXF1ZXN0GioucGVuc3RvY2suaHViLnYxLkxpc3RQbGFuUmV2aXNpb25zUmVzcG9uc2UScwoUQ29tcGFyZVBsYW5SZXZpc2lvbnMSLC5wZW5zdG9jay5odWIudjEuQ29tcGFyZVBsYW5SZXZpc2lvbnNSZXF1ZXN0Gi0ucGVuc3RvY2suaHViLnYxLkNvbXBhcmVQbGFuUmV2aXNpb25zUmVzcG9uc2USXgoNUm9sbGJhY2tQbGFucxIlLnBlbnN0b2NrLmh1Yi52MS5Sb2xsYmFja1BsYW5zUmVxdWVzdBomLnBlbnN0b2NrLmh1Yi52MS5Sb2xsYmFja1BsYW5zUmVzcG9uc2UyXAoGTGltaXRzElIKCUdldExpbWl0cxIhLnBlbnN0b2NrLmh1Yi52MS5HZXRMaW1pdHNSZXF1ZXN0GiIucGVuc3RvY2suaHViLnYxLkdldExpbWl0c1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_penstock_hub_v1_access, file_penstock_hub_v1_limits]);
 
 /**
  * What the consumers that name it may use.
@@ -477,6 +477,164 @@ export const RollbackPlansResponseSchema: GenMessage<RollbackPlansResponse> = /*
   messageDesc(file_penstock_hub_v1_plans, 12);
 
 /**
+ * Asks for limits.
+ *
+ * @generated from message penstock.hub.v1.GetLimitsRequest
+ */
+export type GetLimitsRequest = Message<"penstock.hub.v1.GetLimitsRequest"> & {
+  /**
+   * Whose; the caller's own, if empty.
+   *
+   * @generated from field: string consumer = 1;
+   */
+  consumer: string;
+};
+
+/**
+ * Describes the message penstock.hub.v1.GetLimitsRequest.
+ * Use `create(GetLimitsRequestSchema)` to create a new message.
+ */
+export const GetLimitsRequestSchema: GenMessage<GetLimitsRequest> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 13);
+
+/**
+ * The limits of a consumer.
+ *
+ * @generated from message penstock.hub.v1.GetLimitsResponse
+ */
+export type GetLimitsResponse = Message<"penstock.hub.v1.GetLimitsResponse"> & {
+  /**
+   * Whose.
+   *
+   * @generated from field: string consumer_id = 1;
+   */
+  consumerId: string;
+
+  /**
+   * Its plan; empty without one.
+   *
+   * @generated from field: string plan = 2;
+   */
+  plan: string;
+
+  /**
+   * The time zone in which periods begin.
+   *
+   * @generated from field: string time_zone = 3;
+   */
+  timeZone: string;
+
+  /**
+   * Rates, then what may be under way, then quotas. Empty if nothing limits the
+   * consumer.
+   *
+   * @generated from field: repeated penstock.hub.v1.LimitStatus limits = 4;
+   */
+  limits: LimitStatus[];
+};
+
+/**
+ * Describes the message penstock.hub.v1.GetLimitsResponse.
+ * Use `create(GetLimitsResponseSchema)` to create a new message.
+ */
+export const GetLimitsResponseSchema: GenMessage<GetLimitsResponse> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 14);
+
+/**
+ * One limit, and what is left of it.
+ *
+ * @generated from message penstock.hub.v1.LimitStatus
+ */
+export type LimitStatus = Message<"penstock.hub.v1.LimitStatus"> & {
+  /**
+   * Its name, such as "calls-per-month", "rate" or "concurrent-streams"; after
+   * ":" the dataset or method that it counts.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What is counted: calls, records, bytes, webhook_attempts, import_records,
+   * streams or exports.
+   *
+   * @generated from field: string what = 2;
+   */
+  what: string;
+
+  /**
+   * The most: in a period, at one time, or at once after a pause.
+   *
+   * @generated from field: int64 limit = 3;
+   */
+  limit: bigint;
+
+  /**
+   * What was used in the current period, or is under way.
+   *
+   * @generated from field: int64 used = 4;
+   */
+  used: bigint;
+
+  /**
+   * What is left.
+   *
+   * @generated from field: int64 remaining = 5;
+   */
+  remaining: bigint;
+
+  /**
+   * Whether nothing is refused beyond it.
+   *
+   * @generated from field: bool soft = 6;
+   */
+  soft: boolean;
+
+  /**
+   * For a rate: calls a second.
+   *
+   * @generated from field: double per_second = 7;
+   */
+  perSecond: number;
+
+  /**
+   * For a quota: the period.
+   *
+   * @generated from field: string per = 8;
+   */
+  per: string;
+
+  /**
+   * For a quota: when the current period began.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 9;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * For a quota: when it ends.
+   *
+   * @generated from field: google.protobuf.Timestamp reset_time = 10;
+   */
+  resetTime?: Timestamp | undefined;
+
+  /**
+   * For a quota: when it will be used up if the consumer goes on as it has in
+   * this period; not set if that is not before `reset_time`.
+   *
+   * @generated from field: google.protobuf.Timestamp exhausted_time = 11;
+   */
+  exhaustedTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message penstock.hub.v1.LimitStatus.
+ * Use `create(LimitStatusSchema)` to create a new message.
+ */
+export const LimitStatusSchema: GenMessage<LimitStatus> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 15);
+
+/**
  * What consumers may use: plans with limits and quotas. A consumer names its
  * plan (see `Consumer.plan`), and may have limits of its own; one without a plan
  * has no limits but those.
@@ -577,4 +735,27 @@ export const Plans: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_penstock_hub_v1_plans, 0);
+
+/**
+ * What a consumer may use, and has used. Every answer to a consumer with limits
+ * also has them in the headers `RateLimit-Policy` and `RateLimit`
+ * (draft-ietf-httpapi-ratelimit-headers).
+ *
+ * @generated from service penstock.hub.v1.Limits
+ */
+export const Limits: GenService<{
+  /**
+   * The caller's limits, what is left of them, and when each will be used up if
+   * it goes on like this. Those of another consumer need the permission
+   * plans.read.
+   *
+   * @generated from rpc penstock.hub.v1.Limits.GetLimits
+   */
+  getLimits: {
+    methodKind: "unary";
+    input: typeof GetLimitsRequestSchema;
+    output: typeof GetLimitsResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_penstock_hub_v1_plans, 1);
 
