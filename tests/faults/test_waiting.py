@@ -30,6 +30,7 @@ from penstockd.feed.limits import Streams
 from penstockd.feed.watching import Wanted
 from penstockd.hub import Hub
 from penstockd.policy.model import Action, Grant, Mask, Permission, Principal
+from penstockd.store.announcements import BELL_CHANNEL, LOG_CHANNEL
 from penstockd.store.subscriptions import SubscriptionTerms
 from penstockd.subscriptions import take as taking
 from penstockd.subscriptions.take import Pull, TakenLease, Taking
@@ -55,10 +56,17 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
             permissions={"all": frozenset({Permission.WEBHOOKS_WRITE})},
         )
         hub.policy.adopt(snapshot)
-        line = hub.feed.tail.bells.line("start")
-        following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
-        # All lines ring once when announcements are first heard, which no test here may count.
-        await until(lambda: hub.feed.tail.newest is not None and line.rung)
+        with hub.announcements.subscribe(BELL_CHANNEL, LOG_CHANNEL) as mailbox:
+            await mailbox.take(PATIENCE)  # the first news of every mailbox
+            following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
+            assert (await mailbox.take(PATIENCE)).missed  # announcements are heard from now on
+        await until(lambda: hub.feed.tail.newest is not None)
+        # All lines have rung when announcements were first heard, which no test here may count: a
+        # bell of one line comes after them.
+        all_lines, one = (hub.feed.tail.bells.line(name) for name in ("all", "one"))
+        async with hub.database.transaction() as connection:
+            await ring_everywhere(hub.announcements, connection, "one")
+        await until(lambda: one.rung > all_lines.rung)
         yield hub
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
