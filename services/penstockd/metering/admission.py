@@ -7,7 +7,7 @@ of a call's own entry are written with it; those of a stream's further records a
 
 from __future__ import annotations
 
-import datetime as dt
+import base64
 import hmac
 import math
 import time
@@ -18,8 +18,8 @@ from functools import lru_cache
 from penstockd.audit.entry import Entry
 from penstockd.errors import OutcomeUnknown, RateLimited
 from penstockd.keyring import Keys
-from penstockd.metering.ledger import ALWAYS, ENDLESS, AllowanceKey, Ledger
-from penstockd.metering.periods import Period, find_zone
+from penstockd.metering.call_limits import AskedCall, CallLimits, CallLimitsCache, CountedQuota
+from penstockd.metering.ledger import AllowanceKey, Ledger
 from penstockd.metering.purses import PATIENCE, Charge, Over, Purse, Spender, Spent
 from penstockd.metering.rate_headers import REQUESTS, LimitState, format_headers
 from penstockd.metering.spikes import Spikes
@@ -41,10 +41,8 @@ _UNCHARGED = frozenset(
 _PARTITION_BYTES = 9
 #: The terms of a consumer that has none any more.
 _UNLIMITED = Terms(Plan(""), PlanLimits())
-#: So many accounts, and hashes of names, are remembered.
-_ACCOUNTS = 8192
-#: How the names of methods begin that import records.
-_IMPORTS = ("Import", "BatchUpsert")
+#: The limits of so many kinds of calls, and so many hashes of names, are kept.
+_KEPT = 8192
 _UNITS = {
     Countable.CALLS: REQUESTS,
     Countable.BYTES: "content-bytes",
@@ -54,42 +52,24 @@ _UNITS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AskedCall:
-    """What admission must know about a call. ``kind``: calls, streams or exports. No quota counts
-    one that is ``exempt``."""
-
-    consumer_id: str
-    method: str
-    dataset: str
-    kind: str
-    exempt: bool = False
-
-
 class Limiter:
     """The limits of all consumers, as this process enforces them."""
 
     def __init__(self, database: Database, announcements: Announcements, keys: Keys) -> None:
         """``keys`` hash the names of consumers in headers."""
         self._keys = keys
-        self._accounts: dict[tuple[str, str, str], AllowanceKey] = {}
+        self._limits = CallLimitsCache(_KEPT)
         self.ledger = Ledger(database)
         self.spender = Spender(self.ledger, announcements)
         self.spikes = Spikes(self.ledger)
 
-    def hash_consumer(self, consumer_id: str) -> bytes:
+    def hash_consumer(self, consumer_id: str) -> str:
         """A keyed hash of a consumer: it tells nothing, and is the same for all its calls."""
         return _hash_name(self._keys.sealing().key, consumer_id)
 
-    def account(self, consumer_id: str, quota: PlanQuota, terms: Terms) -> AllowanceKey:
-        """The account of a quota now (see ``account_of``). The latest are kept."""
-        now, place = self.spender.now, (consumer_id, quota.key, terms.plan.time_zone)
-        found = self._accounts.get(place)
-        if found is None or not found.start <= now < found.end:
-            if len(self._accounts) >= _ACCOUNTS:
-                self._accounts.clear()
-            found = self._accounts[place] = account_of(consumer_id, quota, terms, now)
-        return found
+    def find_limits(self, terms: Terms, asked: AskedCall) -> CallLimits:
+        """The limits that count a call."""
+        return self._limits.find(terms, asked)
 
     async def follow(self) -> None:
         """Renew what this process holds until cancelled. Raises DatabaseUnavailable."""
@@ -119,9 +99,7 @@ class Admission:
     #: Records and bytes that a stream has sent, and that were charged at once for it.
     _sent: tuple[int, int] = (0, 0)
     _charged: tuple[int, int] = (0, 0)
-    #: The limits that count this call.
-    _rates: list[PlanRate] = field(init=False)
-    _counting: list[PlanQuota] = field(init=False)
+    _limits: CallLimits = field(init=False)
 
     def __post_init__(self) -> None:
         self.renew(self.terms)
@@ -129,8 +107,7 @@ class Admission:
     def renew(self, terms: Terms | None) -> None:
         """Charge by other terms from now on."""
         self.terms = terms or _UNLIMITED
-        self._rates = [r for r in self.terms.limits.rates if self._counts(r)]
-        self._counting = [q for q in self.terms.limits.quotas if self._counts(q)]
+        self._limits = self.limiter.find_limits(self.terms, self.asked)
 
     def begin_at(self, rows: int, size: int) -> None:
         """Leave uncharged what a stream had sent before it was limited."""
@@ -142,17 +119,12 @@ class Admission:
         Raises RateLimited, QuotaExhausted and DatabaseUnavailable.
         """
         await self.limiter.spender.identify()
-        for rate in self._rates:
+        for rate in self._limits.rates:
             await self._take_rate(rate)
         await self._take_place()
         await self.charge(Countable.CALLS, 1, entry)
-        for quota in self._told:
-            if self.asked.exempt:
-                await self._purse(self._account(quota)).look(_cap_of(quota))
-            elif quota.what is Countable.BYTES:
-                (await self._take_quota(quota, 1)).give_back()  # if nothing is left, no work begins
-            elif quota.what is not Countable.CALLS:
-                await self._purse(self._account(quota)).look(_cap_of(quota))
+        for counted in self._limits.told:
+            await self._look_at(counted)
 
     async def charge(self, what: Countable, amount: int, entry: Entry | None) -> None:
         """Charge an amount to all quotas of its kind: to the call's entry, or at once without it.
@@ -169,8 +141,8 @@ class Admission:
         """Take an amount of all quotas of its kind, or nothing. Raises QuotaExhausted."""
         taken: list[Charge] = []
         try:
-            for quota in self._quotas(what):
-                taken.append(await self._take_quota(quota, amount, over))
+            for counted in self._limits.charged(what):
+                taken.append(await self._take_quota(counted, amount, over))
         except BaseException:
             for charge in taken:
                 charge.give_back()
@@ -185,7 +157,7 @@ class Admission:
     async def charge_import(self, count: int, entry: Entry) -> None:
         """See ``charge``; records that are written otherwise are not imported."""
         self.patience = BRIEFLY  # from here on, a transaction holds rows
-        if self._imports:
+        if self.asked.imports:
             await self.charge(Countable.IMPORT_RECORDS, count, entry)
 
     def note_sent(self, rows: int, size: int) -> None:
@@ -254,27 +226,15 @@ class Admission:
         partition = self.limiter.hash_consumer(self.asked.consumer_id)
         return format_headers(self._list_states(), partition)
 
-    @property
-    def _imports(self) -> bool:
-        return self.asked.method.rpartition("/")[2].startswith(_IMPORTS)
-
-    @property
-    def _told(self) -> list[PlanQuota]:
-        """The quotas that the call may use, of which its caller is told."""
-        others = {Countable.WEBHOOK_ATTEMPTS} | (
-            set() if self._imports else {Countable.IMPORT_RECORDS}
-        )
-        return [quota for quota in self._counting if quota.what not in others]
-
-    def _quotas(self, what: Countable) -> list[PlanQuota]:
-        counting = () if self.asked.exempt else self._counting
-        return [quota for quota in counting if quota.what is what]
-
-    def _counts(self, limit: PlanRate | PlanQuota) -> bool:
-        """Whether a limit counts this call."""
-        if limit.method:
-            return limit.method == self.asked.method
-        return not limit.dataset or limit.dataset == self.asked.dataset
+    async def _look_at(self, counted: CountedQuota) -> None:
+        """Find out what is left of a quota. Raises QuotaExhausted if it is one of bytes, of which
+        nothing is left: then no work begins."""
+        purse = self._purse(counted)
+        if counted.quota.what is Countable.BYTES and not self.asked.exempt:
+            if not purse.has_some(counted.cap):
+                (await self._take_quota(counted, 1)).give_back()
+        elif not purse.knows and (counted.quota.what is not Countable.CALLS or self.asked.exempt):
+            await purse.look(counted.cap)
 
     async def _take_rate(self, rate: PlanRate) -> None:
         pause = await self.limiter.spikes.take(self.asked.consumer_id, rate)
@@ -291,34 +251,32 @@ class Admission:
         )
 
     async def _take_place(self) -> None:
-        most = getattr(self.terms.limits.concurrent, self.asked.kind)
-        if most <= 0:
+        limits = self._limits
+        if limits.most <= 0:
             return
-        account = AllowanceKey(self.asked.consumer_id, f"concurrent-{self.asked.kind}", *ALWAYS)
-        purse = self.limiter.spender.purse(account, hoards=False)
+        purse = self.limiter.spender.purse(limits.under_way, hoards=False)
         try:
-            self._place = await purse.take(1, most, patience=BRIEFLY)
+            self._place = await purse.take(1, limits.most, patience=BRIEFLY)
         except Spent:
             raise RateLimited(
-                f"{most} of your {self.asked.kind} are under way already; wait for one to end",
-                metadata={"limit": account.name},
+                f"{limits.most} of your {self.asked.kind} are under way already; wait for one to"
+                " end",
+                metadata={"limit": limits.under_way.name},
                 retry_after=_SOON,
             ) from None
 
-    def _account(self, quota: PlanQuota) -> AllowanceKey:
-        return self.limiter.account(self.asked.consumer_id, quota, self.terms)
+    def _purse(self, counted: CountedQuota) -> Purse:
+        spender = self.limiter.spender
+        return spender.purse(counted.account(spender))
 
-    def _purse(self, account: AllowanceKey) -> Purse:
-        return self.limiter.spender.purse(account)
-
-    async def _take_quota(self, quota: PlanQuota, amount: int, over: Over = Over.NO) -> Charge:
-        account = self._account(quota)
-        self._charged_to.setdefault(quota.key, account)
+    async def _take_quota(self, counted: CountedQuota, amount: int, over: Over = Over.NO) -> Charge:
+        purse = self._purse(counted)
+        self._charged_to.setdefault(counted.quota.key, purse.account)
         try:
-            return await self._purse(account).take(amount, _cap_of(quota), over, self.patience)
+            return await purse.take(amount, counted.cap, over, self.patience)
         except Spent:
             partial = over is Over.NO and amount > 1
-            raise self._exhausted(quota, account, partial=partial) from None
+            raise self._exhausted(counted.quota, purse.account, partial=partial) from None
 
     async def _return_unsent(self) -> None:
         """Return records that were charged to the stream, and did not leave."""
@@ -326,13 +284,13 @@ class Admission:
         if unsent <= 0:
             return
         self._charged = self._sent[0], self._charged[1]
-        for quota in self._quotas(Countable.RECORDS):
-            if quota.key not in self._charged_to:
+        for counted in self._limits.charged(Countable.RECORDS):
+            if counted.quota.key not in self._charged_to:
                 continue  # it is newer than the charge
-            charge = await self._take_quota(quota, 1, Over.ALWAYS)
+            charge = await self._take_quota(counted, 1, Over.ALWAYS)
             try:
                 # In a new period nothing is returned: the old one is over.
-                if charge.purse.account == self._charged_to.get(quota.key):
+                if charge.purse.account == self._charged_to.get(counted.quota.key):
                     await self.limiter.ledger.spend({charge.portion_id: -unsent})
             except AllowanceLost:
                 charge.doubt()  # what was spent stays spent
@@ -381,30 +339,27 @@ class Admission:
         return refused
 
     def _list_states(self) -> Iterator[LimitState]:
-        for rate in self._rates:
+        limits, spender = self._limits, self.limiter.spender
+        for rate in limits.rates:
             spike = self.limiter.spikes.find(self.asked.consumer_id, rate)
             window = max(1, math.ceil(rate.burst / rate.per_second))
             reset = max(0, math.ceil(spike.ready_at - time.monotonic()))
             yield LimitState(rate.key, rate.burst, window, REQUESTS, spike.remaining, reset)
-        most = getattr(self.terms.limits.concurrent, self.asked.kind)
-        if most > 0:
-            account = AllowanceKey(self.asked.consumer_id, f"concurrent-{self.asked.kind}", *ALWAYS)
-            left = self._tell_left(account, most)
-            yield LimitState(account.name, most, 0, "concurrent-requests", left, 0)
-        now = self.limiter.spender.now
-        for quota in self._told:
-            account = self._account(quota)
-            window = int((account.end - account.start).total_seconds())
-            reset = max(1, math.ceil((account.end - now).total_seconds()))
-            left, unit = self._tell_left(account, quota.limit), _UNITS[quota.what]
-            yield LimitState(quota.key, quota.limit, window, unit, left, reset, quota.soft)
-
-    def _tell_left(self, account: AllowanceKey, cap: int) -> int:
-        """What is left of an allowance, as this process knows it."""
-        purse = self.limiter.spender.find_purse(account)
-        if purse is None or purse.portion_id is None:
-            return cap
-        return max(0, min(cap, cap - purse.taken + purse.in_hand))
+        if limits.most > 0:
+            name, left = limits.under_way.name, spender.tell_left(limits.under_way, limits.most)
+            yield LimitState(name, limits.most, 0, "concurrent-requests", left, 0)
+        for counted in limits.told:
+            quota = counted.quota
+            left = spender.tell_left(counted.account(spender), quota.limit)
+            yield LimitState(
+                quota.key,
+                quota.limit,
+                counted.window,
+                _UNITS[quota.what],
+                left,
+                counted.rest(spender),
+                quota.soft,
+            )
 
 
 def _undo_charge(charge: Charge, outcome: str) -> None:
@@ -417,20 +372,7 @@ def _undo_charge(charge: Charge, outcome: str) -> None:
         charge.give_back()
 
 
-def _cap_of(quota: PlanQuota) -> int:
-    return ENDLESS if quota.soft else quota.limit
-
-
-@lru_cache(maxsize=_ACCOUNTS)
-def _hash_name(key: bytes, consumer_id: str) -> bytes:
-    return hmac.digest(key, consumer_id.encode(), "sha256")[:_PARTITION_BYTES]
-
-
-def account_of(consumer_id: str, quota: PlanQuota, terms: Terms, now: dt.datetime) -> AllowanceKey:
-    """The account of a quota in the period of the plan's zone that holds a time."""
-    zone, period = find_zone(terms.plan.time_zone), Period(quota.per)
-    start = period.start(now, zone)
-    end = period.next(start, zone)
-    if end <= now:  # the clock there repeats a part of an hour, which is a period of its own
-        start, end = end, period.next(end, zone)
-    return AllowanceKey(consumer_id, quota.key, start, end)
+@lru_cache(maxsize=_KEPT)
+def _hash_name(key: bytes, consumer_id: str) -> str:
+    digest = hmac.digest(key, consumer_id.encode(), "sha256")[:_PARTITION_BYTES]
+    return base64.b64encode(digest).decode()

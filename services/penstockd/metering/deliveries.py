@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from penstockd.audit.entry import DELIVERIES, Entry
-from penstockd.metering.admission import BRIEFLY, Admission, AskedCall, Limiter
+from penstockd.metering.admission import BRIEFLY, Admission, Limiter
+from penstockd.metering.call_limits import AskedCall
 from penstockd.metering.purses import Charge, Over
 from penstockd.policy.errors import AllowanceLost
 from penstockd.policy.plans import Countable, Terms

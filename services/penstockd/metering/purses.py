@@ -134,16 +134,21 @@ class Purse:
     async def look(self, cap: int) -> None:
         """Find out what is left, unless that is known. Raises DatabaseUnavailable."""
         self.used_at = time.monotonic()
-        if self._knows:
+        if self.knows:
             return
         if cap != self._cap:
             await self._adopt(cap)
         async with self._turn:
-            if not self._knows:
+            if not self.knows:
                 await self._lease(0, cap)
 
+    def has_some(self, cap: int) -> bool:
+        """Whether some of the allowance is in hand, so that nobody needs to be asked."""
+        self.used_at = time.monotonic()
+        return self.in_hand > 0 and cap == self._cap and not self._doubted
+
     @property
-    def _knows(self) -> bool:
+    def knows(self) -> bool:
         """Whether it has looked not long ago."""
         return self.portion_id is not None and time.monotonic() - self._known_at < KNOWN
 
@@ -297,14 +302,24 @@ class Spender:
         self._spender_id: int | None = None
         self._opening = asyncio.Lock()
         self._purses: dict[tuple[str, str, dt.datetime], Purse] = {}
-        #: The database's time, and this process's monotonic clock at that moment.
-        self._known = (dt.datetime.now(dt.UTC), time.monotonic())
+        #: The database's time less this process's monotonic clock, in seconds.
+        self._ahead = 0.0
+        self._note_time(dt.datetime.now(dt.UTC), time.monotonic())
+
+    @property
+    def seconds(self) -> float:
+        """The database's time in seconds since 1970, projected from the last renewal; a machine's
+        wall clock may jump."""
+        return self._ahead + time.monotonic()
 
     @property
     def now(self) -> dt.datetime:
-        """The database's time, projected from the last renewal; a machine's wall clock may jump."""
-        known, then = self._known
-        return known + dt.timedelta(seconds=time.monotonic() - then)
+        """See ``seconds``."""
+        return dt.datetime.fromtimestamp(self.seconds, dt.UTC)
+
+    def _note_time(self, now: dt.datetime, then: float) -> None:
+        """Note the database's time at a time of the monotonic clock."""
+        self._ahead = now.timestamp() - then
 
     def purse(self, account: AllowanceKey, *, hoards: bool = True) -> Purse:
         """The purse of an account."""
@@ -317,6 +332,13 @@ class Spender:
         """The purse of an account, if there is one."""
         return self._purses.get(account[:3])
 
+    def tell_left(self, account: AllowanceKey, cap: int) -> int:
+        """What is left of an allowance, as this process knows it."""
+        purse = self.find_purse(account)
+        if purse is None or purse.portion_id is None:
+            return cap
+        return max(0, min(cap, cap - purse.taken + purse.in_hand))
+
     async def identify(self) -> int:
         """The id of this process's term; a new one begins if there is none."""
         if self._spender_id is not None:
@@ -324,7 +346,7 @@ class Spender:
         async with self._opening:
             if self._spender_id is None:
                 self._spender_id, now = await self.ledger.open()
-                self._known = now, time.monotonic()
+                self._note_time(now, time.monotonic())
             return self._spender_id
 
     def lose(self) -> None:
@@ -371,7 +393,7 @@ class Spender:
         if now is None:
             self.lose()
         else:
-            self._known = now, asked
+            self._note_time(now, asked)
 
     async def close(self) -> None:
         """End the term in order: everything that was not spent returns at once."""

@@ -9,8 +9,8 @@ have room for one limit: that of calls which would refuse one first.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 #: Their names, as gRPC writes metadata.
@@ -40,18 +40,17 @@ class LimitState(NamedTuple):
     soft: bool = False
 
 
-def format_headers(states: Iterable[LimitState], partition: bytes) -> Mapping[str, str]:
-    """The headers for limits, none without any."""
+def format_headers(states: Iterable[LimitState], partition: str) -> Mapping[str, str]:
+    """The headers for limits, none without any. ``partition`` is the partition key in base64."""
     found = list(states)
     if len(found) > _LISTED:
         found.sort(key=lambda state: state.remaining / max(1, state.quota))
         del found[_LISTED:]
     if not found:
         return {}
-    key = base64.b64encode(partition).decode()
     return {
-        POLICY: ", ".join([_format_policy(state, key) for state in found]),
-        STATE: ", ".join([_format_state(state, key) for state in found]),
+        POLICY: ", ".join([_format_policy(*state[:4], partition) for state in found]),
+        STATE: ", ".join([_format_state(state, partition) for state in found]),
         **_format_older(found),
     }
 
@@ -69,10 +68,11 @@ def _format_older(states: Iterable[LimitState]) -> Mapping[str, str]:
     }
 
 
-def _format_policy(state: LimitState, key: str) -> str:
-    unit = f';qu="{state.unit}"' if state.unit != REQUESTS else ""
-    window = f";w={state.window}" if state.window else ""
-    return f'"{state.name}";q={min(state.quota, _MOST)}{unit}{window};pk=:{key}:'
+@lru_cache(maxsize=8192)
+def _format_policy(name: str, quota: int, window: int, unit: str, key: str) -> str:
+    of_unit = f';qu="{unit}"' if unit != REQUESTS else ""
+    within = f";w={window}" if window else ""
+    return f'"{name}";q={min(quota, _MOST)}{of_unit}{within};pk=:{key}:'
 
 
 def _format_state(state: LimitState, key: str) -> str:

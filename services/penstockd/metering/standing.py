@@ -6,7 +6,8 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
-from penstockd.metering.admission import Limiter, account_of
+from penstockd.metering.admission import Limiter
+from penstockd.metering.call_limits import account_of
 from penstockd.policy.plans import PlanQuota, PlanRate, Terms
 
 

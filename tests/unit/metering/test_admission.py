@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from penstockd.metering.admission import account_of
+from penstockd.metering.call_limits import account_of
 from penstockd.metering.rate_headers import LimitState, format_headers
 from penstockd.metering.standing import forecast_end
 from penstockd.policy.plans import Countable, Plan, PlanLimits, PlanQuota, QuotaPeriod, Terms
@@ -70,7 +70,7 @@ def test_headers_are_structured_fields() -> None:
         LimitState("rate", 20, 4, "requests", 19, 0),
         LimitState("bytes-per-day:customers", 5, 86400, "content-bytes", 0, 60),
     ]
-    assert format_headers(states, b"secret") == {
+    assert format_headers(states, "c2VjcmV0") == {
         "ratelimit-policy": '"rate";q=20;w=4;pk=:c2VjcmV0:,'
         ' "bytes-per-day:customers";q=5;qu="content-bytes";w=86400;pk=:c2VjcmV0:',
         "ratelimit": '"rate";r=19;pk=:c2VjcmV0:, "bytes-per-day:customers";r=0;t=60;pk=:c2VjcmV0:',
@@ -78,14 +78,14 @@ def test_headers_are_structured_fields() -> None:
         "x-ratelimit-remaining": "19",
         "x-ratelimit-reset": "0",
     }
-    assert format_headers([], b"secret") == {}
+    assert format_headers([], "c2VjcmV0") == {}
 
 
 def test_the_older_headers_are_of_the_limit_that_refuses_first() -> None:
     """Of calls alone: a client takes the number for calls, and 0 for a refusal."""
 
     def older(*states: LimitState) -> list[str]:
-        found = format_headers(states, b"secret")
+        found = format_headers(states, "c2VjcmV0")
         return [v for name, v in found.items() if name.startswith("x-ratelimit-")]
 
     month = LimitState("calls-per-month", 1000, 2_592_000, "requests", 18, 600)
@@ -99,7 +99,7 @@ def test_the_older_headers_are_of_the_limit_that_refuses_first() -> None:
 
 
 def test_numbers_of_headers_fit_structured_fields() -> None:
-    found = format_headers([LimitState("b", 1 << 62, 60, "content-bytes", 1 << 60, 5)], b"k")
+    found = format_headers([LimitState("b", 1 << 62, 60, "content-bytes", 1 << 60, 5)], "a2s=")
     assert "q=999999999999999;" in found["ratelimit-policy"]
     assert "r=999999999999999;" in found["ratelimit"]
 
@@ -110,7 +110,7 @@ def test_very_many_limits_fit_the_metadata_of_a_call() -> None:
         LimitState(f"calls-per-month:Customers/Method{n}", 100, 60, "requests", 100 - n, 5)
         for n in range(60)
     ]
-    found = format_headers(states, b"nine byte")
+    found = format_headers(states, "bmluZSBieXRl")
     assert found["ratelimit"].count("Method") == found["ratelimit-policy"].count("Method") == 20
     assert found["ratelimit"].startswith('"calls-per-month:Customers/Method59";r=41;')
     assert found["x-ratelimit-remaining"] == "41"

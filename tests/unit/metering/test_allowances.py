@@ -17,7 +17,8 @@ from penstockd.errors import DatabaseUnavailable, RateLimited
 from penstockd.keyring import FixedKey
 from penstockd.metering import purses
 from penstockd.metering import spikes as spikes_module
-from penstockd.metering.admission import Admission, AskedCall, Limiter
+from penstockd.metering.admission import Admission, Limiter
+from penstockd.metering.call_limits import AskedCall
 from penstockd.metering.ledger import ENDLESS, AllowanceKey, Ledger, Need, Portion
 from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.purses import Charge, Over, Purse, Spender, Spent

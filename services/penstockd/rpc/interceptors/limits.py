@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from penstockd.metering.admission import Admission, AskedCall
+from penstockd.metering.admission import Admission
+from penstockd.metering.call_limits import AskedCall
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Method, Proceed
