@@ -37,18 +37,21 @@ TIMES = st.sampled_from(
 )
 
 
-def of(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Returns the records that have some of the members."""
-    return st.fixed_dictionaries({}, optional=members)
+def of(
+    required: dict[str, st.SearchStrategy[Any]] | None = None, **members: st.SearchStrategy[Any]
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Returns the records that have the required and some of the other members."""
+    return st.fixed_dictionaries(required or {}, optional=members)
 
 
+NAMED = {"name": TEXT.filter(bool)}
 ADDRESS = of(line1=TEXT, line2=TEXT, city=TEXT, countryCode=st.just("DE"))
 LINE = of(
     productId=TEXT, quantity=st.integers(0, 2**31 - 1), unitPrice=MONEY, discount=st.just("0.250")
 )
 RECORDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "customers": of(
-        name=TEXT,
+        NAMED,
         status=st.sampled_from(["ACTIVE", "LEAD", "STATUS_UNSPECIFIED"]),
         email=st.just("zoe@example.com"),
         taxId=TEXT,
@@ -63,7 +66,7 @@ RECORDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     "contacts": of(givenName=TEXT, familyName=TEXT, jobTitle=TEXT, phone=TEXT),
     "products": of(
-        name=TEXT,
+        NAMED,
         description=TEXT,
         unitPrice=MONEY,
         unitsInStock=st.integers(-(2**63), 2**63 - 1).map(str),
