@@ -37,6 +37,7 @@ def pages(hub: RunningHub, posts: Posts) -> Iterator[dict[str, str]]:
         f"#/webhooks/{name}/deliveries/{delivery}": "Attempts",
         "#/dead-letters": "Dead letters",
         "#/notices": "Notices",
+        "#/account": "Account",
         "#/nowhere": "This page does not exist",
     }
     hub.request("DELETE", f"/v1/webhooks/{name}", consumer="crm")

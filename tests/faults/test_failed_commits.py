@@ -301,6 +301,7 @@ class Requests:
             "IssueToken": lambda: {"data": form},
             "GetJwks": dict,
             "GetMetadata": dict,
+            "GetCaller": dict,
             "ListDatasets": dict,
             "GetXmlSchema": lambda: {"dataset": "customers"},
             "ListErrors": dict,
