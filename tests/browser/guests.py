@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from harness import RunningHub
 
@@ -19,6 +20,19 @@ class Guest:
     hub: RunningHub
     name: str
     secret: str
+
+    def token(self) -> str:
+        """A token for calls outside the browser."""
+        form = {"grant_type": "client_credentials"}
+        form |= {"client_id": self.name, "client_secret": self.secret}
+        reply = self.hub.request(
+            "POST",
+            "/oauth2/token",
+            body=urlencode(form).encode(),
+            headers={"content-type": "application/x-www-form-urlencoded"},
+        )
+        assert reply.status == 200, reply.text
+        return str(reply.json()["access_token"])
 
     def permit(self, *permissions: str) -> None:
         """Give its role these permissions and no others, on every worker."""

@@ -38,6 +38,7 @@ def pages(hub: RunningHub, posts: Posts) -> Iterator[dict[str, str]]:
         "#/dead-letters": "Dead letters",
         "#/notices": "Notices",
         "#/account": "Account",
+        "#/usage": "Usage",
         "#/nowhere": "This page does not exist",
     }
     hub.request("DELETE", f"/v1/webhooks/{name}", consumer="crm")

@@ -12,12 +12,12 @@ from .visiting import Console
 FAILED = "Failed to load resource"
 
 
-def test_who_signs_in_sees_the_webhooks_and_signs_out_again(console: Console) -> None:
+def test_who_signs_in_sees_the_first_page_and_signs_out_again(console: Console) -> None:
     console.page.goto(console.hub.url)
     console.heading("Sign in")
     assert console.page.url == f"{console.hub.url}/portal/"
     console.sign_in("crm")
-    console.heading("Webhooks")
+    console.heading("Usage")
     expect(console.page.get_by_text("Signed in as crm")).to_be_visible()
     console.press("Sign out")
     console.heading("Sign in")
@@ -46,7 +46,7 @@ def test_credentials_are_kept_in_memory_alone(console: Console) -> None:
           history.state, await indexedDB.databases(), await caches.keys(),
         ])"""
     )
-    assert json.loads(kept) == [{}, {}, "", f"{console.hub.url}/portal/", None, [], []]
+    assert json.loads(kept) == [{}, {}, "", f"{console.hub.url}/portal/#/webhooks", None, [], []]
     assert asked, "the listener heard nothing"
     assert not [r.url for r in asked if secret in r.url or "token=" in r.url]
     sent = {name for r in asked for name in r.all_headers()}

@@ -4,6 +4,7 @@ import type { Session } from "../session";
 // What is not needed at the sign-in is loaded when it is opened.
 const Account = lazy(() => import("./account"));
 const Webhooks = lazy(() => import("../webhooks/section"));
+const Usage = lazy(() => import("../usage/page"));
 const Gallery = lazy(() => import("../ui/gallery"));
 
 /** A part of the console: the first step of a place, such as `#/webhooks/wh_1`. */
@@ -18,9 +19,11 @@ export interface Section {
 }
 
 const INTEGRATION = "Integration";
+const MANAGEMENT = "Management";
 
 /** All sections, in the order of the navigation. */
 export const SECTIONS: readonly Section[] = [
+  { path: "usage", title: "Usage", group: MANAGEMENT, needs: [], page: () => <Usage /> },
   {
     path: "webhooks",
     title: "Webhooks",
