@@ -5,6 +5,7 @@ import type { Session } from "../session";
 const Account = lazy(() => import("./account"));
 const Webhooks = lazy(() => import("../webhooks/section"));
 const Usage = lazy(() => import("../usage/page"));
+const Plans = lazy(() => import("../plans/section"));
 const Gallery = lazy(() => import("../ui/gallery"));
 
 /** A part of the console: the first step of a place, such as `#/webhooks/wh_1`. */
@@ -24,6 +25,13 @@ const MANAGEMENT = "Management";
 /** All sections, in the order of the navigation. */
 export const SECTIONS: readonly Section[] = [
   { path: "usage", title: "Usage", group: MANAGEMENT, needs: [], page: () => <Usage /> },
+  {
+    path: "plans",
+    title: "Plans",
+    group: MANAGEMENT,
+    needs: ["plans.read"],
+    page: (place) => <Plans place={place} />,
+  },
   {
     path: "webhooks",
     title: "Webhooks",

@@ -1,1 +1,0 @@
-import{J as e}from"./field-BOoIzeY7.js";var t=e();function n({children:e,kind:n=`secondary`,type:r=`button`,busy:i,expanded:a,onClick:o}){return(0,t.jsx)(`button`,{type:r,className:`button ${n}`,disabled:i,"aria-expanded":a,onClick:o,children:e})}export{n as t};
