@@ -81,6 +81,7 @@ MANAGEMENT = {
     "#/plans/consumers": "Plans",
     "#/plans/consumers/crm": "Limits of crm",
     "#/plans/history": "Plans",
+    "#/monitoring": "Monitoring",
 }
 
 

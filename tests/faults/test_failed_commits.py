@@ -302,6 +302,7 @@ class Requests:
             "GetJwks": dict,
             "GetMetadata": dict,
             "GetCaller": dict,
+            "GetMonitoring": dict,
             "ListDatasets": dict,
             "GetXmlSchema": lambda: {"dataset": "customers"},
             "ListErrors": dict,

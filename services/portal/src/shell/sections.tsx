@@ -5,6 +5,7 @@ import type { Session } from "../session";
 const Account = lazy(() => import("./account"));
 const Webhooks = lazy(() => import("../webhooks/section"));
 const Usage = lazy(() => import("../usage/page"));
+const Monitoring = lazy(() => import("../monitoring/page"));
 const Plans = lazy(() => import("../plans/section"));
 const Gallery = lazy(() => import("../ui/gallery"));
 
@@ -31,6 +32,13 @@ export const SECTIONS: readonly Section[] = [
     group: MANAGEMENT,
     needs: ["plans.read"],
     page: (place) => <Plans place={place} />,
+  },
+  {
+    path: "monitoring",
+    title: "Monitoring",
+    group: MANAGEMENT,
+    needs: ["monitoring.read"],
+    page: () => <Monitoring />,
   },
   {
     path: "webhooks",
