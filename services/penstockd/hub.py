@@ -21,6 +21,7 @@ from penstockd.feed.broadcast import Broadcast
 from penstockd.feed.limits import Streams
 from penstockd.keyring import KeyRing
 from penstockd.metering.admission import Limiter
+from penstockd.observe.monitor import NodeMonitor
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
 from penstockd.store.announcements import Announcements
@@ -67,5 +68,6 @@ class Hub:
     audit_file: CheckpointFile
     public_url: str
     limiter: Limiter
+    monitor: NodeMonitor
     tasks: Tasks = field(default_factory=Tasks)
     allowance: Allowance | None = None

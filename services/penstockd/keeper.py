@@ -19,6 +19,7 @@ from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.installation import find_certificates, node_id
 from penstockd.node.sockets import sockets_folder
+from penstockd.observe.exposition import metrics_socket, serve_metrics
 from penstockd.organs import Organ, Organs, end_tasks
 from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.nodes import Agreement
@@ -38,10 +39,12 @@ async def run_keeper(settings: Settings) -> None:
             hub.database, leases, shared_values(settings), _grave_settings(settings), hub.ring
         )
         readings = _make_readings(settings, hub)
+        own_socket = metrics_socket(sockets_folder(settings.data_dir), "keeper")
         organs = Organs(
             [
                 *wiring.keeper_organs(settings, hub, leases, agreement),
                 Organ("vitals", readings.follow),
+                Organ("own-metrics", lambda: serve_metrics(own_socket)),
                 *_metrics_organs(settings),
             ]
         )

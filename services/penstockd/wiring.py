@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 
 import structlog
+from prometheus_client.registry import Collector
 
 from penstockd.audit.checkpoint import CheckpointFile, RingSigners
 from penstockd.audit.journal import Journal
@@ -39,7 +40,7 @@ from penstockd.feed.limits import Streams
 from penstockd.feed.retention import LogRetention
 from penstockd.heartbeat import send_heartbeats
 from penstockd.hub import Hub
-from penstockd.installation import open_ring, read_catalog
+from penstockd.installation import node_id, open_ring, read_catalog
 from penstockd.keyring import (
     CREDENTIALS,
     MASKS,
@@ -56,7 +57,9 @@ from penstockd.metering.days import UsageDays
 from penstockd.metering.fold import UsageFold
 from penstockd.metering.lost_portions import LostPortions
 from penstockd.metering.rollups import UsageLevel
+from penstockd.node.sockets import sockets_folder
 from penstockd.observe import flush_spans, set_up
+from penstockd.observe.monitor import NodeMonitor
 from penstockd.organs import Organ, end_tasks, make_singleton, stop_signal, wait_for_event
 from penstockd.policy.snapshot import Policy
 from penstockd.query import PageTokens
@@ -190,7 +193,22 @@ def _make_hub(settings: Settings, database: Database) -> Hub:
         webhooks=_make_desk(settings, database, catalog, announcements, ring, places),
         audit_file=CheckpointFile(settings.checkpoint_file),
         public_url=settings.url,
+        monitor=NodeMonitor(lambda: find_node(settings)),
     )
+
+
+def find_node(settings: Settings) -> tuple[str, Collector]:
+    """The name of this node, and the metrics of its processes, its keeper's over a socket too.
+
+    Raises FolderUnusable.
+    """
+    # It loads what a keeper, and a worker that nobody asks, need not have.
+    from penstockd.observe.joining import NodeMetrics
+
+    sockets = sockets_folder(settings.data_dir)
+    workers = [f"worker-{i}" for i in range(settings.workers)]
+    metrics = NodeMetrics(sockets, workers, sockets / "admin.sock", own=None)
+    return node_id(settings), metrics
 
 
 def _make_policy(

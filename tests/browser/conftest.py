@@ -43,12 +43,12 @@ def path() -> str:
 
 @pytest.fixture
 def console(hub: RunningHub, browser: Browser) -> Iterator[Console]:
-    """The console, before a sign-in."""
+    """The console at the page of webhooks, before a sign-in."""
     context = browser.new_context(locale="en-GB", timezone_id="UTC")
     context.set_default_timeout(PATIENCE * 1000)
     made = Console(context.new_page(), hub)
     made.listen()
-    made.open()
+    made.open("#/webhooks")
     yield made
     context.close()
     assert made.complaints == []

@@ -37,16 +37,16 @@ def pages(hub: RunningHub, posts: Posts) -> Iterator[dict[str, str]]:
         f"#/webhooks/{name}/deliveries/{delivery}": "Attempts",
         "#/dead-letters": "Dead letters",
         "#/notices": "Notices",
+        "#/account": "Account",
+        "#/usage": "Usage",
         "#/nowhere": "This page does not exist",
     }
     hub.request("DELETE", f"/v1/webhooks/{name}", consumer="crm")
 
 
-def test_every_page_fits_a_telephone_and_has_names(console: Console, pages: dict[str, str]) -> None:
+def check_pages(console: Console, pages: dict[str, str]) -> None:
+    """Each place has its heading, fits the window and gives every control a name."""
     page = console.page
-    page.set_viewport_size({"width": 390, "height": 844})
-    console.sign_in("crm")
-    console.heading("Webhooks")
     for place, heading in pages.items():
         page.evaluate("place => { location.hash = place }", place)
         console.heading(heading)
@@ -54,6 +54,14 @@ def test_every_page_fits_a_telephone_and_has_names(console: Console, pages: dict
         assert page.evaluate(EXCESS) <= 0, place
         assert page.evaluate(NAMELESS) == [], place
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
+
+
+def test_every_page_fits_a_telephone_and_has_names(console: Console, pages: dict[str, str]) -> None:
+    page = console.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    console.sign_in("crm")
+    console.heading("Webhooks")
+    check_pages(console, pages)
     # The checks do measure something.
     page.evaluate("""() => {
       const wide = document.createElement("input");
@@ -62,6 +70,27 @@ def test_every_page_fits_a_telephone_and_has_names(console: Console, pages: dict
     }""")
     assert page.evaluate(EXCESS) > 0
     assert len(page.evaluate(NAMELESS)) == 1
+
+
+#: Place -> heading of the pages for administrators.
+MANAGEMENT = {
+    "#/usage": "Usage",
+    "#/plans": "Plans",
+    "#/plans/plan/partner": "Plan partner",
+    "#/plans/new": "New plan",
+    "#/plans/consumers": "Plans",
+    "#/plans/consumers/crm": "Limits of crm",
+    "#/plans/history": "Plans",
+    "#/monitoring": "Monitoring",
+}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_pages_of_administrators_fit(console: Console, width: int) -> None:
+    console.page.set_viewport_size({"width": width, "height": 844})
+    console.sign_in("admin")
+    console.heading("Webhooks")
+    check_pages(console, MANAGEMENT)
 
 
 def test_the_keyboard_is_enough(console: Console) -> None:

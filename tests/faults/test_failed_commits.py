@@ -301,6 +301,8 @@ class Requests:
             "IssueToken": lambda: {"data": form},
             "GetJwks": dict,
             "GetMetadata": dict,
+            "GetCaller": dict,
+            "GetMonitoring": dict,
             "ListDatasets": dict,
             "GetXmlSchema": lambda: {"dataset": "customers"},
             "ListErrors": dict,

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from penstockd.observe.metrics import WAITING_METHODS
 from penstockd.observe.promql import select_series, sum_rates
 
 #: The share of answers, and of calls, that may miss their objective.
 _AVAILABILITY_BUDGET, _LATENCY_BUDGET = 0.001, 0.01
 _LATENCY_BOUND = "0.25"
-#: Calls that wait for something, so that their time says nothing.
-_WAITING = "!~.*/(Poll|Pull|Lease|Listen).*"
+_WAITING = f"!~.*{WAITING_METHODS}.*"
 #: Windows, and the factor of the budget at which it burns too fast in both: long, short, factor.
 _PAGES = (("1h", "5m", 14.4), ("6h", "30m", 6.0))
 _TICKETS = (("1d", "2h", 3.0), ("3d", "6h", 1.0))

@@ -40,7 +40,7 @@ _missing = RareLine(structlog.get_logger(__name__), "metrics_missing", seconds=6
 
 
 class NodeMetrics(Collector):
-    """All metrics of a node, collected in the process of its keeper.
+    """All metrics of a node.
 
     A process that does not answer is left out, and ``penstock_scrape_failed`` says so.
     """
@@ -50,18 +50,22 @@ class NodeMetrics(Collector):
         sockets: Path,
         workers: Sequence[str],
         envoy: Path,
-        own: CollectorRegistry = REGISTRY,
+        own: CollectorRegistry | None = REGISTRY,
     ) -> None:
-        """``envoy`` is the socket of the sidecar's administration."""
+        """``envoy`` is the socket of the sidecar's administration. ``own`` are the metrics of the
+        keeper in its own process; with None they are read over its socket."""
         self._sockets, self._workers, self._envoy, self._own = sockets, workers, envoy, own
 
     def collect(self) -> Iterable[Family]:
         """The families of all processes; each sample names its process."""
         joined: dict[str, Family] = {}
         failed: dict[str, bool] = {}
-        reads: dict[str, Callable[[], Iterable[Family]]] = {"keeper": self._own.collect}
-        for worker in self._workers:
-            reads[worker] = partial(_read_worker, metrics_socket(self._sockets, worker))
+        reads: dict[str, Callable[[], Iterable[Family]]] = {
+            process: partial(_read_process, metrics_socket(self._sockets, process))
+            for process in ("keeper", *self._workers)
+        }
+        if self._own is not None:
+            reads["keeper"] = self._own.collect
         reads["envoy"] = self._read_envoy
         # At once: several that are stuck together take no longer than one.
         with ThreadPoolExecutor(min(len(reads), _THREADS)) as pool:
@@ -109,8 +113,8 @@ def _join_families(joined: dict[str, Family], process: str, families: Iterable[F
             kept.samples.append(sample._replace(labels=labels))
 
 
-def _read_worker(path: Path) -> Iterable[Family]:
-    """The families of a worker. Raises OSError, ValueError."""
+def _read_process(path: Path) -> Iterable[Family]:
+    """The families of a worker or a keeper. Raises OSError, ValueError."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(str(path))

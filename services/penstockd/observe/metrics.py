@@ -30,6 +30,10 @@ _BUCKETS = (
 )
 
 
+#: A part of the names of methods that wait for something, so that their time says nothing.
+WAITING_METHODS = "/(Poll|Pull|Lease|Listen)"
+
+
 class MetricSource(enum.Enum):
     """Which part of a node has the values."""
 

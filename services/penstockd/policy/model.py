@@ -27,7 +27,8 @@ class Permission(enum.StrEnum):
     ACCESS_READ shows consumers, credentials (never their secrets), roles, grants and history, and
     explains them; ACCESS_WRITE changes them; AUDIT_READ searches the audit and reads the receipts
     of others; AUDIT_EXPORT exports the audit. PLANS_READ shows plans and their history,
-    PLANS_WRITE changes plans. USAGE_READ shows the usage of all consumers.
+    PLANS_WRITE changes plans. USAGE_READ shows the usage of all consumers, MONITORING_READ how the
+    hub's nodes are.
     WEBHOOKS_READ shows the consumer's own webhooks and what was sent to them; WEBHOOKS_WRITE
     creates such webhooks, and so sends data to the addresses that they name.
     """
@@ -36,6 +37,7 @@ class Permission(enum.StrEnum):
     ACCESS_WRITE = "access.write"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORT = "audit.export"
+    MONITORING_READ = "monitoring.read"
     PLANS_READ = "plans.read"
     PLANS_WRITE = "plans.write"
     USAGE_READ = "usage.read"

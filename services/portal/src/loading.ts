@@ -84,3 +84,16 @@ export function useAction(): Action {
   }, []);
   return { busy, problem, run };
 }
+
+/** Calls `act` at equal intervals while `on` is true and the page is visible. */
+export function useEvery(seconds: number, on: boolean, act: () => void): void {
+  const latest = useRef(act);
+  latest.current = act;
+  useEffect(() => {
+    if (!on) return;
+    const timer = window.setInterval(() => {
+      if (!document.hidden) latest.current();
+    }, seconds * 1000);
+    return () => window.clearInterval(timer);
+  }, [seconds, on]);
+}

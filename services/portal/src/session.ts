@@ -1,7 +1,14 @@
-import { Code, ConnectError, createClient, type Client, type Interceptor } from "@connectrpc/connect";
+import type { DescService } from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  createClient,
+  type Client,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { Datasets } from "@gen/penstock/hub/v1/datasets_pb";
-import { Webhooks } from "@gen/penstock/hub/v1/webhooks_pb";
+import { Callers, type Caller } from "@gen/penstock/hub/v1/caller_pb";
 
 /** The token endpoint refused, for the reason in the message. */
 export class SignInRefused extends Error {}
@@ -17,15 +24,22 @@ interface Token {
  * the page, signs out.
  */
 export class Session {
-  readonly webhooks: Client<typeof Webhooks>;
-  readonly datasets: Client<typeof Datasets>;
+  readonly #clients = new Map<DescService, unknown>();
+  readonly #transport: Transport;
+  #caller: Caller | undefined;
   readonly #secret: string;
   #token: Token;
   #renewal: Promise<Token> | undefined;
 
-  /** `ended` is called when the hub no longer accepts the secret. Throws SignInRefused. */
+  /**
+   * `ended` is called when the hub no longer accepts the secret. Throws SignInRefused, and
+   * ConnectError if the hub does not say who calls.
+   */
   static async open(consumer: string, secret: string, ended: () => void): Promise<Session> {
-    return new Session(consumer, secret, await askToken(consumer, secret), ended);
+    const token = await askToken(consumer, secret);
+    const session = new Session(consumer, secret, token, ended);
+    await session.refresh();
+    return session;
   }
 
   private constructor(
@@ -36,13 +50,37 @@ export class Session {
   ) {
     this.#secret = secret;
     this.#token = token;
-    const transport = createGrpcWebTransport({
+    this.#transport = createGrpcWebTransport({
       baseUrl: location.origin,
       defaultTimeoutMs: 60_000,
       interceptors: [this.#authorize],
     });
-    this.webhooks = createClient(Webhooks, transport);
-    this.datasets = createClient(Datasets, transport);
+  }
+
+  /** Calls a service in this session; pages bring the services that only they use. */
+  client<T extends DescService>(service: T): Client<T> {
+    let made = this.#clients.get(service) as Client<T> | undefined;
+    if (made === undefined) {
+      made = createClient(service, this.#transport);
+      this.#clients.set(service, made);
+    }
+    return made;
+  }
+
+  /** The consumer as the hub knew it at the sign-in, or at the last `refresh`. */
+  get caller(): Caller {
+    if (this.#caller === undefined) throw new Error("the session is not open yet");
+    return this.#caller;
+  }
+
+  /** Whether the user has a permission on the hub itself. The hub decides; this only guides. */
+  permits(permission: string): boolean {
+    return this.caller.permissions.includes(permission);
+  }
+
+  /** Asks anew what the user may do. */
+  async refresh(): Promise<void> {
+    this.#caller = await this.client(Callers).getCaller({});
   }
 
   /** Adds the token to a call; a refused token is replaced once. */

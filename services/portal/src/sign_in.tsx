@@ -1,5 +1,7 @@
+import { ConnectError } from "@connectrpc/connect";
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { Session, SignInRefused } from "./session";
+import { problemOf } from "./problem";
 import { Button } from "./ui/button";
 import { TextField } from "./ui/field";
 import { Mark } from "./ui/mark";
@@ -67,5 +69,6 @@ export function SignIn({ notice, onSignIn, onEnd }: Props) {
 function said(error: unknown): string {
   if (error instanceof SignInRefused) return `Not signed in: ${error.message}.`;
   if (error instanceof TypeError) return "The hub cannot be reached.";
+  if (error instanceof ConnectError) return problemOf(error).message;
   return error instanceof Error ? error.message : String(error);
 }

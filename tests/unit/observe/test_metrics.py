@@ -20,6 +20,7 @@ from penstockd.observe.otlp import convert_metrics
 from penstockd.observe.promql import find_quantile, select_series
 from prometheus import find_program
 
+ROOT = Path(__file__).parents[3]
 #: Series for each alert under which it fires: ``promtool`` reads ``0x9`` as nine more of the same.
 CAUSES: dict[str, dict[str, str]] = {
     "PenstockUnreachable": {'up{job="penstock"}': "0x100"},
@@ -215,3 +216,11 @@ def test_otlp_has_the_values_of_prometheus() -> None:
     assert (list(series.bucket_counts), list(series.explicit_bounds)) == ([1, 2, 1], [0.1, 1.0])
     assert (series.count, series.sum) == (4, pytest.approx(6.15))
     assert (series.min, series.max) == (None, None), "Prometheus does not keep them"
+
+
+def test_the_console_warns_of_what_the_alert_rules_name() -> None:
+    """All but those of rates over time, which one reading does not have."""
+    source = (ROOT / "services/portal/src/monitoring/warnings.ts").read_text()
+    rates = re.compile("Errors|Latency|Unreachable")
+    wanted = [alert.name for alert in list_alerts() if not rates.search(alert.name)]
+    assert re.findall(r'alert: "(\w+)"', source) == wanted

@@ -3,11 +3,13 @@ import { useEffect, useId, useRef, type ReactNode } from "react";
 interface Props {
   title: string;
   onClose: () => void;
+  /** For tables. */
+  wide?: boolean;
   children: ReactNode;
 }
 
 /** Above the page until it is closed; Escape closes it, too. */
-export function Dialog({ title, onClose, children }: Props) {
+export function Dialog({ title, onClose, wide, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
   useEffect(() => {
@@ -18,6 +20,7 @@ export function Dialog({ title, onClose, children }: Props) {
   return (
     <dialog
       ref={dialog}
+      className={wide ? "wide" : undefined}
       aria-labelledby={heading}
       onCancel={(event) => {
         event.preventDefault();

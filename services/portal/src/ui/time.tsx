@@ -40,6 +40,7 @@ export function span(of: Duration | undefined): string {
 
 /** Seconds in a readable form: 12 ms, 3.4 s, 5 min, 2 h, 3 d. */
 export function spanOf(seconds: number): string {
+  if (seconds === 0) return "0 s";
   if (seconds < 0.0995) return `${(seconds * 1000).toFixed(seconds < 0.00995 ? 1 : 0)} ms`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 120) return `${Number(seconds.toFixed(1))} s`;

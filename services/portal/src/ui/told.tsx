@@ -21,6 +21,15 @@ export function ProblemLine({ problem }: { problem: Problem | undefined }) {
   );
 }
 
+/** The state before there is anything to show. */
+export function Loading() {
+  return (
+    <p className="loading quiet" role="status">
+      Loading …
+    </p>
+  );
+}
+
 /** The loaded content, a note that it is loading, or the error. */
 export function Shown<T>(props: { of: Loaded<T>; children: (value: T) => ReactNode }) {
   const { value, problem } = props.of;
@@ -28,15 +37,12 @@ export function Shown<T>(props: { of: Loaded<T>; children: (value: T) => ReactNo
     <>
       <ProblemLine problem={problem} />
       {value !== undefined ? props.children(value) : null}
-      {value === undefined && problem === undefined ? (
-        <p className="quiet" role="status">
-          Loading …
-        </p>
-      ) : null}
+      {value === undefined && problem === undefined ? <Loading /> : null}
     </>
   );
 }
 
+/** Names and values of one thing. */
 export function Facts({ of }: { of: ReadonlyArray<readonly [string, ReactNode]> }) {
   return (
     <dl className="facts">

@@ -1,9 +1,10 @@
 import { useState } from "react";
-import type { Delivery } from "@gen/penstock/hub/v1/webhooks_pb";
+import { Webhooks, type Delivery } from "@gen/penstock/hub/v1/webhooks_pb";
 import { useSession } from "../current";
 import { useLoaded } from "../loading";
 import { Button } from "../ui/button";
 import { TextField } from "../ui/field";
+import { PageHead } from "../ui/head";
 import { typedTime } from "../ui/time";
 import { Shown } from "../ui/told";
 import { DeliveryTable } from "./deliveries";
@@ -28,7 +29,7 @@ export function DeadLetters() {
           pageSize: PAGE,
           pageToken,
         };
-        const reply = await session.webhooks.listDeadLetters(request, { signal });
+        const reply = await session.client(Webhooks).listDeadLetters(request, { signal });
         deliveries.push(...reply.deliveries);
         pageToken = reply.nextPageToken;
       }
@@ -38,14 +39,11 @@ export function DeadLetters() {
   );
   return (
     <>
-      <div className="head">
-        <h1>Dead letters</h1>
-        <Button onClick={listed.again}>Refresh</Button>
-      </div>
-      <p className="quiet">
-        Deliveries of your webhooks that the hub has given up. Send one again from its page, or
-        recover all of a time range on the page of their webhook.
-      </p>
+      <PageHead
+        title="Dead letters"
+        about="Deliveries of your webhooks that the hub has given up. Send one again from its page, or recover all of a time range on the page of their webhook."
+        actions={<Button onClick={listed.again}>Refresh</Button>}
+      />
       <div className="filters" role="search" aria-label="Filter the dead letters">
         <TextField
           label="Reason"

@@ -1,5 +1,6 @@
 import { useState } from "react";
 import {
+  Webhooks,
   Delivery_State,
   type Delivery,
   type ListDeliveriesResponse,
@@ -127,7 +128,7 @@ async function list(
   const deliveries: Delivery[] = [];
   let pageToken = "";
   for (let page = 0; page < pages && (page === 0 || pageToken); page++) {
-    const reply = await session.webhooks.listDeliveries(
+    const reply = await session.client(Webhooks).listDeliveries(
       {
         webhookId,
         state,

@@ -1,8 +1,14 @@
 import { useState } from "react";
-import { Delivery_State, type Attempt, type Delivery } from "@gen/penstock/hub/v1/webhooks_pb";
-import { useSession } from "../current";
+import {
+  Webhooks,
+  Delivery_State,
+  type Attempt,
+  type Delivery,
+} from "@gen/penstock/hub/v1/webhooks_pb";
+import { useClient } from "../current";
 import { useAction, useLoaded, useWatching } from "../loading";
 import { href } from "../place";
+import { Badge } from "../ui/badge";
 import { Button } from "../ui/button";
 import { span, When } from "../ui/time";
 import { Facts, ProblemLine, Shown } from "../ui/told";
@@ -16,7 +22,7 @@ interface Props {
 
 /** One delivery: its state, every attempt, and its body. */
 export function DeliveryPage({ webhookId, deliveryId }: Props) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const loaded = useLoaded(
     (signal) => webhooks.getDelivery({ webhookId, deliveryId }, { signal }),
     [webhooks, webhookId, deliveryId],
@@ -56,7 +62,7 @@ export function DeliveryPage({ webhookId, deliveryId }: Props) {
 }
 
 function Head({ delivery, onChange }: { delivery: Delivery; onChange: () => void }) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const action = useAction();
   const [replaying, setReplaying] = useState(false);
   const { webhookId, deliveryId } = delivery;
@@ -125,9 +131,9 @@ function AttemptCard({ attempt, latest }: { attempt: Attempt; latest: boolean })
       <div className="head">
         <h3>
           Attempt {attempt.number}{" "}
-          <span className={`badge ${attempt.delivered ? "good" : "bad"}`}>
+          <Badge tone={attempt.delivered ? "good" : "bad"}>
             {outcome || (attempt.delivered ? "taken" : "failed")}
-          </span>
+          </Badge>
         </h3>
         <span className="quiet">
           <When at={attempt.startTime} /> · {span(attempt.latency)}

@@ -1,9 +1,10 @@
 import { useState, type FormEvent, type ReactNode } from "react";
 import {
+  Webhooks,
   WebhookOptions_Signature as Signature,
   type Webhook,
 } from "@gen/penstock/hub/v1/webhooks_pb";
-import { useSession } from "../current";
+import { useClient } from "../current";
 import { useAction, type Action } from "../loading";
 import { go } from "../place";
 import { Button } from "../ui/button";
@@ -21,7 +22,7 @@ type Closed = (changed: boolean) => void;
 const DAY = 86_400_000;
 
 export function RecoverDialog({ id, onClose }: { id: string; onClose: Closed }) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const action = useAction();
   const [since, setSince] = useState(() => localTime(new Date(Date.now() - DAY)));
   const [until, setUntil] = useState("");
@@ -71,7 +72,7 @@ export function RecoverDialog({ id, onClose }: { id: string; onClose: Closed }) 
 
 export function ReplayDialog(props: { id: string; cursor: string; onClose: Closed }) {
   const { id, onClose } = props;
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const action = useAction();
   const [cursor, setCursor] = useState(props.cursor);
   const [endCursor, setEndCursor] = useState("");
@@ -113,7 +114,7 @@ const OVERLAPS = [
 ] as const;
 
 export function RotateDialog({ webhook, onClose }: { webhook: Webhook; onClose: Closed }) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const action = useAction();
   const [overlap, setOverlap] = useState<number>(86_400);
   const [signature, setSignature] = useState(webhook.options?.signature ?? Signature.HMAC_SHA256);
@@ -145,7 +146,7 @@ export function RotateDialog({ webhook, onClose }: { webhook: Webhook; onClose: 
 }
 
 export function DeleteDialog({ webhook, onClose }: { webhook: Webhook; onClose: Closed }) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const action = useAction();
   const remove = (): void => {
     void action.run(async () => {

@@ -1,7 +1,7 @@
 import { useState } from "react";
-import type { Dataset } from "@gen/penstock/hub/v1/datasets_pb";
-import type { Webhook } from "@gen/penstock/hub/v1/webhooks_pb";
-import { useSession } from "../current";
+import { Datasets, type Dataset } from "@gen/penstock/hub/v1/datasets_pb";
+import { Webhooks, type Webhook } from "@gen/penstock/hub/v1/webhooks_pb";
+import { useClient, useSession } from "../current";
 import { useAction, useLoaded } from "../loading";
 import { go, href } from "../place";
 import { Shown } from "../ui/told";
@@ -18,7 +18,7 @@ export function NewWebhook() {
   const [issued, setIssued] = useState<{ id: string; secret: string }>();
   const make = (): void => {
     void action.run(async () => {
-      const { webhook, secret } = await session.webhooks.createWebhook({
+      const { webhook, secret } = await session.client(Webhooks).createWebhook({
         webhook: webhookOf(draft),
       });
       setIssued({ id: webhook?.webhookId ?? "", secret });
@@ -56,7 +56,7 @@ export function EditWebhook({ id }: { id: string }) {
   const loaded = useLoaded(
     async (signal) => {
       const [webhook, datasets] = await Promise.all([
-        session.webhooks.getWebhook({ webhookId: id }, { signal }),
+        session.client(Webhooks).getWebhook({ webhookId: id }, { signal }),
         readable(session, signal),
       ]);
       return { webhook, datasets };
@@ -76,7 +76,7 @@ export function EditWebhook({ id }: { id: string }) {
 }
 
 function Editing({ webhook, datasets }: { webhook: Webhook; datasets: readonly Dataset[] }) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const { webhookId } = webhook;
   const action = useAction();
   const [draft, setDraft] = useState(() => draftOf(webhook));
@@ -116,5 +116,5 @@ async function readable(
   session: ReturnType<typeof useSession>,
   signal: AbortSignal,
 ): Promise<readonly Dataset[]> {
-  return (await session.datasets.listDatasets({}, { signal })).datasets;
+  return (await session.client(Datasets).listDatasets({}, { signal })).datasets;
 }

@@ -1,10 +1,11 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { useState } from "react";
-import type { WebhookMetrics } from "@gen/penstock/hub/v1/webhooks_pb";
+import { Webhooks, type WebhookMetrics } from "@gen/penstock/hub/v1/webhooks_pb";
 import { useSession } from "../current";
 import { useLoaded } from "../loading";
 import { Choice } from "../ui/field";
 import { span } from "../ui/time";
+import { Tiles } from "../ui/tiles";
 import { Shown } from "../ui/told";
 import { percent } from "./words";
 
@@ -22,7 +23,7 @@ export function Figures({ id, round }: { id: string; round: number }) {
   const loaded = useLoaded(
     (signal) => {
       const startTime = timestampFromDate(new Date(Date.now() - hours * 3_600_000));
-      return session.webhooks.getWebhookMetrics({ webhookId: id, startTime }, { signal });
+      return session.client(Webhooks).getWebhookMetrics({ webhookId: id, startTime }, { signal });
     },
     [session, id, hours, round],
   );
@@ -31,14 +32,7 @@ export function Figures({ id, round }: { id: string; round: number }) {
       <Choice label="Period" value={hours} choices={HOURS} onChange={setHours} />
       <Shown of={loaded}>
         {(metrics) => (
-          <ul className="tiles">
-            {tiles(metrics).map(([name, value, bad]) => (
-              <li key={name} className={bad ? "bad" : undefined}>
-                <span className="quiet">{name}</span>
-                <strong>{value}</strong>
-              </li>
-            ))}
-          </ul>
+          <Tiles of={tiles(metrics).map(([name, value, bad]) => ({ name, value, bad }))} />
         )}
       </Shown>
     </section>

@@ -1,12 +1,13 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { useState } from "react";
-import type { Webhook, WebhookMetrics } from "@gen/penstock/hub/v1/webhooks_pb";
+import { Webhooks, type Webhook, type WebhookMetrics } from "@gen/penstock/hub/v1/webhooks_pb";
 import { useSession } from "../current";
 import { useLoaded } from "../loading";
 import { href } from "../place";
 import type { Session } from "../session";
 import { Button } from "../ui/button";
 import { Check } from "../ui/field";
+import { PageHead } from "../ui/head";
 import { Table, type Column } from "../ui/table";
 import { Shown } from "../ui/told";
 import { span } from "../ui/time";
@@ -35,29 +36,32 @@ export function WebhookList() {
   );
   return (
     <>
-      <div className="head">
-        <h1>Webhooks</h1>
-        <div className="actions">
-          <Button onClick={listed.again} busy={listed.busy}>
-            Refresh
-          </Button>
-          <a className="button primary" href={href("webhooks", "new")}>
-            New webhook
-          </a>
-        </div>
-      </div>
-      <p className="quiet">
-        A webhook posts changes of the records that you may see to a URL. The hub signs each message,
-        tries again for days, and can send it once more later.
-      </p>
-      <Check
-        label="Webhooks of all consumers"
-        checked={everybody}
-        onChange={(checked) => {
-          setEverybody(checked);
-          setPages(1);
-        }}
+      <PageHead
+        title="Webhooks"
+        about="A webhook posts changes of the records that you may see to a URL. The hub signs each message, tries again for days, and can send it once more later."
+        actions={
+          <>
+            <Button onClick={listed.again} busy={listed.busy}>
+              Refresh
+            </Button>
+            {session.permits("webhooks.write") ? (
+              <a className="button primary" href={href("webhooks", "new")}>
+                New webhook
+              </a>
+            ) : null}
+          </>
+        }
       />
+      {session.permits("access.write") ? (
+        <Check
+          label="Webhooks of all consumers"
+          checked={everybody}
+          onChange={(checked) => {
+            setEverybody(checked);
+            setPages(1);
+          }}
+        />
+      ) : null}
       <Shown of={listed}>
         {({ rows, next }) => (
           <>
@@ -98,7 +102,7 @@ async function list(
   let pageToken = "";
   for (let page = 0; page < pages && (page === 0 || pageToken); page++) {
     const request = { everybody, pageSize: PAGE, pageToken };
-    const reply = await session.webhooks.listWebhooks(request, { signal });
+    const reply = await session.client(Webhooks).listWebhooks(request, { signal });
     found.push(...reply.webhooks);
     pageToken = reply.nextPageToken;
   }
@@ -116,7 +120,7 @@ async function figures(
 ): Promise<WebhookMetrics | undefined> {
   const { webhookId } = webhook;
   try {
-    return await session.webhooks.getWebhookMetrics({ webhookId }, { signal });
+    return await session.client(Webhooks).getWebhookMetrics({ webhookId }, { signal });
   } catch (error) {
     if (ConnectError.from(error).code === Code.NotFound) return undefined;
     throw error;

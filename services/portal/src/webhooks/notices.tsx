@@ -1,9 +1,10 @@
 import { useState } from "react";
-import type { Notice } from "@gen/penstock/hub/v1/webhooks_pb";
+import { Webhooks, type Notice } from "@gen/penstock/hub/v1/webhooks_pb";
 import { useSession } from "../current";
 import { useLoaded } from "../loading";
 import { href } from "../place";
 import { Button } from "../ui/button";
+import { PageHead } from "../ui/head";
 import { Table, type Column } from "../ui/table";
 import { When } from "../ui/time";
 import { Shown } from "../ui/told";
@@ -27,7 +28,7 @@ export function Notices() {
       const notices: Notice[] = [];
       let pageToken = "";
       for (let page = 0; page < pages && (page === 0 || pageToken); page++) {
-        const reply = await session.webhooks.listNotices({ pageToken }, { signal });
+        const reply = await session.client(Webhooks).listNotices({ pageToken }, { signal });
         notices.push(...reply.notices);
         pageToken = reply.nextPageToken;
       }
@@ -37,14 +38,11 @@ export function Notices() {
   );
   return (
     <>
-      <div className="head">
-        <h1>Notices</h1>
-        <Button onClick={listed.again}>Refresh</Button>
-      </div>
-      <p className="quiet">
-        What happened to your webhooks: one fails, or was disabled. Webhooks with the option for
-        notices receive them as events, too.
-      </p>
+      <PageHead
+        title="Notices"
+        about="What happened to your webhooks: one fails, or was disabled. Webhooks with the option for notices receive them as events, too."
+        actions={<Button onClick={listed.again}>Refresh</Button>}
+      />
       <Shown of={listed}>
         {({ notices, next }) => (
           <>

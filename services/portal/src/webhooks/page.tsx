@@ -1,9 +1,15 @@
 import { useState } from "react";
-import { Webhook_Kind, Webhook_State, type Webhook } from "@gen/penstock/hub/v1/webhooks_pb";
-import { useSession } from "../current";
+import {
+  Webhooks,
+  Webhook_Kind,
+  Webhook_State,
+  type Webhook,
+} from "@gen/penstock/hub/v1/webhooks_pb";
+import { useClient, useSession } from "../current";
 import { useAction, useLoaded } from "../loading";
 import { go, href } from "../place";
 import { Button } from "../ui/button";
+import { Tabs } from "../ui/tabs";
 import { When } from "../ui/time";
 import { ProblemLine, Shown } from "../ui/told";
 import { Deliveries } from "./deliveries";
@@ -18,7 +24,7 @@ type Opened = "rotate" | "recover" | "replay" | "delete" | undefined;
 export function WebhookPage({ id, tab }: { id: string; tab: string }) {
   const session = useSession();
   const loaded = useLoaded(
-    (signal) => session.webhooks.getWebhook({ webhookId: id }, { signal }),
+    (signal) => session.client(Webhooks).getWebhook({ webhookId: id }, { signal }),
     [session, id],
   );
   const [round, setRound] = useState(0);
@@ -37,10 +43,14 @@ export function WebhookPage({ id, tab }: { id: string; tab: string }) {
             <Head webhook={webhook} onChange={again} />
             <Warnings webhook={webhook} />
             <Figures id={id} round={round} />
-            <nav className="tabs" aria-label="Parts of the webhook">
-              <Tab to={href("webhooks", id)} text="Deliveries" here={tab === "deliveries"} />
-              <Tab to={href("webhooks", id, "settings")} text="Settings" here={tab === "settings"} />
-            </nav>
+            <Tabs
+              label="Parts of the webhook"
+              tabs={[
+                [href("webhooks", id), "Deliveries"],
+                [href("webhooks", id, "settings"), "Settings"],
+              ]}
+              here={tab === "settings" ? href("webhooks", id, "settings") : href("webhooks", id)}
+            />
             {tab === "settings" ? (
               <Settings webhook={webhook} />
             ) : (
@@ -53,16 +63,8 @@ export function WebhookPage({ id, tab }: { id: string; tab: string }) {
   );
 }
 
-function Tab({ to, text, here }: { to: string; text: string; here: boolean }) {
-  return (
-    <a href={to} aria-current={here ? "page" : undefined}>
-      {text}
-    </a>
-  );
-}
-
 function Head({ webhook, onChange }: { webhook: Webhook; onChange: () => void }) {
-  const { webhooks } = useSession();
+  const webhooks = useClient(Webhooks);
   const { webhookId } = webhook;
   const action = useAction();
   const [opened, setOpened] = useState<Opened>();

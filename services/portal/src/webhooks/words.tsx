@@ -5,6 +5,7 @@ import {
   type Delivery,
   type Webhook,
 } from "@gen/penstock/hub/v1/webhooks_pb";
+import { Badge } from "../ui/badge";
 
 const WEBHOOK_STATES = {
   [Webhook_State.STATE_UNSPECIFIED]: ["unknown", "muted"],
@@ -34,13 +35,13 @@ export const DELIVERY_CHOICES: ReadonlyArray<readonly [Delivery_State, string]> 
 
 export function WebhookBadge({ webhook }: { webhook: Webhook }) {
   const failing = webhook.state === Webhook_State.ACTIVE && webhook.failingTime !== undefined;
-  const [word, tone] = failing ? ["failing", "bad"] : WEBHOOK_STATES[webhook.state];
-  return <span className={`badge ${tone}`}>{word}</span>;
+  const [word, tone] = failing ? (["failing", "bad"] as const) : WEBHOOK_STATES[webhook.state];
+  return <Badge tone={tone}>{word}</Badge>;
 }
 
 export function DeliveryBadge({ delivery }: { delivery: Delivery }) {
   const [word, tone] = DELIVERY_STATES[delivery.state];
-  return <span className={`badge ${tone}`}>{word}</span>;
+  return <Badge tone={tone}>{word}</Badge>;
 }
 
 /** The name of a webhook without a title. */

@@ -278,8 +278,8 @@ export type Role = Message<"penstock.hub.v1.Role"> & {
 
   /**
    * What it may do with the hub itself: access.read, access.write, audit.read,
-   * audit.export, plans.read, plans.write, usage.read, webhooks.read,
-   * webhooks.write.
+   * audit.export, monitoring.read, plans.read, plans.write, usage.read,
+   * webhooks.read, webhooks.write.
    *
    * @generated from field: repeated string permissions = 4;
    */

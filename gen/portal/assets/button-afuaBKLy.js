@@ -1,0 +1,1 @@
+import{G as e}from"./file-BmVPXfJv.js";var t=e();function n({children:e,kind:n=`secondary`,type:r=`button`,busy:i,expanded:a,label:o,onClick:s}){return(0,t.jsx)(`button`,{type:r,className:`button ${n}`,disabled:i,"aria-expanded":a,"aria-label":o,onClick:s,children:e})}export{n as t};
