@@ -189,6 +189,7 @@ class RestWire:
         if reading.patches:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
+            exchange.merges = reading.merges
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
 
     async def _load_body(
