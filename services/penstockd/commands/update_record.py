@@ -17,7 +17,6 @@ from penstockd.policy.model import Action
 from penstockd.store.writer import WriteTransaction
 from penstockd.writes.etags import ExpectedEtag, join_etags, read_etags
 from penstockd.writes.idempotency import Request, write_once
-from penstockd.writes.merges import NO_MERGES, Merges
 from penstockd.writes.outgoing import ReplyView, WrittenRecord, record_form
 from penstockd.writes.updates import Update, check_whole, complete_key, fields_to_set
 
@@ -33,15 +32,13 @@ async def update_record(
     key: str = "",
     allow_missing: bool = False,
     time_precision: str = "",
-    merges: Merges = NO_MERGES,
 ) -> Message:
     """Set the fields that ``mask`` names, or without a mask all populated fields (AIP-134).
 
     A ``key``, as text, names the record if its own fields do not. An ``etag`` beside the record,
     where commas may separate several, or in it (AIP-154) must match the stored record's. With
     ``allow_missing`` the caller must also be allowed to create: a missing record is created from
-    all populated fields, whatever the mask says, unless there is an etag. ``merges`` are the maps
-    and Structs that keep what the call does not name, by their paths. Raises PermissionDenied,
+    all populated fields, whatever the mask says, unless there is an etag. Raises PermissionDenied,
     FieldUnknown, ValueInvalid, RecordNotFound (also for a record out of sight), EtagMismatch, and
     what ``write_once`` raises.
     """
@@ -56,7 +53,7 @@ async def update_record(
         time_precision=time_precision,
     )
     fields = fields_to_set(reply.view, record, mask)
-    making = (reply, record, fields, read_precision(time_precision), merges)
+    making = (reply, record, fields, read_precision(time_precision), request.merges)
     update = await offload_large(record.ByteSize(), Update, *making)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)

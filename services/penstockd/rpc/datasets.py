@@ -141,7 +141,6 @@ class DatasetHandlers:
             key=request.key if self.dataset.joins_key else "",
             allow_missing=request.allow_missing,
             time_precision=request.time_precision,
-            merges=call.exchange.merges,
         )
         actions = (Action.UPDATE, Action.CREATE) if request.allow_missing else (Action.UPDATE,)
         self._show_written(call, *actions)

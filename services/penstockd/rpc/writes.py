@@ -41,7 +41,7 @@ def write_request(request: Any, exchange: Exchange) -> Request:
         for path, patch in sorted(exchange.merges.items()):
             said.update(json.dumps([path, patch.changes], default=str, sort_keys=True).encode())
         digest = said.digest()
-    return Request(request_id, digest, request.validate_only)
+    return Request(request_id, digest, request.validate_only, exchange.merges)
 
 
 async def mark_replayed(call: ServedCall, reply: Any) -> Any:
