@@ -10,13 +10,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from penstockd.audit.entry import Entry
 from penstockd.audit.open_streams import OpenStreams
 from penstockd.audit.shown import Shown
 from penstockd.auth.jwks import Origins
+from penstockd.auth.keys import SigningKey, SigningKeys
 from penstockd.auth.secret import RootSecret
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
@@ -257,6 +261,15 @@ class FakeFeed:
         return None
 
 
+def made_keys(*ids: str) -> SigningKeys:
+    """Keys in force, one an hour after the other."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    private = ec.generate_private_key(ec.SECP256R1())
+    times = [begin + timedelta(hours=n) for n in range(len(ids))]
+    keys = zip(ids, times, strict=True)
+    return SigningKeys([SigningKey(key_id, private, t, t, None) for key_id, t in keys])
+
+
 @dataclass
 class FakeHub:
     """The organs of a hub, as far as commands use them."""
@@ -294,7 +307,7 @@ class FakeHub:
             issuer="https://hub.example",
             own_issuers={"https://hub.example"},
             lifetime=600,
-            keys=SimpleNamespace(all=["k1", "k2"]),
+            keys=made_keys("k1", "k2"),
         )
 
     def give(self, answers: Mapping[str, Answer]) -> None:

@@ -28,15 +28,7 @@ from plain_records import (
 
 #: The faults that are known: most are values that the hub takes, and shows as others. The draw, or
 #: the check, leaves them out. Remove a name when its fault is cured.
-KNOWN_FAULTS: frozenset[str] = frozenset(
-    {
-        # Patches replace maps and Structs, which RFC 7396 merges.
-        "maps and Structs in patches",
-        # An unset message becomes one with empty lists once another part of the message around it
-        # is set (``store.rows.Defaults`` knows the outermost messages only).
-        "messages within messages",
-    }
-)
+KNOWN_FAULTS: frozenset[str] = frozenset()
 
 #: Texts that something on the way might change.
 TEXTS = [
@@ -221,14 +213,6 @@ _GOOD: dict[str, Callable[[random.Random, FieldDescriptor, int], Any]] = {
 }
 
 
-def drawn_fields(message: Descriptor) -> list[FieldDescriptor]:
-    """The fields of a message that are written here."""
-    every = written(message)
-    if "messages within messages" not in KNOWN_FAULTS:
-        return every
-    return [fd for fd in every if not (of := inner(fd)) or not any(map(inner, of.fields))]
-
-
 def name_of(rng: random.Random, fd: FieldDescriptor) -> str:
     """One of the two names of a field, usually that of JSON."""
     return str(fd.name if rng.random() < 0.15 else fd.json_name)
@@ -241,7 +225,7 @@ def good_object(
     the rules require is there."""
     found: dict[str, Any] = {}
     taken = set[str]()
-    fields = drawn_fields(message)
+    fields = written(message)
     if len(fields) > 40:
         share *= 0.1
     for fd in fields:
@@ -309,7 +293,7 @@ def odd_value(rng: random.Random, fd: FieldDescriptor) -> Any:
 def spoil(rng: random.Random, message: Descriptor, value: dict[str, Any]) -> None:
     """Add a fault, or two, to the JSON of a message."""
     for _ in range(rng.choice((1, 1, 1, 2))):
-        fd = rng.choice([*drawn_fields(message), *message.fields[-5:]])
+        fd = rng.choice([*written(message), *message.fields[-5:]])
         of = inner(fd)
         choice = rng.random()
         if choice < 0.12:

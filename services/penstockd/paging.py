@@ -33,14 +33,21 @@ class Paging:
         page."""
         return self.position[0] if self.position else start
 
-    def cut(self, found: Sequence[T], position: Callable[[T], Any]) -> tuple[list[T], str]:
+    def cut(
+        self,
+        found: Sequence[T],
+        position: Callable[[T], Any],
+        shows: Callable[[T], bool] = lambda item: True,
+    ) -> tuple[list[T], str]:
         """The items of ``found`` on this page, and the next page's token, "" on the last page.
 
-        The page ends early if more items would be too large for a reply (see ``reply_room``).
+        The page ends early if more items would be too large for a reply (see ``reply_room``). Those
+        that it does not show, if any, leave it shorter, even empty.
         """
         page = self.fit(found[: self.size])
         end = position(page[-1]) if len(found) > len(page) else None
-        return page, self.end(page, end if end is None or isinstance(end, tuple) else (end,))
+        shown = list(filter(shows, page))
+        return shown, self.end(shown, end if end is None or isinstance(end, tuple) else (end,))
 
     def fit(self, found: Sequence[T]) -> list[T]:
         """As many of the first items of ``found`` as fit into a reply."""

@@ -180,8 +180,7 @@ def within(depth: int, label: str) -> dict[str, Any]:
 
 def test_deep_messages_and_references_in_circles(hub: RunningHub) -> None:
     deep = {"three": {"four": {"five": {"six": {"leaf": {"label": "", "numbers": ["-1"]}}}}}}
-    # The list in the innermost message is never unset where an outer message is present.
-    noted = {"note": "n", "four": {"five": {"six": {"leaf": {}}}}}
+    noted = {"note": "n"}  # what is beside it is unset, though lists in it have a default
     nodes: list[dict[str, Any]] = [
         {"nodeId": "self", "parentId": "self", "two": deep},
         {"nodeId": "a", "parentId": "b", "wordId": "w", "two": {"three": noted}},
@@ -198,6 +197,38 @@ def test_deep_messages_and_references_in_circles(hub: RunningHub) -> None:
     found = hub.get("/v1/nodes", "admin", filter="two.three.four.five.six.leaf.numbers:-1").json()
     assert [r["nodeId"] for r in found["nodes"]] == ["self"]
     hub.request("DELETE", "/v1/words/w", consumer="admin")
+
+
+def test_a_message_is_present_only_if_something_in_it_is(hub: RunningHub) -> None:
+    path = "/v1/nodes/nested"
+    deep = {"four": {"five": {"six": {"leaf": {"label": "x", "numbers": []}, "leaves": []}}}}
+    body = {"nodeId": "nested", "two": {"three": deep}}
+    made = hub.request("POST", "/v1/nodes", consumer="admin", json_body=body)
+    assert made.json()["two"] == {"three": {**deep, "note": None}}, made.text
+    steps: list[tuple[dict[str, Any], Any]] = [
+        ({"three": {"note": "n"}}, {"three": {**deep, "note": "n"}}),
+        ({"three": {"four": None}}, {"three": {"four": None, "note": "n"}}),
+        (
+            {"three": {"four": {"five": {"six": {"leaves": [{"label": "y"}]}}}}},
+            {"three": {"four": {"five": {"six": {
+                "leaf": None, "leaves": [{"label": "y", "numbers": []}]}}}, "note": "n"}},
+        ),
+        ({"three": {"four": {"five": {"six": None}}}}, {"three": {"four": None, "note": "n"}}),
+        ({"three": None}, None),
+        ({"three": {"note": "z"}}, {"three": {"four": None, "note": "z"}}),
+    ]  # fmt: skip
+    for two, expected in steps:
+        patched = hub.request("PATCH", path, consumer="admin", json_body={"two": two})
+        assert patched.status == 200, patched.text
+        assert patched.json()["two"] == hub.get(path, "admin").json()["two"] == expected, two
+    files = {f: hub.get("/v1/nodes:export", "admin", format=f).body for f in FORMATS}
+    assert hub.request("DELETE", path, consumer="admin").status == 200
+    for name, file in files.items():
+        target = f"/v1/nodes:import?format={name}"
+        loaded = hub.request("POST", target, consumer="admin", body=file).json()
+        assert loaded.get("createdCount") == "1", (name, loaded)
+        assert hub.get(path, "admin").json()["two"] == expected, name
+        assert hub.request("DELETE", path, consumer="admin").status == 200
 
 
 @pytest.mark.parametrize("name", ["tokens", "playlist_entries"])

@@ -439,12 +439,11 @@ class Chain:
         named = paths if parts is None and "pdate" in query else None
         target = f"{self.path(dataset, 'Update')}/{quote(key, safe='')}{query}"
         call = HttpCall("PATCH", target, headers, self.spelled(value))
-        maps = "maps and Structs in patches" not in KNOWN_FAULTS
 
         def then(sent: Any, reply: Reply) -> dict[str, Tree | None]:
             if named is not None:
                 return {key: plain.masked(dataset.message, before, sent, named)}
-            return {key: plain.merged(dataset.message, before, sent, maps=maps)}
+            return {key: plain.merged(dataset.message, before, sent, maps=True)}
 
         return Written(call, then, dry)
 

@@ -182,6 +182,24 @@ def test_a_parameter_that_is_not_understood_is_named(
     assert said in reply.violations()[name]
 
 
+def test_all_faults_of_a_query_are_named_up_to_a_hundred(hub: RunningHub) -> None:
+    query = "page_size=x&filter=a%00b&pagetoken=1&filter=b&fields=name&readMask=a"
+    reply = hub.get(f"/v1/customers?{query}")
+    assert (reply.status, reply.reason) == (400, "VALUE_INVALID"), reply.text
+    told = reply.violations()
+    assert list(told) == ["page_size", "filter", "pagetoken", "readMask"]
+    assert "not a whole number" in told["page_size"] and "more than once" in told["filter"]
+    assert "did you mean 'pageToken'?" in told["pagetoken"]
+    assert reply.json()["message"].startswith("page_size is "), "the first is in the message"
+    many = hub.get("/v1/customers?" + "&".join(f"x{i}=1" for i in range(150)))
+    assert (many.status, len(many.violations())) == (400, 100)
+    details = {d["@type"].rpartition(".")[2]: d for d in many.json()["details"]}
+    assert details["ErrorInfo"]["metadata"] == {"violations": "150"}
+    ticket = {"feed": "/v1/customers:watch?nothing=1&batchSize=x"}
+    feed = hub.request("POST", "/v1/streamTickets", consumer="admin", json_body=ticket)
+    assert (feed.status, set(feed.violations())) == (400, {"nothing", "batchSize"}), feed.text
+
+
 def test_a_query_that_cannot_be_read(hub: RunningHub) -> None:
     for query in ("filter=%ff", "&".join(f"datasets={i}" for i in range(501))):
         reply = hub.get(f"/v1/changes?{query}")

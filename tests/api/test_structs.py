@@ -561,7 +561,7 @@ def test_filters_look_into_structs(gadgets: DatasetDoor) -> None:
         assert (reply.status, said in reply.text) == (400, True), (text, reply.text)
 
 
-def test_structs_are_written_as_a_whole(gadgets: DatasetDoor) -> None:
+def test_structs_are_named_as_a_whole(gadgets: DatasetDoor) -> None:
     clear(gadgets)
     wanted(gadgets.post("POST", PATH, {"gadgetId": "u", "attributes": {"a": 1, "b": None}}))
     path = f"{PATH}/u"
@@ -572,8 +572,8 @@ def test_structs_are_written_as_a_whole(gadgets: DatasetDoor) -> None:
         assert reply.status == 400 and "Struct" in reply.text, reply.text
     assert "no order" in gadgets.hub.get(PATH, "admin", order_by="attributes").text
     for body, query in (
-        ({"attributes": {"c": 3}}, ""),
-        ({"attributes": {}}, ""),
+        ({"attributes": {"c": 3}}, "?update_mask=attributes"),
+        ({"attributes": {}}, "?update_mask=attributes"),
         ({"attributes": {"c": True}}, "?update_mask=attributes"),
         ({}, "?update_mask=attributes"),
     ):

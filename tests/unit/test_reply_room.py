@@ -25,10 +25,6 @@ COMMANDS = Path(access.__file__).parents[1]
 BOUNDED = {
     "ListDatasets": "those of the model",
     "ListErrors": "those of the hub",
-    "ListSubscriptions": "a consumer has 100 of 16 KiB at most",
-    "ListShapes": "the definitions of a consumer have 2 MiB at most",
-    "ListIssuers": "made by administrators, with small fields",
-    "ListSigningKeys": "the hub's own few keys",
     "ListShapeVersions": "100 numbers",
 }
 TEXTS = ["plain", "<<>>", "\x01\x02\x7f", '"\\', "\u2028\u2029", "ünï", "𠮷😀", "", "\ufeff"]

@@ -14,6 +14,7 @@ import grpc
 from google.protobuf import json_format
 
 from penstock.client.link import Link
+from penstock.client.pages import walk_pages
 from penstock.hub.v1 import access_pb2 as api
 from penstock.hub.v1 import access_pb2_grpc as stubs
 
@@ -244,12 +245,7 @@ class AccessClient:
         return reply
 
     def _pages(self, method: Any, request: Any, field: str) -> Iterator[Any]:
-        while True:
-            page = self._read(method, request)
-            yield from getattr(page, field)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return walk_pages(lambda asked: self._read(method, asked), request, field)
 
 
 def _put_claims(request: Any, claims: Claims | None) -> None:

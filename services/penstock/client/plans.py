@@ -12,6 +12,7 @@ import grpc
 
 from penstock.client.access import NOW, Terms, make_message
 from penstock.client.link import Link
+from penstock.client.pages import walk_pages
 from penstock.hub.v1 import access_pb2
 from penstock.hub.v1 import plans_pb2 as api
 from penstock.hub.v1 import plans_pb2_grpc as stubs
@@ -80,9 +81,4 @@ class PlansClient:
         return reply
 
     def _pages(self, method: Any, request: Any, field: str) -> Iterator[Any]:
-        while True:
-            page = self._call(method, request, safe=True)
-            yield from getattr(page, field)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return walk_pages(lambda asked: self._call(method, asked, safe=True), request, field)

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from penstock.client.link import Link, Metadata
+from penstock.client.pages import walk_pages
 from penstock.hub.v1 import shapes_pb2 as api
 from penstock.hub.v1 import shapes_pb2_grpc as stubs
 
@@ -39,8 +40,11 @@ class ShapesClient:
 
     def latest(self) -> list[api.Shape]:
         """The latest versions of all, by id."""
-        reply = self._link.unary(self._stub.ListShapes, api.ListShapesRequest(), safe=True)
-        return [*reply.shapes]
+
+        def ask(request: api.ListShapesRequest) -> Any:
+            return self._link.unary(self._stub.ListShapes, request, safe=True)
+
+        return [*walk_pages(ask, api.ListShapesRequest(), "shapes")]
 
     def get(self, shape_id: str, version: int = 0) -> api.Shape:
         """One version, the latest if 0."""

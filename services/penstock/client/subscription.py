@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from penstock.client.change import Change, numbers_of, reader_of
 from penstock.client.errors import LOST_PLACES, FeedEnded, PenstockError
 from penstock.client.link import Link
+from penstock.client.pages import walk_pages
 from penstock.hub.v1 import subscriptions_pb2, subscriptions_pb2_grpc
 
 #: How long one call waits for changes, in seconds; the hub's limit is 30.
@@ -213,4 +214,8 @@ def list_subscriptions(link: Link) -> list[Any]:
     """All subscriptions of the caller (``penstock.hub.v1.Subscription``), by id."""
     stub = subscriptions_pb2_grpc.SubscriptionsStub(link.channel)
     request = subscriptions_pb2.ListSubscriptionsRequest()
-    return list(link.unary(stub.ListSubscriptions, request, safe=True).subscriptions)
+
+    def ask(request: Any) -> Any:
+        return link.unary(stub.ListSubscriptions, request, safe=True)
+
+    return list(walk_pages(ask, request, "subscriptions"))

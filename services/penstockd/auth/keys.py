@@ -49,6 +49,11 @@ class SigningKey:
     sign_time: datetime
     retire_time: datetime | None
 
+    @property
+    def place(self) -> tuple[float, str]:
+        """Where it stands in the order of time."""
+        return self.sign_time.timestamp(), self.key_id
+
 
 class SigningKeys:
     """The keys in force: one signs, all verify."""
@@ -62,6 +67,11 @@ class SigningKeys:
         self._ends = {
             k.key_id: k.retire_time.timestamp() for k in self.all if k.retire_time is not None
         }
+
+    def newest(self, before: tuple[Any, ...] | None = None) -> list[SigningKey]:
+        """The keys before a place in the order of time, the newest first; all by default."""
+        every = sorted(self.all, key=lambda key: key.place, reverse=True)
+        return [key for key in every if before is None or key.place < before]
 
     def signer(self, now: float) -> SigningKey:
         """The key that signs at ``now``, in seconds since 1970."""

@@ -60,11 +60,21 @@ async def note_token_issuer(connection: Connection, issuer: str) -> None:
         await connection.execute(adding, issuer)
 
 
-async def load_issuers(connection: Connection, issuer_id: str | None = None) -> list[Issuer]:
-    """All issuers ordered by id, or only the one with ``issuer_id``, if it exists."""
+async def load_issuers(
+    connection: Connection,
+    issuer_id: str | None = None,
+    *,
+    after: str = "",
+    limit: int | None = None,
+) -> list[Issuer]:
+    """All issuers ordered by id, or only the one with ``issuer_id``, if it exists; the first
+    ``limit`` after an id."""
     rows = await connection.fetch(
-        _ISSUERS + ' WHERE $1::text IS NULL OR issuer_id = $1 ORDER BY issuer_id COLLATE "C"',
+        _ISSUERS + ' WHERE ($1::text IS NULL OR issuer_id = $1) AND issuer_id COLLATE "C" > $2'
+        ' ORDER BY issuer_id COLLATE "C" LIMIT $3',
         issuer_id,
+        after,
+        limit,
     )
     return [
         Issuer(

@@ -38,10 +38,10 @@ def _items_parser(field: Field, item: Parser) -> Parser:
     if field.kind is Kind.LIST:
         return _list_parser(item)
     assert field.map_key is not None, "a map has keys"
-    return _map_parser(_map_key(field.map_key), item)
+    return _map_parser(map_key_parser(field.map_key), item)
 
 
-def _map_key(kind: Kind) -> Parser:
+def map_key_parser(kind: Kind) -> Parser:
     """The parser of a map's keys, which are text in JSON whatever their type in protobuf."""
     if kind is Kind.STRING:
         return scalars.parse_string

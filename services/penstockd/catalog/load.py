@@ -265,7 +265,7 @@ def _repeated_facts(
     one = fd
     if entry is not None and entry.GetOptions().map_entry:
         one = entry.fields_by_name["value"]
-        values = {"kind": Kind.MAP, "map_key": _SCALARS[entry.fields_by_name["key"].type]}
+        values = {"kind": Kind.MAP, "map_key": map_key_kind(entry)}
     message = inner_message(one)
     if message is None:
         kind, limits = _field_kind(one, options), _decimal_limits(one, options)
@@ -278,6 +278,11 @@ def _repeated_facts(
         # One level of a message that contains itself shows all its field classes.
         "recursive": message.full_name in within,
     }
+
+
+def map_key_kind(entry: Descriptor) -> Kind:
+    """The kind of a map's keys, by the message of its entries."""
+    return _SCALARS[entry.fields_by_name["key"].type]
 
 
 def _load_members(

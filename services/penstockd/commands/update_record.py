@@ -53,7 +53,7 @@ async def update_record(
         time_precision=time_precision,
     )
     fields = fields_to_set(reply.view, record, mask)
-    making = (reply.view, record, fields, read_precision(time_precision))
+    making = (reply, record, fields, read_precision(time_precision), request.merges)
     update = await offload_large(record.ByteSize(), Update, *making)
     written = WrittenRecord(reply, key, update.given, dry=request.validate_only)
     await written.introduce(call)

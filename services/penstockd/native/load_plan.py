@@ -130,9 +130,7 @@ class _Planner:
                 yield self._leaf(fd, members[0])
                 continue
             assert fd.message_type is not None, "a path goes through messages only"
-            group = _LoadStep(
-                LoadCode.GROUP, extra=int(any(self._within(f) is not None for f in members))
-            )
+            group = _LoadStep(LoadCode.GROUP)
             group.literals[0] = tag_of(fd)
             self._count += 1
             yield group

@@ -17,6 +17,7 @@ from penstockd.audit.entry import Entry
 from penstockd.auth.tickets import ShownTicket
 from penstockd.calls import ArrivingCall, Call, Permit
 from penstockd.catalog import Dataset
+from penstockd.catalog.merging import MergePatch
 from penstockd.catalog.record_json import RecordJson
 from penstockd.errors import CallTimeout, FormatUnknown, RequestMalformed
 from penstockd.formats import pick_format
@@ -158,6 +159,8 @@ class Exchange:
     columns: dict[str, Sequence[str]] = field(default_factory=dict)
     #: The paths of the fields that the body of a write names, whatever their values.
     named: Sequence[str] = ()
+    #: How a merge patch changes the maps and Structs of its record, by their paths.
+    merges: Mapping[str, MergePatch] = field(default_factory=dict)
     #: Headers of the reply, sent or waiting; whether they were sent; whether a piece was.
     headers: dict[str, str] = field(default_factory=dict)
     begun: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import fields
 from typing import Any
@@ -36,8 +37,11 @@ def write_request(request: Any, exchange: Exchange) -> Request:
     digest = b""
     if request_id:
         request.ClearField("request_id")
-        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-    return Request(request_id, digest, request.validate_only)
+        said = hashlib.sha256(request.SerializeToString(deterministic=True))
+        for path, patch in sorted(exchange.merges.items()):
+            said.update(json.dumps([path, patch.changes], default=str, sort_keys=True).encode())
+        digest = said.digest()
+    return Request(request_id, digest, request.validate_only, exchange.merges)
 
 
 async def mark_replayed(call: ServedCall, reply: Any) -> Any:

@@ -49,6 +49,11 @@ class ChosenShape:
         return ShapedView(view, self.document)
 
 
+def shows_shape(call: Call, shape: StoredShape) -> bool:
+    """Whether the call's token may read the dataset of a shape."""
+    return call.reaches(ShapeDefinition.parse(shape.definition).dataset, Action.READ)
+
+
 async def choose_shape(
     organs: ReadingOrgans, call: Call, dataset: Dataset, reference: str
 ) -> ChosenShape | None:

@@ -32,16 +32,19 @@ class Defaults:
 
     def __init__(self, dataset: Dataset) -> None:
         self._template = [None if f.nullable else _empty_value(f) for f in dataset.fields]
-        groups: dict[str, list[int]] = {}
-        for i, f in enumerate(dataset.fields):
-            if len(f.steps) > 1:
-                groups.setdefault(f.steps[0], []).append(i)
+        prefixes = dict.fromkeys(f.steps[:-1] for f in dataset.fields if len(f.steps) > 1)
+        # For each message: all leaves in it or deeper, and those of its own that have a default.
+        # One within another is present only if something in itself is.
         self._nested = [
             (
-                members,
-                [(i, _empty_value(f)) for i in members if not (f := dataset.fields[i]).presence],
+                [i for i, f in enumerate(dataset.fields) if f.steps[: len(prefix)] == prefix],
+                [
+                    (i, _empty_value(f))
+                    for i, f in enumerate(dataset.fields)
+                    if f.steps[:-1] == prefix and not f.presence
+                ],
             )
-            for members in groups.values()
+            for prefix in prefixes
         ]
 
     @classmethod

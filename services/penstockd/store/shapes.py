@@ -96,12 +96,16 @@ async def find_shape(
     return StoredShape(*row)
 
 
-async def read_shapes(connection: Connection, consumer_id: str) -> Sequence[StoredShape]:
-    """The latest versions of a consumer's shapes, by id."""
+async def read_shapes(
+    connection: Connection, consumer_id: str, after: str, limit: int
+) -> Sequence[StoredShape]:
+    """The latest versions of the first of a consumer's shapes after an id, by id."""
     rows = await connection.fetch(
         "SELECT DISTINCT ON (shape_id) shape_id, version, definition, create_time FROM hub.shape"
-        " WHERE consumer_id = $1 ORDER BY shape_id, version DESC",
+        " WHERE consumer_id = $1 AND shape_id > $2 ORDER BY shape_id, version DESC LIMIT $3",
         consumer_id,
+        after,
+        limit,
     )
     return [StoredShape(*row) for row in rows]
 

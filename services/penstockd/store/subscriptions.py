@@ -123,10 +123,16 @@ async def insert_subscription(
         )
 
 
-async def list_all(connection: Connection, consumer_id: str) -> list[Subscription]:
-    """The subscriptions of a consumer, by id."""
+async def list_some(
+    connection: Connection, consumer_id: str, after: str, limit: int
+) -> list[Subscription]:
+    """The first subscriptions of a consumer after an id, by id."""
     rows = await connection.fetch(
-        f"{_COLUMNS} WHERE s.consumer_id = $1 ORDER BY s.subscription_id", consumer_id
+        f"{_COLUMNS} WHERE s.consumer_id = $1 AND s.subscription_id > $2"
+        " ORDER BY s.subscription_id LIMIT $3",
+        consumer_id,
+        after,
+        limit,
     )
     return [_read_subscription(row) for row in rows]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
 from penstockd.calls import Call
+from penstockd.catalog.merging import MergePatch
 from penstockd.errors import RequestIdReused, RequestInFlight, ValueInvalid, Violation
 from penstockd.store.replies import StoredReply, claim_request, read_reply, store_reply
 from penstockd.store.writer import WriteTransaction
@@ -35,12 +36,14 @@ T = TypeVar("T")
 class Request:
     """The content of a write besides its records.
 
-    ``digest`` covers everything except the request id, and is needed only with one.
+    ``digest`` covers everything except the request id, and is needed only with one. ``merges`` are
+    the maps and Structs of which the write changes what it names only, by their paths.
     """
 
     request_id: str = ""
     digest: bytes = b""
     validate_only: bool = False
+    merges: Mapping[str, MergePatch] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,16 @@ class Incoming:
             raise refuse_values(violations)
         return row
 
+    def part(self, record: Message) -> list[Any]:
+        """The row of what merges with a stored record: the rules are for what results.
+
+        Raises ValueInvalid for values that their fields cannot hold.
+        """
+        row, violations = self.values(record)
+        if violations:
+            raise refuse_values(violations)
+        return stored_row(self.fields, row)
+
     def new_row(self, record: Message) -> list[Any]:
         """The row of a new record, in which the values that are not set must be valid, too."""
         row = self.row(record, whole=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from penstockd.calls import Call
 from penstockd.catalog import MOVING, Dataset, Field
 from penstockd.catalog.keys import key_paths
+from penstockd.catalog.merging import MergePatch, merge_json
 from penstockd.catalog.record import Codec
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
 from penstockd.policy.model import Action
@@ -137,8 +138,16 @@ class ReplyView:
 class SetValues:
     """The values that a call sets in a record."""
 
-    def __init__(self, dataset: Dataset, fields: Sequence[Field], row: Sequence[Any]) -> None:
-        """``row`` holds the values of ``fields``, the key among them, in the store's form."""
+    def __init__(
+        self,
+        dataset: Dataset,
+        fields: Sequence[Field],
+        row: Sequence[Any],
+        merges: Mapping[Field, MergePatch] | None = None,
+    ) -> None:
+        """``row`` holds the values of ``fields``, the key among them, in the store's form. Of
+        fields with ``merges`` it has what these make of nothing."""
+        self._merges = merges or {}
         self.fields = tuple(fields)
         self._dataset, self._row = dataset, tuple(row)
 
@@ -158,6 +167,9 @@ class SetValues:
         if problems:
             return ()
         own = dict(zip(self.fields, self._row, strict=True))
+        for field, value in zip(fields, now, strict=True):
+            if (patch := self._merges.get(field)) is not None:
+                own[field] = stored_row((field,), [merge_json(value, patch.changes)])[0]
         pairs = zip(fields, stored_row(fields, now), strict=True)
         return [f.path for f, value in pairs if not is_unchanged(f, value, own[f])]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from google.protobuf.message import Message
 
 from penstockd.budget import offload_large
 from penstockd.catalog import Dataset, Field
-from penstockd.catalog.keys import REQUEST_KEY, split_key
+from penstockd.catalog.keys import REQUEST_KEY, message_key, split_key
 from penstockd.catalog.leniency import STRICT, Leniency
 from penstockd.catalog.rules import Rules
 from penstockd.catalog.scalars import ValueRefused
@@ -17,34 +18,51 @@ from penstockd.policy.view import View
 from penstockd.query import select_fields
 from penstockd.store.writer import Mode, WriteTransaction
 from penstockd.writes.incoming import Incoming, check_fields, populated_paths, refuse_values
+from penstockd.writes.merges import NO_MERGES, UNREAD, Merges, StoredMerge
 from penstockd.writes.outgoing import ReplyView, SetValues, known_record
 
 #: How often to try to update a record, then to create it: others may do so meanwhile.
 _TRIES = 3
-#: The report for values that break a rule only together with hidden ones.
-_UNREAD = "breaks a rule together with fields that you may not read"
 
 
 class Update:
     """One record's new values, and how they are written."""
 
     def __init__(
-        self, view: View, record: Message, fields: Sequence[Field], leniency: Leniency = STRICT
+        self,
+        reply: ReplyView,
+        record: Message,
+        fields: Sequence[Field],
+        leniency: Leniency = STRICT,
+        merges: Merges = NO_MERGES,
     ) -> None:
-        """Raise ValueInvalid."""
+        """Raise ValueInvalid. ``merges`` has what merges with the stored values, by path."""
+        view = reply.view
         self._view, self._record, self._leniency = view, record, leniency
         #: The etags of which an existing record must have one; any will do, if there are none.
         self.etags: Collection[str] = ()
         self._incoming = Incoming(view, fields, leniency)
-        self._row = self._incoming.row(record)
+        patches = {f: merges[f.path] for f in self._incoming.fields if f.path in merges}
+        self._merge = StoredMerge(reply, patches)
+        # The rules are for the values that result.
+        self._row = self._incoming.part(record) if patches else self._incoming.row(record)
         #: The values that are set: more for a new record than for an existing one.
-        self.given = SetValues(view.dataset, self._incoming.fields, self._row)
+        self.given = SetValues(view.dataset, self._incoming.fields, self._row, patches)
 
     async def run(self, transaction: WriteTransaction) -> None:
         """Update the record. Raises RecordNotFound and EtagMismatch."""
         dataset, fields, guard = self._view.dataset, self._incoming.fields, self._view.guard
-        rows, etags = [self._row], self.etags
+        rows, etags = [await self._whole_row(transaction)], self.etags
         await transaction.upsert(dataset, fields, rows, guard, mode=Mode.UPDATE, etags=etags)
+
+    async def _whole_row(self, transaction: WriteTransaction) -> Sequence[Any]:
+        """The row to write. What merges is read first; the record is locked from then on."""
+        if not self._merge:
+            return self._row
+        dataset, key = self._view.dataset, message_key(self._view.dataset, self._record)
+        if not await transaction.lock(self._view.guard, key):
+            raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
+        return await self._merge.row(transaction, key, self._record, self._incoming)
 
     async def or_create(self, transaction: WriteTransaction) -> None:
         """Update the record, or create it if it does not exist. Raises RecordNotFound."""
@@ -87,7 +105,7 @@ async def check_whole(
     told = [f for f in clear if f.path in given or reply.reads_in_clear([f])]
     known = rules.message(await known_record(transaction, view, key, told), given)
     raise refuse_values(
-        [Violation(*p) if p in known else Violation(p.path, _UNREAD) for p in problems]
+        [Violation(*p) if p in known else Violation(p.path, UNREAD) for p in problems]
     )
 
 

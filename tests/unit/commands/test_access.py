@@ -102,7 +102,7 @@ def hub(hub: HubLike) -> HubLike:
             "FROM hub.credential LEFT JOIN": lambda *a: (
                 [credential_row(id=c)] if (c := a[1]) != "other" else []
             ),
-            "FROM hub.issuer": lambda name: [issuer_row()] if name in (None, "entra") else [],
+            "FROM hub.issuer": lambda name, *_: [issuer_row()] if name in (None, "entra") else [],
         }
     )
     return hub
@@ -352,8 +352,8 @@ async def test_rehearse_access(hub: HubLike) -> None:
 
 
 async def test_list_issuers(hub: HubLike) -> None:
-    found = await list_issuers(hub, call := hub.call())
-    assert [i.issuer_id for i in found] == ["entra"]
+    found, token = await list_issuers(hub, call := hub.call(), 0, "")
+    assert token == "" and [i.issuer_id for i in found] == ["entra"]
     assert call.entry.row_count == 1
 
 
@@ -394,8 +394,12 @@ async def test_remove_issuer(hub: HubLike) -> None:
 
 
 def test_list_signing_keys(hub: HubLike) -> None:
-    assert list_signing_keys(hub, call := hub.call()) is hub.tokens.keys
-    assert call.entry.row_count == 2
+    page, token = list_signing_keys(hub, call := hub.call(), 0, "")
+    assert page == hub.tokens.keys.newest()
+    assert (token, call.entry.row_count) == ("", 2)
+    first, token = list_signing_keys(hub, hub.call(), 1, "")
+    second, end = list_signing_keys(hub, hub.call(), 1, token)
+    assert ([*first, *second], end) == (page, "")
 
 
 async def test_rotate_signing_keys(hub: HubLike) -> None:

@@ -54,7 +54,7 @@ def with_names(hub: HubLike) -> HubLike:
     hub.give(
         {
             "AND ($3 = 0 OR version = $3)": find,
-            "DISTINCT ON (shape_id)": lambda consumer: rows[1:] if consumer == CALLER else [],
+            "DISTINCT ON (shape_id)": lambda consumer, *_: rows[1:] if consumer == CALLER else [],
             "RETURNING create_time": [(NOW,)],
         }
     )
@@ -128,11 +128,11 @@ async def test_get_shape(hub: HubLike) -> None:
 
 
 async def test_list_shapes_of_what_the_token_may_read(hub: HubLike) -> None:
-    found = await list_shapes(hub, call := hub.call())
-    assert [shape.version for shape in found] == [2]
+    found, token = await list_shapes(hub, call := hub.call(), 0, "")
+    assert token == "" and [shape.version for shape in found] == [2]
     assert call.entry.row_count == 1
     with pytest.raises(PermissionDenied):  # it may read nothing at all
-        await list_shapes(hub, hub.call(scopes=ELSEWHERE))
+        await list_shapes(hub, hub.call(scopes=ELSEWHERE), 0, "")
 
 
 async def test_compare_shapes(hub: HubLike) -> None:

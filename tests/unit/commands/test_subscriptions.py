@@ -68,10 +68,11 @@ async def test_get_subscription(hub: HubLike) -> None:
 
 
 async def test_list_subscriptions_of_what_the_token_may_read(hub: HubLike) -> None:
-    assert len(await list_subscriptions(hub, call := hub.call())) == 1
+    found, token = await list_subscriptions(hub, call := hub.call(), 0, "")
+    assert (len(found), token) == (1, "")
     assert call.entry.row_count == 1
     with pytest.raises(PermissionDenied):  # it may read nothing at all
-        await list_subscriptions(hub, hub.call(scopes=ELSEWHERE))
+        await list_subscriptions(hub, hub.call(scopes=ELSEWHERE), 0, "")
 
 
 async def test_create_subscription(hub: HubLike) -> None:

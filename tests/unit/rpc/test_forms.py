@@ -43,7 +43,7 @@ def upload(body: bytes) -> GrpcUpload:
     async def requests() -> AsyncIterator[Any]:
         yield api.ImportCustomersRequest(file=HttpBody(content_type=TYPE, data=body))
 
-    exchange: Any = SimpleNamespace(metadata={})
+    exchange: Any = SimpleNamespace(metadata={}, merges={})
     return GrpcUpload(requests(), exchange)
 
 

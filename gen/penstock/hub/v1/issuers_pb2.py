@@ -30,7 +30,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenstock/hub/v1/issuers.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x03\n\x06Issuer\x12\x17\n\tissuer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x06issuer\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08jwks_uri\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\taudiences\x18\x05 \x03(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nalgorithms\x18\x06 \x03(\t\x12\x13\n\x0btoken_types\x18\x07 \x03(\t\x12\x13\n\x0b\x63onsumer_id\x18\x08 \x01(\t\x12\x16\n\x0e\x63onsumer_claim\x18\t \x01(\t\x12\x39\n\tconsumers\x18\n \x03(\x0b\x32&.penstock.hub.v1.Issuer.ConsumersEntry\x12-\n\x06\x63laims\x18\x0b \x03(\x0b\x32\x1d.penstock.hub.v1.ClaimMapping\x12\x13\n\x0bscope_claim\x18\x0c \x01(\t\x12\x17\n\x0fmax_age_seconds\x18\r \x01(\x05\x12\x13\n\x06\x61\x63tive\x18\x0e \x01(\x08H\x00\x88\x01\x01\x12\x1a\n\x12\x63onsumers_by_claim\x18\x0f \x01(\x08\x1a\x30\n\x0e\x43onsumersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_active\"D\n\x0c\x43laimMapping\x12\x13\n\x0btoken_claim\x18\x01 \x01(\t\x12\r\n\x05\x63laim\x18\x02 \x01(\t\x12\x10\n\x08override\x18\x03 \x01(\x08\"\xbd\x02\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.penstock.hub.v1.SigningKey.State\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsign_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tPUBLISHED\x10\x01\x12\x0b\n\x07SIGNING\x10\x02\x12\r\n\tVERIFYING\x10\x03\"\x14\n\x12ListIssuersRequest\"?\n\x13ListIssuersResponse\x12(\n\x07issuers\x18\x01 \x03(\x0b\x32\x17.penstock.hub.v1.Issuer\"+\n\x10GetIssuerRequest\x12\x17\n\tissuer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"D\n\x13\x43reateIssuerRequest\x12-\n\x06issuer\x18\x01 \x01(\x0b\x32\x17.penstock.hub.v1.IssuerB\x04\xe2\x41\x01\x02\"{\n\x13UpdateIssuerRequest\x12-\n\x06issuer\x18\x01 \x01(\x0b\x32\x17.penstock.hub.v1.IssuerB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\".\n\x13\x44\x65leteIssuerRequest\x12\x17\n\tissuer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x18\n\x16ListSigningKeysRequest\"D\n\x17ListSigningKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.penstock.hub.v1.SigningKey\"-\n\x18RotateSigningKeysRequest\x12\x11\n\x03now\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\"F\n\x19RotateSigningKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.penstock.hub.v1.SigningKey2\x9a\x05\n\x07Issuers\x12w\n\x0bListIssuers\x12#.penstock.hub.v1.ListIssuersRequest\x1a$.penstock.hub.v1.ListIssuersResponse\"\x1d\xda\x41\x00\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/access/issuers\x12{\n\tGetIssuer\x12!.penstock.hub.v1.GetIssuerRequest\x1a\x17.penstock.hub.v1.Issuer\"2\xda\x41\tissuer_id\x82\xd3\xe4\x93\x02 \x12\x1e/v1/access/issuers/{issuer_id}\x12z\n\x0c\x43reateIssuer\x12$.penstock.hub.v1.CreateIssuerRequest\x1a\x17.penstock.hub.v1.Issuer\"+\xda\x41\x06issuer\x82\xd3\xe4\x93\x02\x1c\"\x12/v1/access/issuers:\x06issuer\x12\x99\x01\n\x0cUpdateIssuer\x12$.penstock.hub.v1.UpdateIssuerRequest\x1a\x17.penstock.hub.v1.Issuer\"J\xda\x41\x12issuer,update_mask\x82\xd3\xe4\x93\x02/2%/v1/access/issuers/{issuer.issuer_id}:\x06issuer\x12\x80\x01\n\x0c\x44\x65leteIssuer\x12$.penstock.hub.v1.DeleteIssuerRequest\x1a\x16.google.protobuf.Empty\"2\xda\x41\tissuer_id\x82\xd3\xe4\x93\x02 *\x1e/v1/access/issuers/{issuer_id}2\xb0\x02\n\x0bSigningKeys\x12\x88\x01\n\x0fListSigningKeys\x12\'.penstock.hub.v1.ListSigningKeysRequest\x1a(.penstock.hub.v1.ListSigningKeysResponse\"\"\xda\x41\x00\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/access/signing-keys\x12\x95\x01\n\x11RotateSigningKeys\x12).penstock.hub.v1.RotateSigningKeysRequest\x1a*.penstock.hub.v1.RotateSigningKeysResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/access/signing-keys:rotate:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpenstock/hub/v1/issuers.proto\x12\x0fpenstock.hub.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x03\n\x06Issuer\x12\x17\n\tissuer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\r\n\x05title\x18\x02 \x01(\t\x12\x14\n\x06issuer\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08jwks_uri\x18\x04 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\taudiences\x18\x05 \x03(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nalgorithms\x18\x06 \x03(\t\x12\x13\n\x0btoken_types\x18\x07 \x03(\t\x12\x13\n\x0b\x63onsumer_id\x18\x08 \x01(\t\x12\x16\n\x0e\x63onsumer_claim\x18\t \x01(\t\x12\x39\n\tconsumers\x18\n \x03(\x0b\x32&.penstock.hub.v1.Issuer.ConsumersEntry\x12-\n\x06\x63laims\x18\x0b \x03(\x0b\x32\x1d.penstock.hub.v1.ClaimMapping\x12\x13\n\x0bscope_claim\x18\x0c \x01(\t\x12\x17\n\x0fmax_age_seconds\x18\r \x01(\x05\x12\x13\n\x06\x61\x63tive\x18\x0e \x01(\x08H\x00\x88\x01\x01\x12\x1a\n\x12\x63onsumers_by_claim\x18\x0f \x01(\x08\x1a\x30\n\x0e\x43onsumersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_active\"D\n\x0c\x43laimMapping\x12\x13\n\x0btoken_claim\x18\x01 \x01(\t\x12\r\n\x05\x63laim\x18\x02 \x01(\t\x12\x10\n\x08override\x18\x03 \x01(\x08\"\xbd\x02\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.penstock.hub.v1.SigningKey.State\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tsign_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tPUBLISHED\x10\x01\x12\x0b\n\x07SIGNING\x10\x02\x12\r\n\tVERIFYING\x10\x03\"G\n\x12ListIssuersRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x13ListIssuersResponse\x12(\n\x07issuers\x18\x01 \x03(\x0b\x32\x17.penstock.hub.v1.Issuer\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x10GetIssuerRequest\x12\x17\n\tissuer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"D\n\x13\x43reateIssuerRequest\x12-\n\x06issuer\x18\x01 \x01(\x0b\x32\x17.penstock.hub.v1.IssuerB\x04\xe2\x41\x01\x02\"{\n\x13UpdateIssuerRequest\x12-\n\x06issuer\x18\x01 \x01(\x0b\x32\x17.penstock.hub.v1.IssuerB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\".\n\x13\x44\x65leteIssuerRequest\x12\x17\n\tissuer_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x16ListSigningKeysRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x17ListSigningKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.penstock.hub.v1.SigningKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"-\n\x18RotateSigningKeysRequest\x12\x11\n\x03now\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\"F\n\x19RotateSigningKeysResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.penstock.hub.v1.SigningKey2\x9a\x05\n\x07Issuers\x12w\n\x0bListIssuers\x12#.penstock.hub.v1.ListIssuersRequest\x1a$.penstock.hub.v1.ListIssuersResponse\"\x1d\xda\x41\x00\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/access/issuers\x12{\n\tGetIssuer\x12!.penstock.hub.v1.GetIssuerRequest\x1a\x17.penstock.hub.v1.Issuer\"2\xda\x41\tissuer_id\x82\xd3\xe4\x93\x02 \x12\x1e/v1/access/issuers/{issuer_id}\x12z\n\x0c\x43reateIssuer\x12$.penstock.hub.v1.CreateIssuerRequest\x1a\x17.penstock.hub.v1.Issuer\"+\xda\x41\x06issuer\x82\xd3\xe4\x93\x02\x1c\"\x12/v1/access/issuers:\x06issuer\x12\x99\x01\n\x0cUpdateIssuer\x12$.penstock.hub.v1.UpdateIssuerRequest\x1a\x17.penstock.hub.v1.Issuer\"J\xda\x41\x12issuer,update_mask\x82\xd3\xe4\x93\x02/2%/v1/access/issuers/{issuer.issuer_id}:\x06issuer\x12\x80\x01\n\x0c\x44\x65leteIssuer\x12$.penstock.hub.v1.DeleteIssuerRequest\x1a\x16.google.protobuf.Empty\"2\xda\x41\tissuer_id\x82\xd3\xe4\x93\x02 *\x1e/v1/access/issuers/{issuer_id}2\xb0\x02\n\x0bSigningKeys\x12\x88\x01\n\x0fListSigningKeys\x12\'.penstock.hub.v1.ListSigningKeysRequest\x1a(.penstock.hub.v1.ListSigningKeysResponse\"\"\xda\x41\x00\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/access/signing-keys\x12\x95\x01\n\x11RotateSigningKeys\x12).penstock.hub.v1.RotateSigningKeysRequest\x1a*.penstock.hub.v1.RotateSigningKeysResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/access/signing-keys:rotate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUER'].fields_by_name['jwks_uri']._serialized_options = b'\342A\001\002'
   _globals['_ISSUER'].fields_by_name['audiences']._loaded_options = None
   _globals['_ISSUER'].fields_by_name['audiences']._serialized_options = b'\342A\001\002'
+  _globals['_LISTISSUERSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTISSUERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTISSUERSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTISSUERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_GETISSUERREQUEST'].fields_by_name['issuer_id']._loaded_options = None
   _globals['_GETISSUERREQUEST'].fields_by_name['issuer_id']._serialized_options = b'\342A\001\002'
   _globals['_CREATEISSUERREQUEST'].fields_by_name['issuer']._loaded_options = None
@@ -57,6 +61,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEISSUERREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_DELETEISSUERREQUEST'].fields_by_name['issuer_id']._loaded_options = None
   _globals['_DELETEISSUERREQUEST'].fields_by_name['issuer_id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTSIGNINGKEYSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTSIGNINGKEYSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTSIGNINGKEYSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTSIGNINGKEYSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_ROTATESIGNINGKEYSREQUEST'].fields_by_name['now']._loaded_options = None
   _globals['_ROTATESIGNINGKEYSREQUEST'].fields_by_name['now']._serialized_options = b'\342A\001\001'
   _globals['_ISSUERS'].methods_by_name['ListIssuers']._loaded_options = None
@@ -84,27 +92,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNINGKEY_STATE']._serialized_start=1019
   _globals['_SIGNINGKEY_STATE']._serialized_end=1092
   _globals['_LISTISSUERSREQUEST']._serialized_start=1094
-  _globals['_LISTISSUERSREQUEST']._serialized_end=1114
-  _globals['_LISTISSUERSRESPONSE']._serialized_start=1116
-  _globals['_LISTISSUERSRESPONSE']._serialized_end=1179
-  _globals['_GETISSUERREQUEST']._serialized_start=1181
-  _globals['_GETISSUERREQUEST']._serialized_end=1224
-  _globals['_CREATEISSUERREQUEST']._serialized_start=1226
-  _globals['_CREATEISSUERREQUEST']._serialized_end=1294
-  _globals['_UPDATEISSUERREQUEST']._serialized_start=1296
-  _globals['_UPDATEISSUERREQUEST']._serialized_end=1419
-  _globals['_DELETEISSUERREQUEST']._serialized_start=1421
-  _globals['_DELETEISSUERREQUEST']._serialized_end=1467
-  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=1469
-  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=1493
-  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=1495
-  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=1563
-  _globals['_ROTATESIGNINGKEYSREQUEST']._serialized_start=1565
-  _globals['_ROTATESIGNINGKEYSREQUEST']._serialized_end=1610
-  _globals['_ROTATESIGNINGKEYSRESPONSE']._serialized_start=1612
-  _globals['_ROTATESIGNINGKEYSRESPONSE']._serialized_end=1682
-  _globals['_ISSUERS']._serialized_start=1685
-  _globals['_ISSUERS']._serialized_end=2351
-  _globals['_SIGNINGKEYS']._serialized_start=2354
-  _globals['_SIGNINGKEYS']._serialized_end=2658
+  _globals['_LISTISSUERSREQUEST']._serialized_end=1165
+  _globals['_LISTISSUERSRESPONSE']._serialized_start=1167
+  _globals['_LISTISSUERSRESPONSE']._serialized_end=1255
+  _globals['_GETISSUERREQUEST']._serialized_start=1257
+  _globals['_GETISSUERREQUEST']._serialized_end=1300
+  _globals['_CREATEISSUERREQUEST']._serialized_start=1302
+  _globals['_CREATEISSUERREQUEST']._serialized_end=1370
+  _globals['_UPDATEISSUERREQUEST']._serialized_start=1372
+  _globals['_UPDATEISSUERREQUEST']._serialized_end=1495
+  _globals['_DELETEISSUERREQUEST']._serialized_start=1497
+  _globals['_DELETEISSUERREQUEST']._serialized_end=1543
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_start=1545
+  _globals['_LISTSIGNINGKEYSREQUEST']._serialized_end=1620
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_start=1622
+  _globals['_LISTSIGNINGKEYSRESPONSE']._serialized_end=1715
+  _globals['_ROTATESIGNINGKEYSREQUEST']._serialized_start=1717
+  _globals['_ROTATESIGNINGKEYSREQUEST']._serialized_end=1762
+  _globals['_ROTATESIGNINGKEYSRESPONSE']._serialized_start=1764
+  _globals['_ROTATESIGNINGKEYSRESPONSE']._serialized_end=1834
+  _globals['_ISSUERS']._serialized_start=1837
+  _globals['_ISSUERS']._serialized_end=2503
+  _globals['_SIGNINGKEYS']._serialized_start=2506
+  _globals['_SIGNINGKEYS']._serialized_end=2810
 # @@protoc_insertion_point(module_scope)

@@ -108,14 +108,20 @@ class GetShapeRequest(_message.Message):
     def __init__(self, shape_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class ListShapesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListShapesResponse(_message.Message):
-    __slots__ = ("shapes",)
+    __slots__ = ("shapes", "next_page_token")
     SHAPES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     shapes: _containers.RepeatedCompositeFieldContainer[Shape]
-    def __init__(self, shapes: _Optional[_Iterable[_Union[Shape, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, shapes: _Optional[_Iterable[_Union[Shape, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class DeleteShapeRequest(_message.Message):
     __slots__ = ("shape_id",)

@@ -9,6 +9,7 @@ import typer
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.failures import Failure, read_document
 from penstock.client.cli.printing import print_document, print_rows
+from penstock.client.pages import walk_pages
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -42,8 +43,8 @@ def list_keys() -> None:
     from penstock.hub.v1 import issuers_pb2
 
     with connect_client() as client:
-        request = issuers_pb2.ListSigningKeysRequest()
-        _print_keys(client.call(_open_keys(client).ListSigningKeys, request, safe=True).keys)
+        method = _open_keys(client).ListSigningKeys
+        _print_keys(_read_all(client, method, issuers_pb2.ListSigningKeysRequest(), "keys"))
 
 
 def rotate_keys(
@@ -68,8 +69,8 @@ def list_issuers() -> None:
     from penstock.hub.v1 import issuers_pb2
 
     with connect_client() as client:
-        request = issuers_pb2.ListIssuersRequest()
-        found = client.call(_open_issuers(client).ListIssuers, request, safe=True).issuers
+        method = _open_issuers(client).ListIssuers
+        found = _read_all(client, method, issuers_pb2.ListIssuersRequest(), "issuers")
     print_rows(found, ["issuer_id", "issuer", "active", "consumer_id", "consumer_claim"])
 
 
@@ -133,6 +134,11 @@ def _open_issuers(client: Client) -> Any:
     from penstock.hub.v1 import issuers_pb2_grpc
 
     return issuers_pb2_grpc.IssuersStub(client.channel)
+
+
+def _read_all(client: Client, method: Any, request: Any, field: str) -> list[Any]:
+    """The items of all pages."""
+    return [*walk_pages(lambda asked: client.call(method, asked, safe=True), request, field)]
 
 
 def _print_keys(keys: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.client.cli.failures import Failure
+from penstock.client.pages import walk_pages
 
 if TYPE_CHECKING:
     from penstock.client.client import Client
@@ -66,12 +67,7 @@ def call_webhooks(client: Client, method: str, request: Any, *, safe: bool = Tru
 
 def read_pages(client: Client, method: str, request: Any, field: str) -> Iterator[Any]:
     """The items of all pages."""
-    while True:
-        reply = call_webhooks(client, method, request)
-        yield from getattr(reply, field)
-        request.page_token = reply.next_page_token
-        if not request.page_token:
-            return
+    return walk_pages(lambda asked: call_webhooks(client, method, asked), request, field)
 
 
 def make_selections(

@@ -6,13 +6,16 @@ from penstockd.auth.issuers import Issuer
 from penstockd.auth.trust import load_issuers
 from penstockd.calls import Call
 from penstockd.hub import Hub
+from penstockd.paging import Paging
 from penstockd.policy.model import Permission
 
 
-async def list_issuers(hub: Hub, call: Call) -> list[Issuer]:
-    """All issuers by id. Raises PermissionDenied without access.read."""
+async def list_issuers(
+    hub: Hub, call: Call, page_size: int, page_token: str
+) -> tuple[list[Issuer], str]:
+    """A page of issuers, and the next page's token. Raises PermissionDenied."""
     call.require(Permission.ACCESS_READ)
+    paging = Paging(hub.page_tokens, call, "issuers", page_size, page_token)
     async with hub.database.connection() as connection:
-        found = await load_issuers(connection)
-    call.entry.row_count = len(found)
-    return found
+        found = await load_issuers(connection, after=paging.after(""), limit=paging.limit)
+    return paging.cut(found, lambda issuer: issuer.issuer_id)

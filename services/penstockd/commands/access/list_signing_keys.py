@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from penstockd.auth.keys import SigningKeys
+from penstockd.auth.keys import SigningKey
 from penstockd.calls import Call
 from penstockd.hub import Hub
+from penstockd.paging import Paging
 from penstockd.policy.model import Permission
 
 
-def list_signing_keys(hub: Hub, call: Call) -> SigningKeys:
-    """The keys in force. Raises PermissionDenied without access.read."""
+def list_signing_keys(
+    hub: Hub, call: Call, page_size: int, page_token: str
+) -> tuple[list[SigningKey], str]:
+    """A page of the keys, newest first, and the next page's token. Raises PermissionDenied."""
     call.require(Permission.ACCESS_READ)
-    call.entry.row_count = len(hub.tokens.keys.all)
-    return hub.tokens.keys
+    paging = Paging(hub.page_tokens, call, "keys", page_size, page_token)
+    return paging.cut(hub.tokens.keys.newest(paging.position), lambda key: key.place)

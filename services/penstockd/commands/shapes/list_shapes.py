@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from penstockd.calls import Call
 from penstockd.hub import Hub
-from penstockd.policy.model import Action
-from penstockd.shapes.model import ShapeDefinition
-from penstockd.shapes.using import shape_owner
+from penstockd.paging import Paging
+from penstockd.shapes.using import shape_owner, shows_shape
 from penstockd.store.shapes import StoredShape, read_shapes
 
 
-async def list_shapes(hub: Hub, call: Call) -> Sequence[StoredShape]:
-    """The latest versions of the caller's shapes of datasets that its token may read, by id."""
+async def list_shapes(
+    hub: Hub, call: Call, page_size: int, page_token: str
+) -> tuple[list[StoredShape], str]:
+    """A page of the shapes of what the token may read, and the next page's token."""
     owner = shape_owner(hub.catalog, call)
+    paging = Paging(hub.page_tokens, call, "shapes", page_size, page_token)
     async with hub.database.connection() as connection:
-        found = await read_shapes(connection, owner)
-    datasets = [ShapeDefinition.parse(shape.definition).dataset for shape in found]
-    shown = [s for s, d in zip(found, datasets, strict=True) if call.reaches(d, Action.READ)]
-    call.entry.row_count = len(shown)
-    return shown
+        found = await read_shapes(connection, owner, paging.after(""), paging.limit)
+    return paging.cut(found, lambda shape: shape.shape_id, lambda shape: shows_shape(call, shape))

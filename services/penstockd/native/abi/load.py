@@ -85,7 +85,7 @@ class LoadOp(NamedTuple):
     #: Number; a DECIMAL's precision; offset of an ENUM's names; where a GROUP closes;
     #: brackets of OTHER.
     arg: int
-    #: A DECIMAL's scale; how many names an ENUM has; whether an empty GROUP is written.
+    #: A DECIMAL's scale; how many names an ENUM has.
     extra: int
     #: Required.
     required: int

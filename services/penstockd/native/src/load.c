@@ -546,21 +546,19 @@ static int32_t any(const Plan *plan, int32_t i, int32_t end) {
 
 // Writes the columns to `*row` and the record to `o`; stops when `left` is set.
 static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
-  u8 *open[MOST_DEPTH];
-  int32_t depth = 0, present = 0;
+  u8 *open[MOST_DEPTH + 1]; // where the size of each open message stands; 0: the message is absent
+  int32_t depth = 0;
+  open[0] = 0;
   for (int32_t i = 0; i < plan->ops && !left; i++) {
     const Op *op = &plan->op[i];
     if (op->code == GROUP) { // a nested message: absent if all of its columns are NULL
-      int32_t given = any(plan, i + 1, op->arg);
-      if (!depth) present = given;
-      open[depth] = 0;
-      if (given || (present && op->extra)) {
+      open[++depth] = 0;
+      if (any(plan, i + 1, op->arg)) {
         o = lit(o, op->tag);
         open[depth] = ++o; // one byte for its size
       }
-      depth++;
     } else if (op->code == CLOSE) {
-      u8 *start = open[--depth];
+      u8 *start = open[depth--];
       if (start) {
         uint32_t size = (uint32_t)(o - start), more = 0;
         while (size >> 7 * (more + 1)) more++;
@@ -568,8 +566,8 @@ static u8 *record(u8 *o, u8 **row, const Plan *plan, uint32_t odd) {
         varint(start - 1, size);
         o += more;
       }
-      if (!depth) present = 0;
     } else if (op->column < 0 || cells[op->column].n < 0) {
+      int32_t present = open[depth] != 0;
       left |= op->required & (present ? WITHIN : ABSENT);
       *row = lit(*row, present ? op->filled : op->null);
       o = lit(o, present ? op->filled_image : op->null_image);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from penstock.hub.v1 import issuers_pb2 as pb
 from penstockd.access.masks import put_entries, split_path
 from penstockd.auth.issuers import ClaimMapping, Issuer
-from penstockd.auth.keys import ALGORITHM, SigningKeys
+from penstockd.auth.keys import ALGORITHM, SigningKey, SigningKeys
 from penstockd.commands.access.create_issuer import create_issuer
 from penstockd.commands.access.get_issuer import get_issuer
 from penstockd.commands.access.list_issuers import list_issuers
@@ -44,8 +44,8 @@ def list_routes() -> Iterator[Route]:
 
 
 async def _list_issuers(request: pb.ListIssuersRequest, call: ServedCall) -> pb.ListIssuersResponse:
-    found = await list_issuers(call.hub, call)
-    return pb.ListIssuersResponse(issuers=map(_issuer_message, found))
+    found, token = await list_issuers(call.hub, call, request.page_size, request.page_token)
+    return pb.ListIssuersResponse(issuers=map(_issuer_message, found), next_page_token=token)
 
 
 async def _get_issuer(request: pb.GetIssuerRequest, call: ServedCall) -> pb.Issuer:
@@ -87,15 +87,17 @@ async def _delete_issuer(request: pb.DeleteIssuerRequest, call: ServedCall) -> E
 async def _list_keys(
     request: pb.ListSigningKeysRequest, call: ServedCall
 ) -> pb.ListSigningKeysResponse:
-    keys = list_signing_keys(call.hub, call)
-    return pb.ListSigningKeysResponse(keys=_key_messages(keys))
+    size, token = request.page_size, request.page_token
+    page, token = list_signing_keys(call.hub, call, size, token)
+    keys = _key_messages(call.hub.tokens.keys, page)
+    return pb.ListSigningKeysResponse(keys=keys, next_page_token=token)
 
 
 async def _rotate_keys(
     request: pb.RotateSigningKeysRequest, call: ServedCall
 ) -> pb.RotateSigningKeysResponse:
     keys = await rotate_signing_keys(call.hub, call, now=request.now)
-    return pb.RotateSigningKeysResponse(keys=_key_messages(keys))
+    return pb.RotateSigningKeysResponse(keys=_key_messages(keys, keys.newest()))
 
 
 def _read_issuer(message: pb.Issuer) -> Issuer:
@@ -142,12 +144,12 @@ def _issuer_message(issuer: Issuer) -> pb.Issuer:
     )
 
 
-def _key_messages(keys: SigningKeys) -> Iterator[pb.SigningKey]:
-    """The keys, newest first."""
+def _key_messages(keys: SigningKeys, page: Sequence[SigningKey]) -> Iterator[pb.SigningKey]:
+    """Some of the keys in force."""
     now = time.time()
     signer = keys.signer(now)
     state = pb.SigningKey.State
-    for key in reversed(keys.all):
+    for key in page:
         does = state.PUBLISHED if key.sign_time.timestamp() > now else state.VERIFYING
         yield pb.SigningKey(
             key_id=key.key_id,

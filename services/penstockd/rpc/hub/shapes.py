@@ -74,8 +74,8 @@ async def _get_shape(request: pb.GetShapeRequest, call: ServedCall) -> pb.Shape:
 
 
 async def _list_shapes(request: pb.ListShapesRequest, call: ServedCall) -> pb.ListShapesResponse:
-    found = await list_shapes(call.hub, call)
-    return pb.ListShapesResponse(shapes=map(_shape_message, found))
+    found, token = await list_shapes(call.hub, call, request.page_size, request.page_token)
+    return pb.ListShapesResponse(shapes=map(_shape_message, found), next_page_token=token)
 
 
 async def _delete_shape(request: pb.DeleteShapeRequest, call: ServedCall) -> Empty:

@@ -86,9 +86,10 @@ async def _get_subscription(
 async def _list_subscriptions(
     request: api.ListSubscriptionsRequest, call: ServedCall
 ) -> api.ListSubscriptionsResponse:
-    found = await list_subscriptions(call.hub, call)
+    size, token = request.page_size, request.page_token
+    found, token = await list_subscriptions(call.hub, call, size, token)
     said = [_subscription_message(s, call.hub.places) for s in found]
-    return api.ListSubscriptionsResponse(subscriptions=said)
+    return api.ListSubscriptionsResponse(subscriptions=said, next_page_token=token)
 
 
 async def _delete_subscription(request: api.DeleteSubscriptionRequest, call: ServedCall) -> Empty:

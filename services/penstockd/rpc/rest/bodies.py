@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.access.masks import quote_step
+from penstockd.catalog.merging import MergePatch
 from penstockd.catalog.oneofs import several_set, true_oneofs
 from penstockd.catalog.scalars import ValueRefused, type_name
 from penstockd.errors import RequestTooLarge, Violation
@@ -37,6 +38,8 @@ class BodyReading:
     #: Whether the body is a merge patch (RFC 7396): then maps merge, too, in which null clears, and
     #: an object without members changes nothing.
     patches: bool = False
+    #: How the maps and Structs of the record change, by their paths in it.
+    merges: dict[str, MergePatch] = field(default_factory=dict)
 
     def read(self, value: Any, message: Message, path: str = "", mask: str | None = "") -> None:
         """Put the members of an object into a message. ``path`` is where the object stands in the
@@ -72,11 +75,12 @@ class BodyReading:
         path: str,
         mask: str | None,
     ) -> None:
-        made, present = records.read(value, self.problems, path)
-        if made is not None:
-            message.MergeFrom(made)
+        made = records.read(value, self.problems, path, patches=self.patches)
+        if made.message is not None:
+            message.MergeFrom(made.message)
         if mask is not None:
-            self.present += present
+            self.present += made.present
+        self.merges |= made.merges
 
     def _read_member(
         self, known: FieldDescriptor, value: Any, message: Message, path: str, mask: str | None

@@ -11,12 +11,13 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from penstockd.catalog.scalars import ValueRefused
-from penstockd.errors import RequestMalformed, ValueInvalid, Violation
-from penstockd.rpc.rest.problems import suggest_name
+from penstockd.errors import RequestMalformed
+from penstockd.rpc.rest.problems import Problems, join_path, suggest_name
 from penstockd.rpc.rest.values import fill_message, follow_steps, known_message, text_value
 
 #: The most parameters of a call, and of messages within messages that a name may lead through.
 MOST_PARAMETERS, MOST_DEPTH = 500, 4
+_MASK = "update_mask"
 
 
 def parse_query(text: str) -> list[tuple[str, str]]:
@@ -47,28 +48,39 @@ class QueryReader:
     ) -> None:
         """Put parameters into a request, of which the body has set the fields ``body``.
 
-        Raises ValueInvalid, which names the parameter.
+        Raises ValueInvalid, which names all parameters that are wrong.
         """
-        found: dict[FieldDescriptor, int] = {}
+        problems, found = Problems(), set[FieldDescriptor]()
         for name, text in given:
-            known = self._fields.get(name)
-            if known is None:
-                problem = f"is not a parameter of this method{suggest_name(name, self._names)}"
-                raise ValueInvalid.of(name, problem)
-            steps, field = known
-            found[field] = found.get(field, 0) + 1
-            if found[field] > 1 and not field.is_repeated:
-                raise ValueInvalid.of(name, "is given more than once")
-            holder = follow_steps(message, steps)
-            before = str(getattr(holder, field.name))
             try:
-                _put_text(holder, field, text)
+                self._read_one(name, text, message, body, found)
             except ValueRefused as refused:
-                violation = Violation(name, refused.reason)
-                raise ValueInvalid(f"{name} {refused.reason}", violations=[violation]) from None
-            in_body = (*steps, field.name)[0] in body
-            if in_body and (field.is_repeated or str(getattr(holder, field.name)) != before):
-                raise ValueInvalid.of(name, "differs from the body")
+                problems.add(join_path("", name), refused.reason)
+        problems.raise_any()
+
+    def _read_one(
+        self,
+        name: str,
+        text: str,
+        message: Message,
+        body: Collection[str],
+        found: set[FieldDescriptor],
+    ) -> None:
+        """Raises ValueRefused."""
+        known = self._fields.get(name)
+        if known is None:
+            hint = suggest_name(name, self._names)
+            raise ValueRefused(f"is not a parameter of this method{hint}")
+        steps, field = known
+        if field in found and not field.is_repeated:
+            raise ValueRefused("is given more than once")
+        found.add(field)
+        holder = follow_steps(message, steps)
+        before = str(getattr(holder, field.name))
+        _put_text(holder, field, text)
+        in_body = (*steps, field.name)[0] in body
+        if in_body and (field.is_repeated or str(getattr(holder, field.name)) != before):
+            raise ValueRefused("differs from the body")
 
 
 def _list_fields(
@@ -91,6 +103,8 @@ def _put_text(holder: Any, field: FieldDescriptor, text: str) -> None:
     if field.message_type is not None:
         read = known_message(field.message_type)
         assert read is not None, "others are not parameters"
+        if field.name == _MASK and not text.replace(",", "").strip():
+            raise ValueRefused("is empty")  # a call without a mask would mean another thing
         fill_message(getattr(holder, field.name), read(text))
     elif field.is_repeated:
         getattr(holder, field.name).append(text_value(field)(text))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from penstockd.catalog.leniency import STRICT, TRUNCATING, Leniency
+from penstockd.catalog.merging import MergePatch
 from penstockd.catalog.model import Field, Kind
 from penstockd.catalog.oneofs import OneofCheck
 from penstockd.catalog.record import Codec
@@ -23,6 +24,21 @@ from penstockd.writes.incoming import check_fields
 
 #: Kinds whose values are texts in a message, which the command checks once more.
 _TEXTS = (Kind.STRING, Kind.DECIMAL, Kind.DATE)
+#: Kinds whose values are objects, which merge patches change in part.
+_MERGING = (Kind.MAP, Kind.STRUCT)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecord:
+    """What a body says of a record."""
+
+    #: None if it cannot be made.
+    message: Message | None = None
+    #: The paths of the fields that the body names.
+    present: Sequence[str] = ()
+    #: How maps and Structs change, by the paths of their fields. The message has what they make of
+    #: nothing.
+    merges: Mapping[str, MergePatch] = dataclass_field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -34,8 +50,19 @@ class _RecordReading:
     problems: Problems
     #: Whether the record is one of several: then each that is wrong may be refused by itself.
     among: bool
+    #: Whether maps and Structs merge with what is stored (RFC 7396).
+    patches: bool
     present: list[str] = dataclass_field(default_factory=list)
     texts: dict[Field, str] = dataclass_field(default_factory=dict)
+    merges: dict[str, MergePatch] = dataclass_field(default_factory=dict)
+
+    def value(self, field: Field, given: Any, parse: Parser) -> Any:
+        """The value that a member gives its field; of what merges, as far as it is given. Raises
+        ValueRefused."""
+        if not self.patches or type(given) is not dict or field.kind not in _MERGING:
+            return parse(given)
+        patch = self.merges[field.path] = MergePatch.of(field, given, parse)
+        return patch.merged()
 
     def refuse(self, field: Field, value: Any, path: str, reason: str) -> None:
         """Note that a value is wrong. A wrong text of one of several records stays for the command,
@@ -64,24 +91,24 @@ class RecordBodies:
         self._members = _RecordMembers(view.fields(), places, view, self.leniency, 0)
 
     def read(
-        self, value: Any, problems: Problems, path: str
-    ) -> tuple[Message | None, Sequence[str]]:
-        """The record of an object, and the paths of the fields that the object names.
+        self, value: Any, problems: Problems, path: str, *, patches: bool = False
+    ) -> ReadRecord:
+        """The record of an object; if it cannot be made, ``problems`` has the reasons.
 
-        None if it cannot be made; then ``problems`` has the reasons. Raises PermissionDenied for a
-        field that the caller sees, but not whole.
+        With ``patches`` it is a merge patch. Raises PermissionDenied for a field that the caller
+        sees, but not whole.
         """
         row: list[Any] = [None] * len(self._fields)
-        reading, before = _RecordReading(row, problems, bool(path)), problems.count
+        reading, before = _RecordReading(row, problems, bool(path), patches), problems.count
         self._members.fill(value, reading, path)
         for place, problem in self._oneofs.problems(row):
             problems.add(join_path(path, place), problem)
         if problems.count > before:
-            return None, reading.present
+            return ReadRecord(None, reading.present)
         message = self._codec.message(stored_row(self._fields, row))
         for field, text in reading.texts.items():
             _put_text(message, field, text)
-        return message, reading.present
+        return ReadRecord(message, reading.present, reading.merges)
 
 
 class TruncatingBodies(RecordBodies):
@@ -94,10 +121,10 @@ class BlindReader:
     """Reads nothing of a record of which the caller sees nothing: the command refuses the call."""
 
     def read(
-        self, value: Any, problems: Problems, path: str
-    ) -> tuple[Message | None, Sequence[str]]:
+        self, value: Any, problems: Problems, path: str, *, patches: bool = False
+    ) -> ReadRecord:
         """No record, and no fault."""
-        return None, ()
+        return ReadRecord()
 
 
 class _RecordMembers:
@@ -174,7 +201,7 @@ class _RecordMembers:
             check_fields(self._view, [field.path])  # refuses what is not the hub's own to write
             return
         try:
-            reading.row[place] = parse(value)
+            reading.row[place] = reading.value(field, value, parse)
         except ValueRefused as refused:
             reading.refuse(field, value, path, refused.reason)
 

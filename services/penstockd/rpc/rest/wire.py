@@ -18,7 +18,7 @@ from penstockd.catalog.leniency import TRUNCATE
 from penstockd.catalog.record_json import RecordJson
 from penstockd.catalog.scalars import ValueRefused
 from penstockd.catalog.values import load_json
-from penstockd.errors import RequestMalformed, RequestTooLarge, ValueInvalid
+from penstockd.errors import RequestMalformed, RequestTooLarge
 from penstockd.policy.rendering import JsonPage, JsonRecord, Render, render_json
 from penstockd.rpc.door import Route, ServedRoute
 from penstockd.rpc.exchange import Exchange, Refusal
@@ -189,6 +189,7 @@ class RestWire:
         if reading.patches:
             # In one order, so that a repeated call is the same call.
             request.update_mask.paths.extend(sorted(set(reading.present)))
+            exchange.merges = reading.merges
         return [path.partition(".")[0] for path in reading.present] if whole else [rule.body]
 
     async def _load_body(
@@ -228,11 +229,7 @@ class RestWire:
         rule = self.found.rule
         bound = [variable.path for variable in rule.variables]
         taken = [*bound, *([rule.body] if rule.body not in ("", "*") else [])]
-        parameters = parse_query(self.query)
-        for name, text in parameters:
-            if name in (_MASK, "updateMask") and not text.replace(",", "").strip():
-                raise ValueInvalid.of(name, "is empty")
-        if parameters:
+        if parameters := parse_query(self.query):
             reader = query_reader(type(request).DESCRIPTOR, tuple(taken))
             reader.read(parameters, request, given)
 

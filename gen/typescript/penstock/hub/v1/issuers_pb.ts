@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/issuers.proto.
  */
 export const file_penstock_hub_v1_issuers: GenFile = /*@__PURE__*/
-  fileDesc("Ch1wZW5zdG9jay9odWIvdjEvaXNzdWVycy5wcm90bxIPcGVuc3RvY2suaHViLnYxIrsDCgZJc3N1ZXISEQoJaXNzdWVyX2lkGAEgASgJEg0KBXRpdGxlGAIgASgJEg4KBmlzc3VlchgDIAEoCRIQCghqd2tzX3VyaRgEIAEoCRIRCglhdWRpZW5jZXMYBSADKAkSEgoKYWxnb3JpdGhtcxgGIAMoCRITCgt0b2tlbl90eXBlcxgHIAMoCRITCgtjb25zdW1lcl9pZBgIIAEoCRIWCg5jb25zdW1lcl9jbGFpbRgJIAEoCRI5Cgljb25zdW1lcnMYCiADKAsyJi5wZW5zdG9jay5odWIudjEuSXNzdWVyLkNvbnN1bWVyc0VudHJ5Ei0KBmNsYWltcxgLIAMoCzIdLnBlbnN0b2NrLmh1Yi52MS5DbGFpbU1hcHBpbmcSEwoLc2NvcGVfY2xhaW0YDCABKAkSFwoPbWF4X2FnZV9zZWNvbmRzGA0gASgFEhMKBmFjdGl2ZRgOIAEoCEgAiAEBEhoKEmNvbnN1bWVyc19ieV9jbGFpbRgPIAEoCBowCg5Db25zdW1lcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgkKB19hY3RpdmUiRAoMQ2xhaW1NYXBwaW5nEhMKC3Rva2VuX2NsYWltGAEgASgJEg0KBWNsYWltGAIgASgJEhAKCG92ZXJyaWRlGAMgASgIIr0CCgpTaWduaW5nS2V5Eg4KBmtleV9pZBgBIAEoCRIwCgVzdGF0ZRgCIAEoDjIhLnBlbnN0b2NrLmh1Yi52MS5TaWduaW5nS2V5LlN0YXRlEhEKCWFsZ29yaXRobRgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc2lnbl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXRpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABINCglQVUJMSVNIRUQQARILCgdTSUdOSU5HEAISDQoJVkVSSUZZSU5HEAMiFAoSTGlzdElzc3VlcnNSZXF1ZXN0Ij8KE0xpc3RJc3N1ZXJzUmVzcG9uc2USKAoHaXNzdWVycxgBIAMoCzIXLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZXIiJQoQR2V0SXNzdWVyUmVxdWVzdBIRCglpc3N1ZXJfaWQYASABKAkiPgoTQ3JlYXRlSXNzdWVyUmVxdWVzdBInCgZpc3N1ZXIYASABKAsyFy5wZW5zdG9jay5odWIudjEuSXNzdWVyIm8KE1VwZGF0ZUlzc3VlclJlcXVlc3QSJwoGaXNzdWVyGAEgASgLMhcucGVuc3RvY2suaHViLnYxLklzc3VlchIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siKAoTRGVsZXRlSXNzdWVyUmVxdWVzdBIRCglpc3N1ZXJfaWQYASABKAkiGAoWTGlzdFNpZ25pbmdLZXlzUmVxdWVzdCJEChdMaXN0U2lnbmluZ0tleXNSZXNwb25zZRIpCgRrZXlzGAEgAygLMhsucGVuc3RvY2suaHViLnYxLlNpZ25pbmdLZXkiJwoYUm90YXRlU2lnbmluZ0tleXNSZXF1ZXN0EgsKA25vdxgBIAEoCCJGChlSb3RhdGVTaWduaW5nS2V5c1Jlc3BvbnNlEikKBGtleXMYASADKAsyGy5wZW5zdG9jay5odWIudjEuU2lnbmluZ0tleTKYAwoHSXNzdWVycxJYCgtMaXN0SXNzdWVycxIjLnBlbnN0b2NrLmh1Yi52MS5MaXN0SXNzdWVyc1JlcXVlc3QaJC5wZW5zdG9jay5odWIudjEuTGlzdElzc3VlcnNSZXNwb25zZRJHCglHZXRJc3N1ZXISIS5wZW5zdG9jay5odWIudjEuR2V0SXNzdWVyUmVxdWVzdBoXLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZXISTQoMQ3JlYXRlSXNzdWVyEiQucGVuc3RvY2suaHViLnYxLkNyZWF0ZUlzc3VlclJlcXVlc3QaFy5wZW5zdG9jay5odWIudjEuSXNzdWVyEk0KDFVwZGF0ZUlzc3VlchIkLnBlbnN0b2NrLmh1Yi52MS5VcGRhdGVJc3N1ZXJSZXF1ZXN0GhcucGVuc3RvY2suaHViLnYxLklzc3VlchJMCgxEZWxldGVJc3N1ZXISJC5wZW5zdG9jay5odWIudjEuRGVsZXRlSXNzdWVyUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eTLfAQoLU2lnbmluZ0tleXMSZAoPTGlzdFNpZ25pbmdLZXlzEicucGVuc3RvY2suaHViLnYxLkxpc3RTaWduaW5nS2V5c1JlcXVlc3QaKC5wZW5zdG9jay5odWIudjEuTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2USagoRUm90YXRlU2lnbmluZ0tleXMSKS5wZW5zdG9jay5odWIudjEuUm90YXRlU2lnbmluZ0tleXNSZXF1ZXN0GioucGVuc3RvY2suaHViLnYxLlJvdGF0ZVNpZ25pbmdLZXlzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("Ch1wZW5zdG9jay9odWIvdjEvaXNzdWVycy5wcm90bxIPcGVuc3RvY2suaHViLnYxIrsDCgZJc3N1ZXISEQoJaXNzdWVyX2lkGAEgASgJEg0KBXRpdGxlGAIgASgJEg4KBmlzc3VlchgDIAEoCRIQCghqd2tzX3VyaRgEIAEoCRIRCglhdWRpZW5jZXMYBSADKAkSEgoKYWxnb3JpdGhtcxgGIAMoCRITCgt0b2tlbl90eXBlcxgHIAMoCRITCgtjb25zdW1lcl9pZBgIIAEoCRIWCg5jb25zdW1lcl9jbGFpbRgJIAEoCRI5Cgljb25zdW1lcnMYCiADKAsyJi5wZW5zdG9jay5odWIudjEuSXNzdWVyLkNvbnN1bWVyc0VudHJ5Ei0KBmNsYWltcxgLIAMoCzIdLnBlbnN0b2NrLmh1Yi52MS5DbGFpbU1hcHBpbmcSEwoLc2NvcGVfY2xhaW0YDCABKAkSFwoPbWF4X2FnZV9zZWNvbmRzGA0gASgFEhMKBmFjdGl2ZRgOIAEoCEgAiAEBEhoKEmNvbnN1bWVyc19ieV9jbGFpbRgPIAEoCBowCg5Db25zdW1lcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgkKB19hY3RpdmUiRAoMQ2xhaW1NYXBwaW5nEhMKC3Rva2VuX2NsYWltGAEgASgJEg0KBWNsYWltGAIgASgJEhAKCG92ZXJyaWRlGAMgASgIIr0CCgpTaWduaW5nS2V5Eg4KBmtleV9pZBgBIAEoCRIwCgVzdGF0ZRgCIAEoDjIhLnBlbnN0b2NrLmh1Yi52MS5TaWduaW5nS2V5LlN0YXRlEhEKCWFsZ29yaXRobRgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJc2lnbl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXRpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABINCglQVUJMSVNIRUQQARILCgdTSUdOSU5HEAISDQoJVkVSSUZZSU5HEAMiOwoSTGlzdElzc3VlcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlgKE0xpc3RJc3N1ZXJzUmVzcG9uc2USKAoHaXNzdWVycxgBIAMoCzIXLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiUKEEdldElzc3VlclJlcXVlc3QSEQoJaXNzdWVyX2lkGAEgASgJIj4KE0NyZWF0ZUlzc3VlclJlcXVlc3QSJwoGaXNzdWVyGAEgASgLMhcucGVuc3RvY2suaHViLnYxLklzc3VlciJvChNVcGRhdGVJc3N1ZXJSZXF1ZXN0EicKBmlzc3VlchgBIAEoCzIXLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZXISLwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIigKE0RlbGV0ZUlzc3VlclJlcXVlc3QSEQoJaXNzdWVyX2lkGAEgASgJIj8KFkxpc3RTaWduaW5nS2V5c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiXQoXTGlzdFNpZ25pbmdLZXlzUmVzcG9uc2USKQoEa2V5cxgBIAMoCzIbLnBlbnN0b2NrLmh1Yi52MS5TaWduaW5nS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSInChhSb3RhdGVTaWduaW5nS2V5c1JlcXVlc3QSCwoDbm93GAEgASgIIkYKGVJvdGF0ZVNpZ25pbmdLZXlzUmVzcG9uc2USKQoEa2V5cxgBIAMoCzIbLnBlbnN0b2NrLmh1Yi52MS5TaWduaW5nS2V5MpgDCgdJc3N1ZXJzElgKC0xpc3RJc3N1ZXJzEiMucGVuc3RvY2suaHViLnYxLkxpc3RJc3N1ZXJzUmVxdWVzdBokLnBlbnN0b2NrLmh1Yi52MS5MaXN0SXNzdWVyc1Jlc3BvbnNlEkcKCUdldElzc3VlchIhLnBlbnN0b2NrLmh1Yi52MS5HZXRJc3N1ZXJSZXF1ZXN0GhcucGVuc3RvY2suaHViLnYxLklzc3VlchJNCgxDcmVhdGVJc3N1ZXISJC5wZW5zdG9jay5odWIudjEuQ3JlYXRlSXNzdWVyUmVxdWVzdBoXLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZXISTQoMVXBkYXRlSXNzdWVyEiQucGVuc3RvY2suaHViLnYxLlVwZGF0ZUlzc3VlclJlcXVlc3QaFy5wZW5zdG9jay5odWIudjEuSXNzdWVyEkwKDERlbGV0ZUlzc3VlchIkLnBlbnN0b2NrLmh1Yi52MS5EZWxldGVJc3N1ZXJSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5Mt8BCgtTaWduaW5nS2V5cxJkCg9MaXN0U2lnbmluZ0tleXMSJy5wZW5zdG9jay5odWIudjEuTGlzdFNpZ25pbmdLZXlzUmVxdWVzdBooLnBlbnN0b2NrLmh1Yi52MS5MaXN0U2lnbmluZ0tleXNSZXNwb25zZRJqChFSb3RhdGVTaWduaW5nS2V5cxIpLnBlbnN0b2NrLmh1Yi52MS5Sb3RhdGVTaWduaW5nS2V5c1JlcXVlc3QaKi5wZW5zdG9jay5odWIudjEuUm90YXRlU2lnbmluZ0tleXNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * One issuer outside the hub.
@@ -285,6 +285,19 @@ export const SigningKey_StateSchema: GenEnum<SigningKey_State> = /*@__PURE__*/
  * @generated from message penstock.hub.v1.ListIssuersRequest
  */
 export type ListIssuersRequest = Message<"penstock.hub.v1.ListIssuersRequest"> & {
+  /**
+   * The page size; 100 if 0, 1,000 at most.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the previous page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
 };
 
 /**
@@ -295,17 +308,24 @@ export const ListIssuersRequestSchema: GenMessage<ListIssuersRequest> = /*@__PUR
   messageDesc(file_penstock_hub_v1_issuers, 3);
 
 /**
- * The issuers.
+ * A page of the issuers.
  *
  * @generated from message penstock.hub.v1.ListIssuersResponse
  */
 export type ListIssuersResponse = Message<"penstock.hub.v1.ListIssuersResponse"> & {
   /**
-   * All of them, in order of id.
+   * In order of id.
    *
    * @generated from field: repeated penstock.hub.v1.Issuer issuers = 1;
    */
   issuers: Issuer[];
+
+  /**
+   * Leads to the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**
@@ -412,6 +432,19 @@ export const DeleteIssuerRequestSchema: GenMessage<DeleteIssuerRequest> = /*@__P
  * @generated from message penstock.hub.v1.ListSigningKeysRequest
  */
 export type ListSigningKeysRequest = Message<"penstock.hub.v1.ListSigningKeysRequest"> & {
+  /**
+   * The page size; 100 if 0, 1,000 at most.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * The `next_page_token` of the previous page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
 };
 
 /**
@@ -422,17 +455,24 @@ export const ListSigningKeysRequestSchema: GenMessage<ListSigningKeysRequest> = 
   messageDesc(file_penstock_hub_v1_issuers, 9);
 
 /**
- * The signing keys.
+ * A page of the signing keys.
  *
  * @generated from message penstock.hub.v1.ListSigningKeysResponse
  */
 export type ListSigningKeysResponse = Message<"penstock.hub.v1.ListSigningKeysResponse"> & {
   /**
-   * All of them, the newest first.
+   * The newest first.
    *
    * @generated from field: repeated penstock.hub.v1.SigningKey keys = 1;
    */
   keys: SigningKey[];
+
+  /**
+   * Leads to the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
 };
 
 /**

@@ -61,7 +61,7 @@ typedef struct {
   int32_t code; // Code
   int32_t column; // the cell; -1: none
   int32_t arg; // Number; a DECIMAL's precision; offset of an ENUM's names; where a GROUP closes; brackets of OTHER
-  int32_t extra; // a DECIMAL's scale; how many names an ENUM has; whether an empty GROUP is written
+  int32_t extra; // a DECIMAL's scale; how many names an ENUM has
   int32_t required; // Required
   int32_t presence; // whether a default value is written
   int32_t rules; // offset of the model's rules for the value
