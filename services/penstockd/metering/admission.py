@@ -18,6 +18,7 @@ from functools import lru_cache
 from penstockd.audit.entry import Entry
 from penstockd.errors import OutcomeUnknown, RateLimited
 from penstockd.keyring import Keys
+from penstockd.metering.exempt import HUB_TO_BLAME, IMPORTING
 from penstockd.metering.ledger import ALWAYS, ENDLESS, AllowanceKey, Ledger
 from penstockd.metering.periods import Period, find_zone
 from penstockd.metering.purses import PATIENCE, Charge, Over, Purse, Spender, Spent
@@ -34,17 +35,12 @@ BRIEFLY = 0.1
 #: After how many seconds a call may try again that found no place.
 _SOON = 1.0
 #: Outcomes of calls that are not charged: the hub is to blame, or the call was never admitted.
-_UNCHARGED = frozenset(
-    {"INTERNAL", "DATABASE_UNAVAILABLE", "HUB_UNAVAILABLE", "STORAGE_FULL", "SHARE_EXHAUSTED",
-     "OUTCOME_UNKNOWN", "POLICY_STALE", "RATE_LIMITED", "QUOTA_EXHAUSTED"}
-)  # fmt: skip
+_UNCHARGED = HUB_TO_BLAME | {"RATE_LIMITED", "QUOTA_EXHAUSTED"}
 _PARTITION_BYTES = 9
 #: The terms of a consumer that has none any more.
 _UNLIMITED = Terms(Plan(""), PlanLimits())
 #: So many accounts, and hashes of names, are remembered.
 _ACCOUNTS = 8192
-#: How the names of methods begin that import records.
-_IMPORTS = ("Import", "BatchUpsert")
 _UNITS = {
     Countable.CALLS: REQUESTS,
     Countable.BYTES: "content-bytes",
@@ -256,7 +252,7 @@ class Admission:
 
     @property
     def _imports(self) -> bool:
-        return self.asked.method.rpartition("/")[2].startswith(_IMPORTS)
+        return self.asked.method.rpartition("/")[2].startswith(IMPORTING)
 
     @property
     def _told(self) -> list[PlanQuota]:
