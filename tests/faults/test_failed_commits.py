@@ -285,6 +285,7 @@ class Requests:
             "ComparePlanRevisions": lambda: {"from_revision": self.revision},
             "DeletePlan": lambda: named,
             "RollbackPlans": lambda: revision,
+            "RehearsePlan": lambda: {"plan": named},
         }
 
     def _rest(self) -> dict[str, Callable[[], dict[str, Any]]]:

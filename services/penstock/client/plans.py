@@ -68,6 +68,19 @@ class PlansClient:
         request = api.RollbackPlansRequest(revision=revision, **terms.fields())
         return self._call(self._stub.RollbackPlans, request)
 
+    def rehearse(
+        self, plan: Any, *, days: int = 0, consumers: Sequence[str] = (), everybody: bool = False
+    ) -> api.RehearsePlanResponse:
+        """Who would have been refused under a plan: of these consumers, of all, or of those that
+        have the plan of its id now. Takes usage.read or audit.read, too."""
+        request = api.RehearsePlanRequest(
+            plan=make_message(plan, api.Plan),
+            days=days,
+            consumers=consumers,
+            all_consumers=everybody,
+        )
+        return self._call(self._stub.RehearsePlan, request, safe=True)
+
     def limits(self, consumer: str = "") -> api.GetLimitsResponse:
         """The limits of a consumer, the caller itself by default, and what is left of them."""
         stub = stubs.LimitsStub(self._link.channel)

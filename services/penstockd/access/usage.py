@@ -22,3 +22,8 @@ def narrow_question(call: Call, question: UsageQuestion) -> UsageQuestion:
     if question.only.get("consumer", own) != own:
         call.require(Permission.USAGE_READ)
     return replace(question, only={**question.only, "consumer": own})
+
+
+def require_usage_of_all(call: Call) -> None:
+    """Raise PermissionDenied unless the caller may see the usage of all consumers."""
+    call.require(Permission.USAGE_READ, Permission.AUDIT_READ)

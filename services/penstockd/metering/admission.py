@@ -19,6 +19,7 @@ from penstockd.audit.entry import Entry
 from penstockd.errors import OutcomeUnknown, RateLimited
 from penstockd.keyring import Keys
 from penstockd.metering.call_limits import AskedCall, CallLimits, CallLimitsCache, CountedQuota
+from penstockd.metering.exempt import HUB_TO_BLAME
 from penstockd.metering.ledger import AllowanceKey, Ledger
 from penstockd.metering.purses import PATIENCE, Charge, Over, Purse, Spender, Spent
 from penstockd.metering.rate_headers import REQUESTS, LimitState, format_headers
@@ -34,10 +35,7 @@ BRIEFLY = 0.1
 #: After how many seconds a call may try again that found no place.
 _SOON = 1.0
 #: Outcomes of calls that are not charged: the hub is to blame, or the call was never admitted.
-_UNCHARGED = frozenset(
-    {"INTERNAL", "DATABASE_UNAVAILABLE", "HUB_UNAVAILABLE", "STORAGE_FULL", "SHARE_EXHAUSTED",
-     "OUTCOME_UNKNOWN", "POLICY_STALE", "RATE_LIMITED", "QUOTA_EXHAUSTED"}
-)  # fmt: skip
+_UNCHARGED = HUB_TO_BLAME | {"RATE_LIMITED", "QUOTA_EXHAUSTED"}
 _PARTITION_BYTES = 9
 #: The terms of a consumer that has none any more.
 _UNLIMITED = Terms(Plan(""), PlanLimits())

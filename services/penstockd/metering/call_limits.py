@@ -7,13 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from penstockd.metering.exempt import IMPORTING
 from penstockd.metering.ledger import ALWAYS, ENDLESS, AllowanceKey
 from penstockd.metering.periods import Period, find_zone
 from penstockd.metering.purses import Spender
 from penstockd.policy.plans import Countable, PlanQuota, PlanRate, Terms
-
-#: How the names of methods begin that import records.
-_IMPORTS = ("Import", "BatchUpsert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class AskedCall:
     @property
     def imports(self) -> bool:
         """Whether its records count as imported."""
-        return self.method.rpartition("/")[2].startswith(_IMPORTS)
+        return self.method.rpartition("/")[2].startswith(IMPORTING)
 
 
 class CountedQuota:

@@ -146,6 +146,76 @@ class RollbackPlansResponse(_message.Message):
     differences: _containers.RepeatedCompositeFieldContainer[_access_pb2.PolicyDifference]
     def __init__(self, revision: _Optional[int] = ..., differences: _Optional[_Iterable[_Union[_access_pb2.PolicyDifference, _Mapping]]] = ...) -> None: ...
 
+class RehearsePlanRequest(_message.Message):
+    __slots__ = ("plan", "days", "consumers", "all_consumers")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    ALL_CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    plan: Plan
+    days: int
+    consumers: _containers.RepeatedScalarFieldContainer[str]
+    all_consumers: bool
+    def __init__(self, plan: _Optional[_Union[Plan, _Mapping]] = ..., days: _Optional[int] = ..., consumers: _Optional[_Iterable[str]] = ..., all_consumers: _Optional[bool] = ...) -> None: ...
+
+class RehearsePlanResponse(_message.Message):
+    __slots__ = ("limits", "start_time", "end_time", "fresh_time", "counted_time")
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    FRESH_TIME_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_TIME_FIELD_NUMBER: _ClassVar[int]
+    limits: _containers.RepeatedCompositeFieldContainer[RehearsedLimit]
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    fresh_time: _timestamp_pb2.Timestamp
+    counted_time: _timestamp_pb2.Timestamp
+    def __init__(self, limits: _Optional[_Iterable[_Union[RehearsedLimit, _Mapping]]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., fresh_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., counted_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RehearsedLimit(_message.Message):
+    __slots__ = ("consumer", "limit", "verdict", "resolution", "refused", "refused_at_most", "occurrences", "first_time", "last_time", "near_hours", "peak", "allowed", "stretches", "reason")
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_AT_MOST_FIELD_NUMBER: _ClassVar[int]
+    OCCURRENCES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_TIME_FIELD_NUMBER: _ClassVar[int]
+    NEAR_HOURS_FIELD_NUMBER: _ClassVar[int]
+    PEAK_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    STRETCHES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    consumer: str
+    limit: str
+    verdict: str
+    resolution: str
+    refused: int
+    refused_at_most: int
+    occurrences: int
+    first_time: _timestamp_pb2.Timestamp
+    last_time: _timestamp_pb2.Timestamp
+    near_hours: int
+    peak: int
+    allowed: int
+    stretches: _containers.RepeatedCompositeFieldContainer[RefusedStretch]
+    reason: str
+    def __init__(self, consumer: _Optional[str] = ..., limit: _Optional[str] = ..., verdict: _Optional[str] = ..., resolution: _Optional[str] = ..., refused: _Optional[int] = ..., refused_at_most: _Optional[int] = ..., occurrences: _Optional[int] = ..., first_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., near_hours: _Optional[int] = ..., peak: _Optional[int] = ..., allowed: _Optional[int] = ..., stretches: _Optional[_Iterable[_Union[RefusedStretch, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RefusedStretch(_message.Message):
+    __slots__ = ("start_time", "end_time", "used", "refused")
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    used: int
+    refused: int
+    def __init__(self, start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., used: _Optional[int] = ..., refused: _Optional[int] = ...) -> None: ...
+
 class GetLimitsRequest(_message.Message):
     __slots__ = ("consumer",)
     CONSUMER_FIELD_NUMBER: _ClassVar[int]

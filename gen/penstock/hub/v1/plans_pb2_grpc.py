@@ -82,6 +82,11 @@ class PlansStub:
                 request_serializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RollbackPlansRequest.SerializeToString,
                 response_deserializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RollbackPlansResponse.FromString,
                 _registered_method=True)
+        self.RehearsePlan = channel.unary_unary(
+                '/penstock.hub.v1.Plans/RehearsePlan',
+                request_serializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RehearsePlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RehearsePlanResponse.FromString,
+                _registered_method=True)
 
 
 class PlansServicer:
@@ -157,6 +162,18 @@ class PlansServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RehearsePlan(self, request, context):
+        """Who would have been refused under a plan, when, how often and by which
+        limit, judged from recorded usage; nothing changes. Each limit is judged by
+        itself, as if the others refused nothing, with a consumer's own limits in
+        place of the plan's. Calls that were refused for their limits then count as
+        calls that were tried. Needs the permission plans.read, and usage.read or
+        audit.read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PlansServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -199,6 +216,11 @@ def add_PlansServicer_to_server(servicer, server):
                     servicer.RollbackPlans,
                     request_deserializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RollbackPlansRequest.FromString,
                     response_serializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RollbackPlansResponse.SerializeToString,
+            ),
+            'RehearsePlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.RehearsePlan,
+                    request_deserializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RehearsePlanRequest.FromString,
+                    response_serializer=penstock_dot_hub_dot_v1_dot_plans__pb2.RehearsePlanResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -424,6 +446,33 @@ class Plans:
             '/penstock.hub.v1.Plans/RollbackPlans',
             penstock_dot_hub_dot_v1_dot_plans__pb2.RollbackPlansRequest.SerializeToString,
             penstock_dot_hub_dot_v1_dot_plans__pb2.RollbackPlansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RehearsePlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.hub.v1.Plans/RehearsePlan',
+            penstock_dot_hub_dot_v1_dot_plans__pb2.RehearsePlanRequest.SerializeToString,
+            penstock_dot_hub_dot_v1_dot_plans__pb2.RehearsePlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

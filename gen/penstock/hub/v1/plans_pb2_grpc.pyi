@@ -68,6 +68,14 @@ class PlansStub:
     plan, and so that plan stays. Refused as a whole, naming what is in the way,
     if a dataset or method does not exist any more.
     """
+    RehearsePlan: _grpc.UnaryUnaryMultiCallable[_plans_pb2.RehearsePlanRequest, _plans_pb2.RehearsePlanResponse]
+    """Who would have been refused under a plan, when, how often and by which
+    limit, judged from recorded usage; nothing changes. Each limit is judged by
+    itself, as if the others refused nothing, with a consumer's own limits in
+    place of the plan's. Calls that were refused for their limits then count as
+    calls that were tried. Needs the permission plans.read, and usage.read or
+    audit.read.
+    """
 
 @_typing.type_check_only
 class PlansAsyncStub(PlansStub):
@@ -107,6 +115,14 @@ class PlansAsyncStub(PlansStub):
     claims and credentials stay as they are. A consumer created since keeps its
     plan, and so that plan stays. Refused as a whole, naming what is in the way,
     if a dataset or method does not exist any more.
+    """
+    RehearsePlan: _aio.UnaryUnaryMultiCallable[_plans_pb2.RehearsePlanRequest, _plans_pb2.RehearsePlanResponse]  # type: ignore[assignment]
+    """Who would have been refused under a plan, when, how often and by which
+    limit, judged from recorded usage; nothing changes. Each limit is judged by
+    itself, as if the others refused nothing, with a consumer's own limits in
+    place of the plan's. Calls that were refused for their limits then count as
+    calls that were tried. Needs the permission plans.read, and usage.read or
+    audit.read.
     """
 
 class PlansServicer(metaclass=_abc_1.ABCMeta):
@@ -192,6 +208,20 @@ class PlansServicer(metaclass=_abc_1.ABCMeta):
         claims and credentials stay as they are. A consumer created since keeps its
         plan, and so that plan stays. Refused as a whole, naming what is in the way,
         if a dataset or method does not exist any more.
+        """
+
+    @_abc_1.abstractmethod
+    def RehearsePlan(
+        self,
+        request: _plans_pb2.RehearsePlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plans_pb2.RehearsePlanResponse, _abc.Awaitable[_plans_pb2.RehearsePlanResponse]]:
+        """Who would have been refused under a plan, when, how often and by which
+        limit, judged from recorded usage; nothing changes. Each limit is judged by
+        itself, as if the others refused nothing, with a consumer's own limits in
+        place of the plan's. Calls that were refused for their limits then count as
+        calls that were tried. Needs the permission plans.read, and usage.read or
+        audit.read.
         """
 
 def add_PlansServicer_to_server(servicer: PlansServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,6 +11,7 @@ import typer
 from penstock.client.cli.access_terms import Comment, DryRun, IfRevision, make_terms
 from penstock.client.cli.connection import connect_client
 from penstock.client.cli.files import read_document
+from penstock.client.cli.plan_rehearsals import rehearse_plan
 from penstock.client.cli.printing import (
     Column,
     document_of,
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
         ("history", show_history),
         ("diff", show_difference),
         ("rollback", roll_back),
+        ("rehearse", rehearse_plan),
     ):
         group.command(name)(command)
     app.add_typer(group, name="plans", help=about)

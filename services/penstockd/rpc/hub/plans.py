@@ -13,6 +13,7 @@ from penstockd.commands.plans.delete_plan import delete_plan
 from penstockd.commands.plans.get_plan import get_plan
 from penstockd.commands.plans.list_plan_revisions import list_plan_revisions
 from penstockd.commands.plans.list_plans import list_plans
+from penstockd.commands.plans.rehearse_plan import rehearse_plan
 from penstockd.commands.plans.roll_back_plans import roll_back_plans
 from penstockd.commands.plans.update_plan import FIELDS, update_plan
 from penstockd.rpc.door import Route
@@ -24,6 +25,7 @@ from penstockd.rpc.hub.access_messages import (
     terms_of,
 )
 from penstockd.rpc.hub.plan_messages import plan_draft_of, plan_message
+from penstockd.rpc.hub.plan_rehearsals import rehearsal_message
 from penstockd.rpc.routes import routes_of
 
 _SERVICE = api.DESCRIPTOR.services_by_name["Plans"]
@@ -42,6 +44,7 @@ def list_routes() -> Iterator[Route]:
             "ListPlanRevisions": _list_revisions,
             "ComparePlanRevisions": _compare_revisions,
             "RollbackPlans": _roll_back,
+            "RehearsePlan": _rehearse_plan,
         },
     )
 
@@ -92,3 +95,17 @@ async def _roll_back(
 ) -> api.RollbackPlansResponse:
     found, revision = await roll_back_plans(call.hub, call, request.revision, terms_of(request))
     return api.RollbackPlansResponse(revision=revision, differences=map(difference_message, found))
+
+
+async def _rehearse_plan(
+    request: api.RehearsePlanRequest, call: ServedCall
+) -> api.RehearsePlanResponse:
+    found = await rehearse_plan(
+        call.hub,
+        call,
+        plan_draft_of(request.plan),
+        request.days,
+        request.consumers,
+        everybody=request.all_consumers,
+    )
+    return rehearsal_message(found)

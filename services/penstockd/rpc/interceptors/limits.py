@@ -7,15 +7,10 @@ from typing import Any
 
 from penstockd.metering.admission import Admission
 from penstockd.metering.call_limits import AskedCall
+from penstockd.metering.exempt import RAISING, TELLING
 from penstockd.policy.model import Permission
 from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.rpc.exchange import Exchange, Method, Proceed
-
-#: No quota counts these: what tells of limits, and what can raise them.
-_TELLS = "/penstock.hub.v1.Limits/GetLimits"
-_RAISE = frozenset(
-    {"/penstock.hub.v1.Plans/UpdatePlan", "/penstock.hub.v1.Consumers/UpdateConsumer"}
-)
 
 
 async def settle_limits(exchange: Exchange, proceed: Proceed) -> Any:
@@ -61,8 +56,8 @@ def _meter_call(exchange: Exchange, policy: PolicySnapshot) -> Admission | None:
 
 def _describe_call(exchange: Exchange) -> AskedCall:
     call, method = exchange.call, exchange.method
-    exempt = method.path == _TELLS or (
-        method.path in _RAISE and call.permits(Permission.PLANS_WRITE)
+    exempt = method.path == TELLING or (
+        method.path in RAISING and call.permits(Permission.PLANS_WRITE)
     )
     return AskedCall(
         call.principal.consumer_id,

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/plans.proto.
  */
 export const file_penstock_hub_v1_plans: GenFile = /*@__PURE__*/
-  fileDesc("ChtwZW5zdG9jay9odWIvdjEvcGxhbnMucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSLyAQoEUGxhbhIPCgdwbGFuX2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhEKCXRpbWVfem9uZRgDIAEoCRIOCgZzaGFkb3cYBCABKAgSKQoFcmF0ZXMYBSADKAsyGi5wZW5zdG9jay5odWIudjEuUmF0ZUxpbWl0EjUKCmNvbmN1cnJlbnQYBiABKAsyIS5wZW5zdG9jay5odWIudjEuQ29uY3VycmVuY3lMaW1pdBImCgZxdW90YXMYByADKAsyFi5wZW5zdG9jay5odWIudjEuUXVvdGESFwoPcG9saWN5X3JldmlzaW9uGAggASgDIjkKEExpc3RQbGFuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoRTGlzdFBsYW5zUmVzcG9uc2USJAoFcGxhbnMYASADKAsyFS5wZW5zdG9jay5odWIudjEuUGxhbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoOR2V0UGxhblJlcXVlc3QSDwoHcGxhbl9pZBgBIAEoCSJ5ChFDcmVhdGVQbGFuUmVxdWVzdBIjCgRwbGFuGAEgASgLMhUucGVuc3RvY2suaHViLnYxLlBsYW4SDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCKqAQoRVXBkYXRlUGxhblJlcXVlc3QSIwoEcGxhbhgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIImUKEURlbGV0ZVBsYW5SZXF1ZXN0Eg8KB3BsYW5faWQYASABKAkSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCJBChhMaXN0UGxhblJldmlzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiaAoZTGlzdFBsYW5SZXZpc2lvbnNSZXNwb25zZRIyCglyZXZpc2lvbnMYASADKAsyHy5wZW5zdG9jay5odWIudjEuUG9saWN5UmV2aXNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkkKG0NvbXBhcmVQbGFuUmV2aXNpb25zUmVxdWVzdBIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDIlYKHENvbXBhcmVQbGFuUmV2aXNpb25zUmVzcG9uc2USNgoLZGlmZmVyZW5jZXMYASADKAsyIS5wZW5zdG9jay5odWIudjEuUG9saWN5RGlmZmVyZW5jZSJpChRSb2xsYmFja1BsYW5zUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIPCgdjb21tZW50GAIgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgDIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIImEKFVJvbGxiYWNrUGxhbnNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI2CgtkaWZmZXJlbmNlcxgCIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Qb2xpY3lEaWZmZXJlbmNlIiQKEEdldExpbWl0c1JlcXVlc3QSEAoIY29uc3VtZXIYASABKAkidwoRR2V0TGltaXRzUmVzcG9uc2USEwoLY29uc3VtZXJfaWQYASABKAkSDAoEcGxhbhgCIAEoCRIRCgl0aW1lX3pvbmUYAyABKAkSLAoGbGltaXRzGAQgAygLMhwucGVuc3RvY2suaHViLnYxLkxpbWl0U3RhdHVzIpwCCgtMaW1pdFN0YXR1cxIMCgRuYW1lGAEgASgJEgwKBHdoYXQYAiABKAkSDQoFbGltaXQYAyABKAMSDAoEdXNlZBgEIAEoAxIRCglyZW1haW5pbmcYBSABKAMSDAoEc29mdBgGIAEoCBISCgpwZXJfc2Vjb25kGAcgASgBEgsKA3BlchgIIAEoCRIuCgpzdGFydF90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpyZXNldF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5leGhhdXN0ZWRfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAyuwUKBVBsYW5zElIKCUxpc3RQbGFucxIhLnBlbnN0b2NrLmh1Yi52MS5MaXN0UGxhbnNSZXF1ZXN0GiIucGVuc3RvY2suaHViLnYxLkxpc3RQbGFuc1Jlc3BvbnNlEkEKB0dldFBsYW4SHy5wZW5zdG9jay5odWIudjEuR2V0UGxhblJlcXVlc3QaFS5wZW5zdG9jay5odWIudjEuUGxhbhJHCgpDcmVhdGVQbGFuEiIucGVuc3RvY2suaHViLnYxLkNyZWF0ZVBsYW5SZXF1ZXN0GhUucGVuc3RvY2suaHViLnYxLlBsYW4SRwoKVXBkYXRlUGxhbhIiLnBlbnN0b2NrLmh1Yi52MS5VcGRhdGVQbGFuUmVxdWVzdBoVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEkgKCkRlbGV0ZVBsYW4SIi5wZW5zdG9jay5odWIudjEuRGVsZXRlUGxhblJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSagoRTGlzdFBsYW5SZXZpc2lvbnMSKS5wZW5zdG9jay5odWIudjEuTGlzdFBsYW5SZXZpc2lvbnNSZXF1ZXN0GioucGVuc3RvY2suaHViLnYxLkxpc3RQbGFuUmV2aXNpb25zUmVzcG9uc2UScwoUQ29tcGFyZVBsYW5SZXZpc2lvbnMSLC5wZW5zdG9jay5odWIudjEuQ29tcGFyZVBsYW5SZXZpc2lvbnNSZXF1ZXN0Gi0ucGVuc3RvY2suaHViLnYxLkNvbXBhcmVQbGFuUmV2aXNpb25zUmVzcG9uc2USXgoNUm9sbGJhY2tQbGFucxIlLnBlbnN0b2NrLmh1Yi52MS5Sb2xsYmFja1BsYW5zUmVxdWVzdBomLnBlbnN0b2NrLmh1Yi52MS5Sb2xsYmFja1BsYW5zUmVzcG9uc2UyXAoGTGltaXRzElIKCUdldExpbWl0cxIhLnBlbnN0b2NrLmh1Yi52MS5HZXRMaW1pdHNSZXF1ZXN0GiIucGVuc3RvY2suaHViLnYxLkdldExpbWl0c1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_penstock_hub_v1_access, file_penstock_hub_v1_limits]);
+  fileDesc("ChtwZW5zdG9jay9odWIvdjEvcGxhbnMucHJvdG8SD3BlbnN0b2NrLmh1Yi52MSLyAQoEUGxhbhIPCgdwbGFuX2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhEKCXRpbWVfem9uZRgDIAEoCRIOCgZzaGFkb3cYBCABKAgSKQoFcmF0ZXMYBSADKAsyGi5wZW5zdG9jay5odWIudjEuUmF0ZUxpbWl0EjUKCmNvbmN1cnJlbnQYBiABKAsyIS5wZW5zdG9jay5odWIudjEuQ29uY3VycmVuY3lMaW1pdBImCgZxdW90YXMYByADKAsyFi5wZW5zdG9jay5odWIudjEuUXVvdGESFwoPcG9saWN5X3JldmlzaW9uGAggASgDIjkKEExpc3RQbGFuc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoRTGlzdFBsYW5zUmVzcG9uc2USJAoFcGxhbnMYASADKAsyFS5wZW5zdG9jay5odWIudjEuUGxhbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoOR2V0UGxhblJlcXVlc3QSDwoHcGxhbl9pZBgBIAEoCSJ5ChFDcmVhdGVQbGFuUmVxdWVzdBIjCgRwbGFuGAEgASgLMhUucGVuc3RvY2suaHViLnYxLlBsYW4SDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCKqAQoRVXBkYXRlUGxhblJlcXVlc3QSIwoEcGxhbhgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIImUKEURlbGV0ZVBsYW5SZXF1ZXN0Eg8KB3BsYW5faWQYASABKAkSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCJBChhMaXN0UGxhblJldmlzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiaAoZTGlzdFBsYW5SZXZpc2lvbnNSZXNwb25zZRIyCglyZXZpc2lvbnMYASADKAsyHy5wZW5zdG9jay5odWIudjEuUG9saWN5UmV2aXNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIkkKG0NvbXBhcmVQbGFuUmV2aXNpb25zUmVxdWVzdBIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDIlYKHENvbXBhcmVQbGFuUmV2aXNpb25zUmVzcG9uc2USNgoLZGlmZmVyZW5jZXMYASADKAsyIS5wZW5zdG9jay5odWIudjEuUG9saWN5RGlmZmVyZW5jZSJpChRSb2xsYmFja1BsYW5zUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIPCgdjb21tZW50GAIgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgDIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIImEKFVJvbGxiYWNrUGxhbnNSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxI2CgtkaWZmZXJlbmNlcxgCIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Qb2xpY3lEaWZmZXJlbmNlInIKE1JlaGVhcnNlUGxhblJlcXVlc3QSIwoEcGxhbhgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEgwKBGRheXMYAiABKAUSEQoJY29uc3VtZXJzGAMgAygJEhUKDWFsbF9jb25zdW1lcnMYBCABKAgihwIKFFJlaGVhcnNlUGxhblJlc3BvbnNlEi8KBmxpbWl0cxgBIAMoCzIfLnBlbnN0b2NrLmh1Yi52MS5SZWhlYXJzZWRMaW1pdBIuCgpzdGFydF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZnJlc2hfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMY291bnRlZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLrAgoOUmVoZWFyc2VkTGltaXQSEAoIY29uc3VtZXIYASABKAkSDQoFbGltaXQYAiABKAkSDwoHdmVyZGljdBgDIAEoCRISCgpyZXNvbHV0aW9uGAQgASgJEg8KB3JlZnVzZWQYBSABKAMSFwoPcmVmdXNlZF9hdF9tb3N0GAYgASgDEhMKC29jY3VycmVuY2VzGAcgASgDEi4KCmZpcnN0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KCWxhc3RfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKbmVhcl9ob3VycxgKIAEoAxIMCgRwZWFrGAsgASgDEg8KB2FsbG93ZWQYDCABKAMSMgoJc3RyZXRjaGVzGA0gAygLMh8ucGVuc3RvY2suaHViLnYxLlJlZnVzZWRTdHJldGNoEg4KBnJlYXNvbhgOIAEoCSKNAQoOUmVmdXNlZFN0cmV0Y2gSLgoKc3RhcnRfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHVzZWQYAyABKAMSDwoHcmVmdXNlZBgEIAEoAyIkChBHZXRMaW1pdHNSZXF1ZXN0EhAKCGNvbnN1bWVyGAEgASgJIncKEUdldExpbWl0c1Jlc3BvbnNlEhMKC2NvbnN1bWVyX2lkGAEgASgJEgwKBHBsYW4YAiABKAkSEQoJdGltZV96b25lGAMgASgJEiwKBmxpbWl0cxgEIAMoCzIcLnBlbnN0b2NrLmh1Yi52MS5MaW1pdFN0YXR1cyKcAgoLTGltaXRTdGF0dXMSDAoEbmFtZRgBIAEoCRIMCgR3aGF0GAIgASgJEg0KBWxpbWl0GAMgASgDEgwKBHVzZWQYBCABKAMSEQoJcmVtYWluaW5nGAUgASgDEgwKBHNvZnQYBiABKAgSEgoKcGVyX3NlY29uZBgHIAEoARILCgNwZXIYCCABKAkSLgoKc3RhcnRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmVzZXRfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoOZXhoYXVzdGVkX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMpgGCgVQbGFucxJSCglMaXN0UGxhbnMSIS5wZW5zdG9jay5odWIudjEuTGlzdFBsYW5zUmVxdWVzdBoiLnBlbnN0b2NrLmh1Yi52MS5MaXN0UGxhbnNSZXNwb25zZRJBCgdHZXRQbGFuEh8ucGVuc3RvY2suaHViLnYxLkdldFBsYW5SZXF1ZXN0GhUucGVuc3RvY2suaHViLnYxLlBsYW4SRwoKQ3JlYXRlUGxhbhIiLnBlbnN0b2NrLmh1Yi52MS5DcmVhdGVQbGFuUmVxdWVzdBoVLnBlbnN0b2NrLmh1Yi52MS5QbGFuEkcKClVwZGF0ZVBsYW4SIi5wZW5zdG9jay5odWIudjEuVXBkYXRlUGxhblJlcXVlc3QaFS5wZW5zdG9jay5odWIudjEuUGxhbhJICgpEZWxldGVQbGFuEiIucGVuc3RvY2suaHViLnYxLkRlbGV0ZVBsYW5SZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EmoKEUxpc3RQbGFuUmV2aXNpb25zEikucGVuc3RvY2suaHViLnYxLkxpc3RQbGFuUmV2aXNpb25zUmVxdWVzdBoqLnBlbnN0b2NrLmh1Yi52MS5MaXN0UGxhblJldmlzaW9uc1Jlc3BvbnNlEnMKFENvbXBhcmVQbGFuUmV2aXNpb25zEiwucGVuc3RvY2suaHViLnYxLkNvbXBhcmVQbGFuUmV2aXNpb25zUmVxdWVzdBotLnBlbnN0b2NrLmh1Yi52MS5Db21wYXJlUGxhblJldmlzaW9uc1Jlc3BvbnNlEl4KDVJvbGxiYWNrUGxhbnMSJS5wZW5zdG9jay5odWIudjEuUm9sbGJhY2tQbGFuc1JlcXVlc3QaJi5wZW5zdG9jay5odWIudjEuUm9sbGJhY2tQbGFuc1Jlc3BvbnNlElsKDFJlaGVhcnNlUGxhbhIkLnBlbnN0b2NrLmh1Yi52MS5SZWhlYXJzZVBsYW5SZXF1ZXN0GiUucGVuc3RvY2suaHViLnYxLlJlaGVhcnNlUGxhblJlc3BvbnNlMlwKBkxpbWl0cxJSCglHZXRMaW1pdHMSIS5wZW5zdG9jay5odWIudjEuR2V0TGltaXRzUmVxdWVzdBoiLnBlbnN0b2NrLmh1Yi52MS5HZXRMaW1pdHNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_penstock_hub_v1_access, file_penstock_hub_v1_limits]);
 
 /**
  * What the consumers that name it may use.
@@ -477,6 +477,273 @@ export const RollbackPlansResponseSchema: GenMessage<RollbackPlansResponse> = /*
   messageDesc(file_penstock_hub_v1_plans, 12);
 
 /**
+ * Asks what a plan would have refused.
+ *
+ * @generated from message penstock.hub.v1.RehearsePlanRequest
+ */
+export type RehearsePlanRequest = Message<"penstock.hub.v1.RehearsePlanRequest"> & {
+  /**
+   * The plan, which need not exist.
+   *
+   * @generated from field: penstock.hub.v1.Plan plan = 1;
+   */
+  plan?: Plan | undefined;
+
+  /**
+   * How many of the last days to judge; 30 if 0, 366 at most. Usage by the
+   * minute is kept for a shorter time than usage by the hour, and that for a
+   * shorter time than usage by the day.
+   *
+   * @generated from field: int32 days = 2;
+   */
+  days: number;
+
+  /**
+   * The consumers to judge. If empty, those that have the plan of this id now.
+   *
+   * @generated from field: repeated string consumers = 3;
+   */
+  consumers: string[];
+
+  /**
+   * Judges all consumers. Cannot be combined with `consumers`.
+   *
+   * @generated from field: bool all_consumers = 4;
+   */
+  allConsumers: boolean;
+};
+
+/**
+ * Describes the message penstock.hub.v1.RehearsePlanRequest.
+ * Use `create(RehearsePlanRequestSchema)` to create a new message.
+ */
+export const RehearsePlanRequestSchema: GenMessage<RehearsePlanRequest> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 13);
+
+/**
+ * What a plan would have refused.
+ *
+ * @generated from message penstock.hub.v1.RehearsePlanResponse
+ */
+export type RehearsePlanResponse = Message<"penstock.hub.v1.RehearsePlanResponse"> & {
+  /**
+   * One for each limit of each consumer, in order of consumer and limit.
+   *
+   * @generated from field: repeated penstock.hub.v1.RehearsedLimit limits = 1;
+   */
+  limits: RehearsedLimit[];
+
+  /**
+   * From when on refusals are reported.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 2;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Until when.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 3;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * Every call that was answered before this time is counted.
+   *
+   * @generated from field: google.protobuf.Timestamp fresh_time = 4;
+   */
+  freshTime?: Timestamp | undefined;
+
+  /**
+   * From when on usage was read: quotas whose period began before `start_time`
+   * count it from there. Later than their beginning, if older usage is dropped:
+   * then what they refuse may be more than reported.
+   *
+   * @generated from field: google.protobuf.Timestamp counted_time = 5;
+   */
+  countedTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message penstock.hub.v1.RehearsePlanResponse.
+ * Use `create(RehearsePlanResponseSchema)` to create a new message.
+ */
+export const RehearsePlanResponseSchema: GenMessage<RehearsePlanResponse> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 14);
+
+/**
+ * What one limit would have done to one consumer.
+ *
+ * @generated from message penstock.hub.v1.RehearsedLimit
+ */
+export type RehearsedLimit = Message<"penstock.hub.v1.RehearsedLimit"> & {
+  /**
+   * The consumer.
+   *
+   * @generated from field: string consumer = 1;
+   */
+  consumer: string;
+
+  /**
+   * The limit's name, such as "calls-per-month", "rate" or "concurrent-streams";
+   * after ":" the dataset or method that it counts.
+   *
+   * @generated from field: string limit = 2;
+   */
+  limit: string;
+
+  /**
+   * What it would have done:
+   * REFUSES: it would have refused calls for certain.
+   * MAY_REFUSE: whether it would have depends on what usage does not record,
+   * such as how calls were spread within a minute.
+   * COUNTS: it would have been exceeded, and refuses nothing: the quota is soft,
+   * or the plan's rates are in shadow.
+   * NEAR: it refuses nothing, and was used to 80 % or more.
+   * FITS: it refuses nothing.
+   * UNUSED: nothing was used of it.
+   * NOT_JUDGED: see `reason`.
+   *
+   * @generated from field: string verdict = 3;
+   */
+  verdict: string;
+
+  /**
+   * The coarsest usage that the answer rests on: minute, hour or day; empty if
+   * it rests on none.
+   *
+   * @generated from field: string resolution = 4;
+   */
+  resolution: string;
+
+  /**
+   * Calls that would have been refused at least; of a quota of webhook_attempts,
+   * messages that would have waited. For records, calls are counted after the
+   * minute (hour, day) in which the quota was used up.
+   *
+   * @generated from field: int64 refused = 5;
+   */
+  refused: bigint;
+
+  /**
+   * Calls that would have been refused at most.
+   *
+   * @generated from field: int64 refused_at_most = 6;
+   */
+  refusedAtMost: bigint;
+
+  /**
+   * How often: in how many minutes (hours, days) of a rate, or periods of a
+   * quota, something would have been refused for certain.
+   *
+   * @generated from field: int64 occurrences = 7;
+   */
+  occurrences: bigint;
+
+  /**
+   * The start of the first minute (hour, day) with a certain refusal.
+   *
+   * @generated from field: google.protobuf.Timestamp first_time = 8;
+   */
+  firstTime?: Timestamp | undefined;
+
+  /**
+   * The start of the last one.
+   *
+   * @generated from field: google.protobuf.Timestamp last_time = 9;
+   */
+  lastTime?: Timestamp | undefined;
+
+  /**
+   * Hours with use at 80 % of the limit or more, and without a certain refusal;
+   * a day of which only its total is recorded counts as 24.
+   *
+   * @generated from field: int64 near_hours = 10;
+   */
+  nearHours: bigint;
+
+  /**
+   * The most that was used: in one period of a quota, or of a rate in one minute
+   * (hour, day).
+   *
+   * @generated from field: int64 peak = 11;
+   */
+  peak: bigint;
+
+  /**
+   * What the limit allows there: in a period, or of a rate in a minute (hour,
+   * day) that begins with all of its burst.
+   *
+   * @generated from field: int64 allowed = 12;
+   */
+  allowed: bigint;
+
+  /**
+   * When something would have been refused: the first 20.
+   *
+   * @generated from field: repeated penstock.hub.v1.RefusedStretch stretches = 13;
+   */
+  stretches: RefusedStretch[];
+
+  /**
+   * Why the limit is not judged.
+   *
+   * @generated from field: string reason = 14;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message penstock.hub.v1.RehearsedLimit.
+ * Use `create(RehearsedLimitSchema)` to create a new message.
+ */
+export const RehearsedLimitSchema: GenMessage<RehearsedLimit> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 15);
+
+/**
+ * A time in which a limit would have refused calls for certain.
+ *
+ * @generated from message penstock.hub.v1.RefusedStretch
+ */
+export type RefusedStretch = Message<"penstock.hub.v1.RefusedStretch"> & {
+  /**
+   * The start of the minute (hour, day) with the first refusal.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 1;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * For a quota, the end of its period; for a rate, that of the last minute
+   * (hour, day) in a row with refusals.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 2;
+   */
+  endTime?: Timestamp | undefined;
+
+  /**
+   * What was used: in the whole period, or of a rate in this time.
+   *
+   * @generated from field: int64 used = 3;
+   */
+  used: bigint;
+
+  /**
+   * Calls that would have been refused at least.
+   *
+   * @generated from field: int64 refused = 4;
+   */
+  refused: bigint;
+};
+
+/**
+ * Describes the message penstock.hub.v1.RefusedStretch.
+ * Use `create(RefusedStretchSchema)` to create a new message.
+ */
+export const RefusedStretchSchema: GenMessage<RefusedStretch> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_plans, 16);
+
+/**
  * Asks for limits.
  *
  * @generated from message penstock.hub.v1.GetLimitsRequest
@@ -495,7 +762,7 @@ export type GetLimitsRequest = Message<"penstock.hub.v1.GetLimitsRequest"> & {
  * Use `create(GetLimitsRequestSchema)` to create a new message.
  */
 export const GetLimitsRequestSchema: GenMessage<GetLimitsRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_plans, 13);
+  messageDesc(file_penstock_hub_v1_plans, 17);
 
 /**
  * The limits of a consumer.
@@ -538,7 +805,7 @@ export type GetLimitsResponse = Message<"penstock.hub.v1.GetLimitsResponse"> & {
  * Use `create(GetLimitsResponseSchema)` to create a new message.
  */
 export const GetLimitsResponseSchema: GenMessage<GetLimitsResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_plans, 14);
+  messageDesc(file_penstock_hub_v1_plans, 18);
 
 /**
  * One limit, and what is left of it.
@@ -632,7 +899,7 @@ export type LimitStatus = Message<"penstock.hub.v1.LimitStatus"> & {
  * Use `create(LimitStatusSchema)` to create a new message.
  */
 export const LimitStatusSchema: GenMessage<LimitStatus> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_plans, 15);
+  messageDesc(file_penstock_hub_v1_plans, 19);
 
 /**
  * What consumers may use: plans with limits and quotas. A consumer names its
@@ -732,6 +999,21 @@ export const Plans: GenService<{
     methodKind: "unary";
     input: typeof RollbackPlansRequestSchema;
     output: typeof RollbackPlansResponseSchema;
+  },
+  /**
+   * Who would have been refused under a plan, when, how often and by which
+   * limit, judged from recorded usage; nothing changes. Each limit is judged by
+   * itself, as if the others refused nothing, with a consumer's own limits in
+   * place of the plan's. Calls that were refused for their limits then count as
+   * calls that were tried. Needs the permission plans.read, and usage.read or
+   * audit.read.
+   *
+   * @generated from rpc penstock.hub.v1.Plans.RehearsePlan
+   */
+  rehearsePlan: {
+    methodKind: "unary";
+    input: typeof RehearsePlanRequestSchema;
+    output: typeof RehearsePlanResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_penstock_hub_v1_plans, 0);
