@@ -13,7 +13,7 @@ import pytest
 
 from benchmark import __main__ as command
 from benchmark.driver import Results, run_parts
-from benchmark.needs import H2LOAD, PSQL, Need, need_package, need_program
+from benchmark.needs import ENVOY, H2LOAD, PSQL, Need, need_package, need_program
 from benchmark.parts import PARTS, Measure, Part
 from benchmark.table import Row
 
@@ -180,6 +180,8 @@ def used(module: str) -> tuple[set[str], str]:
 def test_a_part_declares_what_it_uses(each: Part) -> None:
     packages, text = used(each.module)
     declared = {need.name.removeprefix("the Python package ") for need in each.needs}
+    if ENVOY in each.needs:
+        declared.add("envoy")
     # `penstock` and `penstockd` are in one distribution.
     assert packages - {"penstock"} <= declared
     assert ("h2load" in text) == (H2LOAD in each.needs)
