@@ -14,10 +14,13 @@ from collections.abc import Collection
 import structlog
 
 from penstockd import wiring
+from penstockd.budget import run_offloaded
 from penstockd.config import Settings
 from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.installation import find_certificates, node_id
+from penstockd.metering.highest_rate import find_highest_rate
+from penstockd.node.ring import RingRate, write_plan_rate
 from penstockd.node.sockets import sockets_folder
 from penstockd.observe.exposition import metrics_socket, serve_metrics
 from penstockd.organs import Organ, Organs, end_tasks
@@ -25,6 +28,9 @@ from penstockd.shared_settings import SCOPES, Scope, shared_values
 from penstockd.store.nodes import Agreement
 from penstockd.store.singletons import Leases
 from penstockd.vitals import KeeperReadings
+
+#: How often a new policy is looked for, to tell the sidecar its highest rate, in seconds.
+RING_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +52,7 @@ async def run_keeper(settings: Settings) -> None:
                 Organ("vitals", readings.follow),
                 Organ("own-metrics", lambda: serve_metrics(own_socket)),
                 *_metrics_organs(settings),
+                *_ring_organs(settings, hub),
             ]
         )
         readings.watch_organs(organs)
@@ -96,6 +103,25 @@ def _metrics_organs(settings: Settings) -> list[Organ]:
         node = node_id(settings)
         organs.append(Organ("otlp-metrics", lambda: push_metrics(endpoint, metrics, node)))
     return organs
+
+
+def _ring_organs(settings: Settings, hub: Hub) -> list[Organ]:
+    """What tells the node's sidecar the highest rate of the plans, if it limits callers at all."""
+    if not settings.rate_limit:
+        return []
+    folder = sockets_folder(settings.data_dir)
+
+    async def follow() -> None:
+        known: int | None = None
+        while True:
+            policy = hub.policy.newest
+            if policy.revision != known:
+                found = await run_offloaded(find_highest_rate, policy)
+                write_plan_rate(folder, RingRate(*found) if found is not None else None)
+                known = policy.revision
+            await asyncio.sleep(RING_SECONDS)
+
+    return [Organ("coarse-ring", follow)]
 
 
 def _grave_settings(settings: Settings) -> Collection[str]:

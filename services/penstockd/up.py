@@ -24,8 +24,9 @@ from penstockd.egress import LOOPBACK
 from penstockd.errors import Conflict, DatabaseUnavailable, ValueInvalid
 from penstockd.installation import find_certificates, find_database, open_ring, read_catalog
 from penstockd.keyring import CREDENTIALS, SIGNING, KeyRing, Seal, SecretMismatch
-from penstockd.node.envoy import Edge, RateLimit
+from penstockd.node.envoy import Edge
 from penstockd.node.errors import FolderUnusable, NodeError
+from penstockd.node.ring import RateLimit
 from penstockd.node.sockets import sockets_folder
 from penstockd.node.supervisor import Node, missing_files, supervise_node
 from penstockd.observe import set_up

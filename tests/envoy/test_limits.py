@@ -21,7 +21,7 @@ from harness import PATIENCE, folder
 from http2 import frame
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
-from penstockd.node.envoy import RateLimit
+from penstockd.node.ring import RateLimit
 
 pytestmark = pytest.mark.lane(priority=6)
 
@@ -37,10 +37,10 @@ async def limited(**changes: Any) -> AsyncIterator[Door]:
     matter."""
     with folder() as copy:
         shutil.copytree(resources.envoy_templates(), copy / "envoy")
-        filters = copy / "envoy" / "public" / "filters.yaml.j2"
-        text = filters.read_text()
+        buckets = copy / "envoy" / "public" / "buckets.yaml.j2"
+        text = buckets.read_text()
         assert "fill_interval: 1s" in text
-        filters.write_text(text.replace("fill_interval: 1s", "fill_interval: 3600s"))
+        buckets.write_text(text.replace("fill_interval: 1s", "fill_interval: 3600s"))
         template = copy / "envoy" / "sidecar.yaml.j2"
         async with opened(template=template, rate_limit=LIMIT, **changes) as door:
             yield door

@@ -27,8 +27,6 @@ from penstockd.policy.snapshot import PolicySnapshot
 from penstockd.policy.view import View
 from penstockd.store.database import Connection
 
-#: How long a rehearsal may take in all, in seconds.
-TIME_LIMIT = 20.0
 #: The most different queries that a rehearsal looks at.
 MAX_QUERIES = 50_000
 
@@ -82,7 +80,9 @@ async def rehearse_policy(
     rehearsal = await run_offloaded(Rehearsal, before, with_document(policy, wanted))
     calls = await read_calls(connection, since, rehearsal.datasets(), MAX_QUERIES + 1)
     if len(calls) > MAX_QUERIES:
-        raise too_long()
+        raise RehearsalTooLong(
+            f"the rehearsal met more than {MAX_QUERIES} different queries; ask for fewer days"
+        )
     for some in calls:
         rehearsal.add(some)
         await let_others_run()
@@ -116,11 +116,3 @@ async def _count_rows(
     if before is None:
         return 0, 0, visible
     return visible, visible if after is None else lost, gained
-
-
-def too_long() -> RehearsalTooLong:
-    """The error of a rehearsal that exceeds a limit."""
-    return RehearsalTooLong(
-        f"the rehearsal took longer than {TIME_LIMIT:g} s or met more than {MAX_QUERIES} different "
-        "queries; ask for fewer days"
-    )

@@ -66,9 +66,14 @@ date_trunc('minute', greatest(least(e.entry_time, (e.day + 1)::timestamp AT TIME
 """
 #: The columns of an entry ``e`` from which its series follows; see ``series``. A dataset counts
 #: where the method or a View vouches for it: otherwise callers could make any number of names up.
+#: The revision tells the plan; 0 stands for entries that were counted before plans were.
 TRAITS = f"""
 coalesce(e.consumer_id, ''), coalesce(e.credential_id, ''), e.method, coalesce(e.surface, ''),
 CASE WHEN e.shown IS NOT NULL OR starts_with(e.method, '{DATASET_METHODS}')
     THEN coalesce(e.dataset, '') ELSE '' END,
-e.outcome, e.shown
+e.outcome,
+CASE WHEN e.entry_id > (SELECT after_entry FROM hub.usage_plans) THEN e.policy_revision ELSE 0 END,
+e.shown
 """
+#: How many columns these are.
+TRAIT_COUNT = 8

@@ -105,9 +105,9 @@ def _list_columns(
         reach += f" AND s.method NOT IN ({_quote_texts(exempt)})"
         name, what = _COUNTED[limit.what]
         counted, called = f"{what} AND {reach}", f"{_CALL} AND {reach}"
-    yield _sum(name, counted)
-    yield _sum("calls", f"{counted} AND {called} AND u.{name} > 0")
-    yield _sum("calls", called)
+    yield _write_sum(name, counted)
+    yield _write_sum("calls", f"{counted} AND {called} AND u.{name} > 0")
+    yield _write_sum("calls", called)
 
 
 def _write_reach(limit: PlanRate | PlanQuota, arguments: list[Any]) -> str:
@@ -122,7 +122,7 @@ def _write_reach(limit: PlanRate | PlanQuota, arguments: list[Any]) -> str:
     return "true"
 
 
-def _sum(name: str, condition: str) -> str:
+def _write_sum(name: str, condition: str) -> str:
     return f"coalesce(sum(u.{name}) FILTER (WHERE {condition}), 0)::bigint"
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from penstockd.errors import Conflict
-from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
+from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAIT_COUNT, TRAITS, UsageCounts
 from penstockd.metering.rollups import Place, UsageLevel, add_counts
 from penstockd.metering.series import SeriesMaker, identify_series
 from penstockd.store.database import Connection
@@ -50,7 +50,7 @@ WHERE day = $1 AND first_sequence > $2 AND first_sequence <= $3 ORDER BY first_s
 _GROUPS = f"""
 SELECT {MINUTE}, count(*), {SUMS}, {TRAITS} FROM hub.audit_entry AS e
 WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
-GROUP BY 1, {", ".join(str(at) for at in range(7, 14))}
+GROUP BY 1, {", ".join(str(at) for at in range(7, 7 + TRAIT_COUNT))}
 """
 _MOVE = """
 INSERT INTO hub.usage_place AS p (day, anchor, folded, entries, missing)
@@ -157,7 +157,7 @@ class UsageFold:
         self, connection: Connection, groups: Sequence[Any]
     ) -> dict[Place, UsageCounts]:
         """The counts of groups of entries, by minute and series."""
-        await self._series.learn(connection, (group[-1] for group in groups))
+        await self._series.learn(connection, [group[6:] for group in groups])
         counted = [
             (group[0], self._series.make(group[6:]), counts)
             for group in groups

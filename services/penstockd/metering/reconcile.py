@@ -15,7 +15,7 @@ from typing import Any
 from penstockd.audit.checkpoint import Checkpoint, CheckpointKind
 from penstockd.audit.stored_checkpoints import read_checkpoints
 from penstockd.audit.succession import trust_keys
-from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAITS, UsageCounts
+from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAIT_COUNT, TRAITS, UsageCounts
 from penstockd.metering.digests import day_span, digest_level, join_digests, read_digest
 from penstockd.metering.rollups import UsageLevel, read_levels
 from penstockd.metering.series import Series, SeriesMaker
@@ -36,7 +36,7 @@ _AUDITED = f"""
 SELECT date_trunc($3, {MINUTE}, 'UTC'), {SUMS}, {TRAITS} FROM hub.audit_entry AS e
 WHERE e.day = $1 AND e.entry_id IN (
     SELECT unnest(entry_ids) FROM hub.audit_seal WHERE day = $1 AND first_sequence <= $2)
-GROUP BY 1, {", ".join(str(at) for at in range(6, 13))} ORDER BY 1
+GROUP BY 1, {", ".join(str(at) for at in range(6, 6 + TRAIT_COUNT))} ORDER BY 1
 """
 _METERED = f"""
 SELECT u.bucket_time, u.calls, u.errors, u.records, u.bytes,
@@ -209,7 +209,7 @@ class _Work:
     ) -> AsyncIterator[tuple[dt.datetime, dict[Series, UsageCounts]]]:
         cursor = await self._connection.cursor(_AUDITED, day, folded, level.value)
         async for time, rows in _by_bucket(cursor):
-            await self._series.learn(self._connection, (row[-1] for row in rows))
+            await self._series.learn(self._connection, [row[5:] for row in rows])
             sums: dict[Series, UsageCounts] = {}
             for row in rows:
                 if (counts := UsageCounts(*row[1:5])) != NOTHING:

@@ -11,7 +11,7 @@ from penstockd.budget import let_others_run
 from penstockd.metering.demand import read_demand, split_levels
 from penstockd.metering.report import read_freshness
 from penstockd.metering.rollups import UsageLevel, read_levels
-from penstockd.metering.trials import Finding, QuotaTrial, RateTrial, find_first_use
+from penstockd.metering.trials import LimitFinding, QuotaTrial, RateTrial, find_first_use
 from penstockd.policy.plans import PlanQuota, PlanRate, Terms
 from penstockd.store.database import Connection
 
@@ -37,7 +37,7 @@ class PlanRehearsal:
     """Findings from ``start`` to ``end``, on usage from ``counted`` on; every call before ``fresh``
     is counted."""
 
-    findings: Sequence[Finding]
+    findings: Sequence[LimitFinding]
     start: dt.datetime
     end: dt.datetime
     fresh: dt.datetime
@@ -55,7 +55,7 @@ async def rehearse_terms(
     start = UsageLevel.HOUR.truncate(end - dt.timedelta(days=days))
     oldest = await read_levels(connection)
     wanted = min((find_first_use(each.terms, start) for each in consumers), default=start)
-    work = _Rehearsal(connection, start, end)
+    work = _PlanTrials(connection, start, end)
     for consumer in consumers:
         low = find_first_use(consumer.terms, start)
         await work.rehearse(consumer, list(split_levels(low, end, oldest)))
@@ -63,12 +63,12 @@ async def rehearse_terms(
     return PlanRehearsal(work.findings, start, end, fresh, max(wanted, kept))
 
 
-class _Rehearsal:
+class _PlanTrials:
     """One rehearsal under way."""
 
     def __init__(self, connection: Connection, start: dt.datetime, end: dt.datetime) -> None:
         self._connection, self._start, self._end = connection, start, end
-        self.findings: list[Finding] = []
+        self.findings: list[LimitFinding] = []
         self._listed = 0
 
     async def rehearse(
@@ -97,12 +97,12 @@ class _Rehearsal:
     def _make_trials(self, consumer: RehearsedConsumer) -> Iterator[RateTrial | QuotaTrial]:
         name, terms = consumer.consumer_id, consumer.terms
         for rate in terms.limits.rates:
-            yield RateTrial(rate, Finding(name, rate.key, terms.plan.shadow), self._start)
+            yield RateTrial(rate, LimitFinding(name, rate.key, terms.plan.shadow), self._start)
         for quota in terms.limits.quotas:
-            finding = Finding(name, quota.key, quota.soft)
+            finding = LimitFinding(name, quota.key, quota.soft)
             yield QuotaTrial(quota, terms, finding, self._start)
 
-    def _add(self, finding: Finding) -> None:
+    def _add(self, finding: LimitFinding) -> None:
         del finding.stretches[max(0, MAX_LISTED - self._listed) :]
         self._listed += len(finding.stretches)
         self.findings.append(finding)
@@ -118,10 +118,10 @@ def count_limits(consumers: Iterable[RehearsedConsumer]) -> int:
     )
 
 
-def _list_unjudged(consumer: RehearsedConsumer) -> Iterator[Finding]:
+def _list_unjudged(consumer: RehearsedConsumer) -> Iterator[LimitFinding]:
     """The limits of what is under way: usage does not tell."""
     limits = consumer.terms.limits.concurrent
     for what in (f.name for f in fields(limits)):
         if getattr(limits, what) > 0:
             reason = _CONCURRENT.format(what=what)
-            yield Finding(consumer.consumer_id, f"concurrent-{what}", reason=reason)
+            yield LimitFinding(consumer.consumer_id, f"concurrent-{what}", reason=reason)

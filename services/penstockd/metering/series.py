@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from penstockd.metering.plans_then import PlansThen
 from penstockd.store.database import Connection
 
 #: The classes of rules that state none: those of earlier versions, and those that are gone.
@@ -17,7 +18,8 @@ _MAX_RULES = 10_000
 
 
 class Series(NamedTuple):
-    """One combination. Empty text means none; ``classes`` lists the classes of the fields that were
+    """One combination. Empty text means none; ``plan`` is the one that was in force for the
+    consumer, and ``classes`` lists the classes of the fields that were
     shown, each with its mask unless that is clear, such as "internal,pii:partial"."""
 
     consumer_id: str
@@ -50,10 +52,16 @@ class SeriesMaker:
 
     def __init__(self) -> None:
         self._classes: OrderedDict[bytes, str] = OrderedDict()
+        self._plans = PlansThen()
 
-    async def learn(self, connection: Connection, digests: Iterable[bytes | None]) -> None:
-        """Read the classes of rules that are not known yet."""
-        wanted = {d for d in digests if d is not None} - self._classes.keys()
+    async def learn(self, connection: Connection, traits: Iterable[tuple[Any, ...]]) -> None:
+        """Read what the columns of entries name, and is not known yet."""
+        named = {each[-2:] for each in traits}
+        await self._plans.learn(connection, {revision for revision, _ in named})
+        await self._learn_classes(connection, {digest for _, digest in named} - {None})
+
+    async def _learn_classes(self, connection: Connection, digests: set[bytes]) -> None:
+        wanted = digests - self._classes.keys()
         if not wanted:
             return
         rows = await connection.fetch(
@@ -63,15 +71,17 @@ class SeriesMaker:
         self._classes.update({row[0]: _read_classes(row[1]) for row in rows})
 
     def forget(self) -> None:
-        """Forget the rules beyond _MAX_RULES, the earliest first."""
+        """Forget the rules beyond _MAX_RULES, and revisions of the policy, the earliest first."""
+        self._plans.forget()
         while len(self._classes) > _MAX_RULES:
             self._classes.popitem(last=False)
 
     def make(self, traits: tuple[Any, ...]) -> Series:
         """The series of entries with these columns; their rules have been learned."""
-        consumer, credential, method, surface, dataset, outcome, shown = traits
+        consumer, credential, method, surface, dataset, outcome, revision, shown = traits
         classes = self._classes[shown] if shown is not None else ""
-        return Series(consumer, credential, "", method, surface, dataset, outcome, classes)
+        plan = self._plans.find(revision, consumer)
+        return Series(consumer, credential, plan, method, surface, dataset, outcome, classes)
 
 
 async def identify_series(

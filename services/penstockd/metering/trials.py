@@ -58,7 +58,7 @@ class Bucket(NamedTuple):
 
 
 @dataclass(slots=True)
-class Stretch:
+class RefusedTime:
     """A time in which calls would have been refused for certain."""
 
     start: dt.datetime
@@ -68,7 +68,7 @@ class Stretch:
 
 
 @dataclass(slots=True)
-class Finding:
+class LimitFinding:
     """What one limit would have done to one consumer; ``soft`` limits only count."""
 
     consumer_id: str
@@ -84,7 +84,7 @@ class Finding:
     near_hours: int = 0
     peak: int = 0
     allowed: int = 0
-    stretches: list[Stretch] = field(default_factory=list)
+    stretches: list[RefusedTime] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
@@ -114,7 +114,7 @@ class Finding:
         if least:
             self.first, self.last = self.first or time, time
 
-    def list_stretch(self, stretch: Stretch) -> None:
+    def list_stretch(self, stretch: RefusedTime) -> None:
         """List a stretch, if there is room."""
         if self.soft:
             stretch.refused = 0
@@ -160,12 +160,12 @@ class RateTrial:
     nothing is refused that the second allows.
     """
 
-    def __init__(self, rate: PlanRate, finding: Finding, since: dt.datetime) -> None:
+    def __init__(self, rate: PlanRate, finding: LimitFinding, since: dt.datetime) -> None:
         self._rate, self.finding, self._since = rate, finding, since
         self._level = self._floor = float(rate.burst)
         self._end = since
         self._near = _NearHours()
-        self._row: Stretch | None = None
+        self._row: RefusedTime | None = None
 
     def add(self, bucket: Bucket) -> None:
         """Try the calls of a bucket; buckets come in order."""
@@ -175,12 +175,12 @@ class RateTrial:
         self._recover((bucket.start - self._end).total_seconds())
         gain = self._rate.per_second * LENGTHS[bucket.level].total_seconds()
         room = self._level + gain
-        refused = max(0, calls - _whole(room))
+        refused = max(0, calls - _round_down(room))
         finding.note(bucket)
-        finding.refuse(bucket.start, refused, max(refused, calls - _whole(self._floor)))
+        finding.refuse(bucket.start, refused, max(refused, calls - _round_down(self._floor)))
         self._near.add(bucket, near=calls >= NEAR * room, refused=refused > 0)
         if calls > finding.peak:
-            finding.peak, finding.allowed = calls, _whole(self._rate.burst + gain)
+            finding.peak, finding.allowed = calls, _round_down(self._rate.burst + gain)
         if refused:
             finding.occurrences += 1
             self._extend(bucket, refused)
@@ -188,7 +188,7 @@ class RateTrial:
         self._floor = max(0.0, min(self._rate.burst, self._floor + gain) - calls)
         self._end = bucket.end
 
-    def finish(self) -> Finding:
+    def finish(self) -> LimitFinding:
         """What was found."""
         self._list_row()
         self.finding.near_hours = self._near.finish()
@@ -202,7 +202,7 @@ class RateTrial:
     def _extend(self, bucket: Bucket, refused: int) -> None:
         if self._row is None or self._row.end != bucket.start:
             self._list_row()
-            self._row = Stretch(bucket.start, bucket.end, 0, 0)
+            self._row = RefusedTime(bucket.start, bucket.end, 0, 0)
         self._row.end = bucket.end
         self._row.used += bucket.amount
         self._row.refused += refused
@@ -222,14 +222,14 @@ class _Use:
     end: dt.datetime
     least: int = 0
     most: int = 0
-    stretch: Stretch | None = None
+    stretch: RefusedTime | None = None
 
 
 class QuotaTrial:
     """A quota, tried on the use of each bucket; what it refused before ``since`` is not told."""
 
     def __init__(
-        self, quota: PlanQuota, terms: Terms, finding: Finding, since: dt.datetime
+        self, quota: PlanQuota, terms: Terms, finding: LimitFinding, since: dt.datetime
     ) -> None:
         self._quota, self._terms, self.finding, self._since = quota, terms, finding, since
         self._use: _Use | None = None
@@ -253,7 +253,7 @@ class QuotaTrial:
         else:
             self._add_many(bucket, len(periods))
 
-    def finish(self) -> Finding:
+    def finish(self) -> LimitFinding:
         """What was found."""
         self._close()
         self.finding.near_hours = self._near.finish()
@@ -272,7 +272,7 @@ class QuotaTrial:
         self.finding.peak = max(self.finding.peak, use.least)
         if over:
             if use.stretch is None:
-                use.stretch = Stretch(bucket.start, use.end, 0, 0)
+                use.stretch = RefusedTime(bucket.start, use.end, 0, 0)
                 self.finding.occurrences += 1
             self.finding.first = self.finding.first or use.stretch.start
             self.finding.last = bucket.start
@@ -300,7 +300,7 @@ class QuotaTrial:
         if over:
             self.finding.occurrences += 1
             refused = over if counted else 1
-            self.finding.list_stretch(Stretch(bucket.start, bucket.end, bucket.amount, refused))
+            self.finding.list_stretch(RefusedTime(bucket.start, bucket.end, bucket.amount, refused))
 
     @property
     def _counts_calls(self) -> bool:
@@ -349,7 +349,7 @@ class QuotaTrial:
             time = account.end
 
 
-def _whole(calls: float) -> int:
+def _round_down(calls: float) -> int:
     """Whole calls; sums of fractions err by less than a millionth."""
     return math.floor(calls + 1e-6)
 

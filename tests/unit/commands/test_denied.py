@@ -18,6 +18,7 @@ from fake_organs import NOBODY
 from penstock.model.v1 import customers_pb2
 from penstockd import commands
 from penstockd.access.changes import ChangeTerms
+from penstockd.access.plan_rehearsing import RehearsalRange
 from penstockd.access.subject import Subject
 from penstockd.audit.disclosure import DisclosureQuestion
 from penstockd.audit.search import Span
@@ -67,6 +68,7 @@ VALUES: dict[Any, Any] = {
     str: "x", int: 1, float: 0.0, bool: False, datetime: None, timedelta: timedelta(),
     ChangeTerms: ChangeTerms("because"), RoleDraft: RoleDraft("x"), Consumer: CONSUMER,
     PlanDraft: PlanDraft("x"), LimitsDraft: LimitsDraft(),
+    RehearsalRange: RehearsalRange(1, (), False),
     Issuer: ISSUER, Subject: Subject("x"), Query: Query(), Request: Request(),
     ExportRequest: ExportRequest("CSV"),
     Asked: Asked(), Repair: Repair([]), Watch: Watch(), Flow: Flow(), Span: Span(),

@@ -10,6 +10,7 @@ import pytest
 
 from fake_organs import NOBODY, HubLike
 from penstockd.access.changes import ChangeTerms
+from penstockd.access.plan_rehearsing import RehearsalRange
 from penstockd.commands.plans.compare_plan_revisions import compare_plan_revisions
 from penstockd.commands.plans.create_plan import create_plan
 from penstockd.commands.plans.delete_plan import delete_plan
@@ -17,11 +18,13 @@ from penstockd.commands.plans.get_limits import get_limits
 from penstockd.commands.plans.get_plan import get_plan
 from penstockd.commands.plans.list_plan_revisions import list_plan_revisions
 from penstockd.commands.plans.list_plans import list_plans
+from penstockd.commands.plans.rehearse_plan import rehearse_plan
 from penstockd.commands.plans.roll_back_plans import roll_back_plans
 from penstockd.commands.plans.update_plan import update_plan
 from penstockd.errors import PermissionDenied, RecordExists, RecordNotFound, ValueInvalid
 from penstockd.policy.errors import PlanInUse
 from penstockd.policy.plan_checks import PlanDraft, QuotaDraft
+from penstockd.policy.plans import ConcurrencyLimit
 from penstockd.query.errors import FieldUnknown
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -127,3 +130,21 @@ async def test_get_limits(hub: HubLike) -> None:
     with pytest.raises(PermissionDenied, match=r"plans\.read"):
         await get_limits(hub, hub.call(caller=NOBODY), own.principal.consumer_id)
     assert (await get_limits(hub, hub.call(caller=NOBODY), NOBODY))[0] == NOBODY
+
+
+async def test_rehearse_plan(hub: HubLike) -> None:
+    hub.give(
+        {
+            "hub.audit_head": [(NOW, NOW)],
+            "hub.usage_level": [("minute", None), ("hour", None), ("day", None)],
+        }
+    )
+    asked = RehearsalRange(1, (), True)
+    draft = PlanDraft("gold", concurrent=ConcurrencyLimit(calls=3))
+    found = await rehearse_plan(hub, call := hub.call(), draft, asked)
+    assert {f.limit for f in found.findings} == {"concurrent-calls"}
+    assert call.entry.row_count == len(found.findings)
+    with pytest.raises(ValueInvalid, match="days"):
+        await rehearse_plan(hub, hub.call(), draft, RehearsalRange(367, (), False))
+    with pytest.raises(RecordNotFound):
+        await rehearse_plan(hub, hub.call(), draft, RehearsalRange(1, ("nowhere",), False))

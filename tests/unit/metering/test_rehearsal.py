@@ -48,13 +48,13 @@ async def add(
     await add_counts(connection, minutes)
 
 
-def quota(what: Countable, **more: str) -> PlanQuota:
-    return PlanQuota(what, QuotaPeriod.DAY, 5, **more)
+def quota(what: Countable, method: str = "", dataset: str = "") -> PlanQuota:
+    return PlanQuota(what, QuotaPeriod.DAY, 5, method=method, dataset=dataset)
 
 
 async def test_what_each_limit_counts(database: Database) -> None:
     time = dt.datetime(2026, 3, 1, tzinfo=UTC)
-    limits = [
+    limits: list[PlanRate | PlanQuota] = [
         PlanRate(1, 1), PlanRate(1, 1, method=GET), PlanRate(1, 1, dataset="orders"),
         *map(quota, Countable), quota(Countable.CALLS, dataset="customers"),
         quota(Countable.RECORDS, method=GET),

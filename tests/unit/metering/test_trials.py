@@ -11,7 +11,7 @@ import pytest
 
 from chance import SEED
 from penstockd.metering.rollups import UsageLevel
-from penstockd.metering.trials import Bucket, Finding, QuotaTrial, RateTrial, Verdict
+from penstockd.metering.trials import Bucket, LimitFinding, QuotaTrial, RateTrial, Verdict
 from penstockd.policy.plans import (
     Countable,
     Plan,
@@ -55,8 +55,8 @@ def rate_calls(per_second: float, burst: int, calls: Sequence[dt.datetime]) -> i
     return refused
 
 
-def try_rate(rate: PlanRate, buckets: Iterable[Bucket], *, soft: bool = False) -> Finding:
-    trial = RateTrial(rate, Finding("crm", rate.key, soft), START)
+def try_rate(rate: PlanRate, buckets: Iterable[Bucket], *, soft: bool = False) -> LimitFinding:
+    trial = RateTrial(rate, LimitFinding("crm", rate.key, soft), START)
     for each in buckets:
         trial.add(each)
     return trial.finish()
@@ -64,9 +64,9 @@ def try_rate(rate: PlanRate, buckets: Iterable[Bucket], *, soft: bool = False) -
 
 def try_quota(
     quota: PlanQuota, buckets: Iterable[Bucket], zone: str = "", since: dt.datetime = START
-) -> Finding:
+) -> LimitFinding:
     terms = Terms(Plan("gold", time_zone=zone), PlanLimits(quotas=(quota,)))
-    trial = QuotaTrial(quota, terms, Finding("crm", quota.key, quota.soft), since)
+    trial = QuotaTrial(quota, terms, LimitFinding("crm", quota.key, quota.soft), since)
     for each in buckets:
         trial.add(each)
     return trial.finish()

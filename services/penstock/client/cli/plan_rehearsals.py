@@ -42,7 +42,7 @@ def rehearse_plan(
         reply = client.plans.rehearse(
             plan, days=days, consumers=consumer or (), everybody=everybody
         )
-    typer.echo("\n".join(_describe(reply)), err=True)
+    typer.echo("\n".join(_describe_reply(reply)), err=True)
     print_rows(
         reply.limits,
         [
@@ -53,7 +53,7 @@ def rehearse_plan(
     )  # fmt: skip
 
 
-def _describe(reply: Any) -> list[str]:
+def _describe_reply(reply: Any) -> list[str]:
     """What the answer rests on, in lines."""
     start, end, counted, fresh = (
         getattr(reply, f"{name}_time").ToDatetime(dt.UTC)

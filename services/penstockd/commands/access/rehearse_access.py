@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
+from penstockd.access.rehearsal_time import rehearsal_state
 from penstockd.access.rehearsing import (
-    TIME_LIMIT,
     RehearsalOutcome,
     draft_policy,
     rehearse_policy,
-    too_long,
 )
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid, Violation
 from penstockd.hub import Hub
 from penstockd.policy.checks import RoleDraft
 from penstockd.policy.model import Permission
-from penstockd.store.limits import StatementTooLong, statement_limit
 
 DEFAULT_DAYS = 7
 MAX_DAYS = 90
@@ -40,16 +37,9 @@ async def rehearse_access(
         raise ValueInvalid.of("days", f"must be between 1 and {MAX_DAYS}")
     since = datetime.now(UTC) - timedelta(days=days or DEFAULT_DAYS)
     await hub.policy.refresh()
-    try:
-        async with (
-            asyncio.timeout(TIME_LIMIT),
-            hub.database.snapshot() as connection,
-            statement_limit(connection, TIME_LIMIT),
-        ):
-            now, wanted = await draft_policy(connection, hub.catalog, call, role, revision)
-            policy = hub.policy.current
-            outcome = await rehearse_policy(connection, policy, call, now, wanted, since)
-    except (TimeoutError, StatementTooLong) as exc:
-        raise too_long() from exc
+    async with rehearsal_state(hub.database) as connection:
+        now, wanted = await draft_policy(connection, hub.catalog, call, role, revision)
+        policy = hub.policy.current
+        outcome = await rehearse_policy(connection, policy, call, now, wanted, since)
     call.entry.row_count = len(outcome.effects)
     return outcome

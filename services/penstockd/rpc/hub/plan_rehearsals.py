@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.hub.v1 import plans_pb2 as api
 from penstockd.metering.rehearsal import PlanRehearsal
-from penstockd.metering.trials import Finding, Stretch
+from penstockd.metering.trials import LimitFinding, RefusedTime
 
 
 def rehearsal_message(found: PlanRehearsal) -> api.RehearsePlanResponse:
@@ -18,7 +18,7 @@ def rehearsal_message(found: PlanRehearsal) -> api.RehearsePlanResponse:
     )
 
 
-def _limit_message(finding: Finding) -> api.RehearsedLimit:
+def _limit_message(finding: LimitFinding) -> api.RehearsedLimit:
     return api.RehearsedLimit(
         consumer=finding.consumer_id,
         limit=finding.limit,
@@ -37,7 +37,7 @@ def _limit_message(finding: Finding) -> api.RehearsedLimit:
     )
 
 
-def _stretch_message(stretch: Stretch) -> api.RefusedStretch:
+def _stretch_message(stretch: RefusedTime) -> api.RefusedStretch:
     return api.RefusedStretch(
         start_time=stretch.start,
         end_time=stretch.end,

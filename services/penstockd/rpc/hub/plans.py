@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from google.protobuf.empty_pb2 import Empty
 
 from penstock.hub.v1 import plans_pb2 as api
+from penstockd.access.plan_rehearsing import RehearsalRange
 from penstockd.commands.plans.compare_plan_revisions import compare_plan_revisions
 from penstockd.commands.plans.create_plan import create_plan
 from penstockd.commands.plans.delete_plan import delete_plan
@@ -100,12 +101,6 @@ async def _roll_back(
 async def _rehearse_plan(
     request: api.RehearsePlanRequest, call: ServedCall
 ) -> api.RehearsePlanResponse:
-    found = await rehearse_plan(
-        call.hub,
-        call,
-        plan_draft_of(request.plan),
-        request.days,
-        request.consumers,
-        everybody=request.all_consumers,
-    )
-    return rehearsal_message(found)
+    asked = RehearsalRange(request.days, request.consumers, request.all_consumers)
+    draft = plan_draft_of(request.plan)
+    return rehearsal_message(await rehearse_plan(call.hub, call, draft, asked))
