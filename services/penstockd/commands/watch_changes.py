@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from penstockd.calls import Call
 from penstockd.errors import ValueInvalid
-from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, FeedReply, Watch
+from penstockd.feed.reply import FeedReply
+from penstockd.feed.stream import MAX_HEARTBEAT, USUAL_BATCH, ChangeStream, Watch
 from penstockd.feed.watching import Wanted, open_start
 from penstockd.hub import Hub
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import structlog
 
@@ -29,13 +29,12 @@ from penstockd.errors import (
 from penstockd.exports.receipts import Receipt, ReceiptState, new_receipt_id, store_receipt
 from penstockd.feed.broadcast import Subscriber
 from penstockd.feed.disclosing import FeedDisclosure
-from penstockd.feed.event import Reconcile
 from penstockd.feed.organs import StreamOrgans
+from penstockd.feed.reply import Begin, End, FeedReply
 from penstockd.feed.snapshot_changes import SnapshotFrames
 from penstockd.feed.source import Block, FeedSource, Frame
 from penstockd.feed.watching import ShapesInUse, Standings, Wanted, open_start, reconcile_of
 from penstockd.observe.metrics import find_histogram
-from penstockd.policy.lens import Lens
 from penstockd.policy.unreadable import find_unreadable, name_unreadable
 from penstockd.store.cursor import Cursor, leave_snapshot
 from penstockd.store.database import translate_errors
@@ -49,6 +48,8 @@ LOOK = 2.0
 USUAL_HEARTBEAT, MAX_HEARTBEAT = 10, 15
 #: The time for sending the last record of a stream, in seconds.
 LAST_WORD_SECONDS = 2.0
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -68,58 +69,6 @@ class Watch:
                 "a snapshot begins where it is taken",
                 violations=[Violation("cursor", "cannot be given together with snapshot")],
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The first record of a stream. ``place`` is where to continue if nothing else comes; None
-    for a snapshot that begins, since that begins again."""
-
-    cursor: Cursor
-    place: Cursor | None
-    view: str
-    policy_revision: int
-    receipt_id: str
-    shapes: Sequence[str]
-    lenses: Mapping[str, Lens]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The last record of a stream."""
-
-    reason: str
-    message: str
-    cursor: Cursor
-    reconcile: Reconcile
-    receipt: Receipt
-
-
-class FeedReply(Protocol):
-    """The receiver of a stream. Each method returns when the client has taken its data."""
-
-    async def begin(self, begin: Begin) -> int:
-        """Send the first record. All methods return the number of bytes that they sent."""
-
-    async def changes(
-        self,
-        frame: Frame,
-        ends: int | None,
-        checkpoint: tuple[Cursor, datetime | None] | None,
-        permit: Permit | None,
-    ) -> int:
-        """Send changes, which are in the audit.
-
-        ``ends`` is the number of changes of the transaction that ends here. A frame without records
-        needs no permit.
-        """
-
-    async def heartbeat(self, cursor: Cursor, place: Cursor | None) -> int:
-        """Send a sign of life: nothing has happened. ``place`` is where to continue if that is
-        after the checkpoint ``cursor``."""
-
-    async def end(self, end: End) -> int:
-        """Send the last record."""
 
 
 class ChangeStream:
@@ -151,6 +100,7 @@ class ChangeStream:
         self._place: Cursor | None = None
         self._again = False  # whether a snapshot continues an earlier one
         self._clock = asyncio.get_running_loop().time
+        self._every = watch.heartbeat_seconds or USUAL_HEARTBEAT
         self._begun = self._stalled = False
         self._opened = datetime.now(UTC)
         self._receipt = self._new_receipt()
@@ -219,8 +169,7 @@ class ChangeStream:
             await self._send_snapshot(self._snapshot)
         subscription = self._organs.feed.subscribe(self._source, self._cursor)
         try:
-            heartbeat = self._watch.heartbeat_seconds or USUAL_HEARTBEAT
-            silent = self._clock() + heartbeat
+            silent = self._clock() + self._every
             while True:
                 self._standings.check()
                 await self._shapes.check()
@@ -238,7 +187,7 @@ class ChangeStream:
                     self._bytes += await self._in_time(beating)
                 else:
                     continue
-                silent = self._clock() + heartbeat
+                silent = self._clock() + self._every
         finally:
             subscription.close()
 
@@ -289,9 +238,7 @@ class ChangeStream:
             disclosing = self._disclosed(snapshot.frames, held)
             async with held.in_time(), aclosing(disclosing) as disclosed:
                 async for frame, permit in disclosed:
-                    self._standings.check()
-                    if self._organs.feed.stopping.is_set():
-                        raise HubStopping("this worker stops; continue from the last place")
+                    self._check_going()
                     if permit is None:
                         await self._move_on(frame)
                     else:
@@ -331,13 +278,32 @@ class ChangeStream:
 
         coming = budget.create_task(following())
         try:
-            while (found := await coming) is not None:
+            while (found := await self._found(coming)) is not None:
                 coming = budget.create_task(following())
                 yield found
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
             await frames.aclose()
+
+    async def _found(self, coming: asyncio.Task[T]) -> T:
+        """What is found next. Heartbeats go out while that takes long, as where the caller may see
+        few of many records."""
+        silent = self._clock() + self._every
+        while not coming.done():
+            left = max(0.0, min(silent - self._clock(), LOOK))
+            await asyncio.wait([coming], timeout=left)
+            self._check_going()
+            if self._clock() >= silent and not coming.done():
+                beating = self._reply.heartbeat(self._place or self._cursor, self._place)
+                self._bytes += await self._in_time(beating)
+                silent = self._clock() + self._every
+        return coming.result()
+
+    def _check_going(self) -> None:
+        self._standings.check()
+        if self._organs.feed.stopping.is_set():
+            raise HubStopping("this worker stops; continue from the last place")
 
     async def _find_unreadable(self, held: Held) -> RecordUnreadable | None:
         """An error that names a record of the held state which cannot be sent; None if there is

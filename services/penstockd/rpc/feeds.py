@@ -14,8 +14,9 @@ from penstock.hub.v1 import changes_pb2
 from penstockd.calls import Permit
 from penstockd.errors import CursorInvalid
 from penstockd.feed.poll import ChangePage
+from penstockd.feed.reply import Begin, End
 from penstockd.feed.source import Frame
-from penstockd.feed.stream import Begin, End, Watch
+from penstockd.feed.stream import Watch
 from penstockd.policy.lens import Lens
 from penstockd.policy.rendering import SelectedJson
 from penstockd.rpc import receipts

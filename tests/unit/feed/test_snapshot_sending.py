@@ -15,8 +15,9 @@ from fake_organs import fake_hub
 from penstockd.catalog import Catalog
 from penstockd.errors import AccessRevoked, HubStopping, Refused
 from penstockd.feed import stream
+from penstockd.feed.reply import Begin, End
 from penstockd.feed.source import FeedSource, Frame
-from penstockd.feed.stream import Begin, ChangeStream, End, Watch
+from penstockd.feed.stream import ChangeStream, Watch
 from penstockd.feed.watching import Wanted
 from penstockd.store.cursor import Cursor, scope_of
 from penstockd.store.tables import Tables
@@ -75,6 +76,14 @@ class Strides:
             yield Frame(b"", 0, b"", {}, place=place(number))
 
 
+class Silence(Strides):
+    """Records of which the caller sees none, however long they are read."""
+
+    async def each(self, connection: object) -> AsyncIterator[Frame]:
+        yield Frame(b"", 0, b"", {}, place=place(1))
+        await asyncio.Event().wait()
+
+
 async def read(*_: object) -> None:
     """Nothing comes at the place itself."""
 
@@ -83,10 +92,39 @@ async def take() -> Any:
     return SimpleNamespace(in_time=contextlib.nullcontext)
 
 
-@pytest.mark.parametrize(("what", "error"), [("stopping", HubStopping), ("access", AccessRevoked)])
+ENDS = pytest.mark.parametrize(
+    ("what", "error"), [("stopping", HubStopping), ("access", AccessRevoked)]
+)
+
+
+@ENDS
 async def test_it_ends_where_the_client_goes_on(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Refused]
 ) -> None:
+    reply = await send(catalog, monkeypatch, Strides, what, error)
+    assert reply.beats == [1, 2]
+    assert [end.cursor for end in reply.ends] == [place(2)]
+
+
+@ENDS
+async def test_a_client_hears_of_the_hub_while_nothing_is_found(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, what: str, error: type[Refused]
+) -> None:
+    """The second heartbeat is sent although nothing has come since the first; then the end."""
+    reply = await send(catalog, monkeypatch, Silence, what, error)
+    assert reply.beats == [1, 1]
+    assert [end.cursor for end in reply.ends] == [place(1)]
+
+
+async def send(
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+    frames: type[Strides],
+    what: str,
+    error: type[Refused],
+) -> Any:
+    """The reply to a stream that goes on in a snapshot, until its access ends or its worker
+    stops."""
     standings, stopping = Standings(), asyncio.Event()
 
     def happens() -> None:
@@ -95,7 +133,8 @@ async def test_it_ends_where_the_client_goes_on(
             stopping.set()
 
     monkeypatch.setattr(stream, "Standings", lambda *_: standings)
-    monkeypatch.setattr(stream, "SnapshotFrames", Strides)
+    monkeypatch.setattr(stream, "SnapshotFrames", frames)
+    monkeypatch.setattr(stream, "LOOK", 0.01)
     bells = SimpleNamespace(line=lambda name: SimpleNamespace(rung=0))
     hub = fake_hub(catalog, Tables(catalog))
     database = SimpleNamespace(
@@ -112,8 +151,7 @@ async def test_it_ends_where_the_client_goes_on(
         snapshots=SimpleNamespace(take=take, release=lambda held: None),
     )
     reply: Any = Reply(happens)
-    source, watch = FeedSource({}, PLACES.sequences), Watch(PLACES.seal(place(0)))
+    source, watch = FeedSource({}, PLACES.sequences), Watch(PLACES.seal(place(0)), False, 1)
     with pytest.raises(error):
         await ChangeStream(organs, hub.call(), Wanted([]), source, watch, reply).run()
-    assert reply.beats == [1, 2]
-    assert [end.cursor for end in reply.ends] == [place(2)]
+    return reply
