@@ -17,7 +17,7 @@ from harness import eventually
 from penstockd.observe import monitor
 from penstockd.observe.exposition import metrics_socket, serve_metrics
 from penstockd.observe.joining import NodeMetrics
-from penstockd.observe.monitor import NodeMonitor, NodeReadings, MetricReading, gather_readings
+from penstockd.observe.monitor import MetricReading, NodeMonitor, NodeReadings, gather_readings
 
 
 def read(registry: CollectorRegistry) -> NodeReadings:
