@@ -133,7 +133,17 @@ def test_the_components_are_shown_each_with_its_purpose(console: Console) -> Non
     console.heading("Components")
     names = console.page.locator("section.card h2").all_inner_texts()
     shown = {name for text in names for name in text.split(", ")}
-    assert {"Button", "Badge", "Dialog", "Table", "Facts", "Tiles", "Meter", "Tabs"} <= shown
+    assert {
+        "Button",
+        "Badge",
+        "Dialog",
+        "Table",
+        "Facts",
+        "Tiles",
+        "Meter",
+        "Tabs",
+        "Chart",
+    } <= shown
     assert len(shown) >= 12
     console.press("Open a dialog …")
     expect(console.page.get_by_role("dialog")).to_be_visible()

@@ -127,7 +127,9 @@ def test_drawing_across_a_chart_looks_closer(console: Console, guest: Guest) -> 
     page.get_by_label("Consumer").select_option(guest.name)
     expect(page.get_by_text("By hour.")).to_be_visible()
     before = page.get_by_label("From").input_value()
-    box = chart(page, "Calls").locator(".u-over").bounding_box()
+    drawn = chart(page, "Calls").locator(".u-over")
+    drawn.scroll_into_view_if_needed()
+    box = drawn.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] * 0.9, middle)

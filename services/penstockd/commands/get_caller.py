@@ -1,15 +1,14 @@
-"""GetCaller: who calls, and what it may do with the hub itself."""
+"""GetCaller: what the caller may do with the hub itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from penstockd.calls import Call
-from penstockd.policy.model import Consumer, Permission
+from penstockd.policy.model import Permission
 
 
-def get_caller(call: Call) -> tuple[Consumer, Sequence[str]]:
-    """The caller's consumer, and the names of its permissions within the scopes of its token."""
+def get_caller(call: Call) -> Sequence[str]:
+    """The names of the caller's permissions, within the scopes of its token, in order."""
     call.entry.row_count = 1
-    consumer = call.policy.consumers[call.principal.consumer_id]
-    return consumer, sorted(p.value for p in Permission if call.permits(p))
+    return sorted(p.value for p in Permission if call.permits(p))

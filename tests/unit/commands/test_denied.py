@@ -54,8 +54,8 @@ NAMES = [
 ]
 #: The caller of this command is not known yet: it presents a secret.
 PUBLIC = {"issue_token"}
-#: It reports what the caller may do, here nothing.
-EMPTY = {"list_datasets"}
+#: They report what the caller may do, here nothing.
+EMPTY = {"get_caller", "list_datasets"}
 #: It looks for what the caller itself has left, which needs no role.
 OWN = {"get_receipt"}
 

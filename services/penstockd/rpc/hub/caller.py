@@ -19,11 +19,12 @@ def list_routes() -> Iterator[Route]:
 
 
 async def _get_caller(request: api.GetCallerRequest, call: ServedCall) -> api.Caller:
-    consumer, permissions = get_caller(call)
+    caller = call.principal
+    consumer = call.policy.consumers[caller.consumer_id]
     return api.Caller(
-        consumer_id=consumer.consumer_id,
-        roles=sorted(call.principal.roles),
-        permissions=permissions,
+        consumer_id=caller.consumer_id,
+        roles=sorted(caller.roles),
+        permissions=get_caller(call),
         plan=consumer.plan,
         policy_revision=call.policy.revision,
     )

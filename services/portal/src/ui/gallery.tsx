@@ -3,10 +3,12 @@ import { useId, useState, type ReactNode } from "react";
 import { SECTIONS } from "../shell/sections";
 import { Badge } from "./badge";
 import { Button } from "./button";
+import { Chart } from "./chart";
 import { Dialog } from "./dialog";
 import { Check, Choice, TextField } from "./field";
 import { PageHead } from "./head";
 import { Meter } from "./meter";
+import { count, shortCount } from "./numbers";
 import { Table } from "./table";
 import { Tabs } from "./tabs";
 import { Tiles } from "./tiles";
@@ -76,6 +78,9 @@ export default function Gallery() {
         <Meter label="Records a day" used={46_000} limit={50_000}>46,000 of 50,000 used</Meter>
         <Meter label="Bytes a month" used={1100} limit={1000}>1,100 of 1,000 used; it is soft</Meter>
       </Part>
+      <Part name="Chart" when="Lines over time. Its values are also in a table and a file, so that nobody needs to see or to draw.">
+        <Chart title="Example" times={TIMES} lines={LINES} format={count} short={shortCount} />
+      </Part>
       <Part name="Tabs" when="Links between the parts of a page; each part has an address.">
         <Tabs label="Example" here="#/components" tabs={[["#/components", "This part"], ["#/account", "Another"]]} />
       </Part>
@@ -99,6 +104,12 @@ export default function Gallery() {
     </>
   );
 }
+
+const TIMES = Array.from({ length: 48 }, (_, i) => 1_767_225_600 + i * 3600);
+const LINES = [
+  { name: "crm", values: TIMES.map((_, i) => Math.round(60 + 40 * Math.sin(i / 4))) },
+  { name: "bi", values: TIMES.map((_, i) => Math.round(30 + 20 * Math.cos(i / 7))) },
+];
 
 function Part({ name, when, children }: { name: string; when: string; children: ReactNode }) {
   const id = useId();
