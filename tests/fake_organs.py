@@ -22,6 +22,7 @@ from penstockd.audit.shown import Shown
 from penstockd.auth.jwks import Origins
 from penstockd.auth.keys import SigningKey, SigningKeys
 from penstockd.auth.secret import RootSecret
+from penstockd.auth.tickets import Tickets
 from penstockd.calls import Call
 from penstockd.catalog import Catalog
 from penstockd.egress import EgressGuard
@@ -285,6 +286,7 @@ class FakeHub:
     places: Places = PLACES
     page_tokens: PageTokens = field(default_factory=lambda: PageTokens(FixedKey(b"p" * 32)))
     streams: Streams = field(default_factory=lambda: Streams(most=10, stall_seconds=1))
+    tickets: Tickets = field(default_factory=lambda: Tickets(FixedKey(b"t" * 32)))
     tasks: Tasks = field(default_factory=Tasks)
     public_url: str = "https://hub.example"
     ring: KeyRing = field(default_factory=lambda: KeyRing.of(RootSecret("s" * 32)))

@@ -37,21 +37,16 @@ async def update_record(
 
     A ``key``, as text, names the record if its own fields do not. An ``etag`` beside the record,
     where commas may separate several, or in it (AIP-154) must match the stored record's. With
-    ``allow_missing`` the caller must also be allowed to create: a missing record is created from
-    all populated fields, whatever the mask says, unless there is an etag. Raises PermissionDenied,
-    FieldUnknown, ValueInvalid, RecordNotFound (also for a record out of sight), EtagMismatch, and
-    what ``write_once`` raises.
+    ``allow_missing`` the caller must also be allowed to create: all populated fields make a missing
+    record, whatever the mask says, unless there is an etag. Raises PermissionDenied, FieldUnknown,
+    ValueInvalid, RecordNotFound (also out of sight), EtagMismatch, and what ``write_once`` raises.
     """
     reply = ReplyView(call, dataset, Action.UPDATE, *[Action.CREATE] * allow_missing)
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
     expected = join_etags(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
-    call.asked(
-        update_mask=",".join(mask),
-        etag=expected,
-        allow_missing=allow_missing,
-        time_precision=time_precision,
-    )
+    asked = {"update_mask": ",".join(mask), "etag": expected, "allow_missing": allow_missing}
+    call.asked(**asked, time_precision=time_precision)
     fields = fields_to_set(reply.view, record, mask)
     making = (reply, record, fields, read_precision(time_precision), request.merges)
     update = await offload_large(record.ByteSize(), Update, *making)

@@ -7,7 +7,7 @@ from penstockd.commands.get_caller import get_caller
 from penstockd.policy.model import Permission
 
 
-def test_a_caller_learns_its_permissions(hub: HubLike) -> None:
+def test_get_caller_tells_its_permissions(hub: HubLike) -> None:
     assert get_caller(call := hub.call()) == sorted(p.value for p in Permission)
     assert call.entry.row_count == 1
     assert get_caller(hub.call(caller=NOBODY)) == []

@@ -11,7 +11,7 @@ from penstockd.commands.get_monitoring import get_monitoring
 from penstockd.errors import PermissionDenied
 
 
-async def test_only_who_may_monitor_is_told(hub: HubLike) -> None:
+async def test_get_monitoring_is_for_who_may_monitor(hub: HubLike) -> None:
     asked: list[Any] = []
 
     class Monitor:

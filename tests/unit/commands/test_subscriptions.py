@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from fake_organs import CALLER, CommitFailed, HubLike, Row
+from fake_organs import CALLER, NOBODY, CommitFailed, HubLike, Row
+from penstockd.auth.tickets import ShownTicket
+from penstockd.commands.create_stream_ticket import create_stream_ticket
 from penstockd.commands.subscriptions.acknowledge_changes import acknowledge_changes
 from penstockd.commands.subscriptions.create_subscription import create_subscription
 from penstockd.commands.subscriptions.delete_subscription import delete_subscription
@@ -155,3 +157,14 @@ async def test_watch_subscription_sends_nothing_that_is_refused(hub: HubLike) ->
         await watch_subscription(hub, hub.call(), "line", Flow(heartbeat_seconds=-1), reply)
     with pytest.raises(SubscriptionNotFound):
         await watch_subscription(hub, hub.call(), "none", Flow(), reply)
+
+
+def test_create_stream_ticket(make_hub: Any) -> None:
+    """For one feed and its caller; who may read nothing gets none."""
+    hub, feed = make_hub(READER), "/v1/customers:watch"
+    text, made = create_stream_ticket(hub, hub.call(), feed, "a token")
+    assert hub.tickets.open(ShownTicket(text, feed)) == made
+    assert (made.consumer_id, made.token) == (CALLER, "a token")
+    assert hub.tickets.open(ShownTicket(text, "/v1/orders:watch")) is None
+    with pytest.raises(PermissionDenied):
+        create_stream_ticket(hub, hub.call(caller=NOBODY), feed, "")
