@@ -176,7 +176,7 @@ def test_a_call_is_repeated_only_with_the_same_patch(films: DatasetDoor, key: st
     first = patch(films, key, {"counters": {"1": None}}, once)
     assert first.json()["counters"] == {"2": 2}
     other = patch(films, key, {"counters": {"2": None}}, once)
-    assert (other.status, other.reason) == (409, "REQUEST_ID_REUSED"), other.text
+    assert (other.status, other.reason) == (400, "REQUEST_ID_REUSED"), other.text
     again = patch(films, key, {"counters": {"1": None}}, once)
     assert again.headers["penstock-replayed"] == "true" and again.body == first.body
 
