@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -35,8 +36,13 @@ def key(gadgets: DatasetDoor, films: DatasetDoor) -> Iterator[str]:
         door.hub.request("DELETE", f"{door.path}/{made}", consumer="admin")
 
 
+def patch_once(door: DatasetDoor, key: str, body: Any, query: str = "") -> Reply:
+    return door.post("PATCH", f"{door.path}/{key}{query}", body)
+
+
 def patch(door: DatasetDoor, key: str, body: Any, query: str = "") -> Reply:
-    reply = door.post("PATCH", f"{door.path}/{key}{query}", body)
+    """The reply to a patch; what it writes is read back as the reply says."""
+    reply = patch_once(door, key, body, query)
     if reply.status == 200:
         assert door.hub.get(f"{door.path}/{key}", "admin").body == reply.body
     return reply
@@ -168,6 +174,15 @@ def test_a_missing_record_has_what_the_patch_makes_of_nothing(films: DatasetDoor
     assert found["counters"] == {"1": 1}
     assert (found["extras"]["a"]["title"], found["extras"]["a"]["kept"]) == ("", True)
     films.hub.request("DELETE", f"{films.path}/{key}-new", consumer="admin")
+
+
+def test_patches_at_one_time_lose_nothing(films: DatasetDoor, key: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = range(40)
+        replies = pool.map(lambda n: patch_once(films, key, {"counters": {str(n): n}}), numbers)
+        assert {reply.status for reply in replies} == {200}
+    found = films.hub.get(f"{films.path}/{key}", "admin").json()["counters"]
+    assert found == {str(n): n for n in numbers}
 
 
 def test_a_call_is_repeated_only_with_the_same_patch(films: DatasetDoor, key: str) -> None:
