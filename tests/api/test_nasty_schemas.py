@@ -301,7 +301,7 @@ def test_webhooks_tell_structs(hub: RunningHub) -> None:
     changed: dict[str, Any] = {**STRUCT, "a": {"b": []}}
     for verb, path, body in (
         ("POST", "/v1/gadgets", {"gadgetId": "told", "attributes": STRUCT}),
-        ("PATCH", "/v1/gadgets/told", {"attributes": changed}),
+        ("PATCH", "/v1/gadgets/told?update_mask=attributes", {"attributes": changed}),
         ("DELETE", "/v1/gadgets/told", None),
     ):
         reply = hub.request(verb, path, consumer="admin", json_body=body)

@@ -180,11 +180,21 @@ class UpsertPlan:
                 self._note(refused, index, exc)
         if new:
             columns = stager.new(self.fields, [*new.values()], self.time, self.new_etag)
-            staged.add(_without_large(columns, [*new], refused))
+            staged.add(_leave_out(columns, _find_large(columns), [*new], refused))
         if changed:
-            columns = stager.changed([*changed.values()])
-            staged.add(_without_large(columns, [*changed], refused))
+            pairs = [*changed.values()]
+            columns = stager.changed(pairs)
+            # One that was stored before there was a limit may change if it does not grow.
+            large = {at for at in _find_large(columns) if self._grows(*pairs[at])}
+            staged.add(_leave_out(columns, large, [*changed], refused))
         return staged
+
+    def _grows(self, old: Sequence[Any], new: Sequence[Any]) -> bool:
+        """Whether a record grows, apart from what each change sets."""
+        kept, stager = list(new), Stager.of(self.dataset)
+        for at in (self._update_at, self._etag_at):
+            kept[at] = old[at]
+        return len(stager.image(kept)) > len(stager.image(old))
 
     def _note(self, refused: Refusals, index: int, exc: Refused | DuplicateKey) -> None:
         if isinstance(exc, DuplicateKey):
@@ -242,12 +252,16 @@ class UpsertPlan:
                         full[i] = None
 
 
-def _without_large(
-    columns: list[Column], indexes: Sequence[int], refused: Refusals | None
+def _find_large(columns: list[Column]) -> set[int]:
+    """The places of staged rows whose records are larger than a record may become."""
+    return {at for at, image in enumerate(columns[1]) if len(image) > MAX_RECORD_BYTES}
+
+
+def _leave_out(
+    columns: list[Column], large: set[int], indexes: Sequence[int], refused: Refusals | None
 ) -> list[Column]:
-    """The staged rows whose records are not too large; ValueInvalid for others without
+    """The staged rows without those that are too large; ValueInvalid for these without
     ``refused``."""
-    large = {at for at, image in enumerate(columns[1]) if len(image) > MAX_RECORD_BYTES}
     if not large:
         return columns
     if refused is None:

@@ -15,7 +15,7 @@ from access import unrestricted
 from faults.validator import FeedValidator, read_table
 from penstock.model.v1.customers_pb2 import Customer
 from penstockd.catalog import Catalog, Dataset
-from penstockd.errors import Conflict, EtagMismatch, RecordExists, RecordNotFound
+from penstockd.errors import Conflict, EtagMismatch, RecordExists, RecordNotFound, ValueInvalid
 from penstockd.store.database import Database
 from penstockd.store.log import Change, read_changes
 from penstockd.store.sequencer import Sequencer
@@ -135,6 +135,30 @@ async def test_a_second_create_is_refused_and_leaves_nothing(store: Store) -> No
         await store.upsert([customer("b"), customer("a")], mode=Mode.CREATE)
     assert await store.row("b") is None
     assert len(await store.log()) == 1
+
+
+async def test_a_record_that_is_too_large_may_change_if_it_does_not_grow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stored before there was the limit."""
+    await store.upsert([customer("a", notes="x" * 3000), customer("b", notes="")])
+    monkeypatch.setattr("penstockd.store.upsert.MAX_RECORD_BYTES", 2000)
+    for change in ({"name": "Bob"}, {"name": "Bo"}, {"notes": "x" * 2900}, {"notes": "y" * 2900}):
+        counts = await store.upsert([{"customer_id": "a", **change}], mode=Mode.UPDATE)
+        assert counts.updated == 1, change
+    for key, change in (
+        ("a", {"name": "Bobby"}),
+        ("a", {"notes": "x" * 2901}),
+        ("b", {"notes": "x" * 3000}),
+        ("c", {"notes": "x" * 3000}),
+    ):
+        with pytest.raises(ValueInvalid, match="larger than 3"):
+            await store.upsert([{"customer_id": key, **change}])
+    row = await store.row("a")
+    assert row is not None and (row["name"], row["notes"]) == ("Bo", "y" * 2900)
+    await store.upsert([{"customer_id": "a", "notes": "small"}], mode=Mode.UPDATE)
+    with pytest.raises(ValueInvalid):
+        await store.upsert([{"customer_id": "a", "notes": "x" * 2900}], mode=Mode.UPDATE)
 
 
 async def test_an_update_sets_its_fields_and_no_others(store: Store) -> None:
