@@ -88,6 +88,12 @@ def write_plan_rate(folder: Path, rate: RingRate | None) -> None:
     os.replace(name, folder / _PLAN_RATE)
 
 
+def forget_plan_rate(folder: Path) -> None:
+    """Remove what an earlier run told: its database may have been another, or it ended while it
+    wrote. Raises OSError."""
+    (folder / _PLAN_RATE).unlink(missing_ok=True)
+
+
 def read_plan_rate(folder: Path) -> RingRate | None:
     """The plans' highest rate as the keeper told it; None if there is none, or none was told yet.
 

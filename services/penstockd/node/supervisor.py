@@ -38,6 +38,7 @@ from penstockd.node.postgres import EmbeddedPostgres
 from penstockd.node.process import DETACHED_LOG, Process, spawn_process
 from penstockd.node.pulse import INTERVAL as PULSE_INTERVAL
 from penstockd.node.pulse import Pulse
+from penstockd.node.ring import forget_plan_rate
 from penstockd.node.sockets import sockets_folder
 from penstockd.output import tell_progress
 
@@ -194,6 +195,7 @@ class _Running:
             await self._postgres.start()
             url = self._postgres.dsn
         await prepare(url)
+        forget_plan_rate(self._sockets)
         # Our processes never fork; without this setting, gRPC checks the process id all the time.
         calm = {"GRPC_ENABLE_FORK_SUPPORT": "false"}
         ours = {k: v for k, v in os.environ.items() if k not in node.withheld}

@@ -10,6 +10,7 @@ from penstockd.node.errors import ConfigRefused
 from penstockd.node.ring import (
     RateLimit,
     RingRate,
+    forget_plan_rate,
     read_plan_rate,
     scale_limits,
     write_plan_rate,
@@ -50,3 +51,6 @@ def test_the_rate_is_told_in_a_file(tmp_path: Path) -> None:
         (tmp_path / "plan-rate.json").write_text(wrong)
         with pytest.raises(ConfigRefused, match="holds no rate"):
             read_plan_rate(tmp_path)
+    for _ in range(2):
+        forget_plan_rate(tmp_path)
+        assert read_plan_rate(tmp_path) is None
