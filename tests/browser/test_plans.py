@@ -33,7 +33,7 @@ def guest(hub: RunningHub, plan: str) -> Iterator[Guest]:
     with inviting(hub, plan=plan, title="A guest") as made:
         headers = {"authorization": f"Bearer {made.token()}"}
         for _ in range(3):
-            assert hub.request("GET", "/v1/limits", headers=headers).status == 200
+            assert hub.request("GET", "/v1/datasets", headers=headers).status == 200
         yield made
 
 

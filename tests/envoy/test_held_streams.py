@@ -281,9 +281,9 @@ async def served(door: Door, seconds: float = PATIENCE) -> bool:
 async def test_a_good_client_is_served_when_memory_is_short() -> None:
     async with opened() as door:
         usual = await memory(door)
-    # Room for a fifth of what the streams would hold if each held the whole file.
+    # Room for less than a third of what the streams would hold if each held the whole file.
     heap, connections = usual + (60 << 20), 8
-    assert connections * STREAMS * SIZE > 5 * (heap - usual)
+    assert connections * STREAMS * SIZE > 3 * (heap - usual)
     async with contextlib.AsyncExitStack() as stack:
         door = await stack.enter_async_context(opened(stalled_seconds=60, heap_bytes=heap))
         await hold(door, connections, stack)
