@@ -46,12 +46,8 @@ async def update_record(
     complete_key(dataset, record, key)
     call.entry.record_key = key = message_key(dataset, record)
     expected = join_etags(etag, getattr(record, "etag"))  # noqa: B009  # a message of any dataset
-    call.asked(
-        update_mask=",".join(mask),
-        etag=expected,
-        allow_missing=allow_missing,
-        time_precision=time_precision,
-    )
+    call.asked(update_mask=",".join(mask), etag=expected)
+    call.asked(allow_missing=allow_missing, time_precision=time_precision)
     fields = fields_to_set(reply.view, record, mask)
     making = (reply, record, fields, read_precision(time_precision), request.merges)
     update = await offload_large(record.ByteSize(), Update, *making)
