@@ -22,7 +22,7 @@ LISTS = {
     "/v1/shapes": ("shapes", "shapeId"),
     "/v1/subscriptions": ("subscriptions", "subscriptionId"),
     "/v1/access/issuers": ("issuers", "issuerId"),
-    "/v1/access/signingKeys": ("keys", "keyId"),
+    "/v1/access/signing-keys": ("keys", "keyId"),
 }
 #: The same over gRPC: stub, method, request, and the name of an id.
 METHODS: dict[str, tuple[Any, str, Any, str]] = {
@@ -36,7 +36,7 @@ METHODS: dict[str, tuple[Any, str, Any, str]] = {
     "/v1/access/issuers": (
         issuers_pb2_grpc.IssuersStub, "ListIssuers", issuers_pb2.ListIssuersRequest, "issuer_id"
     ),
-    "/v1/access/signingKeys": (
+    "/v1/access/signing-keys": (
         issuers_pb2_grpc.SigningKeysStub, "ListSigningKeys", issuers_pb2.ListSigningKeysRequest,
         "key_id",
     ),
@@ -56,12 +56,13 @@ def filled(spare: RunningHub) -> Iterator[RunningHub]:
     for name in names:
         columns = [{"name": "Name", "field": "name"}]
         post("/v1/shapes", {"shapeId": name, "dataset": "customers", "columns": columns})
-        post("/v1/subscriptions", {"subscriptionId": name, "datasets": ["customers"]})
+        line = {"subscriptionId": name, "datasets": ["customers"]}
+        post("/v1/subscriptions", {"subscription": line, "start": "now"})
         url = f"https://{name}.example"
         issuer = {"issuerId": name, "issuer": url, "jwksUri": f"{url}/keys", "audiences": ["hub"]}
         post("/v1/access/issuers", {**issuer, "consumerId": "crm", "active": False})
         made += [f"/v1/shapes/{name}", f"/v1/subscriptions/{name}", f"/v1/access/issuers/{name}"]
-    post("/v1/access/signingKeys:rotate", {})
+    post("/v1/access/signing-keys:rotate", {})
     yield spare
     for path in made:
         assert spare.request("DELETE", path, consumer="admin").status == 200
@@ -81,7 +82,7 @@ def ids_by_rest(hub: RunningHub, path: str, size: int) -> list[list[str]]:
 def test_pages_make_up_the_list(filled: RunningHub, path: str) -> None:
     (whole,) = ids_by_rest(filled, path, 1000)
     assert len(whole) > 1 and len(set(whole)) == len(whole)
-    if path != "/v1/access/signingKeys":  # those are newest first
+    if path != "/v1/access/signing-keys":  # those are newest first
         assert whole == sorted(whole)
     single = ids_by_rest(filled, path, 1)
     assert [key for page in single for key in page] == whole and max(map(len, single)) == 1
@@ -108,7 +109,7 @@ def test_commands_show_all_pages(filled: RunningHub) -> None:
         (("shapes", "list"), "/v1/shapes"),
         (("subscriptions", "list"), "/v1/subscriptions"),
         (("issuers", "list"), "/v1/access/issuers"),
-        (("keys", "list"), "/v1/access/signingKeys"),
+        (("keys", "list"), "/v1/access/signing-keys"),
     ):
         said = json.loads(filled.command(*command, "--format", "json").stdout)
         (whole,), key = ids_by_rest(filled, path, 1000), METHODS[path][3]

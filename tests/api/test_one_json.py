@@ -63,7 +63,7 @@ def test_its_bytes_are_equal_on_every_surface(hub: RunningHub) -> None:
     key = f"one-{uuid.uuid4().hex[:8]}"
     name, only = f"one-{key}", f'customer_id = "{key}"'
     line = {"subscriptionId": name, "datasets": ["customers"], "filter": only}
-    call(hub, "POST", "/v1/subscriptions", line)
+    call(hub, "POST", "/v1/subscriptions", {"subscription": line, "start": "now"})
     document = {"url": "", "kind": "LISTEN"}
     selections = [{"dataset": "customers", "filter": only}]
     made = json.loads(call(hub, "POST", "/v1/webhooks", document | {"selections": selections}))

@@ -443,7 +443,8 @@ class Chain:
         def then(sent: Any, reply: Reply) -> dict[str, Tree | None]:
             if named is not None:
                 return {key: plain.masked(dataset.message, before, sent, named)}
-            return {key: plain.merged(dataset.message, before, sent, maps=True)}
+            # A body beside a mask is no merge patch, even if its record is new.
+            return {key: plain.merged(dataset.message, before, sent, maps="pdate" not in query)}
 
         return Written(call, then, dry)
 

@@ -628,7 +628,7 @@ def test_replicas_and_commands(gadgets: DatasetDoor, tmp_path: Path) -> None:
         shown = json.loads(gadgets.hub.command("get", "gadgets", key).stdout)
         assert is_exactly(shown.get("attributes"), records[key].get("attributes"))
     schema = gadgets.hub.get("/v1/datasets/gadgets/schema.xsd", "admin").text
-    assert 'name="attributes" minOccurs="0" type="xs:string"' in schema
+    assert 'name="attributes" minOccurs="0" nillable="true" type="xs:string"' in schema
     told = gadgets.hub.get("/v1/datasets", "admin").json()["datasets"]
     fields = next(d["fields"] for d in told if d["name"] == "gadgets")
     assert {f["type"] for f in fields if f["path"] in FIELDS} == {"STRUCT"}

@@ -51,13 +51,8 @@ async def import_records(
     view = reply.view
     file = await UploadedFile.begin(upload, request, limits)
     format, options = pick_format(form.format, form.content_type or None), form.options
-    call.asked(
-        format=format,
-        **asdict(options),
-        partial=form.partial,
-        preview=form.preview,
-        validate_only=request.validate_only,
-    )
+    call.asked(format=format, **asdict(options))
+    call.asked(partial=form.partial, preview=form.preview, validate_only=request.validate_only)
     reading = replace(options, ignore_unknown=True) if form.preview else options
     chosen = await choose_shape(organs, call, dataset, form.shape)
     source = open_import_reader(view, format, reading, chosen, limits.spools)

@@ -23,7 +23,7 @@ from penstockd.catalog.values import (
 )
 from penstockd.formats.options import FROM_FILE, ReadOptions
 from penstockd.formats.reading import ROW_LIMIT, BadRow, Reader, RowBatch, check_receipt
-from penstockd.formats.xml_tree import Tree, XmlNode, node_of
+from penstockd.formats.xml_tree import FILLED, Tree, XmlNode, nil_names, node_of, read_nil
 from penstockd.native.errors import FormatError
 
 #: Nested elements, including the root.
@@ -46,7 +46,8 @@ _ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")
 class XmlReader(Reader):
     """``<customers><customer>…</customer>…</customers>``; members in any order, each once.
 
-    An absent element is NULL, or the default of a field that cannot be NULL; an empty one is an
+    An absent element is NULL, or the default of a field that cannot be NULL, and so is one with
+    ``xsi:nil="true"``, whose prefix the root or the element itself declares; an empty one is an
     empty text. An empty element of a nested message makes the message present. A processing
     instruction or comment ``penstock-receipt`` may follow the root.
     """
@@ -79,6 +80,8 @@ class XmlReader(Reader):
         self._leaf = -1  # the place of the field that is being read
         self._pieces: list[str] = []
         self._tree: Tree | None = None  # of the repeated field that is being read
+        self._nils: frozenset[str] = frozenset()  # the names of xsi:nil
+        self._null, self._null_path = False, ""  # whether the current element is null, and its path
         self._refused: BadRow | None = None
         self._ended = self._receipt = False
         self._read = RowBatch([], [])
@@ -130,16 +133,34 @@ class XmlReader(Reader):
                     self._skip = depth
             except ValueRefused as refused:
                 self._refuse(self.fields[self._leaf].path, refused.reason)
+        elif self._null:
+            self._refuse(self._null_path, FILLED)
         elif self._leaf >= 0:
             self._refuse(self.fields[self._leaf].path, f"holds an element <{name[:_SHOWN]}>")
-        elif attributes and not self._ignores(name):
-            self._refuse(self._path(name), f"has an attribute '{attributes[0][:_SHOWN]}'")
         else:
-            member = self._level.members.get(name)
-            if type(member) is int and self._cells[member] is None:
-                self._leaf = member
-            else:
-                self._start_other(name, member)
+            self._start_member(name, attributes)
+
+    def _start_member(self, name: str, attributes: list[str]) -> None:
+        """An element of a record, or of a message in it."""
+        null = False
+        if attributes:
+            null, attributes = read_nil(attributes, self._nils)
+        member = self._level.members.get(name)
+        if attributes and not self._ignores(name):
+            self._refuse(self._path(name), f"has an attribute '{attributes[0][:_SHOWN]}'")
+        elif member is not None and (self._level, name) in self._nulls:
+            self._refuse(self._path(name), "is given twice")
+        elif null and member is not None and not self._is_given(name, member):
+            self._nulls.add((self._level, name))
+            self._null, self._null_path = True, self._path(name)
+        elif type(member) is int and self._cells[member] is None:
+            self._leaf = member
+        else:
+            self._start_other(name, member)
+
+    def _is_given(self, name: str, member: int | XmlNode | _XmlMessage) -> bool:
+        place = self._level.places.get(name, -1)
+        return member in self._present or (place >= 0 and self._cells[place] is not None)
 
     def _start_other(self, name: str, member: int | XmlNode | _XmlMessage | None) -> None:
         """An element of a record that is not a simple value, is given twice or is unknown."""
@@ -156,7 +177,8 @@ class XmlReader(Reader):
             self._level = member
         elif isinstance(member, XmlNode):
             path = self.fields[place].path
-            self._leaf, self._tree = place, Tree(member, path, self.leniency.unknown)
+            self._leaf = place
+            self._tree = Tree(member, path, self.leniency.unknown, self._nils)
         elif name in level.passed:
             self._skip = self._depth
         elif self.leniency.unknown is not None:
@@ -178,18 +200,23 @@ class XmlReader(Reader):
             what = "is" if row else "the root element is"
             number = self.rows + 1 if row else None
             raise FormatError(f"{what} <{name[:_SHOWN]}>, not <{wanted}>", number)
-        if row:
+        if not row:
+            self._nils = nil_names(attributes)
+        else:
             self.rows += 1
             self._row_at = self._parser.CurrentByteIndex
             self._cells, self._refused = [None] * len(self._columns), None
-            self._present: set[_XmlMessage] = set()
+            self._present: set[object] = set()
+            self._nulls: set[tuple[_XmlMessage, str]] = set()
             if attributes:
                 self._refuse("", f"has an attribute '{attributes[0][:_SHOWN]}'")
 
     def _text(self, text: str) -> None:
         if self._skip:
             return
-        if self._leaf < 0:
+        if self._null:
+            self._refuse(self._null_path, FILLED)
+        elif self._leaf < 0:
             if not text.isspace():
                 if self._depth < _ROW:
                     raise FormatError("there is text outside the records", row=self.rows + 1)
@@ -210,6 +237,9 @@ class XmlReader(Reader):
             self._skip = 0
             if depth > _ROOT:
                 return
+        elif self._null:
+            self._null = False
+            return
         elif self._leaf >= 0:
             self._end_value()
             return
@@ -248,7 +278,7 @@ class XmlReader(Reader):
         """Mark the row as bad and skip the rest of it."""
         self._refused = BadRow(self.rows, path, reason)
         self._skip = _ROW
-        self._leaf, self._tree = -1, None
+        self._leaf, self._tree, self._null = -1, None, False
         self._pieces.clear()
         self._level = self._record
         self._above.clear()

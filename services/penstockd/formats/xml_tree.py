@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from penstockd.catalog.model import VALUE_MESSAGES, Field, Kind
 from penstockd.catalog.values import ValueRefused
 
 _BOOLS: dict[str, Any] = {"true": True, "false": False}
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(eq=False)
@@ -26,6 +28,29 @@ class XmlNode:
 
 
 _TEXT, _BOOL = XmlNode("text"), XmlNode("bool")
+_SCHEMA = "http://www.w3.org/2001/XMLSchema-instance"
+#: What is said of an element that is null, and not empty.
+FILLED = "is null, but holds something"
+
+
+def nil_names(attributes: Sequence[str]) -> frozenset[str]:
+    """The names that ``xsi:nil`` has within an element with these attributes, names and values in
+    turn: as they declare its prefix."""
+    pairs = zip(attributes[::2], attributes[1::2], strict=True)
+    declared = [n for n, value in pairs if n.startswith("xmlns:") and value == _SCHEMA]
+    return frozenset(f"{name.removeprefix('xmlns:')}:nil" for name in declared)
+
+
+def read_nil(attributes: list[str], known: frozenset[str]) -> tuple[bool, list[str]]:
+    """Whether an element says that it is null, and its other attributes."""
+    own = nil_names(attributes)
+    null, others = False, list[str]()
+    for name, value in zip(attributes[::2], attributes[1::2], strict=True):
+        if name in known | own and value in _TRUTHS:
+            null = _TRUTHS[value]
+        elif f"{name.removeprefix('xmlns:')}:nil" not in own:
+            others += [name, value]
+    return null, others
 
 
 def node_of(column: Field) -> XmlNode:
@@ -63,14 +88,24 @@ class Tree:
     ``unknown`` counts the members that the model does not have; without it they are refused.
     """
 
-    def __init__(self, node: XmlNode, path: str = "", unknown: UnknownNames | None = None) -> None:
-        self._path, self._unknown = path, unknown
+    def __init__(
+        self,
+        node: XmlNode,
+        path: str = "",
+        unknown: UnknownNames | None = None,
+        nils: frozenset[str] = frozenset(),
+    ) -> None:
+        """``nils`` are the names of ``xsi:nil`` in the document."""
+        self._path, self._unknown, self._nils = path, unknown, nils
+        self._null = 0  # the number of open elements with one that is null
         self.value: Any = {} if node.kind == "map" else []
         self._open: list[tuple[XmlNode, Any, str]] = [(node, self.value, "")]
 
     def start(self, name: str, attributes: list[str]) -> bool:
         """Begin an element within the current one; return False if it is to be skipped."""
         node, value, _ = self._open[-1]
+        if self._null:
+            raise ValueRefused(FILLED)
         key = name
         if node.kind == "map" and name == "entry" and attributes[:1] == ["key"]:
             key, attributes = attributes[1], attributes[2:]
@@ -82,6 +117,9 @@ class Tree:
             steps = [k for (above, _, _), (_, _, k) in pairwise(self._open) if above.members]
             self._unknown.note(".".join([self._path, *steps, name]))
             return False
+        null = False
+        if attributes and node.kind == "message":
+            null, attributes = read_nil(attributes, self._nils)
         if attributes:
             raise ValueRefused(f"has an attribute '{attributes[0][:40]}'")
         if below is None:
@@ -90,11 +128,14 @@ class Tree:
             raise ValueRefused(f"holds {key[:40]!r} twice")
         made: Any = {} if below.kind in ("map", "message") else []
         self._open.append((below, made, key))
+        self._null = len(self._open) if null else 0
         return True
 
     def text(self, text: str) -> None:
         """Add text to the current element."""
         node, value, _ = self._open[-1]
+        if self._null:
+            raise ValueRefused(FILLED)
         if node.kind in ("text", "bool"):
             value.append(text)
         elif not text.isspace():
@@ -105,7 +146,9 @@ class Tree:
         node, value, key = self._open.pop()
         if not self._open:
             return True
-        if node.kind in ("text", "bool"):
+        if self._null:
+            self._null, value = 0, None
+        elif node.kind in ("text", "bool"):
             value = "".join(value)
             if node.kind == "bool":
                 value = _BOOLS.get(value, value)

@@ -42,6 +42,7 @@ _PATTERNS = {
 
 _KEY = {"name": "key", "type": "xs:string", "use": "required"}
 _MANY = {"minOccurs": "0", "maxOccurs": "unbounded"}
+_OPTIONAL = {"minOccurs": "0", "nillable": "true"}
 
 Element = ElementTree.Element
 
@@ -51,7 +52,8 @@ def xml_schema(dataset: Dataset, fields: Sequence[Field], hidden: Container[Fiel
 
     They lack the ``hidden`` members of repeated messages and maps. ``fields`` are in the dataset's
     order. Every element is optional, since an absent one is NULL and a caller may have chosen
-    fields; their documentation says which are required in a record that is written.
+    fields, and may say that it is null (``xsi:nil``); their documentation says which are required
+    in a record that is written.
     """
     return _Schema(dataset, fields, hidden).document()
 
@@ -80,7 +82,7 @@ class _Schema:
     def _members(self, parent: Element, fields: Sequence[Field], depth: int) -> None:
         for name, run in itertools.groupby(fields, lambda f: f.steps[depth]):
             members = list(run)
-            element = ElementTree.SubElement(parent, "xs:element", name=name, minOccurs="0")
+            element = _add_element(parent, "element", name=name, **_OPTIONAL)
             if len(members[0].steps) > depth + 1:
                 self._members(
                     _add_element(_add_element(element, "complexType"), "all"), members, depth + 1
@@ -164,7 +166,7 @@ class _Schema:
                 named = _add_element(self._root, "complexType", name=_type_name(message))
                 members = _add_element(named, "all")
                 for fd in message.fields:
-                    element = _add_element(members, "element", name=fd.name, minOccurs="0")
+                    element = _add_element(members, "element", name=fd.name, **_OPTIONAL)
                     self._member(element, fd)
         for name, (base, facets) in self._simples.items():
             simple = _add_element(self._root, "simpleType", name=name)
