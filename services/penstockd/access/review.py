@@ -113,7 +113,9 @@ class ReviewReader:
         documents = []
         for name in names:
             denied = await _read_denied(connection, name, self._terms)
-            known = _Known(name, stored.get(name), uses[name], credentials.get(name, []), denied)
+            known = _ReviewFacts(
+                name, stored.get(name), uses[name], credentials.get(name, []), denied
+            )
             documents.append(await describe_consumer(self._terms, known))
         return documents
 
@@ -155,7 +157,7 @@ def is_denial(status: str) -> bool:
     return status in REASONS and REASONS[status].status in _DENIALS
 
 
-class _Known(NamedTuple):
+class _ReviewFacts(NamedTuple):
     """What the store knows of a consumer; ``stored`` is None if it was deleted."""
 
     name: str
@@ -165,7 +167,7 @@ class _Known(NamedTuple):
     denied: Sequence[UsageRow]
 
 
-async def describe_consumer(terms: ReviewTerms, known: _Known) -> dict[str, Any]:
+async def describe_consumer(terms: ReviewTerms, known: _ReviewFacts) -> dict[str, Any]:
     """The document of one consumer."""
     stored, recent = known.stored, [use for use in known.uses if use.last >= terms.since]
     consumer = stored.consumer if stored is not None else None
@@ -177,7 +179,7 @@ async def describe_consumer(terms: ReviewTerms, known: _Known) -> dict[str, Any]
         "title": consumer.title if consumer is not None else "",
         "state": "DELETED" if consumer is None else "ACTIVE" if consumer.active else "INACTIVE",
         "create_time": stored.create_time if stored is not None else None,
-        "last_use_time": _latest(
+        "last_use_time": _find_latest(
             *(use.last for use in known.uses), *(c.last_use_time for c in known.credentials)
         ),
         "roles": sorted(roles),
@@ -194,7 +196,7 @@ async def describe_consumer(terms: ReviewTerms, known: _Known) -> dict[str, Any]
 
 
 async def _describe_datasets(
-    terms: ReviewTerms, known: _Known, recent: Sequence[AccessUse]
+    terms: ReviewTerms, known: _ReviewFacts, recent: Sequence[AccessUse]
 ) -> list[dict[str, Any]]:
     """The datasets that a consumer may do something with, or that it used."""
     views: dict[str, View] = {}
@@ -227,7 +229,7 @@ def _describe_dataset(
         "received": received,
         "no_longer": [each for each in received if each not in may_see],
         "surfaces": _list_surfaces(recent),
-        "last_use_time": _latest(*(use.last for use in own)),
+        "last_use_time": _find_latest(*(use.last for use in own)),
     }
 
 
@@ -247,7 +249,7 @@ def list_classes(view: View | None) -> list[str]:
     return [n if mask == "clear" else f"{n}:{mask}" for n, mask in sorted(described.items())]
 
 
-def _describe_credentials(now: dt.datetime, known: _Known) -> list[dict[str, Any]]:
+def _describe_credentials(now: dt.datetime, known: _ReviewFacts) -> list[dict[str, Any]]:
     """The credentials of a consumer, newest first, then issuers whose tokens it used."""
     stored: list[dict[str, Any]] = [
         {
@@ -256,7 +258,7 @@ def _describe_credentials(now: dt.datetime, known: _Known) -> list[dict[str, Any
             "state": "REVOKED" if c.revoked else "EXPIRED" if c.ended else "ACTIVE",
             "create_time": c.create_time,
             "age_days": (now - c.create_time).days,
-            "last_use_time": _latest(c.last_use_time, *_uses_of(known, c.credential_id)),
+            "last_use_time": _find_latest(c.last_use_time, *_uses_of(known, c.credential_id)),
             "expire_time": c.expire_time,
         }
         for c in known.credentials
@@ -268,14 +270,14 @@ def _describe_credentials(now: dt.datetime, known: _Known) -> list[dict[str, Any
         {
             "credential": name,
             "kind": "ISSUER" if name.startswith("issuer:") else "GONE",
-            "last_use_time": _latest(*_uses_of(known, name)),
+            "last_use_time": _find_latest(*_uses_of(known, name)),
         }
         for name in sorted(others - {""})
     ]
     return [*stored, *used][:MAX_LISTED]
 
 
-def _uses_of(known: _Known, credential_id: str) -> list[dt.datetime]:
+def _uses_of(known: _ReviewFacts, credential_id: str) -> list[dt.datetime]:
     return [use.last for use in known.uses if use.credential_id == credential_id]
 
 
@@ -319,5 +321,5 @@ def _list_surfaces(uses: Iterable[AccessUse]) -> list[str]:
     return sorted({use.surface for use in uses if use.surface})
 
 
-def _latest(*times: dt.datetime | None) -> dt.datetime | None:
+def _find_latest(*times: dt.datetime | None) -> dt.datetime | None:
     return max((t for t in times if t is not None), default=None)

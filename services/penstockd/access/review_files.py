@@ -7,11 +7,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from penstockd.formats import MEDIA
 from penstockd.formats.pages import (
     HTML,
-    HTML_SUFFIX,
-    HTML_TYPE,
     begin_page,
     end_page,
     name_in_json,
@@ -27,19 +24,11 @@ from penstockd.formats.record_xml import XML_DECLARATION, xml_of
 #: The name of the files, without a suffix.
 NAME = "access-review"
 TITLE = "Access review"
-#: The formats by their media types.
-REPORT_MEDIA: Mapping[str, str] = {
-    **{media: name for media, name in MEDIA.items() if name in ("JSON", "CSV", "XML")},
-    "text/html": HTML,
-}
 Document = Mapping[str, Any]
 
 
 class ReviewFile(Protocol):
     """Writes a review: what it is about, its consumers, and its end."""
-
-    content_type: str
-    suffix: str
 
     def begin(self, head: Document) -> str:
         """The beginning of the file."""
@@ -53,8 +42,6 @@ class ReviewFile(Protocol):
 
 class JsonReview:
     """One object: what the review is about, and the list ``consumers``."""
-
-    content_type, suffix = "application/json", ".json"
 
     def __init__(self) -> None:
         self._parted = False
@@ -75,8 +62,6 @@ class JsonReview:
 
 class XmlReview:
     """Elements with the names of the model."""
-
-    content_type, suffix = "application/xml", ".xml"
 
     def begin(self, head: Document) -> str:
         """What the review is about."""
@@ -109,8 +94,6 @@ _ITEMS = {
 
 class CsvReview:
     """A row for each consumer, then one for each of its datasets, credentials and so on."""
-
-    content_type, suffix = "text/csv; charset=utf-8", ".csv"
 
     def begin(self, head: Document) -> str:
         """The header."""
@@ -157,11 +140,9 @@ _TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 class HtmlReview:
     """A page for reading and printing, with a section for each consumer."""
 
-    content_type, suffix = HTML_TYPE, HTML_SUFFIX
-
     def begin(self, head: Document) -> str:
         """The heading."""
-        return begin_page(TITLE, _introduce(head))
+        return begin_page(TITLE, _introduce_review(head))
 
     def add(self, consumer: Document) -> str:
         """The section of a consumer."""
@@ -169,14 +150,14 @@ class HtmlReview:
         if consumer["title"]:
             title += f" – {consumer['title']}"
         tables = [render_table(*_TABLES[place], consumer[place]) for place in _TABLES]
-        return render_section(title, _summarise(consumer)) + "".join(tables)
+        return render_section(title, _summarise_consumer(consumer)) + "".join(tables)
 
     def end(self) -> str:
         """The end."""
         return end_page()
 
 
-def _introduce(head: Document) -> Iterator[str]:
+def _introduce_review(head: Document) -> Iterator[str]:
     yield f"Made {write_time(head['review_time'])}, policy revision {head['policy_revision']}."
     yield (
         f"What was received and denied: since {write_time(head['start_time'])}; every call before"
@@ -185,7 +166,7 @@ def _introduce(head: Document) -> Iterator[str]:
     yield f"Unused grants: in force and not used since {write_time(head['unused_since_time'])}."
 
 
-def _summarise(consumer: Document) -> Iterable[str]:
+def _summarise_consumer(consumer: Document) -> Iterable[str]:
     nothing = "none"
     yield f"State: {consumer['state']}. Last use: {write_value(consumer['last_use_time']) or nothing}."
     for name in ("roles", "permissions", "surfaces"):

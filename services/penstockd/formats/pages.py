@@ -8,12 +8,30 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
+from penstockd.formats import MEDIA, WRITERS
 from penstockd.formats.writing import quote_cell
 
-#: The name of the format, its media type, and the suffix of its files.
-HTML, HTML_TYPE, HTML_SUFFIX = "HTML", "text/html; charset=utf-8", ".html"
+
+class FileKind(NamedTuple):
+    """The media type of a file and the suffix of its name."""
+
+    content_type: str
+    suffix: str
+
+
+HTML = "HTML"
+#: The kinds of files in which a report leaves, by the names of their formats.
+REPORT_FILES: Mapping[str, FileKind] = {
+    **{n: FileKind(WRITERS[n].content_type, WRITERS[n].suffix) for n in ("JSON", "CSV", "XML")},
+    HTML: FileKind("text/html; charset=utf-8", ".html"),
+}
+#: These formats by their media types.
+REPORT_MEDIA: Mapping[str, str] = {
+    **{media: name for media, name in MEDIA.items() if name in REPORT_FILES},
+    "text/html": HTML,
+}
 #: What makes a spreadsheet run a cell as a formula, if the cell begins with it.
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r")
 _STYLE = """
@@ -102,29 +120,33 @@ def write_time(time: dt.datetime) -> str:
 
 def write_csv_row(values: Iterable[Any]) -> str:
     """A row of CSV. Text that a spreadsheet would run as a formula starts with an apostrophe."""
-    return ",".join(quote_cell(_disarm(value)) for value in values) + "\n"
+    return ",".join(quote_cell(_disarm_cell(value)) for value in values) + "\n"
 
 
-def _disarm(value: Any) -> str:
+def _disarm_cell(value: Any) -> str:
     text = write_value(value)
     return f"'{text}" if isinstance(value, str) and text.startswith(_ACTIVE) else text
 
 
 def name_in_json(value: Any) -> Any:
     """A document with names and values as JSON of protobuf has them; what is None is left out."""
-    return _convert(value, _to_camel)
+    return _convert_document(value, _to_camel)
 
 
 def name_in_xml(value: Any) -> Any:
     """The same with the names of the model."""
-    return _convert(value, str)
+    return _convert_document(value, str)
 
 
-def _convert(value: Any, rename: Callable[[str], str]) -> Any:
+def _convert_document(value: Any, rename: Callable[[str], str]) -> Any:
     if isinstance(value, Mapping):
-        return {rename(n): _convert(each, rename) for n, each in value.items() if each is not None}
+        return {
+            rename(n): _convert_document(each, rename)
+            for n, each in value.items()
+            if each is not None
+        }
     if isinstance(value, list | tuple):
-        return [_convert(each, rename) for each in value]
+        return [_convert_document(each, rename) for each in value]
     return write_time(value) if isinstance(value, dt.datetime) else value
 
 

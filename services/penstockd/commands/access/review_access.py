@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from penstockd.access.review import ReviewQuestion, ReviewReader, set_terms
 from penstockd.access.review_files import REVIEWS
@@ -22,20 +23,15 @@ async def review_access(
     form: str,
     send: Callable[[bytes], Awaitable[None]],
 ) -> None:
-    """Send the file of a review in a format, in pieces; no more than some consumers are held.
+    """Send the file of a review in a format, some consumers at a time. It shows the policy and what
+    the audit knows, so that it needs both permissions.
 
     Raises PermissionDenied, ValueInvalid and RecordNotFound before anything is sent; ClientStalled
     and DatabaseUnavailable also after that. Without its end a file is incomplete.
     """
-    # It shows the policy and what the audit knows.
     call.require(Permission.ACCESS_READ)
     call.require(Permission.AUDIT_READ)
-    call.asked(
-        consumer=question.consumer,
-        days=question.days,
-        unused_days=question.unused_days,
-        format=form,
-    )
+    call.asked(**asdict(question), format=form)
     question.check()
     async with hub.database.connection() as connection:
         terms = await set_terms(connection, call.policy, question)
@@ -50,8 +46,7 @@ async def review_access(
             text += "".join(map(file.add, documents))
             data, text = text.encode(), ""
             for at in range(0, len(data), PIECE_BYTES):
-                rows = len(documents) if at + PIECE_BYTES >= len(data) else 0
-                await send_piece(data[at : at + PIECE_BYTES], rows)
+                await send_piece(data[at : at + PIECE_BYTES], 0 if at else len(documents))
             async with hub.database.connection() as connection:
                 documents = await reader.read(connection)
         await send_piece((text + file.end()).encode(), 0)

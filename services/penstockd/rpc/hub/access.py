@@ -8,13 +8,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from penstock.hub.v1 import access_pb2 as api
 from penstockd.access.review import ReviewQuestion
-from penstockd.access.review_files import NAME, REPORT_MEDIA, REVIEWS
+from penstockd.access.review_files import NAME
 from penstockd.access.subject import Subject
 from penstockd.commands.access.explain_access import Answer, explain_access
 from penstockd.commands.access.preview_records import preview_records
 from penstockd.commands.access.rehearse_access import rehearse_access
 from penstockd.commands.access.review_access import review_access
-from penstockd.formats.pages import HTML
+from penstockd.formats.pages import HTML, REPORT_FILES, REPORT_MEDIA
 from penstockd.policy.explain import FieldAnswer, RecordAnswer, RowAnswer
 from penstockd.policy.pages import Query
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
@@ -87,7 +87,7 @@ async def _rehearse_access(
 
 async def _review_access(request: api.ReviewAccessRequest, call: ServedCall) -> None:
     form = call.exchange.pick_format(request.format, media=REPORT_MEDIA)
-    file = REVIEWS[form]
+    file = REPORT_FILES[form]
     send = make_file_sender(
         call.exchange, NAME + file.suffix, file.content_type, shown=form == HTML
     )

@@ -173,7 +173,8 @@ export type ScorecardMetric = Message<"penstock.hub.v1.ScorecardMetric"> & {
   previousValue?: number | undefined;
 
   /**
-   * BETTER, WORSE or SAME than in the period before; empty if either has no value.
+   * BETTER, WORSE or SAME than in the period before; empty if either has no
+   * value, or they are from different sources.
    *
    * @generated from field: string trend = 9;
    */
