@@ -284,7 +284,8 @@ def _uses_of(known: _ReviewFacts, credential_id: str) -> list[dt.datetime]:
 def list_unused(
     terms: ReviewTerms, name: str, roles: Iterable[str], uses: Sequence[AccessUse]
 ) -> list[dict[str, Any]]:
-    """The actions of grants that a consumer has now, had at ``unused_since``, and did not use since.
+    """The actions of grants that a consumer has now, had at ``unused_since``, and did not use
+    since.
 
     An action that several roles grant is used for all of them.
     """

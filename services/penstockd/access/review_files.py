@@ -148,7 +148,7 @@ class HtmlReview:
         """The section of a consumer."""
         title = consumer["consumer"]
         if consumer["title"]:
-            title += f" – {consumer['title']}"
+            title += f" ({consumer['title']})"
         tables = [render_table(*_TABLES[place], consumer[place]) for place in _TABLES]
         return render_section(title, _summarise_consumer(consumer)) + "".join(tables)
 
@@ -167,10 +167,10 @@ def _introduce_review(head: Document) -> Iterator[str]:
 
 
 def _summarise_consumer(consumer: Document) -> Iterable[str]:
-    nothing = "none"
-    yield f"State: {consumer['state']}. Last use: {write_value(consumer['last_use_time']) or nothing}."
+    last = write_value(consumer["last_use_time"]) or "none"
+    yield f"State: {consumer['state']}. Last use: {last}."
     for name in ("roles", "permissions", "surfaces"):
-        yield f"{name.capitalize()}: {', '.join(consumer[name]) or nothing}."
+        yield f"{name.capitalize()}: {', '.join(consumer[name]) or 'none'}."
     yield f"Denied attempts: {consumer['denied_calls']}."
 
 

@@ -188,9 +188,9 @@ def pick_format(
     """The name of the format that a call asks for: by name in any case, else by media type.
 
     ``accept`` is an ``Accept`` or ``Content-Type`` header. ``among`` are the names of the formats
-    that there are; all, if it is empty. ``media`` are the formats by their media types; the first is
-    chosen if neither is given, or if the header accepts anything. Raises FormatUnknown, which lists
-    the formats, for an unknown name and for a header that names no media type of ours.
+    that there are; all, if it is empty. ``media`` are the formats by their media types; the
+    first is chosen if neither is given, or if the header accepts anything. Raises FormatUnknown,
+    which lists the formats, for an unknown name and for a header that names no media type of ours.
     """
     offered = [name for name in dict.fromkeys(media.values()) if not among or name in among]
     if format:

@@ -51,7 +51,8 @@ def _write_json(scorecard: Scorecard) -> str:
 
 
 def _write_xml(scorecard: Scorecard) -> str:
-    return f"{XML_DECLARATION}\n<{NAME}>{xml_of(name_in_xml(_describe_scorecard(scorecard)))}</{NAME}>\n"
+    content = xml_of(name_in_xml(_describe_scorecard(scorecard)))
+    return f"{XML_DECLARATION}\n<{NAME}>{content}</{NAME}>\n"
 
 
 def _write_csv(scorecard: Scorecard) -> str:
