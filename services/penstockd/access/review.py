@@ -18,7 +18,7 @@ from penstockd.auth.credentials import StoredCredential, list_credentials
 from penstockd.budget import let_others_run
 from penstockd.errors import RecordNotFound, ValueInvalid
 from penstockd.metering.access_uses import AccessUse, list_users, read_uses
-from penstockd.metering.report import UsageQuestion, UsageRow, report_usage
+from penstockd.metering.report import UsageQuestion, UsageRow, read_freshness, report_usage
 from penstockd.metering.rollups import UsageLevel
 from penstockd.policy.admin import StoredConsumer, read_consumers, read_consumers_named
 from penstockd.policy.history import PolicyDocument, read_document_at
@@ -83,15 +83,14 @@ async def set_terms(
     connection: Connection, policy: PolicySnapshot, question: ReviewQuestion
 ) -> ReviewTerms:
     """The terms of a review that begins now."""
-    report = await report_usage(connection, UsageQuestion(), 1, 0)
-    now: dt.datetime = await connection.fetchval("SELECT now()")
+    fresh, now = await read_freshness(connection)
     today = UsageLevel.DAY.truncate(now.astimezone(dt.UTC))
     since = today - dt.timedelta(days=(question.days or DEFAULT_DAYS) - 1)
     unused_since = now - dt.timedelta(days=question.unused_days or DEFAULT_DAYS)
     before = await read_document_at(connection, unused_since)
     # Views of all consumers would drive those of callers from the cache of the policy.
     own = replace(policy, accesses=OrderedDict(), views=OrderedDict())
-    return ReviewTerms(now, since, unused_since, report.fresh, own, before or _NOBODY)
+    return ReviewTerms(now, since, unused_since, fresh, own, before or _NOBODY)
 
 
 class ReviewReader:

@@ -48,13 +48,16 @@ WHERE finish_time >= $1 AND finish_time < $2 AND cause IN ('EVENT', 'REPLAY')
     AND state IN ('DELIVERED', 'DEAD')
 """
 #: Consumers whose first credential was issued in the period, and the seconds from that until their
-#: first successful call of a dataset; NULL for those that have made none.
+#: first successful call of a dataset; NULL for those that have made none. Uses of earlier versions
+#: are known to the minute; those of an earlier consumer with the same id are left out.
 _NEWCOMERS = f"""
-SELECT c.consumer_id, greatest(extract(epoch FROM min(u.first_time) - c.start_time), 0)::float8
+SELECT c.consumer_id, CASE WHEN min(u.first_time) IS NOT NULL
+    THEN greatest(extract(epoch FROM min(u.first_time) - c.start_time), 0)::float8 END
 FROM (
     SELECT consumer_id, min(create_time) AS start_time FROM hub.credential GROUP BY 1) AS c
 LEFT JOIN hub.access_use AS u
     ON u.consumer_id = c.consumer_id AND starts_with(u.method, '{DATASET_METHODS}')
+    AND u.first_time >= c.start_time - interval '1 minute'
 WHERE c.start_time >= $1 AND c.start_time < $2
 GROUP BY c.consumer_id, c.start_time
 """

@@ -154,7 +154,7 @@ async def report_usage(
     """At most ``limit`` rows of a report, after the first ``skip``. Raises ValueInvalid."""
     question.check()
     zone = find_zone(question.zone)
-    fresh, now = await _read_freshness(connection)
+    fresh, now = await read_freshness(connection)
     start, end = question.span(now)
     oldest = await read_levels(connection)
     stretches = list_rollup_spans(start, end, question.period, zone, oldest)
@@ -172,7 +172,7 @@ async def report_usage(
     return UsageReport(rows, start, end, fresh)
 
 
-async def _read_freshness(connection: Connection) -> tuple[dt.datetime, dt.datetime]:
+async def read_freshness(connection: Connection) -> tuple[dt.datetime, dt.datetime]:
     """The time before which every call is counted, and the database's time. Read before the
     rollups, which then hold at least that."""
     row = await connection.fetchrow(f"SELECT ({_FRESH}), now()")

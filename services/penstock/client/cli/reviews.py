@@ -38,7 +38,8 @@ Output = Annotated[
     typer.Option("--output", "-o", help="A file, written only as a whole; - is standard output."),
 ]
 FileForm = Annotated[
-    ReviewForm, typer.Option("--as", help="The format of the file; html is a page to print.")
+    ReviewForm,
+    typer.Option("--file-format", help="The format of the file; html is a page to print."),
 ]
 
 
