@@ -52,7 +52,7 @@ def read_door(path: Path) -> DoorReading:
     query = urlencode({"format": "json", "histogram_buckets": "cumulative", "filter": _STATS})
     try:
         return parse_door(orjson.loads(fetch_text(path, f"/stats?{query}")))
-    except (http.client.HTTPException, KeyError, TypeError) as error:
+    except (http.client.HTTPException, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"the sidecar gave no readings: {error!r}") from error
 
 
@@ -62,7 +62,7 @@ def parse_door(document: Mapping[str, Any]) -> DoorReading:
     times = {
         float(bucket["upper_bound"]): int(bucket["cumulative"])
         for stat in document["stats"]
-        for histogram in stat.get("histograms", {}).get("histograms", ())
+        for histogram in stat.get("histograms", ())
         for bucket in histogram.get("buckets", ())
     }
     rejected = sum(value for name, value in counts.items() if name.endswith(_REJECTED))

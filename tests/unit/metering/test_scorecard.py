@@ -139,9 +139,9 @@ STATS = """
  {"name": "connection_limit.public.limited_connections", "value": 2},
  {"name": "listener.127.0.0.1_1.downstream_cx_overflow", "value": 4},
  {"name": "listener.127.0.0.1_1.downstream_global_cx_overflow", "value": 0},
- {"histograms": {"histograms": [{"name": "http.public.downstream_rq_time", "buckets": [
+ {"histograms": [{"name": "http.public.downstream_rq_time", "buckets": [
   {"upper_bound": 0.5, "interval": 6, "cumulative": 5},
-  {"upper_bound": 3e+05, "interval": 6, "cumulative": 6}]}]}}]}
+  {"upper_bound": 3e+05, "interval": 6, "cumulative": 6}]}]}]}
 """
 
 
