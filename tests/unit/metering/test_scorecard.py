@@ -23,8 +23,8 @@ from penstockd.metering.figures import (
     rate_door,
 )
 from penstockd.metering.report import UsageRow
-from penstockd.metering.rollups import add_counts
-from penstockd.metering.scorecard import METRICS, Side, read_scorecard, score_metrics
+from penstockd.metering.rollups import UsageLevel, add_counts
+from penstockd.metering.scorecard import METRICS, Scorecard, Side, read_scorecard, score_metrics
 from penstockd.metering.scorecard_files import SCORECARDS
 from penstockd.metering.series import Series, identify_series
 from penstockd.observe.sidecar import DoorReading, parse_door
@@ -204,50 +204,67 @@ async def fill(connection: Connection, time: dt.datetime, denied: int) -> None:
     await add_counts(connection, {(time, ids[s]): counts for s, counts in counted.items()})
 
 
-async def test_periods_stand_beside_each_other(database: Database) -> None:
+_RECEIPT = """
+INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format, request_digest,
+    policy_revision, cursor, state, session_pid, session_start, start_time, finish_time, snapshot)
+VALUES ($1, 'r', 'crm', 'customers', $2, '', 1, '', $3, 0, now(), $4, $5, $6)
+"""
+
+
+async def add_receipts(connection: Connection, today: dt.datetime) -> None:
+    """Exports that ended in every way, today and two days ago."""
+    for name, form, state, end, snapshot in (
+        ("a", "CSV", "COMPLETE", today, None),
+        ("b", "CSV", "COMPLETE", today, None),
+        ("c", "CSV", "CANCELLED", today, None),
+        ("d", "CHANGES", "FAILED", today, None),  # a stream of changes is no export
+        ("e", "CSV", "RUNNING", None, "gone"),  # its worker died
+        ("f", "CSV", "FAILED", today - dt.timedelta(days=2), None),
+    ):
+        await connection.execute(_RECEIPT, name, form, state, end or today, end, snapshot)
+
+
+@pytest.fixture
+async def scored(database: Database) -> Scorecard:
+    """A scorecard of two days, of what happened on several."""
     async with database.connection() as connection:
         await connection.execute("SELECT hub.add_audit_partitions(1)")
         today = await connection.fetchval("SELECT date_trunc('day', now(), 'UTC')")
         for days, denied in ((0, 1), (1, 0), (2, 4), (3, 2), (9, 9)):
             await fill(connection, today - dt.timedelta(days=days), denied)
         await connection.execute(
-            "INSERT INTO hub.check_day VALUES (current_date, 'crm', 'customers', 4, 3, 100, 1)"
+            "INSERT INTO hub.check_day VALUES ($1, 'crm', 'customers', 4, 3, 100, 1)", today.date()
         )
-        receipt = (
-            "INSERT INTO hub.receipt (receipt_id, request_id, consumer_id, dataset, format,"
-            " request_digest, policy_revision, cursor, state, session_pid, session_start,"
-            " start_time, finish_time, snapshot) VALUES ($1, 'r', 'crm', 'customers', $2, '', 1,"
-            " '', $3, 0, now(), $4, $5, $6)"
-        )
-        for name, form, state, end, snapshot in (
-            ("a", "CSV", "COMPLETE", today, None),
-            ("b", "CSV", "COMPLETE", today, None),
-            ("c", "CSV", "CANCELLED", today, None),
-            ("d", "CHANGES", "FAILED", today, None),  # a stream of changes is no export
-            ("e", "CSV", "RUNNING", None, "gone"),  # its worker died
-            ("f", "CSV", "FAILED", today - dt.timedelta(days=2), None),
-        ):
-            await connection.execute(receipt, name, form, state, end or today, end, snapshot)
-        found = await read_scorecard(connection, 2)
-        values = {s.metric.name: s for s in found.metrics}
-        access = values["access_success_rate"]
-        assert (access.figure.value, access.figure.samples) == (0.95, 20)
-        assert (access.previous.value, access.trend, access.met) == (0.7, "BETTER", False)
-        assert values["export_completion"].figure.value == 0.5
-        assert values["export_completion"].figure.samples == 4
-        assert values["export_completion"].previous.value == 0.0
-        assert values["data_accuracy"].figure.value == 0.75
-        assert values["consistency_rate"].figure.value == 0.99
-        assert values["consistency_rate"].figure.samples == 100
-        assert values["data_accuracy"].previous.value is None
-        for name in ("sync_success_rate", "sync_latency", "time_to_first_call"):
-            assert values[name].figure.value is None and values[name].figure.absent
-        assert found.start == today - dt.timedelta(days=1)
-        assert found.previous_start == today - dt.timedelta(days=3)
+        await add_receipts(connection, today)
+        return await read_scorecard(connection, 2)
+
+
+def test_periods_stand_beside_each_other(scored: Scorecard) -> None:
+    values = {s.metric.name: s for s in scored.metrics}
+    access, exports = values["access_success_rate"], values["export_completion"]
+    assert (access.figure.value, access.figure.samples) == (0.95, 20)
+    assert (access.previous.value, access.trend, access.met) == (0.7, "BETTER", False)
+    assert (exports.figure.value, exports.figure.samples) == (0.5, 4)
+    assert (exports.previous.value, exports.trend) == (0.0, "BETTER")
+    assert values["data_accuracy"].figure.value == 0.75
+    assert values["consistency_rate"].figure.value == 0.99
+    assert values["consistency_rate"].figure.samples == 100
+    assert values["data_accuracy"].previous.value is None
+    for name in ("sync_success_rate", "sync_latency", "time_to_first_call"):
+        assert values[name].figure.value is None and values[name].figure.absent
+    assert scored.start == UsageLevel.DAY.truncate(scored.end) - dt.timedelta(days=1)
+    assert scored.previous_start == scored.start - dt.timedelta(days=2)
+
+
+async def test_periods_have_bounds(database: Database) -> None:
+    async with database.connection() as connection:
         for days in (-1, 367):
             with pytest.raises(ValueInvalid, match="days"):
                 await read_scorecard(connection, days)
-    files = {form: write(found) for form, write in SCORECARDS.items()}
+
+
+def test_a_scorecard_in_files(scored: Scorecard) -> None:
+    files = {form: write(scored) for form, write in SCORECARDS.items()}
     document: dict[str, Any] = json.loads(files["JSON"])
     by_name = {m["metric"]: m for m in document["metrics"]}
     assert by_name["access_success_rate"]["value"] == 0.95
