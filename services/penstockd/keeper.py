@@ -19,6 +19,7 @@ from penstockd.config import Settings
 from penstockd.errors import Refused
 from penstockd.hub import Hub
 from penstockd.installation import find_certificates, node_id
+from penstockd.metering.door_hours import DoorHours
 from penstockd.metering.highest_rate import find_highest_rate
 from penstockd.node.ring import RingRate, write_plan_rate
 from penstockd.node.sockets import sockets_folder
@@ -51,6 +52,7 @@ async def run_keeper(settings: Settings) -> None:
                 *wiring.keeper_organs(settings, hub, leases, agreement),
                 Organ("vitals", readings.follow),
                 Organ("own-metrics", lambda: serve_metrics(own_socket)),
+                Organ("door-hours", _make_door_hours(settings, hub).run),
                 *_metrics_organs(settings),
                 *_ring_organs(settings, hub),
             ]
@@ -79,6 +81,12 @@ def _make_readings(settings: Settings, hub: Hub) -> KeeperReadings:
         settings.key_days * 86_400.0,
         find_certificates(settings),
     )
+
+
+def _make_door_hours(settings: Settings, hub: Hub) -> DoorHours:
+    """What notes the answers of the node's sidecar."""
+    socket_path = sockets_folder(settings.data_dir) / "admin.sock"
+    return DoorHours(hub.database, socket_path, node_id(settings))
 
 
 def _metrics_organs(settings: Settings) -> list[Organ]:

@@ -10,7 +10,9 @@ from harness import RunningHub
 from own_worker import worker
 from penstock.rest.v1 import rest_pb2
 from penstockd.commands import digest_records, list_changes, watch_changes
+from penstockd.commands.access import review_access
 from penstockd.commands.audit import export_entries, verify_entries
+from penstockd.commands.scorecard import export_scorecard
 from penstockd.commands.subscriptions import watch_subscription
 from penstockd.commands.usage import export_usage
 
@@ -75,6 +77,8 @@ def paths_of(cursor: str) -> list[str]:
         "/v1/audit/entries:export",
         "/v1/audit/entries:verify",
         "/v1/usage:export",
+        "/v1/access:review",
+        "/v1/scorecard:export",
     ]
 
 
@@ -121,6 +125,8 @@ async def test_head_begins_nothing(
         (watch_subscription, "LeaseStream"),
         (export_entries, "sending_document"),
         (export_usage, "sending_document"),
+        (review_access, "sending_document"),
+        (export_scorecard, "sending_document"),
         (verify_entries, "verify_database"),
     ]:
         monkeypatch.setattr(module, name, reached(name))
@@ -129,7 +135,7 @@ async def test_head_begins_nothing(
     async with worker(hub, monkeypatch) as served:
         for path in [*paths_of(cursor), wait, "/v1/subscriptions/head:watch"]:
             service = "Streams" if ":watch" in path or ":export?" in path else "Calls"
-            if path.endswith(("entries:export", "usage:export")):
+            if path.endswith(("entries:export", "usage:export", "access:review", "card:export")):
                 service = "Streams"
             call: Any = served.channel.unary_stream(f"/penstock.rest.v1.{service}/Call")
             metadata = (

@@ -456,6 +456,8 @@ def test_http_10_writes(hub: RunningHub) -> None:
         "/v1/changes:watch",
         "/v1/audit/entries:export",
         "/v1/usage:export",
+        "/v1/access:review",
+        "/v1/scorecard:export",
     ],
 )
 def test_http_10_gets_no_streams(hub: RunningHub, path: str) -> None:

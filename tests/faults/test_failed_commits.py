@@ -271,6 +271,7 @@ class Requests:
             "ExplainAccess": lambda: {"dataset": "customers", **consumer},
             "PreviewRecords": lambda: {"dataset": "customers", "consumer_id": "crm"},
             "RehearseAccess": lambda: {**revision, "days": 1},
+            "ReviewAccess": dict,
         }
 
     def _plans(self) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -299,6 +300,8 @@ class Requests:
             "ExportEntries": dict,
             "ReportUsage": dict,
             "ExportUsage": dict,
+            "GetScorecard": dict,
+            "ExportScorecard": dict,
             "IssueToken": lambda: {"data": form},
             "GetJwks": dict,
             "GetMetadata": dict,

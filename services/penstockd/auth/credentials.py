@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -179,6 +180,21 @@ async def read_credentials(
         limit,
     )
     return [StoredCredential(*row) for row in rows]
+
+
+async def list_credentials(
+    connection: Connection, consumers: Collection[str]
+) -> Mapping[str, list[StoredCredential]]:
+    """All credentials of some consumers, newest first, by consumer."""
+    rows = await connection.fetch(
+        _STORED + "WHERE consumer_id = ANY ($1) ORDER BY create_time DESC, credential_id DESC",
+        list(consumers),
+    )
+    found: dict[str, list[StoredCredential]] = {}
+    for row in rows:
+        credential = StoredCredential(*row)
+        found.setdefault(credential.consumer_id, []).append(credential)
+    return found
 
 
 async def end_credential(

@@ -26,6 +26,13 @@ async def repair_records(hub: Hub, call: Call, dataset: Dataset, repair: Repair)
     async with held_state(hub.states, hub.page_tokens, owner, repair.state) as (held, state):
         found = await find_repair(hub.database, comparison, held, repair.ranges)
         cursor = hub.places.seal(held.cursor)
+    unequal = len(found.keys) + len(found.deletes)
+    # What the scorecard counts (see ``metering.checks``), zeros included.
+    call.asked(
+        compared=str(found.rows),
+        differing=str(unequal + len(found.differing)),
+        unequal_records=str(unequal),
+    )
     await _disclose_repair(call, comparison.view, repair.fields, found)
     return RepairReply(found, cursor, state, comparison.view_id)
 

@@ -8,7 +8,7 @@ CSV, JSON, NDJSON, XML, Parquet, Arrow and XLSX are written and read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from werkzeug.http import parse_accept_header
 
@@ -39,6 +39,7 @@ from penstockd.native.kernel import compile_ahead as _warm_kernel
 from penstockd.spools import SpoolPlace
 
 __all__ = [
+    "MEDIA",
     "READERS",
     "WRITERS",
     "BadRow",
@@ -95,7 +96,8 @@ _SUFFIXES = {
     ".arrows": "ARROW",
     ".xlsx": "XLSX",
 }
-_MEDIA = {
+#: The formats by their media types, in the order of preference.
+MEDIA = {
     "application/json": "JSON",
     "application/x-ndjson": "NDJSON",
     "application/ndjson": "NDJSON",
@@ -176,27 +178,33 @@ def load_ahead() -> None:
     threading.Thread(target=_arrow, name="arrow", daemon=True).start()
 
 
-def pick_format(format: str, accept: str | None, *, among: Collection[str] = ()) -> str:
+def pick_format(
+    format: str,
+    accept: str | None,
+    *,
+    among: Collection[str] = (),
+    media: Mapping[str, str] = MEDIA,
+) -> str:
     """The name of the format that a call asks for: by name in any case, else by media type.
 
     ``accept`` is an ``Accept`` or ``Content-Type`` header. ``among`` are the names of the formats
-    that there are; all, if it is empty. The format is JSON if neither is given,
-    or if the header accepts anything. Raises FormatUnknown, which lists the formats, for an unknown
-    name and for a header that names no media type of ours.
+    that there are; all, if it is empty. ``media`` are the formats by their media types; the
+    first is chosen if neither is given, or if the header accepts anything. Raises FormatUnknown,
+    which lists the formats, for an unknown name and for a header that names no media type of ours.
     """
-    offered = {name: made for name, made in WRITERS.items() if not among or name in among}
+    offered = [name for name in dict.fromkeys(media.values()) if not among or name in among]
     if format:
         return _known_format(format, offered)
     ranges = parse_accept(accept or "*/*")
     nothing = (0.0, 0)
     wanted: dict[str, tuple[float, int]] = {}
-    for media in [media for media, name in _MEDIA.items() if name in offered]:
+    for kind in [kind for kind, name in media.items() if name in offered]:
         # The most specific range decides (RFC 9110, 12.5.1): a quality of 0 excludes.
-        kinds = (media, media.partition("/")[0] + "/*", "*/*")
-        wanted[media] = next((ranges[kind] for kind in kinds if kind in ranges), nothing)
+        kinds = (kind, kind.partition("/")[0] + "/*", "*/*")
+        wanted[kind] = next((ranges[each] for each in kinds if each in ranges), nothing)
     best = max(wanted, key=wanted.__getitem__)  # of equal ones, the first
     if wanted[best] > nothing:
-        return _MEDIA[best]
+        return media[best]
     raise FormatUnknown(f"'{(accept or '')[:200]}' is not a media type of {_join_names(offered)}")
 
 
@@ -231,13 +239,11 @@ def parse_accept(accept: str) -> dict[str, tuple[float, int]]:
     return found
 
 
-def _known_format(
-    name: str, formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]
-) -> str:
+def _known_format(name: str, formats: Collection[str]) -> str:
     if (upper := name.upper()) in formats:
         return upper
     raise FormatUnknown(f"unknown format '{name[:40]}': choose one of {_join_names(formats)}")
 
 
-def _join_names(formats: dict[str, type[DocumentWriter]] | dict[str, type[Reader]]) -> str:
+def _join_names(formats: Collection[str]) -> str:
     return ", ".join(formats)

@@ -51,12 +51,12 @@ _ERRORS = (
     f" WHEN e.phase = '{Phase.END}' THEN 1 ELSE {_CALLS} END"
 )
 #: Whether the numbers of an entry are what left the hub, or was written.
-_GIVEN = f"e.phase = '{Phase.END}' OR e.phase = '{Phase.CALL}' AND e.outcome = 'OK'"
+GIVEN = f"e.phase = '{Phase.END}' OR e.phase = '{Phase.CALL}' AND e.outcome = 'OK'"
 #: The numbers of entries ``e`` together, as in ``UsageCounts``.
 SUMS = f"""
 sum({_CALLS})::bigint, sum({_ERRORS})::bigint,
-coalesce(sum(e.row_count) FILTER (WHERE {_GIVEN}), 0)::bigint,
-coalesce(sum(e.byte_count) FILTER (WHERE {_GIVEN}), 0)::bigint
+coalesce(sum(e.row_count) FILTER (WHERE {GIVEN}), 0)::bigint,
+coalesce(sum(e.byte_count) FILTER (WHERE {GIVEN}), 0)::bigint
 """
 #: The minute of an entry ``e``, within the day of its chain: the database's clock may pass
 #: midnight, or be set, between the two columns.

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import structlog
 
 from penstockd.errors import Conflict
+from penstockd.metering.access_uses import PRUNE, TIMES, UseTimes, put_uses
+from penstockd.metering.checks import add_checks, is_check
 from penstockd.metering.counting import MINUTE, NOTHING, SUMS, TRAIT_COUNT, TRAITS, UsageCounts
 from penstockd.metering.rollups import Place, UsageLevel, add_counts
 from penstockd.metering.series import SeriesMaker, identify_series
@@ -48,10 +50,14 @@ SELECT first_sequence, entry_ids FROM hub.audit_seal
 WHERE day = $1 AND first_sequence > $2 AND first_sequence <= $3 ORDER BY first_sequence
 """
 _GROUPS = f"""
-SELECT {MINUTE}, count(*), {SUMS}, {TRAITS} FROM hub.audit_entry AS e
+SELECT {MINUTE}, count(*), {SUMS}, {TIMES}, {TRAITS} FROM hub.audit_entry AS e
 WHERE e.day = $1 AND e.entry_id = ANY ($2::bigint[])
-GROUP BY 1, {", ".join(str(at) for at in range(7, 7 + TRAIT_COUNT))}
+GROUP BY 1, {", ".join(str(at) for at in range(10, 10 + TRAIT_COUNT))}
 """
+#: The columns of a group that are its counts, its times, and those of which its series is made.
+_COUNTS, _TIMES, _TRAITS = slice(2, 6), slice(6, 9), slice(9, None)
+#: The method among the latter.
+_METHOD = 2
 _MOVE = """
 INSERT INTO hub.usage_place AS p (day, anchor, folded, entries, missing)
 VALUES ($1, $2, $3, $4, $5)
@@ -131,13 +137,14 @@ class UsageFold:
         return count
 
     async def prune_series(self) -> int:
-        """Delete the series of which no rollup is left; returns how many.
+        """Delete the series of which no rollup is left, and uses as old; returns how many series.
 
         Rollups by the day are the last that are dropped. Only the fold adds rollups of a series, so
         that nothing else may delete series.
         """
         async with self._database.transaction() as connection:
             done: str = await connection.execute(_PRUNE_SERIES)
+            await connection.execute(PRUNE)
         return int(done.rpartition(" ")[2])
 
     async def _fold(self, connection: Connection, at: _FoldPlace) -> int:
@@ -147,28 +154,30 @@ class UsageFold:
         found = sum(group[1] for group in groups)
         if found < len(ids):
             _log.error("usage_entries_missing", day=str(at.day), entries=len(ids) - found)
-        await add_counts(connection, await self._count(connection, groups))
+        await self._count(connection, groups)
+        if any(is_check(group[_TRAITS][_METHOD]) for group in groups):
+            await add_checks(connection, at.day, ids)
         await connection.execute(
             _MOVE, at.day, at.anchor, at.folded + len(ids), len(ids), len(ids) - found
         )
         return len(ids)
 
-    async def _count(
-        self, connection: Connection, groups: Sequence[Any]
-    ) -> dict[Place, UsageCounts]:
-        """The counts of groups of entries, by minute and series."""
-        await self._series.learn(connection, [group[6:] for group in groups])
+    async def _count(self, connection: Connection, groups: Sequence[Any]) -> None:
+        """Add what groups of entries count, by minute and series, and note the uses of access."""
+        await self._series.learn(connection, [group[_TRAITS] for group in groups])
+        made = [(group, self._series.make(tuple(group[_TRAITS]))) for group in groups]
+        await put_uses(connection, ((series, UseTimes(*group[_TIMES])) for group, series in made))
         counted = [
-            (group[0], self._series.make(group[6:]), counts)
-            for group in groups
-            if (counts := UsageCounts(*group[2:6])) != NOTHING
+            (group[0], series, counts)
+            for group, series in made
+            if (counts := UsageCounts(*group[_COUNTS])) != NOTHING
         ]
         ids = await identify_series(connection, {series for _, series, _ in counted})
         sums: dict[Place, UsageCounts] = {}
         for minute, series, counts in counted:
             place = (minute, ids[series])
             sums[place] = sums.get(place, NOTHING).plus(counts)
-        return sums
+        await add_counts(connection, sums)
 
 
 def _join_groups(at: _FoldPlace, seals: Sequence[Any]) -> list[int]:

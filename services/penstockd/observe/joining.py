@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,10 +20,8 @@ from prometheus_client.registry import Collector
 from penstockd.observe.exposition import metrics_socket
 from penstockd.observe.logs import RareLine
 from penstockd.observe.metrics import METRICS, REGISTRY, Metric
+from penstockd.observe.sidecar import MOST_BYTES, PATIENCE, fetch_text
 
-#: Seconds that one process may take to answer, and the most bytes that it may send.
-PATIENCE = 2.0
-MOST_BYTES = 32 << 20
 #: Processes that are asked at one time.
 _THREADS = 32
 #: Envoy's names of the metrics in the list.
@@ -80,7 +77,7 @@ class NodeMetrics(Collector):
 
     def _read_envoy(self) -> Iterator[Family]:
         query = urlencode({"filter": _ENVOY_STATS, "histogram_buckets": "cumulative"})
-        text = _fetch_text(self._envoy, f"/stats/prometheus?{query}")
+        text = fetch_text(self._envoy, f"/stats/prometheus?{query}")
         for family in parse_text(io.StringIO(text)):
             if (metric := _find_listed(family)) is not None:
                 yield _describe_family(family, metric)
@@ -124,22 +121,6 @@ def _read_process(path: Path) -> Iterable[Family]:
             if len(data) > MOST_BYTES:
                 raise ValueError(f"more than {MOST_BYTES} bytes")
     return list(parse_openmetrics(io.StringIO(data.decode())))  # type: ignore[no-untyped-call]
-
-
-def _fetch_text(path: Path, target: str) -> str:
-    """The body of a reply over a Unix socket. Raises OSError, HTTPException, ValueError."""
-    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    try:
-        connection.sock.settimeout(PATIENCE)
-        connection.sock.connect(str(path))
-        connection.request("GET", target)
-        reply = connection.getresponse()
-        if reply.status != http.client.OK:
-            raise ValueError(f"status {reply.status}")
-        return reply.read(MOST_BYTES).decode()
-    finally:
-        connection.close()
 
 
 def _find_listed(family: Family) -> Metric | None:

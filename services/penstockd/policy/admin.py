@@ -6,7 +6,7 @@ and write within a ``history.open_policy_change``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,6 +106,16 @@ async def read_consumers(connection: Connection, after: str, limit: int) -> list
     """At most ``limit`` consumers with ids after ``after``, in order of id."""
     order = 'WHERE c.consumer_id COLLATE "C" > $1 ORDER BY c.consumer_id COLLATE "C" LIMIT $2'
     rows = await connection.fetch(_CONSUMER + order, after, limit)
+    return [StoredConsumer(consumer_of(r[0], orjson.loads(r[1])), r[2]) for r in rows]
+
+
+async def read_consumers_named(
+    connection: Connection, names: Collection[str]
+) -> list[StoredConsumer]:
+    """Those of some consumers that exist."""
+    if not names:
+        return []
+    rows = await connection.fetch(_CONSUMER + "WHERE c.consumer_id = ANY ($1)", list(names))
     return [StoredConsumer(consumer_of(r[0], orjson.loads(r[1])), r[2]) for r in rows]
 
 

@@ -154,6 +154,16 @@ async def read_revision(connection: Connection, revision: int) -> tuple[Revision
     return Revision(*row), parse_document(orjson.loads(text))
 
 
+async def read_document_at(connection: Connection, time: datetime) -> PolicyDocument | None:
+    """The policy that was in force at a time; None if the history begins later."""
+    text = await connection.fetchval(
+        "SELECT document FROM hub.policy_revision JOIN hub.policy_document USING (digest)"
+        " WHERE create_time <= $1 ORDER BY revision DESC LIMIT 1",
+        time,
+    )
+    return parse_document(orjson.loads(text)) if text is not None else None
+
+
 async def policy_now(connection: Connection) -> PolicyDocument:
     """The policy as the connection's transaction sees it."""
     return parse_document(orjson.loads(await connection.fetchval("SELECT hub.policy_now()")))

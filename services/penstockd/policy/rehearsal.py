@@ -35,6 +35,14 @@ _ACTIONS: Final[Mapping[str, tuple[Action, ...]]] = {
 }
 
 
+def list_actions(method: str) -> tuple[Action, ...]:
+    """The actions that a method on a dataset needs, by its name without its service."""
+    for start, actions in _ACTIONS.items():
+        if method.startswith(start):
+            return actions
+    return (Action.READ,)
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
     """One consumer's successful calls with the same arguments, as recorded in the audit."""
@@ -53,11 +61,10 @@ class Calls:
     @property
     def actions(self) -> tuple[Action, ...]:
         """The actions that the calls needed."""
-        for start, actions in _ACTIONS.items():
-            if self.method.startswith(start):
-                missing = (Action.CREATE,) if self.allow_missing else ()
-                return tuple(dict.fromkeys((*actions, *missing)))
-        return (Action.READ,)
+        actions = list_actions(self.method)
+        if self.allow_missing and actions != (Action.READ,):
+            return tuple(dict.fromkeys((*actions, Action.CREATE)))
+        return actions
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from penstockd.catalog import Dataset
 from penstockd.catalog.merging import MergePatch
 from penstockd.catalog.record_json import RecordJson
 from penstockd.errors import CallTimeout, FormatUnknown, RequestMalformed
-from penstockd.formats import pick_format
+from penstockd.formats import MEDIA, pick_format
 from penstockd.hub import Hub
 from penstockd.metering.admission import Admission
 from penstockd.policy.errors import QuotaExhausted
@@ -218,13 +218,15 @@ class Exchange:
         data: bytes = message
         return data
 
-    def pick_format(self, format: str, *, among: Collection[str] = ()) -> str:
+    def pick_format(
+        self, format: str, *, among: Collection[str] = (), media: Mapping[str, str] = MEDIA
+    ) -> str:
         """The format of a reply, by its name or by the header ``Accept`` (see ``pick_format``).
 
         Raises FormatUnknown for a name, NotAcceptable for a header.
         """
         try:
-            return pick_format(format, self.metadata.get("accept"), among=among)
+            return pick_format(format, self.metadata.get("accept"), among=among, media=media)
         except FormatUnknown as unknown:
             if format:
                 raise

@@ -25,3 +25,8 @@ def http_body(data: bytes, content_type: str = "") -> bytes:
 def attach_file(file_name: str) -> str:
     """The content-disposition of a file; dataset names need no quoting."""
     return f'attachment; filename="{file_name}"'
+
+
+def show_file(file_name: str) -> str:
+    """The content-disposition of a page, which browsers show."""
+    return f'inline; filename="{file_name}"'

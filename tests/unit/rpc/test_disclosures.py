@@ -79,7 +79,8 @@ def test_every_route_that_can_show_records_is_watched() -> None:
     documents = {r.method.path.rpartition(".")[2] for r in routes if r.documents}
     assert documents == {
         "Auth/IssueToken", "Auth/GetJwks", "Auth/GetMetadata", "Datasets/GetXmlSchema",
-        "Audit/ExportEntries", "Usage/ExportUsage",
+        "Audit/ExportEntries", "Usage/ExportUsage", "Access/ReviewAccess",
+        "Scorecards/ExportScorecard",
     }  # fmt: skip
     watched = {r.method.name for r in routes if guard_reply(hub, r) is not None}
     for dataset in CATALOG:

@@ -3,6 +3,7 @@ import datetime
 from google.api import annotations_pb2 as _annotations_pb2
 from google.api import client_pb2 as _client_pb2
 from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
@@ -17,6 +18,18 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ReviewAccessRequest(_message.Message):
+    __slots__ = ("consumer", "days", "unused_days", "format")
+    CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    DAYS_FIELD_NUMBER: _ClassVar[int]
+    UNUSED_DAYS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    consumer: str
+    days: int
+    unused_days: int
+    format: str
+    def __init__(self, consumer: _Optional[str] = ..., days: _Optional[int] = ..., unused_days: _Optional[int] = ..., format: _Optional[str] = ...) -> None: ...
 
 class Consumer(_message.Message):
     __slots__ = ("consumer_id", "title", "active", "roles", "claims", "create_time", "policy_revision", "plan", "limits")

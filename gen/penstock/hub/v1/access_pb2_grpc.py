@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from penstock.hub.v1 import access_pb2 as penstock_dot_hub_dot_v1_dot_access__pb2
 
@@ -991,6 +992,11 @@ class AccessStub:
                 request_serializer=penstock_dot_hub_dot_v1_dot_access__pb2.RehearseAccessRequest.SerializeToString,
                 response_deserializer=penstock_dot_hub_dot_v1_dot_access__pb2.RehearseAccessResponse.FromString,
                 _registered_method=True)
+        self.ReviewAccess = channel.unary_stream(
+                '/penstock.hub.v1.Access/ReviewAccess',
+                request_serializer=penstock_dot_hub_dot_v1_dot_access__pb2.ReviewAccessRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class AccessServicer:
@@ -1023,6 +1029,18 @@ class AccessServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReviewAccess(self, request, context):
+        """A review of access, for those who must show compliance, as a file: for each
+        consumer the datasets and classes of fields that it may see by the policy of
+        now, those that it received, through which surfaces, its last use, its
+        credentials with their age and last use, grants that nobody uses, and
+        attempts that were denied. Consumers that were deleted are listed if they
+        used anything in the period. Needs access.read and audit.read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1040,6 +1058,11 @@ def add_AccessServicer_to_server(servicer, server):
                     servicer.RehearseAccess,
                     request_deserializer=penstock_dot_hub_dot_v1_dot_access__pb2.RehearseAccessRequest.FromString,
                     response_serializer=penstock_dot_hub_dot_v1_dot_access__pb2.RehearseAccessResponse.SerializeToString,
+            ),
+            'ReviewAccess': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReviewAccess,
+                    request_deserializer=penstock_dot_hub_dot_v1_dot_access__pb2.ReviewAccessRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1124,6 +1147,33 @@ class Access:
             '/penstock.hub.v1.Access/RehearseAccess',
             penstock_dot_hub_dot_v1_dot_access__pb2.RehearseAccessRequest.SerializeToString,
             penstock_dot_hub_dot_v1_dot_access__pb2.RehearseAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReviewAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.hub.v1.Access/ReviewAccess',
+            penstock_dot_hub_dot_v1_dot_access__pb2.ReviewAccessRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

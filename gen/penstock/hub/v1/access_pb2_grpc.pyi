@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from penstock.hub.v1 import access_pb2 as _access_pb2
@@ -416,6 +417,14 @@ class AccessStub:
     lose or gain, and calls that would fail. Changes nothing. Needs
     access.write.
     """
+    ReviewAccess: _grpc.UnaryStreamMultiCallable[_access_pb2.ReviewAccessRequest, _httpbody_pb2.HttpBody]
+    """A review of access, for those who must show compliance, as a file: for each
+    consumer the datasets and classes of fields that it may see by the policy of
+    now, those that it received, through which surfaces, its last use, its
+    credentials with their age and last use, grants that nobody uses, and
+    attempts that were denied. Consumers that were deleted are listed if they
+    used anything in the period. Needs access.read and audit.read.
+    """
 
 @_typing.type_check_only
 class AccessAsyncStub(AccessStub):
@@ -434,6 +443,14 @@ class AccessAsyncStub(AccessStub):
     those who called in the last days, by the audit: fields and rows they would
     lose or gain, and calls that would fail. Changes nothing. Needs
     access.write.
+    """
+    ReviewAccess: _aio.UnaryStreamMultiCallable[_access_pb2.ReviewAccessRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """A review of access, for those who must show compliance, as a file: for each
+    consumer the datasets and classes of fields that it may see by the policy of
+    now, those that it received, through which surfaces, its last use, its
+    credentials with their age and last use, grants that nobody uses, and
+    attempts that were denied. Consumers that were deleted are listed if they
+    used anything in the period. Needs access.read and audit.read.
     """
 
 class AccessServicer(metaclass=_abc_1.ABCMeta):
@@ -468,6 +485,20 @@ class AccessServicer(metaclass=_abc_1.ABCMeta):
         those who called in the last days, by the audit: fields and rows they would
         lose or gain, and calls that would fail. Changes nothing. Needs
         access.write.
+        """
+
+    @_abc_1.abstractmethod
+    def ReviewAccess(
+        self,
+        request: _access_pb2.ReviewAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """A review of access, for those who must show compliance, as a file: for each
+        consumer the datasets and classes of fields that it may see by the policy of
+        now, those that it received, through which surfaces, its last use, its
+        credentials with their age and last use, grants that nobody uses, and
+        attempts that were denied. Consumers that were deleted are listed if they
+        used anything in the period. Needs access.read and audit.read.
         """
 
 def add_AccessServicer_to_server(servicer: AccessServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

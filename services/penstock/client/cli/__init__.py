@@ -20,6 +20,7 @@ from penstock.client.cli import (
     plans,
     records,
     replicas,
+    reviews,
     sessions,
     shapes,
     subscriptions,
@@ -82,6 +83,7 @@ def build_app() -> Any:
     plans.register(app)
     limits.register(app)
     usage.register(app)
+    reviews.register(app)
     webhooks.register(app)
     # By name: an environment may still hold the distribution under its earlier name.
     found = {entry.name: entry for entry in entry_points(group=COMMANDS)}

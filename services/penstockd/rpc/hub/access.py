@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from penstock.hub.v1 import access_pb2 as api
+from penstockd.access.review import ReviewQuestion
+from penstockd.access.review_files import NAME
 from penstockd.access.subject import Subject
 from penstockd.commands.access.explain_access import Answer, explain_access
 from penstockd.commands.access.preview_records import preview_records
 from penstockd.commands.access.rehearse_access import rehearse_access
+from penstockd.commands.access.review_access import review_access
+from penstockd.formats.pages import HTML, REPORT_FILES, REPORT_MEDIA
 from penstockd.policy.explain import FieldAnswer, RecordAnswer, RowAnswer
 from penstockd.policy.pages import Query
 from penstockd.policy.rehearsal import ConsumerEffect, DatasetEffect, FieldEffect
@@ -19,6 +23,7 @@ from penstockd.query import parse_fields
 from penstockd.rpc.door import Route
 from penstockd.rpc.exchange import ServedCall
 from penstockd.rpc.hub.access_messages import claims_of, difference_message, draft_of, put_claims
+from penstockd.rpc.hub.files import make_file_sender
 from penstockd.rpc.hub.messages import make_timestamp
 from penstockd.rpc.routes import routes_of
 
@@ -33,7 +38,9 @@ def list_routes() -> Iterator[Route]:
             "ExplainAccess": _explain_access,
             "PreviewRecords": _preview_records,
             "RehearseAccess": _rehearse_access,
+            "ReviewAccess": _review_access,
         },
+        documents={"ReviewAccess"},
     )
 
 
@@ -76,6 +83,16 @@ async def _rehearse_access(
         consumers=map(_consumer_effect, outcome.effects),
         differences=map(difference_message, outcome.differences),
     )
+
+
+async def _review_access(request: api.ReviewAccessRequest, call: ServedCall) -> None:
+    form = call.exchange.pick_format(request.format, media=REPORT_MEDIA)
+    file = REPORT_FILES[form]
+    send = make_file_sender(
+        call.exchange, NAME + file.suffix, file.content_type, shown=form == HTML
+    )
+    question = ReviewQuestion(request.consumer, request.days, request.unused_days)
+    await review_access(call.hub, call, question, form, send)
 
 
 def _read_subject(request: api.ExplainAccessRequest | api.PreviewRecordsRequest) -> Subject:

@@ -4,6 +4,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { HttpBodySchema } from "../../../google/api/httpbody_pb";
+import { file_google_api_httpbody } from "../../../google/api/httpbody_pb";
 import type { Any, Duration, EmptySchema, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { PlanLimits } from "./limits_pb";
@@ -14,7 +16,52 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file penstock/hub/v1/access.proto.
  */
 export const file_penstock_hub_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("ChxwZW5zdG9jay9odWIvdjEvYWNjZXNzLnByb3RvEg9wZW5zdG9jay5odWIudjEi5gIKCENvbnN1bWVyEhMKC2NvbnN1bWVyX2lkGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKBmFjdGl2ZRgDIAEoCEgAiAEBEg0KBXJvbGVzGAQgAygJEjUKBmNsYWltcxgFIAMoCzIlLnBlbnN0b2NrLmh1Yi52MS5Db25zdW1lci5DbGFpbXNFbnRyeRIvCgtjcmVhdGVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoPcG9saWN5X3JldmlzaW9uGAcgASgDEgwKBHBsYW4YCCABKAkSKwoGbGltaXRzGAkgASgLMhsucGVuc3RvY2suaHViLnYxLlBsYW5MaW1pdHMaSwoLQ2xhaW1zRW50cnkSCwoDa2V5GAEgASgJEisKBXZhbHVlGAIgASgLMhwucGVuc3RvY2suaHViLnYxLkNsYWltVmFsdWVzOgI4AUIJCgdfYWN0aXZlIh0KC0NsYWltVmFsdWVzEg4KBnZhbHVlcxgBIAMoCSLcAgoKQ3JlZGVudGlhbBIVCg1jcmVkZW50aWFsX2lkGAEgASgJEhMKC2NvbnN1bWVyX2lkGAIgASgJEi4KBGtpbmQYAyABKA4yIC5wZW5zdG9jay5odWIudjEuQ3JlZGVudGlhbC5LaW5kEg4KBnByZWZpeBgEIAEoCRIvCgtjcmVhdGVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3RfdXNlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3Jldm9rZWQYCCABKAgiPAoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASEQoNQ0xJRU5UX1NFQ1JFVBABEgsKB0FQSV9LRVkQAiJTChBJc3N1ZWRDcmVkZW50aWFsEi8KCmNyZWRlbnRpYWwYASABKAsyGy5wZW5zdG9jay5odWIudjEuQ3JlZGVudGlhbBIOCgZzZWNyZXQYAiABKAkiggEKBFJvbGUSDwoHcm9sZV9pZBgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRImCgZncmFudHMYAyADKAsyFi5wZW5zdG9jay5odWIudjEuR3JhbnQSEwoLcGVybWlzc2lvbnMYBCADKAkSFwoPcG9saWN5X3JldmlzaW9uGAUgASgDIrICCgVHcmFudBIPCgdkYXRhc2V0GAEgASgJEg8KB2FjdGlvbnMYAiADKAkSOwoLY2xhc3NfbWFza3MYAyADKAsyJi5wZW5zdG9jay5odWIudjEuR3JhbnQuQ2xhc3NNYXNrc0VudHJ5EjsKC2ZpZWxkX21hc2tzGAQgAygLMiYucGVuc3RvY2suaHViLnYxLkdyYW50LkZpZWxkTWFza3NFbnRyeRISCgpyb3dfZmlsdGVyGAUgASgJEhMKC2hhc2hfZG9tYWluGAYgASgJGjEKD0NsYXNzTWFza3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGjEKD0ZpZWxkTWFza3NFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj0KFExpc3RDb25zdW1lcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIl4KFUxpc3RDb25zdW1lcnNSZXNwb25zZRIsCgljb25zdW1lcnMYASADKAsyGS5wZW5zdG9jay5odWIudjEuQ29uc3VtZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIikKEkdldENvbnN1bWVyUmVxdWVzdBITCgtjb25zdW1lcl9pZBgBIAEoCSKFAQoVQ3JlYXRlQ29uc3VtZXJSZXF1ZXN0EisKCGNvbnN1bWVyGAEgASgLMhkucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyEg8KB2NvbW1lbnQYAiABKAkSFwoPcG9saWN5X3JldmlzaW9uGAMgASgDEhUKDXZhbGlkYXRlX29ubHkYBCABKAgitgEKFVVwZGF0ZUNvbnN1bWVyUmVxdWVzdBIrCghjb25zdW1lchgBIAEoCzIZLnBlbnN0b2NrLmh1Yi52MS5Db25zdW1lchIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDwoHY29tbWVudBgDIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YBCABKAMSFQoNdmFsaWRhdGVfb25seRgFIAEoCCJtChVEZWxldGVDb25zdW1lclJlcXVlc3QSEwoLY29uc3VtZXJfaWQYASABKAkSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCJUChZMaXN0Q3JlZGVudGlhbHNSZXF1ZXN0EhMKC2NvbnN1bWVyX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImQKF0xpc3RDcmVkZW50aWFsc1Jlc3BvbnNlEjAKC2NyZWRlbnRpYWxzGAEgAygLMhsucGVuc3RvY2suaHViLnYxLkNyZWRlbnRpYWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIs8BChZJc3N1ZUNyZWRlbnRpYWxSZXF1ZXN0EhMKC2NvbnN1bWVyX2lkGAEgASgJEi4KBGtpbmQYAiABKA4yIC5wZW5zdG9jay5odWIudjEuQ3JlZGVudGlhbC5LaW5kEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjb21tZW50GAQgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgFIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAYgASgIIuMBChdSb3RhdGVDcmVkZW50aWFsUmVxdWVzdBITCgtjb25zdW1lcl9pZBgBIAEoCRIVCg1jcmVkZW50aWFsX2lkGAIgASgJEioKB292ZXJsYXAYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoLZXhwaXJlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2NvbW1lbnQYBSABKAkSFwoPcG9saWN5X3JldmlzaW9uGAYgASgDEhUKDXZhbGlkYXRlX29ubHkYByABKAgihgEKF1Jldm9rZUNyZWRlbnRpYWxSZXF1ZXN0EhMKC2NvbnN1bWVyX2lkGAEgASgJEhUKDWNyZWRlbnRpYWxfaWQYAiABKAkSDwoHY29tbWVudBgDIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YBCABKAMSFQoNdmFsaWRhdGVfb25seRgFIAEoCCI5ChBMaXN0Um9sZXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlIKEUxpc3RSb2xlc1Jlc3BvbnNlEiQKBXJvbGVzGAEgAygLMhUucGVuc3RvY2suaHViLnYxLlJvbGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiEKDkdldFJvbGVSZXF1ZXN0Eg8KB3JvbGVfaWQYASABKAkieQoRQ3JlYXRlUm9sZVJlcXVlc3QSIwoEcm9sZRgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5Sb2xlEg8KB2NvbW1lbnQYAiABKAkSFwoPcG9saWN5X3JldmlzaW9uGAMgASgDEhUKDXZhbGlkYXRlX29ubHkYBCABKAgiqgEKEVVwZGF0ZVJvbGVSZXF1ZXN0EiMKBHJvbGUYASABKAsyFS5wZW5zdG9jay5odWIudjEuUm9sZRIvCgt1cGRhdGVfbWFzaxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2sSDwoHY29tbWVudBgDIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YBCABKAMSFQoNdmFsaWRhdGVfb25seRgFIAEoCCJlChFEZWxldGVSb2xlUmVxdWVzdBIPCgdyb2xlX2lkGAEgASgJEg8KB2NvbW1lbnQYAiABKAkSFwoPcG9saWN5X3JldmlzaW9uGAMgASgDEhUKDXZhbGlkYXRlX29ubHkYBCABKAgi+AEKDlBvbGljeVJldmlzaW9uEhAKCHJldmlzaW9uGAEgASgDEi8KC2NyZWF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtjb25zdW1lcl9pZBgDIAEoCRIVCg1kYXRhYmFzZV91c2VyGAQgASgJEg8KB2NvbW1lbnQYBSABKAkSEgoKcmVxdWVzdF9pZBgGIAEoCRIkCgVyb2xlcxgHIAMoCzIVLnBlbnN0b2NrLmh1Yi52MS5Sb2xlEiwKCWNvbnN1bWVycxgIIAMoCzIZLnBlbnN0b2NrLmh1Yi52MS5Db25zdW1lciJDChpMaXN0UG9saWN5UmV2aXNpb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJqChtMaXN0UG9saWN5UmV2aXNpb25zUmVzcG9uc2USMgoJcmV2aXNpb25zGAEgAygLMh8ucGVuc3RvY2suaHViLnYxLlBvbGljeVJldmlzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSIsChhHZXRQb2xpY3lSZXZpc2lvblJlcXVlc3QSEAoIcmV2aXNpb24YASABKAMiSwodQ29tcGFyZVBvbGljeVJldmlzaW9uc1JlcXVlc3QSFQoNZnJvbV9yZXZpc2lvbhgBIAEoAxITCgt0b19yZXZpc2lvbhgCIAEoAyJYCh5Db21wYXJlUG9saWN5UmV2aXNpb25zUmVzcG9uc2USNgoLZGlmZmVyZW5jZXMYASADKAsyIS5wZW5zdG9jay5odWIudjEuUG9saWN5RGlmZmVyZW5jZSJeChBQb2xpY3lEaWZmZXJlbmNlEg8KB3N1YmplY3QYASABKAkSDAoEcGFydBgCIAEoCRIOCgZiZWZvcmUYAyABKAkSDQoFYWZ0ZXIYBCABKAkSDAoEdGV4dBgFIAEoCSJqChVSb2xsYmFja1BvbGljeVJlcXVlc3QSEAoIcmV2aXNpb24YASABKAMSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCLoAQoURXhwbGFpbkFjY2Vzc1JlcXVlc3QSDwoHZGF0YXNldBgBIAEoCRITCgtjb25zdW1lcl9pZBgCIAEoCRINCgVyb2xlcxgDIAMoCRJBCgZjbGFpbXMYBCADKAsyMS5wZW5zdG9jay5odWIudjEuRXhwbGFpbkFjY2Vzc1JlcXVlc3QuQ2xhaW1zRW50cnkSCwoDa2V5GAUgASgJGksKC0NsYWltc0VudHJ5EgsKA2tleRgBIAEoCRIrCgV2YWx1ZRgCIAEoCzIcLnBlbnN0b2NrLmh1Yi52MS5DbGFpbVZhbHVlczoCOAEi1gMKFUV4cGxhaW5BY2Nlc3NSZXNwb25zZRIPCgdkYXRhc2V0GAEgASgJEhMKC2NvbnN1bWVyX2lkGAIgASgJEg4KBmFjdGl2ZRgDIAEoCBINCgVyb2xlcxgEIAMoCRJCCgZjbGFpbXMYBSADKAsyMi5wZW5zdG9jay5odWIudjEuRXhwbGFpbkFjY2Vzc1Jlc3BvbnNlLkNsYWltc0VudHJ5EhMKC3Blcm1pc3Npb25zGAYgAygJEhcKD3BvbGljeV9yZXZpc2lvbhgHIAEoAxIvCgdhY3Rpb25zGAggAygLMh4ucGVuc3RvY2suaHViLnYxLkFjdGlvblZlcmRpY3QSLQoGZmllbGRzGAkgAygLMh0ucGVuc3RvY2suaHViLnYxLkZpZWxkVmVyZGljdBIpCgRyb3dzGAogASgLMhsucGVuc3RvY2suaHViLnYxLlJvd1ZlcmRpY3QSLgoGcmVjb3JkGAsgASgLMh4ucGVuc3RvY2suaHViLnYxLlJlY29yZFZlcmRpY3QaSwoLQ2xhaW1zRW50cnkSCwoDa2V5GAEgASgJEisKBXZhbHVlGAIgASgLMhwucGVuc3RvY2suaHViLnYxLkNsYWltVmFsdWVzOgI4ASI/Cg1BY3Rpb25WZXJkaWN0Eg4KBmFjdGlvbhgBIAEoCRIPCgdhbGxvd2VkGAIgASgIEg0KBXJvbGVzGAMgAygJIo8BCgxGaWVsZFZlcmRpY3QSDAoEcGF0aBgBIAEoCRIMCgRtYXNrGAIgASgJEhIKCmRlY2lkZWRfYnkYAyADKAkSDgoGcmVhc29uGAQgASgJEi0KBmdyYW50cxgFIAMoCzIdLnBlbnN0b2NrLmh1Yi52MS5HcmFudFZlcmRpY3QSEAoId3JpdGFibGUYBiABKAgiwgEKDEdyYW50VmVyZGljdBIMCgRyb2xlGAEgASgJEgwKBG1hc2sYAiABKAkSMAoEcnVsZRgDIAEoDjIiLnBlbnN0b2NrLmh1Yi52MS5HcmFudFZlcmRpY3QuUnVsZRINCgVuYW1lcxgEIAEoCSJVCgRSdWxlEhQKEFJVTEVfVU5TUEVDSUZJRUQQABIHCgNLRVkQARIJCgVGSUVMRBACEgsKB01FU1NBR0UQAxIJCgVDTEFTUxAEEgsKB0RFRkFVTFQQBSJSCgpSb3dWZXJkaWN0EgsKA2FsbBgBIAEoCBInCgVydWxlcxgCIAMoCzIYLnBlbnN0b2NrLmh1Yi52MS5Sb3dSdWxlEg4KBnJlYXNvbhgDIAEoCSKuAQoHUm93UnVsZRIMCgRyb2xlGAEgASgJEhIKCnJvd19maWx0ZXIYAiABKAkSNAoGY2xhaW1zGAMgAygLMiQucGVuc3RvY2suaHViLnYxLlJvd1J1bGUuQ2xhaW1zRW50cnkaSwoLQ2xhaW1zRW50cnkSCwoDa2V5GAEgASgJEisKBXZhbHVlGAIgASgLMhwucGVuc3RvY2suaHViLnYxLkNsYWltVmFsdWVzOgI4ASJcCg1SZWNvcmRWZXJkaWN0EgsKA2tleRgBIAEoCRIOCgZleGlzdHMYAiABKAgSDwoHdmlzaWJsZRgDIAEoCBINCgVyb2xlcxgEIAMoCRIOCgZyZWFzb24YBSABKAkingIKFVByZXZpZXdSZWNvcmRzUmVxdWVzdBIPCgdkYXRhc2V0GAEgASgJEhMKC2NvbnN1bWVyX2lkGAIgASgJEg0KBXJvbGVzGAMgAygJEkIKBmNsYWltcxgEIAMoCzIyLnBlbnN0b2NrLmh1Yi52MS5QcmV2aWV3UmVjb3Jkc1JlcXVlc3QuQ2xhaW1zRW50cnkSDgoGZmlsdGVyGAUgASgJEhAKCG9yZGVyX2J5GAYgASgJEg4KBmZpZWxkcxgHIAEoCRINCgVsaW1pdBgIIAEoBRpLCgtDbGFpbXNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5wZW5zdG9jay5odWIudjEuQ2xhaW1WYWx1ZXM6AjgBInYKFlByZXZpZXdSZWNvcmRzUmVzcG9uc2USJQoHcmVjb3JkcxgBIAMoCzIULmdvb2dsZS5wcm90b2J1Zi5BbnkSDgoGZmllbGRzGAIgAygJEgwKBG1vcmUYAyABKAgSFwoPcG9saWN5X3JldmlzaW9uGAQgASgDIlwKFVJlaGVhcnNlQWNjZXNzUmVxdWVzdBIjCgRyb2xlGAEgASgLMhUucGVuc3RvY2suaHViLnYxLlJvbGUSEAoIcmV2aXNpb24YAiABKAMSDAoEZGF5cxgDIAEoBSLNAQoWUmVoZWFyc2VBY2Nlc3NSZXNwb25zZRIXCg9wb2xpY3lfcmV2aXNpb24YASABKAMSLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoJY29uc3VtZXJzGAMgAygLMh8ucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyRWZmZWN0EjYKC2RpZmZlcmVuY2VzGAQgAygLMiEucGVuc3RvY2suaHViLnYxLlBvbGljeURpZmZlcmVuY2UicgoOQ29uc3VtZXJFZmZlY3QSEwoLY29uc3VtZXJfaWQYASABKAkSMAoIZGF0YXNldHMYAiADKAsyHi5wZW5zdG9jay5odWIudjEuRGF0YXNldEVmZmVjdBIZChF1bmNhbGxlZF9kYXRhc2V0cxgDIAMoCSL8AgoNRGF0YXNldEVmZmVjdBIPCgdkYXRhc2V0GAEgASgJEhQKDGxvc3RfYWN0aW9ucxgCIAMoCRIWCg5nYWluZWRfYWN0aW9ucxgDIAMoCRIsCgZmaWVsZHMYBCADKAsyHC5wZW5zdG9jay5odWIudjEuRmllbGRFZmZlY3QSEQoJcm93X2NvdW50GAUgASgDEhYKDmxvc3Rfcm93X2NvdW50GAYgASgDEhgKEGdhaW5lZF9yb3dfY291bnQYByABKAMSEgoKY2FsbF9jb3VudBgIIAEoAxIZChFkZW5pZWRfY2FsbF9jb3VudBgJIAEoAxIaChJmYWlsaW5nX2NhbGxfY291bnQYCiABKAMSOgoWbGFzdF9mYWlsaW5nX2NhbGxfdGltZRgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMgoObGFzdF9jYWxsX3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrMBCgtGaWVsZEVmZmVjdBIMCgRwYXRoGAEgASgJEg4KBmJlZm9yZRgCIAEoCRINCgVhZnRlchgDIAEoCRISCgpjYWxsX2NvdW50GAQgASgDEjIKDmxhc3RfY2FsbF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg93cml0YWJsZV9iZWZvcmUYBiABKAgSFgoOd3JpdGFibGVfYWZ0ZXIYByABKAgytwYKCUNvbnN1bWVycxJeCg1MaXN0Q29uc3VtZXJzEiUucGVuc3RvY2suaHViLnYxLkxpc3RDb25zdW1lcnNSZXF1ZXN0GiYucGVuc3RvY2suaHViLnYxLkxpc3RDb25zdW1lcnNSZXNwb25zZRJNCgtHZXRDb25zdW1lchIjLnBlbnN0b2NrLmh1Yi52MS5HZXRDb25zdW1lclJlcXVlc3QaGS5wZW5zdG9jay5odWIudjEuQ29uc3VtZXISUwoOQ3JlYXRlQ29uc3VtZXISJi5wZW5zdG9jay5odWIudjEuQ3JlYXRlQ29uc3VtZXJSZXF1ZXN0GhkucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyElMKDlVwZGF0ZUNvbnN1bWVyEiYucGVuc3RvY2suaHViLnYxLlVwZGF0ZUNvbnN1bWVyUmVxdWVzdBoZLnBlbnN0b2NrLmh1Yi52MS5Db25zdW1lchJQCg5EZWxldGVDb25zdW1lchImLnBlbnN0b2NrLmh1Yi52MS5EZWxldGVDb25zdW1lclJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkSZAoPTGlzdENyZWRlbnRpYWxzEicucGVuc3RvY2suaHViLnYxLkxpc3RDcmVkZW50aWFsc1JlcXVlc3QaKC5wZW5zdG9jay5odWIudjEuTGlzdENyZWRlbnRpYWxzUmVzcG9uc2USXQoPSXNzdWVDcmVkZW50aWFsEicucGVuc3RvY2suaHViLnYxLklzc3VlQ3JlZGVudGlhbFJlcXVlc3QaIS5wZW5zdG9jay5odWIudjEuSXNzdWVkQ3JlZGVudGlhbBJfChBSb3RhdGVDcmVkZW50aWFsEigucGVuc3RvY2suaHViLnYxLlJvdGF0ZUNyZWRlbnRpYWxSZXF1ZXN0GiEucGVuc3RvY2suaHViLnYxLklzc3VlZENyZWRlbnRpYWwSWQoQUmV2b2tlQ3JlZGVudGlhbBIoLnBlbnN0b2NrLmh1Yi52MS5SZXZva2VDcmVkZW50aWFsUmVxdWVzdBobLnBlbnN0b2NrLmh1Yi52MS5DcmVkZW50aWFsMvoCCgVSb2xlcxJSCglMaXN0Um9sZXMSIS5wZW5zdG9jay5odWIudjEuTGlzdFJvbGVzUmVxdWVzdBoiLnBlbnN0b2NrLmh1Yi52MS5MaXN0Um9sZXNSZXNwb25zZRJBCgdHZXRSb2xlEh8ucGVuc3RvY2suaHViLnYxLkdldFJvbGVSZXF1ZXN0GhUucGVuc3RvY2suaHViLnYxLlJvbGUSRwoKQ3JlYXRlUm9sZRIiLnBlbnN0b2NrLmh1Yi52MS5DcmVhdGVSb2xlUmVxdWVzdBoVLnBlbnN0b2NrLmh1Yi52MS5Sb2xlEkcKClVwZGF0ZVJvbGUSIi5wZW5zdG9jay5odWIudjEuVXBkYXRlUm9sZVJlcXVlc3QaFS5wZW5zdG9jay5odWIudjEuUm9sZRJICgpEZWxldGVSb2xlEiIucGVuc3RvY2suaHViLnYxLkRlbGV0ZVJvbGVSZXF1ZXN0GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5MrEDCgZQb2xpY3kScAoTTGlzdFBvbGljeVJldmlzaW9ucxIrLnBlbnN0b2NrLmh1Yi52MS5MaXN0UG9saWN5UmV2aXNpb25zUmVxdWVzdBosLnBlbnN0b2NrLmh1Yi52MS5MaXN0UG9saWN5UmV2aXNpb25zUmVzcG9uc2USXwoRR2V0UG9saWN5UmV2aXNpb24SKS5wZW5zdG9jay5odWIudjEuR2V0UG9saWN5UmV2aXNpb25SZXF1ZXN0Gh8ucGVuc3RvY2suaHViLnYxLlBvbGljeVJldmlzaW9uEnkKFkNvbXBhcmVQb2xpY3lSZXZpc2lvbnMSLi5wZW5zdG9jay5odWIudjEuQ29tcGFyZVBvbGljeVJldmlzaW9uc1JlcXVlc3QaLy5wZW5zdG9jay5odWIudjEuQ29tcGFyZVBvbGljeVJldmlzaW9uc1Jlc3BvbnNlElkKDlJvbGxiYWNrUG9saWN5EiYucGVuc3RvY2suaHViLnYxLlJvbGxiYWNrUG9saWN5UmVxdWVzdBofLnBlbnN0b2NrLmh1Yi52MS5Qb2xpY3lSZXZpc2lvbjKuAgoGQWNjZXNzEl4KDUV4cGxhaW5BY2Nlc3MSJS5wZW5zdG9jay5odWIudjEuRXhwbGFpbkFjY2Vzc1JlcXVlc3QaJi5wZW5zdG9jay5odWIudjEuRXhwbGFpbkFjY2Vzc1Jlc3BvbnNlEmEKDlByZXZpZXdSZWNvcmRzEiYucGVuc3RvY2suaHViLnYxLlByZXZpZXdSZWNvcmRzUmVxdWVzdBonLnBlbnN0b2NrLmh1Yi52MS5QcmV2aWV3UmVjb3Jkc1Jlc3BvbnNlEmEKDlJlaGVhcnNlQWNjZXNzEiYucGVuc3RvY2suaHViLnYxLlJlaGVhcnNlQWNjZXNzUmVxdWVzdBonLnBlbnN0b2NrLmh1Yi52MS5SZWhlYXJzZUFjY2Vzc1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_penstock_hub_v1_limits]);
+  fileDesc("ChxwZW5zdG9jay9odWIvdjEvYWNjZXNzLnByb3RvEg9wZW5zdG9jay5odWIudjEiWgoTUmV2aWV3QWNjZXNzUmVxdWVzdBIQCghjb25zdW1lchgBIAEoCRIMCgRkYXlzGAIgASgFEhMKC3VudXNlZF9kYXlzGAMgASgFEg4KBmZvcm1hdBgEIAEoCSLmAgoIQ29uc3VtZXISEwoLY29uc3VtZXJfaWQYASABKAkSDQoFdGl0bGUYAiABKAkSEwoGYWN0aXZlGAMgASgISACIAQESDQoFcm9sZXMYBCADKAkSNQoGY2xhaW1zGAUgAygLMiUucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyLkNsYWltc0VudHJ5Ei8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9wb2xpY3lfcmV2aXNpb24YByABKAMSDAoEcGxhbhgIIAEoCRIrCgZsaW1pdHMYCSABKAsyGy5wZW5zdG9jay5odWIudjEuUGxhbkxpbWl0cxpLCgtDbGFpbXNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5wZW5zdG9jay5odWIudjEuQ2xhaW1WYWx1ZXM6AjgBQgkKB19hY3RpdmUiHQoLQ2xhaW1WYWx1ZXMSDgoGdmFsdWVzGAEgAygJItwCCgpDcmVkZW50aWFsEhUKDWNyZWRlbnRpYWxfaWQYASABKAkSEwoLY29uc3VtZXJfaWQYAiABKAkSLgoEa2luZBgDIAEoDjIgLnBlbnN0b2NrLmh1Yi52MS5DcmVkZW50aWFsLktpbmQSDgoGcHJlZml4GAQgASgJEi8KC2NyZWF0ZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNbGFzdF91c2VfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHcmV2b2tlZBgIIAEoCCI8CgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIRCg1DTElFTlRfU0VDUkVUEAESCwoHQVBJX0tFWRACIlMKEElzc3VlZENyZWRlbnRpYWwSLwoKY3JlZGVudGlhbBgBIAEoCzIbLnBlbnN0b2NrLmh1Yi52MS5DcmVkZW50aWFsEg4KBnNlY3JldBgCIAEoCSKCAQoEUm9sZRIPCgdyb2xlX2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEiYKBmdyYW50cxgDIAMoCzIWLnBlbnN0b2NrLmh1Yi52MS5HcmFudBITCgtwZXJtaXNzaW9ucxgEIAMoCRIXCg9wb2xpY3lfcmV2aXNpb24YBSABKAMisgIKBUdyYW50Eg8KB2RhdGFzZXQYASABKAkSDwoHYWN0aW9ucxgCIAMoCRI7CgtjbGFzc19tYXNrcxgDIAMoCzImLnBlbnN0b2NrLmh1Yi52MS5HcmFudC5DbGFzc01hc2tzRW50cnkSOwoLZmllbGRfbWFza3MYBCADKAsyJi5wZW5zdG9jay5odWIudjEuR3JhbnQuRmllbGRNYXNrc0VudHJ5EhIKCnJvd19maWx0ZXIYBSABKAkSEwoLaGFzaF9kb21haW4YBiABKAkaMQoPQ2xhc3NNYXNrc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaMQoPRmllbGRNYXNrc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPQoUTGlzdENvbnN1bWVyc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiXgoVTGlzdENvbnN1bWVyc1Jlc3BvbnNlEiwKCWNvbnN1bWVycxgBIAMoCzIZLnBlbnN0b2NrLmh1Yi52MS5Db25zdW1lchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKQoSR2V0Q29uc3VtZXJSZXF1ZXN0EhMKC2NvbnN1bWVyX2lkGAEgASgJIoUBChVDcmVhdGVDb25zdW1lclJlcXVlc3QSKwoIY29uc3VtZXIYASABKAsyGS5wZW5zdG9jay5odWIudjEuQ29uc3VtZXISDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCK2AQoVVXBkYXRlQ29uc3VtZXJSZXF1ZXN0EisKCGNvbnN1bWVyGAEgASgLMhkucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIIm0KFURlbGV0ZUNvbnN1bWVyUmVxdWVzdBITCgtjb25zdW1lcl9pZBgBIAEoCRIPCgdjb21tZW50GAIgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgDIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIIlQKFkxpc3RDcmVkZW50aWFsc1JlcXVlc3QSEwoLY29uc3VtZXJfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiZAoXTGlzdENyZWRlbnRpYWxzUmVzcG9uc2USMAoLY3JlZGVudGlhbHMYASADKAsyGy5wZW5zdG9jay5odWIudjEuQ3JlZGVudGlhbBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkizwEKFklzc3VlQ3JlZGVudGlhbFJlcXVlc3QSEwoLY29uc3VtZXJfaWQYASABKAkSLgoEa2luZBgCIAEoDjIgLnBlbnN0b2NrLmh1Yi52MS5DcmVkZW50aWFsLktpbmQSLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB2NvbW1lbnQYBCABKAkSFwoPcG9saWN5X3JldmlzaW9uGAUgASgDEhUKDXZhbGlkYXRlX29ubHkYBiABKAgi4wEKF1JvdGF0ZUNyZWRlbnRpYWxSZXF1ZXN0EhMKC2NvbnN1bWVyX2lkGAEgASgJEhUKDWNyZWRlbnRpYWxfaWQYAiABKAkSKgoHb3ZlcmxhcBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgtleHBpcmVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY29tbWVudBgFIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YBiABKAMSFQoNdmFsaWRhdGVfb25seRgHIAEoCCKGAQoXUmV2b2tlQ3JlZGVudGlhbFJlcXVlc3QSEwoLY29uc3VtZXJfaWQYASABKAkSFQoNY3JlZGVudGlhbF9pZBgCIAEoCRIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIIjkKEExpc3RSb2xlc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiUgoRTGlzdFJvbGVzUmVzcG9uc2USJAoFcm9sZXMYASADKAsyFS5wZW5zdG9jay5odWIudjEuUm9sZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIQoOR2V0Um9sZVJlcXVlc3QSDwoHcm9sZV9pZBgBIAEoCSJ5ChFDcmVhdGVSb2xlUmVxdWVzdBIjCgRyb2xlGAEgASgLMhUucGVuc3RvY2suaHViLnYxLlJvbGUSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCKqAQoRVXBkYXRlUm9sZVJlcXVlc3QSIwoEcm9sZRgBIAEoCzIVLnBlbnN0b2NrLmh1Yi52MS5Sb2xlEi8KC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzaxIPCgdjb21tZW50GAMgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgEIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAUgASgIImUKEURlbGV0ZVJvbGVSZXF1ZXN0Eg8KB3JvbGVfaWQYASABKAkSDwoHY29tbWVudBgCIAEoCRIXCg9wb2xpY3lfcmV2aXNpb24YAyABKAMSFQoNdmFsaWRhdGVfb25seRgEIAEoCCL4AQoOUG9saWN5UmV2aXNpb24SEAoIcmV2aXNpb24YASABKAMSLwoLY3JlYXRlX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2NvbnN1bWVyX2lkGAMgASgJEhUKDWRhdGFiYXNlX3VzZXIYBCABKAkSDwoHY29tbWVudBgFIAEoCRISCgpyZXF1ZXN0X2lkGAYgASgJEiQKBXJvbGVzGAcgAygLMhUucGVuc3RvY2suaHViLnYxLlJvbGUSLAoJY29uc3VtZXJzGAggAygLMhkucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyIkMKGkxpc3RQb2xpY3lSZXZpc2lvbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJImoKG0xpc3RQb2xpY3lSZXZpc2lvbnNSZXNwb25zZRIyCglyZXZpc2lvbnMYASADKAsyHy5wZW5zdG9jay5odWIudjEuUG9saWN5UmV2aXNpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiwKGEdldFBvbGljeVJldmlzaW9uUmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAyJLCh1Db21wYXJlUG9saWN5UmV2aXNpb25zUmVxdWVzdBIVCg1mcm9tX3JldmlzaW9uGAEgASgDEhMKC3RvX3JldmlzaW9uGAIgASgDIlgKHkNvbXBhcmVQb2xpY3lSZXZpc2lvbnNSZXNwb25zZRI2CgtkaWZmZXJlbmNlcxgBIAMoCzIhLnBlbnN0b2NrLmh1Yi52MS5Qb2xpY3lEaWZmZXJlbmNlIl4KEFBvbGljeURpZmZlcmVuY2USDwoHc3ViamVjdBgBIAEoCRIMCgRwYXJ0GAIgASgJEg4KBmJlZm9yZRgDIAEoCRINCgVhZnRlchgEIAEoCRIMCgR0ZXh0GAUgASgJImoKFVJvbGxiYWNrUG9saWN5UmVxdWVzdBIQCghyZXZpc2lvbhgBIAEoAxIPCgdjb21tZW50GAIgASgJEhcKD3BvbGljeV9yZXZpc2lvbhgDIAEoAxIVCg12YWxpZGF0ZV9vbmx5GAQgASgIIugBChRFeHBsYWluQWNjZXNzUmVxdWVzdBIPCgdkYXRhc2V0GAEgASgJEhMKC2NvbnN1bWVyX2lkGAIgASgJEg0KBXJvbGVzGAMgAygJEkEKBmNsYWltcxgEIAMoCzIxLnBlbnN0b2NrLmh1Yi52MS5FeHBsYWluQWNjZXNzUmVxdWVzdC5DbGFpbXNFbnRyeRILCgNrZXkYBSABKAkaSwoLQ2xhaW1zRW50cnkSCwoDa2V5GAEgASgJEisKBXZhbHVlGAIgASgLMhwucGVuc3RvY2suaHViLnYxLkNsYWltVmFsdWVzOgI4ASLWAwoVRXhwbGFpbkFjY2Vzc1Jlc3BvbnNlEg8KB2RhdGFzZXQYASABKAkSEwoLY29uc3VtZXJfaWQYAiABKAkSDgoGYWN0aXZlGAMgASgIEg0KBXJvbGVzGAQgAygJEkIKBmNsYWltcxgFIAMoCzIyLnBlbnN0b2NrLmh1Yi52MS5FeHBsYWluQWNjZXNzUmVzcG9uc2UuQ2xhaW1zRW50cnkSEwoLcGVybWlzc2lvbnMYBiADKAkSFwoPcG9saWN5X3JldmlzaW9uGAcgASgDEi8KB2FjdGlvbnMYCCADKAsyHi5wZW5zdG9jay5odWIudjEuQWN0aW9uVmVyZGljdBItCgZmaWVsZHMYCSADKAsyHS5wZW5zdG9jay5odWIudjEuRmllbGRWZXJkaWN0EikKBHJvd3MYCiABKAsyGy5wZW5zdG9jay5odWIudjEuUm93VmVyZGljdBIuCgZyZWNvcmQYCyABKAsyHi5wZW5zdG9jay5odWIudjEuUmVjb3JkVmVyZGljdBpLCgtDbGFpbXNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5wZW5zdG9jay5odWIudjEuQ2xhaW1WYWx1ZXM6AjgBIj8KDUFjdGlvblZlcmRpY3QSDgoGYWN0aW9uGAEgASgJEg8KB2FsbG93ZWQYAiABKAgSDQoFcm9sZXMYAyADKAkijwEKDEZpZWxkVmVyZGljdBIMCgRwYXRoGAEgASgJEgwKBG1hc2sYAiABKAkSEgoKZGVjaWRlZF9ieRgDIAMoCRIOCgZyZWFzb24YBCABKAkSLQoGZ3JhbnRzGAUgAygLMh0ucGVuc3RvY2suaHViLnYxLkdyYW50VmVyZGljdBIQCgh3cml0YWJsZRgGIAEoCCLCAQoMR3JhbnRWZXJkaWN0EgwKBHJvbGUYASABKAkSDAoEbWFzaxgCIAEoCRIwCgRydWxlGAMgASgOMiIucGVuc3RvY2suaHViLnYxLkdyYW50VmVyZGljdC5SdWxlEg0KBW5hbWVzGAQgASgJIlUKBFJ1bGUSFAoQUlVMRV9VTlNQRUNJRklFRBAAEgcKA0tFWRABEgkKBUZJRUxEEAISCwoHTUVTU0FHRRADEgkKBUNMQVNTEAQSCwoHREVGQVVMVBAFIlIKClJvd1ZlcmRpY3QSCwoDYWxsGAEgASgIEicKBXJ1bGVzGAIgAygLMhgucGVuc3RvY2suaHViLnYxLlJvd1J1bGUSDgoGcmVhc29uGAMgASgJIq4BCgdSb3dSdWxlEgwKBHJvbGUYASABKAkSEgoKcm93X2ZpbHRlchgCIAEoCRI0CgZjbGFpbXMYAyADKAsyJC5wZW5zdG9jay5odWIudjEuUm93UnVsZS5DbGFpbXNFbnRyeRpLCgtDbGFpbXNFbnRyeRILCgNrZXkYASABKAkSKwoFdmFsdWUYAiABKAsyHC5wZW5zdG9jay5odWIudjEuQ2xhaW1WYWx1ZXM6AjgBIlwKDVJlY29yZFZlcmRpY3QSCwoDa2V5GAEgASgJEg4KBmV4aXN0cxgCIAEoCBIPCgd2aXNpYmxlGAMgASgIEg0KBXJvbGVzGAQgAygJEg4KBnJlYXNvbhgFIAEoCSKeAgoVUHJldmlld1JlY29yZHNSZXF1ZXN0Eg8KB2RhdGFzZXQYASABKAkSEwoLY29uc3VtZXJfaWQYAiABKAkSDQoFcm9sZXMYAyADKAkSQgoGY2xhaW1zGAQgAygLMjIucGVuc3RvY2suaHViLnYxLlByZXZpZXdSZWNvcmRzUmVxdWVzdC5DbGFpbXNFbnRyeRIOCgZmaWx0ZXIYBSABKAkSEAoIb3JkZXJfYnkYBiABKAkSDgoGZmllbGRzGAcgASgJEg0KBWxpbWl0GAggASgFGksKC0NsYWltc0VudHJ5EgsKA2tleRgBIAEoCRIrCgV2YWx1ZRgCIAEoCzIcLnBlbnN0b2NrLmh1Yi52MS5DbGFpbVZhbHVlczoCOAEidgoWUHJldmlld1JlY29yZHNSZXNwb25zZRIlCgdyZWNvcmRzGAEgAygLMhQuZ29vZ2xlLnByb3RvYnVmLkFueRIOCgZmaWVsZHMYAiADKAkSDAoEbW9yZRgDIAEoCBIXCg9wb2xpY3lfcmV2aXNpb24YBCABKAMiXAoVUmVoZWFyc2VBY2Nlc3NSZXF1ZXN0EiMKBHJvbGUYASABKAsyFS5wZW5zdG9jay5odWIudjEuUm9sZRIQCghyZXZpc2lvbhgCIAEoAxIMCgRkYXlzGAMgASgFIs0BChZSZWhlYXJzZUFjY2Vzc1Jlc3BvbnNlEhcKD3BvbGljeV9yZXZpc2lvbhgBIAEoAxIuCgpzdGFydF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCgljb25zdW1lcnMYAyADKAsyHy5wZW5zdG9jay5odWIudjEuQ29uc3VtZXJFZmZlY3QSNgoLZGlmZmVyZW5jZXMYBCADKAsyIS5wZW5zdG9jay5odWIudjEuUG9saWN5RGlmZmVyZW5jZSJyCg5Db25zdW1lckVmZmVjdBITCgtjb25zdW1lcl9pZBgBIAEoCRIwCghkYXRhc2V0cxgCIAMoCzIeLnBlbnN0b2NrLmh1Yi52MS5EYXRhc2V0RWZmZWN0EhkKEXVuY2FsbGVkX2RhdGFzZXRzGAMgAygJIvwCCg1EYXRhc2V0RWZmZWN0Eg8KB2RhdGFzZXQYASABKAkSFAoMbG9zdF9hY3Rpb25zGAIgAygJEhYKDmdhaW5lZF9hY3Rpb25zGAMgAygJEiwKBmZpZWxkcxgEIAMoCzIcLnBlbnN0b2NrLmh1Yi52MS5GaWVsZEVmZmVjdBIRCglyb3dfY291bnQYBSABKAMSFgoObG9zdF9yb3dfY291bnQYBiABKAMSGAoQZ2FpbmVkX3Jvd19jb3VudBgHIAEoAxISCgpjYWxsX2NvdW50GAggASgDEhkKEWRlbmllZF9jYWxsX2NvdW50GAkgASgDEhoKEmZhaWxpbmdfY2FsbF9jb3VudBgKIAEoAxI6ChZsYXN0X2ZhaWxpbmdfY2FsbF90aW1lGAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg5sYXN0X2NhbGxfdGltZRgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiswEKC0ZpZWxkRWZmZWN0EgwKBHBhdGgYASABKAkSDgoGYmVmb3JlGAIgASgJEg0KBWFmdGVyGAMgASgJEhIKCmNhbGxfY291bnQYBCABKAMSMgoObGFzdF9jYWxsX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD3dyaXRhYmxlX2JlZm9yZRgGIAEoCBIWCg53cml0YWJsZV9hZnRlchgHIAEoCDK3BgoJQ29uc3VtZXJzEl4KDUxpc3RDb25zdW1lcnMSJS5wZW5zdG9jay5odWIudjEuTGlzdENvbnN1bWVyc1JlcXVlc3QaJi5wZW5zdG9jay5odWIudjEuTGlzdENvbnN1bWVyc1Jlc3BvbnNlEk0KC0dldENvbnN1bWVyEiMucGVuc3RvY2suaHViLnYxLkdldENvbnN1bWVyUmVxdWVzdBoZLnBlbnN0b2NrLmh1Yi52MS5Db25zdW1lchJTCg5DcmVhdGVDb25zdW1lchImLnBlbnN0b2NrLmh1Yi52MS5DcmVhdGVDb25zdW1lclJlcXVlc3QaGS5wZW5zdG9jay5odWIudjEuQ29uc3VtZXISUwoOVXBkYXRlQ29uc3VtZXISJi5wZW5zdG9jay5odWIudjEuVXBkYXRlQ29uc3VtZXJSZXF1ZXN0GhkucGVuc3RvY2suaHViLnYxLkNvbnN1bWVyElAKDkRlbGV0ZUNvbnN1bWVyEiYucGVuc3RvY2suaHViLnYxLkRlbGV0ZUNvbnN1bWVyUmVxdWVzdBoWLmdvb2dsZS5wcm90b2J1Zi5FbXB0eRJkCg9MaXN0Q3JlZGVudGlhbHMSJy5wZW5zdG9jay5odWIudjEuTGlzdENyZWRlbnRpYWxzUmVxdWVzdBooLnBlbnN0b2NrLmh1Yi52MS5MaXN0Q3JlZGVudGlhbHNSZXNwb25zZRJdCg9Jc3N1ZUNyZWRlbnRpYWwSJy5wZW5zdG9jay5odWIudjEuSXNzdWVDcmVkZW50aWFsUmVxdWVzdBohLnBlbnN0b2NrLmh1Yi52MS5Jc3N1ZWRDcmVkZW50aWFsEl8KEFJvdGF0ZUNyZWRlbnRpYWwSKC5wZW5zdG9jay5odWIudjEuUm90YXRlQ3JlZGVudGlhbFJlcXVlc3QaIS5wZW5zdG9jay5odWIudjEuSXNzdWVkQ3JlZGVudGlhbBJZChBSZXZva2VDcmVkZW50aWFsEigucGVuc3RvY2suaHViLnYxLlJldm9rZUNyZWRlbnRpYWxSZXF1ZXN0GhsucGVuc3RvY2suaHViLnYxLkNyZWRlbnRpYWwy+gIKBVJvbGVzElIKCUxpc3RSb2xlcxIhLnBlbnN0b2NrLmh1Yi52MS5MaXN0Um9sZXNSZXF1ZXN0GiIucGVuc3RvY2suaHViLnYxLkxpc3RSb2xlc1Jlc3BvbnNlEkEKB0dldFJvbGUSHy5wZW5zdG9jay5odWIudjEuR2V0Um9sZVJlcXVlc3QaFS5wZW5zdG9jay5odWIudjEuUm9sZRJHCgpDcmVhdGVSb2xlEiIucGVuc3RvY2suaHViLnYxLkNyZWF0ZVJvbGVSZXF1ZXN0GhUucGVuc3RvY2suaHViLnYxLlJvbGUSRwoKVXBkYXRlUm9sZRIiLnBlbnN0b2NrLmh1Yi52MS5VcGRhdGVSb2xlUmVxdWVzdBoVLnBlbnN0b2NrLmh1Yi52MS5Sb2xlEkgKCkRlbGV0ZVJvbGUSIi5wZW5zdG9jay5odWIudjEuRGVsZXRlUm9sZVJlcXVlc3QaFi5nb29nbGUucHJvdG9idWYuRW1wdHkysQMKBlBvbGljeRJwChNMaXN0UG9saWN5UmV2aXNpb25zEisucGVuc3RvY2suaHViLnYxLkxpc3RQb2xpY3lSZXZpc2lvbnNSZXF1ZXN0GiwucGVuc3RvY2suaHViLnYxLkxpc3RQb2xpY3lSZXZpc2lvbnNSZXNwb25zZRJfChFHZXRQb2xpY3lSZXZpc2lvbhIpLnBlbnN0b2NrLmh1Yi52MS5HZXRQb2xpY3lSZXZpc2lvblJlcXVlc3QaHy5wZW5zdG9jay5odWIudjEuUG9saWN5UmV2aXNpb24SeQoWQ29tcGFyZVBvbGljeVJldmlzaW9ucxIuLnBlbnN0b2NrLmh1Yi52MS5Db21wYXJlUG9saWN5UmV2aXNpb25zUmVxdWVzdBovLnBlbnN0b2NrLmh1Yi52MS5Db21wYXJlUG9saWN5UmV2aXNpb25zUmVzcG9uc2USWQoOUm9sbGJhY2tQb2xpY3kSJi5wZW5zdG9jay5odWIudjEuUm9sbGJhY2tQb2xpY3lSZXF1ZXN0Gh8ucGVuc3RvY2suaHViLnYxLlBvbGljeVJldmlzaW9uMvwCCgZBY2Nlc3MSXgoNRXhwbGFpbkFjY2VzcxIlLnBlbnN0b2NrLmh1Yi52MS5FeHBsYWluQWNjZXNzUmVxdWVzdBomLnBlbnN0b2NrLmh1Yi52MS5FeHBsYWluQWNjZXNzUmVzcG9uc2USYQoOUHJldmlld1JlY29yZHMSJi5wZW5zdG9jay5odWIudjEuUHJldmlld1JlY29yZHNSZXF1ZXN0GicucGVuc3RvY2suaHViLnYxLlByZXZpZXdSZWNvcmRzUmVzcG9uc2USYQoOUmVoZWFyc2VBY2Nlc3MSJi5wZW5zdG9jay5odWIudjEuUmVoZWFyc2VBY2Nlc3NSZXF1ZXN0GicucGVuc3RvY2suaHViLnYxLlJlaGVhcnNlQWNjZXNzUmVzcG9uc2USTAoMUmV2aWV3QWNjZXNzEiQucGVuc3RvY2suaHViLnYxLlJldmlld0FjY2Vzc1JlcXVlc3QaFC5nb29nbGUuYXBpLkh0dHBCb2R5MAFiBnByb3RvMw", [file_google_api_httpbody, file_google_protobuf_any, file_google_protobuf_duration, file_google_protobuf_empty, file_google_protobuf_field_mask, file_google_protobuf_timestamp, file_penstock_hub_v1_limits]);
+
+/**
+ * Asks for a review of access.
+ *
+ * @generated from message penstock.hub.v1.ReviewAccessRequest
+ */
+export type ReviewAccessRequest = Message<"penstock.hub.v1.ReviewAccessRequest"> & {
+  /**
+   * Only this consumer; all of them, if empty.
+   *
+   * @generated from field: string consumer = 1;
+   */
+  consumer: string;
+
+  /**
+   * What was received and denied on so many days of UTC, today included; 90, if
+   * 0, and 3,660 at most.
+   *
+   * @generated from field: int32 days = 2;
+   */
+  days: number;
+
+  /**
+   * Grants that were in force so many days ago and were not used since count as
+   * unused; 90, if 0, and 3,660 at most.
+   *
+   * @generated from field: int32 unused_days = 3;
+   */
+  unusedDays: number;
+
+  /**
+   * JSON, CSV, XML or HTML, in any case; HTML is a page for reading and printing.
+   * If empty, the header `Accept` decides; JSON without one.
+   *
+   * @generated from field: string format = 4;
+   */
+  format: string;
+};
+
+/**
+ * Describes the message penstock.hub.v1.ReviewAccessRequest.
+ * Use `create(ReviewAccessRequestSchema)` to create a new message.
+ */
+export const ReviewAccessRequestSchema: GenMessage<ReviewAccessRequest> = /*@__PURE__*/
+  messageDesc(file_penstock_hub_v1_access, 0);
 
 /**
  * An integration that calls the hub.
@@ -92,7 +139,7 @@ export type Consumer = Message<"penstock.hub.v1.Consumer"> & {
  * Use `create(ConsumerSchema)` to create a new message.
  */
 export const ConsumerSchema: GenMessage<Consumer> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 0);
+  messageDesc(file_penstock_hub_v1_access, 1);
 
 /**
  * The values of a claim.
@@ -113,7 +160,7 @@ export type ClaimValues = Message<"penstock.hub.v1.ClaimValues"> & {
  * Use `create(ClaimValuesSchema)` to create a new message.
  */
 export const ClaimValuesSchema: GenMessage<ClaimValues> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 1);
+  messageDesc(file_penstock_hub_v1_access, 2);
 
 /**
  * A secret that a consumer proves itself with, without the secret.
@@ -184,7 +231,7 @@ export type Credential = Message<"penstock.hub.v1.Credential"> & {
  * Use `create(CredentialSchema)` to create a new message.
  */
 export const CredentialSchema: GenMessage<Credential> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 2);
+  messageDesc(file_penstock_hub_v1_access, 3);
 
 /**
  * What the secret is for.
@@ -218,7 +265,7 @@ export enum Credential_Kind {
  * Describes the enum penstock.hub.v1.Credential.Kind.
  */
 export const Credential_KindSchema: GenEnum<Credential_Kind> = /*@__PURE__*/
-  enumDesc(file_penstock_hub_v1_access, 2, 0);
+  enumDesc(file_penstock_hub_v1_access, 3, 0);
 
 /**
  * A new credential with its secret.
@@ -246,7 +293,7 @@ export type IssuedCredential = Message<"penstock.hub.v1.IssuedCredential"> & {
  * Use `create(IssuedCredentialSchema)` to create a new message.
  */
 export const IssuedCredentialSchema: GenMessage<IssuedCredential> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 3);
+  messageDesc(file_penstock_hub_v1_access, 4);
 
 /**
  * What a consumer with the role may do.
@@ -298,7 +345,7 @@ export type Role = Message<"penstock.hub.v1.Role"> & {
  * Use `create(RoleSchema)` to create a new message.
  */
 export const RoleSchema: GenMessage<Role> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 4);
+  messageDesc(file_penstock_hub_v1_access, 5);
 
 /**
  * What a role may do with one dataset. What a grant does not say, it does not
@@ -363,7 +410,7 @@ export type Grant = Message<"penstock.hub.v1.Grant"> & {
  * Use `create(GrantSchema)` to create a new message.
  */
 export const GrantSchema: GenMessage<Grant> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 5);
+  messageDesc(file_penstock_hub_v1_access, 6);
 
 /**
  * Asks for a page of consumers.
@@ -391,7 +438,7 @@ export type ListConsumersRequest = Message<"penstock.hub.v1.ListConsumersRequest
  * Use `create(ListConsumersRequestSchema)` to create a new message.
  */
 export const ListConsumersRequestSchema: GenMessage<ListConsumersRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 6);
+  messageDesc(file_penstock_hub_v1_access, 7);
 
 /**
  * A page of consumers.
@@ -419,7 +466,7 @@ export type ListConsumersResponse = Message<"penstock.hub.v1.ListConsumersRespon
  * Use `create(ListConsumersResponseSchema)` to create a new message.
  */
 export const ListConsumersResponseSchema: GenMessage<ListConsumersResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 7);
+  messageDesc(file_penstock_hub_v1_access, 8);
 
 /**
  * Asks for one consumer.
@@ -440,7 +487,7 @@ export type GetConsumerRequest = Message<"penstock.hub.v1.GetConsumerRequest"> &
  * Use `create(GetConsumerRequestSchema)` to create a new message.
  */
 export const GetConsumerRequestSchema: GenMessage<GetConsumerRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 8);
+  messageDesc(file_penstock_hub_v1_access, 9);
 
 /**
  * Carries a new consumer.
@@ -482,7 +529,7 @@ export type CreateConsumerRequest = Message<"penstock.hub.v1.CreateConsumerReque
  * Use `create(CreateConsumerRequestSchema)` to create a new message.
  */
 export const CreateConsumerRequestSchema: GenMessage<CreateConsumerRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 9);
+  messageDesc(file_penstock_hub_v1_access, 10);
 
 /**
  * Carries changes of a consumer.
@@ -532,7 +579,7 @@ export type UpdateConsumerRequest = Message<"penstock.hub.v1.UpdateConsumerReque
  * Use `create(UpdateConsumerRequestSchema)` to create a new message.
  */
 export const UpdateConsumerRequestSchema: GenMessage<UpdateConsumerRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 10);
+  messageDesc(file_penstock_hub_v1_access, 11);
 
 /**
  * Asks to delete a consumer.
@@ -574,7 +621,7 @@ export type DeleteConsumerRequest = Message<"penstock.hub.v1.DeleteConsumerReque
  * Use `create(DeleteConsumerRequestSchema)` to create a new message.
  */
 export const DeleteConsumerRequestSchema: GenMessage<DeleteConsumerRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 11);
+  messageDesc(file_penstock_hub_v1_access, 12);
 
 /**
  * Asks for a page of a consumer's credentials.
@@ -609,7 +656,7 @@ export type ListCredentialsRequest = Message<"penstock.hub.v1.ListCredentialsReq
  * Use `create(ListCredentialsRequestSchema)` to create a new message.
  */
 export const ListCredentialsRequestSchema: GenMessage<ListCredentialsRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 12);
+  messageDesc(file_penstock_hub_v1_access, 13);
 
 /**
  * A page of credentials.
@@ -637,7 +684,7 @@ export type ListCredentialsResponse = Message<"penstock.hub.v1.ListCredentialsRe
  * Use `create(ListCredentialsResponseSchema)` to create a new message.
  */
 export const ListCredentialsResponseSchema: GenMessage<ListCredentialsResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 13);
+  messageDesc(file_penstock_hub_v1_access, 14);
 
 /**
  * Asks for a credential.
@@ -693,7 +740,7 @@ export type IssueCredentialRequest = Message<"penstock.hub.v1.IssueCredentialReq
  * Use `create(IssueCredentialRequestSchema)` to create a new message.
  */
 export const IssueCredentialRequestSchema: GenMessage<IssueCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 14);
+  messageDesc(file_penstock_hub_v1_access, 15);
 
 /**
  * Asks to replace a credential.
@@ -757,7 +804,7 @@ export type RotateCredentialRequest = Message<"penstock.hub.v1.RotateCredentialR
  * Use `create(RotateCredentialRequestSchema)` to create a new message.
  */
 export const RotateCredentialRequestSchema: GenMessage<RotateCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 15);
+  messageDesc(file_penstock_hub_v1_access, 16);
 
 /**
  * Asks to end a credential.
@@ -806,7 +853,7 @@ export type RevokeCredentialRequest = Message<"penstock.hub.v1.RevokeCredentialR
  * Use `create(RevokeCredentialRequestSchema)` to create a new message.
  */
 export const RevokeCredentialRequestSchema: GenMessage<RevokeCredentialRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 16);
+  messageDesc(file_penstock_hub_v1_access, 17);
 
 /**
  * Asks for a page of roles.
@@ -834,7 +881,7 @@ export type ListRolesRequest = Message<"penstock.hub.v1.ListRolesRequest"> & {
  * Use `create(ListRolesRequestSchema)` to create a new message.
  */
 export const ListRolesRequestSchema: GenMessage<ListRolesRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 17);
+  messageDesc(file_penstock_hub_v1_access, 18);
 
 /**
  * A page of roles.
@@ -862,7 +909,7 @@ export type ListRolesResponse = Message<"penstock.hub.v1.ListRolesResponse"> & {
  * Use `create(ListRolesResponseSchema)` to create a new message.
  */
 export const ListRolesResponseSchema: GenMessage<ListRolesResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 18);
+  messageDesc(file_penstock_hub_v1_access, 19);
 
 /**
  * Asks for one role.
@@ -883,7 +930,7 @@ export type GetRoleRequest = Message<"penstock.hub.v1.GetRoleRequest"> & {
  * Use `create(GetRoleRequestSchema)` to create a new message.
  */
 export const GetRoleRequestSchema: GenMessage<GetRoleRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 19);
+  messageDesc(file_penstock_hub_v1_access, 20);
 
 /**
  * Carries a new role.
@@ -925,7 +972,7 @@ export type CreateRoleRequest = Message<"penstock.hub.v1.CreateRoleRequest"> & {
  * Use `create(CreateRoleRequestSchema)` to create a new message.
  */
 export const CreateRoleRequestSchema: GenMessage<CreateRoleRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 20);
+  messageDesc(file_penstock_hub_v1_access, 21);
 
 /**
  * Carries changes of a role.
@@ -975,7 +1022,7 @@ export type UpdateRoleRequest = Message<"penstock.hub.v1.UpdateRoleRequest"> & {
  * Use `create(UpdateRoleRequestSchema)` to create a new message.
  */
 export const UpdateRoleRequestSchema: GenMessage<UpdateRoleRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 21);
+  messageDesc(file_penstock_hub_v1_access, 22);
 
 /**
  * Asks to delete a role.
@@ -1017,7 +1064,7 @@ export type DeleteRoleRequest = Message<"penstock.hub.v1.DeleteRoleRequest"> & {
  * Use `create(DeleteRoleRequestSchema)` to create a new message.
  */
 export const DeleteRoleRequestSchema: GenMessage<DeleteRoleRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 22);
+  messageDesc(file_penstock_hub_v1_access, 23);
 
 /**
  * The policy as one change left it.
@@ -1087,7 +1134,7 @@ export type PolicyRevision = Message<"penstock.hub.v1.PolicyRevision"> & {
  * Use `create(PolicyRevisionSchema)` to create a new message.
  */
 export const PolicyRevisionSchema: GenMessage<PolicyRevision> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 23);
+  messageDesc(file_penstock_hub_v1_access, 24);
 
 /**
  * Asks for a page of the history.
@@ -1115,7 +1162,7 @@ export type ListPolicyRevisionsRequest = Message<"penstock.hub.v1.ListPolicyRevi
  * Use `create(ListPolicyRevisionsRequestSchema)` to create a new message.
  */
 export const ListPolicyRevisionsRequestSchema: GenMessage<ListPolicyRevisionsRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 24);
+  messageDesc(file_penstock_hub_v1_access, 25);
 
 /**
  * A page of the history.
@@ -1143,7 +1190,7 @@ export type ListPolicyRevisionsResponse = Message<"penstock.hub.v1.ListPolicyRev
  * Use `create(ListPolicyRevisionsResponseSchema)` to create a new message.
  */
 export const ListPolicyRevisionsResponseSchema: GenMessage<ListPolicyRevisionsResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 25);
+  messageDesc(file_penstock_hub_v1_access, 26);
 
 /**
  * Asks for one revision.
@@ -1164,7 +1211,7 @@ export type GetPolicyRevisionRequest = Message<"penstock.hub.v1.GetPolicyRevisio
  * Use `create(GetPolicyRevisionRequestSchema)` to create a new message.
  */
 export const GetPolicyRevisionRequestSchema: GenMessage<GetPolicyRevisionRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 26);
+  messageDesc(file_penstock_hub_v1_access, 27);
 
 /**
  * Asks what differs.
@@ -1192,7 +1239,7 @@ export type ComparePolicyRevisionsRequest = Message<"penstock.hub.v1.ComparePoli
  * Use `create(ComparePolicyRevisionsRequestSchema)` to create a new message.
  */
 export const ComparePolicyRevisionsRequestSchema: GenMessage<ComparePolicyRevisionsRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 27);
+  messageDesc(file_penstock_hub_v1_access, 28);
 
 /**
  * What differs between two revisions.
@@ -1213,7 +1260,7 @@ export type ComparePolicyRevisionsResponse = Message<"penstock.hub.v1.ComparePol
  * Use `create(ComparePolicyRevisionsResponseSchema)` to create a new message.
  */
 export const ComparePolicyRevisionsResponseSchema: GenMessage<ComparePolicyRevisionsResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 28);
+  messageDesc(file_penstock_hub_v1_access, 29);
 
 /**
  * One difference.
@@ -1263,7 +1310,7 @@ export type PolicyDifference = Message<"penstock.hub.v1.PolicyDifference"> & {
  * Use `create(PolicyDifferenceSchema)` to create a new message.
  */
 export const PolicyDifferenceSchema: GenMessage<PolicyDifference> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 29);
+  messageDesc(file_penstock_hub_v1_access, 30);
 
 /**
  * Asks to bring an earlier policy back.
@@ -1305,7 +1352,7 @@ export type RollbackPolicyRequest = Message<"penstock.hub.v1.RollbackPolicyReque
  * Use `create(RollbackPolicyRequestSchema)` to create a new message.
  */
 export const RollbackPolicyRequestSchema: GenMessage<RollbackPolicyRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 30);
+  messageDesc(file_penstock_hub_v1_access, 31);
 
 /**
  * Asks for an explanation.
@@ -1354,7 +1401,7 @@ export type ExplainAccessRequest = Message<"penstock.hub.v1.ExplainAccessRequest
  * Use `create(ExplainAccessRequestSchema)` to create a new message.
  */
 export const ExplainAccessRequestSchema: GenMessage<ExplainAccessRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 31);
+  messageDesc(file_penstock_hub_v1_access, 32);
 
 /**
  * Who may do what, and why.
@@ -1445,7 +1492,7 @@ export type ExplainAccessResponse = Message<"penstock.hub.v1.ExplainAccessRespon
  * Use `create(ExplainAccessResponseSchema)` to create a new message.
  */
 export const ExplainAccessResponseSchema: GenMessage<ExplainAccessResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 32);
+  messageDesc(file_penstock_hub_v1_access, 33);
 
 /**
  * Whether an action is allowed.
@@ -1480,7 +1527,7 @@ export type ActionVerdict = Message<"penstock.hub.v1.ActionVerdict"> & {
  * Use `create(ActionVerdictSchema)` to create a new message.
  */
 export const ActionVerdictSchema: GenMessage<ActionVerdict> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 33);
+  messageDesc(file_penstock_hub_v1_access, 34);
 
 /**
  * What is shown of a field.
@@ -1536,7 +1583,7 @@ export type FieldVerdict = Message<"penstock.hub.v1.FieldVerdict"> & {
  * Use `create(FieldVerdictSchema)` to create a new message.
  */
 export const FieldVerdictSchema: GenMessage<FieldVerdict> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 34);
+  messageDesc(file_penstock_hub_v1_access, 35);
 
 /**
  * What one grant says of a field.
@@ -1578,7 +1625,7 @@ export type GrantVerdict = Message<"penstock.hub.v1.GrantVerdict"> & {
  * Use `create(GrantVerdictSchema)` to create a new message.
  */
 export const GrantVerdictSchema: GenMessage<GrantVerdict> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 35);
+  messageDesc(file_penstock_hub_v1_access, 36);
 
 /**
  * What in a grant decides.
@@ -1633,7 +1680,7 @@ export enum GrantVerdict_Rule {
  * Describes the enum penstock.hub.v1.GrantVerdict.Rule.
  */
 export const GrantVerdict_RuleSchema: GenEnum<GrantVerdict_Rule> = /*@__PURE__*/
-  enumDesc(file_penstock_hub_v1_access, 35, 0);
+  enumDesc(file_penstock_hub_v1_access, 36, 0);
 
 /**
  * Which rows are visible.
@@ -1668,7 +1715,7 @@ export type RowVerdict = Message<"penstock.hub.v1.RowVerdict"> & {
  * Use `create(RowVerdictSchema)` to create a new message.
  */
 export const RowVerdictSchema: GenMessage<RowVerdict> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 36);
+  messageDesc(file_penstock_hub_v1_access, 37);
 
 /**
  * The row rule of one grant.
@@ -1703,7 +1750,7 @@ export type RowRule = Message<"penstock.hub.v1.RowRule"> & {
  * Use `create(RowRuleSchema)` to create a new message.
  */
 export const RowRuleSchema: GenMessage<RowRule> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 37);
+  messageDesc(file_penstock_hub_v1_access, 38);
 
 /**
  * Whether one record is visible.
@@ -1752,7 +1799,7 @@ export type RecordVerdict = Message<"penstock.hub.v1.RecordVerdict"> & {
  * Use `create(RecordVerdictSchema)` to create a new message.
  */
 export const RecordVerdictSchema: GenMessage<RecordVerdict> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 38);
+  messageDesc(file_penstock_hub_v1_access, 39);
 
 /**
  * Asks for records as somebody sees them.
@@ -1822,7 +1869,7 @@ export type PreviewRecordsRequest = Message<"penstock.hub.v1.PreviewRecordsReque
  * Use `create(PreviewRecordsRequestSchema)` to create a new message.
  */
 export const PreviewRecordsRequestSchema: GenMessage<PreviewRecordsRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 39);
+  messageDesc(file_penstock_hub_v1_access, 40);
 
 /**
  * The first records as somebody sees them.
@@ -1864,7 +1911,7 @@ export type PreviewRecordsResponse = Message<"penstock.hub.v1.PreviewRecordsResp
  * Use `create(PreviewRecordsResponseSchema)` to create a new message.
  */
 export const PreviewRecordsResponseSchema: GenMessage<PreviewRecordsResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 40);
+  messageDesc(file_penstock_hub_v1_access, 41);
 
 /**
  * Asks what a change would do.
@@ -1900,7 +1947,7 @@ export type RehearseAccessRequest = Message<"penstock.hub.v1.RehearseAccessReque
  * Use `create(RehearseAccessRequestSchema)` to create a new message.
  */
 export const RehearseAccessRequestSchema: GenMessage<RehearseAccessRequest> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 41);
+  messageDesc(file_penstock_hub_v1_access, 42);
 
 /**
  * What a change would do.
@@ -1943,7 +1990,7 @@ export type RehearseAccessResponse = Message<"penstock.hub.v1.RehearseAccessResp
  * Use `create(RehearseAccessResponseSchema)` to create a new message.
  */
 export const RehearseAccessResponseSchema: GenMessage<RehearseAccessResponse> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 42);
+  messageDesc(file_penstock_hub_v1_access, 43);
 
 /**
  * What a change would do to one consumer.
@@ -1978,7 +2025,7 @@ export type ConsumerEffect = Message<"penstock.hub.v1.ConsumerEffect"> & {
  * Use `create(ConsumerEffectSchema)` to create a new message.
  */
 export const ConsumerEffectSchema: GenMessage<ConsumerEffect> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 43);
+  messageDesc(file_penstock_hub_v1_access, 44);
 
 /**
  * What a change would do to a consumer's use of one dataset.
@@ -2078,7 +2125,7 @@ export type DatasetEffect = Message<"penstock.hub.v1.DatasetEffect"> & {
  * Use `create(DatasetEffectSchema)` to create a new message.
  */
 export const DatasetEffectSchema: GenMessage<DatasetEffect> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 44);
+  messageDesc(file_penstock_hub_v1_access, 45);
 
 /**
  * What a change would do to a field.
@@ -2141,7 +2188,7 @@ export type FieldEffect = Message<"penstock.hub.v1.FieldEffect"> & {
  * Use `create(FieldEffectSchema)` to create a new message.
  */
 export const FieldEffectSchema: GenMessage<FieldEffect> = /*@__PURE__*/
-  messageDesc(file_penstock_hub_v1_access, 45);
+  messageDesc(file_penstock_hub_v1_access, 46);
 
 /**
  * The integrations that call the hub, and the secrets they prove themselves with.
@@ -2401,6 +2448,21 @@ export const Access: GenService<{
     methodKind: "unary";
     input: typeof RehearseAccessRequestSchema;
     output: typeof RehearseAccessResponseSchema;
+  },
+  /**
+   * A review of access, for those who must show compliance, as a file: for each
+   * consumer the datasets and classes of fields that it may see by the policy of
+   * now, those that it received, through which surfaces, its last use, its
+   * credentials with their age and last use, grants that nobody uses, and
+   * attempts that were denied. Consumers that were deleted are listed if they
+   * used anything in the period. Needs access.read and audit.read.
+   *
+   * @generated from rpc penstock.hub.v1.Access.ReviewAccess
+   */
+  reviewAccess: {
+    methodKind: "server_streaming";
+    input: typeof ReviewAccessRequestSchema;
+    output: typeof HttpBodySchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_penstock_hub_v1_access, 3);

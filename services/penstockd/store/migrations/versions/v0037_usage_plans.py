@@ -5,7 +5,7 @@ from alembic import op
 from penstockd.store.script import run_script
 
 revision = "0037"
-down_revision = "0035"
+down_revision = "0036"
 
 # Entries up to ``after_entry`` were counted without a plan, and their usage may be signed: they
 # belong to the same series for ever.
