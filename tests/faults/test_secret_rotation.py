@@ -244,7 +244,7 @@ def protects(site: Site, old: str) -> None:
     """The old secret still protects something: the status says so, and the hub refuses to retire
     it."""
     holding = {p["what"]: p for p in site.status()[old]["protects"] if p["holds"]}
-    assert set(holding) == {"credentials", "cursors", "page tokens"}
+    assert set(holding) == {"credentials", "cursors", "page tokens", "stream tickets"}
     assert holding["cursors"]["until"] is not None
     refused = site.near.command("secret", "retire", old, check=False)
     assert refused.returncode == 1 and b"credentials" in refused.stderr, refused.stderr

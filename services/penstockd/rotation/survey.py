@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from penstockd.audit.checkpoint import CheckpointKey
+from penstockd.auth.tickets import MOST_SECONDS
 from penstockd.config import Settings
 from penstockd.installation import open_ring
 from penstockd.keyring import CHECKPOINTS, KeyRing
@@ -16,8 +17,12 @@ from penstockd.store.root_secrets import read_root_secrets
 from penstockd.store.sharing import LiveNode, read_live_nodes
 from penstockd.up import OPERATORS_ERRORS, StartRefused, explain_error, open_store
 
-#: How long page tokens can be opened after their secret has ceased to seal.
-_PAGE_TOKENS_KEPT = timedelta(days=1)
+#: What clients hold for a while: how long it can be opened after its secret has ceased to seal, and
+#: of what it is.
+_HELD = (
+    ("page tokens", timedelta(days=1), "of lists under way"),
+    ("stream tickets", timedelta(seconds=MOST_SECONDS), "of browsers that follow a feed"),
+)
 #: A digest renewed under a later secret counts in place of the first one.
 _CREDENTIALS = """
 SELECT count(*), min(c.credential_id), max(coalesce(c.expire_time, 'infinity'))
@@ -143,9 +148,10 @@ async def _find_protected(
         if until is None or until > now:
             note = "that clients hold, and leases: as long as the log is kept"
             found.append(Protected("cursors", None, until, holds=True, note=note))
-    if end is None or end + _PAGE_TOKENS_KEPT > now:
-        until = None if end is None else end + _PAGE_TOKENS_KEPT
-        found.append(Protected("page tokens", None, until, holds=True, note="of lists under way"))
+    for what, kept, note in _HELD:
+        until = None if end is None else end + kept
+        if until is None or until > now:
+            found.append(Protected(what, None, until, holds=True, note=note))
     secret = ring.find(secret_id)
     if secret is not None:
         public = CheckpointKey(ring.derive(secret, CHECKPOINTS).key).public
