@@ -59,6 +59,13 @@ def shown(hub: RunningHub, key: str, place: str) -> dict[str, bytes]:
     return found
 
 
+def holds(said: bytes, record: bytes, surface: str) -> bool:
+    """Whether a surface shows a record; changes of several datasets name its type before it."""
+    if surface in ("poll of all", "pull"):
+        record = b'{"@type":"type.googleapis.com/penstock.model.v1.Customer",' + record[1:]
+    return record in said
+
+
 def test_its_bytes_are_equal_on_every_surface(hub: RunningHub) -> None:
     key = f"one-{uuid.uuid4().hex[:8]}"
     name, only = f"one-{key}", f'customer_id = "{key}"'
@@ -87,10 +94,10 @@ def test_its_bytes_are_equal_on_every_surface(hub: RunningHub) -> None:
                 written = call(hub, "PATCH", f"/v1/customers/{key}", body)
             surfaces = shown(hub, key, place)
             assert surfaces["get"] == written, f"the reply to {verb}"
-            pulled = call(hub, "POST", f"/v1/subscriptions/{name}:pull", {"wait": "10s"})
-            assert [s for s, said in surfaces.items() if written not in said] == []
-            assert written in pulled, pulled
-            lease = {"leaseId": json.loads(pulled)["lease"]["leaseId"]}
+            surfaces["pull"] = call(hub, "POST", f"/v1/subscriptions/{name}:pull", {"wait": "10s"})
+            others = {at: said for at, said in surfaces.items() if not holds(said, written, at)}
+            assert not others, (written, others)
+            lease = {"leaseId": json.loads(surfaces["pull"])["lease"]["leaseId"]}
             call(hub, "POST", f"/v1/subscriptions/{name}:acknowledge", lease)
             eventually(functools.partial(delivered, written))
     finally:
@@ -111,9 +118,8 @@ def test_its_values_are_equal_in_the_command_line_and_in_a_replica(
     with sqlite3.connect(target) as connection:
         connection.row_factory = sqlite3.Row
         (row,) = connection.execute("SELECT * FROM customers").fetchall()
-    for path, value in leaves(wanted):
-        held = row[path]
-        assert in_sql(held, value) == value, path
+    for name, value in wanted.items():
+        assert of_json(row[snake(name)], value) == value, name
     hub.request("DELETE", f"/v1/customers/{key}", consumer="admin")
 
 
@@ -128,19 +134,8 @@ def snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
-def leaves(record: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """The values of a record by the names of its columns."""
-    found = []
-    for name, value in by_model(record).items():
-        if isinstance(value, dict):
-            found += leaves(value, f"{prefix}{name}.")
-        else:
-            found.append((prefix + name, value))
-    return found
-
-
-def in_sql(held: Any, value: Any) -> Any:
-    """What a column of SQLite says, in the form of JSON."""
-    if isinstance(value, list):
+def of_json(held: Any, value: Any) -> Any:
+    """A value of a column of SQLite as JSON has it; messages and lists are JSON there."""
+    if isinstance(value, dict | list):
         return json.loads(held)
     return bool(held) if isinstance(value, bool) else held
