@@ -45,7 +45,7 @@ p { margin: .25rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
 caption { text-align: left; font-weight: 600; padding: .25rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .5rem; overflow-wrap: anywhere;
+th, td { text-align: left; vertical-align: top; padding: .3rem .5rem; overflow-wrap: break-word;
   border: 1px solid #c9d2da; }
 th { background: #eef2f5; }
 tr { break-inside: avoid; }
