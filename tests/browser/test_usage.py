@@ -132,8 +132,8 @@ def test_drawing_across_a_chart_looks_closer(console: Console, guest: Guest) -> 
     before = page.get_by_label("From").input_value()
     drawn = chart(page, "Calls").locator(".u-over")
     drawn.scroll_into_view_if_needed()
-    box = drawn.bounding_box()
-    assert box is not None
+    # The plot is made anew with its lines, a moment after them.
+    box = eventually(drawn.bounding_box)
     middle = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] * 0.9, middle)
     page.mouse.down()

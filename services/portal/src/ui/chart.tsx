@@ -19,7 +19,7 @@ export interface ChartProps {
   /** A value with all its digits, and one for an axis. */
   format: (value: number) => string;
   short: (value: number) => string;
-  /** Called with the seconds of a range that the user has drawn. */
+  /** Called with the whole seconds of a range that the user has drawn. */
   onRange?: (from: number, to: number) => void;
 }
 
@@ -178,7 +178,8 @@ function options(width: number, latest: Latest): uPlot.Options {
         (plot) => {
           const { left, width: wide } = plot.select;
           if (wide < 4) return;
-          latest.current.onRange?.(plot.posToVal(left, "x"), plot.posToVal(left + wide, "x"));
+          const [from, to] = [plot.posToVal(left, "x"), plot.posToVal(left + wide, "x")];
+          latest.current.onRange?.(Math.floor(from), Math.ceil(to));
           plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
         },
       ],
