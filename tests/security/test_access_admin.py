@@ -24,7 +24,9 @@ OPEN = {
     "penstock.hub.v1.Datasets/ListDatasets",
     # A caller that has not made an export cannot know its receipt.
     "penstock.hub.v1.Receipts/GetReceipt",
-    # Without a permission, a caller gets its own usage.
+    # Without a permission, a caller learns who it is, and gets its own limits and usage.
+    "penstock.hub.v1.Callers/GetCaller",
+    "penstock.hub.v1.Limits/GetLimits",
     "penstock.hub.v1.Usage/ReportUsage",
     "penstock.hub.v1.Usage/ExportUsage",
 }

@@ -41,6 +41,7 @@ def list_routes() -> Iterator[Route]:
 async def _create_stream_ticket(
     request: api.CreateStreamTicketRequest, call: ServedCall
 ) -> api.StreamTicket:
+    call.readable(call.hub.catalog)  # who may follow nothing learns nothing of paths
     path, query = split_target(request.feed)
     _check_feed(call, path, query)
     presented = read_presented(call.exchange.metadata)
