@@ -203,3 +203,34 @@ def test_a_conflict_names_what_the_patch_would_change(films: DatasetDoor, key: s
     assert (reply.status, reply.reason) == (409, "ETAG_MISMATCH")
     named = set(reply.violations())
     assert "extras" in named and "counters" not in named
+
+
+def test_a_conflict_compares_numbers_as_they_are_stored(
+    gadgets: DatasetDoor, films: DatasetDoor, key: str
+) -> None:
+    """Fractions, and whole numbers that JSON writes as text."""
+    patch(gadgets, key, {"attributes": {"price": 1.5}})
+    for price, differs in ((1.5, False), (2.5, True)):
+        reply = patch(gadgets, key, {"attributes": {"price": price}}, "?etag=1")
+        assert (reply.status, reply.reason) == (409, "ETAG_MISMATCH"), reply.text
+        assert ("attributes" in reply.violations()) is differs, price
+    patch(films, key, {"counters": {"1": 1}})
+    for count in (1, "1"):
+        reply = patch(films, key, {"counters": {"1": count}}, "?etag=1")
+        assert reply.reason == "ETAG_MISMATCH" and "counters" not in reply.violations()
+
+
+def test_what_does_not_fit_what_another_has_written_is_a_conflict(
+    gadgets: DatasetDoor, key: str
+) -> None:
+    """It would fit what the caller has read: it shall read again."""
+    door = gadgets.hub
+    etag = door.get(f"{gadgets.path}/{key}", "admin").json()["etag"]
+    half = "x" * 150_000
+    assert patch(gadgets, key, {"attributes": {"mine": half}}, f"?etag={etag}").status == 200
+    other = patch(gadgets, key, {"attributes": {"other": half}}, f"?etag={etag}")
+    assert (other.status, other.reason) == (409, "ETAG_MISMATCH"), other.text
+    now = door.get(f"{gadgets.path}/{key}", "admin").json()["etag"]
+    for query in (f"?etag={now}", ""):
+        other = patch(gadgets, key, {"attributes": {"other": half}}, query)
+        assert (other.status, other.reason) == (400, "VALUE_INVALID"), other.text

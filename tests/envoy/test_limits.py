@@ -17,7 +17,7 @@ import pytest
 
 from door import Door, opened, raw, rich_status
 from fake_hub import Keys
-from harness import PATIENCE, folder
+from harness import PATIENCE, ROOT, folder
 from http2 import frame
 from penstock.api.v1 import customers_service_pb2 as api
 from penstockd import resources
@@ -305,6 +305,19 @@ async def probe(door: Door) -> int:
 async def document(door: Door) -> int:
     headers = {"x-api-key": "psk_a_x", "authorization": f"Bearer {door.keys.token()}"}
     return (await door.call("GET", "/portal/", headers=headers))[0]
+
+
+@pytest.mark.parametrize("file", ["", "assets/{script}"])
+async def test_a_file_that_is_refused_is_neither_compressed_nor_kept(file: str) -> None:
+    """The headers of the file are not those of the error in its place."""
+    script = next((ROOT / "gen/portal/assets").glob("index-*.js"))
+    async with limited() as door:
+        path = f"/portal/{file.format(script=script.name)}"
+        (sent, kept, _), (refused, headers, body) = [await door.call("GET", path) for _ in range(2)]
+    assert (sent, refused) == (200, 429)
+    assert kept["content-encoding"] == "gzip" and "no-store" not in kept["cache-control"]
+    assert "content-encoding" not in headers and headers["cache-control"] == "no-store"
+    assert body["details"][0]["reason"] == "RATE_LIMITED"
 
 
 @pytest.mark.parametrize(("call", "most"), [(preflight, 2), (probe, 2), (document, 1)])

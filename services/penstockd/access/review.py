@@ -186,7 +186,9 @@ async def describe_consumer(terms: ReviewTerms, known: _ReviewFacts) -> dict[str
         "surfaces": _list_surfaces(recent),
         "datasets": datasets,
         "credentials": _describe_credentials(terms.now, known),
-        "unused_grants": list_unused(terms, known.name, roles, known.uses),
+        "unused_grants": list_unused(terms, known.name, roles, known.uses)
+        if stored is not None and stored.create_time <= terms.unused_since
+        else [],
         "denied": [
             {**row.values, "calls": str(row.counts.errors)} for row in known.denied[:MAX_LISTED]
         ],
@@ -226,10 +228,25 @@ def _describe_dataset(
         "row_filters": _list_filters(view),
         "may_see": may_see,
         "received": received,
-        "no_longer": [each for each in received if each not in may_see],
+        "no_longer": [each for each in received if not covers_class(may_see, each)],
         "surfaces": _list_surfaces(recent),
         "last_use_time": _find_latest(*(use.last for use in own)),
     }
+
+
+def covers_class(may_see: Sequence[str], received: str) -> bool:
+    """Whether a class of fields that was received may be seen now, as clearly or more so."""
+    name, mask = _split_class(received)
+    return any(
+        name == other and shown.strictness <= mask.strictness
+        for other, shown in map(_split_class, may_see)
+    )
+
+
+def _split_class(text: str) -> tuple[str, Mask]:
+    """A class of fields and its mask, of text such as "pii:partial"."""
+    name, _, mask = text.partition(":")
+    return name, Mask(mask or "clear")
 
 
 def _list_filters(view: View | None) -> list[str]:
@@ -250,6 +267,9 @@ def list_classes(view: View | None) -> list[str]:
 
 def _describe_credentials(now: dt.datetime, known: _ReviewFacts) -> list[dict[str, Any]]:
     """The credentials of a consumer, newest first, then issuers whose tokens it used."""
+    used_at: dict[str, dt.datetime] = {}
+    for use in known.uses:
+        used_at[use.credential_id] = max(used_at.get(use.credential_id, use.last), use.last)
     stored: list[dict[str, Any]] = [
         {
             "credential": c.credential_id,
@@ -257,27 +277,21 @@ def _describe_credentials(now: dt.datetime, known: _ReviewFacts) -> list[dict[st
             "state": "REVOKED" if c.revoked else "EXPIRED" if c.ended else "ACTIVE",
             "create_time": c.create_time,
             "age_days": (now - c.create_time).days,
-            "last_use_time": _find_latest(c.last_use_time, *_uses_of(known, c.credential_id)),
+            "last_use_time": _find_latest(c.last_use_time, used_at.get(c.credential_id)),
             "expire_time": c.expire_time,
         }
-        for c in known.credentials
+        for c in known.credentials[:MAX_LISTED]
     ]
-    others = {use.credential_id for use in known.uses} - {
-        c.credential_id for c in known.credentials
-    }
+    others = used_at.keys() - {c.credential_id for c in known.credentials} - {""}
     used: list[dict[str, Any]] = [
         {
             "credential": name,
             "kind": "ISSUER" if name.startswith("issuer:") else "GONE",
-            "last_use_time": _find_latest(*_uses_of(known, name)),
+            "last_use_time": used_at[name],
         }
-        for name in sorted(others - {""})
+        for name in sorted(others)
     ]
     return [*stored, *used][:MAX_LISTED]
-
-
-def _uses_of(known: _ReviewFacts, credential_id: str) -> list[dt.datetime]:
-    return [use.last for use in known.uses if use.credential_id == credential_id]
 
 
 def list_unused(

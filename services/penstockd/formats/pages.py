@@ -125,7 +125,9 @@ def write_csv_row(values: Iterable[Any]) -> str:
 
 def _disarm_cell(value: Any) -> str:
     text = write_value(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(_ACTIVE) else text
+    return (
+        f"'{text}" if isinstance(value, str | list | tuple) and text.startswith(_ACTIVE) else text
+    )
 
 
 def name_in_json(value: Any) -> Any:

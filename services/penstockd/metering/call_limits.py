@@ -104,6 +104,7 @@ class CallLimitsCache:
         """The limits of a call. Terms are the same object as long as nothing has changed them."""
         found = self._found.get(asked)
         if found is None or found.terms is not terms:
+            self._found.pop(asked, None)
             if len(self._found) >= self._most:
                 self._found.pop(next(iter(self._found)))
             found = self._found[asked] = CallLimits(terms, asked)

@@ -77,16 +77,18 @@ class DoorHours:
         except (OSError, ValueError) as error:  # there is none, or it begins or ends
             _unread.warn(error=repr(error))
             return
-        last, self._last = self._last, now
-        if last is None:
+        if self._last is None:
+            self._last = now
             return
-        grown = now.since(last)
+        grown = now.since(self._last)
         async with self._database.transaction() as connection:
             await connection.execute(
                 _ADD, self._node_id, list(grown.times), grown.requests, grown.failures,
                 grown.rejected, list(grown.times.values()),
             )  # fmt: skip
             await connection.execute(_DROP, KEPT)
+        # Only now: what the sidecar answered while the database was away counts, too.
+        self._last = now
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,15 @@ class HighestRate(NamedTuple):
 def find_highest_rate(policy: PolicySnapshot) -> HighestRate | None:
     """The highest rate for all calls, of the plans and of consumers' own; None without any.
 
-    Plans that no consumer has yet count, so that a consumer may get one at any time.
+    Plans that no consumer has yet count, so that a consumer may get one at any time. Those in
+    shadow do not: they admit and refuse nothing.
     """
     terms = [policy.terms(name) for name, each in policy.consumers.items() if each.active]
     own = [_find_rate(each) for each in terms]
     rates = [rate for rate in own if rate is not None]
-    rates += _list_whole(rate for plan in policy.plans.values() for rate in plan.limits.rates)
+    for plan in policy.plans.values():
+        if not plan.shadow:
+            rates += _list_whole(plan.limits.rates)
     if not rates:
         return None
     return HighestRate(

@@ -56,9 +56,9 @@ class SeriesMaker:
 
     async def learn(self, connection: Connection, traits: Iterable[tuple[Any, ...]]) -> None:
         """Read what the columns of entries name, and is not known yet."""
-        named = {each[-2:] for each in traits}
-        await self._plans.learn(connection, {revision for revision, _ in named})
-        await self._learn_classes(connection, {digest for _, digest in named} - {None})
+        named = {(each[0], *each[-2:]) for each in traits}
+        await self._plans.learn(connection, {(revision, name) for name, revision, _ in named})
+        await self._learn_classes(connection, {digest for _, _, digest in named} - {None})
 
     async def _learn_classes(self, connection: Connection, digests: set[bytes]) -> None:
         wanted = digests - self._classes.keys()

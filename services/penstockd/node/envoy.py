@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from penstockd.node.errors import ConfigRefused, PortInUse, ProcessFailed
 from penstockd.node.guard import ChildGuard
 from penstockd.node.portal import ROOT, served_variants, write_compressed
 from penstockd.node.process import Process, set_aside, spawn_process
+from penstockd.node.replacing import replace_text
 from penstockd.node.ring import RateLimit, RingRate, read_plan_rate, scale_limits
 
 #: The paths for signing in.
@@ -198,10 +197,10 @@ def write_config(config: EnvoyConfig, path: Path) -> None:
     and the secrets are replaced atomically."""
     if config.certificates is not None:
         for name, resource in config.certificates.secrets().items():
-            _replace_text(config.sockets / name, json.dumps(resource))
+            replace_text(config.sockets / name, json.dumps(resource))
     write_compressed(config.portal, config.compressed_portal)
     write_limits(config)
-    _replace_text(path, render_config(config))
+    replace_text(path, render_config(config))
 
 
 def write_limits(config: EnvoyConfig) -> bool:
@@ -211,16 +210,8 @@ def write_limits(config: EnvoyConfig) -> bool:
     text, path = render_limits(config), config.ring_file
     if path.exists() and path.read_text("utf-8") == text:
         return False
-    _replace_text(path, text)
+    replace_text(path, text)
     return True
-
-
-def _replace_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(name, path)
 
 
 def _tls_paths(config: EnvoyConfig) -> dict[str, str | None] | None:

@@ -52,7 +52,8 @@ _ACCEPTS_GZIP = r"(.*[ ,])?gzip( *; *q=(0\.[0-9]*[1-9][0-9]*|1(\.0*)?))? *(,.*)?
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to serve a file of the console: its URL path, folder, type and headers.
+    """One way to serve a file of the console: its URL path, folder, type and headers; those of
+    ``file_headers`` only if the file is sent, not with an error in its place.
 
     The request's accept-encoding must match the pattern ``accept_encoding``, unless it is empty.
     """
@@ -61,6 +62,7 @@ class Variant:
     folder: str
     content_type: str
     headers: Mapping[str, str]
+    file_headers: Mapping[str, str]
     accept_encoding: str = ""
 
 
@@ -100,9 +102,9 @@ def _file_variants(folder: Path, compressed: Path, path: Path) -> Iterator[Varia
         raise ConfigRefused(f"{path}: files of the console are {', '.join(_TYPES)}")
     keep = "public, max-age=31536000, immutable" if name.startswith(HASHED) else "no-cache"
     place = ROOT + name.removesuffix("index.html")
-    headers = {"cache-control": keep, **_GUARDS}
+    headers, of_file = dict(_GUARDS), {"cache-control": keep}
     if _is_compressed(path):
         headers["vary"] = "accept-encoding"
-        encoded = {**headers, "content-encoding": "gzip"}
-        yield Variant(place, f"{compressed.absolute()}/", kind, encoded, _ACCEPTS_GZIP)
-    yield Variant(place, f"{folder.absolute()}/", kind, headers)
+        encoded = {**of_file, "content-encoding": "gzip"}
+        yield Variant(place, f"{compressed.absolute()}/", kind, headers, encoded, _ACCEPTS_GZIP)
+    yield Variant(place, f"{folder.absolute()}/", kind, headers, of_file)

@@ -7,12 +7,11 @@ it into the limits that Envoy watches. No caller may be refused here that its pl
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from penstockd.node.errors import ConfigRefused
+from penstockd.node.replacing import replace_text
 
 _PLAN_RATE = "plan-rate.json"
 
@@ -82,10 +81,7 @@ def scale_limits(limit: RateLimit | None, plans: RingRate | None) -> dict[str, R
 
 def write_plan_rate(folder: Path, rate: RingRate | None) -> None:
     """Tell the supervisor the plans' highest rate; None if they have none. Raises OSError."""
-    handle, name = tempfile.mkstemp(dir=folder, prefix=_PLAN_RATE)
-    with open(handle, "w", encoding="utf-8") as file:
-        json.dump(None if rate is None else asdict(rate), file)
-    os.replace(name, folder / _PLAN_RATE)
+    replace_text(folder / _PLAN_RATE, json.dumps(None if rate is None else asdict(rate)))
 
 
 def forget_plan_rate(folder: Path) -> None:

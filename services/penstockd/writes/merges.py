@@ -70,8 +70,14 @@ class StoredMerge:
 
     def _veil(self, violation: Violation) -> Violation:
         """The fault of a value of which a part is stored."""
-        merged = any(violation.field.startswith(field.path) for field in self._codec.fields)
+        at = violation.field.partition("[")[0]
+        merged = any(_overlap(at, field.path) for field in self._codec.fields)
         return Violation(violation.field, UNREAD) if merged else violation
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one path is the other, holds it, or is within it; the record's own is empty."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.") or not one
 
 
 def _clear_field(message: Any, field: Field) -> None:

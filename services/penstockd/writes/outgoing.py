@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from penstockd.calls import Call
 from penstockd.catalog import MOVING, Dataset, Field
 from penstockd.catalog.keys import key_paths
-from penstockd.catalog.merging import MergePatch, merge_json
+from penstockd.catalog.merging import MergePatch
 from penstockd.catalog.record import Codec
+from penstockd.catalog.scalars import ValueRefused
 from penstockd.errors import EtagMismatch, RecordNotFound, Violation
 from penstockd.policy.model import Action
 from penstockd.policy.read import Get
@@ -169,7 +170,7 @@ class SetValues:
         own = dict(zip(self.fields, self._row, strict=True))
         for field, value in zip(fields, now, strict=True):
             if (patch := self._merges.get(field)) is not None:
-                own[field] = stored_row((field,), [merge_json(value, patch.changes)])[0]
+                own[field] = _merge_value(field, patch, value)
         pairs = zip(fields, stored_row(fields, now), strict=True)
         return [f.path for f, value in pairs if not is_unchanged(f, value, own[f])]
 
@@ -177,6 +178,14 @@ class SetValues:
         """A record with the values of some of the fields."""
         values = dict(zip(self.fields, self._row, strict=True))
         return await record_of(Codec(self._dataset, fields), [values[f] for f in fields])
+
+
+def _merge_value(field: Field, patch: MergePatch, stored: Any) -> Any:
+    """What a patch makes of a value, in the store's form; None if that is no value of the field."""
+    try:
+        return stored_row((field,), [patch.merged(stored)])[0]
+    except ValueRefused:
+        return None
 
 
 class WrittenRecord:

@@ -62,7 +62,22 @@ class Update:
         dataset, key = self._view.dataset, message_key(self._view.dataset, self._record)
         if not await transaction.lock(self._view.guard, key):
             raise RecordNotFound(f"{dataset.singular} '{key}' does not exist")
-        return await self._merge.row(transaction, key, self._record, self._incoming)
+        try:
+            return await self._merge.row(transaction, key, self._record, self._incoming)
+        except ValueInvalid:
+            await self._compare_etags(transaction)
+            raise
+
+    async def _compare_etags(self, transaction: WriteTransaction) -> None:
+        """Raise EtagMismatch if the record has none of the etags: what another has changed may be
+        why the values do not fit, and the caller shall read it again."""
+        if self.etags:
+            pairs = zip(self._incoming.fields, self._row, strict=True)
+            fields, key = zip(*[(f, v) for f, v in pairs if f.in_key], strict=True)
+            dataset, guard = self._view.dataset, self._view.guard
+            await transaction.upsert(
+                dataset, fields, [[*key]], guard, mode=Mode.UPDATE, etags=self.etags
+            )
 
     async def or_create(self, transaction: WriteTransaction) -> None:
         """Update the record, or create it if it does not exist. Raises RecordNotFound."""

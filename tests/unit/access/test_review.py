@@ -15,6 +15,7 @@ from fake_organs import NOBODY, FakeHub, HubLike, administrator, fake_hub
 from penstockd.access.review import (
     ReviewQuestion,
     ReviewTerms,
+    covers_class,
     is_denial,
     list_classes,
     list_unused,
@@ -101,6 +102,22 @@ def test_classes_that_a_consumer_may_see(hub: FakeHub) -> None:
     assert list_classes(policy.visible(principal, "customers")) == ["pii:hash", "public"]
     assert list_classes(policy.visible(Principal(NOBODY, "", frozenset()), "customers")) == []
     assert list_classes(None) == []
+
+
+@pytest.mark.parametrize(
+    ("may_see", "received", "covered"),
+    [
+        (["pii"], "pii", True),
+        (["pii"], "pii:partial", True),
+        (["pii:hash", "public"], "pii:hash", True),
+        (["pii:hash", "public"], "pii", False),
+        (["public"], "pii:partial", False),
+        ([], "public", False),
+    ],
+)
+def test_what_may_be_seen_no_longer(may_see: list[str], received: str, covered: bool) -> None:
+    """A class counts as seen as clearly as its clearest field."""
+    assert covers_class(may_see, received) is covered
 
 
 @pytest.mark.parametrize(

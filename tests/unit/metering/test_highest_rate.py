@@ -29,7 +29,7 @@ def consumer(name: str, plan: str = "", *, active: bool = True, **own: object) -
         ([FREE, GOLD], [consumer("a", "free")], HighestRate(50, 300, True)),
         ([FREE, NONE], [consumer("a", "free"), consumer("b", "none")], HighestRate(1, 300, False)),
         ([FREE], [consumer("a", "free"), consumer("b", active=False)], HighestRate(1, 300, True)),
-        ([SHADOW], [consumer("a", "shadow")], HighestRate(5, 5, False)),
+        ([SHADOW], [consumer("a", "shadow")], None),
         ([GOLD], [consumer("a", "gold", per_second=80.0, burst=7)], HighestRate(80, 100, True)),
         ([GOLD], [consumer("a", "gold", unlimited=True)], HighestRate(50, 100, False)),
     ],

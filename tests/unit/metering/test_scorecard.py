@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from penstockd.audit.entry import DELIVERIES
-from penstockd.errors import ValueInvalid
+from penstockd.errors import DatabaseUnavailable, ValueInvalid
 from penstockd.metering.counting import UsageCounts
 from penstockd.metering.door_hours import DoorCounts, DoorHours, sum_door
 from penstockd.metering.figures import (
@@ -193,6 +194,28 @@ async def test_answers_are_added_to_their_hour(database: Database) -> None:
     await hours.note()
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM hub.door_hour") == 2
+
+
+async def test_what_is_answered_while_the_database_is_away_counts(database: Database) -> None:
+    """It is mostly failures: availability is about them most of all."""
+    readings = [DoorReading(n, n - 100, 0, {1.0: n}) for n in (100, 120, 150)]
+    outages = [DatabaseUnavailable("away")]
+
+    def transaction() -> Any:
+        if outages:
+            raise outages.pop()
+        return database.transaction()
+
+    flaky: Any = SimpleNamespace(transaction=transaction)
+    hours = DoorHours(flaky, Path("none"), "n1", lambda _: readings.pop(0))
+    await hours.note()
+    with pytest.raises(DatabaseUnavailable):
+        await hours.note()
+    await hours.note()
+    async with database.connection() as connection:
+        now = await connection.fetchval("SELECT now()")
+        found = await sum_door(connection, now - dt.timedelta(days=1), now + dt.timedelta(hours=2))
+    assert (found.requests, found.failures) == (50, 50)
 
 
 async def fill(connection: Connection, time: dt.datetime, denied: int) -> None:

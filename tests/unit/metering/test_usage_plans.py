@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstockd.audit.entry import Entry
+from penstockd.metering import plans_then
 from penstockd.metering.counting import UsageCounts
 from penstockd.metering.plans_then import PlansThen
 from penstockd.metering.reconcile import reconcile_usage
@@ -101,13 +102,16 @@ async def test_entries_from_before_plans_were_counted_stay_without_one(database:
     assert await find_difference(database) == (UsageCounts(0, 0, 0, 0), 0)
 
 
-async def test_revisions_are_remembered_within_bounds(database: Database) -> None:
+async def test_revisions_are_remembered_within_bounds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans_then, "_MAX_KNOWN", 20)
     plans = PlansThen()
     revisions = [await give_plan(database, "crm", ("gold", "free")[n % 2]) for n in range(30)]
     async with database.connection() as connection:
-        await plans.learn(connection, revisions)
+        await plans.learn(connection, [(r, name) for r in revisions for name in ("crm", "bi")])
         assert [plans.find(r, "crm") for r in revisions] == ["gold", "free"] * 15
         plans.forget()
-        await plans.learn(connection, revisions[:1])
-        assert plans.find(revisions[0], "crm") == "gold"
-        assert plans.find(revisions[-1], "bi") == plans.find(revisions[-1], "other") == ""
+        assert plans.find(revisions[-1], "bi") == ""
+        await plans.learn(connection, [(revisions[0], "crm"), (revisions[0], "other")])
+        assert plans.find(revisions[0], "crm") == "gold" and not plans.find(revisions[0], "other")

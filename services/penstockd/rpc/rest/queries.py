@@ -18,6 +18,8 @@ from penstockd.rpc.rest.values import fill_message, follow_steps, known_message,
 #: The most parameters of a call, and of messages within messages that a name may lead through.
 MOST_PARAMETERS, MOST_DEPTH = 500, 4
 _MASK = "update_mask"
+#: After so many faults, no similar names are looked for.
+_HINTS = 20
 
 
 def parse_query(text: str) -> list[tuple[str, str]]:
@@ -52,6 +54,11 @@ class QueryReader:
         """
         problems, found = Problems(), set[FieldDescriptor]()
         for name, text in given:
+            if name not in self._fields:
+                # Looking for similar names takes time, so it is done for the first few.
+                hint = suggest_name(name, self._names) if problems.count < _HINTS else ""
+                problems.add(join_path("", name), f"is not a parameter of this method{hint}")
+                continue
             try:
                 self._read_one(name, text, message, body, found)
             except ValueRefused as refused:
@@ -67,11 +74,7 @@ class QueryReader:
         found: set[FieldDescriptor],
     ) -> None:
         """Raises ValueRefused."""
-        known = self._fields.get(name)
-        if known is None:
-            hint = suggest_name(name, self._names)
-            raise ValueRefused(f"is not a parameter of this method{hint}")
-        steps, field = known
+        steps, field = self._fields[name]
         if field in found and not field.is_repeated:
             raise ValueRefused("is given more than once")
         found.add(field)
