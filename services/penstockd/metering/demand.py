@@ -20,7 +20,7 @@ from penstockd.metering.trials import Bucket
 from penstockd.policy.plans import Countable, PlanQuota, PlanRate
 from penstockd.store.database import Connection
 
-#: Rows that are read at a time.
+#: Buckets, of all limits together, that are read at a time: those of one row at least.
 _GROUP = 500
 
 
@@ -85,18 +85,18 @@ async def read_demand(
     for level, low, high in spans:
         sql = _ROWS.format(columns=columns, table=level.table, series=_NOT_OPEN)
         cursor = await connection.cursor(sql, consumer_id, low, high, *arguments)
-        while rows := await cursor.fetch(_GROUP):
+        while rows := await cursor.fetch(max(1, _GROUP // max(1, len(limits)))):
             yield [_split_row(level, row) for row in rows]
 
 
 def _split_row(level: UsageLevel, row: Any) -> list[Bucket]:
-    return [Bucket(level, row[0], *row[at : at + 3]) for at in range(1, len(row), 3)]
+    return [Bucket(level, row[0], *row[at : at + 2]) for at in range(1, len(row), 2)]
 
 
 def _list_columns(
     limit: PlanRate | PlanQuota, arguments: list[Any], may_raise: bool
 ) -> Iterator[str]:
-    """The amount that a limit counts, the calls that used some of it, and all that it reaches."""
+    """The amount that a limit counts, and all calls that it reaches."""
     reach = _write_reach(limit, arguments)
     if isinstance(limit, PlanRate):
         name, counted, called = "calls", f"{_CALL} AND {reach}", f"{_CALL} AND {reach}"
@@ -106,7 +106,6 @@ def _list_columns(
         name, what = _COUNTED[limit.what]
         counted, called = f"{what} AND {reach}", f"{_CALL} AND {reach}"
     yield _write_sum(name, counted)
-    yield _write_sum("calls", f"{counted} AND {called} AND u.{name} > 0")
     yield _write_sum("calls", called)
 
 

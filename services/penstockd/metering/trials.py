@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from penstockd.metering.call_limits import account_of
 from penstockd.metering.rollups import UsageLevel
-from penstockd.policy.plans import Countable, PlanQuota, PlanRate, Terms
+from penstockd.policy.plans import Countable, PlanQuota, PlanRate, QuotaPeriod, Terms
 
 #: The most stretches that are listed of one limit.
 MAX_STRETCHES = 20
@@ -27,6 +27,8 @@ LENGTHS = {
     UsageLevel.HOUR: _HOUR,
     UsageLevel.DAY: dt.timedelta(days=1),
 }
+#: The periods of which an hour or a day holds so many that they are not listed.
+_SHORT = {QuotaPeriod.MINUTE: dt.timedelta(minutes=1), QuotaPeriod.HOUR: _HOUR}
 
 
 class Verdict(enum.StrEnum):
@@ -42,13 +44,12 @@ class Verdict(enum.StrEnum):
 
 
 class Bucket(NamedTuple):
-    """What a limit counts in one minute, hour or day: the ``amount`` of what it limits, the calls
-    that used some of it, and all calls that it reaches."""
+    """What a limit counts in one minute, hour or day: the ``amount`` of what it limits, and all
+    calls that it reaches."""
 
     level: UsageLevel
     start: dt.datetime
     amount: int
-    users: int
     calls: int
 
     @property
@@ -243,13 +244,14 @@ class QuotaTrial:
         use = self._use
         if use is not None and use.start <= bucket.start and bucket.end <= use.end:
             return self._add_whole(use, bucket)
+        length, short = LENGTHS[bucket.level], _SHORT.get(self._quota.per)
+        if short is not None and length > 2 * short:
+            return self._add_many(bucket, length // short + (not self._is_aligned(bucket)))
         periods = list(self._list_periods(bucket))
         if len(periods) == 1:
             self._add_whole(self._open(*periods[0]), bucket)
         elif len(periods) == 2:
-            # A period ends within the bucket: all of it may belong to either.
-            for period in periods:
-                self._add_possible(self._open(*period), bucket)
+            self._add_split(bucket, periods)
         else:
             self._add_many(bucket, len(periods))
 
@@ -267,21 +269,35 @@ class QuotaTrial:
         if not told:
             return
         least, over = self._count_refused(bucket, before), use.least > limit
-        self._note(bucket, least, self._count_possible(bucket, use) if use.most > limit else 0)
+        self._note(bucket, least, self._count_possible(bucket, use))
         self._near.add(bucket, near=bool(bucket.amount) and use.least >= NEAR * limit, refused=over)
         self.finding.peak = max(self.finding.peak, use.least)
-        if over:
-            if use.stretch is None:
-                use.stretch = RefusedTime(bucket.start, use.end, 0, 0)
-                self.finding.occurrences += 1
-            self.finding.first = self.finding.first or use.stretch.start
-            self.finding.last = bucket.start
-            use.stretch.refused += least
+        if self._tells(least, over=over):
+            self._extend(use, bucket, least)
 
-    def _add_possible(self, use: _Use, bucket: Bucket) -> None:
-        use.most += bucket.amount
+    def _tells(self, least: int, *, over: bool) -> bool:
+        """Whether a bucket is told of: a soft quota is over, or another refuses for certain."""
+        return over if self._quota.soft else least > 0
+
+    def _extend(self, use: _Use, bucket: Bucket, least: int) -> None:
+        """Tell of a bucket in its period's stretch."""
+        if use.stretch is None:
+            use.stretch = RefusedTime(bucket.start, use.end, 0, 0)
+            self.finding.occurrences += 1
+        self.finding.first = self.finding.first or use.stretch.start
+        self.finding.last = bucket.start
+        use.stretch.refused += least
+
+    def _add_split(
+        self, bucket: Bucket, periods: Iterable[tuple[dt.datetime, dt.datetime]]
+    ) -> None:
+        """Add a bucket in which a period ends: all of it may belong to either, but not to both."""
+        possible = 0
+        for period in periods:
+            use = self._open(*period)
+            use.most += bucket.amount
+            possible = max(possible, self._count_possible(bucket, use))
         if bucket.end > self._since:
-            possible = self._count_possible(bucket, use) if use.most > self._quota.limit else 0
             self._note(bucket, 0, possible)
 
     def _add_many(self, bucket: Bucket, periods: int) -> None:
@@ -291,16 +307,14 @@ class QuotaTrial:
             return
         limit, counted = self._quota.limit, self._counts_calls
         over = max(0, bucket.amount - periods * limit)
-        if bucket.amount > limit:
-            most = bucket.amount - limit if counted else bucket.calls
-            self._note(bucket, over if counted else min(1, over), most)
-        else:
-            self._note(bucket, 0, 0)
+        # The call that exceeds a quota of bytes still gets its reply.
+        least = over if counted else int(over > 0 and self._quota.what is not Countable.BYTES)
+        most = max(0, bucket.amount - limit)
+        self._note(bucket, least, most if counted or not most else bucket.calls)
         self._near.add(bucket, near=bucket.amount >= NEAR * periods * limit, refused=over > 0)
-        if over:
+        if self._tells(least, over=over > 0):
             self.finding.occurrences += 1
-            refused = over if counted else 1
-            self.finding.list_stretch(RefusedTime(bucket.start, bucket.end, bucket.amount, refused))
+            self.finding.list_stretch(RefusedTime(bucket.start, bucket.end, bucket.amount, least))
 
     @property
     def _counts_calls(self) -> bool:
@@ -312,16 +326,18 @@ class QuotaTrial:
         limit = self._quota.limit
         if self._counts_calls:
             return max(0, bucket.amount - max(0, limit - before))
-        if before >= limit:
-            # Nothing was left when the bucket began; without a byte left, no call begins.
-            return bucket.calls if self._quota.what is Countable.BYTES else bucket.users
-        # The call that exceeds a quota of bytes still gets its reply.
-        return int(before + bucket.amount > limit and self._quota.what is not Countable.BYTES)
+        if self._quota.what is Countable.BYTES:
+            # The call that exceeds it still gets its reply; without a byte left, no call begins.
+            return bucket.calls if before >= limit else 0
+        # A call whose records do not fit uses none: smaller ones may fit after it.
+        return int(bucket.amount > (limit - before if before <= limit else limit))
 
     def _count_possible(self, bucket: Bucket, use: _Use) -> int:
+        """Calls that are refused at most, with all that may belong to the period."""
+        over = max(0, use.most - self._quota.limit)
         if self._counts_calls:
-            return min(bucket.amount, use.most - self._quota.limit)
-        return bucket.calls
+            return min(bucket.amount, over)
+        return bucket.calls if over else 0
 
     def _note(self, bucket: Bucket, least: int, most: int) -> None:
         self.finding.note(bucket)
@@ -339,6 +355,11 @@ class QuotaTrial:
             self._use.stretch.used = self._use.least
             self.finding.list_stretch(self._use.stretch)
         self._use = None
+
+    def _is_aligned(self, bucket: Bucket) -> bool:
+        """Whether periods begin where a bucket begins and ends; if not, it touches one more."""
+        times = (bucket.start, bucket.end)
+        return all(account_of("", self._quota, self._terms, t).start == t for t in times)
 
     def _list_periods(self, bucket: Bucket) -> Iterator[tuple[dt.datetime, dt.datetime]]:
         """The periods that a bucket touches."""

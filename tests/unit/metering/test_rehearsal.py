@@ -83,20 +83,34 @@ async def test_what_each_limit_counts(database: Database) -> None:
                 limit.key: each[2:] for limit, each in zip(limits, row, strict=True)
             }
     assert found[False] == {
-        "rate": (117, 117, 117),
-        "rate:Customers/GetCustomer": (6, 6, 6),
-        "rate:orders": (1, 1, 1),
-        "calls-per-day": (106, 106, 107),
-        "records-per-day": (38, 3, 107),
-        "bytes-per-day": (1430, 104, 107),
-        "webhook_attempts-per-day": (4, 0, 107),
-        "import_records-per-day": (500, 1, 107),
-        "calls-per-day:customers": (5, 5, 6),
-        "records-per-day:Customers/GetCustomer": (30, 3, 6),
+        "rate": (117, 117),
+        "rate:Customers/GetCustomer": (6, 6),
+        "rate:orders": (1, 1),
+        "calls-per-day": (106, 107),
+        "records-per-day": (38, 107),
+        "bytes-per-day": (1430, 107),
+        "webhook_attempts-per-day": (4, 107),
+        "import_records-per-day": (500, 107),
+        "calls-per-day:customers": (5, 6),
+        "records-per-day:Customers/GetCustomer": (30, 6),
     }
-    assert found[True]["rate"] == (117, 117, 117)
-    assert found[True]["calls-per-day"] == (6, 6, 7)
-    assert found[True]["bytes-per-day"] == (430, 4, 7)
+    assert found[True]["rate"] == (117, 117)
+    assert found[True]["calls-per-day"] == (6, 7)
+    assert found[True]["bytes-per-day"] == (430, 7)
+
+
+async def test_the_buckets_that_are_read_at_a_time_are_bounded(database: Database) -> None:
+    """However many limits there are: each has a bucket in every row."""
+    time, minute = dt.datetime(2026, 3, 1, tzinfo=UTC), dt.timedelta(minutes=1)
+    spans = [(MINUTE, time, time + 5 * minute)]
+    read = {}
+    async with database.transaction() as connection:
+        await add(connection, *((time + i * minute, series(), (1, 0, 0)) for i in range(5)))
+        for count in (1, 200, 501):
+            limits = [PlanRate(1, 1)] * count
+            groups = read_demand(connection, "crm", limits, spans, may_raise=False)
+            read[count] = [len(group) async for group in groups]
+    assert read == {1: [5], 200: [2, 2, 1], 501: [1] * 5}
 
 
 def test_each_part_of_a_range_is_read_at_the_finest_level_that_is_kept() -> None:

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from chance import SEED
+from penstockd.metering import call_limits, trials
+from penstockd.metering.ledger import AllowanceKey
 from penstockd.metering.rollups import UsageLevel
 from penstockd.metering.trials import Bucket, LimitFinding, QuotaTrial, RateTrial, Verdict
 from penstockd.policy.plans import (
@@ -29,7 +31,7 @@ LEVELS = list(UsageLevel)
 
 
 def bucket(at: dt.datetime, amount: int, level: UsageLevel = UsageLevel.MINUTE) -> Bucket:
-    return Bucket(level, at, amount, amount, amount)
+    return Bucket(level, at, amount, amount)
 
 
 def gather(calls: Iterable[tuple[dt.datetime, int]], level: UsageLevel) -> list[Bucket]:
@@ -39,7 +41,7 @@ def gather(calls: Iterable[tuple[dt.datetime, int]], level: UsageLevel) -> list[
         start = level.truncate(time)
         used, count = sums.get(start, (0, 0))
         sums[start] = used + amount, count + 1
-    return [Bucket(level, t, used, n, n) for t, (used, n) in sorted(sums.items())]
+    return [Bucket(level, t, used, n) for t, (used, n) in sorted(sums.items())]
 
 
 def rate_calls(per_second: float, burst: int, calls: Sequence[dt.datetime]) -> int:
@@ -193,23 +195,124 @@ def test_a_quota_counts_its_period_from_the_beginning() -> None:
 def test_quotas_of_records_and_bytes() -> None:
     minute = dt.timedelta(minutes=1)
     buckets = [
-        Bucket(UsageLevel.MINUTE, START, 90, 3, 5),
-        Bucket(UsageLevel.MINUTE, START + minute, 20, 2, 4),
-        Bucket(UsageLevel.MINUTE, START + 2 * minute, 30, 1, 9),
-        Bucket(UsageLevel.MINUTE, START + 3 * minute, 0, 0, 2),
+        Bucket(UsageLevel.MINUTE, START, 90, 5),
+        Bucket(UsageLevel.MINUTE, START + minute, 20, 4),
+        Bucket(UsageLevel.MINUTE, START + 2 * minute, 30, 9),
+        Bucket(UsageLevel.MINUTE, START + 3 * minute, 0, 2),
     ]
     records = try_quota(PlanQuota(Countable.RECORDS, QuotaPeriod.DAY, 100), buckets)
-    # One call in the second minute, that of the third; any of those since may have been refused.
-    assert (records.refused, records.refused_at_most) == (2, 15)
+    # One call in the second minute; any of those since may have been refused.
+    assert (records.refused, records.refused_at_most) == (1, 15)
+    assert records.first == records.last == START + minute
     size = try_quota(PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 100), buckets)
     # The reply that exceeds it is sent; afterwards no call begins.
     assert (size.refused, size.refused_at_most) == (11, 15)
-    assert size.first == START + minute and size.near_hours == 0
+    assert size.first == START + 2 * minute and size.near_hours == 0
+    sent = try_quota(PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 100), buckets[:2])
+    assert (sent.verdict, sent.refused, sent.refused_at_most) == (Verdict.MAY_REFUSE, 0, 4)
     soft = try_quota(PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 100, soft=True), buckets)
     assert (soft.verdict, soft.refused, soft.peak, soft.allowed) == (Verdict.COUNTS, 0, 140, 100)
     near = try_quota(PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 170), buckets)
     assert (near.verdict, near.near_hours) == (Verdict.NEAR, 1)
     assert try_quota(PlanQuota(Countable.BYTES, QuotaPeriod.DAY, 200), []).verdict is Verdict.UNUSED
+
+
+def keep_whole(limit: int, calls: Sequence[tuple[dt.datetime, int]]) -> int:
+    """How many calls do not fit into a quota that takes each whole or not at all."""
+    left, refused = limit, 0
+    for _, amount in calls:
+        fits = amount <= left
+        left -= amount * fits
+        refused += not fits
+    return refused
+
+
+@pytest.mark.parametrize("what", [Countable.RECORDS, Countable.IMPORT_RECORDS])
+def test_records_that_do_not_fit_use_nothing(what: Countable) -> None:
+    minute = dt.timedelta(minutes=1)
+    quota = PlanQuota(what, QuotaPeriod.MONTH, 1000)
+    calls = [(START, 5000), *((START + i * minute, 1) for i in range(1, 21))]
+    found = try_quota(quota, gather(calls, UsageLevel.MINUTE))
+    assert found.refused == keep_whole(1000, calls) == 1
+    assert (found.refused_at_most, found.occurrences) == (21, 1)
+    assert found.first == found.last == START and found.stretches[0].refused == 1
+    # A minute that exceeds the quota by itself has a call that does not fit, whatever came before.
+    calls.append((START + 21 * minute, 1001))
+    again = try_quota(quota, gather(calls, UsageLevel.MINUTE))
+    assert again.refused == keep_whole(1000, calls) == 2
+    assert again.last == START + 21 * minute
+    # What was refused before the range is not told, and leaves the quota to the calls within it.
+    later = try_quota(quota, gather(calls[:21], UsageLevel.MINUTE), since=START + minute)
+    assert (later.refused, later.occurrences, later.verdict) == (0, 0, Verdict.MAY_REFUSE)
+    assert not later.stretches and later.first is None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("zone", ["", "Europe/Berlin"])
+def test_a_quota_of_records_refuses_between_the_bounds(zone: str, level: UsageLevel) -> None:
+    chance = random.Random(SEED)
+    begin, end = dt.datetime(2026, 3, 2, tzinfo=UTC), 20 * 86_400
+    certain = 0
+    for _ in range(60):
+        limit = chance.choice([0, 10, 100, 1000])
+        largest = chance.choice([1, 20, 3000])
+        count = chance.randrange(1, 80)
+        times = sorted(begin + SECOND * chance.randrange(end) for _ in range(count))
+        calls = [(time, chance.randrange(1, largest + 1)) for time in times]
+        true = keep_whole(limit, calls)
+        quota = PlanQuota(Countable.RECORDS, QuotaPeriod.MONTH, limit)
+        found = try_quota(quota, gather(calls, level), zone)
+        assert found.refused <= true <= found.refused_at_most
+        certain += found.refused
+    assert certain
+
+
+def test_a_bucket_in_which_a_period_ends_counts_once() -> None:
+    """Days of UTC hold the ends of days in Berlin: a call belongs to one of the two."""
+    day = dt.timedelta(days=1)
+    days = [bucket(START + i * day, 10, UsageLevel.DAY) for i in range(3)]
+    quota = PlanQuota(Countable.CALLS, QuotaPeriod.DAY, 0)
+    assert try_quota(quota, days, "Europe/Berlin").refused_at_most == 30
+    sizes = [Bucket(UsageLevel.DAY, START + i * day, 500, 10) for i in range(3)]
+    for what in (Countable.BYTES, Countable.RECORDS):
+        found = try_quota(PlanQuota(what, QuotaPeriod.DAY, 400), sizes, "Europe/Berlin")
+        assert found.refused_at_most == 30
+    # Of 10 calls, 3 exceed a quota of 7 if either day has them all; they cannot be in both.
+    some = PlanQuota(Countable.CALLS, QuotaPeriod.DAY, 7)
+    assert try_quota(some, days[:1], "Europe/Berlin").refused_at_most == 3
+
+
+@pytest.mark.parametrize(
+    ("per", "level", "zone", "periods"),
+    [
+        (QuotaPeriod.MINUTE, UsageLevel.HOUR, "", 60),
+        (QuotaPeriod.MINUTE, UsageLevel.DAY, "Asia/Kolkata", 1440),
+        (QuotaPeriod.HOUR, UsageLevel.DAY, "Europe/Berlin", 24),
+        (QuotaPeriod.HOUR, UsageLevel.DAY, "Asia/Kolkata", 25),
+        (QuotaPeriod.HOUR, UsageLevel.DAY, "Australia/Lord_Howe", 25),  # the clock goes back 0:30
+    ],
+)
+def test_the_many_periods_of_a_bucket_are_not_listed(
+    per: QuotaPeriod, level: UsageLevel, zone: str, periods: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dt.datetime] = []
+
+    def account_of(consumer: str, quota: PlanQuota, terms: Terms, now: dt.datetime) -> AllowanceKey:
+        asked.append(now)
+        return call_limits.account_of(consumer, quota, terms, now)
+
+    monkeypatch.setattr(trials, "account_of", account_of)
+    start = dt.datetime(2026, 4, 4, tzinfo=UTC)
+    amount = 10 * periods + 3
+    found = try_quota(PlanQuota(Countable.CALLS, per, 10), [bucket(start, amount, level)], zone)
+    assert (found.refused, found.refused_at_most) == (3, amount - 10)
+    assert len(asked) <= 2
+
+
+def test_replies_that_exceed_one_of_many_periods_are_sent() -> None:
+    quota = PlanQuota(Countable.BYTES, QuotaPeriod.HOUR, 100)
+    found = try_quota(quota, [Bucket(UsageLevel.DAY, START, 5000, 2)])
+    assert (found.verdict, found.refused, found.refused_at_most) == (Verdict.MAY_REFUSE, 0, 2)
 
 
 def test_the_answer_names_the_coarsest_usage_that_it_rests_on() -> None:

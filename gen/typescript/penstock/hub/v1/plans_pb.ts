@@ -618,8 +618,10 @@ export type RehearsedLimit = Message<"penstock.hub.v1.RehearsedLimit"> & {
 
   /**
    * Calls that would have been refused at least; of a quota of webhook_attempts,
-   * messages that would have waited. For records, calls are counted after the
-   * minute (hour, day) in which the quota was used up.
+   * messages that would have waited. Of a quota of records or import_records,
+   * one call where it is exceeded, and one in each later minute (hour, day) that
+   * alone exceeds it: a call that does not fit uses none of the quota, and
+   * smaller ones may pass after it.
    *
    * @generated from field: int64 refused = 5;
    */
