@@ -77,7 +77,7 @@ def test_errors_by_reason_are_those_of_the_usage_report(page: Page, hub: Running
 def test_what_cannot_be_read_is_not_said_to_work(console: Console, page: Page) -> None:
     state = page.get_by_role("region", name="State")
     expect(state).to_be_visible()
-    console.expected = ("error: Failed to load resource",)
+    console.expected = ("Failed to load resource",)
     page.route("**/penstock.hub.v1.Monitoring/*", lambda route: route.abort())
     expect(page.get_by_role("alert")).to_contain_text("The hub cannot be reached.")
     expect(state).to_have_count(0)
