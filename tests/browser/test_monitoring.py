@@ -74,6 +74,17 @@ def test_errors_by_reason_are_those_of_the_usage_report(page: Page, hub: Running
     assert chart.locator("tbody tr").count() in (60, 61)
 
 
+def test_what_cannot_be_read_is_not_said_to_work(console: Console, page: Page) -> None:
+    state = page.get_by_role("region", name="State")
+    expect(state).to_be_visible()
+    console.expected = ("Failed to load resource",)
+    page.route("**/penstock.hub.v1.Monitoring/*", lambda route: route.abort())
+    expect(page.get_by_role("alert")).to_contain_text("The hub cannot be reached.")
+    expect(state).to_have_count(0)
+    page.unroute("**/penstock.hub.v1.Monitoring/*")
+    expect(state).to_be_visible()
+
+
 def test_it_refreshes_by_itself_until_it_is_paused(page: Page) -> None:
     time = page.locator(".page-head time")
     first = time.get_attribute("datetime")

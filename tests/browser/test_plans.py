@@ -186,6 +186,44 @@ def test_the_way_back_is_shown_before_it_is_taken(
     assert "description" not in stored(hub, plan)
 
 
+def test_the_way_back_is_the_one_that_was_shown(admin: Console, hub: RunningHub, plan: str) -> None:
+    page, dialog = admin.page, admin.page.get_by_role("dialog")
+    earlier = stored(hub, plan)["policyRevision"]
+
+    def describe(text: str) -> None:
+        path = f"/v1/plans/{plan}?update_mask=description"
+        reply = hub.request("PATCH", path, consumer="admin", json_body={"description": text})
+        assert reply.status == 200, reply.text
+
+    describe("worse")
+    page.get_by_role("link", name="History").click()
+    admin.press(f"Roll back to revision {earlier}")
+    expect(dialog).to_contain_text("worse")
+    describe("better")
+    back = dialog.get_by_role("button", name="Roll back", exact=True)
+    back.click()
+    expect(dialog.get_by_role("alert")).to_contain_text("POLICY_CHANGED")
+    assert stored(hub, plan)["description"] == "better"
+    # What it would change now is shown instead.
+    expect(dialog).to_contain_text("better")
+    back.click()
+    expect(dialog).to_have_count(0)
+    assert "description" not in stored(hub, plan)
+
+
+def test_a_plan_that_changed_meanwhile_is_not_deleted(
+    admin: Console, hub: RunningHub, plan: str
+) -> None:
+    admin.page.evaluate(f"location.hash = '#/plans/plan/{plan}'")
+    admin.press("Delete …")
+    path = f"/v1/plans/{plan}?update_mask=description"
+    theirs = hub.request("PATCH", path, consumer="admin", json_body={"description": "theirs"})
+    assert theirs.status == 200
+    admin.press("Delete")
+    expect(admin.page.get_by_role("dialog").get_by_role("alert")).to_contain_text("POLICY_CHANGED")
+    assert stored(hub, plan)["description"] == "theirs"
+
+
 def test_who_may_only_look_saves_nothing(console: Console, hub: RunningHub, plan: str) -> None:
     console.open("#/plans")
     with inviting(hub, ["plans.read"]) as reader:

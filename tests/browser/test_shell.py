@@ -109,6 +109,20 @@ def test_each_page_names_the_tab_and_takes_the_focus(console: Console) -> None:
     expect(console.page.locator("nav [aria-current=page]")).to_have_text("Dead letters")
 
 
+def test_a_theme_needs_no_storage(console: Console) -> None:
+    page = console.page
+    blocked = """Object.defineProperty(window, "localStorage", {
+        get() { throw new DOMException("blocked", "SecurityError"); }
+    })"""
+    page.add_init_script(blocked)
+    page.reload()
+    console.sign_in("crm")
+    links(console).filter(has_text="Account").click()
+    page.get_by_label("Colours").select_option("dark")
+    scheme = "getComputedStyle(document.documentElement).colorScheme"
+    assert page.evaluate(scheme) == "dark"
+
+
 @pytest.mark.parametrize("chosen", ["light", "dark"])
 def test_a_chosen_theme_outlasts_the_system(console: Console, chosen: str) -> None:
     page = console.page

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -67,11 +69,31 @@ def open_usage(console: Console, consumer: str) -> Page:
     return console.page
 
 
+def choose(page: Page, consumer: str) -> None:
+    field = page.get_by_label("Consumer")
+    field.fill(consumer)
+    field.press("Enter")
+
+
+@pytest.fixture
+def today(hub: RunningHub) -> Iterator[dt.date]:
+    """The first day of which the hub has usage by the minute."""
+
+    def keep(value: str) -> list[tuple[Any, ...]]:
+        statement = f"UPDATE hub.usage_level SET oldest_day = {value} WHERE level = 'minute'"
+        # In another thread, because the browser's loop runs in this one.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(hub.sql, f"{statement} RETURNING oldest_day").result()
+
+    yield keep("(now() AT TIME ZONE 'UTC')::date")[0][0]
+    keep("NULL")
+
+
 def test_an_administrator_sees_the_figures_of_the_api(
     console: Console, hub: RunningHub, guest: Guest
 ) -> None:
     page = open_usage(console, "admin")
-    page.get_by_label("Consumer").select_option(guest.name)
+    choose(page, guest.name)
     page.get_by_label("Group by").select_option("method")
     (total,) = report(hub, guest.name)
     expect(tile(page, "Calls")).to_have_text(str(total["calls"]))
@@ -88,7 +110,7 @@ def test_each_chart_has_its_table_and_its_file(
     console: Console, hub: RunningHub, guest: Guest
 ) -> None:
     page = open_usage(console, "admin")
-    page.get_by_label("Consumer").select_option(guest.name)
+    choose(page, guest.name)
     page.get_by_label("Group by").select_option("nothing")
     (total,) = report(hub, guest.name)
     expect(tile(page, "Calls")).to_have_text(str(total["calls"]))
@@ -109,7 +131,7 @@ def test_the_report_is_saved_as_the_hub_writes_it(
     console: Console, hub: RunningHub, guest: Guest
 ) -> None:
     page = open_usage(console, "admin")
-    page.get_by_label("Consumer").select_option(guest.name)
+    choose(page, guest.name)
     page.get_by_label("Group by").select_option("status")
     expect(page.get_by_role("cell", name="OK", exact=True)).to_be_visible()
     with page.expect_download() as saved:
@@ -125,7 +147,7 @@ def test_the_report_is_saved_as_the_hub_writes_it(
 
 def test_drawing_across_a_chart_looks_closer(console: Console, guest: Guest) -> None:
     page = open_usage(console, "admin")
-    page.get_by_label("Consumer").select_option(guest.name)
+    choose(page, guest.name)
     page.get_by_label("Group by").select_option("nothing")
     expect(chart(page, "Calls").locator(".legend")).to_contain_text("total")
     expect(page.get_by_text("By hour.")).to_be_visible()
@@ -148,9 +170,43 @@ def test_drawing_across_a_chart_looks_closer(console: Console, guest: Guest) -> 
     expect(page.get_by_text("By day.")).to_be_visible()
 
 
+def test_what_is_kept_no_longer_by_the_minute_is_shown_by_the_hour(
+    console: Console, guest: Guest, today: dt.date
+) -> None:
+    page = open_usage(console, "admin")
+    choose(page, guest.name)
+    page.get_by_label("Group by").select_option("nothing")
+    page.get_by_label("Time", exact=True).select_option("last 90 days")
+    expect(page.get_by_text("By day.")).to_be_visible()
+    expect(tile(page, "Errors")).to_have_text(str(MISSING))
+    yesterday = today - dt.timedelta(days=1)
+    page.get_by_label("From").fill(f"{yesterday}T01:30")
+    page.get_by_label("Before").fill(f"{yesterday}T03:30")
+    expect(page.get_by_text("By hour.")).to_be_visible()
+    expect(page.get_by_text("Nothing was used in this time.")).to_be_visible()
+    with page.expect_download() as saved:
+        console.press("Export CSV")
+    assert saved.value.path().read_text().startswith("time,")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_consumer_that_was_deleted_has_usage_and_no_limits(
+    console: Console, hub: RunningHub
+) -> None:
+    with inviting(hub) as gone:
+        headers = {"authorization": f"Bearer {gone.token()}"}
+        assert hub.request("GET", "/v1/datasets", headers=headers).status == 200
+    page = open_usage(console, "admin")
+    choose(page, gone.name)
+    expect(page.get_by_text("This consumer no longer exists.")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    choose(page, "")
+    expect(page.get_by_text("Choose a consumer to see its limits.")).to_be_visible()
+
+
 def test_limits_are_bars_with_a_forecast(console: Console, hub: RunningHub, guest: Guest) -> None:
     page = open_usage(console, "admin")
-    page.get_by_label("Consumer").select_option(guest.name)
+    choose(page, guest.name)
     console.heading(f"Limits of {guest.name}")
     limits = hub.get(f"/v1/limits?consumer={guest.name}").json()["limits"]
     assert [limit["name"] for limit in limits] == ["calls-per-day", "records-per-month"]

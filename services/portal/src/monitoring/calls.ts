@@ -1,15 +1,17 @@
 import type { Client } from "@connectrpc/connect";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Errors } from "@gen/penstock/hub/v1/errors_pb";
+import type { Error as Meaning, Errors } from "@gen/penstock/hub/v1/errors_pb";
 import type { TimeBucket } from "@gen/penstock/hub/v1/monitoring_pb";
-import { startsOf } from "../usage/range";
+import { grainOf, startsOf } from "../usage/range";
 import { askAll, type UsageClient } from "../usage/report";
+import { KINDS, kindOf, type Kind } from "./kinds";
 
 /** The reason of errors, how often it came, and what it means. */
 export interface Reason {
   reason: string;
   count: number;
-  httpStatus: number;
+  /** Undefined for a reason that this version of the hub does not have. */
+  httpStatus: number | undefined;
   description: string;
 }
 
@@ -19,35 +21,39 @@ export interface Traffic {
   /** By the kind of the end, a number for each minute. */
   lines: Readonly<Record<Kind, readonly number[]>>;
   calls: number;
-  /** Ends that are faults of the hub: HTTP status 500 and above. */
   faults: number;
   /** Refused because of a limit or a lack of rights: 401, 403 and 429. */
   refused: number;
   reasons: readonly Reason[];
 }
 
-/** Each call begins, and may end with an error of one of the other kinds. */
-export type Kind = "calls" | "refused" | "other errors" | "faults of the hub";
-
-export const KINDS: readonly Kind[] = ["calls", "refused", "other errors", "faults of the hub"];
+/** By reason, what it means. */
+export type Meanings = ReadonlyMap<string, Meaning>;
 
 const HOUR = 3_600_000;
-const REFUSALS = new Set([401, 403, 429]);
+/** The surface of messages to webhooks, which are no calls. */
+const MESSAGES = "WEBHOOK";
+
+export async function readMeanings(
+  errors: Client<typeof Errors>,
+  signal: AbortSignal,
+): Promise<Meanings> {
+  const known = await errors.listErrors({}, { signal });
+  return new Map(known.errors.map((error) => [error.reason, error]));
+}
 
 export async function readTraffic(
   usage: UsageClient,
-  errors: Client<typeof Errors>,
+  meanings: Meanings,
   signal: AbortSignal,
 ): Promise<Traffic> {
   const now = Date.now();
   const range = { from: now - HOUR, to: now };
-  const asked = { groupBy: ["status", "minute"] };
-  const [rows, known] = await Promise.all([
-    askAll(usage, { range, consumer: "" }, asked, signal),
-    errors.listErrors({}, { signal }),
-  ]);
-  const meanings = new Map(known.errors.map((error) => [error.reason, error]));
-  const times = startsOf(range, "minute");
+  const grain = grainOf(range);
+  const wanted = { groupBy: ["status", "surface", "minute"] };
+  const found = await askAll(usage, { range, grain, consumer: "" }, wanted, signal);
+  const rows = found.filter((row) => row.surface !== MESSAGES);
+  const times = startsOf(range, grain);
   const places = new Map(times.map((time, i) => [time, i]));
   const lines = Object.fromEntries(KINDS.map((kind) => [kind, times.map(() => 0)])) as Record<
     Kind,
@@ -63,13 +69,13 @@ export async function readTraffic(
     add("calls", Number(row.calls));
     const failed = Number(row.errors);
     if (failed === 0) continue;
-    add(kindOf(meanings.get(row.status)?.httpStatus ?? 500), failed);
+    add(kindOf(row.status, meanings.get(row.status)), failed);
     counts.set(row.status, (counts.get(row.status) ?? 0) + failed);
   }
   const reasons = [...counts].map(([reason, count]) => ({
     reason,
     count,
-    httpStatus: meanings.get(reason)?.httpStatus ?? 500,
+    httpStatus: meanings.get(reason)?.httpStatus,
     description: meanings.get(reason)?.description ?? "",
   }));
   return {
@@ -92,11 +98,6 @@ export function quantile(buckets: readonly TimeBucket[], share: number): number 
   const total = buckets.at(-1)?.count ?? 0;
   if (total === 0) return undefined;
   return buckets.find((bucket) => bucket.count >= share * total)?.seconds;
-}
-
-function kindOf(httpStatus: number): Kind {
-  if (httpStatus >= 500) return "faults of the hub";
-  return REFUSALS.has(httpStatus) ? "refused" : "other errors";
 }
 
 function sum(values: readonly number[]): number {

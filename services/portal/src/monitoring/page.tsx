@@ -1,4 +1,4 @@
-import { useState, type ReactNode } from "react";
+import { useRef, useState, type ReactNode } from "react";
 import { Errors } from "@gen/penstock/hub/v1/errors_pb";
 import { Monitoring, type GetMonitoringResponse } from "@gen/penstock/hub/v1/monitoring_pb";
 import { Usage } from "@gen/penstock/hub/v1/usage_pb";
@@ -12,7 +12,16 @@ import { Table, type Column } from "../ui/table";
 import { Tiles, type Tile } from "../ui/tiles";
 import { When } from "../ui/time";
 import { Shown } from "../ui/told";
-import { availabilityOf, KINDS, quantile, readTraffic, type Reason, type Traffic } from "./calls";
+import {
+  availabilityOf,
+  quantile,
+  readMeanings,
+  readTraffic,
+  type Meanings,
+  type Reason,
+  type Traffic,
+} from "./calls";
+import { KINDS } from "./kinds";
 import { Readings, timed } from "./readings";
 import { warningsOf } from "./warnings";
 
@@ -30,13 +39,19 @@ export default function MonitoringPage() {
   const [running, setRunning] = useState(true);
   const counts = session.permits("usage.read") || session.permits("audit.read");
   const node = useLoaded((signal) => monitoring.getMonitoring({}, { signal }), [monitoring]);
+  const meanings = useRef<Meanings>(undefined);
   const traffic = useLoaded(
-    async (signal) => (counts ? readTraffic(usage, errors, signal) : undefined),
+    async (signal) => {
+      if (!counts) return undefined;
+      meanings.current ??= await readMeanings(errors, signal);
+      return readTraffic(usage, meanings.current, signal);
+    },
     [usage, errors, counts],
   );
   const again = (): void => {
-    node.again();
-    traffic.again();
+    // A new load ends one under way: a slow hub would never be shown.
+    if (!node.busy) node.again();
+    if (!traffic.busy) traffic.again();
   };
   useEvery(INTERVAL, running, again);
   return (
@@ -57,7 +72,9 @@ export default function MonitoringPage() {
           </>
         }
       />
-      <Shown of={node}>{(reading) => <Warnings reading={reading} />}</Shown>
+      <Shown of={node}>
+        {(reading) => (node.problem ? null : <Warnings reading={reading} />)}
+      </Shown>
       <h2>Calls</h2>
       {counts ? (
         <Shown of={traffic}>
@@ -119,7 +136,7 @@ function Calls({ traffic, reading }: CallsProps): ReactNode {
     {
       name: "Faults of the hub",
       value: count(traffic.faults),
-      more: "500 and above",
+      more: "internal, unavailable, unknown or data loss",
       bad: traffic.faults > 0,
     },
     {
@@ -155,7 +172,7 @@ function Calls({ traffic, reading }: CallsProps): ReactNode {
 const REASONS: ReadonlyArray<Column<Reason>> = [
   { title: "Reason", cell: ({ reason }) => <code className="whole">{reason}</code> },
   { title: "Errors", numeric: true, cell: (found) => count(found.count) },
-  { title: "HTTP", numeric: true, cell: ({ httpStatus }) => httpStatus },
+  { title: "HTTP", numeric: true, cell: ({ httpStatus }) => httpStatus ?? "–" },
   { title: "Meaning", cell: ({ description }) => firstSentence(description) },
 ];
 

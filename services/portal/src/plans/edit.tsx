@@ -45,7 +45,7 @@ export function EditPlan({ id }: { id: string }) {
       <Trail />
       <div className="head">
         <h1>Plan {id}</h1>
-        {writes ? (
+        {writes && loaded.value ? (
           <Button kind="danger" onClick={() => setDeleting(true)}>
             Delete …
           </Button>
@@ -67,7 +67,9 @@ export function EditPlan({ id }: { id: string }) {
           />
         )}
       </Shown>
-      {deleting ? <DeleteDialog id={id} onClose={() => setDeleting(false)} /> : null}
+      {deleting && loaded.value ? (
+        <DeleteDialog plan={loaded.value} onClose={() => setDeleting(false)} />
+      ) : null}
     </>
   );
 }
@@ -161,19 +163,20 @@ function PlanFields({ draft, change, faults, fresh }: FieldsProps) {
   );
 }
 
-function DeleteDialog({ id, onClose }: { id: string; onClose: () => void }) {
+function DeleteDialog({ plan, onClose }: { plan: Plan; onClose: () => void }) {
   const client = useClient(Plans);
   const action = useAction();
+  const { planId, policyRevision } = plan;
   const remove = (): void => {
     void action.run(async () => {
-      await client.deletePlan({ planId: id });
+      await client.deletePlan({ planId, policyRevision });
       go("plans");
     });
   };
   return (
     <Dialog title="Delete the plan" onClose={onClose}>
       <p>
-        The plan <strong>{id}</strong> is deleted, unless a consumer has it. The history keeps it.
+        The plan <strong>{planId}</strong> is deleted, unless a consumer has it. The history keeps it.
       </p>
       <ProblemLine problem={action.problem} />
       <div className="actions">

@@ -143,11 +143,14 @@ function Rollback({ row, onClose }: { row: Row; onClose: (changed: boolean) => v
     (signal) => client.rollbackPlans({ revision, validateOnly: true }, { signal }),
     [client, revision],
   );
-  const rollBack = (): void => {
-    void action.run(async () => {
-      await client.rollbackPlans({ revision, comment });
+  const rollBack = async (previewed: bigint): Promise<void> => {
+    // The preview names the revision that it would make: the one after that which it was made for.
+    const policyRevision = previewed - 1n;
+    const done = await action.run(async () => {
+      await client.rollbackPlans({ revision, comment, policyRevision });
       onClose(true);
     });
+    if (!done) preview.again();
   };
   return (
     <Dialog title={`Roll back to revision ${revision}`} onClose={() => onClose(false)} wide>
@@ -156,7 +159,7 @@ function Rollback({ row, onClose }: { row: Row; onClose: (changed: boolean) => v
         new revision: the history stays.
       </p>
       <Shown of={preview}>
-        {({ differences }) => (
+        {({ differences, revision: previewed }) => (
           <>
             <Differences of={differences.map(told)} empty="Nothing would change." />
             {differences.length === 0 ? null : (
@@ -166,7 +169,7 @@ function Rollback({ row, onClose }: { row: Row; onClose: (changed: boolean) => v
             <div className="actions">
               <Button onClick={() => onClose(false)}>Cancel</Button>
               {differences.length === 0 ? null : (
-                <Button kind="primary" onClick={rollBack} busy={action.busy}>
+                <Button kind="primary" onClick={() => void rollBack(previewed)} busy={action.busy || preview.busy}>
                   Roll back
                 </Button>
               )}

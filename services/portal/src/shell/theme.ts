@@ -12,6 +12,8 @@ export const THEMES: ReadonlyArray<readonly [Theme, string]> = [
 const KEY = "penstock-theme";
 const DARK = window.matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set<() => void>();
+/** The choice that the browser did not store: it lasts until the page is left. */
+let unstored: Theme | undefined;
 
 export function useTheme(): Theme {
   return useSyncExternalStore(subscribe, chosen);
@@ -27,8 +29,13 @@ export function useDark(): boolean {
 
 /** Only a choice is stored; without one the browser keeps nothing of the console. */
 export function chooseTheme(theme: Theme): void {
-  if (theme === "system") localStorage.removeItem(KEY);
-  else localStorage.setItem(KEY, theme);
+  try {
+    if (theme === "system") localStorage.removeItem(KEY);
+    else localStorage.setItem(KEY, theme);
+    unstored = undefined;
+  } catch {
+    unstored = theme; // the browser blocks the site's data
+  }
   applyTheme();
   for (const listener of listeners) listener();
 }
@@ -39,8 +46,16 @@ export function applyTheme(): void {
 }
 
 function chosen(): Theme {
-  const stored = localStorage.getItem(KEY);
+  const stored = unstored ?? readStored();
   return stored === "light" || stored === "dark" ? stored : "system";
+}
+
+function readStored(): string | null {
+  try {
+    return localStorage.getItem(KEY);
+  } catch {
+    return null; // the browser blocks the site's data
+  }
 }
 
 function subscribe(changed: () => void): () => void {

@@ -1,4 +1,4 @@
-import { useId, type ComponentProps, type ReactNode } from "react";
+import { useId, useState, type ComponentProps, type ReactNode } from "react";
 
 interface Common {
   label: string;
@@ -27,6 +27,44 @@ export function TextField({ label, hint, error, value, onChange, input }: TextPr
         onChange={(event) => onChange(event.target.value)}
       />
     </Frame>
+  );
+}
+
+interface SuggestedProps extends Common {
+  value: string;
+  suggestions: readonly string[];
+  placeholder: string;
+  onChange: (value: string) => void;
+}
+
+/** A text that counts once it is one of the suggestions, or when Enter or leaving ends it. */
+export function SuggestedField({ value, suggestions, placeholder, onChange, ...common }: SuggestedProps) {
+  const list = useId();
+  const [typed, setTyped] = useState<string>();
+  const end = (text: string | undefined): void => {
+    setTyped(undefined);
+    if (text !== undefined && text.trim() !== value) onChange(text.trim());
+  };
+  return (
+    <>
+      <TextField
+        {...common}
+        value={typed ?? value}
+        onChange={(text) => (suggestions.includes(text) ? end(text) : setTyped(text))}
+        input={{
+          list,
+          placeholder,
+          spellCheck: false,
+          onBlur: () => end(typed),
+          onKeyDown: (event) => (event.key === "Enter" ? end(typed) : undefined),
+        }}
+      />
+      <datalist id={list}>
+        {suggestions.map((text) => (
+          <option key={text} value={text} />
+        ))}
+      </datalist>
+    </>
   );
 }
 

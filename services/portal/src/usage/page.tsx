@@ -4,7 +4,7 @@ import { useClient, useSession } from "../current";
 import { useAction, useLoaded } from "../loading";
 import { Button } from "../ui/button";
 import { Chart } from "../ui/chart";
-import { Choice, TextField } from "../ui/field";
+import { Choice, SuggestedField, TextField } from "../ui/field";
 import { PageHead } from "../ui/head";
 import { bytes, count, share, shortCount } from "../ui/numbers";
 import { saveFile } from "../ui/save";
@@ -13,7 +13,7 @@ import { Tiles } from "../ui/tiles";
 import { localTime, When } from "../ui/time";
 import { ProblemLine, Shown } from "../ui/told";
 import { Quotas } from "./quotas";
-import { SPANS, type Range } from "./range";
+import { SPANS, ZONE, type Range } from "./range";
 import {
   exportReport,
   GROUPS,
@@ -75,10 +75,10 @@ export default function UsagePage() {
   const change = (changed: Partial<View>): void => setView((old) => ({ ...old, ...changed }));
   const saving = useAction();
   const save = (): void => {
-    const question = loaded.value?.question;
-    if (question === undefined) return;
+    if (loaded.value === undefined) return;
+    const { question, report } = loaded.value;
     void saving.run(async () => {
-      const pieces = await exportReport(client, question);
+      const pieces = await exportReport(client, report.asked, question.group);
       saveFile("usage.csv", "text/csv", pieces as BlobPart[]);
     });
   };
@@ -134,7 +134,6 @@ function Filters({ view, change, consumers }: FiltersProps) {
   };
   const spans = [...SPANS, ...(view.drawn ? [[0, "the range below"] as const] : [])];
   const groups = GROUPS.filter(([group]) => consumers !== undefined || group !== "consumer");
-  const known = new Set([...(consumers ?? []), ...(view.consumer ? [view.consumer] : [])]);
   return (
     <div className="filters" role="search" aria-label="What to report">
       <Choice
@@ -144,10 +143,11 @@ function Filters({ view, change, consumers }: FiltersProps) {
         onChange={(span) => (span > 0 ? change({ span, drawn: undefined }) : undefined)}
       />
       {consumers === undefined ? null : (
-        <Choice
+        <SuggestedField
           label="Consumer"
           value={view.consumer}
-          choices={[["", "all consumers"], ...[...known].sort().map((id) => [id, id] as const)]}
+          suggestions={consumers}
+          placeholder="all consumers"
           onChange={(consumer) => change({ consumer })}
         />
       )}
@@ -197,7 +197,8 @@ interface ResultsProps {
 }
 
 function Results({ question, report, change, everybody }: ResultsProps) {
-  const { total, times, series, period, fresh } = report;
+  const { total, times, series, asked, fresh } = report;
+  const { period, zone } = asked.grain;
   const chart = (title: string, measure: Measure) => (
     <Chart
       title={title}
@@ -224,7 +225,8 @@ function Results({ question, report, change, everybody }: ResultsProps) {
         ]}
       />
       <p className="quiet">
-        By {period}. Calls that were answered before <When at={fresh} /> are counted. Draw across a
+        By {period}
+        {zone === ZONE ? "" : ` of ${zone}`}. Calls that were answered before <When at={fresh} /> are counted. Draw across a
         chart to look closer.
       </p>
       {total === undefined ? (

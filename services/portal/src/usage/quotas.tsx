@@ -1,4 +1,4 @@
-import { Limits, type LimitStatus } from "@gen/penstock/hub/v1/plans_pb";
+import { Limits, type GetLimitsResponse, type LimitStatus } from "@gen/penstock/hub/v1/plans_pb";
 import { useClient, useSession } from "../current";
 import { useLoaded } from "../loading";
 import { Meter } from "../ui/meter";
@@ -18,25 +18,32 @@ export function Quotas({ consumer, round }: { consumer: string; round: number })
   return (
     <section aria-labelledby="limits">
       <h2 id="limits">{own ? "Your limits" : `Limits of ${consumer}`}</h2>
-      <Shown of={loaded}>
-        {({ plan, timeZone, limits }) => (
-          <div className="card">
-            <Facts
-              of={[
-                ["Plan", plan || "none"],
-                ["Periods begin by the clock of", timeZone],
-              ]}
-            />
-            {limits.length === 0 ? <p>Nothing limits this consumer.</p> : null}
-            <div className="columns">
-              {limits.map((limit) => (
-                <Limit key={limit.name} limit={limit} />
-              ))}
-            </div>
-          </div>
-        )}
-      </Shown>
+      {loaded.problem?.reason === "RECORD_NOT_FOUND" ? (
+        <p className="note">This consumer no longer exists.</p>
+      ) : (
+        <Shown of={loaded}>{(found) => <Standing found={found} />}</Shown>
+      )}
     </section>
+  );
+}
+
+function Standing({ found }: { found: GetLimitsResponse }) {
+  const { plan, timeZone, limits } = found;
+  return (
+    <div className="card">
+      <Facts
+        of={[
+          ["Plan", plan || "none"],
+          ["Periods begin by the clock of", timeZone],
+        ]}
+      />
+      {limits.length === 0 ? <p>Nothing limits this consumer.</p> : null}
+      <div className="columns">
+        {limits.map((limit) => (
+          <Limit key={limit.name} limit={limit} />
+        ))}
+      </div>
+    </div>
   );
 }
 

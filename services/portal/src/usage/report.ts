@@ -6,7 +6,8 @@ import type {
   Usage,
   UsageRow,
 } from "@gen/penstock/hub/v1/usage_pb";
-import { periodOf, startsOf, ZONE, type Period, type Range } from "./range";
+import { problemOf } from "../problem";
+import { coarseGrainOf, grainOf, startsOf, widened, type Grain, type Range } from "./range";
 
 export type UsageClient = Client<typeof Usage>;
 
@@ -55,7 +56,8 @@ export interface Report {
   groups: readonly UsageRow[];
   times: readonly number[];
   series: readonly Series[];
-  period: Period;
+  /** The range and the periods that it covers, which may be coarser than wanted. */
+  asked: Asked;
   fresh: Timestamp | undefined;
 }
 
@@ -64,32 +66,47 @@ const LINES = 5;
 /** The groups that calls without credentials, plans or datasets belong to cannot be asked for. */
 export const UNNAMED = "(none)";
 
-/** Everything that the page shows, of one range. */
+/** Everything that the page shows, of one range, as finely as the hub still has it. */
 export async function readReport(
   client: UsageClient,
   question: Question,
   signal: AbortSignal,
 ): Promise<Report> {
-  const { group, measure, top, range } = question;
-  const period = periodOf(range);
+  try {
+    return await readGrain(client, question, grainOf(question.range), signal);
+  } catch (error) {
+    // The hub no longer has the counts that so fine a report needs.
+    if (!problemOf(error).fields.has("start_time")) throw error;
+    return readGrain(client, question, coarseGrainOf(question.range), signal);
+  }
+}
+
+async function readGrain(
+  client: UsageClient,
+  question: Question,
+  grain: Grain,
+  signal: AbortSignal,
+): Promise<Report> {
+  const { consumer, group, measure, top } = question;
+  const asked = { consumer, grain, range: widened(question.range, grain, Date.now()) };
   const [total, grouped] = await Promise.all([
-    ask(client, question, {}, signal),
+    ask(client, asked, {}, signal),
     group
-      ? ask(client, question, { groupBy: [group], orderBy: measure, pageSize: top }, signal)
+      ? ask(client, asked, { groupBy: [group], orderBy: measure, pageSize: top }, signal)
       : undefined,
   ]);
   const groups = grouped?.rows ?? [];
   const named = groups.map((row) => nameOf(row, group)).filter((name) => name !== UNNAMED);
   const lines = group ? named.slice(0, LINES) : [""];
-  const times = startsOf(range, period);
+  const times = startsOf(asked.range, grain);
   const series = await Promise.all(
     lines.map(async (name) => {
       const only = group ? { [group]: name } : {};
-      const rows = await askAll(client, question, { ...only, groupBy: [period] }, signal);
+      const rows = await askAll(client, asked, { ...only, groupBy: [grain.period] }, signal);
       return { name: name || "total", values: spread(rows, times) };
     }),
   );
-  return { total: total.rows[0], groups, times, series, period, fresh: total.freshTime };
+  return { total: total.rows[0], groups, times, series, asked, fresh: total.freshTime };
 }
 
 /** The consumers with usage in a range, the busiest first. */
@@ -98,17 +115,21 @@ export async function readConsumers(
   range: Range,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const question = { range, consumer: "" };
-  const sought = { groupBy: ["consumer"], orderBy: "calls", pageSize: 200 };
-  const { rows } = await ask(client, question, sought, signal);
+  const grain = coarseGrainOf(range);
+  const asked = { consumer: "", grain, range: widened(range, grain, Date.now()) };
+  const wanted = { groupBy: ["consumer"], orderBy: "calls", pageSize: 200 };
+  const { rows } = await ask(client, asked, wanted, signal);
   return rows.map((row) => row.consumer).filter(Boolean);
 }
 
-/** The report of a question as a file of the hub, in CSV. */
-export async function exportReport(client: UsageClient, question: Question): Promise<Uint8Array[]> {
-  const groups = question.group ? [question.group] : [];
-  const period = periodOf(question.range);
-  const request = { ...sought(question), groupBy: [...groups, period], format: "CSV" };
+/** A report by groups as a file of the hub, in CSV. */
+export async function exportReport(
+  client: UsageClient,
+  asked: Asked,
+  group: Group,
+): Promise<Uint8Array[]> {
+  const groups = group ? [group] : [];
+  const request = { ...sought(asked), groupBy: [...groups, asked.grain.period], format: "CSV" };
   const pieces: Uint8Array[] = [];
   for await (const body of client.exportUsage(request)) pieces.push(body.data);
   return pieces;
@@ -118,38 +139,44 @@ export function nameOf(row: UsageRow, group: Group): string {
   return (group ? row[group] : "") || UNNAMED;
 }
 
-type Asked = Pick<Question, "range" | "consumer">;
+/** What every request of one report has in common. */
+export interface Asked {
+  range: Range;
+  grain: Grain;
+  consumer: string;
+}
+
 type Wanted = Partial<Omit<ReportUsageRequest, "$typeName" | "$unknown">>;
 
-function sought({ range, consumer }: Asked) {
+function sought({ range, grain, consumer }: Asked) {
   return {
     startTime: timestampFromMs(range.from),
     endTime: timestampFromMs(range.to),
-    timeZone: ZONE,
+    timeZone: grain.zone,
     ...(consumer && { consumer }),
   };
 }
 
 function ask(
   client: UsageClient,
-  question: Asked,
+  asked: Asked,
   wanted: Wanted,
   signal: AbortSignal,
 ): Promise<ReportUsageResponse> {
-  return client.reportUsage({ ...sought(question), ...wanted }, { signal });
+  return client.reportUsage({ ...sought(asked), ...wanted }, { signal });
 }
 
 /** The rows of all pages. */
 export async function askAll(
   client: UsageClient,
-  question: Asked,
+  asked: Asked,
   wanted: Wanted,
   signal: AbortSignal,
 ): Promise<readonly UsageRow[]> {
   const rows: UsageRow[] = [];
   let pageToken = "";
   do {
-    const page = await ask(client, question, { ...wanted, pageSize: 1000, pageToken }, signal);
+    const page = await ask(client, asked, { ...wanted, pageSize: 1000, pageToken }, signal);
     rows.push(...page.rows);
     pageToken = page.nextPageToken;
   } while (pageToken);
