@@ -162,13 +162,7 @@ def test_names_of_many_scripts_come_back_byte_for_byte(hub: RunningHub) -> None:
     assert sum(not name.isascii() for name, _ in pairs) > 1500
     # Contacts, because no other test depends on their number.
     records = [
-        {
-            "contactId": f"ml-{i:05}",
-            "customerId": "c00000001",
-            "givenName": name,
-            "familyName": roman,
-            "source": "ml",
-        }
+        {"contactId": f"ml-{i:05}", "givenName": name, "familyName": roman, "source": "ml"}
         for i, (name, roman) in enumerate(pairs)
     ]
     body = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records).encode()
