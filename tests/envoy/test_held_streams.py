@@ -227,8 +227,8 @@ async def test_only_streams_last_as_long_as_they_like() -> None:
     by_path = Counter(match["path"] for match in endless if "path" in match)
     assert by_path == dict.fromkeys(inputs["grpc_streams"], 2)
     patterns = {match["safe_regex"]["regex"] for match in endless if "path" not in match}
-    of_datasets = {f"/v1/(data/)?[^:/]+:{verb}" for verb in ("export", "import")}
-    assert patterns == {"/v1/[^:]+:(watch)", "/v1/audit/entries:export", *of_datasets}
+    verbs = {f"/v1/(data/)?[^:/]+:{verb}" for verb in ("export", "import", "review")}
+    assert patterns == {"/v1/[^:]+:(watch)", "/v1/audit/entries:export", *verbs}
     for path in inputs["stream_paths"] + inputs["upload_paths"]:
         assert any(re.fullmatch(pattern, path) for pattern in patterns), path
     assert all(path.endswith(":watch") for path in inputs["feed_paths"])
