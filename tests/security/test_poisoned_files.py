@@ -30,9 +30,12 @@ REASONS = {
 }
 #: Valid rows, except that the last one is poisoned: the rows around the poison could be loaded.
 CSV = b"customer_id,name,credit_limit\npoison-1,x,1.50\npoison-2,%s,NaN\n"
-NDJSON = b'{"customerId":"poison-1"}\n{"customerId":"poison-2","name":"%s","creditLimit":"NaN"}\n'
+NDJSON = (
+    b'{"customerId":"poison-1","name":"x"}\n'
+    b'{"customerId":"poison-2","name":"%s","creditLimit":"NaN"}\n'
+)
 XML = (
-    b"<customers><customer><customer_id>poison-1</customer_id></customer><customer>"
+    b"<customers><customer><customer_id>poison-1</customer_id><name>x</name></customer><customer>"
     b"<customer_id>poison-2</customer_id><name>%s</name><credit_limit>NaN</credit_limit>"
     b"</customer></customers>"
 )

@@ -40,10 +40,12 @@ def stolen_keys(hub: RunningHub) -> SigningKeys:
 
 def own_forger(hub: RunningHub) -> Forger:
     keys, token = stolen_keys(hub), hub.token("admin")
+    header = jwt.get_unverified_header(token)
     return Forger(
-        header=jwt.get_unverified_header(token),
+        header=header,
         claims=jwt.decode(token, options={"verify_signature": False}),
-        private=keys.signer(time.time()).private,
+        # Another test may have rotated the keys since the token was made.
+        private=next(k.private for k in keys.newest() if k.key_id == header["kid"]),
         jwks=keys.jwks,
         subjects={
             "sub": ["nobody", "", None, 7, ["admin"], "crm"],
