@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fake_organs import NOBODY, FakeHub, HubLike, administrator, fake_hub
+from fake_organs import NOBODY, FakeHub, administrator, fake_hub
 from penstockd.access.review import (
     ReviewQuestion,
     ReviewTerms,
@@ -22,11 +22,9 @@ from penstockd.access.review import (
 )
 from penstockd.access.review_files import CSV_COLUMNS, REVIEWS
 from penstockd.catalog import Catalog, FieldClass
-from penstockd.commands.access.review_access import review_access
-from penstockd.errors import PermissionDenied, RecordNotFound, ValueInvalid
 from penstockd.metering.access_uses import AccessUse
 from penstockd.policy.history import PolicyDocument
-from penstockd.policy.model import Action, Consumer, Grant, Mask, Permission, Principal, Role
+from penstockd.policy.model import Action, Consumer, Grant, Mask, Principal, Role
 from penstockd.store.tables import Tables
 
 NOW = dt.datetime(2026, 3, 31, tzinfo=dt.UTC)
@@ -208,75 +206,3 @@ def test_a_review_as_a_page_runs_nothing() -> None:
     # What a consumer has none of is left out.
     bare = {**CONSUMER, "unused_grants": [], "denied": [], "title": ""}
     assert "Unused grants</caption>" not in write("HTML", bare)
-
-
-class Pieces:
-    """Keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    async def take(self, piece: bytes) -> None:
-        self.data += piece
-
-
-@pytest.fixture
-def stored(hub: HubLike) -> HubLike:
-    """The hub with a consumer in its store, and one that was deleted."""
-    listed = use("customers", "List", 3, classes="pii", received=NOW - 3 * DAY)
-    stated = {"title": "CRM", "active": True, "claims": {}, "roles": ["reads"]}
-    hub.give({
-        "FROM hub.usage_level": [("minute", None), ("hour", None), ("day", None)],
-        "now()": [(NOW, NOW)],
-        "FROM hub.consumer AS c": lambda *given: (
-            [("crm", json.dumps(stated), NOW)] if given[0] in ("", ["crm"]) else []
-        ),
-        "SELECT DISTINCT consumer_id": [("gone",)],
-        "received_time\nFROM hub.access_use": lambda names: [
-            listed._replace(consumer_id=name) for name in names if name != "nobody-ever"
-        ],
-    })  # fmt: skip
-    return hub
-
-
-async def review(hub: HubLike, question: ReviewQuestion = ALL, **caller: Any) -> Any:
-    call, pieces = hub.call(**caller), Pieces()
-    call.recorded = True
-    await review_access(hub, call, question, "JSON", pieces.take)
-    return json.loads(pieces.data)
-
-
-async def test_review_access(stored: HubLike) -> None:
-    found = {each["consumer"]: each for each in (await review(stored))["consumers"]}
-    assert (found["crm"]["state"], found["gone"]["state"]) == ("ACTIVE", "DELETED")
-    (customers, orders) = found["crm"]["datasets"]
-    assert customers["maySee"] == ["pii:hash", "public"] and customers["received"] == ["pii"]
-    assert customers["noLonger"] == ["pii"] and customers["surfaces"] == ["REST"]
-    assert orders["received"] == [] and orders["actions"] == ["read", "create", "update"]
-    assert found["gone"]["datasets"][0]["maySee"] == []
-    ended = stored.journal.entries[-1]
-    assert (ended.phase, ended.outcome, ended.row_count) == ("END", "OK", 2)
-    only = await review(stored, ReviewQuestion("gone", 3, 4))
-    assert [each["consumer"] for each in only["consumers"]] == ["gone"]
-    assert only["startTime"] == "2026-03-29T00:00:00Z"
-    with pytest.raises(RecordNotFound, match="nobody-ever"):
-        await review(stored, ReviewQuestion("nobody-ever"))
-    for wrong in (ReviewQuestion(days=-1), ReviewQuestion(unused_days=3661)):
-        with pytest.raises(ValueInvalid, match="days"):
-            await review(stored, wrong)
-
-
-async def test_a_review_needs_both_permissions(catalog: Catalog, stored: HubLike) -> None:
-    for missing in (Permission.ACCESS_READ, Permission.AUDIT_READ):
-        role = Role("some", "", (), frozenset(Permission) - {missing})
-        hub: HubLike = fake_hub(catalog, Tables(catalog), role)
-        with pytest.raises(PermissionDenied, match=missing.value.replace(".", r"\.")):
-            await review(hub)
-        scopes = frozenset(p.value for p in Permission if p is not missing)
-        with pytest.raises(PermissionDenied):
-            await review(stored, scopes=scopes)
-    # Whether a consumer exists is not told.
-    for name in ("crm", "nobody-ever"):
-        with pytest.raises(PermissionDenied):
-            await review(stored, ReviewQuestion(name), caller=NOBODY)
-    assert not stored.asked("hub.access_use")

@@ -19,6 +19,7 @@ from penstock.model.v1 import customers_pb2
 from penstockd import commands
 from penstockd.access.changes import ChangeTerms
 from penstockd.access.plan_rehearsing import RehearsalRange
+from penstockd.access.review import ReviewQuestion
 from penstockd.access.subject import Subject
 from penstockd.audit.disclosure import DisclosureQuestion
 from penstockd.audit.search import Span
@@ -78,6 +79,7 @@ VALUES: dict[Any, Any] = {
     Message: customers_pb2.Customer(customer_id="x"), ImportLimits: ImportLimits(),
     # Its own usage is shown to everybody.
     UsageQuestion: UsageQuestion(only={"consumer": "another"}),
+    ReviewQuestion: ReviewQuestion(),
     FileForm: FileForm(), ShapeDefinition: ShapeDefinition("customers", [COLUMN]),
 }  # fmt: skip
 
