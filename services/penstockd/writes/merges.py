@@ -71,11 +71,11 @@ class StoredMerge:
     def _veil(self, violation: Violation) -> Violation:
         """The fault of a value of which a part is stored."""
         at = violation.field.partition("[")[0]
-        merged = any(_overlap(at, field.path) for field in self._codec.fields)
+        merged = any(_overlap_paths(at, field.path) for field in self._codec.fields)
         return Violation(violation.field, UNREAD) if merged else violation
 
 
-def _overlap(one: str, other: str) -> bool:
+def _overlap_paths(one: str, other: str) -> bool:
     """Whether one path is the other, holds it, or is within it; the record's own is empty."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.") or not one
 
