@@ -99,7 +99,10 @@ class Receiver:
     async def _receive(self, requests: Any, context: Any) -> bytes:
         number = dict(context.invocation_metadata())["number"]
         exchange: Any = SimpleNamespace(  # no hub is needed
-            context=context, metadata={}, flush_headers=lambda: context.send_initial_metadata(())
+            context=context,
+            metadata={},
+            merges={},
+            flush_headers=lambda: context.send_initial_metadata(()),
         )
         upload = GrpcUpload(requests, exchange)
         try:
@@ -114,6 +117,11 @@ class Receiver:
             self.outcomes["refused"] += 1
         except asyncio.CancelledError:
             self.outcomes["cancelled"] += 1
+            raise
+        except Exception:
+            # A fault of the receiver itself must not leave its sender waiting.
+            self.outcomes["failed"] += 1
+            self.read[number].set()
             raise
         else:
             # The COMMIT that follows runs to its end in any case.
@@ -180,7 +188,7 @@ def outcomes(decide: Callable[[GrpcUpload], Any], count: int, *, cut: bool) -> C
 
 def test_no_cut_upload_is_committed_while_the_loop_is_held() -> None:
     seen = outcomes(by_operation, UPLOADS, cut=True)
-    assert seen["committed"] == 0, (seen, SEED)
+    assert seen["committed"] == seen["failed"] == 0, (seen, SEED)
 
 
 def test_whole_uploads_are_committed_while_the_loop_is_held() -> None:
@@ -189,4 +197,5 @@ def test_whole_uploads_are_committed_while_the_loop_is_held() -> None:
 
 def test_the_end_of_the_pieces_does_not_tell() -> None:
     """The negative control: by the end of the pieces alone, these uploads look complete."""
-    assert outcomes(by_the_end_of_the_pieces, FEW, cut=True)["committed"]
+    seen = outcomes(by_the_end_of_the_pieces, FEW, cut=True)
+    assert seen["committed"] and not seen["failed"], seen

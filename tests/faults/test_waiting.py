@@ -57,12 +57,12 @@ async def hub(store_url: str, catalog: Catalog) -> AsyncIterator[Hub]:
         )
         hub.policy.adopt(snapshot)
         with hub.announcements.subscribe(BELL_CHANNEL, LOG_CHANNEL) as mailbox:
-            await mailbox.take(PATIENCE)  # the first news of every mailbox
+            await mailbox.take(PATIENCE)  # every mailbox begins with a miss
             following = asyncio.gather(hub.announcements.follow(), hub.feed.tail.follow())
-            assert (await mailbox.take(PATIENCE)).missed  # announcements are heard from now on
+            assert (await mailbox.take(PATIENCE)).missed  # announcements are first heard
         await until(lambda: hub.feed.tail.newest is not None)
-        # All lines have rung when announcements were first heard, which no test here may count: a
-        # bell of one line comes after them.
+        # All lines ring when announcements are first heard. No test here may count that ring, so
+        # each begins after a later bell, which rings one line alone.
         all_lines, one = (hub.feed.tail.bells.line(name) for name in ("all", "one"))
         async with hub.database.transaction() as connection:
             await ring_everywhere(hub.announcements, connection, "one")
